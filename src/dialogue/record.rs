@@ -1,0 +1,96 @@
+//! One labelled dialogue, as every reader gives it and every later stage takes it.
+//! It knows nothing of files, tokens or models.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks in a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+    Tool,
+}
+
+impl Role {
+    /// The name that chat templates use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+        }
+    }
+}
+
+/// One turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Message {
+    pub fn new(role: Role, content: impl Into<String>) -> Message {
+        Message {
+            role,
+            content: content.into(),
+        }
+    }
+}
+
+/// A label's value: a string, a number, or a list of strings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Label {
+    Text(String),
+    Number(f64),
+    List(Vec<String>),
+}
+
+impl std::fmt::Display for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Label::Text(text) => f.write_str(text),
+            Label::Number(number) => write!(f, "{number}"),
+            Label::List(list) => f.write_str(&list.join("+")),
+        }
+    }
+}
+
+/// Messages in order, and what is known of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Dialogue {
+    pub id: String,
+    pub messages: Vec<Message>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Label>,
+}
+
+impl Dialogue {
+    /// A dialogue of one user message, without labels.
+    pub fn prompt(id: impl Into<String>, text: impl Into<String>) -> Dialogue {
+        Dialogue {
+            id: id.into(),
+            messages: vec![Message::new(Role::User, text)],
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// The label's value as text, if the dialogue has it.
+    pub fn label(&self, name: &str) -> Option<String> {
+        self.labels.get(name).map(Label::to_string)
+    }
+
+    /// What the user said, messages joined by newlines: what a text baseline sees.
+    pub fn user_text(&self) -> String {
+        let said = self.messages.iter().filter(|m| m.role == Role::User);
+        said.map(|m| m.content.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}

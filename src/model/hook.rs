@@ -1,0 +1,46 @@
+//! The seam between the forward pass and whoever reads or changes it.
+//! It knows nothing of what a hook is for.
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::model::site::Site;
+use crate::model::tokens::Token;
+
+/// Called by the forward pass at the sites that it wants.
+pub trait Hook {
+    /// Whether the forward pass should call at this site. A site that nobody wants costs nothing.
+    fn wants(&self, site: Site) -> bool;
+
+    /// Takes the activations `[tokens, width]` (f32) at `site` and gives them back, changed or not.
+    /// `tokens` holds a record for each row of the activations, in the same order.
+    fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor>;
+}
+
+/// No hook.
+impl Hook for () {
+    fn wants(&self, _: Site) -> bool {
+        false
+    }
+
+    fn call(&mut self, _: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {
+        Ok(activations)
+    }
+}
+
+/// Several hooks, called in order, each with what the one before it gave back.
+#[derive(Default)]
+pub struct Chain<'a>(pub Vec<&'a mut dyn Hook>);
+
+impl Hook for Chain<'_> {
+    fn wants(&self, site: Site) -> bool {
+        self.0.iter().any(|hook| hook.wants(site))
+    }
+
+    fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
+        let wanting = self.0.iter_mut().filter(|hook| hook.wants(site));
+        wanting.into_iter().try_fold(activations, |activations, hook| {
+            hook.call(site, activations, tokens)
+        })
+    }
+}

@@ -1,0 +1,245 @@
+//! Where in the forward pass a hook may look, and how that place is written (`7.resid_post`).
+//! It knows nothing of models: whether a site exists in one is the decoder's to say.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A place inside a block, in the order of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Point {
+    /// The residual stream that enters the block.
+    ResidPre,
+    /// The heads' outputs, concatenated, before the output projection.
+    AttnHeads,
+    /// What attention adds to the residual stream.
+    AttnOut,
+    /// The residual stream between attention and MLP.
+    ResidMid,
+    /// The input of the MLP's down projection.
+    MlpHidden,
+    /// What the MLP adds to the residual stream.
+    MlpOut,
+    /// The residual stream that leaves the block.
+    ResidPost,
+}
+
+/// One hook site. The order is that of the forward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Site {
+    /// The residual stream that enters block 0.
+    Embed,
+    /// A point in a block, blocks counted from 0.
+    Block(usize, Point),
+    /// The output of the final norm.
+    FinalNorm,
+    /// The scores over the vocabulary.
+    Logits,
+}
+
+impl Point {
+    pub const ALL: [Point; 7] = [
+        Point::ResidPre,
+        Point::AttnHeads,
+        Point::AttnOut,
+        Point::ResidMid,
+        Point::MlpHidden,
+        Point::MlpOut,
+        Point::ResidPost,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Point::ResidPre => "resid_pre",
+            Point::AttnHeads => "attn_heads",
+            Point::AttnOut => "attn_out",
+            Point::ResidMid => "resid_mid",
+            Point::MlpHidden => "mlp_hidden",
+            Point::MlpOut => "mlp_out",
+            Point::ResidPost => "resid_post",
+        }
+    }
+
+    fn named(name: &str) -> Option<Point> {
+        Point::ALL.into_iter().find(|point| point.name() == name)
+    }
+}
+
+impl Site {
+    /// Every site of a model with this many blocks, in the order of the forward pass.
+    pub fn all(blocks: usize) -> Vec<Site> {
+        let mut sites = vec![Site::Embed];
+        for block in 0..blocks {
+            sites.extend(Point::ALL.map(|point| Site::Block(block, point)));
+        }
+        sites.extend([Site::FinalNorm, Site::Logits]);
+        sites
+    }
+
+    /// The block, for a site inside one.
+    pub fn block(self) -> Option<usize> {
+        match self {
+            Site::Block(block, _) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Reads a list of sites and sets of sites (`4-11.resid_post`, `3,7.mlp_out`, `*.resid_post`, `embed`, `all`)
+    /// for a model with `blocks` blocks. The result is in the order of the forward pass, without repeats.
+    /// A site that the model lacks is an error.
+    pub fn parse_set(text: &str, blocks: usize) -> Result<Vec<Site>> {
+        let mut sites = Vec::new();
+        // "3,7.mlp_out" is one item: block numbers wait for the point that follows them.
+        let mut waiting: Vec<&str> = Vec::new();
+        for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
+            match transformer_lens(part).as_str() {
+                "all" => sites.extend(Site::all(blocks)),
+                "embed" => sites.push(Site::Embed),
+                "final_norm" => sites.push(Site::FinalNorm),
+                "logits" => sites.push(Site::Logits),
+                name => match name.split_once('.') {
+                    None => {
+                        waiting.push(part);
+                        continue;
+                    }
+                    Some((numbers, point)) => {
+                        let point = Point::named(point).ok_or_else(|| unknown(part))?;
+                        waiting.push(numbers);
+                        for numbers in waiting.drain(..) {
+                            let range = block_range(numbers, blocks).ok_or_else(|| unknown(part))?;
+                            if let Some(block) = range.clone().find(|&block| block >= blocks) {
+                                return Err(Error::input(
+                                    format!("site {part}"),
+                                    format!("the model has no block {block}"),
+                                    format!("a block from 0 to {}", blocks.saturating_sub(1)),
+                                ));
+                            }
+                            sites.extend(range.map(|block| Site::Block(block, point)));
+                        }
+                    }
+                },
+            }
+            if let Some(left) = waiting.first() {
+                return Err(unknown(left));
+            }
+        }
+        if let Some(left) = waiting.first() {
+            return Err(unknown(left));
+        }
+        sites.sort_unstable();
+        sites.dedup();
+        Ok(sites)
+    }
+}
+
+fn block_range(text: &str, blocks: usize) -> Option<std::ops::Range<usize>> {
+    if text == "*" {
+        return Some(0..blocks);
+    }
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last && last < usize::MAX).then_some(first..last + 1)
+}
+
+/// Turns TransformerLens's name of a site into ours; any other text is left as it is.
+fn transformer_lens(name: &str) -> String {
+    let global = match name {
+        "hook_embed" => "embed",
+        "ln_final.hook_normalized" => "final_norm",
+        _ => "",
+    };
+    if !global.is_empty() {
+        return global.into();
+    }
+    let Some((block, hook)) = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) else {
+        return name.into();
+    };
+    let point = match hook {
+        "attn.hook_z" => "attn_heads",
+        "mlp.hook_post" => "mlp_hidden",
+        _ => hook.strip_prefix("hook_").unwrap_or(hook),
+    };
+    format!("{block}.{point}")
+}
+
+fn unknown(text: &str) -> Error {
+    let points = Point::ALL.map(Point::name).join(", ");
+    Error::input(
+        format!("site {text}"),
+        "no such site",
+        format!("BLOCK.POINT with a point of {points}; or embed, final_norm, logits, all"),
+    )
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Site::Embed => f.write_str("embed"),
+            Site::Block(block, point) => write!(f, "{block}.{}", point.name()),
+            Site::FinalNorm => f.write_str("final_norm"),
+            Site::Logits => f.write_str("logits"),
+        }
+    }
+}
+
+impl FromStr for Site {
+    type Err = Error;
+
+    /// One site, whatever the model.
+    fn from_str(text: &str) -> Result<Site> {
+        // A set is refused before it is spelled out: "*" has no end here.
+        if text == "all" || text.contains(['*', '-', ',']) {
+            return Err(unknown(text));
+        }
+        match Site::parse_set(text, usize::MAX)?.as_slice() {
+            [site] => Ok(*site),
+            _ => Err(unknown(text)),
+        }
+    }
+}
+
+impl serde::Serialize for Site {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Site {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Site, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(set: &str, blocks: usize) -> String {
+        let sites = Site::parse_set(set, blocks).unwrap();
+        sites.iter().map(Site::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn reads_sets() {
+        assert_eq!(texts("*.resid_post", 2), "0.resid_post 1.resid_post");
+        assert_eq!(texts("3,7.mlp_out,embed", 8), "embed 3.mlp_out 7.mlp_out");
+        assert_eq!(texts("1-2.attn_out", 4), "1.attn_out 2.attn_out");
+        assert_eq!(Site::parse_set("all", 3).unwrap().len(), 3 + 3 * 7);
+    }
+
+    #[test]
+    fn reads_transformer_lens_names() {
+        assert_eq!(texts("blocks.3.hook_resid_post", 4), "3.resid_post");
+        assert_eq!(texts("blocks.0.attn.hook_z", 4), "0.attn_heads");
+    }
+
+    #[test]
+    fn rejects_what_is_no_site() {
+        for text in ["9.resid_post", "1.nose", "resid_post", "3", "3,embed", "2-1.attn_out", "*"] {
+            assert!(Site::parse_set(text, 4).is_err(), "{text}");
+        }
+        assert!("*.resid_post".parse::<Site>().is_err());
+    }
+}

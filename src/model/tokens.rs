@@ -1,0 +1,255 @@
+//! Which tokens are read or steered: the record that every token carries, and the selector with its text form.
+//! It knows nothing of text or templates: `chat.rs` marks the tokens, this file picks among the marks.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::dialogue::Role;
+use crate::error::{Error, Result};
+
+/// The part of a dialogue that a token belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// What the template writes around a message: role headers, turn marks, the thinking part's brackets.
+    Template,
+    /// What a system, user or tool message says.
+    Prompt,
+    /// What stands inside an assistant's thinking part.
+    Think,
+    /// What an assistant's message says outside it.
+    Answer,
+}
+
+/// What is known of one token of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Index in the vocabulary.
+    pub id: u32,
+    /// Row of the batch. A batch's tokens stand row after row, without padding.
+    pub row: usize,
+    /// Absolute position in its row, from 0.
+    pub position: usize,
+    /// Whose message it belongs to; the generation prompt belongs to the assistant's message that it opens.
+    pub role: Role,
+    /// Number of that message in the dialogue, from 0.
+    pub turn: usize,
+    pub phase: Phase,
+    /// How many tokens of the same message and phase stand before it.
+    pub index: usize,
+    /// The last token of the template before the last answer begins.
+    pub start: bool,
+    /// Made by the model in this run, not given to it.
+    pub generated: bool,
+}
+
+impl Token {
+    /// Whether it is part of what a message says, not of the template around it.
+    pub fn is_content(&self) -> bool {
+        self.phase != Phase::Template
+    }
+}
+
+/// Picks tokens by their marks. The text form is in FORMATS: `user.last`, `first(think,8)`, `mean(answer)`, …
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Selector {
+    /// The last token of the row.
+    Last,
+    All,
+    /// What was given to the model: everything that was not generated.
+    Given,
+    Generated,
+    /// The content of one role's messages.
+    Content(Role),
+    /// The last token of the last message of the user.
+    UserLast,
+    /// The last token of the template before the last answer begins.
+    AssistantStart,
+    Think,
+    Answer,
+    /// The content of one message, counted from 0.
+    Turn(usize),
+    /// The first tokens of each stretch that the inner selector picks.
+    First(Box<Selector>, usize),
+    /// The last tokens of what the inner selector picks in a row.
+    LastOf(Box<Selector>, usize),
+    /// The last token of each message's content.
+    EveryTurn,
+    /// One row of activations: the mean over the tokens picked.
+    Mean(Box<Selector>),
+    /// One row of activations: the largest value of each coordinate over the tokens picked.
+    Max(Box<Selector>),
+}
+
+/// How several picked tokens become rows of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// A row a token.
+    Each,
+    Mean,
+    Max,
+}
+
+impl Selector {
+    /// Indices into `tokens` of the tokens that are picked, ascending. `tokens` may hold several rows, each of them
+    /// whole or a continuation; see [`Selector::check_steering`] for which selectors do not mind the difference.
+    pub fn pick(&self, tokens: &[Token]) -> Vec<usize> {
+        let mut picked = Vec::new();
+        let mut begin = 0;
+        for row in tokens.chunk_by(|a, b| a.row == b.row) {
+            picked.extend(self.pick_row(row).into_iter().map(|index| begin + index));
+            begin += row.len();
+        }
+        picked
+    }
+
+    fn pick_row(&self, row: &[Token]) -> Vec<usize> {
+        let such = |test: &dyn Fn(&Token) -> bool| -> Vec<usize> {
+            (0..row.len()).filter(|&index| test(&row[index])).collect()
+        };
+        match self {
+            Selector::Last => vec![row.len() - 1],
+            Selector::All => such(&|_| true),
+            Selector::Given => such(&|token| !token.generated),
+            Selector::Generated => such(&|token| token.generated),
+            Selector::Content(role) => such(&|token| token.role == *role && token.is_content()),
+            Selector::UserLast => {
+                let user = such(&|token| token.role == Role::User && token.is_content());
+                user.last().copied().into_iter().collect()
+            }
+            Selector::AssistantStart => such(&|token| token.start),
+            Selector::Think => such(&|token| token.phase == Phase::Think),
+            Selector::Answer => such(&|token| token.phase == Phase::Answer),
+            Selector::Turn(turn) => such(&|token| token.turn == *turn && token.is_content()),
+            Selector::First(inner, count) => {
+                let mut picked = inner.pick_row(row);
+                // By the token's own index, so that a continuation of a row goes on counting where the row stopped.
+                picked.retain(|&index| row[index].index < *count);
+                picked
+            }
+            Selector::LastOf(inner, count) => {
+                let picked = inner.pick_row(row);
+                picked[picked.len().saturating_sub(*count)..].to_vec()
+            }
+            Selector::EveryTurn => such(&|token| token.is_content())
+                .chunk_by(|&a, &b| row[a].turn == row[b].turn)
+                .filter_map(|turn| turn.last().copied())
+                .collect(),
+            Selector::Mean(inner) | Selector::Max(inner) => inner.pick_row(row),
+        }
+    }
+
+    /// How the picked tokens of a row become rows of activations.
+    pub fn pooling(&self) -> Pooling {
+        match self {
+            Selector::Mean(_) => Pooling::Mean,
+            Selector::Max(_) => Pooling::Max,
+            _ => Pooling::Each,
+        }
+    }
+
+    /// Refuses a selector that can't be known while the answer is still being written, or that pools:
+    /// such a token would be steered with the cache and not without it.
+    pub fn check_steering(&self) -> Result<()> {
+        match self {
+            Selector::Last | Selector::LastOf(..) | Selector::EveryTurn => Err(Error::input(
+                format!("tokens {self}"),
+                "the last token is not known while the answer is being written",
+                "assistant.start, generated, think, answer, first(…), user or all for steering",
+            )),
+            Selector::Mean(_) | Selector::Max(_) => Err(Error::input(
+                format!("tokens {self}"),
+                "pooling is for reading",
+                "a selector without mean(…) or max(…) for steering",
+            )),
+            Selector::First(inner, _) => inner.check_steering(),
+            _ => Ok(()),
+        }
+    }
+}
+
+const SIMPLE: [(&str, Selector); 13] = [
+    ("last", Selector::Last),
+    ("all", Selector::All),
+    ("prompt", Selector::Given),
+    ("generated", Selector::Generated),
+    ("user", Selector::Content(Role::User)),
+    ("assistant", Selector::Content(Role::Assistant)),
+    ("system", Selector::Content(Role::System)),
+    ("user.last", Selector::UserLast),
+    ("assistant.start", Selector::AssistantStart),
+    ("think", Selector::Think),
+    ("answer", Selector::Answer),
+    ("every(turn)", Selector::EveryTurn),
+    ("tool", Selector::Content(Role::Tool)),
+];
+
+impl FromStr for Selector {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Selector> {
+        let text = text.trim();
+        if let Some((_, selector)) = SIMPLE.iter().find(|(name, _)| *name == text) {
+            return Ok(selector.clone());
+        }
+        let wrong = || {
+            Error::input(
+                format!("tokens {text}"),
+                "no such selector",
+                "last, all, prompt, generated, user, assistant, system, user.last, assistant.start, think, answer, \
+                 every(turn), turn(N), first(SELECTOR,N), last(SELECTOR,N), mean(SELECTOR) or max(SELECTOR)",
+            )
+        };
+        let (name, rest) = text.split_once('(').ok_or_else(wrong)?;
+        let argument = rest.strip_suffix(')').ok_or_else(wrong)?;
+        let plain = |text: &str| -> Result<Box<Selector>> {
+            let inner: Selector = text.parse()?;
+            match inner.pooling() {
+                Pooling::Each => Ok(Box::new(inner)),
+                _ => Err(wrong()),
+            }
+        };
+        let counted = |argument: &str| -> Result<(Box<Selector>, usize)> {
+            let (inner, count) = argument.rsplit_once(',').ok_or_else(wrong)?;
+            let count = count.trim().parse().ok().filter(|&count| count > 0);
+            Ok((plain(inner)?, count.ok_or_else(wrong)?))
+        };
+        match name.trim() {
+            "turn" => Ok(Selector::Turn(argument.trim().parse().map_err(|_| wrong())?)),
+            "first" => counted(argument).map(|(inner, count)| Selector::First(inner, count)),
+            "last" => counted(argument).map(|(inner, count)| Selector::LastOf(inner, count)),
+            "mean" => Ok(Selector::Mean(plain(argument)?)),
+            "max" => Ok(Selector::Max(plain(argument)?)),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((name, _)) = SIMPLE.iter().find(|(_, selector)| selector == self) {
+            return f.write_str(name);
+        }
+        match self {
+            Selector::Turn(turn) => write!(f, "turn({turn})"),
+            Selector::First(inner, count) => write!(f, "first({inner},{count})"),
+            Selector::LastOf(inner, count) => write!(f, "last({inner},{count})"),
+            Selector::Mean(inner) => write!(f, "mean({inner})"),
+            Selector::Max(inner) => write!(f, "max({inner})"),
+            // Every other selector is in SIMPLE.
+            _ => f.write_str("?"),
+        }
+    }
+}
+
+impl serde::Serialize for Selector {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Selector {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Selector, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
