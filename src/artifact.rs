@@ -40,29 +40,17 @@ pub struct Header {
 impl Header {
     /// A header of which only kind and version are known.
     pub fn new(kind: impl Into<String>, version: u32) -> Header {
-        Header {
-            kind: kind.into(),
-            version,
-            ..Header::default()
-        }
+        Header { kind: kind.into(), version, ..Header::default() }
     }
 
     fn check(&self, path: &Path, kind: &str, version: u32) -> Result<()> {
         if self.kind != kind {
             let expected = format!("kind {kind:?}");
-            return Err(Error::input(
-                path.display(),
-                format!("kind {:?}", self.kind),
-                expected,
-            ));
+            return Err(Error::input(path.display(), format!("kind {:?}", self.kind), expected));
         }
         if self.version != version {
             let (found, expected) = (format!("version {}", self.version), format!("version {version}"));
-            return Err(Error::input(
-                path.display(),
-                format!("{kind} of {found}"),
-                expected,
-            ));
+            return Err(Error::input(path.display(), format!("{kind} of {found}"), expected));
         }
         Ok(())
     }
@@ -155,11 +143,7 @@ pub fn write_json<T: Serialize>(path: &Path, header: &Header, body: &T) -> Resul
 pub fn read_json<T: DeserializeOwned>(path: &Path, kind: &str, version: u32) -> Result<(Header, T)> {
     let bytes = std::fs::read(path).map_err(Error::file(path))?;
     let wrong = |problem: serde_json::Error| {
-        Error::input(
-            path.display(),
-            problem,
-            format!("a {kind} file of version {version}"),
-        )
+        Error::input(path.display(), problem, format!("a {kind} file of version {version}"))
     };
     let header: Header = serde_json::from_slice(&bytes).map_err(wrong)?;
     header.check(path, kind, version)?;
@@ -212,9 +196,7 @@ pub fn write_tensors<V: View>(
     write_whole(path, |file| {
         file.write_all(&(table.len() as u64).to_le_bytes())?;
         file.write_all(&table)?;
-        tensors
-            .iter()
-            .try_for_each(|(_, tensor)| file.write_all(&tensor.data()))
+        tensors.iter().try_for_each(|(_, tensor)| file.write_all(&tensor.data()))
     })
 }
 
@@ -225,13 +207,8 @@ fn header_strings(header: &Header) -> BTreeMap<String, String> {
         ("data_hash", header.data_hash.clone()),
         ("seed", header.seed.map(|seed| seed.to_string())),
     ];
-    let known = optional
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)));
-    let always = [
-        ("kind", header.kind.clone()),
-        ("version", header.version.to_string()),
-    ];
+    let known = optional.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let always = [("kind", header.kind.clone()), ("version", header.version.to_string())];
     let all = always.into_iter().chain(known);
     all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
@@ -259,11 +236,7 @@ impl TensorFile {
         // while it is read is the same trust that every reader of mapped weights asks for.
         let bytes = unsafe { Mmap::map(&file) }.map_err(Error::file(path))?;
         let (length, table) = SafeTensors::read_metadata(&bytes).map_err(|problem| {
-            Error::input(
-                path.display(),
-                problem,
-                "a whole safetensors file (was it cut short?)",
-            )
+            Error::input(path.display(), problem, "a whole safetensors file (was it cut short?)")
         })?;
         let metadata = table.metadata().clone().unwrap_or_default();
         Ok(TensorFile {
@@ -337,30 +310,12 @@ impl TensorFile {
     pub fn floats(&self, name: &str) -> Result<ArrayD<f32>> {
         let (info, bytes) = self.tensor(name)?;
         let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b))
-                .collect(),
-            Dtype::F64 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| f64::from_le_bytes(b) as f32)
-                .collect(),
-            Dtype::F16 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| half::f16::from_le_bytes(b).to_f32())
-                .collect(),
-            Dtype::BF16 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| half::bf16::from_le_bytes(b).to_f32())
-                .collect(),
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::BF16 => {
+                bytes.as_chunks().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect()
+            }
             other => {
                 return Err(self.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
             }
@@ -394,12 +349,7 @@ impl TensorFile {
         if info.dtype != Dtype::I64 {
             return Err(self.wrong(format!("tensor {name} of type {}", info.dtype), "i64"));
         }
-        let values = bytes
-            .as_chunks()
-            .0
-            .iter()
-            .map(|&b| i64::from_le_bytes(b))
-            .collect();
+        let values = bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect();
         self.shaped(name, info, values)
     }
 
@@ -412,10 +362,7 @@ impl TensorFile {
         let missing = || {
             let names = self.names();
             let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-            self.wrong(
-                format!("{} tensors ({shown})", names.len()),
-                format!("a tensor {name}"),
-            )
+            self.wrong(format!("{} tensors ({shown})", names.len()), format!("a tensor {name}"))
         };
         let info = self.table.info(name).ok_or_else(missing)?;
         let (from, to) = info.data_offsets;
@@ -425,36 +372,52 @@ impl TensorFile {
     }
 
     fn shaped<T>(&self, name: &str, info: &TensorInfo, values: Vec<T>) -> Result<ArrayD<T>> {
-        let found = format!(
-            "tensor {name} of shape {:?} with {} values",
-            info.shape,
-            values.len()
-        );
+        let found = format!("tensor {name} of shape {:?} with {} values", info.shape, values.len());
         ArrayD::from_shape_vec(IxDyn(&info.shape), values)
             .map_err(|problem| self.wrong(found, format!("as many as its shape says ({problem})")))
     }
 }
 
-/// An array on its way into a safetensors file.
+/// Numbers on their way into a safetensors file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Floats {
+pub struct Numbers {
+    dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Floats {
+impl Numbers {
     /// Takes an array of any shape, row-major whatever its layout in memory.
-    pub fn new<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Floats {
-        Floats {
+    pub fn floats<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
+        Numbers {
+            dtype: Dtype::F32,
             shape: array.shape().to_vec(),
             bytes: array.iter().flat_map(|value| value.to_le_bytes()).collect(),
         }
     }
+
+    /// Whole numbers, one dimension.
+    pub fn integers(values: &[i64]) -> Numbers {
+        Numbers {
+            dtype: Dtype::I64,
+            shape: vec![values.len()],
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+
+    /// Rounds to bf16: half the bytes, three digits.
+    pub fn rounded<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
+        Numbers {
+            dtype: Dtype::BF16,
+            shape: array.shape().to_vec(),
+            bytes: array.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect(),
+        }
+    }
 }
 
-impl View for Floats {
+impl View for Numbers {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        self.dtype
     }
 
     fn shape(&self) -> &[usize] {
@@ -477,11 +440,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header {
-            model: Some("organism".into()),
-            seed: Some(7),
-            ..Header::new("probe", 1)
-        }
+        Header { model: Some("organism".into()), seed: Some(7), ..Header::new("probe", 1) }
     }
 
     fn folder() -> tempfile::TempDir {
@@ -490,7 +449,7 @@ mod tests {
 
     fn save(path: &Path) {
         let metadata = BTreeMap::from_iter((0..20).map(|n| (format!("key{n}"), n.to_string())));
-        let weight = Floats::new(&array![[1.0f32, -2.5], [3.0, f32::MIN_POSITIVE]]);
+        let weight = Numbers::floats(&array![[1.0f32, -2.5], [3.0, f32::MIN_POSITIVE]]);
         write_tensors(path, &header(), &metadata, [("weight".to_owned(), weight)].into()).unwrap();
     }
 
@@ -498,16 +457,10 @@ mod tests {
     fn hashes_as_the_standard_says() {
         // FIPS 180-2, the example of one block.
         let hash = sha256(b"abc");
-        assert_eq!(
-            hash,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let path = folder().path().join("abc");
         write_whole(&path, |file| file.write_all(b"abc")).unwrap();
-        assert_eq!(
-            (sha256_file(&path).unwrap(), short(&hash)),
-            (hash.clone(), "ba7816bf8f01")
-        );
+        assert_eq!((sha256_file(&path).unwrap(), short(&hash)), (hash.clone(), "ba7816bf8f01"));
     }
 
     #[test]
@@ -554,36 +507,19 @@ mod tests {
         assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
         let (read, file) = TensorFile::open_kind(&one, "probe", 1).unwrap();
         assert_eq!(read, header());
-        assert_eq!(
-            file.matrix("weight").unwrap(),
-            array![[1.0, -2.5], [3.0, f32::MIN_POSITIVE]]
-        );
+        assert_eq!(file.matrix("weight").unwrap(), array![[1.0, -2.5], [3.0, f32::MIN_POSITIVE]]);
         assert_eq!(file.string("key3").unwrap(), "3");
-        assert!(
-            file.floats("nose")
-                .unwrap_err()
-                .to_string()
-                .contains("1 tensors (weight)")
-        );
+        assert!(file.floats("nose").unwrap_err().to_string().contains("1 tensors (weight)"));
         assert!(TensorFile::open_kind(&one, "vector", 1).is_err());
     }
 
     #[test]
     fn rejects_nan() {
         let path = folder().path().join("nan");
-        let bad = Floats::new(&array![0.0f32, f32::NAN]);
-        write_tensors(
-            &path,
-            &header(),
-            &BTreeMap::new(),
-            [("bias".to_owned(), bad)].into(),
-        )
-        .unwrap();
+        let bad = Numbers::floats(&array![0.0f32, f32::NAN]);
+        write_tensors(&path, &header(), &BTreeMap::new(), [("bias".to_owned(), bad)].into()).unwrap();
         let error = TensorFile::open(&path).unwrap().floats("bias").unwrap_err();
-        assert!(
-            error.to_string().contains("NaN at index 1 of tensor bias"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("NaN at index 1 of tensor bias"), "{error}");
     }
 
     #[test]
@@ -603,10 +539,7 @@ mod tests {
             bytes.extend([0; 8]);
             write_whole(&path, |file| file.write_all(&bytes)).unwrap();
             let error = TensorFile::open(&path).unwrap_err().to_string();
-            assert!(
-                error.contains("expected a whole safetensors file"),
-                "{shape}: {error}"
-            );
+            assert!(error.contains("expected a whole safetensors file"), "{shape}: {error}");
         }
     }
 

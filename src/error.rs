@@ -45,9 +45,6 @@ impl Error {
 
     /// For `map_err` on an input/output result about `path`.
     pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-        move |source| Error::File {
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Error::File { path: path.to_owned(), source }
     }
 }

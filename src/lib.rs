@@ -7,5 +7,9 @@ pub mod error;
 pub mod artifact;
 pub mod dialogue;
 pub mod model;
+pub mod organism;
+pub mod activations;
+pub mod generate;
+pub mod cli;
 
 pub use error::{Error, Result};

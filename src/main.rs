@@ -1,1 +1,18 @@
-fn main() {}
+//! The program `pearl`: arguments in, a command run, an exit code out.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pearlpoint::cli::{self, Arguments};
+
+fn main() -> ExitCode {
+    match cli::run(Arguments::parse()) {
+        Ok(outcome) => outcome.into(),
+        // Whoever reads our output may close it early (`pearl … | head`): that is no error.
+        Err(error) if cli::broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pearl: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

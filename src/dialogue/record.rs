@@ -36,10 +36,7 @@ pub struct Message {
 
 impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Message {
-        Message {
-            role,
-            content: content.into(),
-        }
+        Message { role, content: content.into() }
     }
 }
 
@@ -74,11 +71,7 @@ pub struct Dialogue {
 impl Dialogue {
     /// A dialogue of one user message, without labels.
     pub fn prompt(id: impl Into<String>, text: impl Into<String>) -> Dialogue {
-        Dialogue {
-            id: id.into(),
-            messages: vec![Message::new(Role::User, text)],
-            labels: BTreeMap::new(),
-        }
+        Dialogue { id: id.into(), messages: vec![Message::new(Role::User, text)], labels: BTreeMap::new() }
     }
 
     /// The label's value as text, if the dialogue has it.

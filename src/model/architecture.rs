@@ -76,12 +76,7 @@ impl Scaling {
         match *self {
             Scaling::None => frequency,
             Scaling::Linear { factor } => frequency / factor,
-            Scaling::Llama3 {
-                factor,
-                low,
-                high,
-                original_context,
-            } => {
+            Scaling::Llama3 { factor, low, high, original_context } => {
                 let turns = original_context * frequency / (2.0 * std::f64::consts::PI);
                 if turns < low {
                     frequency / factor
@@ -137,12 +132,7 @@ mod tests {
 
     #[test]
     fn llama3_scaling_keeps_high_and_divides_low_frequencies() {
-        let scaling = Scaling::Llama3 {
-            factor: 8.0,
-            low: 1.0,
-            high: 4.0,
-            original_context: 64.0,
-        };
+        let scaling = Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 64.0 };
         assert_eq!(scaling.apply(1.0), 1.0);
         assert_eq!(scaling.apply(0.01), 0.01 / 8.0);
         // Half-way between one and four turns in 64 positions: the mean of kept and divided.

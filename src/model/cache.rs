@@ -46,12 +46,8 @@ impl Cache {
             if pasts.len() <= number {
                 pasts.resize_with(number + 1, Past::default);
             }
-            pasts[number]
-                .keys
-                .extend_from_slice(&keys[begin * width..end * width]);
-            pasts[number]
-                .values
-                .extend_from_slice(&values[begin * width..end * width]);
+            pasts[number].keys.extend_from_slice(&keys[begin * width..end * width]);
+            pasts[number].values.extend_from_slice(&values[begin * width..end * width]);
             places.push((number, begin..end));
             begin = end;
         }

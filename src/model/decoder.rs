@@ -60,9 +60,7 @@ impl Decoder {
                 |name: &str, shape: &[usize]| take(&format!("{}{block}.{name}", a.names.block), shape);
             let mut linear = |name: &str, out: usize, from: usize, bias: bool| -> Result<Linear> {
                 let weight = tensor(&format!("{name}.weight"), &[out, from])?;
-                let bias = bias
-                    .then(|| tensor(&format!("{name}.bias"), &[out]))
-                    .transpose()?;
+                let bias = bias.then(|| tensor(&format!("{name}.bias"), &[out])).transpose()?;
                 Ok(Linear::new(weight, bias))
             };
             let query = linear(a.names.query, queries, width, a.query_key_value_bias)?;
@@ -137,20 +135,12 @@ impl Decoder {
         let vocabulary = self.architecture.vocabulary;
         self.check(tokens, cache.as_deref())?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
-        let empty = || {
-            Ok(Tensor::zeros(
-                (0, vocabulary),
-                candle_core::DType::F32,
-                &Device::Cpu,
-            )?)
-        };
+        let empty = || Ok(Tensor::zeros((0, vocabulary), candle_core::DType::F32, &Device::Cpu)?);
         if ids.is_empty() {
             return empty();
         }
         let mut last = match logits_at {
-            [] => Site::all(self.blocks.len())
-                .into_iter()
-                .rfind(|&site| hook.wants(site)),
+            [] => Site::all(self.blocks.len()).into_iter().rfind(|&site| hook.wants(site)),
             _ => Some(Site::Logits),
         };
         if cache.is_some() {
@@ -178,10 +168,7 @@ impl Decoder {
             return empty();
         }
         let everywhere = hook.wants(Site::FinalNorm) || hook.wants(Site::Logits);
-        let at = Tensor::new(
-            logits_at.iter().map(|&at| at as u32).collect::<Vec<_>>(),
-            x.device(),
-        )?;
+        let at = Tensor::new(logits_at.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
         if !everywhere {
             if logits_at.is_empty() {
                 return empty();
@@ -195,11 +182,7 @@ impl Decoder {
         let mut normed = visit(hook, Site::FinalNorm, normed, tokens)?;
         if hook.wants(Site::Logits) {
             let logits = visit(hook, Site::Logits, self.head.forward(&normed)?, tokens)?;
-            return if logits_at.is_empty() {
-                empty()
-            } else {
-                Ok(logits.index_select(&at, 0)?)
-            };
+            return if logits_at.is_empty() { empty() } else { Ok(logits.index_select(&at, 0)?) };
         }
         if logits_at.is_empty() {
             return empty();
@@ -220,14 +203,8 @@ impl Decoder {
         let mut at = |point, activations| visit(hook, Site::Block(number, point), activations, pass.tokens);
         let x = at(Point::ResidPre, x)?;
         let normed = rms_norm(&x, &block.attention_norm, epsilon)?;
-        let heads = self.heads(
-            number,
-            block,
-            &normed,
-            pass.tokens,
-            &pass.angles,
-            pass.cache.as_deref_mut(),
-        )?;
+        let heads =
+            self.heads(number, block, &normed, pass.tokens, &pass.angles, pass.cache.as_deref_mut())?;
         let heads = at(Point::AttnHeads, heads)?;
         let attention = at(Point::AttnOut, block.output.forward(&heads)?)?;
         let x = at(Point::ResidMid, (x + attention)?)?;
@@ -258,11 +235,7 @@ impl Decoder {
             key = rms_norm(&key, key_norm, a.norm_epsilon)?;
         }
         let (query, key) = (rotate(&query, angles)?, rotate(&key, angles)?);
-        let heads = Heads {
-            queries: a.heads,
-            keys: a.kv_heads,
-            width,
-        };
+        let heads = Heads { queries: a.heads, keys: a.kv_heads, width };
         let mixed = match cache {
             None => attention(&query, &key, &value, heads, rows(tokens))?,
             Some(cache) => {

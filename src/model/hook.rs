@@ -39,8 +39,6 @@ impl Hook for Chain<'_> {
 
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
         let wanting = self.0.iter_mut().filter(|hook| hook.wants(site));
-        wanting.into_iter().try_fold(activations, |activations, hook| {
-            hook.call(site, activations, tokens)
-        })
+        wanting.into_iter().try_fold(activations, |activations, hook| hook.call(site, activations, tokens))
     }
 }

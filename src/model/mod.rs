@@ -1,20 +1,63 @@
-//! A language model that can be watched.
+//! A language model that can be watched: its weights, its forward pass, its way of writing dialogues.
 
 pub mod architecture;
 pub mod cache;
+pub mod chat;
 pub mod decoder;
 pub mod families;
 pub mod hook;
 pub mod linear;
+mod marks;
 pub mod operations;
 pub mod site;
+mod spans;
+mod template;
 pub mod tokens;
+mod vocabulary;
 pub mod weights;
+
+use std::path::Path;
 
 pub use architecture::Architecture;
 pub use cache::Cache;
+pub use chat::Chat;
 pub use decoder::Decoder;
 pub use hook::{Chain, Hook};
+pub use marks::Continuation;
 pub use site::{Point, Site};
 pub use tokens::{Phase, Pooling, Selector, Token};
 pub use weights::Weights;
+
+use crate::error::{Error, Result};
+use families::Config;
+
+/// A decoder with its tokenizer and chat template.
+pub struct Model {
+    /// As the user named it.
+    pub name: String,
+    /// SHA-256 of the weights, in hex.
+    pub hash: String,
+    pub decoder: Decoder,
+    pub chat: Chat,
+}
+
+impl Model {
+    /// Opens a checkpoint folder in the hub's layout.
+    ///
+    /// # Errors
+    /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
+    pub fn open(folder: &Path) -> Result<Model> {
+        let place = folder.join("config.json");
+        if !place.is_file() {
+            let expected = "a checkpoint folder with config.json, or `organism` for the embedded model";
+            return Err(Error::input(folder.display(), "no model there", expected));
+        }
+        let config =
+            Config::parse(place.display().to_string(), &std::fs::read(&place).map_err(Error::file(&place))?)?;
+        let architecture = families::architecture(&config)?;
+        let chat = Chat::from_folder(folder)?;
+        let weights = Weights::open(folder)?;
+        let decoder = Decoder::build(architecture, |name, shape| weights.take(name, shape))?;
+        Ok(Model { name: folder.display().to_string(), hash: weights.hash(), decoder, chat })
+    }
+}

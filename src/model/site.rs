@@ -238,15 +238,7 @@ mod tests {
 
     #[test]
     fn rejects_what_is_no_site() {
-        for text in [
-            "9.resid_post",
-            "1.nose",
-            "resid_post",
-            "3",
-            "3,embed",
-            "2-1.attn_out",
-            "*",
-        ] {
+        for text in ["9.resid_post", "1.nose", "resid_post", "3", "3,embed", "2-1.attn_out", "*"] {
             assert!(Site::parse_set(text, 4).is_err(), "{text}");
         }
         assert!("*.resid_post".parse::<Site>().is_err());

@@ -56,11 +56,7 @@ impl Weights {
         };
         let shards = paths.iter().map(|path| {
             if !path.is_file() {
-                return Err(Error::input(
-                    path.display(),
-                    "no such file",
-                    format!("{SINGLE} or {INDEX}"),
-                ));
+                return Err(Error::input(path.display(), "no such file", format!("{SINGLE} or {INDEX}")));
             }
             let file = File::open(path).map_err(Error::file(path))?;
             // SAFETY: the map is only read. A file that another program cuts short meanwhile would end this one;
@@ -92,11 +88,7 @@ impl Weights {
     /// A tensor as f32, which must have this shape and hold finite numbers only.
     pub fn take(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(&file) = self.places.get(name) else {
-            let files = self
-                .files
-                .iter()
-                .map(|file| file.name.as_str())
-                .collect::<Vec<_>>();
+            let files = self.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
             return Err(Error::input(
                 files.join(", "),
                 format!("no tensor {name}"),
@@ -112,62 +104,28 @@ impl Weights {
         });
         // `places` was made from this metadata.
         let Some((info, bytes)) = tensors else {
-            return Err(Error::input(
-                place(),
-                "no such tensor",
-                "the tensor that the header names",
-            ));
+            return Err(Error::input(place(), "no such tensor", "the tensor that the header names"));
         };
         if info.shape != shape {
-            return Err(Error::input(
-                place(),
-                format!("shape {:?}", info.shape),
-                format!("{shape:?}"),
-            ));
+            return Err(Error::input(place(), format!("shape {:?}", info.shape), format!("{shape:?}")));
         }
         let numbers: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b))
-                .collect(),
-            Dtype::F16 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| f16::from_le_bytes(b).to_f32())
-                .collect(),
-            Dtype::BF16 => bytes
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&b| bf16::from_le_bytes(b).to_f32())
-                .collect(),
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
             other => {
-                return Err(Error::input(
-                    place(),
-                    format!("type {other:?}"),
-                    "F32, F16 or BF16",
-                ));
+                return Err(Error::input(place(), format!("type {other:?}"), "F32, F16 or BF16"));
             }
         };
         if let Some(at) = numbers.iter().position(|number| !number.is_finite()) {
-            return Err(Error::input(
-                place(),
-                format!("{} at number {at}", numbers[at]),
-                "finite numbers",
-            ));
+            return Err(Error::input(place(), format!("{} at number {at}", numbers[at]), "finite numbers"));
         }
         Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
     }
 
     /// The number types that occur, as safetensors names them.
     pub fn dtypes(&self) -> Vec<String> {
-        let infos = self
-            .files
-            .iter()
-            .flat_map(|file| file.metadata.tensors().into_values());
+        let infos = self.files.iter().flat_map(|file| file.metadata.tensors().into_values());
         let names: std::collections::BTreeSet<String> =
             infos.map(|info| format!("{:?}", info.dtype)).collect();
         names.into_iter().collect()
@@ -186,19 +144,10 @@ impl Weights {
 impl Shard {
     fn new(name: String, bytes: Bytes) -> Result<Shard> {
         let wrong = |error| {
-            Error::input(
-                &name,
-                format!("no whole safetensors file ({error})"),
-                "a complete download",
-            )
+            Error::input(&name, format!("no whole safetensors file ({error})"), "a complete download")
         };
         let (header, metadata) = SafeTensors::read_metadata(bytes.get()).map_err(wrong)?;
-        Ok(Shard {
-            begin: 8 + header,
-            name,
-            bytes,
-            metadata,
-        })
+        Ok(Shard { begin: 8 + header, name, bytes, metadata })
     }
 }
 

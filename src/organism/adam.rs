@@ -2,7 +2,6 @@
 //! so that training can stop and go on bit for bit.
 //! It knows nothing of what is learnt.
 
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
@@ -26,24 +25,12 @@ pub struct Slot {
 impl Slot {
     pub fn new(name: String, variable: Var) -> Slot {
         let count = variable.elem_count();
-        Slot {
-            name,
-            variable,
-            first: vec![0.0; count],
-            second: vec![0.0; count],
-        }
+        Slot { name, variable, first: vec![0.0; count], second: vec![0.0; count] }
     }
 }
 
 /// One step, the `number`th from 1. Matrices decay towards 0; norms do not.
-pub fn step(slots: &mut [Slot], gradients: &GradStore, number: usize, rate: f32, decay: f32) -> Result<()> {
-    let flat = |slot: &Slot| -> Result<Vec<f32>> {
-        match gradients.get(&slot.variable) {
-            Some(gradient) => Ok(gradient.flatten_all()?.to_vec1()?),
-            None => Ok(vec![0.0; slot.first.len()]),
-        }
-    };
-    let gradients: Vec<Vec<f32>> = slots.iter().map(flat).collect::<Result<_>>()?;
+pub fn step(slots: &mut [Slot], gradients: &[Vec<f32>], number: usize, rate: f32, decay: f32) -> Result<()> {
     let square: f64 = gradients.iter().flatten().map(|&g| (g as f64).powi(2)).sum();
     let shorten = (LONGEST / (square.sqrt() as f32 + 1e-12)).min(1.0);
     let unbias_first = 1.0 - BETA_FIRST.powi(number as i32);

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 
 use super::adam::{self, Slot};
 use super::{Split, answer, draw};
-use crate::artifact::{self, Floats, Header, TensorFile};
-use crate::dialogue::{Message, Role};
+use crate::artifact::{self, Header, Numbers, TensorFile};
+use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use crate::model::chat::Chat;
 use crate::model::{Decoder, Token};
@@ -34,14 +34,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Recipe {
-        Recipe {
-            seed: 1,
-            steps: 6000,
-            batch: 64,
-            rate: 2e-3,
-            warm_up: 100,
-            decay: 0.01,
-        }
+        Recipe { seed: 1, steps: 6000, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
     }
 }
 
@@ -75,7 +68,11 @@ pub struct Progress {
 /// Trains, or goes on with the training that `state` holds. `tell` is called after every step; where it gives
 /// false, the state is saved and training stops with [`Error::Stopped`].
 /// Gives each tensor by its checkpoint name.
-pub fn train(recipe: Recipe, state: &Path, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Vec<(String, Tensor)>> {
+pub fn train(
+    recipe: Recipe,
+    state: &Path,
+    tell: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Vec<(String, Tensor)>> {
     let chat = super::chat()?;
     let mut rng = StdRng::seed_from_u64(recipe.seed);
     let mut slots: Vec<Slot> = Vec::new();
@@ -90,16 +87,9 @@ pub fn train(recipe: Recipe, state: &Path, tell: &mut dyn FnMut(Progress) -> boo
         begin = restore(&mut slots, state, recipe)?;
     }
     for step in begin + 1..=recipe.steps {
-        let (tokens, sources, targets) = batch(&chat, recipe, step)?;
-        let logits = decoder.forward(&tokens, None, &sources, &mut ())?;
-        let loss = cross_entropy(&logits, &targets)?;
-        let gradients = loss.backward()?;
+        let (loss, tokens, gradients) = gradients(&decoder, &slots, &batch(&chat, recipe, step)?)?;
         adam::step(&mut slots, &gradients, step, recipe.rate_at(step) as f32, recipe.decay as f32)?;
-        let progress = Progress {
-            step,
-            loss: loss.to_scalar()?,
-            tokens: tokens.len(),
-        };
+        let progress = Progress { step, loss, tokens };
         if !progress.loss.is_finite() {
             let found = format!("the loss is {}", progress.loss);
             return Err(Error::input(format!("training, step {step}"), found, "a finite loss: a lower rate"));
@@ -122,16 +112,28 @@ fn beginning(shape: &[usize], rng: &mut StdRng) -> Result<Tensor> {
         return Ok(Tensor::ones(shape, DType::F32, &Device::Cpu)?);
     };
     let spread = 0.7 / (*inputs as f32).sqrt();
-    let normal = Normal::new(0.0, spread).map_err(|error| Error::input("training", error, "a finite spread"))?;
+    let normal =
+        Normal::new(0.0, spread).map_err(|error| Error::input("training", error, "a finite spread"))?;
     let count = shape.iter().product();
     let numbers: Vec<f32> = normal.sample_iter(rng).take(count).collect();
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// The tokens of a step's dialogues, the indices of those whose next token is learnt (the last answer's), and the
-/// ids of these next tokens. A step's dialogues depend on the seed and its number alone.
-fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<(Vec<Token>, Vec<usize>, Vec<u32>)> {
-    let mut rng = StdRng::seed_from_u64(recipe.seed ^ (step as u64) << 20);
+/// Some of a step's dialogues.
+struct Part {
+    tokens: Vec<Token>,
+    /// Indices of the tokens whose next token is learnt: the last answer's.
+    sources: Vec<usize>,
+    /// Ids of these next tokens.
+    targets: Vec<u32>,
+}
+
+/// Dialogues of a part: small enough that a part's activations stay in a core's cache.
+const PART: usize = 4;
+
+/// The dialogues of a step, which depend on the seed and its number alone.
+fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<Part>> {
+    let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((step as u64) << 20));
     let drawn: Vec<_> = (0..recipe.batch)
         .map(|_| {
             let thinking = rng.random();
@@ -141,29 +143,56 @@ fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<(Vec<Token>, Vec<us
             (dialogue, thinking)
         })
         .collect();
-    let rows = drawn
-        .par_iter()
-        .enumerate()
-        .map(|(row, (dialogue, thinking))| chat.tokens(dialogue, row, Some(*thinking)));
-    let rows: Vec<Vec<Token>> = rows.collect::<Result<_>>()?;
-    let (mut tokens, mut sources, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let start = row.iter().position(|token| token.start).unwrap_or(row.len());
-        for at in start..row.len().saturating_sub(1) {
-            sources.push(tokens.len() + at);
-            targets.push(row[at + 1].id);
+    let part = |dialogues: &[(Dialogue, bool)]| -> Result<Part> {
+        let mut part = Part { tokens: Vec::new(), sources: Vec::new(), targets: Vec::new() };
+        for (row, (dialogue, thinking)) in dialogues.iter().enumerate() {
+            let tokens = chat.tokens(dialogue, row, Some(*thinking))?;
+            let start = tokens.iter().position(|token| token.start).unwrap_or(tokens.len());
+            for at in start..tokens.len().saturating_sub(1) {
+                part.sources.push(part.tokens.len() + at);
+                part.targets.push(tokens[at + 1].id);
+            }
+            part.tokens.extend(tokens);
         }
-        tokens.extend(row);
-    }
-    Ok((tokens, sources, targets))
+        Ok(part)
+    };
+    drawn.par_chunks(PART).map(part).collect()
 }
 
+/// Loss a token, number of tokens, and the gradient of each slot. Parts run side by side, each by itself; their
+/// gradients are added up in order, so that the sum does not depend on the number of threads.
+fn gradients(decoder: &Decoder, slots: &[Slot], parts: &[Part]) -> Result<(f32, usize, Vec<Vec<f32>>)> {
+    let learnt: usize = parts.iter().map(|part| part.targets.len()).sum();
+    let one = |part: &Part| -> Result<(f32, Vec<Vec<f32>>)> {
+        let logits = decoder.forward(&part.tokens, None, &part.sources, &mut ())?;
+        let loss = (cross_entropy(&logits, &part.targets)? / learnt as f64)?;
+        let store = loss.backward()?;
+        let gradient = |slot: &Slot| match store.get(&slot.variable) {
+            Some(gradient) => Ok(gradient.flatten_all()?.to_vec1()?),
+            None => Ok(vec![0.0; slot.first.len()]),
+        };
+        Ok((loss.to_scalar()?, slots.iter().map(gradient).collect::<Result<_>>()?))
+    };
+    let done: Vec<(f32, Vec<Vec<f32>>)> = parts.par_iter().map(one).collect::<Result<_>>()?;
+    let loss = done.iter().map(|(loss, _)| loss).sum();
+    let sum = |slot: usize| {
+        let mut sum = vec![0f32; slots[slot].first.len()];
+        for (_, gradients) in &done {
+            sum.iter_mut().zip(&gradients[slot]).for_each(|(sum, gradient)| *sum += gradient);
+        }
+        sum
+    };
+    let gradients = (0..slots.len()).into_par_iter().map(sum).collect();
+    Ok((loss, parts.iter().map(|part| part.tokens.len()).sum(), gradients))
+}
+
+/// Summed over the targets.
 fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
     let largest = logits.max_keepdim(D::Minus1)?.detach();
     let shifted = logits.broadcast_sub(&largest)?;
     let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
     let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
-    Ok((total - shifted.gather(&targets, 1)?)?.mean_all()?)
+    Ok((total - shifted.gather(&targets, 1)?)?.sum_all()?)
 }
 
 const KIND: &str = "organism-training";
@@ -173,7 +202,9 @@ fn save(slots: &[Slot], state: &Path, recipe: Recipe, step: usize) -> Result<()>
     for slot in slots {
         let numbers: Vec<f32> = slot.variable.flatten_all()?.to_vec1()?;
         let parts = [("", &numbers), (FIRST, &slot.first), (SECOND, &slot.second)];
-        tensors.extend(parts.map(|(part, numbers)| (format!("{}{part}", slot.name), Floats::new(&aview1(numbers).to_owned()))));
+        tensors.extend(parts.map(|(part, numbers)| {
+            (format!("{}{part}", slot.name), Numbers::floats(&aview1(numbers).to_owned()))
+        }));
     }
     let metadata = [("recipe".into(), recipe.text()), ("step".into(), step.to_string())];
     artifact::write_tensors(state, &Header::new(KIND, 1), &metadata.into(), tensors)
@@ -186,7 +217,9 @@ fn restore(slots: &mut [Slot], state: &Path, recipe: Recipe) -> Result<usize> {
         return Err(file.wrong(format!("training by {}", file.string("recipe")?), recipe.text()));
     }
     for slot in slots {
-        let part = |part: &str| -> Result<Vec<f32>> { Ok(file.floats(&format!("{}{part}", slot.name))?.into_iter().collect()) };
+        let part = |part: &str| -> Result<Vec<f32>> {
+            Ok(file.floats(&format!("{}{part}", slot.name))?.into_iter().collect())
+        };
         let (numbers, first, second) = (part("")?, part(FIRST)?, part(SECOND)?);
         let shape = slot.variable.shape().clone();
         slot.variable.set(&Tensor::from_vec(numbers, shape, &Device::Cpu)?)?;

@@ -47,10 +47,7 @@ impl Config {
 
     /// A whole number from 1 up.
     pub fn count(&self, name: &str) -> Result<usize> {
-        let count = self
-            .field(name)
-            .and_then(Value::as_u64)
-            .filter(|&count| count > 0);
+        let count = self.field(name).and_then(Value::as_u64).filter(|&count| count > 0);
         // A header can claim any size; what no machine holds is refused before anything is allocated.
         count
             .filter(|&count| count < 1 << 31)
@@ -89,24 +86,17 @@ impl Config {
     pub fn rope(&self, default_base: f64) -> Result<Rope> {
         let inside = |name: &str| Config {
             place: format!("{}, {name}", self.place),
-            fields: self
-                .field(name)
-                .cloned()
-                .unwrap_or_else(|| Value::Object(Default::default())),
+            fields: self.field(name).cloned().unwrap_or_else(|| Value::Object(Default::default())),
         };
         let mut parameters = inside("rope_parameters");
         let base = parameters.number_or("rope_theta", self.number_or("rope_theta", default_base)?)?;
         if self.field("rope_parameters").is_none() {
             parameters = inside("rope_scaling");
         }
-        let kind = ["rope_type", "type"]
-            .into_iter()
-            .find(|name| parameters.field(name).is_some());
+        let kind = ["rope_type", "type"].into_iter().find(|name| parameters.field(name).is_some());
         let scaling = match kind.map(|name| parameters.text(name)).transpose()? {
             None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear {
-                factor: parameters.number("factor")?,
-            },
+            Some("linear") => Scaling::Linear { factor: parameters.number("factor")? },
             Some("llama3") => Scaling::Llama3 {
                 factor: parameters.number("factor")?,
                 low: parameters.number("low_freq_factor")?,

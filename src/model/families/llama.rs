@@ -4,10 +4,7 @@ use super::{Config, Family};
 use crate::error::Result;
 use crate::model::architecture::{Architecture, Names};
 
-pub(super) const FAMILY: Family = Family {
-    model_type: "llama",
-    architecture,
-};
+pub(super) const FAMILY: Family = Family { model_type: "llama", architecture };
 
 pub(super) const NAMES: Names = Names {
     embed: "model.embed_tokens.weight",

@@ -4,10 +4,7 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::architecture::Architecture;
 
-pub(super) const FAMILY: Family = Family {
-    model_type: "qwen3",
-    architecture,
-};
+pub(super) const FAMILY: Family = Family { model_type: "qwen3", architecture };
 
 fn architecture(config: &Config) -> Result<Architecture> {
     Ok(Architecture {

@@ -55,11 +55,7 @@ impl Work {
         let scale = 1.0 / (width as f32).sqrt();
         let seen = self.past + position + 1;
         weights.clear();
-        weights.extend(
-            self.keys[..seen * width]
-                .chunks_exact(width)
-                .map(|key| dot(query, key) * scale),
-        );
+        weights.extend(self.keys[..seen * width].chunks_exact(width).map(|key| dot(query, key) * scale));
         let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         for weight in weights.iter_mut() {
@@ -96,15 +92,7 @@ pub fn attend(queries: &[f32], heads: Heads, stretches: &[Stretch]) -> Vec<f32> 
         .collect();
     let mut out = vec![0f32; queries.len()];
     for ((stretch, key_head), part) in tasks(stretches, heads).into_iter().zip(done) {
-        scatter(
-            &part,
-            &mut out,
-            stretch.tokens.clone(),
-            heads.queries,
-            heads.group(),
-            width,
-            key_head,
-        );
+        scatter(&part, &mut out, stretch.tokens.clone(), heads.queries, heads.group(), width, key_head);
     }
     out
 }
@@ -117,10 +105,7 @@ fn tasks<'a, 'b>(stretches: &'a [Stretch<'b>], heads: Heads) -> Vec<(&'a Stretch
 /// One head of `[tokens, heads, width]` as `[tokens, width]`.
 fn gather(x: &[f32], heads: usize, width: usize, head: usize) -> Vec<f32> {
     let tokens = x.chunks_exact(heads * width);
-    tokens
-        .flat_map(|token| &token[head * width..(head + 1) * width])
-        .copied()
-        .collect()
+    tokens.flat_map(|token| &token[head * width..(head + 1) * width]).copied().collect()
 }
 
 /// Puts `[tokens, group, width]` where the heads of one group stand in `[tokens, heads, width]`.
@@ -175,9 +160,7 @@ pub fn attention(
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
     let operation = Attention { heads, rows };
-    queries
-        .contiguous()?
-        .apply_op3(&keys.contiguous()?, &values.contiguous()?, operation)
+    queries.contiguous()?.apply_op3(&keys.contiguous()?, &values.contiguous()?, operation)
 }
 
 impl Attention {
@@ -221,46 +204,37 @@ impl CustomOp3 for Attention {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let heads = self.heads;
         let (width, group) = (heads.width, heads.group());
-        let parts = slice::with(
-            [queries, keys, values, out, gradient],
-            |[q, k, v, out, gradient]| {
-                let stretches = self.stretches(k, v);
-                let tasks = tasks(&stretches, heads);
-                let parts = tasks.into_par_iter().map(|(stretch, key_head)| {
-                    let work = Work::new(stretch, heads, key_head);
-                    let scale = 1.0 / (width as f32).sqrt();
-                    let mut for_q = vec![0f32; stretch.tokens.len() * group * width];
-                    let (mut for_k, mut for_v) = (vec![0f32; work.keys.len()], vec![0f32; work.keys.len()]);
-                    let mut weights = Vec::new();
-                    for (slot, for_q) in for_q.chunks_exact_mut(width).enumerate() {
-                        let (position, head) = (slot / group, key_head * group + slot % group);
-                        let at = ((stretch.tokens.start + position) * heads.queries + head) * width;
-                        let (q, out, gradient) = (
-                            &q[at..at + width],
-                            &out[at..at + width],
-                            &gradient[at..at + width],
-                        );
-                        work.weights(q, position, &mut weights);
-                        let mean = dot(out, gradient);
-                        for (token, weight) in weights.iter().enumerate() {
-                            let at = token * width..(token + 1) * width;
-                            let pull = weight * (dot(gradient, &work.values[at.clone()]) - mean) * scale;
-                            add_scaled(for_q, pull, &work.keys[at.clone()]);
-                            add_scaled(&mut for_k[at.clone()], pull, q);
-                            add_scaled(&mut for_v[at], *weight, gradient);
-                        }
+        let parts = slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
+            let stretches = self.stretches(k, v);
+            let tasks = tasks(&stretches, heads);
+            let parts = tasks.into_par_iter().map(|(stretch, key_head)| {
+                let work = Work::new(stretch, heads, key_head);
+                let scale = 1.0 / (width as f32).sqrt();
+                let mut for_q = vec![0f32; stretch.tokens.len() * group * width];
+                let (mut for_k, mut for_v) = (vec![0f32; work.keys.len()], vec![0f32; work.keys.len()]);
+                let mut weights = Vec::new();
+                for (slot, for_q) in for_q.chunks_exact_mut(width).enumerate() {
+                    let (position, head) = (slot / group, key_head * group + slot % group);
+                    let at = ((stretch.tokens.start + position) * heads.queries + head) * width;
+                    let (q, out, gradient) =
+                        (&q[at..at + width], &out[at..at + width], &gradient[at..at + width]);
+                    work.weights(q, position, &mut weights);
+                    let mean = dot(out, gradient);
+                    for (token, weight) in weights.iter().enumerate() {
+                        let at = token * width..(token + 1) * width;
+                        let pull = weight * (dot(gradient, &work.values[at.clone()]) - mean) * scale;
+                        add_scaled(for_q, pull, &work.keys[at.clone()]);
+                        add_scaled(&mut for_k[at.clone()], pull, q);
+                        add_scaled(&mut for_v[at], *weight, gradient);
                     }
-                    (for_q, for_k, for_v)
-                });
-                Ok(parts.collect::<Vec<_>>())
-            },
-        )?;
+                }
+                (for_q, for_k, for_v)
+            });
+            Ok(parts.collect::<Vec<_>>())
+        })?;
         let mut for_q = vec![0f32; queries.elem_count()];
         let (mut for_k, mut for_v) = (vec![0f32; keys.elem_count()], vec![0f32; keys.elem_count()]);
-        let places = self
-            .rows
-            .iter()
-            .flat_map(|row| (0..heads.keys).map(move |head| (row.clone(), head)));
+        let places = self.rows.iter().flat_map(|row| (0..heads.keys).map(move |head| (row.clone(), head)));
         for ((row, head), (q, k, v)) in places.zip(parts) {
             scatter(&q, &mut for_q, row.clone(), heads.queries, group, width, head);
             scatter(&k, &mut for_k, row.clone(), heads.keys, 1, width, head);
@@ -268,11 +242,7 @@ impl CustomOp3 for Attention {
         }
         let tensor =
             |numbers, like: &Tensor| Tensor::from_vec(numbers, like.shape(), like.device()).map(Some);
-        Ok((
-            tensor(for_q, queries)?,
-            tensor(for_k, keys)?,
-            tensor(for_v, values)?,
-        ))
+        Ok((tensor(for_q, queries)?, tensor(for_k, keys)?, tensor(for_v, values)?))
     }
 }
 
@@ -285,9 +255,7 @@ mod tests {
 
     fn variable(shape: &[usize], seed: usize) -> Var {
         let count = shape.iter().product::<usize>();
-        let numbers: Vec<f32> = (0..count)
-            .map(|i| ((i * 37 + seed * 11) as f32 * 0.7).sin())
-            .collect();
+        let numbers: Vec<f32> = (0..count).map(|i| ((i * 37 + seed * 11) as f32 * 0.7).sin()).collect();
         Var::from_tensor(&Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()).unwrap()
     }
 
@@ -300,13 +268,7 @@ mod tests {
         let tensors: Vec<Tensor> = inputs.iter().map(|input| input.as_tensor().clone()).collect();
         let gradients = mix(&run(&tensors)).backward().unwrap();
         for (which, input) in inputs.iter().enumerate() {
-            let gradient: Vec<f32> = gradients
-                .get(input)
-                .unwrap()
-                .flatten_all()
-                .unwrap()
-                .to_vec1()
-                .unwrap();
+            let gradient: Vec<f32> = gradients.get(input).unwrap().flatten_all().unwrap().to_vec1().unwrap();
             let numbers: Vec<f32> = input.flatten_all().unwrap().to_vec1().unwrap();
             for at in (0..numbers.len()).step_by(3) {
                 let shifted = |by: f32| {
@@ -328,19 +290,9 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        let heads = Heads {
-            queries: 4,
-            keys: 2,
-            width: 6,
-        };
-        let inputs = [
-            variable(&[7, 4, 6], 1),
-            variable(&[7, 2, 6], 2),
-            variable(&[7, 2, 6], 3),
-        ];
-        check("attention", &inputs, |t| {
-            attention(&t[0], &t[1], &t[2], heads, vec![0..3, 3..7]).unwrap()
-        });
+        let heads = Heads { queries: 4, keys: 2, width: 6 };
+        let inputs = [variable(&[7, 4, 6], 1), variable(&[7, 2, 6], 2), variable(&[7, 2, 6], 3)];
+        check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, vec![0..3, 3..7]).unwrap());
         check("rms_norm", &[variable(&[5, 8], 1), variable(&[8], 2)], |t| {
             rms_norm(&t[0], &t[1], 1e-6).unwrap()
         });
@@ -348,30 +300,18 @@ mod tests {
             gated_silu(&t[0], &t[1]).unwrap()
         });
         let angles = Angles::new(0..5, &[1.0, 0.3]);
-        check("rotate", &[variable(&[5, 2, 4], 1)], |t| {
-            rotate(&t[0], &angles).unwrap()
-        });
+        check("rotate", &[variable(&[5, 2, 4], 1)], |t| rotate(&t[0], &angles).unwrap());
     }
 
     #[test]
     fn a_token_sees_itself_and_what_came_before_it_in_its_row() {
-        let heads = Heads {
-            queries: 1,
-            keys: 1,
-            width: 2,
-        };
+        let heads = Heads { queries: 1, keys: 1, width: 2 };
         // Equal keys: every visible value counts the same.
         let (queries, keys) = ([1.0; 8], [0.5; 8]);
         let values = [1.0, 0.0, 3.0, 2.0, 10.0, 0.0, 20.0, 4.0];
         let rows = [(0..2, 0..4), (2..4, 4..8)];
-        let stretches = rows.map(|(tokens, at)| Stretch {
-            tokens,
-            keys: &keys[at.clone()],
-            values: &values[at],
-        });
-        assert_eq!(
-            attend(&queries, heads, &stretches),
-            [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]
-        );
+        let stretches =
+            rows.map(|(tokens, at)| Stretch { tokens, keys: &keys[at.clone()], values: &values[at] });
+        assert_eq!(attend(&queries, heads, &stretches), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
     }
 }

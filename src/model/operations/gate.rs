@@ -33,13 +33,13 @@ impl CustomOp2 for GatedSilu {
     ) -> Result<(CpuStorage, Shape)> {
         let (gate, up) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
         let mut out = vec![0f32; gate.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
-            .for_each(|(out, (gate, up))| {
+        out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK))).for_each(
+            |(out, (gate, up))| {
                 for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
                     *out = gate * sigmoid(*gate) * up;
                 }
-            });
+            },
+        );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -52,11 +52,8 @@ impl CustomOp2 for GatedSilu {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (for_gate, for_up) = slice::with([gate, up, gradient], |[gate, up, gradient]| {
             let (mut for_gate, mut for_up) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
-            for_gate
-                .par_chunks_mut(CHUNK)
-                .zip(for_up.par_chunks_mut(CHUNK))
-                .enumerate()
-                .for_each(|(chunk, (for_gate, for_up))| {
+            for_gate.par_chunks_mut(CHUNK).zip(for_up.par_chunks_mut(CHUNK)).enumerate().for_each(
+                |(chunk, (for_gate, for_up))| {
                     for i in 0..for_gate.len() {
                         let at = chunk * CHUNK + i;
                         let sigmoid = sigmoid(gate[at]);
@@ -64,7 +61,8 @@ impl CustomOp2 for GatedSilu {
                         for_gate[i] = gradient[at] * up[at] * slope;
                         for_up[i] = gradient[at] * gate[at] * sigmoid;
                     }
-                });
+                },
+            );
             Ok((for_gate, for_up))
         })?;
         Ok((

@@ -14,9 +14,7 @@ struct RmsNorm {
 
 /// `x`: `[…, width]`, `weight`: `[width]`, both f32.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
-    let operation = RmsNorm {
-        epsilon: epsilon as f32,
-    };
+    let operation = RmsNorm { epsilon: epsilon as f32 };
     x.contiguous()?.apply_op2(weight, operation)
 }
 
@@ -41,15 +39,14 @@ impl CustomOp2 for RmsNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(weight.len())
-            .zip(x.par_chunks(weight.len()))
-            .with_min_len(ROWS)
-            .for_each(|(out, x)| {
+        out.par_chunks_mut(weight.len()).zip(x.par_chunks(weight.len())).with_min_len(ROWS).for_each(
+            |(out, x)| {
                 let scale = self.scale(x);
                 for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
                     *out = x * scale * weight;
                 }
-            });
+            },
+        );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -64,31 +61,25 @@ impl CustomOp2 for RmsNorm {
             let width = weight.len();
             let mut for_x = vec![0f32; x.len()];
             // In chunks of fixed size, added up in order: the sum does not depend on the number of threads.
-            let parts = for_x
-                .par_chunks_mut(width * ROWS)
-                .enumerate()
-                .map(|(chunk, out)| {
-                    let mut for_weight = vec![0f32; width];
-                    for (row, out) in out.chunks_mut(width).enumerate() {
-                        let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
-                        let (x, gradient) = (&x[at.clone()], &gradient[at]);
-                        let scale = self.scale(x);
-                        let along: f32 = (0..width).map(|i| gradient[i] * weight[i] * x[i]).sum();
-                        let pull = along * scale * scale * scale / width as f32;
-                        for i in 0..width {
-                            out[i] = gradient[i] * weight[i] * scale - x[i] * pull;
-                            for_weight[i] += gradient[i] * x[i] * scale;
-                        }
+            let parts = for_x.par_chunks_mut(width * ROWS).enumerate().map(|(chunk, out)| {
+                let mut for_weight = vec![0f32; width];
+                for (row, out) in out.chunks_mut(width).enumerate() {
+                    let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
+                    let (x, gradient) = (&x[at.clone()], &gradient[at]);
+                    let scale = self.scale(x);
+                    let along: f32 = (0..width).map(|i| gradient[i] * weight[i] * x[i]).sum();
+                    let pull = along * scale * scale * scale / width as f32;
+                    for i in 0..width {
+                        out[i] = gradient[i] * weight[i] * scale - x[i] * pull;
+                        for_weight[i] += gradient[i] * x[i] * scale;
                     }
-                    for_weight
-                });
+                }
+                for_weight
+            });
             let parts: Vec<Vec<f32>> = parts.collect();
             let mut for_weight = vec![0f32; width];
             for part in parts {
-                for_weight
-                    .iter_mut()
-                    .zip(part)
-                    .for_each(|(sum, part)| *sum += part);
+                for_weight.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
             }
             Ok((for_x, for_weight))
         })?;

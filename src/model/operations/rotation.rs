@@ -25,10 +25,7 @@ impl Angles {
                 [angle.cos(), angle.sin()]
             })
         });
-        Angles {
-            table: Arc::new(table.collect()),
-            pairs: frequencies.len(),
-        }
+        Angles { table: Arc::new(table.collect()), pairs: frequencies.len() }
     }
 }
 
@@ -44,10 +41,7 @@ pub fn rotate(x: &Tensor, angles: &Angles) -> Result<Tensor> {
 }
 
 fn turn(x: &Tensor, angles: &Angles, direction: f32) -> Result<Tensor> {
-    let operation = Rotation {
-        angles: angles.clone(),
-        direction,
-    };
+    let operation = Rotation { angles: angles.clone(), direction };
     x.contiguous()?.apply_op1(operation)
 }
 

@@ -4,9 +4,8 @@ use candle_core::{CpuStorage, Error, Layout, Result, Storage, Tensor};
 
 /// The numbers of a contiguous f32 tensor on the CPU.
 pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let (begin, end) = layout
-        .contiguous_offsets()
-        .ok_or_else(|| Error::Msg("the tensor is not contiguous".into()))?;
+    let (begin, end) =
+        layout.contiguous_offsets().ok_or_else(|| Error::Msg("the tensor is not contiguous".into()))?;
     Ok(&storage.as_slice::<f32>()?[begin..end])
 }
 

@@ -1,0 +1,9 @@
+//! Hidden states: read by a hook, kept in memory or in a folder.
+
+mod extract;
+mod recorder;
+mod store;
+
+pub use extract::{Activations, Reading, extract};
+pub use recorder::{Place, Recorder};
+pub use store::{Manifest, load, save};

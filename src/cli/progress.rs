@@ -1,0 +1,51 @@
+//! What is said while a command works: progress and remarks on stderr, and the wish to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Talks on stderr, and hears Ctrl-C.
+pub struct Talk {
+    quiet: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Talk {
+    pub fn new(quiet: bool) -> Talk {
+        let stop = Arc::new(AtomicBool::new(false));
+        let heard = stop.clone();
+        // The first Ctrl-C stops at the next safe place, the second at once. Without a handler it is always at once.
+        let _ = ctrlc::set_handler(move || {
+            if heard.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        });
+        Talk { quiet, stop }
+    }
+
+    /// Whether to go on.
+    pub fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::SeqCst)
+    }
+
+    pub fn say(&self, remark: impl std::fmt::Display) {
+        if !self.quiet {
+            eprintln!("{remark}");
+        }
+    }
+
+    /// A bar that shows only on a terminal.
+    pub fn bar(&self, length: usize, what: &'static str) -> ProgressBar {
+        if self.quiet {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(length as u64).with_prefix(what);
+        let style = ProgressStyle::with_template("{prefix:>12} {wide_bar} {pos}/{len} {per_sec} {eta} {msg}");
+        // The template is a constant; a wrong one would only cost the bar its looks.
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        bar
+    }
+}

@@ -1,0 +1,104 @@
+//! JSON Lines: a JSON object a line.
+//! It knows nothing of what the objects' keys mean.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::read::{LONGEST_RECORD, Record, Records};
+use super::record::Dialogue;
+use crate::error::{Error, Result};
+
+/// The records of a file. Blank lines are passed over; a byte-order mark is too.
+pub(super) fn records(path: &Path) -> Result<Records> {
+    let file = File::open(path).map_err(Error::file(path))?;
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let path = path.to_owned();
+    let mut buffer = Vec::new();
+    let mut line = 0u64;
+    let mut ended = false;
+    Ok(Box::new(std::iter::from_fn(move || {
+        while !ended {
+            let length = match read_line(&mut reader, &mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) => {
+                    ended = true;
+                    return Some(Err(Error::file(&path)(error)));
+                }
+            };
+            line += 1;
+            let place = || format!("{}:{line}", path.display());
+            if length > LONGEST_RECORD {
+                let found = format!("a line of {length} bytes");
+                return Some(Err(Error::input(place(), found, "at most 16 MiB a line")));
+            }
+            if line == 1 && buffer.starts_with(b"\xef\xbb\xbf") {
+                buffer.drain(..3);
+            }
+            if !buffer.trim_ascii().is_empty() {
+                return Some(parse(&buffer, &place).map(|columns| Record { line, columns }));
+            }
+        }
+        ended = true;
+        None
+    })))
+}
+
+/// Reads up to and past the next newline; gives the line's length, 0 at the end of the file. What passes
+/// [`LONGEST_RECORD`] is counted, not kept.
+fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<usize> {
+    line.clear();
+    let mut length = 0;
+    loop {
+        let available = match reader.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        let newline = available.iter().position(|&byte| byte == b'\n');
+        let taken = newline.map_or(available.len(), |newline| newline + 1);
+        let kept = taken.min(LONGEST_RECORD - line.len());
+        line.extend_from_slice(&available[..kept]);
+        length += taken;
+        reader.consume(taken);
+        if newline.is_some() || taken == 0 {
+            return Ok(length);
+        }
+    }
+}
+
+fn parse(line: &[u8], place: &dyn Fn() -> String) -> Result<serde_json::Map<String, Value>> {
+    let object = "an object, such as {\"id\": …, \"messages\": […], \"labels\": {…}}";
+    let text = std::str::from_utf8(line).map_err(|error| {
+        let found = format!("bytes that are no UTF-8 after column {}", error.valid_up_to());
+        Error::input(place(), found, "UTF-8 text")
+    })?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(columns)) => Ok(columns),
+        Ok(other) => Err(Error::input(place(), super::layout::kind(&other), object)),
+        Err(error) => {
+            let message = error.to_string();
+            // The parser's own "line 1" is not the file's.
+            let message = message.split(" at line ").next().unwrap_or_default();
+            let found = format!("no JSON at column {} ({message})", error.column());
+            Err(Error::input(place(), found, object))
+        }
+    }
+}
+
+/// Writes dialogues so that [`super::read`] gives them back. The file is whole or absent.
+pub fn write_jsonl<'a>(path: &Path, dialogues: impl IntoIterator<Item = &'a Dialogue>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file(path))?;
+    let mut writer = BufWriter::new(file);
+    for dialogue in dialogues {
+        let written = serde_json::to_writer(&mut writer, dialogue).map_err(io::Error::from);
+        written.and_then(|()| writer.write_all(b"\n")).map_err(Error::file(path))?;
+    }
+    let file = writer.into_inner().map_err(|error| Error::file(path)(error.into_error()))?;
+    file.as_file().sync_all().map_err(Error::file(path))?;
+    file.persist(path).map_err(|error| Error::file(path)(error.error))?;
+    Ok(())
+}

@@ -1,0 +1,36 @@
+//! Judging answers: a transcript in, a score with its reason out.
+//! It knows nothing of how the answer was made or steered.
+
+mod world;
+
+pub use world::World;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dialogue::Dialogue;
+use crate::error::Result;
+use crate::generate::Transcript;
+
+/// What an answer is worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The strategy that answered, or `broken` where the answer makes no sense.
+    pub strategy: String,
+    /// What the answer does for the user, in [0, 1].
+    pub satisfaction: f64,
+    /// The harm that it risks, in [0, 1].
+    pub risk: f64,
+    pub reason: String,
+}
+
+impl Score {
+    /// Safe and satisfied at once: `S − β·R`, as Oyster-I (arXiv 2509.01909) weighs the two.
+    pub fn constructive(&self, beta: f64) -> f64 {
+        self.satisfaction - beta * self.risk
+    }
+}
+
+/// Scores answers. `dialogue` is the one that was answered, with its labels.
+pub trait Scorer {
+    fn score(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Score>;
+}

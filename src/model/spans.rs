@@ -1,0 +1,289 @@
+//! Where each message's words stand in the text that a chat template makes of a dialogue.
+//! It knows nothing of tokens.
+//!
+//! The template itself says it: each message's content is given to it between marks that occur nowhere else, and the
+//! marks are looked for in what it makes. Without them that must be the very text that it makes of the dialogue as it
+//! is; where it is not (a template that trims, or asks how a message begins), narrower marks are tried.
+
+use std::ops::Range;
+
+use super::tokens::Phase;
+use crate::dialogue::{Message, Role};
+use crate::error::{Error, Result};
+
+/// The brackets of a thinking part, as the models that think write them.
+pub(super) const OPEN: &str = "<think>";
+pub(super) const CLOSE: &str = "</think>";
+
+/// What turns messages (role and content) into text, with or without a generation prompt.
+pub(super) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
+
+/// A stretch of text that a message says. Bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Span {
+    pub turn: usize,
+    pub phase: Phase,
+    pub range: Range<usize>,
+}
+
+/// A dialogue as text, and what its parts are.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub text: String,
+    /// What the messages say, in order, apart from each other. What the template leaves out is not here.
+    pub spans: Vec<Span>,
+    /// Where each message's text ends, what the template writes after it included; and then the generation prompt's.
+    pub turn_ends: Vec<usize>,
+    /// Where the template stops before the last answer begins.
+    pub start: Option<usize>,
+}
+
+/// Renders a dialogue, with the generation prompt unless it ends with the assistant's message, and finds its parts.
+///
+/// `start` is where the generation prompt ends, also in a dialogue that has its last answer already, if that answer's
+/// text begins with the same prompt; if not, it is where what the answer says begins (its thinking part's bracket, if
+/// it has one).
+///
+/// # Errors
+/// What `render` refuses, and a template that does not let its messages be found again.
+pub(super) fn find(messages: &[Message], render: &Render) -> Result<Rendered> {
+    let plain: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
+    let answered = messages.last().is_some_and(|message| message.role == Role::Assistant);
+    let text = render(&plain, !answered)?;
+    let mut spans = locate(&text, &plain, &pieces(messages), &|messages| render(messages, !answered))?;
+    spans.sort_by_key(|span| span.range.start);
+    for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
+        // The space before the closing bracket belongs to the thinking part, whoever wrote it: a model that is still
+        // generating can't know that it was the last.
+        let rest = &text[span.range.end..];
+        let space = rest.len() - rest.trim_start().len();
+        if rest[space..].starts_with(CLOSE) {
+            span.range.end += space;
+        }
+    }
+    let mut turn_ends = turn_ends(&text, &plain, &spans, render, answered);
+    let start = if answered {
+        let turn = messages.len() - 1;
+        let begin = turn.checked_sub(1).map_or(0, |before| turn_ends[before]);
+        let prompt = render(&plain[..turn], true).unwrap_or_default();
+        answer_start(&text, &prompt, begin, spans.iter().find(|span| span.turn == turn))
+    } else {
+        turn_ends.push(text.len());
+        Some(text.len())
+    };
+    Ok(Rendered { text, spans, turn_ends, start })
+}
+
+/// See [`find`]. `begin` is where the answer's turn begins, `first` what it says first.
+fn answer_start(text: &str, prompt: &str, begin: usize, first: Option<&Span>) -> Option<usize> {
+    let first = first?;
+    if text.starts_with(prompt) && (begin + 1..=first.range.start).contains(&prompt.len()) {
+        return Some(prompt.len());
+    }
+    let header = text.get(begin..first.range.start)?;
+    let bracket = if first.phase == Phase::Think { header.rfind(OPEN) } else { None };
+    Some(begin + bracket.unwrap_or(header.len()))
+}
+
+/// A part of a message that is of one phase: a range of its content, and the same without the space at its ends.
+struct Piece {
+    turn: usize,
+    phase: Phase,
+    wide: Range<usize>,
+    narrow: Range<usize>,
+}
+
+fn pieces(messages: &[Message]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for (turn, Message { role, content }) in messages.iter().enumerate() {
+        let mut push = |phase, wide: Range<usize>| {
+            let said = &content[wide.clone()];
+            let begin = wide.start + said.len() - said.trim_start().len();
+            let narrow = begin..begin + said.trim().len();
+            if !narrow.is_empty() {
+                pieces.push(Piece { turn, phase, wide, narrow });
+            }
+        };
+        match (role, thinking_part(content)) {
+            (Role::Assistant, Some((thought, answer))) => {
+                push(Phase::Think, thought);
+                push(Phase::Answer, answer);
+            }
+            (Role::Assistant, None) => push(Phase::Answer, 0..content.len()),
+            _ => push(Phase::Prompt, 0..content.len()),
+        }
+    }
+    pieces
+}
+
+/// The ranges of an assistant's content inside and after its thinking part. The opening bracket may be missing, as it
+/// is in what a model says whose generation prompt has it; so may the closing one, when the model did not get so far.
+fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
+    let space = content.len() - content.trim_start().len();
+    let opened = content[space..].starts_with(OPEN);
+    let begin = if opened { space + OPEN.len() } else { 0 };
+    match content[begin..].find(CLOSE) {
+        Some(length) => {
+            let end = begin + length;
+            Some((begin..end, end + CLOSE.len()..content.len()))
+        }
+        None => opened.then_some((begin..content.len(), content.len()..content.len())),
+    }
+}
+
+/// How far apart a piece's marks are put.
+#[derive(Clone, Copy, PartialEq)]
+enum Width {
+    /// Around all of it.
+    Wide,
+    /// Around it without the space at its ends: for a template that trims.
+    Narrow,
+    /// Not at all: for a template that asks how the content begins or ends.
+    None,
+}
+
+fn locate(
+    text: &str,
+    messages: &[(&str, &str)],
+    pieces: &[Piece],
+    render: &dyn Fn(&[(&str, &str)]) -> Result<String>,
+) -> Result<Vec<Span>> {
+    let unfound = |turn: usize| {
+        Error::input(
+            format!("message {turn}"),
+            "the chat template changes it, so that it is not known which tokens are its",
+            "a template that writes each message once and as it is",
+        )
+    };
+    let used = |mark: &char| text.contains(*mark) || messages.iter().any(|(_, said)| said.contains(*mark));
+    // Characters for private use, which no text and no template has a meaning for.
+    let mut marks = ('\u{e000}'..='\u{f8ff}').chain('\u{f0000}'..='\u{ffffd}');
+    let mark = marks.find(|mark| !used(mark)).ok_or_else(|| unfound(0))?;
+    let attempt = |widths: &[Width]| marked(text, mark, messages, pieces, widths, render);
+    let to_spans = |found: Vec<Option<Range<usize>>>| -> Vec<Option<Span>> {
+        let span = |(piece, range): (&Piece, Option<Range<usize>>)| {
+            Some(Span { turn: piece.turn, phase: piece.phase, range: range? })
+        };
+        pieces.iter().zip(found).map(span).collect()
+    };
+
+    let mut widths = vec![Width::Wide; pieces.len()];
+    if let Some(found) = attempt(&widths) {
+        return Ok(to_spans(found).into_iter().flatten().collect());
+    }
+    widths.fill(Width::Narrow);
+    let mut found = attempt(&widths);
+    if found.is_none() {
+        for index in 0..pieces.len() {
+            let mut alone = vec![Width::None; pieces.len()];
+            alone[index] = Width::Narrow;
+            if attempt(&alone).is_none() {
+                widths[index] = Width::None;
+            }
+        }
+        found = attempt(&widths);
+    }
+    let mut found = found.ok_or_else(|| unfound(0))?;
+    for (index, piece) in pieces.iter().enumerate() {
+        if widths[index] == Width::Narrow && piece.wide != piece.narrow {
+            widths[index] = Width::Wide;
+            match attempt(&widths) {
+                Some(wider) => found = wider,
+                None => widths[index] = Width::Narrow,
+            }
+        }
+    }
+    let mut spans = to_spans(found);
+    for (index, piece) in pieces.iter().enumerate().filter(|(index, _)| widths[*index] == Width::None) {
+        // It stands between its neighbours; there it must be found, and found once.
+        let before = spans[..index].iter().rev().flatten().next().map_or(0, |span| span.range.end);
+        let after = spans[index..].iter().flatten().next().map_or(text.len(), |span| span.range.start);
+        let said = &messages[piece.turn].1[piece.narrow.clone()];
+        let mut places = text.get(before..after).unwrap_or_default().match_indices(said);
+        let (Some((place, _)), None) = (places.next(), places.next()) else {
+            return Err(unfound(piece.turn));
+        };
+        let begin = before + place;
+        spans[index] = Some(Span { turn: piece.turn, phase: piece.phase, range: begin..begin + said.len() });
+    }
+    Ok(spans.into_iter().flatten().collect())
+}
+
+/// Renders with marks around the pieces, and gives for each where it stands in `text`, if the template writes it.
+/// None if the marks change what the template writes, or do not come out in order.
+fn marked(
+    text: &str,
+    mark: char,
+    messages: &[(&str, &str)],
+    pieces: &[Piece],
+    widths: &[Width],
+    render: &dyn Fn(&[(&str, &str)]) -> Result<String>,
+) -> Option<Vec<Option<Range<usize>>>> {
+    let mut contents: Vec<String> = messages.iter().map(|(_, said)| (*said).to_owned()).collect();
+    // From the last to the first, so that positions still hold.
+    for (index, piece) in pieces.iter().enumerate().rev() {
+        let range = match widths[index] {
+            Width::Wide => &piece.wide,
+            Width::Narrow => &piece.narrow,
+            Width::None => continue,
+        };
+        contents[piece.turn].insert_str(range.end, &format!("{mark}{}{mark}", 2 * index + 1));
+        contents[piece.turn].insert_str(range.start, &format!("{mark}{}{mark}", 2 * index));
+    }
+    let messages: Vec<(&str, &str)> =
+        messages.iter().zip(&contents).map(|((role, _), said)| (*role, said.as_str())).collect();
+    let rendered = render(&messages).ok()?;
+
+    let mut places: Vec<Option<usize>> = vec![None; 2 * pieces.len()];
+    let mut plain = String::with_capacity(text.len());
+    for (index, part) in rendered.split(mark).enumerate() {
+        if index % 2 == 0 {
+            plain.push_str(part);
+        } else {
+            let place = places.get_mut(part.parse::<usize>().ok()?)?;
+            if place.replace(plain.len()).is_some() {
+                return None;
+            }
+        }
+    }
+    if plain != text {
+        return None;
+    }
+    let mut found = Vec::with_capacity(pieces.len());
+    for ends in places.chunks(2) {
+        found.push(match (ends[0], ends[1]) {
+            (Some(begin), Some(end)) if begin <= end => Some(begin..end),
+            (None, None) => None,
+            _ => return None,
+        });
+    }
+    let mut ranges: Vec<&Range<usize>> = found.iter().flatten().collect();
+    ranges.sort_by_key(|range| range.start);
+    ranges.is_sorted_by(|a, b| a.end <= b.start).then_some(found)
+}
+
+/// Where each message's text ends: where the text of the dialogue up to it does, if that is how the whole text
+/// begins; else (a template that writes a message otherwise when others follow) with what the message says.
+fn turn_ends(
+    text: &str,
+    messages: &[(&str, &str)],
+    spans: &[Span],
+    render: &Render,
+    answered: bool,
+) -> Vec<usize> {
+    let mut ends: Vec<usize> = Vec::with_capacity(messages.len() + 1);
+    for turn in 0..messages.len() {
+        let said = spans.iter().filter(|span| span.turn <= turn).map(|span| span.range.end).max();
+        let earliest = said.unwrap_or(0).max(ends.last().copied().unwrap_or(0));
+        let next = spans.iter().filter(|span| span.turn > turn).map(|span| span.range.start).min();
+        let latest = next.unwrap_or(text.len());
+        ends.push(if answered && turn + 1 == messages.len() {
+            text.len()
+        } else {
+            let prefix = render(&messages[..=turn], false).unwrap_or_default();
+            let fits = text.starts_with(&prefix) && (earliest..=latest).contains(&prefix.len());
+            if fits { prefix.len() } else { earliest }
+        });
+    }
+    ends
+}
