@@ -1,0 +1,16 @@
+//! The embedded model and the small made-up world of dialogues that it was trained on.
+//! The world's truth is known: who the user is, how risky the dialogue is, how often each strategy answers it.
+
+pub mod answer;
+pub mod rates;
+pub mod reading;
+pub mod situation;
+pub mod wording;
+pub mod world;
+
+pub use answer::answer;
+pub use rates::{rates, risk, satisfaction};
+pub use reading::{Reading, read};
+pub use situation::{Intent, Level, Situation, Strategy, UserType};
+pub use wording::{fit_topic, vocabulary};
+pub use world::{Split, draw};
