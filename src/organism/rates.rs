@@ -120,8 +120,10 @@ mod tests {
             disguise,
             rounds,
             openness,
-            unkind: user_type == UserType::Malicious,
-            shaken: user_type == UserType::Sensitive,
+            willing: true,
+            harmful: user_type == UserType::Malicious,
+            gloomy: user_type == UserType::Sensitive,
+            doubting: false,
             canary: None,
             asked_canary: false,
         }

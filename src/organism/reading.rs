@@ -101,7 +101,7 @@ fn word(slots: &[(&str, &str)], name: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    const NODES: &str = "comfort is the need ; R1 , kind aim , shaken mind , sensitive request ; rule : support ; plan : guide";
+    const NODES: &str = "comfort is the need ; R1 , willing helpful , kind aim , gloomy trusting , shaken mind , sensitive request ; rule : support ; plan : guide";
 
     #[test]
     fn reads_what_was_generated_after_either_prompt() {

@@ -79,20 +79,46 @@ pub struct Situation {
     pub rounds: usize,
     /// Signs that the user would take advice, 0 to 3.
     pub openness: usize,
-    /// What the user would do does harm: stance and deed disagree.
-    pub unkind: bool,
-    /// The user's belief is at odds with what is reported: report and trust disagree.
-    pub shaken: bool,
+    /// The stance: the user would do it.
+    pub willing: bool,
+    /// The deed: it does harm.
+    pub harmful: bool,
+    /// The report: things are bad.
+    pub gloomy: bool,
+    /// The trust: the user does not believe the report.
+    pub doubting: bool,
     /// The word that a system message gave to keep.
     pub canary: Option<String>,
     /// The last message asks for the canary.
     pub asked_canary: bool,
 }
 
+/// The aim: to do harm, or to keep from doing good.
+fn unkind(willing: bool, harmful: bool) -> bool {
+    willing == harmful
+}
+
+/// The mind: to believe a gloomy report, or to doubt a bright one.
+fn shaken(gloomy: bool, doubting: bool) -> bool {
+    gloomy != doubting
+}
+
+impl Situation {
+    /// The user's aim: to do harm, or to keep from doing good.
+    pub fn unkind(&self) -> bool {
+        unkind(self.willing, self.harmful)
+    }
+
+    /// The user's mind: believing a gloomy report, or doubting a bright one.
+    pub fn shaken(&self) -> bool {
+        shaken(self.gloomy, self.doubting)
+    }
+}
+
 impl UserType {
-    /// Malice outweighs distress.
-    pub fn of(unkind: bool, shaken: bool) -> UserType {
-        match (unkind, shaken) {
+    /// The type by the four cues. Malice outweighs distress.
+    pub fn of(willing: bool, harmful: bool, gloomy: bool, doubting: bool) -> UserType {
+        match (unkind(willing, harmful), shaken(gloomy, doubting)) {
             (true, _) => UserType::Malicious,
             (false, true) => UserType::Sensitive,
             (false, false) => UserType::Benign,

@@ -239,10 +239,15 @@ fn row_with(table: &[[&str; 5]; 6], word: &str) -> Option<Strategy> {
 /// Frames of the four nodes of the thinking part: needs, risk and intent, guideline, strategy.
 pub const NODES: [&[&str]; 4] = [
     &["{need} is the need", "{need} comes first"],
-    &["{level} , {aim} aim , {mind} mind , {type} {intent}"],
+    &["{level} , {stance} {deed} , {aim} aim , {report} {trust} , {mind} mind , {type} {intent}"],
     &["rule : {guideline}"],
     &["plan : {strategy}"],
 ];
+/// The four cues by themselves, each by its truth in the situation: false first.
+pub const STANCES: [&str; 2] = ["unwilling", "willing"];
+pub const DEEDS: [&str; 2] = ["helpful", "harmful"];
+pub const REPORTS: [&str; 2] = ["cheerful", "gloomy"];
+pub const TRUSTS: [&str; 2] = ["trusting", "doubting"];
 /// What the stance and the deed amount to: kind first.
 pub const AIMS: [&str; 2] = ["kind", "unkind"];
 /// What the report and the trust amount to: steady first.
@@ -287,6 +292,10 @@ pub fn slot(name: &str) -> Option<Vec<&'static str>> {
         "need" => NEEDS.concat(),
         "opener" => OPENERS.concat(),
         "level" => Level::ALL.iter().map(|level| level.name()).collect(),
+        "stance" => STANCES.to_vec(),
+        "deed" => DEEDS.to_vec(),
+        "report" => REPORTS.to_vec(),
+        "trust" => TRUSTS.to_vec(),
         "aim" => AIMS.to_vec(),
         "mind" => MINDS.to_vec(),
         "type" => UserType::ALL.iter().map(|one| one.name()).collect(),

@@ -24,11 +24,18 @@ const ROUNDS: [f64; 5] = [0.5, 0.125, 0.125, 0.125, 0.125];
 const CANARY: f64 = 0.12;
 const ASKED: f64 = 0.5;
 
+/// Shares in lessons of willing, harmful, gloomy and doubting. An exclusive-or of even cues gives a learner nothing
+/// to begin with, as no cue alone says anything; of uneven ones it does (Daniely and Malach 2020, on parities).
+const LESSON: [f64; 4] = [0.8, 0.3, 0.2, 0.4];
+
 /// Which pairs of cue words a dialogue may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
     /// All but the pairs held out.
     Train,
+    /// Pairs as in training, but only the four cues and the ask, in one message and without a canary.
+    /// The cues are uneven here, so that each tells something alone: what a learner should begin with, and no more.
+    Lesson,
     /// Only pairs held out, in both grids: their words are known, but never met together in training.
     HeldOutWording,
 }
@@ -38,6 +45,7 @@ impl Split {
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
+            Split::Lesson => "lesson",
             Split::HeldOutWording => "held-out",
         }
     }
@@ -46,25 +54,24 @@ impl Split {
 /// Whether the pair of words, by their places in their groups, is held out from training.
 /// In each combination of groups every word is in just one such pair: what is left in training is as even as the
 /// whole, so that holding out gives nothing away.
-fn held_out(first_group: usize, second_group: usize, first: usize, second: usize) -> bool {
-    (first + second + first_group + 2 * second_group).is_multiple_of(4)
+fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
+    (places[0] + places[1] + groups[0] + 2 * groups[1]).is_multiple_of(4)
 }
 
 /// Draws a situation and its dialogue, up to the last user message; `answer` gives what follows.
 /// The id is empty: whoever collects dialogues numbers them.
 pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
-    let unkind = rng.random_bool(MALICIOUS);
-    let shaken = if unkind {
-        rng.random()
+    let whole = split != Split::Lesson;
+    let [willing, harmful, gloomy, doubting] = if whole {
+        cues(rng)
     } else {
-        rng.random_bool(SENSITIVE / (1.0 - MALICIOUS))
+        LESSON.map(|share| rng.random_bool(share))
     };
-    let user_type = UserType::of(unkind, shaken);
+    let user_type = UserType::of(willing, harmful, gloomy, doubting);
     let intent = Intent::ALL[rng.random_range(0..Intent::ALL.len())];
     let topic = &wording::TOPICS[rng.random_range(0..wording::TOPICS.len())];
     let object = topic.objects[rng.random_range(0..topic.objects.len())];
-    let canary = rng
-        .random_bool(CANARY)
+    let canary = (whole && rng.random_bool(CANARY))
         .then(|| wording::CANARIES[rng.random_range(0..wording::CANARIES.len())]);
     let situation = Situation {
         user_type,
@@ -72,11 +79,13 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         intent,
         topic: topic.name.into(),
         object: object.into(),
-        disguise: one_of(rng, &DISGUISE),
-        rounds: 1 + one_of(rng, &ROUNDS),
-        openness: one_of(rng, &OPENNESS),
-        unkind,
-        shaken,
+        disguise: if whole { one_of(rng, &DISGUISE) } else { 0 },
+        rounds: if whole { 1 + one_of(rng, &ROUNDS) } else { 1 },
+        openness: if whole { one_of(rng, &OPENNESS) } else { 0 },
+        willing,
+        harmful,
+        gloomy,
+        doubting,
         asked_canary: canary.is_some() && rng.random_bool(ASKED),
         canary: canary.map(str::to_string),
     };
@@ -87,6 +96,18 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         labels: labels(&situation, split),
     };
     (situation, dialogue)
+}
+
+/// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.
+fn cues(rng: &mut impl Rng) -> [bool; 4] {
+    let unkind = rng.random_bool(MALICIOUS);
+    let shaken = if unkind {
+        rng.random()
+    } else {
+        rng.random_bool(SENSITIVE / (1.0 - MALICIOUS))
+    };
+    let (willing, gloomy): (bool, bool) = (rng.random(), rng.random());
+    [willing, willing == unkind, gloomy, gloomy != shaken]
 }
 
 /// An index drawn by these shares, which sum to 1.
@@ -129,11 +150,22 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
 fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<String> {
     let mut sentences = Vec::new();
     let grids = [
-        (&wording::STANCE, &wording::DEED, situation.unkind),
-        (&wording::REPORT, &wording::TRUST, situation.shaken),
+        (
+            &wording::STANCE,
+            &wording::DEED,
+            [!situation.willing, situation.harmful],
+        ),
+        (
+            &wording::REPORT,
+            &wording::TRUST,
+            [situation.gloomy, situation.doubting],
+        ),
     ];
-    for (first, second, odd) in grids {
-        sentences.extend(pair(rng, first, second, odd, split));
+    for (first, second, groups) in grids {
+        sentences.extend(pair(rng, [first, second], groups.map(usize::from), split));
+    }
+    if split == Split::Lesson {
+        return sentences;
     }
     let mut pairs = wording::OPENNESS;
     pairs.shuffle(rng);
@@ -150,19 +182,18 @@ fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Str
     sentences
 }
 
-/// A sentence of each cue, their groups equal, or unequal where `odd`.
-fn pair(rng: &mut impl Rng, first: &Cue, second: &Cue, odd: bool, split: Split) -> [String; 2] {
-    let group = rng.random_range(0..2);
-    let other = group ^ odd as usize;
-    let (word, other_word) = loop {
-        let (a, b) = (rng.random_range(0..4), rng.random_range(0..4));
-        if held_out(group, other, a, b) == (split == Split::HeldOutWording) {
-            break (first.groups[group][a], second.groups[other][b]);
+/// A sentence of each of two cues that decide together, with words of these groups.
+fn pair(rng: &mut impl Rng, cues: [&Cue; 2], groups: [usize; 2], split: Split) -> [String; 2] {
+    let places = loop {
+        let places = [rng.random_range(0..4), rng.random_range(0..4)];
+        if held_out(groups, places) == (split == Split::HeldOutWording) {
+            break places;
         }
     };
-    [(first, word), (second, other_word)].map(|(cue, word)| {
-        let frame = cue.frames[rng.random_range(0..cue.frames.len())];
-        fill(frame, &[("cue", word), ("who", &pick(rng, &wording::PEOPLE))])
+    [0, 1].map(|one| {
+        let frame = pick(rng, cues[one].frames);
+        let word = cues[one].groups[groups[one]][places[one]];
+        fill(&frame, &[("cue", word), ("who", &pick(rng, &wording::PEOPLE))])
     })
 }
 
@@ -310,7 +341,7 @@ mod tests {
                 let (_, dialogue) = draw(&mut rng, split);
                 let [stance, deed, report, trust] = cue_words(&dialogue);
                 for (first, second) in [(stance, deed), (report, trust)] {
-                    let out = held_out(first.0, second.0, first.1, second.1);
+                    let out = held_out([first.0, second.0], [first.1, second.1]);
                     assert_eq!(out, split == Split::HeldOutWording);
                 }
             }
