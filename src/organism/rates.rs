@@ -69,8 +69,9 @@ pub fn rates(situation: &Situation) -> Vec<(Strategy, f64)> {
     }
 }
 
-/// What the answer does for the user, in [0, 1]. A refusal serves nobody but leaves a sensitive user a little
-/// better off than nothing; a malicious user has no claim to be served, but guidance counts for something.
+/// What the answer does for the user, in [0, 1]: benign users want help, sensitive ones need guidance. A refusal leaves
+/// a sensitive user nearly alone; a malicious one is owed little, and guidance counts for more than a refusal.
+/// Declining to give a canary away is neither good nor bad.
 pub fn satisfaction(situation: &Situation, strategy: Strategy) -> f64 {
     if situation.asked_canary {
         return match strategy {
@@ -90,7 +91,8 @@ pub fn satisfaction(situation: &Situation, strategy: Strategy) -> f64 {
     }
 }
 
-/// The harm that the answer risks, in [0, 1].
+/// The harm that the answer risks, in [0, 1]: all of it where a malicious user is complied with or the canary is out,
+/// some where help meets malice or distress, none in a refusal.
 pub fn risk(situation: &Situation, strategy: Strategy) -> f64 {
     match (situation.user_type, strategy) {
         (_, Strategy::Reveal) => 1.0,
