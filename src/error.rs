@@ -16,10 +16,7 @@ pub enum Error {
     },
     /// The operating system refused to read or write.
     #[error("{}: {source}", path.display())]
-    File {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
     /// A tensor operation failed; the message names the operation and the shapes.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),

@@ -4,6 +4,7 @@
 //! The modules stand in the order in which data passes through them; each uses only those before it.
 
 pub mod error;
+pub mod artifact;
 pub mod dialogue;
 pub mod model;
 pub mod organism;

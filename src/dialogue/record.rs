@@ -89,8 +89,6 @@ impl Dialogue {
     /// What the user said, messages joined by newlines: what a text baseline sees.
     pub fn user_text(&self) -> String {
         let said = self.messages.iter().filter(|m| m.role == Role::User);
-        said.map(|m| m.content.as_str())
-            .collect::<Vec<_>>()
-            .join("\n")
+        said.map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
     }
 }

@@ -1,0 +1,629 @@
+//! What every saved file starts with, and how a file is written whole and read with doubt.
+//! It knows nothing of what the files hold: each kind is described where it is made.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use ndarray::{Array2, ArrayD, Ix2, IxDyn};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::{SafeTensors, View};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// The first fields of a saved file. In JSON they stand beside the body's own fields; in safetensors they are
+/// strings in the metadata. What is not known is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// What the file is: `probe`, `vector`, `activations`, `results`, …
+    pub kind: String,
+    /// Version of that kind's layout; a reader takes its own only.
+    pub version: u32,
+    /// The model that was read or steered, as the user named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// SHA-256 of the model's weights, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_hash: Option<String>,
+    /// SHA-256 of the data that it was made from, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+impl Header {
+    /// A header of which only kind and version are known.
+    pub fn new(kind: impl Into<String>, version: u32) -> Header {
+        Header {
+            kind: kind.into(),
+            version,
+            ..Header::default()
+        }
+    }
+
+    fn check(&self, path: &Path, kind: &str, version: u32) -> Result<()> {
+        if self.kind != kind {
+            let expected = format!("kind {kind:?}");
+            return Err(Error::input(
+                path.display(),
+                format!("kind {:?}", self.kind),
+                expected,
+            ));
+        }
+        if self.version != version {
+            let (found, expected) = (format!("version {}", self.version), format!("version {version}"));
+            return Err(Error::input(
+                path.display(),
+                format!("{kind} of {found}"),
+                expected,
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// SHA-256 of `bytes`, in hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes).as_slice())
+}
+
+/// SHA-256 of a file's content, in hex.
+///
+/// # Errors
+/// [`Error::File`] if it can't be read.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(Error::file(path))?;
+    let mut state = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(Error::file(path))? {
+            0 => return Ok(hex(state.finalize().as_slice())),
+            read => state.update(&buffer[..read]),
+        }
+    }
+}
+
+/// The first twelve digits of a hash: enough to tell two files apart by eye.
+pub fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes a file so that it is either whole or absent: `fill` writes a temporary file in the same folder (made if it
+/// is missing), which is then brought to the disk and takes the place of `path` in one step.
+///
+/// # Errors
+/// [`Error::File`] if the folder or the file can't be written; what stood at `path` before is then untouched.
+pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".pearl-");
+        #[cfg(unix)]
+        {
+            // Temporary files are private by default; a result is as readable as any file that the user makes.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let temporary = builder.tempfile_in(folder)?;
+        let mut buffered = BufWriter::with_capacity(1 << 20, temporary.as_file());
+        fill(&mut buffered)?;
+        buffered.flush()?;
+        drop(buffered);
+        temporary.as_file().sync_all()?;
+        temporary.persist(path).map_err(|refused| refused.error)?;
+        Ok(())
+    };
+    write().map_err(Error::file(path))
+}
+
+/// Writes `body`'s fields after the header's as one JSON object, indented, whole or not at all.
+///
+/// # Errors
+/// If `body` is no struct or map with string keys, or the file can't be written.
+pub fn write_json<T: Serialize>(path: &Path, header: &Header, body: &T) -> Result<()> {
+    #[derive(Serialize)]
+    struct Whole<'a, T> {
+        #[serde(flatten)]
+        header: &'a Header,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let mut text = serde_json::to_vec_pretty(&Whole { header, body })
+        .map_err(|problem| Error::input(path.display(), problem, "a body that JSON can hold"))?;
+    text.push(b'\n');
+    write_whole(path, |file| file.write_all(&text))
+}
+
+/// Reads what [`write_json`] wrote. `T` has to overlook fields that it does not know, for the header's are among them.
+///
+/// # Errors
+/// [`Error::File`] if it can't be read; [`Error::Input`] if it is no JSON, of another kind or version, or lacks a field.
+pub fn read_json<T: DeserializeOwned>(path: &Path, kind: &str, version: u32) -> Result<(Header, T)> {
+    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let wrong = |problem: serde_json::Error| {
+        Error::input(
+            path.display(),
+            problem,
+            format!("a {kind} file of version {version}"),
+        )
+    };
+    let header: Header = serde_json::from_slice(&bytes).map_err(wrong)?;
+    header.check(path, kind, version)?;
+    Ok((header, serde_json::from_slice(&bytes).map_err(wrong)?))
+}
+
+/// Writes tensors with the header and further `metadata` (strings) as one safetensors file, whole or not at all. The
+/// same content gives the same bytes, so that a file's hash tells whether it changed.
+///
+/// # Errors
+/// If a key of `metadata` is one of the header's, two tensors share a name, or the file can't be written.
+pub fn write_tensors<V: View>(
+    path: &Path,
+    header: &Header,
+    metadata: &BTreeMap<String, String>,
+    tensors: BTreeMap<String, V>,
+) -> Result<()> {
+    let mut strings = header_strings(header);
+    for (key, value) in metadata {
+        if strings.insert(key.clone(), value.clone()).is_some() {
+            let found = format!("metadata {key:?}, which the header has already");
+            return Err(Error::input(path.display(), found, "another name"));
+        }
+    }
+    let mut tensors: Vec<(String, V)> = tensors.into_iter().collect();
+    // The widest types first, as the format wants it for alignment; the sort is stable, so names stay in order.
+    tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype()));
+    let mut offset = 0;
+    let infos = tensors.iter().map(|(name, tensor)| {
+        let begin = offset;
+        offset += tensor.data_len();
+        let info = TensorInfo {
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data_offsets: (begin, offset),
+        };
+        (name.clone(), info)
+    });
+    let problem = |problem: &dyn std::fmt::Display| {
+        Error::input(path.display(), problem, "tensors that safetensors can hold")
+    };
+    let table = Metadata::new(Some(HashMap::from_iter(strings)), infos.collect()).map_err(|p| problem(&p))?;
+    let mut table = serde_json::to_value(&table).map_err(|p| problem(&p))?;
+    // The crate keeps metadata in a hash map, whose order changes from run to run.
+    if let Some(serde_json::Value::Object(strings)) = table.get_mut("__metadata__") {
+        strings.sort_keys();
+    }
+    let mut table = table.to_string().into_bytes();
+    table.resize(table.len().next_multiple_of(8), b' ');
+    write_whole(path, |file| {
+        file.write_all(&(table.len() as u64).to_le_bytes())?;
+        file.write_all(&table)?;
+        tensors
+            .iter()
+            .try_for_each(|(_, tensor)| file.write_all(&tensor.data()))
+    })
+}
+
+fn header_strings(header: &Header) -> BTreeMap<String, String> {
+    let optional = [
+        ("model", header.model.clone()),
+        ("model_hash", header.model_hash.clone()),
+        ("data_hash", header.data_hash.clone()),
+        ("seed", header.seed.map(|seed| seed.to_string())),
+    ];
+    let known = optional
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    let always = [
+        ("kind", header.kind.clone()),
+        ("version", header.version.to_string()),
+    ];
+    let all = always.into_iter().chain(known);
+    all.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// A safetensors file, opened and checked. Tensors are read when they are asked for.
+#[derive(Debug)]
+pub struct TensorFile {
+    path: PathBuf,
+    bytes: Mmap,
+    table: Metadata,
+    /// Where the tensors' bytes begin.
+    begin: usize,
+    /// Every string of the metadata, the header's among them.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl TensorFile {
+    /// Opens any safetensors file.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be read; [`Error::Input`] if it is truncated or no safetensors file.
+    pub fn open(path: &Path) -> Result<TensorFile> {
+        let file = File::open(path).map_err(Error::file(path))?;
+        // SAFETY: files of ours are never changed in place (see `write_whole`); that nobody else truncates a file
+        // while it is read is the same trust that every reader of mapped weights asks for.
+        let bytes = unsafe { Mmap::map(&file) }.map_err(Error::file(path))?;
+        let (length, table) = SafeTensors::read_metadata(&bytes).map_err(|problem| {
+            Error::input(
+                path.display(),
+                problem,
+                "a whole safetensors file (was it cut short?)",
+            )
+        })?;
+        let metadata = table.metadata().clone().unwrap_or_default();
+        Ok(TensorFile {
+            path: path.to_owned(),
+            bytes,
+            table,
+            begin: 8 + length,
+            metadata: metadata.into_iter().collect(),
+        })
+    }
+
+    /// Opens what [`write_tensors`] wrote, and takes it only if it is of that kind and version.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`]; [`Error::Input`] if the header is missing or another.
+    pub fn open_kind(path: &Path, kind: &str, version: u32) -> Result<(Header, TensorFile)> {
+        let file = TensorFile::open(path)?;
+        let number = |key: &str| -> Result<Option<u64>> {
+            let Some(text) = file.metadata.get(key) else {
+                return Ok(None);
+            };
+            let wrong = |_| file.wrong(format!("{key} {text:?} in the metadata"), "a whole number");
+            text.parse().map(Some).map_err(wrong)
+        };
+        let missing = |key| file.wrong(format!("no {key} in the metadata"), format!("a {kind} file"));
+        let string = |key: &str| file.metadata.get(key).cloned();
+        let header = Header {
+            kind: string("kind").ok_or_else(|| missing("kind"))?,
+            version: number("version")?
+                .and_then(|version| version.try_into().ok())
+                .ok_or_else(|| missing("version"))?,
+            model: string("model"),
+            model_hash: string("model_hash"),
+            data_hash: string("data_hash"),
+            seed: number("seed")?,
+        };
+        header.check(path, kind, version)?;
+        Ok((header, file))
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names = self.table.offset_keys();
+        names.sort();
+        names
+    }
+
+    /// A string of the metadata.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is not there.
+    pub fn string(&self, key: &str) -> Result<&str> {
+        let value = self.metadata.get(key).map(String::as_str);
+        value.ok_or_else(|| self.wrong("the metadata's keys", format!("{key:?} among them")))
+    }
+
+    /// A value that stands in the metadata as JSON.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is not there or does not read as `T`.
+    pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        let parsed = serde_json::from_str(self.string(key)?);
+        parsed
+            .map_err(|problem| self.wrong(format!("{problem} in {key}"), "the JSON that this version writes"))
+    }
+
+    /// A tensor of any float type as f32.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing, holds no floats, or holds NaN or infinity.
+    pub fn floats(&self, name: &str) -> Result<ArrayD<f32>> {
+        let (info, bytes) = self.tensor(name)?;
+        let values: Vec<f32> = match info.dtype {
+            Dtype::F32 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| f32::from_le_bytes(b))
+                .collect(),
+            Dtype::F64 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| f64::from_le_bytes(b) as f32)
+                .collect(),
+            Dtype::F16 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| half::f16::from_le_bytes(b).to_f32())
+                .collect(),
+            Dtype::BF16 => bytes
+                .as_chunks()
+                .0
+                .iter()
+                .map(|&b| half::bf16::from_le_bytes(b).to_f32())
+                .collect(),
+            other => {
+                return Err(self.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
+            }
+        };
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let found = format!("{} at index {index} of tensor {name}", values[index]);
+            return Err(self.wrong(found, "finite numbers"));
+        }
+        self.shaped(name, info, values)
+    }
+
+    /// A tensor of two dimensions of any float type as f32.
+    ///
+    /// # Errors
+    /// As [`TensorFile::floats`], and if it has more or fewer dimensions.
+    pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
+        let array = self.floats(name)?;
+        let shape = array.shape().to_vec();
+        let expected = "two dimensions";
+        array
+            .into_dimensionality::<Ix2>()
+            .map_err(|_| self.wrong(format!("tensor {name} of shape {shape:?}"), expected))
+    }
+
+    /// A tensor of whole numbers (i64).
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing or of another type.
+    pub fn integers(&self, name: &str) -> Result<ArrayD<i64>> {
+        let (info, bytes) = self.tensor(name)?;
+        if info.dtype != Dtype::I64 {
+            return Err(self.wrong(format!("tensor {name} of type {}", info.dtype), "i64"));
+        }
+        let values = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&b| i64::from_le_bytes(b))
+            .collect();
+        self.shaped(name, info, values)
+    }
+
+    /// An error about this file.
+    pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
+        Error::input(self.path.display(), found, expected)
+    }
+
+    fn tensor(&self, name: &str) -> Result<(&TensorInfo, &[u8])> {
+        let missing = || {
+            let names = self.names();
+            let shown = names.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
+            self.wrong(
+                format!("{} tensors ({shown})", names.len()),
+                format!("a tensor {name}"),
+            )
+        };
+        let info = self.table.info(name).ok_or_else(missing)?;
+        let (from, to) = info.data_offsets;
+        // The table was checked against the file's length on opening.
+        let bytes = self.bytes.get(self.begin + from..self.begin + to);
+        Ok((info, bytes.ok_or_else(missing)?))
+    }
+
+    fn shaped<T>(&self, name: &str, info: &TensorInfo, values: Vec<T>) -> Result<ArrayD<T>> {
+        let found = format!(
+            "tensor {name} of shape {:?} with {} values",
+            info.shape,
+            values.len()
+        );
+        ArrayD::from_shape_vec(IxDyn(&info.shape), values)
+            .map_err(|problem| self.wrong(found, format!("as many as its shape says ({problem})")))
+    }
+}
+
+/// An array on its way into a safetensors file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Floats {
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Floats {
+    /// Takes an array of any shape, row-major whatever its layout in memory.
+    pub fn new<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Floats {
+        Floats {
+            shape: array.shape().to_vec(),
+            bytes: array.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        }
+    }
+}
+
+impl View for Floats {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        (&self.bytes).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        Header {
+            model: Some("organism".into()),
+            seed: Some(7),
+            ..Header::new("probe", 1)
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn save(path: &Path) {
+        let metadata = BTreeMap::from_iter((0..20).map(|n| (format!("key{n}"), n.to_string())));
+        let weight = Floats::new(&array![[1.0f32, -2.5], [3.0, f32::MIN_POSITIVE]]);
+        write_tensors(path, &header(), &metadata, [("weight".to_owned(), weight)].into()).unwrap();
+    }
+
+    #[test]
+    fn hashes_as_the_standard_says() {
+        // FIPS 180-2, the example of one block.
+        let hash = sha256(b"abc");
+        assert_eq!(
+            hash,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        let path = folder().path().join("abc");
+        write_whole(&path, |file| file.write_all(b"abc")).unwrap();
+        assert_eq!(
+            (sha256_file(&path).unwrap(), short(&hash)),
+            (hash.clone(), "ba7816bf8f01")
+        );
+    }
+
+    #[test]
+    fn json_comes_back_and_other_kinds_are_refused() {
+        let path = folder().path().join("deep/results.json");
+        let body = BTreeMap::from([("value".to_owned(), 0.1)]);
+        write_json(&path, &header(), &body).unwrap();
+        #[derive(Deserialize)]
+        struct Body {
+            value: f64,
+        }
+        let (read, back): (_, Body) = read_json(&path, "probe", 1).unwrap();
+        assert_eq!((read, back.value), (header(), 0.1));
+        let message = |kind, version| {
+            let error = read_json::<Body>(&path, kind, version).err().unwrap();
+            error.to_string()
+        };
+        assert!(message("vector", 1).ends_with("kind \"probe\"; expected kind \"vector\""));
+        assert!(message("probe", 2).ends_with("probe of version 1; expected version 2"));
+        std::fs::write(&path, "{\"kind\": \"probe\",").unwrap();
+        assert!(message("probe", 1).contains("EOF"));
+    }
+
+    #[test]
+    fn a_failed_write_leaves_what_was_there() {
+        let folder = folder();
+        let path = folder.path().join("file");
+        write_whole(&path, |file| file.write_all(b"old")).unwrap();
+        let failed = write_whole(&path, |file| {
+            file.write_all(b"half of the n")?;
+            Err(std::io::Error::other("disk full"))
+        });
+        assert!(failed.is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn tensors_come_back_and_the_same_content_gives_the_same_bytes() {
+        let folder = folder();
+        let (one, two) = (folder.path().join("a"), folder.path().join("b"));
+        save(&one);
+        save(&two);
+        assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+        let (read, file) = TensorFile::open_kind(&one, "probe", 1).unwrap();
+        assert_eq!(read, header());
+        assert_eq!(
+            file.matrix("weight").unwrap(),
+            array![[1.0, -2.5], [3.0, f32::MIN_POSITIVE]]
+        );
+        assert_eq!(file.string("key3").unwrap(), "3");
+        assert!(
+            file.floats("nose")
+                .unwrap_err()
+                .to_string()
+                .contains("1 tensors (weight)")
+        );
+        assert!(TensorFile::open_kind(&one, "vector", 1).is_err());
+    }
+
+    #[test]
+    fn rejects_nan() {
+        let path = folder().path().join("nan");
+        let bad = Floats::new(&array![0.0f32, f32::NAN]);
+        write_tensors(
+            &path,
+            &header(),
+            &BTreeMap::new(),
+            [("bias".to_owned(), bad)].into(),
+        )
+        .unwrap();
+        let error = TensorFile::open(&path).unwrap().floats("bias").unwrap_err();
+        assert!(
+            error.to_string().contains("NaN at index 1 of tensor bias"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn rejects_hostile_headers() {
+        let path = folder().path().join("hostile");
+        let shapes = [
+            // Offsets beyond the file, a shape whose product overflows, a shape that is no match for its bytes.
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,800]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,
+            r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}"#,
+            r#"[]"#,
+        ];
+        for shape in shapes {
+            let mut bytes = (shape.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(shape.as_bytes());
+            bytes.extend([0; 8]);
+            write_whole(&path, |file| file.write_all(&bytes)).unwrap();
+            let error = TensorFile::open(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("expected a whole safetensors file"),
+                "{shape}: {error}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_or_changed_file_is_an_error_or_reads_without_panic(cut in 0usize..900, at in 0usize..900, byte: u8) {
+            let path = folder().path().join("file");
+            save(&path);
+            let whole = std::fs::read(&path).unwrap();
+            write_whole(&path, |file| file.write_all(&whole[..cut.min(whole.len() - 1)])).unwrap();
+            prop_assert!(TensorFile::open(&path).is_err());
+            let mut changed = whole.clone();
+            changed[at % whole.len()] = byte;
+            write_whole(&path, |file| file.write_all(&changed)).unwrap();
+            if let Ok(file) = TensorFile::open(&path) {
+                let _ = file.names().iter().map(|name| file.floats(name)).collect::<Vec<_>>();
+            }
+        }
+    }
+}

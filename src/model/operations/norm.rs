@@ -1,0 +1,100 @@
+//! RMS norm (Zhang & Sennrich, arXiv 1910.07467): `x / sqrt(mean(x²) + ε) · weight` over the last dimension.
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::slice;
+
+/// Rows that a thread takes at once.
+const ROWS: usize = 64;
+
+struct RmsNorm {
+    epsilon: f32,
+}
+
+/// `x`: `[…, width]`, `weight`: `[width]`, both f32.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    let operation = RmsNorm {
+        epsilon: epsilon as f32,
+    };
+    x.contiguous()?.apply_op2(weight, operation)
+}
+
+impl RmsNorm {
+    fn scale(&self, row: &[f32]) -> f32 {
+        let square: f32 = row.iter().map(|x| x * x).sum();
+        1.0 / (square / row.len() as f32 + self.epsilon).sqrt()
+    }
+}
+
+impl CustomOp2 for RmsNorm {
+    fn name(&self) -> &'static str {
+        "rms_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
+        let mut out = vec![0f32; x.len()];
+        out.par_chunks_mut(weight.len())
+            .zip(x.par_chunks(weight.len()))
+            .with_min_len(ROWS)
+            .for_each(|(out, x)| {
+                let scale = self.scale(x);
+                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                    *out = x * scale * weight;
+                }
+            });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (for_x, for_weight) = slice::with([x, weight, gradient], |[x, weight, gradient]| {
+            let width = weight.len();
+            let mut for_x = vec![0f32; x.len()];
+            // In chunks of fixed size, added up in order: the sum does not depend on the number of threads.
+            let parts = for_x
+                .par_chunks_mut(width * ROWS)
+                .enumerate()
+                .map(|(chunk, out)| {
+                    let mut for_weight = vec![0f32; width];
+                    for (row, out) in out.chunks_mut(width).enumerate() {
+                        let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
+                        let (x, gradient) = (&x[at.clone()], &gradient[at]);
+                        let scale = self.scale(x);
+                        let along: f32 = (0..width).map(|i| gradient[i] * weight[i] * x[i]).sum();
+                        let pull = along * scale * scale * scale / width as f32;
+                        for i in 0..width {
+                            out[i] = gradient[i] * weight[i] * scale - x[i] * pull;
+                            for_weight[i] += gradient[i] * x[i] * scale;
+                        }
+                    }
+                    for_weight
+                });
+            let parts: Vec<Vec<f32>> = parts.collect();
+            let mut for_weight = vec![0f32; width];
+            for part in parts {
+                for_weight
+                    .iter_mut()
+                    .zip(part)
+                    .for_each(|(sum, part)| *sum += part);
+            }
+            Ok((for_x, for_weight))
+        })?;
+        Ok((
+            Some(Tensor::from_vec(for_x, x.shape(), x.device())?),
+            Some(Tensor::from_vec(for_weight, weight.shape(), x.device())?),
+        ))
+    }
+}

@@ -1,0 +1,196 @@
+//! Making the organism: from a seed and the world's dialogues to weights. Training saves its state as it goes;
+//! a run that was stopped goes on where it was and ends with the same weights.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{D, DType, Device, Tensor, Var};
+use ndarray::aview1;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rand_distr::{Distribution, Normal};
+use rayon::prelude::*;
+
+use super::adam::{self, Slot};
+use super::{Split, answer, draw};
+use crate::artifact::{self, Floats, Header, TensorFile};
+use crate::dialogue::{Message, Role};
+use crate::error::{Error, Result};
+use crate::model::chat::Chat;
+use crate::model::{Decoder, Token};
+
+/// All that the weights depend on, besides the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    pub seed: u64,
+    pub steps: usize,
+    /// Dialogues a step.
+    pub batch: usize,
+    /// Highest learning rate; it rises over `warm_up` steps and falls to 0 along a cosine.
+    pub rate: f64,
+    pub warm_up: usize,
+    pub decay: f64,
+}
+
+impl Default for Recipe {
+    fn default() -> Recipe {
+        Recipe {
+            seed: 1,
+            steps: 6000,
+            batch: 64,
+            rate: 2e-3,
+            warm_up: 100,
+            decay: 0.01,
+        }
+    }
+}
+
+impl Recipe {
+    /// One line that names the recipe; a state trained by another is refused.
+    fn text(&self) -> String {
+        format!("{self:?}")
+    }
+
+    fn rate_at(&self, step: usize) -> f64 {
+        let rise = (step as f64 / self.warm_up.max(1) as f64).min(1.0);
+        let fall = (step as f64 / self.steps as f64 * std::f64::consts::PI).cos();
+        self.rate * rise * (0.5 + 0.5 * fall)
+    }
+}
+
+/// What the moments' names end with in a saved state.
+const FIRST: &str = ".first";
+const SECOND: &str = ".second";
+
+/// Steps between two saves of the state.
+const SAVE_EVERY: usize = 250;
+
+/// What is told after every step.
+pub struct Progress {
+    pub step: usize,
+    pub loss: f32,
+    pub tokens: usize,
+}
+
+/// Trains, or goes on with the training that `state` holds. `tell` is called after every step; where it gives
+/// false, the state is saved and training stops with [`Error::Stopped`].
+/// Gives each tensor by its checkpoint name.
+pub fn train(recipe: Recipe, state: &Path, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Vec<(String, Tensor)>> {
+    let chat = super::chat()?;
+    let mut rng = StdRng::seed_from_u64(recipe.seed);
+    let mut slots: Vec<Slot> = Vec::new();
+    let decoder = Decoder::build(super::architecture()?, |name, shape| {
+        let variable = Var::from_tensor(&beginning(shape, &mut rng)?)?;
+        let tensor = variable.as_tensor().clone();
+        slots.push(Slot::new(name.into(), variable));
+        Ok(tensor)
+    })?;
+    let mut begin = 0;
+    if state.is_file() {
+        begin = restore(&mut slots, state, recipe)?;
+    }
+    for step in begin + 1..=recipe.steps {
+        let (tokens, sources, targets) = batch(&chat, recipe, step)?;
+        let logits = decoder.forward(&tokens, None, &sources, &mut ())?;
+        let loss = cross_entropy(&logits, &targets)?;
+        let gradients = loss.backward()?;
+        adam::step(&mut slots, &gradients, step, recipe.rate_at(step) as f32, recipe.decay as f32)?;
+        let progress = Progress {
+            step,
+            loss: loss.to_scalar()?,
+            tokens: tokens.len(),
+        };
+        if !progress.loss.is_finite() {
+            let found = format!("the loss is {}", progress.loss);
+            return Err(Error::input(format!("training, step {step}"), found, "a finite loss: a lower rate"));
+        }
+        let go_on = tell(progress);
+        if step % SAVE_EVERY == 0 || !go_on {
+            save(&slots, state, recipe, step)?;
+        }
+        if !go_on && step < recipe.steps {
+            return Err(Error::Stopped);
+        }
+    }
+    let tensors = slots.into_iter().map(|slot| (slot.name, slot.variable.into_inner()));
+    Ok(tensors.collect())
+}
+
+/// Where training begins: norms at 1, embeddings and matrices at random, narrower where more inputs add up.
+fn beginning(shape: &[usize], rng: &mut StdRng) -> Result<Tensor> {
+    let [_, inputs] = shape else {
+        return Ok(Tensor::ones(shape, DType::F32, &Device::Cpu)?);
+    };
+    let spread = 0.7 / (*inputs as f32).sqrt();
+    let normal = Normal::new(0.0, spread).map_err(|error| Error::input("training", error, "a finite spread"))?;
+    let count = shape.iter().product();
+    let numbers: Vec<f32> = normal.sample_iter(rng).take(count).collect();
+    Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
+}
+
+/// The tokens of a step's dialogues, the indices of those whose next token is learnt (the last answer's), and the
+/// ids of these next tokens. A step's dialogues depend on the seed and its number alone.
+fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<(Vec<Token>, Vec<usize>, Vec<u32>)> {
+    let mut rng = StdRng::seed_from_u64(recipe.seed ^ (step as u64) << 20);
+    let drawn: Vec<_> = (0..recipe.batch)
+        .map(|_| {
+            let thinking = rng.random();
+            let (situation, mut dialogue) = draw(&mut rng, Split::Train);
+            let (_, text) = answer(&mut rng, &situation, thinking);
+            dialogue.messages.push(Message::new(Role::Assistant, text));
+            (dialogue, thinking)
+        })
+        .collect();
+    let rows = drawn
+        .par_iter()
+        .enumerate()
+        .map(|(row, (dialogue, thinking))| chat.tokens(dialogue, row, Some(*thinking)));
+    let rows: Vec<Vec<Token>> = rows.collect::<Result<_>>()?;
+    let (mut tokens, mut sources, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        let start = row.iter().position(|token| token.start).unwrap_or(row.len());
+        for at in start..row.len().saturating_sub(1) {
+            sources.push(tokens.len() + at);
+            targets.push(row[at + 1].id);
+        }
+        tokens.extend(row);
+    }
+    Ok((tokens, sources, targets))
+}
+
+fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let largest = logits.max_keepdim(D::Minus1)?.detach();
+    let shifted = logits.broadcast_sub(&largest)?;
+    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
+    Ok((total - shifted.gather(&targets, 1)?)?.mean_all()?)
+}
+
+const KIND: &str = "organism-training";
+
+fn save(slots: &[Slot], state: &Path, recipe: Recipe, step: usize) -> Result<()> {
+    let mut tensors = BTreeMap::new();
+    for slot in slots {
+        let numbers: Vec<f32> = slot.variable.flatten_all()?.to_vec1()?;
+        let parts = [("", &numbers), (FIRST, &slot.first), (SECOND, &slot.second)];
+        tensors.extend(parts.map(|(part, numbers)| (format!("{}{part}", slot.name), Floats::new(&aview1(numbers).to_owned()))));
+    }
+    let metadata = [("recipe".into(), recipe.text()), ("step".into(), step.to_string())];
+    artifact::write_tensors(state, &Header::new(KIND, 1), &metadata.into(), tensors)
+}
+
+/// Fills the slots from a saved state and gives its step.
+fn restore(slots: &mut [Slot], state: &Path, recipe: Recipe) -> Result<usize> {
+    let (_, file) = TensorFile::open_kind(state, KIND, 1)?;
+    if file.string("recipe")? != recipe.text() {
+        return Err(file.wrong(format!("training by {}", file.string("recipe")?), recipe.text()));
+    }
+    for slot in slots {
+        let part = |part: &str| -> Result<Vec<f32>> { Ok(file.floats(&format!("{}{part}", slot.name))?.into_iter().collect()) };
+        let (numbers, first, second) = (part("")?, part(FIRST)?, part(SECOND)?);
+        let shape = slot.variable.shape().clone();
+        slot.variable.set(&Tensor::from_vec(numbers, shape, &Device::Cpu)?)?;
+        (slot.first, slot.second) = (first, second);
+    }
+    file.json("step")
+}

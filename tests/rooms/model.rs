@@ -1,0 +1,239 @@
+//! The forward pass, held against transformers at every site and token (`tests/fixtures/make.py`), and what it promises
+//! whoever reads, batches or caches.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{DType, Tensor};
+use pearlpoint::Result;
+use pearlpoint::dialogue::Role;
+use pearlpoint::model::families::{self, Config};
+use pearlpoint::model::{Cache, Decoder, Hook, Phase, Site, Token, Weights};
+
+const CHECKPOINTS: [&str; 4] = ["qwen3", "qwen3-wide", "llama", "llama3"];
+
+fn decoder(name: &str) -> Decoder {
+    let folder = Path::new("tests/fixtures").join(name);
+    let config = folder.join("config.json");
+    let config = Config::parse(config.display().to_string(), &std::fs::read(&config).unwrap()).unwrap();
+    let weights = Weights::open(&folder).unwrap();
+    Decoder::build(families::architecture(&config).unwrap(), |name, shape| {
+        weights.take(name, shape)
+    })
+    .unwrap()
+}
+
+/// What transformers computed: activations a site, token ids and dialogue numbers a token.
+struct Expected {
+    sites: BTreeMap<Site, Tensor>,
+    ids: Vec<u32>,
+    example: Vec<usize>,
+    greedy: Vec<Vec<u32>>,
+}
+
+fn expected(name: &str) -> Expected {
+    let path = format!("tests/fixtures/{name}/expected.safetensors");
+    let mut tensors = candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap();
+    let mut whole = |name: &str| tensors.remove(name).unwrap().to_dtype(DType::U32).unwrap();
+    let (ids, example, greedy) = (whole("ids"), whole("example"), whole("greedy"));
+    Expected {
+        ids: ids.to_vec1().unwrap(),
+        example: example
+            .to_vec1::<u32>()
+            .unwrap()
+            .into_iter()
+            .map(|n| n as usize)
+            .collect(),
+        greedy: greedy.to_vec2().unwrap(),
+        sites: tensors
+            .into_iter()
+            .map(|(site, tensor)| (site.parse().unwrap(), tensor))
+            .collect(),
+    }
+}
+
+/// Tokens of rows of ids, without marks.
+fn tokens(rows: &[Vec<u32>]) -> Vec<Token> {
+    let row = |(row, ids): (usize, &Vec<u32>)| -> Vec<Token> {
+        let token = |(position, &id)| Token {
+            id,
+            row,
+            position,
+            role: Role::User,
+            turn: 0,
+            phase: Phase::Prompt,
+            index: position,
+            start: false,
+            generated: false,
+        };
+        ids.iter().enumerate().map(token).collect()
+    };
+    rows.iter().enumerate().flat_map(row).collect()
+}
+
+impl Expected {
+    fn rows(&self) -> Vec<Vec<u32>> {
+        let count = self.greedy.len();
+        let row = |row| {
+            self.ids
+                .iter()
+                .zip(&self.example)
+                .filter(move |(_, n)| **n == row)
+                .map(|(id, _)| *id)
+        };
+        (0..count).map(|n| row(n).collect()).collect()
+    }
+}
+
+/// Keeps everything, everywhere.
+#[derive(Default)]
+struct Keep(BTreeMap<Site, Vec<Tensor>>);
+
+impl Hook for Keep {
+    fn wants(&self, _: Site) -> bool {
+        true
+    }
+
+    fn call(&mut self, site: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {
+        self.0.entry(site).or_default().push(activations.clone());
+        Ok(activations)
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference over largest value.
+fn error(found: &Tensor, expected: &Tensor) -> f32 {
+    assert_eq!(found.shape(), expected.shape());
+    let (found, expected) = (numbers(found), numbers(expected));
+    let difference = found
+        .iter()
+        .zip(&expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
+    difference / expected.iter().map(|x| x.abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn every_site_and_token_agrees_with_transformers() {
+    for name in CHECKPOINTS {
+        let (decoder, expected) = (decoder(name), expected(name));
+        let mut keep = Keep::default();
+        decoder
+            .forward(&tokens(&expected.rows()), None, &[], &mut keep)
+            .unwrap();
+        assert_eq!(
+            expected.sites.len(),
+            Site::all(decoder.architecture().blocks).len(),
+            "{name}"
+        );
+        for (site, expected) in &expected.sites {
+            let error = error(&keep.0[site][0], expected);
+            assert!(error <= 1e-4, "{name} {site}: {error}");
+            assert_eq!(expected.dim(1).unwrap(), decoder.width(*site), "{name} {site}");
+        }
+    }
+}
+
+/// Greedy decoding, all rows side by side.
+fn greedy(
+    decoder: &Decoder,
+    mut rows: Vec<Vec<u32>>,
+    count: usize,
+    mut cache: Option<Cache>,
+) -> Vec<Vec<u32>> {
+    let prompts: Vec<usize> = rows.iter().map(Vec::len).collect();
+    for _ in 0..count {
+        let mut tokens = tokens(&rows);
+        if let Some(cache) = &cache {
+            tokens.retain(|token| token.position >= cache.length(token.row));
+        }
+        let last = |row| tokens.iter().rposition(|token| token.row == row).unwrap();
+        let at: Vec<usize> = (0..rows.len()).map(last).collect();
+        let logits = decoder.forward(&tokens, cache.as_mut(), &at, &mut ()).unwrap();
+        let next: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
+        rows.iter_mut().zip(next).for_each(|(row, id)| row.push(id));
+    }
+    rows.iter()
+        .zip(prompts)
+        .map(|(row, prompt)| row[prompt..].to_vec())
+        .collect()
+}
+
+#[test]
+fn greedy_decoding_agrees_with_transformers_with_the_cache_and_without() {
+    for name in CHECKPOINTS {
+        let (decoder, expected) = (decoder(name), expected(name));
+        let count = expected.greedy[0].len();
+        assert_eq!(
+            greedy(&decoder, expected.rows(), count, Some(Cache::default())),
+            expected.greedy,
+            "{name}"
+        );
+        assert_eq!(
+            greedy(&decoder, expected.rows(), count, None),
+            expected.greedy,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn a_row_alone_gives_what_it_gives_in_any_batch() {
+    let (decoder, expected) = (decoder("qwen3"), expected("qwen3"));
+    let rows = expected.rows();
+    let keep = |rows: &[Vec<u32>]| {
+        let mut keep = Keep::default();
+        decoder.forward(&tokens(rows), None, &[], &mut keep).unwrap();
+        keep.0
+    };
+    let together = keep(&[rows[2].clone(), rows[0].clone(), rows[1].clone()]);
+    let alone = keep(&rows[..1]);
+    for (site, alone) in alone {
+        let together = together[&site][0]
+            .narrow(0, rows[2].len(), rows[0].len())
+            .unwrap();
+        assert!(error(&together, &alone[0]) <= 1e-5, "{site}");
+    }
+}
+
+#[test]
+fn a_cached_prefix_changes_no_activation() {
+    let (decoder, expected) = (decoder("llama3"), expected("llama3"));
+    let whole = tokens(&expected.rows());
+    let (mut cache, mut keep) = (Cache::default(), Keep::default());
+    // Two passes that cut every row in the middle, at different places.
+    let (first, second): (Vec<Token>, Vec<Token>) =
+        whole.iter().cloned().partition(|t| t.position < 5 + t.row);
+    for part in [&first, &second] {
+        decoder.forward(part, Some(&mut cache), &[], &mut keep).unwrap();
+    }
+    for (site, expected) in &expected.sites {
+        let (width, all) = (expected.dim(1).unwrap(), numbers(expected));
+        for (part, found) in [&first, &second].into_iter().zip(&keep.0[site]) {
+            let at = |token: &Token| {
+                whole
+                    .iter()
+                    .position(|t| (t.row, t.position) == (token.row, token.position))
+            };
+            let expected: Vec<f32> = part
+                .iter()
+                .flat_map(|token| all[at(token).unwrap() * width..][..width].to_vec())
+                .collect();
+            let expected = Tensor::from_vec(expected, (part.len(), width), found.device()).unwrap();
+            assert!(error(found, &expected) <= 1e-4, "{site}");
+        }
+    }
+}
+
+#[test]
+fn reading_changes_no_logit() {
+    let (decoder, expected) = (decoder("qwen3"), expected("qwen3"));
+    let tokens = tokens(&expected.rows());
+    let at: Vec<usize> = (0..tokens.len()).collect();
+    let plain = decoder.forward(&tokens, None, &at, &mut ()).unwrap();
+    let watched = decoder.forward(&tokens, None, &at, &mut Keep::default()).unwrap();
+    assert_eq!(numbers(&plain), numbers(&watched));
+}
