@@ -336,7 +336,7 @@ mod tests {
     #[test]
     fn held_out_pairs_are_never_in_training() {
         let mut rng = StdRng::seed_from_u64(5);
-        for split in [Split::Train, Split::HeldOutWording] {
+        for split in [Split::Train, Split::Lesson, Split::HeldOutWording] {
             for _ in 0..2_000 {
                 let (_, dialogue) = draw(&mut rng, split);
                 let [stance, deed, report, trust] = cue_words(&dialogue);
@@ -362,8 +362,13 @@ mod tests {
                 .map(|ask| fill(ask, &[("object", &situation.object)]))
                 .collect::<Vec<_>>()
         };
-        for _ in 0..2_000 {
-            let (situation, dialogue) = draw(&mut rng, Split::Train);
+        for number in 0..2_000 {
+            let split = if number % 4 == 0 {
+                Split::Lesson
+            } else {
+                Split::Train
+            };
+            let (situation, dialogue) = draw(&mut rng, split);
             let said: Vec<&str> = dialogue
                 .messages
                 .iter()
