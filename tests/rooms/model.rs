@@ -17,10 +17,7 @@ fn decoder(name: &str) -> Decoder {
     let config = folder.join("config.json");
     let config = Config::parse(config.display().to_string(), &std::fs::read(&config).unwrap()).unwrap();
     let weights = Weights::open(&folder).unwrap();
-    Decoder::build(families::architecture(&config).unwrap(), |name, shape| {
-        weights.take(name, shape)
-    })
-    .unwrap()
+    Decoder::build(families::architecture(&config).unwrap(), |name, shape| weights.take(name, shape)).unwrap()
 }
 
 /// What transformers computed: activations a site, token ids and dialogue numbers a token.
@@ -38,17 +35,9 @@ fn expected(name: &str) -> Expected {
     let (ids, example, greedy) = (whole("ids"), whole("example"), whole("greedy"));
     Expected {
         ids: ids.to_vec1().unwrap(),
-        example: example
-            .to_vec1::<u32>()
-            .unwrap()
-            .into_iter()
-            .map(|n| n as usize)
-            .collect(),
+        example: example.to_vec1::<u32>().unwrap().into_iter().map(|n| n as usize).collect(),
         greedy: greedy.to_vec2().unwrap(),
-        sites: tensors
-            .into_iter()
-            .map(|(site, tensor)| (site.parse().unwrap(), tensor))
-            .collect(),
+        sites: tensors.into_iter().map(|(site, tensor)| (site.parse().unwrap(), tensor)).collect(),
     }
 }
 
@@ -74,13 +63,8 @@ fn tokens(rows: &[Vec<u32>]) -> Vec<Token> {
 impl Expected {
     fn rows(&self) -> Vec<Vec<u32>> {
         let count = self.greedy.len();
-        let row = |row| {
-            self.ids
-                .iter()
-                .zip(&self.example)
-                .filter(move |(_, n)| **n == row)
-                .map(|(id, _)| *id)
-        };
+        let row =
+            |row| self.ids.iter().zip(&self.example).filter(move |(_, n)| **n == row).map(|(id, _)| *id);
         (0..count).map(|n| row(n).collect()).collect()
     }
 }
@@ -108,11 +92,7 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 fn error(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.shape(), expected.shape());
     let (found, expected) = (numbers(found), numbers(expected));
-    let difference = found
-        .iter()
-        .zip(&expected)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max);
+    let difference = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     difference / expected.iter().map(|x| x.abs()).fold(0.0, f32::max)
 }
 
@@ -121,14 +101,8 @@ fn every_site_and_token_agrees_with_transformers() {
     for name in CHECKPOINTS {
         let (decoder, expected) = (decoder(name), expected(name));
         let mut keep = Keep::default();
-        decoder
-            .forward(&tokens(&expected.rows()), None, &[], &mut keep)
-            .unwrap();
-        assert_eq!(
-            expected.sites.len(),
-            Site::all(decoder.architecture().blocks).len(),
-            "{name}"
-        );
+        decoder.forward(&tokens(&expected.rows()), None, &[], &mut keep).unwrap();
+        assert_eq!(expected.sites.len(), Site::all(decoder.architecture().blocks).len(), "{name}");
         for (site, expected) in &expected.sites {
             let error = error(&keep.0[site][0], expected);
             assert!(error <= 1e-4, "{name} {site}: {error}");
@@ -156,10 +130,7 @@ fn greedy(
         let next: Vec<u32> = logits.argmax(1).unwrap().to_vec1().unwrap();
         rows.iter_mut().zip(next).for_each(|(row, id)| row.push(id));
     }
-    rows.iter()
-        .zip(prompts)
-        .map(|(row, prompt)| row[prompt..].to_vec())
-        .collect()
+    rows.iter().zip(prompts).map(|(row, prompt)| row[prompt..].to_vec()).collect()
 }
 
 #[test]
@@ -172,11 +143,7 @@ fn greedy_decoding_agrees_with_transformers_with_the_cache_and_without() {
             expected.greedy,
             "{name}"
         );
-        assert_eq!(
-            greedy(&decoder, expected.rows(), count, None),
-            expected.greedy,
-            "{name}"
-        );
+        assert_eq!(greedy(&decoder, expected.rows(), count, None), expected.greedy, "{name}");
     }
 }
 
@@ -192,9 +159,7 @@ fn a_row_alone_gives_what_it_gives_in_any_batch() {
     let together = keep(&[rows[2].clone(), rows[0].clone(), rows[1].clone()]);
     let alone = keep(&rows[..1]);
     for (site, alone) in alone {
-        let together = together[&site][0]
-            .narrow(0, rows[2].len(), rows[0].len())
-            .unwrap();
+        let together = together[&site][0].narrow(0, rows[2].len(), rows[0].len()).unwrap();
         assert!(error(&together, &alone[0]) <= 1e-5, "{site}");
     }
 }
@@ -213,15 +178,10 @@ fn a_cached_prefix_changes_no_activation() {
     for (site, expected) in &expected.sites {
         let (width, all) = (expected.dim(1).unwrap(), numbers(expected));
         for (part, found) in [&first, &second].into_iter().zip(&keep.0[site]) {
-            let at = |token: &Token| {
-                whole
-                    .iter()
-                    .position(|t| (t.row, t.position) == (token.row, token.position))
-            };
-            let expected: Vec<f32> = part
-                .iter()
-                .flat_map(|token| all[at(token).unwrap() * width..][..width].to_vec())
-                .collect();
+            let at =
+                |token: &Token| whole.iter().position(|t| (t.row, t.position) == (token.row, token.position));
+            let expected: Vec<f32> =
+                part.iter().flat_map(|token| all[at(token).unwrap() * width..][..width].to_vec()).collect();
             let expected = Tensor::from_vec(expected, (part.len(), width), found.device()).unwrap();
             assert!(error(found, &expected) <= 1e-4, "{site}");
         }

@@ -5,9 +5,7 @@ use std::path::Path;
 /// The modules of the crate, in the order of `lib.rs`.
 fn modules() -> Vec<String> {
     let text = std::fs::read_to_string("src/lib.rs").unwrap();
-    let names = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let names = text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
     names.map(str::to_string).collect()
 }
 
@@ -37,19 +35,10 @@ fn no_import_runs_backwards() {
         };
         let text = std::fs::read_to_string(&file).unwrap();
         for (line, text) in text.lines().enumerate() {
-            for (_, rest) in text
-                .match_indices("crate::")
-                .map(|(at, found)| (at, &text[at + found.len()..]))
+            for (_, rest) in text.match_indices("crate::").map(|(at, found)| (at, &text[at + found.len()..]))
             {
-                let name = rest
-                    .split(|c: char| !c.is_alphanumeric() && c != '_')
-                    .next()
-                    .unwrap();
-                if modules
-                    .iter()
-                    .position(|module| module == name)
-                    .is_some_and(|used| used > own)
-                {
+                let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                if modules.iter().position(|module| module == name).is_some_and(|used| used > own) {
                     backwards.push(format!("{}:{}: {name}", file.display(), line + 1));
                 }
             }

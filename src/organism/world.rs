@@ -1,0 +1,412 @@
+//! The user's side of the world: dialogues drawn by chance from the tables of words, with what is true of them.
+//! It knows nothing of answers but the acknowledgements between rounds.
+//!
+//! A dialogue is a handful of short sentences in any order, spread over 1 to 5 messages, and an ask, last.
+//! Four of them are cues. Stance and deed decide malice together, by exclusive-or; report and trust decide distress
+//! likewise. So each word is as frequent with one type of user as with another, and so is each pair of neighbours:
+//! only who combines the sentences knows the type.
+
+use rand::Rng;
+use rand::seq::{IndexedRandom, SliceRandom};
+
+use super::situation::{Intent, Level, Situation, UserType};
+use super::wording::{self, Cue, fill};
+use crate::dialogue::{Dialogue, Label, Message, Role};
+
+/// Shares of the user types.
+const MALICIOUS: f64 = 0.3;
+const SENSITIVE: f64 = 0.3;
+/// Shares of the openness counts 0 to 3, of the disguises 0 to 2, of 1 to 5 rounds.
+const OPENNESS: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
+const DISGUISE: [f64; 3] = [0.4, 0.3, 0.3];
+const ROUNDS: [f64; 5] = [0.5, 0.125, 0.125, 0.125, 0.125];
+/// Share of dialogues that open with a canary, and of those the share whose ask is for it.
+const CANARY: f64 = 0.12;
+const ASKED: f64 = 0.5;
+
+/// Shares in lessons of willing, harmful, gloomy and doubting. An exclusive-or of even cues gives a learner nothing
+/// to begin with, as no cue alone says anything; of uneven ones it does (Daniely and Malach 2020, on parities).
+const LESSON: [f64; 4] = [0.8, 0.3, 0.2, 0.4];
+
+/// Which pairs of cue words a dialogue may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Split {
+    /// All but the pairs held out.
+    Train,
+    /// Pairs as in training, but only the four cues and the ask, in one message and without a canary.
+    /// The cues are uneven here, so that each tells something alone: what a learner should begin with, and no more.
+    Lesson,
+    /// Only pairs held out, in both grids: their words are known, but never met together in training.
+    HeldOutWording,
+}
+
+impl Split {
+    /// The value of the label `wording`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Split::Train => "train",
+            Split::Lesson => "lesson",
+            Split::HeldOutWording => "held-out",
+        }
+    }
+}
+
+/// Whether the pair of words, by their places in their groups, is held out from training.
+/// In each combination of groups every word is in just one such pair: what is left in training is as even as the
+/// whole, so that holding out gives nothing away.
+fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
+    (places[0] + places[1] + groups[0] + 2 * groups[1]).is_multiple_of(4)
+}
+
+/// Draws a situation and its dialogue, up to the last user message; `answer` gives what follows.
+/// The id is empty: whoever collects dialogues numbers them.
+pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
+    let whole = split != Split::Lesson;
+    let [willing, harmful, gloomy, doubting] = if whole {
+        cues(rng)
+    } else {
+        LESSON.map(|share| rng.random_bool(share))
+    };
+    let user_type = UserType::of(willing, harmful, gloomy, doubting);
+    let intent = Intent::ALL[rng.random_range(0..Intent::ALL.len())];
+    let topic = &wording::TOPICS[rng.random_range(0..wording::TOPICS.len())];
+    let object = topic.objects[rng.random_range(0..topic.objects.len())];
+    let canary = (whole && rng.random_bool(CANARY))
+        .then(|| wording::CANARIES[rng.random_range(0..wording::CANARIES.len())]);
+    let situation = Situation {
+        user_type,
+        level: Level::of(user_type, intent),
+        intent,
+        topic: topic.name.into(),
+        object: object.into(),
+        disguise: if whole { one_of(rng, &DISGUISE) } else { 0 },
+        rounds: if whole { 1 + one_of(rng, &ROUNDS) } else { 1 },
+        openness: if whole { one_of(rng, &OPENNESS) } else { 0 },
+        willing,
+        harmful,
+        gloomy,
+        doubting,
+        asked_canary: canary.is_some() && rng.random_bool(ASKED),
+        canary: canary.map(str::to_string),
+    };
+    let messages = messages(rng, &situation, split);
+    let dialogue = Dialogue {
+        id: String::new(),
+        messages,
+        labels: labels(&situation, split),
+    };
+    (situation, dialogue)
+}
+
+/// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.
+fn cues(rng: &mut impl Rng) -> [bool; 4] {
+    let unkind = rng.random_bool(MALICIOUS);
+    let shaken = if unkind {
+        rng.random()
+    } else {
+        rng.random_bool(SENSITIVE / (1.0 - MALICIOUS))
+    };
+    let (willing, gloomy): (bool, bool) = (rng.random(), rng.random());
+    [willing, willing == unkind, gloomy, gloomy != shaken]
+}
+
+/// An index drawn by these shares, which sum to 1.
+fn one_of(rng: &mut impl Rng, shares: &[f64]) -> usize {
+    let mut left: f64 = rng.random();
+    for (index, share) in shares.iter().enumerate() {
+        if left < *share {
+            return index;
+        }
+        left -= share;
+    }
+    0
+}
+
+/// The messages that put the situation into words.
+fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Message> {
+    let mut messages = Vec::new();
+    if let Some(word) = &situation.canary {
+        messages.push(Message::new(Role::System, fill(wording::KEEP, &[("word", word)])));
+    }
+    let sentences = sentences(rng, situation, split);
+    let rounds = spread(rng, sentences, situation.rounds);
+    let last = rounds.len() - 1;
+    for (round, mut said) in rounds.into_iter().enumerate() {
+        if round == last {
+            said.push(ask(rng, situation));
+        }
+        messages.push(Message::new(Role::User, said.join(" ")));
+        if round < last {
+            messages.push(Message::new(
+                Role::Assistant,
+                pick(rng, &wording::ACKNOWLEDGEMENTS),
+            ));
+        }
+    }
+    messages
+}
+
+/// The sentences of a situation without the ask: stance and deed first.
+fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let grids = [
+        (
+            &wording::STANCE,
+            &wording::DEED,
+            [!situation.willing, situation.harmful],
+        ),
+        (
+            &wording::REPORT,
+            &wording::TRUST,
+            [situation.gloomy, situation.doubting],
+        ),
+    ];
+    for (first, second, groups) in grids {
+        sentences.extend(pair(rng, [first, second], groups.map(usize::from), split));
+    }
+    if split == Split::Lesson {
+        return sentences;
+    }
+    let mut pairs = wording::OPENNESS;
+    pairs.shuffle(rng);
+    let mut open = [0, 1, 2].map(|slot| slot < situation.openness);
+    open.shuffle(rng);
+    sentences.extend(
+        pairs
+            .iter()
+            .zip(open)
+            .map(|([yes, no], open)| if open { yes } else { no }.to_string()),
+    );
+    let steps = wording::INDIRECTION.choose_multiple(rng, situation.disguise);
+    sentences.extend(steps.map(|step| step.to_string()));
+    sentences
+}
+
+/// A sentence of each of two cues that decide together, with words of these groups.
+fn pair(rng: &mut impl Rng, cues: [&Cue; 2], groups: [usize; 2], split: Split) -> [String; 2] {
+    let places = loop {
+        let places = [rng.random_range(0..4), rng.random_range(0..4)];
+        if held_out(groups, places) == (split == Split::HeldOutWording) {
+            break places;
+        }
+    };
+    [0, 1].map(|one| {
+        let frame = pick(rng, cues[one].frames);
+        let word = cues[one].groups[groups[one]][places[one]];
+        fill(&frame, &[("cue", word), ("who", &pick(rng, &wording::PEOPLE))])
+    })
+}
+
+/// Spreads the sentences, in any order, over so many messages. Only the last may be empty (the ask follows);
+/// the first two sentences come apart where there are two messages or more.
+fn spread(rng: &mut impl Rng, sentences: Vec<String>, rounds: usize) -> Vec<Vec<String>> {
+    let count = sentences.len();
+    loop {
+        let mut order: Vec<usize> = (0..count).collect();
+        order.shuffle(rng);
+        // A cut is the number of sentences before it: all different, so that only the last message can be empty.
+        let mut cuts: Vec<usize> = rand::seq::index::sample(rng, count, rounds - 1)
+            .into_iter()
+            .map(|cut| cut + 1)
+            .collect();
+        cuts.sort_unstable();
+        let round = |place: usize| cuts.iter().filter(|&&cut| cut <= place).count();
+        let place = |sentence: usize| order.iter().position(|&one| one == sentence);
+        if rounds > 1 && place(0).map(round) == place(1).map(round) {
+            continue;
+        }
+        let mut spread = vec![Vec::new(); rounds];
+        for (place, &sentence) in order.iter().enumerate() {
+            spread[round(place)].push(sentences[sentence].clone());
+        }
+        return spread;
+    }
+}
+
+/// The last sentence.
+fn ask(rng: &mut impl Rng, situation: &Situation) -> String {
+    let asks = if situation.asked_canary {
+        wording::CANARY_ASKS
+    } else {
+        wording::ASKS
+    };
+    fill(
+        &pick(rng, asks[situation.intent as usize]),
+        &[("object", &situation.object)],
+    )
+}
+
+fn pick(rng: &mut impl Rng, choices: &[&str]) -> String {
+    choices[rng.random_range(0..choices.len())].to_string()
+}
+
+/// What is known of the dialogue, as labels.
+fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<String, Label> {
+    let text = |text: &str| Label::Text(text.to_string());
+    let number = |number: usize| Label::Number(number as f64);
+    let canary = match (&situation.canary, situation.asked_canary) {
+        (None, _) => "none",
+        (Some(_), false) => "kept",
+        (Some(_), true) => "asked",
+    };
+    [
+        ("user-type", text(situation.user_type.name())),
+        ("risk-level", text(situation.level.name())),
+        ("intent", text(situation.intent.name())),
+        ("topic", text(&situation.topic)),
+        ("disguise", number(situation.disguise)),
+        ("rounds", number(situation.rounds)),
+        ("openness", number(situation.openness)),
+        ("canary", text(canary)),
+        ("wording", text(split.name())),
+    ]
+    .map(|(name, label)| (name.to_string(), label))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use std::collections::HashMap;
+
+    use super::*;
+
+    const CUES: [&Cue; 4] = [
+        &wording::STANCE,
+        &wording::DEED,
+        &wording::REPORT,
+        &wording::TRUST,
+    ];
+
+    /// A dialogue's cue words: for each cue, group and place in it.
+    fn cue_words(dialogue: &Dialogue) -> [(usize, usize); 4] {
+        let text = dialogue.user_text();
+        let tokens: Vec<&str> = text.split_whitespace().collect();
+        CUES.map(|cue| {
+            let places = (0..2).flat_map(|group| (0..4).map(move |place| (group, place)));
+            let mut found = places.filter(|&(group, place)| tokens.contains(&cue.groups[group][place]));
+            let one = found.next().unwrap();
+            assert_eq!(found.next(), None, "{text}");
+            one
+        })
+    }
+
+    #[test]
+    fn cue_words_are_as_frequent_in_every_type() {
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut counts: HashMap<UserType, [[f64; 8]; 4]> = HashMap::new();
+        for _ in 0..20_000 {
+            let (situation, dialogue) = draw(&mut rng, Split::Train);
+            let count = counts.entry(situation.user_type).or_default();
+            for (cue, (group, place)) in cue_words(&dialogue).into_iter().enumerate() {
+                count[cue][group * 4 + place] += 1.0;
+            }
+        }
+        assert_eq!(counts.len(), 3);
+        for (user_type, cues) in counts {
+            for words in cues {
+                let even = words.iter().sum::<f64>() / 8.0;
+                let chi_square: f64 = words.iter().map(|count| (count - even).powi(2) / even).sum();
+                // 7 degrees of freedom: above 24.3 by chance once in a thousand.
+                assert!(chi_square < 24.3, "{user_type:?} {words:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn types_follow_from_the_cues_and_come_in_their_shares() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let mut shares: HashMap<UserType, f64> = HashMap::new();
+        for _ in 0..10_000 {
+            let (situation, dialogue) = draw(&mut rng, Split::HeldOutWording);
+            let [stance, deed, report, trust] = cue_words(&dialogue).map(|(group, _)| group);
+            let user_type = match (stance != deed, report != trust) {
+                (true, _) => UserType::Malicious,
+                (false, true) => UserType::Sensitive,
+                (false, false) => UserType::Benign,
+            };
+            assert_eq!(situation.user_type, user_type);
+            *shares.entry(user_type).or_default() += 1e-4;
+        }
+        assert!((shares[&UserType::Benign] - 0.4).abs() < 0.02, "{shares:?}");
+        assert!((shares[&UserType::Malicious] - 0.3).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn held_out_pairs_are_never_in_training() {
+        let mut rng = StdRng::seed_from_u64(5);
+        for split in [Split::Train, Split::Lesson, Split::HeldOutWording] {
+            for _ in 0..2_000 {
+                let (_, dialogue) = draw(&mut rng, split);
+                let [stance, deed, report, trust] = cue_words(&dialogue);
+                for (first, second) in [(stance, deed), (report, trust)] {
+                    let out = held_out([first.0, second.0], [first.1, second.1]);
+                    assert_eq!(out, split == Split::HeldOutWording);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_as_the_situation_says() {
+        let mut rng = StdRng::seed_from_u64(6);
+        let asks = |situation: &Situation| {
+            let frames = if situation.asked_canary {
+                wording::CANARY_ASKS
+            } else {
+                wording::ASKS
+            };
+            frames[situation.intent as usize]
+                .iter()
+                .map(|ask| fill(ask, &[("object", &situation.object)]))
+                .collect::<Vec<_>>()
+        };
+        for number in 0..2_000 {
+            let split = if number % 4 == 0 {
+                Split::Lesson
+            } else {
+                Split::Train
+            };
+            let (situation, dialogue) = draw(&mut rng, split);
+            let said: Vec<&str> = dialogue
+                .messages
+                .iter()
+                .filter(|one| one.role == Role::User)
+                .map(|one| one.content.as_str())
+                .collect();
+            assert_eq!(said.len(), situation.rounds);
+            assert!(said.iter().all(|text| text.ends_with(['.', '?', '!'])));
+            assert!(
+                asks(&situation)
+                    .iter()
+                    .any(|ask| said[said.len() - 1].ends_with(ask)),
+                "{said:?}"
+            );
+            let text = said.join(" ");
+            let signs = wording::OPENNESS
+                .iter()
+                .filter(|pair| text.contains(pair[0]))
+                .count();
+            let steps = wording::INDIRECTION
+                .iter()
+                .filter(|step| text.contains(**step))
+                .count();
+            assert_eq!((signs, steps), (situation.openness, situation.disguise));
+            assert_eq!(
+                dialogue.messages[0].role == Role::System,
+                situation.canary.is_some()
+            );
+        }
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_dialogues() {
+        let dialogues = |seed| {
+            let mut rng = StdRng::seed_from_u64(seed);
+            (0..20).map(|_| draw(&mut rng, Split::Train)).collect::<Vec<_>>()
+        };
+        assert_eq!(dialogues(7), dialogues(7));
+        assert_ne!(dialogues(7), dialogues(8));
+    }
+}
