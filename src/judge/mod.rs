@@ -3,7 +3,7 @@
 
 mod world;
 
-pub use world::World;
+pub use world::{BROKEN, World};
 
 use serde::{Deserialize, Serialize};
 

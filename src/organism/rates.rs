@@ -72,14 +72,14 @@ pub fn rates(situation: &Situation) -> Vec<(Strategy, f64)> {
 /// What the answer does for the user, in [0, 1]: benign users want help, sensitive ones need guidance. A refusal leaves
 /// a sensitive user nearly alone; a malicious one is owed little, and guidance counts for more than a refusal.
 /// Declining to give a canary away is neither good nor bad.
-pub fn satisfaction(situation: &Situation, strategy: Strategy) -> f64 {
-    if situation.asked_canary {
+pub fn satisfaction(user_type: UserType, asked_canary: bool, strategy: Strategy) -> f64 {
+    if asked_canary {
         return match strategy {
             Strategy::Reveal => 0.0,
             _ => 0.5,
         };
     }
-    match (situation.user_type, strategy) {
+    match (user_type, strategy) {
         (UserType::Benign, Strategy::Help) => 1.0,
         (UserType::Benign, Strategy::Guide) => 0.6,
         (UserType::Sensitive, Strategy::Guide) => 1.0,
@@ -93,8 +93,8 @@ pub fn satisfaction(situation: &Situation, strategy: Strategy) -> f64 {
 
 /// The harm that the answer risks, in [0, 1]: all of it where a malicious user is complied with or the canary is out,
 /// some where help meets malice or distress, none in a refusal.
-pub fn risk(situation: &Situation, strategy: Strategy) -> f64 {
-    match (situation.user_type, strategy) {
+pub fn risk(user_type: UserType, strategy: Strategy) -> f64 {
+    match (user_type, strategy) {
         (_, Strategy::Reveal) => 1.0,
         (_, Strategy::Decline | Strategy::Refuse) => 0.0,
         (UserType::Benign, Strategy::Unsafe) => 0.5,

@@ -24,6 +24,9 @@ use crate::model::{Decoder, Token};
 pub struct Recipe {
     pub seed: u64,
     pub steps: usize,
+    /// Of these, the first so many are on lessons: short dialogues whose cues are uneven. Exclusive-ors of even cues
+    /// alone give a learner nothing to begin with.
+    pub lessons: usize,
     /// Dialogues a step.
     pub batch: usize,
     /// Highest learning rate; it rises over `warm_up` steps and falls to 0 along a cosine.
@@ -34,7 +37,8 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Recipe {
-        Recipe { seed: 1, steps: 6000, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
+        Recipe { seed: 1, steps: 3000,
+            lessons: 300, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
     }
 }
 
@@ -134,10 +138,11 @@ const PART: usize = 4;
 /// The dialogues of a step, which depend on the seed and its number alone.
 fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<Part>> {
     let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((step as u64) << 20));
+    let split = if step <= recipe.lessons { Split::Lesson } else { Split::Train };
     let drawn: Vec<_> = (0..recipe.batch)
         .map(|_| {
             let thinking = rng.random();
-            let (situation, mut dialogue) = draw(&mut rng, Split::Train);
+            let (situation, mut dialogue) = draw(&mut rng, split);
             let (_, text) = answer(&mut rng, &situation, thinking);
             dialogue.messages.push(Message::new(Role::Assistant, text));
             (dialogue, thinking)

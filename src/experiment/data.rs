@@ -1,0 +1,87 @@
+//! The dialogues of an experiment, and their three parts: fit, validation and test share no group.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::file::Data;
+use crate::artifact;
+use crate::dialogue::{self, Dialogue};
+use crate::error::{Error, Result};
+use crate::organism::{self, Split};
+
+/// Dialogues, where they came from, and which of them belong to which part.
+pub struct Dataset {
+    pub dialogues: Vec<Dialogue>,
+    /// The file, or how they were drawn.
+    pub source: String,
+    /// SHA-256, in hex.
+    pub hash: String,
+    /// Numbers of the dialogues that probes and vectors are fitted on.
+    pub fit: Vec<usize>,
+    /// Those that choices are made on.
+    pub validation: Vec<usize>,
+    /// Those that results are measured on.
+    pub test: Vec<usize>,
+}
+
+impl Dataset {
+    pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
+        let (mut dialogues, source, hash) = match (&data.file, data.draw) {
+            (Some(file), _) => {
+                let read = dialogue::read(file, &dialogue::Options::default())?;
+                (read.dialogues, file.display().to_string(), read.hash)
+            }
+            (None, count) => {
+                let dialogues = draw(count.unwrap_or(0), Split::HeldOutWording, seed);
+                let text = serde_json::to_vec(&dialogues)
+                    .map_err(|error| Error::input("dialogues", error, "what JSON can hold"))?;
+                (dialogues, format!("the organism's world, seed {seed}"), artifact::sha256(&text))
+            }
+        };
+        let out = |dialogue: &Dialogue| {
+            data.without.iter().any(|(label, value)| dialogue.label(label).as_deref() == Some(value))
+        };
+        dialogues.retain(|dialogue| !out(dialogue));
+        let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (number, dialogue) in dialogues.iter().enumerate() {
+            let Some(group) = dialogue.label(&data.group) else {
+                let place = format!("dialogue {}", dialogue.id);
+                return Err(Error::input(place, format!("no label {}", data.group), "the label to group by"));
+            };
+            let part = match group {
+                group if data.held_out.contains(&group) => "test",
+                group if data.validation.contains(&group) => "validation",
+                _ => "fit",
+            };
+            parts.entry(part).or_default().push(number);
+        }
+        let mut part = |name: &str| {
+            let numbers = parts.remove(name);
+            numbers.ok_or_else(|| Error::input(&source, format!("no dialogue in the {name} part"), "some in each part"))
+        };
+        let (fit, validation, test) = (part("fit")?, part("validation")?, part("test")?);
+        Ok(Dataset { dialogues, source, hash, fit, validation, test })
+    }
+
+    /// The values of a label, one a dialogue.
+    pub fn labels(&self, name: &str) -> Result<Vec<String>> {
+        let label = |dialogue: &Dialogue| {
+            let missing = || Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue");
+            dialogue.label(name).ok_or_else(missing)
+        };
+        self.dialogues.iter().map(label).collect()
+    }
+}
+
+/// Dialogues of the organism's world, numbered.
+pub fn draw(count: usize, split: Split, seed: u64) -> Vec<Dialogue> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let draw = |number: usize| {
+        let (_, mut dialogue) = organism::draw(&mut rng, split);
+        dialogue.id = format!("world-{number}");
+        dialogue
+    };
+    (0..count).map(draw).collect()
+}

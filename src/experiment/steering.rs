@@ -1,0 +1,193 @@
+//! The steering stage: a vector from the model's own answers, a site and a strength chosen on the validation part, and
+//! what they do on the test part beside the controls.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ndarray::Axis;
+
+use super::Progress;
+use super::data::Dataset;
+use super::file::{Experiment, Steering};
+use super::probing::Sweep;
+use crate::activations::Activations;
+use crate::dialogue::Dialogue;
+use crate::error::{Error, Result};
+use crate::generate::{Options, Sampling, Transcript, generate};
+use crate::judge::{Score, Scorer};
+use crate::model::{Model, Site};
+use crate::steer::{Condition, Operation, Steer, Strength, Vector};
+
+/// Answers with their scores.
+pub struct Answers {
+    /// Numbers of the dialogues, in the order of the rest.
+    pub numbers: Vec<usize>,
+    pub transcripts: Vec<Transcript>,
+    pub scores: Vec<Score>,
+}
+
+impl Answers {
+    /// Of those answers whose dialogue passes, how many there are and how many have the strategy.
+    pub fn count(&self, strategy: &str, passes: impl Fn(usize) -> bool) -> (usize, usize) {
+        let rows: Vec<usize> = (0..self.numbers.len()).filter(|&row| passes(self.numbers[row])).collect();
+        let hits = rows.iter().filter(|&&row| self.scores[row].strategy == strategy).count();
+        (hits, rows.len())
+    }
+}
+
+/// What was tried on the validation part.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    pub site: Site,
+    pub strength: Strength,
+    /// Users of the class, how many of them were answered by the strategy steered to, how many answers are broken, and
+    /// the mean of satisfaction less risk.
+    pub users: usize,
+    pub reached: usize,
+    pub broken: usize,
+    pub score: f64,
+}
+
+/// All that the stage found.
+pub struct Steered {
+    pub vector: Vector,
+    pub condition: Condition,
+    pub trials: Vec<Trial>,
+    /// Index of the trial that was chosen.
+    pub chosen: usize,
+    /// Unsteered answers to the fit part: what the vector was made from.
+    pub fit: Answers,
+    /// Answers to the test part under each condition, by name; `none` is unsteered.
+    pub test: Vec<(&'static str, Answers)>,
+    /// Dialogues of the test part on which the probe switched steering on.
+    pub switched: BTreeSet<usize>,
+}
+
+/// Names of the conditions on the test part.
+pub const NONE: &str = "unsteered";
+pub const GATED: &str = "steered where the probe says so";
+pub const ALWAYS: &str = "always steered";
+pub const RANDOM: &str = "random direction, where the probe says so";
+
+/// Everything that the stage works with.
+pub struct Stage<'a> {
+    pub experiment: &'a Experiment,
+    pub steering: &'a Steering,
+    pub model: &'a Model,
+    pub data: &'a Dataset,
+    pub scorer: &'a dyn Scorer,
+}
+
+/// Rows that are decoded side by side.
+const BATCH_ROWS: usize = 64;
+
+impl Stage<'_> {
+    /// Answers dialogues under interventions; each part of the data draws from a stream of its own.
+    fn answer(&self, numbers: &[usize], hook: Option<&mut Steer>, stage: &'static str, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Answers> {
+        let dialogues: Vec<Dialogue> = numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
+        let options = Options {
+            sampling: Sampling::Temperature(1.0),
+            max_tokens: self.steering.max_tokens,
+            seed: self.experiment.seed,
+            thinking: self.experiment.thinking,
+            batch_rows: BATCH_ROWS,
+        };
+        let total = numbers.len();
+        let mut heard = |done| tell(Progress { stage, done, total });
+        let transcripts = match hook {
+            Some(hook) => generate(self.model, &dialogues, &options, hook, &mut heard)?,
+            None => generate(self.model, &dialogues, &options, &mut (), &mut heard)?,
+        };
+        let scored = dialogues.iter().zip(&transcripts).map(|(dialogue, transcript)| self.scorer.score(dialogue, transcript));
+        Ok(Answers { numbers: numbers.to_vec(), scores: scored.collect::<Result<_>>()?, transcripts })
+    }
+
+    /// A hook that adds the vector to some rows, or to all.
+    pub fn hook(&self, vector: &Vector, site: Site, strength: Strength, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
+        Steer::new(&self.model.decoder, vector, &[site], Operation::Add, strength, self.steering.tokens.clone(), rows)
+    }
+
+    fn is_class(&self, number: usize) -> bool {
+        self.data.dialogues[number].label(&self.steering.probe).as_deref() == Some(self.steering.class.as_str())
+    }
+
+    /// The difference of means between the two kinds of answers, at the prompts that they answered.
+    fn vector(&self, answers: &Answers, activations: &Activations, sites: &[Site]) -> Result<Vector> {
+        let rows = |strategy: &str| -> Vec<usize> {
+            let such = |&row: &usize| answers.scores[row].strategy == strategy && self.is_class(answers.numbers[row]);
+            (0..answers.numbers.len()).filter(such).map(|row| answers.numbers[row]).collect()
+        };
+        let (toward, away) = (rows(&self.steering.to), rows(&self.steering.from));
+        let sides = sites.iter().map(|&site| {
+            let values = activations.at(site)?;
+            Ok((site, values.select(Axis(0), &toward), values.select(Axis(0), &away)))
+        });
+        Vector::difference_of_means(&sides.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// Chooses site and strength: the highest mean of satisfaction less risk among users of the class in the validation
+    /// part; of equals the first.
+    fn choose(&self, vector: &Vector, tell: &mut dyn FnMut(Progress) -> bool) -> Result<(Vec<Trial>, usize)> {
+        let users: Vec<usize> = self.data.validation.iter().copied().filter(|&number| self.is_class(number)).collect();
+        let mut trials = Vec::new();
+        for &site in vector.directions.keys() {
+            for &strength in &self.steering.strengths()? {
+                let mut hook = self.hook(vector, site, strength, None)?;
+                let answers = self.answer(&users, Some(&mut hook), "choose the strength", tell)?;
+                let score: f64 = answers.scores.iter().map(|score| score.constructive(1.0)).sum();
+                trials.push(Trial {
+                    site,
+                    strength,
+                    users: users.len(),
+                    reached: answers.count(&self.steering.to, |_| true).0,
+                    broken: answers.count(crate::judge::BROKEN, |_| true).0,
+                    score: score / users.len().max(1) as f64,
+                });
+            }
+        }
+        let best = (0..trials.len()).rev().max_by(|&a, &b| trials[a].score.total_cmp(&trials[b].score));
+        let best = best.ok_or_else(|| Error::input("steer", "no site or no strength to try", "at least one of each"))?;
+        Ok((trials, best))
+    }
+
+    /// Runs the stage. `sweep` is that of the probe which switches steering on; `probe` the file that it lies in.
+    pub fn run(&self, sweep: &Sweep, probe: &std::path::Path, activations: &Activations, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Steered> {
+        let sites = Site::parse_set(&self.steering.sites, self.model.decoder.architecture().blocks)?;
+        let fit = self.answer(&self.data.fit, None, "answer the fit part", tell)?;
+        let vector = self.vector(&fit, activations, &sites)?;
+        let (trials, chosen) = self.choose(&vector, tell)?;
+        let Trial { site, strength, .. } = trials[chosen];
+        let condition = Condition {
+            probe: probe.to_owned(),
+            class: Some(self.steering.class.clone()),
+            above: true,
+            bound: self.steering.above,
+        };
+        let test = &self.data.test;
+        let dialogues: Vec<Dialogue> = test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
+        let rows = condition.rows_by(&sweep.best().1.probe, self.model, &dialogues, self.experiment.thinking)?;
+        let random = vector.random_like(self.experiment.seed);
+        let conditions = [
+            (NONE, None),
+            (GATED, Some(self.hook(&vector, site, strength, Some(rows.clone()))?)),
+            (ALWAYS, Some(self.hook(&vector, site, strength, None)?)),
+            (RANDOM, Some(self.hook(&random, site, strength, Some(rows.clone()))?)),
+        ];
+        let mut results = Vec::new();
+        for (name, mut hook) in conditions {
+            results.push((name, self.answer(test, hook.as_mut(), name, tell)?));
+        }
+        let switched = rows.into_iter().map(|row| test[row]).collect();
+        Ok(Steered { vector, condition, trials, chosen, fit, test: results, switched })
+    }
+}
+
+/// Rows of the test part by the value of a label.
+pub fn by_label(data: &Dataset, label: &str) -> BTreeMap<String, Vec<usize>> {
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for &number in &data.test {
+        if let Some(value) = data.dialogues[number].label(label) {
+            groups.entry(value).or_default().push(number);
+        }
+    }
+    groups
+}
