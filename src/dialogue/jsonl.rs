@@ -2,13 +2,14 @@
 //! It knows nothing of what the objects' keys mean.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::read::{LONGEST_RECORD, Record, Records};
 use super::record::Dialogue;
+use crate::artifact;
 use crate::error::{Error, Result};
 
 /// The records of a file. Blank lines are passed over; a byte-order mark is too.
@@ -90,15 +91,11 @@ fn parse(line: &[u8], place: &dyn Fn() -> String) -> Result<serde_json::Map<Stri
 
 /// Writes dialogues so that [`super::read`] gives them back. The file is whole or absent.
 pub fn write_jsonl<'a>(path: &Path, dialogues: impl IntoIterator<Item = &'a Dialogue>) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::NamedTempFile::new_in(folder).map_err(Error::file(path))?;
-    let mut writer = BufWriter::new(file);
-    for dialogue in dialogues {
-        let written = serde_json::to_writer(&mut writer, dialogue).map_err(io::Error::from);
-        written.and_then(|()| writer.write_all(b"\n")).map_err(Error::file(path))?;
-    }
-    let file = writer.into_inner().map_err(|error| Error::file(path)(error.into_error()))?;
-    file.as_file().sync_all().map_err(Error::file(path))?;
-    file.persist(path).map_err(|error| Error::file(path)(error.error))?;
-    Ok(())
+    artifact::write_whole(path, |file| {
+        for dialogue in dialogues {
+            serde_json::to_writer(&mut *file, dialogue)?;
+            file.write_all(b"\n")?;
+        }
+        Ok(())
+    })
 }

@@ -5,55 +5,14 @@
 //! value or a list of those; an empty cell is no label.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use super::column_map::ColumnMap;
 use super::record::{Dialogue, Label, Message, Role};
 use crate::error::{Error, Result};
 
 type Columns = Map<String, Value>;
-
-/// Which column holds what: `prompt=COLUMN,response=COLUMN,label.risk=COLUMN`.
-///
-/// Targets: `prompt` or `messages` (one of them), `response`, `system`, `id`, `label.NAME`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ColumnMap(Vec<(String, String)>);
-
-impl FromStr for ColumnMap {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<ColumnMap> {
-        let expected = "TARGET=COLUMN,… with a target of prompt, response, system, messages, id or label.NAME, \
-                        prompt or messages among them";
-        let wrong = |found: String| Error::input(format!("map {text}"), found, expected);
-        let mut map: Vec<(String, String)> = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (target, column) = part.split_once('=').ok_or_else(|| wrong(format!("`{part}`")))?;
-            let known = ["prompt", "response", "system", "messages", "id"].contains(&target)
-                || target.strip_prefix("label.").is_some_and(|name| !name.is_empty());
-            if !known || column.is_empty() {
-                return Err(wrong(format!("`{part}`")));
-            }
-            if map.iter().any(|(other, _)| other == target) {
-                return Err(wrong(format!("`{target}` twice")));
-            }
-            map.push((target.into(), column.into()));
-        }
-        let map = ColumnMap(map);
-        match (map.column("prompt"), map.column("messages")) {
-            (None, None) => Err(wrong("neither prompt nor messages".into())),
-            (Some(_), Some(_)) => Err(wrong("both prompt and messages".into())),
-            _ => Ok(map),
-        }
-    }
-}
-
-impl ColumnMap {
-    fn column(&self, target: &str) -> Option<&str> {
-        self.0.iter().find(|(other, _)| other == target).map(|(_, column)| column.as_str())
-    }
-}
 
 /// The dialogues that a record holds: one, or two for a contrast pair. `number` is the record's, for those without an
 /// id; `place` is for errors.
@@ -362,10 +321,8 @@ impl Row<'_> {
             self.value(id)?;
         }
         let mut dialogue = self.dialogue(&[column("id").unwrap_or("id")], messages);
-        for (target, column) in &map.0 {
-            if let Some(name) = target.strip_prefix("label.")
-                && let Some(label) = Self::label(self.value(column)?)
-            {
+        for (name, column) in map.labels() {
+            if let Some(label) = Self::label(self.value(column)?) {
                 dialogue.labels.insert(name.into(), label);
             }
         }
@@ -439,17 +396,6 @@ mod tests {
             error.starts_with("here: no column `words`; expected one of the columns text, reply"),
             "{error}"
         );
-        for map in [
-            "",
-            "prompt",
-            "label.=x,prompt=p",
-            "label.a=b",
-            "prompt=a,messages=b",
-            "prompt=a,prompt=b",
-            "x=y",
-        ] {
-            assert!(map.parse::<ColumnMap>().is_err(), "{map}");
-        }
     }
 
     #[test]

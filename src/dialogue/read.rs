@@ -2,16 +2,15 @@
 //! It knows nothing of any one format or layout.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
-use super::layout::{self, ColumnMap};
+use super::column_map::ColumnMap;
 use super::record::{Dialogue, Label};
-use super::{jsonl, table};
+use super::{jsonl, layout, table};
+use crate::artifact;
 use crate::error::{Error, Result};
 
 /// No record may be longer than this, so that a broken file can't fill the memory.
@@ -67,7 +66,13 @@ pub fn read(path: &Path, options: &Options) -> Result<Dialogues> {
     if dialogues.is_empty() {
         return Err(stream.nothing());
     }
-    Ok(Dialogues { path: path.to_owned(), hash: hash(path)?, dialogues, lines, skipped: stream.skipped })
+    Ok(Dialogues {
+        path: path.to_owned(),
+        hash: artifact::sha256_file(path)?,
+        dialogues,
+        lines,
+        skipped: stream.skipped,
+    })
 }
 
 /// The dialogues of a file one by one, each with the number of its record from 0, in memory that does not grow.
@@ -82,14 +87,6 @@ pub fn stream(path: &Path, options: &Options) -> Result<Stream> {
         skipped: 0,
         seen: BTreeSet::new(),
     })
-}
-
-/// SHA-256 of a file's bytes, in hexadecimal.
-fn hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::file(path))?;
-    let mut sum = Sha256::new();
-    io::copy(&mut file, &mut sum).map_err(Error::file(path))?;
-    Ok(format!("{:x}", sum.finalize()))
 }
 
 fn open(path: &Path) -> Result<Records> {

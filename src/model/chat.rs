@@ -220,3 +220,173 @@ fn default_template<'a>(entry: &'a Value, place: &str) -> Result<Option<&'a str>
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde::Deserialize;
+
+    use super::super::tokens::Phase;
+    use super::*;
+
+    pub const ORGANISM: &str = "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}\
+        {% if add_generation_prompt %}<|im_start|> assistant <think>\
+        {% if enable_thinking is defined and enable_thinking is false %} </think>{% endif %}{% endif %}";
+    pub const EOS: &[(&str, &str)] = &[("eos_token", "<|im_end|>"), ("bos_token", "<|endoftext|>")];
+
+    /// A tokenizer of whole words.
+    pub fn organism(template: Option<&str>) -> Chat {
+        let special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"];
+        let words = "system user assistant help me please risk none yes no done";
+        let words: Vec<&str> = special.into_iter().chain(words.split(' ')).collect();
+        let vocabulary: serde_json::Map<String, Value> =
+            words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+        let added = special.iter().enumerate().map(|(id, token)| {
+            serde_json::json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                               "normalized": false, "special": true})
+        });
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+            "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+        });
+        Chat::from_bytes(json.to_string().as_bytes(), template, EOS).unwrap()
+    }
+
+    pub fn fixture(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
+        std::fs::read_to_string(folder.join(name)).unwrap()
+    }
+
+    /// The tokenizer of the fixtures with one of their templates.
+    pub fn bytes_chat(template: &str) -> Chat {
+        let template = fixture(&format!("{template}.jinja"));
+        Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(&template), EOS).unwrap()
+    }
+
+    pub fn dialogue(messages: &[(Role, &str)]) -> Dialogue {
+        let messages = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
+        Dialogue { id: "d".into(), messages, labels: Default::default() }
+    }
+
+    /// Every stretch of one turn and phase as `turn phase text`; `^` stands after the token that bears `start`.
+    pub fn shown(chat: &Chat, tokens: &[Token]) -> String {
+        let runs = tokens.chunk_by(|a, b| (a.turn, a.phase, a.start) == (b.turn, b.phase, b.start));
+        let show = |run: &[Token]| {
+            let ids: Vec<u32> = run.iter().map(|token| token.id).collect();
+            let phase = format!("{:?}", run[0].phase).to_lowercase();
+            let start = if run[0].start { "^" } else { "" };
+            format!("{} {phase} {:?}{start}", run[0].turn, chat.decode(&ids, false).unwrap())
+        };
+        runs.map(show).collect::<Vec<_>>().join(" | ")
+    }
+
+    pub fn marks(chat: &Chat, messages: &[(Role, &str)], thinking: Option<bool>) -> String {
+        shown(chat, &chat.tokens(&dialogue(messages), 0, thinking).unwrap())
+    }
+
+    use Role::{Assistant as A, System as S, User as U};
+
+    #[test]
+    fn marks_the_organisms_dialogues() {
+        let chat = organism(Some(ORGANISM));
+        assert_eq!(
+            marks(&chat, &[(S, "help"), (U, "help me")], None),
+            r#"0 template "<|im_start|> system" | 0 prompt "help" | 0 template "<|im_end|>" | 1 template "<|im_start|> user" | 1 prompt "help me" | 1 template "<|im_end|>" | 2 template "<|im_start|> assistant" | 2 template "<think>"^"#
+        );
+        let with = |answer, thinking| marks(&chat, &[(U, "help"), (A, answer)], thinking);
+        let before = r#"0 template "<|im_start|> user" | 0 prompt "help" | 0 template "<|im_end|>" | "#;
+        assert_eq!(
+            with("<think> risk none </think> yes done", None),
+            format!(
+                r#"{before}1 template "<|im_start|> assistant" | 1 template "<think>"^ | 1 think "risk none" | 1 template "</think>" | 1 answer "yes done" | 1 template "<|im_end|>""#
+            )
+        );
+        assert_eq!(
+            with("<think> </think> no", Some(false)),
+            format!(
+                r#"{before}1 template "<|im_start|> assistant <think>" | 1 template "</think>"^ | 1 answer "no" | 1 template "<|im_end|>""#
+            )
+        );
+        assert_eq!(
+            with("no", None),
+            format!(
+                r#"{before}1 template "<|im_start|>" | 1 template "assistant"^ | 1 answer "no" | 1 template "<|im_end|>""#
+            )
+        );
+        // A word that the template writes too is the user's where the user writes it.
+        let user = marks(&chat, &[(U, "user assistant user")], None);
+        assert!(user.contains(r#"0 prompt "user assistant user""#), "{user}");
+    }
+
+    #[test]
+    fn text_and_tokens_equal_transformers() {
+        #[derive(Deserialize)]
+        struct Case {
+            template: String,
+            thinking: Option<bool>,
+            messages: Vec<Message>,
+            text: String,
+            ids: Vec<u32>,
+        }
+        let cases: Vec<Case> = serde_json::from_str(&fixture("cases.json")).unwrap();
+        assert!(cases.len() > 100);
+        let names = ["merging", "opened", "thinking", "trimming"];
+        let chats = names.map(bytes_chat);
+        for Case { template, thinking, messages, text, ids } in cases {
+            let chat = &chats[names.iter().position(|name| *name == template).unwrap()];
+            let open = messages.last().unwrap().role != Role::Assistant;
+            assert_eq!(chat.render(&messages, open, thinking).unwrap(), text);
+            let dialogue = Dialogue { id: "d".into(), messages, labels: Default::default() };
+            let tokens = chat.tokens(&dialogue, 0, thinking).unwrap();
+            assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), ids, "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_a_single_message_without_a_template() {
+        let chat = organism(None);
+        assert_eq!(marks(&chat, &[(U, "help me")], None), r#"0 prompt "help" | 0 prompt "me"^"#);
+        let error = chat.tokens(&dialogue(&[(S, "help"), (U, "me")]), 0, None).unwrap_err().to_string();
+        assert!(error.contains("--chat-template FILE"), "{error}");
+        assert!(chat.tokens(&dialogue(&[]), 0, None).is_err());
+        let next = chat.continuation(&chat.tokens(&dialogue(&[(U, "help me")]), 7, None).unwrap()).next(15);
+        assert_eq!((next.row, next.position, next.turn, next.role), (7, 2, 1, Role::Assistant));
+        assert_eq!((next.phase, next.index, next.generated), (Phase::Answer, 0, true));
+        assert_eq!(chat.unknown("help the lost me").unwrap(), 2);
+        assert_eq!(bytes_chat("trimming").unknown("日本").unwrap(), 0);
+
+        // With the tokens that the tokenizer itself adds.
+        let mut json: Value = serde_json::from_str(&fixture("tokenizer.json")).unwrap();
+        let part = |token: &str| serde_json::json!({"SpecialToken": {"id": token, "type_id": 0}});
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        json["post_processor"]["single"] = Value::Array(vec![part("<think>"), text, part("<|im_end|>")]);
+        let special = |id: u32, token: &str| serde_json::json!({"id": token, "ids": [id], "tokens": [token]});
+        json["post_processor"]["special_tokens"] =
+            serde_json::json!({"<think>": special(3, "<think>"), "<|im_end|>": special(2, "<|im_end|>")});
+        let chat = Chat::from_bytes(json.to_string().as_bytes(), None, EOS).unwrap();
+        let expected = r#"0 template "<think>" | 0 prompt "a <think> b" | 0 template "<|im_end|>"^"#;
+        assert_eq!(marks(&chat, &[(U, "a <think> b")], None), expected);
+        let read = marks(&chat, &[(A, "a b")], None);
+        assert_eq!(read, r#"0 template "<think>"^ | 0 answer "a b" | 0 template "<|im_end|>""#);
+    }
+
+    #[test]
+    fn reads_a_models_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+            std::fs::write(folder.path().join(name), fixture(name)).unwrap();
+        }
+        let chat = Chat::from_folder(folder.path()).unwrap();
+        let hi = [Message::new(U, "hi")];
+        assert_eq!(chat.render(&hi, true, None).unwrap(), "[user] hi\n");
+        assert_eq!(chat.eos(), [2, 0]);
+        std::fs::write(folder.path().join("chat_template.jinja"), "{{ bos_token }}{{ messages[0].content }}")
+            .unwrap();
+        let chat = Chat::from_folder(folder.path()).unwrap();
+        assert_eq!(chat.render(&hi, true, None).unwrap(), "<|endoftext|>hi");
+        assert_eq!(chat.decode(&[0, 44], true).unwrap().len(), 1);
+        std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+        let error = Chat::from_folder(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("tokenizer.json: no tokenizer"), "{error}");
+    }
+}

@@ -203,9 +203,160 @@ impl<'a> Continuation<'a> {
             return id == bracket;
         }
         self.tail += &self.vocabulary.decode(&[id], false).unwrap_or_default();
-        let kept = self.tail.ceil_char_boundary(self.tail.len().saturating_sub(64));
-        self.tail.drain(..kept);
+        while self.tail.len() > 64 {
+            self.tail.remove(0);
+        }
         let said = self.tail.trim();
         if which == 0 { said == OPEN } else { said.ends_with(CLOSE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::chat::tests::{EOS, ORGANISM, bytes_chat, dialogue, fixture, marks, organism};
+    use super::super::{Chat, Selector};
+    use super::*;
+    use Role::{Assistant as A, System as S, Tool as T, User as U};
+
+    #[test]
+    fn marks_what_templates_trim_drop_and_merge() {
+        let thinking = bytes_chat("thinking");
+        let rounds =
+            [(U, "hi\n"), (A, "<think>old</think>ok"), (U, "so"), (A, "<think>\nnew\n</think>\n\nyes ")];
+        assert_eq!(
+            marks(&thinking, &rounds, None),
+            r#"0 template "<|im_start|>user\n" | 0 prompt "hi\n" | 0 template "<|im_end|>\n" | 1 template "<|im_start|>assistant\n" | 1 answer "ok" | 1 template "<|im_end|>\n" | 2 template "<|im_start|>user\n" | 2 prompt "so" | 2 template "<|im_end|>\n" | 3 template "<|im_start|>assistant" | 3 template "\n"^ | 3 template "<think>\n" | 3 think "new\n" | 3 template "</think>\n\n" | 3 answer "yes " | 3 template "<|im_end|>\n""#
+        );
+        // The prompt of the other mode closes the thinking part itself.
+        let prompt = marks(&thinking, &rounds[2..3], Some(false));
+        assert!(prompt.ends_with(r#"</think>\n" | 1 template "\n"^"#), "{prompt}");
+        let answered = marks(&thinking, &[(U, "so"), (A, "yes")], Some(false));
+        assert!(
+            answered
+                .ends_with(r#"</think>\n" | 1 template "\n"^ | 1 answer "yes" | 1 template "<|im_end|>\n""#),
+            "{answered}"
+        );
+        // The template asks how this message begins, so that no mark can stand there.
+        let tool = marks(&thinking, &[(U, "q"), (A, "a"), (U, "<result>7</result>")], None);
+        assert!(tool.contains(r#"2 prompt "<result>7</result>""#), "{tool}");
+        let trimmed = marks(&bytes_chat("trimming"), &[(U, " \n a b "), (A, "  c\n")], None);
+        assert_eq!(
+            trimmed,
+            r#"0 template "<|endoftext|><|im_start|>user\n\n" | 0 prompt "a b" | 0 template "<|im_end|>\n" | 1 template "<|im_start|>assistant\n" | 1 template "\n"^ | 1 answer "c" | 1 template "<|im_end|>\n""#
+        );
+        let merged = marks(&bytes_chat("merging"), &[(S, "be kind"), (U, " a ")], None);
+        assert!(merged.contains(r#"0 prompt "be kind""#) && merged.contains(r#"1 prompt " a""#), "{merged}");
+        let opened = marks(&bytes_chat("opened"), &[(T, "x"), (A, "<think>t</think>\nb")], None);
+        assert_eq!(
+            opened,
+            r#"0 template "<|endoftext|><|im_start|>T: " | 0 prompt "x" | 1 template "<|im_start|>A:" | 1 template " "^ | 1 template "\n" | 1 answer "b" | 1 template "<|im_end|>""#
+        );
+        let error = bytes_chat("merging").tokens(&dialogue(&[(A, "a")]), 0, None).unwrap_err().to_string();
+        assert!(error.starts_with("dialogue d: ") && error.contains("roles must alternate"), "{error}");
+    }
+
+    /// What follows the prompt in a finished dialogue is marked as if the model had written it.
+    fn check_continuation(chat: &Chat, asked: &[(Role, &str)], answer: &str, thinking: Option<bool>) {
+        let prompt = chat.tokens(&dialogue(asked), 3, thinking).unwrap();
+        let whole = dialogue(&[asked, &[(A, answer)]].concat());
+        let whole = chat.tokens(&whole, 3, thinking).unwrap();
+        let (given, written) = whole.split_at(prompt.len());
+        assert_eq!(given, prompt);
+        let end = written.iter().rposition(|token| chat.eos().contains(&token.id)).unwrap();
+        let mut continuation = chat.continuation(&prompt);
+        for token in &written[..=end] {
+            assert_eq!(continuation.next(token.id), Token { generated: true, ..token.clone() }, "{answer}");
+        }
+        // Selectors then pick alike too.
+        let first = Selector::First(Box::new(Selector::Answer), 1);
+        let turn = prompt.last().unwrap().turn;
+        assert_eq!(first.pick(&whole).into_iter().filter(|&at| whole[at].turn == turn).count(), 1);
+    }
+
+    #[test]
+    fn a_written_answer_is_marked_as_a_finished_one() {
+        let chat = organism(Some(ORGANISM));
+        let asked = [(U, "help me"), (A, "yes"), (U, "please")];
+        check_continuation(&chat, &asked, "<think> risk none </think> yes done", None);
+        check_continuation(&chat, &asked, "<think> </think> no", None);
+        check_continuation(&chat, &asked, "<think> risk </think> no", Some(true));
+        check_continuation(&chat, &asked, "<think> </think> no done", Some(false));
+        let chat = bytes_chat("thinking");
+        check_continuation(&chat, &asked, "<think>\n\nwhy\nso\n\n</think>\n\nyes,\n\nindeed", None);
+        check_continuation(&chat, &asked, "plain", None);
+        check_continuation(&chat, &asked, "plain\n日本 👩‍👩‍👧", Some(false));
+        check_continuation(&bytes_chat("trimming"), &asked, "<think>a b</think>c", None);
+    }
+
+    #[test]
+    fn brackets_of_several_tokens_are_seen_when_they_are_complete() {
+        let mut json: Value = serde_json::from_str(&fixture("tokenizer.json")).unwrap();
+        let plain = |token: &Value| !token["content"].as_str().unwrap().contains("think");
+        let added = json["added_tokens"].as_array_mut().unwrap();
+        added.retain(plain);
+        let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
+        let renamed =
+            vocabulary.clone().into_iter().map(|(token, id)| (token.replace("think>", "thunk>"), id));
+        *vocabulary = renamed.collect();
+        let template = fixture("trimming.jinja");
+        let chat = Chat::from_bytes(json.to_string().as_bytes(), Some(&template), EOS).unwrap();
+        let prompt = chat.tokens(&dialogue(&[(U, "q")]), 0, None).unwrap();
+        let vocabulary = Vocabulary::new(json.to_string().as_bytes(), "tokenizer.json").unwrap();
+        let pieces = vocabulary.encode("<think>a b</think>\nc d", &[], false).unwrap();
+        let mut continuation = chat.continuation(&prompt);
+        let written: Vec<Token> = pieces.iter().map(|piece| continuation.next(piece.id)).collect();
+        let of = |phase| {
+            let ids: Vec<u32> = written.iter().filter(|t| t.phase == phase).map(|t| t.id).collect();
+            chat.decode(&ids, false).unwrap()
+        };
+        assert_eq!(of(Phase::Think), "a b</think");
+        assert!(of(Phase::Answer).ends_with("c d"), "{}", of(Phase::Answer));
+    }
+
+    fn said() -> impl Strategy<Value = String> {
+        const BITS: [&str; 11] =
+            ["<think>", "</think>", "<|im_end|>", "\n", " ", "word", "user\n", "é", "👩‍👩‍👧", "\u{e000}", "{{"];
+        let bit = prop_oneof![
+            proptest::sample::select(&BITS[..]).prop_map(String::from),
+            any::<char>().prop_map(String::from)
+        ];
+        proptest::collection::vec(bit, 0..8).prop_map(|bits| bits.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+        #[test]
+        fn any_text_is_marked_or_refused(
+            texts in proptest::collection::vec(said(), 1..6),
+            thinking in proptest::option::of(any::<bool>()),
+        ) {
+            let roles = [U, A].into_iter().cycle();
+            let messages: Vec<(Role, &str)> = roles.zip(texts.iter().map(String::as_str)).collect();
+            for name in ["thinking", "trimming", "merging", "opened"] {
+                let chat = bytes_chat(name);
+                // Refused is where a message can't be found again, never by panicking.
+                let Ok(tokens) = chat.tokens(&dialogue(&messages), 0, thinking) else { continue };let open = messages.last().unwrap().0 == U;
+                let all: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+                let written: Vec<Message> = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
+                prop_assert_eq!(chat.decode(&all, false).unwrap(), chat.render(&written, open, thinking).unwrap());
+                prop_assert!(tokens.iter().filter(|token| token.start).count() <= 1);
+                prop_assert!(tokens.iter().enumerate().all(|(at, token)| token.position == at));
+                for (turn, (role, said)) in messages.iter().enumerate() {
+                    let its: Vec<&Token> = tokens.iter().filter(|t| t.turn == turn && t.is_content()).collect();
+                    prop_assert!(its.iter().all(|token| token.id > 4 && token.role == *role));
+                    if *role == U {
+                        // What a user says is wholly theirs, up to space at its ends.
+                        let ids: Vec<u32> = its.iter().map(|token| token.id).collect();
+                        let found = chat.decode(&ids, false).unwrap();
+                        prop_assert_eq!(found.trim(), said.trim());
+                    }
+                    let prompt = its.iter().filter(|token| token.phase == Phase::Prompt);
+                    prop_assert!(prompt.enumerate().all(|(at, token)| token.index == at));
+                }
+            }
+        }
     }
 }

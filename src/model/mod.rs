@@ -3,6 +3,7 @@
 pub mod architecture;
 pub mod cache;
 pub mod chat;
+mod date;
 pub mod decoder;
 pub mod families;
 pub mod hook;

@@ -18,6 +18,9 @@ pub(super) const CLOSE: &str = "</think>";
 /// What turns messages (role and content) into text, with or without a generation prompt.
 pub(super) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
 
+/// The same with the generation prompt settled.
+type RenderAlike<'a> = dyn Fn(&[(&str, &str)]) -> Result<String> + 'a;
+
 /// A stretch of text that a message says. Bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Span {
@@ -131,35 +134,22 @@ fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
     }
 }
 
-/// How far apart a piece's marks are put.
-#[derive(Clone, Copy, PartialEq)]
-enum Width {
-    /// Around all of it.
-    Wide,
-    /// Around it without the space at its ends: for a template that trims.
-    Narrow,
-    /// Not at all: for a template that asks how the content begins or ends.
-    None,
-}
-
 fn locate(
     text: &str,
     messages: &[(&str, &str)],
     pieces: &[Piece],
-    render: &dyn Fn(&[(&str, &str)]) -> Result<String>,
+    render: &RenderAlike,
 ) -> Result<Vec<Span>> {
-    let unfound = |turn: usize| {
-        Error::input(
-            format!("message {turn}"),
-            "the chat template changes it, so that it is not known which tokens are its",
-            "a template that writes each message once and as it is",
-        )
+    let unfound = |place: String| {
+        let found =
+            "the chat template changes what is said, so that its tokens can't be told from the template's";
+        Error::input(place, found, "a template that writes each message once and as it is")
     };
     let used = |mark: &char| text.contains(*mark) || messages.iter().any(|(_, said)| said.contains(*mark));
     // Characters for private use, which no text and no template has a meaning for.
     let mut marks = ('\u{e000}'..='\u{f8ff}').chain('\u{f0000}'..='\u{ffffd}');
-    let mark = marks.find(|mark| !used(mark)).ok_or_else(|| unfound(0))?;
-    let attempt = |widths: &[Width]| marked(text, mark, messages, pieces, widths, render);
+    let mark = marks.find(|mark| !used(mark)).ok_or_else(|| unfound("messages".into()))?;
+    let attempt = |ranges: &[Option<Range<usize>>]| marked(text, mark, messages, pieces, ranges, render);
     let to_spans = |found: Vec<Option<Range<usize>>>| -> Vec<Option<Span>> {
         let span = |(piece, range): (&Piece, Option<Range<usize>>)| {
             Some(Span { turn: piece.turn, phase: piece.phase, range: range? })
@@ -167,41 +157,49 @@ fn locate(
         pieces.iter().zip(found).map(span).collect()
     };
 
-    let mut widths = vec![Width::Wide; pieces.len()];
-    if let Some(found) = attempt(&widths) {
+    let all = |range: fn(&Piece) -> &Range<usize>| -> Vec<Option<Range<usize>>> {
+        pieces.iter().map(|piece| Some(range(piece).clone())).collect()
+    };
+    if let Some(found) = attempt(&all(|piece| &piece.wide)) {
         return Ok(to_spans(found).into_iter().flatten().collect());
     }
-    widths.fill(Width::Narrow);
-    let mut found = attempt(&widths);
+    // The template trims something. Or it asks how some message begins or ends: then no mark may stand in that one.
+    let mut ranges = all(|piece| &piece.narrow);
+    let mut found = attempt(&ranges);
     if found.is_none() {
         for index in 0..pieces.len() {
-            let mut alone = vec![Width::None; pieces.len()];
-            alone[index] = Width::Narrow;
+            let mut alone = vec![None; pieces.len()];
+            alone[index] = ranges[index].clone();
             if attempt(&alone).is_none() {
-                widths[index] = Width::None;
+                ranges[index] = None;
             }
         }
-        found = attempt(&widths);
+        found = attempt(&ranges);
     }
-    let mut found = found.ok_or_else(|| unfound(0))?;
+    let mut found = found.ok_or_else(|| unfound("messages".into()))?;
     for (index, piece) in pieces.iter().enumerate() {
-        if widths[index] == Width::Narrow && piece.wide != piece.narrow {
-            widths[index] = Width::Wide;
-            match attempt(&widths) {
-                Some(wider) => found = wider,
-                None => widths[index] = Width::Narrow,
+        // Each end may be trimmed or not.
+        for end in [piece.narrow.start..piece.wide.end, piece.wide.start..piece.narrow.end] {
+            let Some(tried) = ranges[index].clone() else { break };
+            let wider = tried.start.min(end.start)..tried.end.max(end.end);
+            if wider != tried {
+                ranges[index] = Some(wider);
+                match attempt(&ranges) {
+                    Some(better) => found = better,
+                    None => ranges[index] = Some(tried),
+                }
             }
         }
     }
     let mut spans = to_spans(found);
-    for (index, piece) in pieces.iter().enumerate().filter(|(index, _)| widths[*index] == Width::None) {
+    for (index, piece) in pieces.iter().enumerate().filter(|(index, _)| ranges[*index].is_none()) {
         // It stands between its neighbours; there it must be found, and found once.
         let before = spans[..index].iter().rev().flatten().next().map_or(0, |span| span.range.end);
         let after = spans[index..].iter().flatten().next().map_or(text.len(), |span| span.range.start);
         let said = &messages[piece.turn].1[piece.narrow.clone()];
         let mut places = text.get(before..after).unwrap_or_default().match_indices(said);
         let (Some((place, _)), None) = (places.next(), places.next()) else {
-            return Err(unfound(piece.turn));
+            return Err(unfound(format!("message {}", piece.turn)));
         };
         let begin = before + place;
         spans[index] = Some(Span { turn: piece.turn, phase: piece.phase, range: begin..begin + said.len() });
@@ -209,24 +207,20 @@ fn locate(
     Ok(spans.into_iter().flatten().collect())
 }
 
-/// Renders with marks around the pieces, and gives for each where it stands in `text`, if the template writes it.
-/// None if the marks change what the template writes, or do not come out in order.
+/// Renders with marks around these ranges of the pieces, and gives for each where it stands in `text`, if the template
+/// writes it. None if the marks change what the template writes, or do not come out in order.
 fn marked(
     text: &str,
     mark: char,
     messages: &[(&str, &str)],
     pieces: &[Piece],
-    widths: &[Width],
-    render: &dyn Fn(&[(&str, &str)]) -> Result<String>,
+    ranges: &[Option<Range<usize>>],
+    render: &RenderAlike,
 ) -> Option<Vec<Option<Range<usize>>>> {
     let mut contents: Vec<String> = messages.iter().map(|(_, said)| (*said).to_owned()).collect();
     // From the last to the first, so that positions still hold.
     for (index, piece) in pieces.iter().enumerate().rev() {
-        let range = match widths[index] {
-            Width::Wide => &piece.wide,
-            Width::Narrow => &piece.narrow,
-            Width::None => continue,
-        };
+        let Some(range) = &ranges[index] else { continue };
         contents[piece.turn].insert_str(range.end, &format!("{mark}{}{mark}", 2 * index + 1));
         contents[piece.turn].insert_str(range.start, &format!("{mark}{}{mark}", 2 * index));
     }
@@ -263,7 +257,8 @@ fn marked(
 }
 
 /// Where each message's text ends: where the text of the dialogue up to it does, if that is how the whole text
-/// begins; else (a template that writes a message otherwise when others follow) with what the message says.
+/// begins. A template that writes a message otherwise when others follow may still write the same after it; else its
+/// text ends with what it says.
 fn turn_ends(
     text: &str,
     messages: &[(&str, &str)],
@@ -273,16 +268,23 @@ fn turn_ends(
 ) -> Vec<usize> {
     let mut ends: Vec<usize> = Vec::with_capacity(messages.len() + 1);
     for turn in 0..messages.len() {
-        let said = spans.iter().filter(|span| span.turn <= turn).map(|span| span.range.end).max();
-        let earliest = said.unwrap_or(0).max(ends.last().copied().unwrap_or(0));
+        if answered && turn + 1 == messages.len() {
+            ends.push(text.len());
+            break;
+        }
+        let said = spans.iter().filter(|span| span.turn <= turn).max_by_key(|span| span.range.end);
+        let earliest = said.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
         let next = spans.iter().filter(|span| span.turn > turn).map(|span| span.range.start).min();
         let latest = next.unwrap_or(text.len());
-        ends.push(if answered && turn + 1 == messages.len() {
-            text.len()
-        } else {
-            let prefix = render(&messages[..=turn], false).unwrap_or_default();
-            let fits = text.starts_with(&prefix) && (earliest..=latest).contains(&prefix.len());
-            if fits { prefix.len() } else { earliest }
+        let alone = render(&messages[..=turn], false).unwrap_or_default();
+        let after =
+            said.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
+        ends.push(match after {
+            _ if text.starts_with(&alone) && (earliest..=latest).contains(&alone.len()) => alone.len(),
+            Some(after) if text[earliest..].starts_with(after) && earliest + after.len() <= latest => {
+                earliest + after.len()
+            }
+            _ => earliest,
         });
     }
     ends
