@@ -5,10 +5,13 @@
 
 pub mod error;
 pub mod artifact;
+pub mod stats;
 pub mod dialogue;
 pub mod model;
 pub mod organism;
 pub mod activations;
+pub mod probe;
+pub mod boundary;
 pub mod generate;
 pub mod cli;
 

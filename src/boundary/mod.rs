@@ -1,0 +1,56 @@
+//! The risk boundary: thresholds with a guarantee, the plane on which a probe decides, the map on it, the pearl point.
+//! It knows nothing of models or plots: it takes probes and numbers, and gives tables to be saved and drawn.
+
+mod map;
+mod pearl;
+mod plane;
+mod threshold;
+
+pub use map::{Grid, MapPoint, RiskMap, Surface, risk_map};
+pub use pearl::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
+pub use plane::Plane;
+pub use threshold::{Guarantee, Threshold, threshold};
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2};
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    use rand_distr::StandardNormal;
+
+    use crate::probe::{Calibration, Link, Probe, Source};
+
+    /// Normal numbers.
+    pub(super) fn cloud(rows: usize, width: usize, seed: u64) -> Array2<f32> {
+        let mut random = StdRng::seed_from_u64(seed);
+        Array2::from_shape_fn((rows, width), |_| random.sample(StandardNormal))
+    }
+
+    /// A probe that nobody fitted.
+    pub(super) fn probe(weight: Array2<f32>, classes: &[&str]) -> Probe {
+        Probe {
+            bias: Array1::from_iter((0..weight.nrows()).map(|head| head as f32 / 4.0)),
+            link: if weight.nrows() == 1 {
+                Link::Binary
+            } else {
+                Link::Multinomial
+            },
+            weight,
+            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+            source: Source {
+                site: "2.resid_post".parse().unwrap(),
+                tokens: "user.last".parse().unwrap(),
+                label: "user_type".into(),
+                model: None,
+                model_hash: None,
+                data_hash: None,
+            },
+            method: "none".into(),
+            strength: 1.0,
+            calibration: Calibration::None,
+            threshold: Default::default(),
+            scores: Vec::new(),
+            held_out: Vec::new(),
+            seed: 0,
+        }
+    }
+}

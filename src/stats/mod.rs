@@ -1,0 +1,12 @@
+//! Pure numbers: how well scores rank, how honest probabilities are, how sure a figure is, and where vectors point.
+//! It knows nothing of probes, models or files.
+
+mod honesty;
+mod interval;
+mod ranking;
+mod vector;
+
+pub use honesty::{accuracy, brier, calibration_error, log_loss};
+pub use interval::{Figure, Interval, bootstrap, bootstrap_each, wilson};
+pub use ranking::{auroc, auroc_macro, average_precision};
+pub use vector::{cosine, norm, project};
