@@ -91,23 +91,24 @@ impl Site {
     pub fn parse_set(text: &str, blocks: usize) -> Result<Vec<Site>> {
         let mut sites = Vec::new();
         // "3,7.mlp_out" is one item: block numbers wait for the point that follows them.
-        let mut waiting: Vec<&str> = Vec::new();
+        let mut waiting: Vec<String> = Vec::new();
         for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
-            match transformer_lens(part).as_str() {
+            let name = transformer_lens(part);
+            match name.as_str() {
                 "all" => sites.extend(Site::all(blocks)),
                 "embed" => sites.push(Site::Embed),
                 "final_norm" => sites.push(Site::FinalNorm),
                 "logits" => sites.push(Site::Logits),
                 name => match name.split_once('.') {
                     None => {
-                        waiting.push(part);
+                        waiting.push(part.into());
                         continue;
                     }
                     Some((numbers, point)) => {
                         let point = Point::named(point).ok_or_else(|| unknown(part))?;
-                        waiting.push(numbers);
+                        waiting.push(numbers.into());
                         for numbers in waiting.drain(..) {
-                            let range = block_range(numbers, blocks).ok_or_else(|| unknown(part))?;
+                            let range = block_range(&numbers, blocks).ok_or_else(|| unknown(part))?;
                             if let Some(block) = range.clone().find(|&block| block >= blocks) {
                                 return Err(Error::input(
                                     format!("site {part}"),
