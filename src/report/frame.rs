@@ -1,16 +1,18 @@
 //! What stands around the data of every plot: title, legend, axes, grid and reference lines.
 //! It knows nothing of what is drawn inside.
 
+use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Label, Spot, text_width};
-use super::chart::{Rule, RuleAxis, Style};
-use super::palette::{self, AXIS, Colour, GRID, INK, SOFT, TEXT, WHITE, mix};
+use super::chart::{Rule, RuleAxis};
+use super::legend::{Key, draw_key, key_rows};
+use super::palette::{AXIS, GRID, INK, SOFT, TEXT, WHITE};
 
 pub const WIDTH: f64 = 800.0;
-const MARGIN: f64 = 24.0;
+pub const MARGIN: f64 = 24.0;
 pub const TICK_SIZE: f64 = 12.0;
-const LABEL_SIZE: f64 = 13.0;
+pub const LABEL_SIZE: f64 = 13.0;
 /// A viewer without the plots' own font may set text this much wider.
-const SLACK: f64 = 1.08;
+pub const SLACK: f64 = 1.08;
 
 /// What a plot is framed with.
 pub struct Plan<'a> {
@@ -38,87 +40,6 @@ pub enum Lattice {
     Box,
 }
 
-/// A line of the legend.
-pub struct Key {
-    pub name: String,
-    pub swatch: Swatch,
-}
-
-/// The sign before a legend's name.
-pub enum Swatch {
-    Line { index: usize, style: Style },
-    Marker { index: usize },
-    Patch { colour: Colour },
-    Boundary,
-    Star,
-    Arrow,
-    Path,
-}
-
-/// From values to a share of the way along an axis, and the values that are named.
-#[derive(Clone, Debug)]
-pub struct Axis {
-    pub low: f64,
-    pub high: f64,
-    pub ticks: Vec<(f64, String)>,
-}
-
-impl Axis {
-    /// Over exactly this range, with about `count` ticks at round values inside.
-    pub fn exact([low, high]: [f64; 2], count: usize) -> Axis {
-        let [low, high] = if low < high { [low, high] } else { [low - 0.5, high + 0.5] };
-        let step = round_step((high - low) / count as f64);
-        let ticks = (((low / step) - 1e-6).ceil() as i64..=((high / step) + 1e-6).floor() as i64)
-            .map(|index| index as f64 * step)
-            .map(|value| (value, number(value, decimals(step))))
-            .collect();
-        Axis { low, high, ticks }
-    }
-
-    /// From round value to round value around this range.
-    pub fn round([low, high]: [f64; 2], count: usize) -> Axis {
-        let [low, high] = if low < high { [low, high] } else { [low - 0.5, high + 0.5] };
-        let step = round_step((high - low) / count as f64);
-        Axis::exact([(low / step + 1e-6).floor() * step, (high / step - 1e-6).ceil() * step], count)
-    }
-
-    /// Named whole numbers, with half a step of room at either end.
-    pub fn named(names: &[String]) -> Axis {
-        let ticks = names.iter().enumerate().map(|(index, name)| (index as f64, name.clone()));
-        Axis { low: -0.5, high: names.len() as f64 - 0.5, ticks: ticks.collect() }
-    }
-
-    fn share(&self, value: f64) -> f64 {
-        (value - self.low) / (self.high - self.low)
-    }
-}
-
-/// 1, 2 or 5 times a power of ten, at least `least`.
-fn round_step(least: f64) -> f64 {
-    let power = 10f64.powf(least.log10().floor());
-    let of = |factor: &f64| factor * power >= least * (1.0 - 1e-9);
-    [1.0, 2.0, 5.0].into_iter().find(of).unwrap_or(10.0) * power
-}
-
-/// The decimals by which values that are `step` apart differ.
-pub fn decimals(step: f64) -> usize {
-    (0..8).find(|&places| {
-        let grown = step * 10f64.powi(places);
-        (grown - grown.round()).abs() < 1e-6 * grown.abs().max(1.0) && grown.round() != 0.0
-    })
-    .map_or(2, |places| places as usize)
-}
-
-/// With a true minus sign, and no minus before nothing.
-pub fn number(value: f64, places: usize) -> String {
-    let text = format!("{value:.places$}");
-    match text.strip_prefix('-') {
-        Some(rest) if rest.bytes().all(|byte| matches!(byte, b'0' | b'.')) => rest.into(),
-        Some(rest) => format!("−{rest}"),
-        None => text,
-    }
-}
-
 /// Lines of at most `width` pixels, broken between words; a word that is longer has a line of its own.
 pub fn wrap(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
@@ -130,6 +51,21 @@ pub fn wrap(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
             }
             _ => lines.push(word.into()),
         }
+    }
+    lines
+}
+
+/// As many lines as [`wrap`] gives, of lengths as equal as words allow.
+fn balanced(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
+    let mut lines = wrap(text, width, size, bold);
+    let mut narrower = width * 0.96;
+    while lines.len() > 1 && narrower > width / 2.0 {
+        let tighter = wrap(text, narrower, size, bold);
+        if tighter.len() > lines.len() {
+            break;
+        }
+        lines = tighter;
+        narrower *= 0.96;
     }
     lines
 }
@@ -148,18 +84,32 @@ pub struct Frame {
 impl Frame {
     pub fn new(plan: Plan) -> Frame {
         let inner = WIDTH - 2.0 * MARGIN;
-        let title = wrap(plan.title, inner / SLACK, 17.0, true);
-        let subtitle = wrap(plan.subtitle, inner / SLACK, LABEL_SIZE, false);
+        let title = balanced(plan.title, inner / SLACK, 17.0, true);
+        let subtitle = balanced(plan.subtitle, inner / SLACK, LABEL_SIZE, false);
         let keys = key_rows(&plan.keys, inner);
         let group_width = |left: f64, right: f64| (right - left) / plan.x.ticks.len().max(1) as f64;
 
-        let rule_texts: Vec<Vec<String>> =
-            plan.rules.iter().map(|rule| wrap(&rule.label, 130.0, TICK_SIZE, false)).collect();
+        let rule_texts: Vec<Vec<String>> = plan
+            .rules
+            .iter()
+            .map(|rule| wrap(&rule.label, 130.0, TICK_SIZE, false))
+            .collect();
         let across = |rule: &Rule| rule.axis == RuleAxis::Horizontal;
-        let beside = plan.rules.iter().zip(&rule_texts).filter(|(rule, _)| across(rule));
-        let beside = beside.flat_map(|(_, lines)| lines).map(|line| text_width(line, TICK_SIZE, false) + 8.0);
+        let beside = plan
+            .rules
+            .iter()
+            .zip(&rule_texts)
+            .filter(|(rule, _)| across(rule));
+        let beside = beside
+            .flat_map(|(_, lines)| lines)
+            .map(|line| text_width(line, TICK_SIZE, false) + 8.0);
         let right = WIDTH - MARGIN - beside.fold(plan.right, f64::max);
-        let widest = plan.y.ticks.iter().map(|(_, name)| text_width(name, TICK_SIZE, false)).fold(0.0, f64::max);
+        let widest = plan
+            .y
+            .ticks
+            .iter()
+            .map(|(_, name)| text_width(name, TICK_SIZE, false))
+            .fold(0.0, f64::max);
         let left = MARGIN + LABEL_SIZE + 12.0 + widest + 9.0;
 
         // From the top down.
@@ -180,7 +130,10 @@ impl Frame {
         canvas.rectangle([0.0, 0.0], [WIDTH, height.ceil()], WHITE, 1.0);
         for (index, line) in title.iter().enumerate() {
             let spot = [MARGIN, title_top + 15.0 + 22.0 * index as f64];
-            canvas.text(Label { bold: true, ..Label::new(line, spot, 17.0, INK, Anchor::Start) });
+            canvas.text(Label {
+                bold: true,
+                ..Label::new(line, spot, 17.0, INK, Anchor::Start)
+            });
         }
         for (index, line) in subtitle.iter().enumerate() {
             let spot = [MARGIN, subtitle_top + 14.0 + 18.0 * index as f64];
@@ -191,13 +144,26 @@ impl Frame {
                 draw_key(&mut canvas, key, [*x, keys_top + 11.0 + 22.0 * index as f64]);
             }
         }
-        let mut frame = Frame { canvas, left, right, top, bottom, x: plan.x, y: plan.y };
+        let mut frame = Frame {
+            canvas,
+            left,
+            right,
+            top,
+            bottom,
+            x: plan.x,
+            y: plan.y,
+        };
         frame.axes(plan.lattice, &shown);
         let middle = [(left + right) / 2.0, ticks_bottom + 20.0];
-        frame.canvas.text(Label::new(plan.x_label, middle, LABEL_SIZE, TEXT, Anchor::Middle));
+        frame
+            .canvas
+            .text(Label::new(plan.x_label, middle, LABEL_SIZE, TEXT, Anchor::Middle));
         let beside = [MARGIN + LABEL_SIZE - 2.0, (top + bottom) / 2.0];
         let y_label = Label::new(plan.y_label, beside, LABEL_SIZE, TEXT, Anchor::Middle);
-        frame.canvas.text(Label { turned: true, ..y_label });
+        frame.canvas.text(Label {
+            turned: true,
+            ..y_label
+        });
         frame.rules(plan.rules, &rule_texts, &above, rules_top);
         frame
     }
@@ -215,12 +181,19 @@ impl Frame {
     }
 
     fn axes(&mut self, lattice: Lattice, names: &[(f64, Vec<String>)]) {
-        let Frame { left, right, top, bottom, .. } = *self;
+        let Frame {
+            left,
+            right,
+            top,
+            bottom,
+            ..
+        } = *self;
         for (value, name) in self.y.ticks.clone() {
             let y = self.y_place(value);
             self.canvas.stroke([[left, y], [right, y]], GRID, 1.0);
             let spot = [left - 9.0, y + 0.36 * TICK_SIZE];
-            self.canvas.text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::End));
+            self.canvas
+                .text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::End));
         }
         for (value, lines) in names {
             let x = self.x_place(*value);
@@ -229,7 +202,8 @@ impl Frame {
             }
             for (index, line) in lines.iter().enumerate() {
                 let spot = [x, bottom + 19.0 + 15.0 * index as f64];
-                self.canvas.text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Middle));
+                self.canvas
+                    .text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Middle));
             }
         }
         self.canvas.stroke([[left, bottom], [right, bottom]], AXIS, 1.2);
@@ -237,8 +211,24 @@ impl Frame {
 
     /// The box around the data, with its tick marks: drawn last, over what fills the data's rectangle.
     pub fn enclose(&mut self) {
-        let Frame { left, right, top, bottom, .. } = *self;
-        self.canvas.stroke([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], AXIS, 1.2);
+        let Frame {
+            left,
+            right,
+            top,
+            bottom,
+            ..
+        } = *self;
+        self.canvas.stroke(
+            [
+                [left, top],
+                [right, top],
+                [right, bottom],
+                [left, bottom],
+                [left, top],
+            ],
+            AXIS,
+            1.2,
+        );
         for (value, _) in self.x.ticks.clone() {
             let x = self.x_place(value);
             self.canvas.stroke([[x, bottom], [x, bottom + 4.0]], AXIS, 1.2);
@@ -251,7 +241,7 @@ impl Frame {
 
     fn rules(&mut self, rules: &[Rule], texts: &[Vec<String>], above: &[usize], rules_top: f64) {
         let mut beside: Vec<(f64, &Vec<String>)> = Vec::new();
-        let mut rows = above.iter();
+        let mut upright: Vec<(Spot, &str)> = Vec::new();
         for (rule, lines) in rules.iter().zip(texts) {
             let ends = match rule.axis {
                 RuleAxis::Horizontal => {
@@ -261,15 +251,21 @@ impl Frame {
                 }
                 RuleAxis::Vertical => {
                     let x = self.x_place(rule.at);
-                    let top = rules_top + 17.0 * *rows.next().unwrap_or(&0) as f64;
-                    let half = text_width(&rule.label, TICK_SIZE, false) / 2.0;
-                    let middle = x.clamp(MARGIN + half, (WIDTH - MARGIN - half).max(MARGIN + half));
-                    let spot = [middle, top + 10.0];
-                    self.canvas.text(Label::new(&rule.label, spot, TICK_SIZE, SOFT, Anchor::Middle));
+                    let top = rules_top + 17.0 * above.get(upright.len()).copied().unwrap_or(0) as f64;
+                    upright.push(([x, top + 10.0], &rule.label));
                     [[x, top + 15.0], [x, self.bottom]]
                 }
             };
             self.canvas.dashes(&ends, AXIS, 1.2, [3.0, 3.5]);
+        }
+        for ([x, y], name) in upright {
+            let half = text_width(name, TICK_SIZE, false) / 2.0;
+            let middle = x.clamp(MARGIN + half, (WIDTH - MARGIN - half).max(MARGIN + half));
+            let corner = [middle - half - 2.0, y - 10.0];
+            self.canvas
+                .rectangle(corner, [middle + half + 2.0, y + 4.0], WHITE, 1.0);
+            self.canvas
+                .text(Label::new(name, [middle, y], TICK_SIZE, SOFT, Anchor::Middle));
         }
         // Beside the plot from the top down, each below the one before it.
         beside.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -278,7 +274,8 @@ impl Frame {
             let top = (y - 7.5 * lines.len() as f64).max(free);
             for (index, line) in lines.iter().enumerate() {
                 let spot = [self.right + 8.0, top + 11.8 + 15.0 * index as f64];
-                self.canvas.text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Start));
+                self.canvas
+                    .text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Start));
             }
             free = top + 15.0 * lines.len() as f64;
         }
@@ -302,150 +299,67 @@ fn rule_rows(rules: &[Rule], place: impl Fn(f64) -> f64) -> Vec<usize> {
         .collect()
 }
 
-/// The ticks of x that are written, each in lines that fit: every one, or every second, fifth, …
+/// The ticks of x that are written, each in lines that fit: every one, or every second, fifth, … Where all must be
+/// named, every second one stands lower instead.
 fn x_labels(axis: &Axis, room: f64, width: f64) -> Vec<(f64, Vec<String>)> {
     let broken = |text: &str| wrap(text, room.max(60.0) - 8.0, TICK_SIZE, false);
-    let widest = |lines: &[String]| lines.iter().map(|line| text_width(line, TICK_SIZE, false)).fold(0.0, f64::max);
-    let all: Vec<(f64, Vec<String>)> = axis.ticks.iter().map(|(value, text)| (*value, broken(text))).collect();
+    let widest = |lines: &[String]| {
+        lines
+            .iter()
+            .map(|line| text_width(line, TICK_SIZE, false))
+            .fold(0.0, f64::max)
+    };
+    let all: Vec<(f64, Vec<String>)> = axis
+        .ticks
+        .iter()
+        .map(|(value, text)| (*value, broken(text)))
+        .collect();
     let need = all.iter().map(|(_, lines)| widest(lines)).fold(0.0, f64::max) + 8.0;
     let fits = |step: &usize| need * (all.len() as f64 / *step as f64) <= width + need;
-    let step = [1, 2, 5, 10, 20, 50, 100].into_iter().find(fits).unwrap_or(all.len().max(1));
+    if axis.whole && !fits(&1) && fits(&2) {
+        let depth = all
+            .iter()
+            .step_by(2)
+            .map(|(_, lines)| lines.len())
+            .max()
+            .unwrap_or(0);
+        let lower = |(index, (value, lines)): (usize, (f64, Vec<String>))| {
+            let above = vec![String::new(); if index % 2 == 1 { depth } else { 0 }];
+            (value, [above, lines].concat())
+        };
+        return all.into_iter().enumerate().map(lower).collect();
+    }
+    let step = [1, 2, 5, 10, 20, 50, 100]
+        .into_iter()
+        .find(fits)
+        .unwrap_or(all.len().max(1));
     all.into_iter().step_by(step).collect()
-}
-
-/// Room for the sign before a legend's name.
-fn swatch_width(swatch: &Swatch) -> f64 {
-    match swatch {
-        Swatch::Line { .. } | Swatch::Boundary | Swatch::Arrow | Swatch::Path => 28.0,
-        Swatch::Marker { .. } | Swatch::Patch { .. } => 13.0,
-        Swatch::Star => 20.0,
-    }
-}
-
-/// The legend's rows: a key and where it begins.
-fn key_rows(keys: &[Key], width: f64) -> Vec<Vec<(&Key, f64)>> {
-    let mut rows: Vec<Vec<(&Key, f64)>> = Vec::new();
-    let mut x = f64::MAX;
-    for key in keys {
-        let wide = swatch_width(&key.swatch) + 7.0 + SLACK * text_width(&key.name, LABEL_SIZE, false);
-        if x + wide > MARGIN + width {
-            rows.push(Vec::new());
-            x = MARGIN;
-        }
-        if let Some(row) = rows.last_mut() {
-            row.push((key, x));
-        }
-        x += wide + 16.0;
-    }
-    rows
-}
-
-fn draw_key(canvas: &mut Canvas, key: &Key, [x, y]: Spot) {
-    let wide = swatch_width(&key.swatch);
-    let middle = [x + wide / 2.0, y];
-    let ends = [[x + 1.0, y], [x + wide - 1.0, y]];
-    match &key.swatch {
-        Swatch::Line { index, style } => {
-            styled(canvas, &ends, palette::group(*index), 2.2, *style);
-            canvas.marker(&palette::marker(*index), middle, 4.0, palette::group(*index));
-        }
-        Swatch::Marker { index } => {
-            canvas.marker(&palette::marker(*index), middle, 5.0, palette::group(*index));
-        }
-        Swatch::Patch { colour } => {
-            canvas.rectangle([x, y - 6.5], [x + wide, y + 6.5], mix(*colour, AXIS, 0.4), 1.0);
-            canvas.rectangle([x + 1.0, y - 5.5], [x + wide - 1.0, y + 5.5], *colour, 1.0);
-        }
-        Swatch::Boundary => canvas.stroke(ends, INK, 2.6),
-        Swatch::Star => star(canvas, middle, 8.0),
-        Swatch::Arrow => arrow(canvas, &[[x + 5.0, y], ends[1]], true),
-        Swatch::Path => arrow(canvas, &[[x + 5.0, y], ends[1]], false),
-    }
-    let spot = [x + wide + 7.0, y + 0.36 * LABEL_SIZE];
-    canvas.text(Label::new(&key.name, spot, LABEL_SIZE, TEXT, Anchor::Start));
-}
-
-/// A line in its style.
-pub fn styled(canvas: &mut Canvas, points: &[Spot], colour: Colour, width: f64, style: Style) {
-    // Ends are round, and so reach beyond a dash by half the width.
-    match style {
-        Style::Solid => canvas.stroke(points, colour, width),
-        Style::Dashed => canvas.dashes(points, colour, width, [6.0, 2.5 + width]),
-        Style::Dotted => canvas.dashes(points, colour, width, [0.3, 2.2 + width]),
-    }
-}
-
-/// The pearl point.
-pub fn star(canvas: &mut Canvas, spot: Spot, radius: f64) {
-    let shape = palette::star();
-    canvas.shape(&shape, spot, radius * 1.5, WHITE);
-    canvas.shape(&shape, spot, radius * 1.25, INK);
-    canvas.shape(&shape, spot, radius * 0.85, WHITE);
-}
-
-/// A way from a ring to a head, dark with a white rim so that it shows on any ground.
-pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
-    let [Some(&from), Some(&to)] = [points.first(), points.last()] else { return };
-    let mut body = points.to_vec();
-    let mut tip = Vec::new();
-    if head && points.len() > 1 {
-        // The direction of the end, taken over some pixels, so that a last short step does not turn the head.
-        let far = |spot: &&Spot| (to[0] - spot[0]).hypot(to[1] - spot[1]) > 8.0;
-        let before = points.iter().rev().find(far).copied().unwrap_or(from);
-        let length = (to[0] - before[0]).hypot(to[1] - before[1]).max(1e-9);
-        let [x, y] = [(to[0] - before[0]) / length, (to[1] - before[1]) / length];
-        let back = [to[0] - 10.0 * x, to[1] - 10.0 * y];
-        tip = vec![to, [back[0] - 5.0 * y, back[1] + 5.0 * x], [back[0] + 5.0 * y, back[1] - 5.0 * x]];
-        body.retain(|spot| (to[0] - spot[0]).hypot(to[1] - spot[1]) > 8.0);
-        body.push([to[0] - 8.0 * x, to[1] - 8.0 * y]);
-    }
-    canvas.stroke(body.clone(), WHITE, 4.6);
-    if !tip.is_empty() {
-        let closed = [tip.clone(), vec![to]].concat();
-        canvas.stroke(closed, WHITE, 2.6);
-    }
-    canvas.stroke(body, INK, 2.0);
-    canvas.fill(tip, INK, 1.0);
-    let ring = palette::marker(0);
-    canvas.shape(&ring, from, 5.2, WHITE);
-    canvas.shape(&ring, from, 4.2, INK);
-    canvas.shape(&ring, from, 2.2, WHITE);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn names(axis: &Axis) -> String {
-        axis.ticks.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" ")
-    }
-
-    #[test]
-    fn ticks_stand_at_round_values() {
-        assert_eq!(names(&Axis::exact([0.4, 1.0], 6)), "0.4 0.5 0.6 0.7 0.8 0.9 1.0");
-        assert_eq!(names(&Axis::exact([-3.0, 3.0], 6)), "−3 −2 −1 0 1 2 3");
-        assert_eq!(names(&Axis::round([0.0, 93.0], 5)), "0 20 40 60 80 100");
-        assert_eq!(names(&Axis::round([0.0013, 0.0049], 5)), "0.001 0.002 0.003 0.004 0.005");
-        // A range of nothing gets half a unit on either side.
-        assert_eq!(names(&Axis::exact([7.0, 7.0], 2)), "6.5 7.0 7.5");
-    }
-
-    #[test]
-    fn numbers_have_a_true_minus_and_no_minus_zero() {
-        assert_eq!(number(-1.25, 1), "−1.2");
-        assert_eq!(number(-0.001, 2), "0.00");
-    }
-
     #[test]
     fn labels_of_upright_rules_do_not_overlap() {
-        let rule = |at: f64| Rule { axis: RuleAxis::Vertical, at, label: "best block".into() };
-        assert_eq!(rule_rows(&[rule(100.0), rule(120.0), rule(300.0)], |x| x), [0, 1, 0]);
+        let rule = |at: f64| Rule {
+            axis: RuleAxis::Vertical,
+            at,
+            label: "best block".into(),
+        };
+        assert_eq!(
+            rule_rows(&[rule(100.0), rule(120.0), rule(300.0)], |x| x),
+            [0, 1, 0]
+        );
     }
 
     #[test]
     fn text_is_broken_between_words() {
         let lines = wrap("one two three four", 60.0, 12.0, false);
-        assert!(lines.len() > 1 && lines.iter().all(|line| text_width(line, 12.0, false) <= 60.0), "{lines:?}");
+        assert!(
+            lines.len() > 1 && lines.iter().all(|line| text_width(line, 12.0, false) <= 60.0),
+            "{lines:?}"
+        );
         assert_eq!(lines.join(" "), "one two three four");
     }
 }
