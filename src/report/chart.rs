@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 /// One plot's table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "chart", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "a run holds a handful of charts")]
 pub enum Chart {
     Line(LineChart),
     Bar(BarChart),
@@ -332,6 +333,8 @@ impl Check<'_> {
                 let found = format!("{} bars", series.bars.len());
                 return Err(self.wrong(part, &found, &format!("{}, one a group", chart.groups.len())));
             }
+            let measured: Vec<&Bar> = series.bars.iter().flatten().collect();
+            self.some(format!("{part}, bars"), &measured)?;
             for (bar, group) in series.bars.iter().zip(&chart.groups) {
                 let values = bar.iter().flat_map(|bar| [Some(bar.value), bar.low, bar.high]);
                 self.finite(format!("{part}, group \"{group}\""), values.flatten())?;

@@ -91,7 +91,7 @@ pub fn marker(index: usize) -> Vec<[f64; 2]> {
 pub fn star() -> Vec<[f64; 2]> {
     let ray = |index: usize| {
         let (radius, angle) = (
-            if index % 2 == 0 { 1.0 } else { 0.42 },
+            if index.is_multiple_of(2) { 1.0 } else { 0.42 },
             index as f64 * std::f64::consts::PI / 5.0,
         );
         [radius * angle.sin(), -radius * angle.cos()]
