@@ -12,7 +12,11 @@ pub mod organism;
 pub mod activations;
 pub mod probe;
 pub mod boundary;
+pub mod steer;
 pub mod generate;
+pub mod judge;
+pub mod report;
+pub mod experiment;
 pub mod cli;
 
 pub use error::{Error, Result};
