@@ -32,6 +32,23 @@ impl Answers {
         let hits = rows.iter().filter(|&&row| self.scores[row].strategy == strategy).count();
         (hits, rows.len())
     }
+
+    /// The answers as JSON Lines, each with its score.
+    pub fn lines(&self) -> Result<String> {
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            transcript: &'a Transcript,
+            score: &'a Score,
+        }
+        let mut lines = String::new();
+        for (transcript, score) in self.transcripts.iter().zip(&self.scores) {
+            let line = serde_json::to_string(&Line { transcript, score });
+            lines += &line.map_err(|error| Error::input("transcripts", error, "what JSON can hold"))?;
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
 }
 
 /// What was tried on the validation part.

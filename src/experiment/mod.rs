@@ -1,0 +1,152 @@
+//! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
+//! It prints nothing: whoever runs it hears of progress through a callback.
+
+mod charts;
+mod data;
+mod figures;
+mod file;
+mod page;
+mod probing;
+mod steering;
+
+use std::path::{Path, PathBuf};
+
+pub use data::{Dataset, draw};
+pub use file::Experiment;
+
+use crate::activations::{self, Reading, extract};
+use crate::artifact::{self, Header};
+use crate::boundary::{Plane, RiskMap, risk_map};
+use crate::error::{Error, Result};
+use crate::judge::World;
+use crate::model::{Model, Site};
+use crate::probe::Targets;
+use crate::report::{self, Results};
+use probing::Sweep;
+use steering::Stage;
+
+/// How far a stage has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    pub stage: &'static str,
+    pub done: usize,
+    pub total: usize,
+}
+
+/// The experiment that the program carries: the whole job on the embedded model.
+pub const DEMO: &str = include_str!("../../experiments/demo.toml");
+
+/// Tokens of a batch when dialogues are read.
+const BATCH_TOKENS: usize = 4096;
+/// Places of a map a side.
+const CELLS: usize = 61;
+
+/// Runs an experiment into a folder, which must be new or empty. `text` is the experiment's own text, kept beside the
+/// results. `tell` hears of progress, and stops the run by giving false.
+///
+/// Gives the results, as `results.json` has them.
+pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Results> {
+    let data = Dataset::load(&experiment.data, experiment.seed)?;
+    let header = |kind: &str| Header {
+        model: Some(model.name.clone()),
+        model_hash: Some(model.hash.clone()),
+        data_hash: Some(data.hash.clone()),
+        seed: Some(experiment.seed),
+        ..Header::new(kind, 1)
+    };
+    let at = |name: &str| out.join(name);
+    write(&at("experiment.toml"), text)?;
+    crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
+
+    let reading = Reading {
+        sites: Site::parse_set(&experiment.read.sites, model.decoder.architecture().blocks)?,
+        tokens: experiment.read.tokens.clone(),
+        thinking: experiment.thinking,
+        batch_tokens: BATCH_TOKENS,
+    };
+    let total = data.dialogues.len();
+    let mut heard = |done| tell(Progress { stage: "read activations", done, total });
+    let activations = extract(model, &data.dialogues, &reading, &mut heard)?;
+    if activations.example.len() != total {
+        let found = format!("{} rows from {total} dialogues", activations.example.len());
+        return Err(Error::input(format!("tokens {}", reading.tokens), found, "a selector that picks one token a dialogue"));
+    }
+    let family = &model.decoder.architecture().family;
+    activations::save(&at("activations"), header("activations"), family, &data.source, &reading.tokens, &activations)?;
+
+    let mut sweeps: Vec<Sweep> = Vec::new();
+    for (done, probing) in experiment.probes.iter().enumerate() {
+        if !tell(Progress { stage: "fit probes", done, total: experiment.probes.len() }) {
+            return Err(Error::Stopped);
+        }
+        let sweep = probing::sweep(experiment, probing, model, &data, &activations)?;
+        sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
+        sweeps.push(sweep);
+    }
+    let of = |label: &str| {
+        let found = sweeps.iter().find(|sweep| sweep.label == label);
+        found.ok_or_else(|| Error::input(format!("probe {label}"), "no such probe in the experiment", "the label of one"))
+    };
+
+    let map = match &experiment.boundary {
+        None => None,
+        Some(boundary) => Some(map(&data, of(&boundary.probe)?, &activations, &boundary.from, &boundary.to)?),
+    };
+    if let Some(map) = &map {
+        artifact::write_json(&at("map.json"), &header("map"), map)?;
+    }
+
+    let mut show = page::Show::default();
+    show.sweeps(&sweeps)?;
+    if let Some(map) = &map {
+        show.map(map);
+    }
+    let mut figures = figures::of_sweeps(&sweeps)?;
+    if let Some(steering) = &experiment.steer {
+        let stage = Stage { experiment, steering, model, data: &data, scorer: &World };
+        let sweep = of(&steering.probe)?;
+        let steered = stage.run(sweep, &probe_path(out, &steering.probe), &activations, tell)?;
+        steered.vector.save(&at("vectors").join(format!("{}.safetensors", steering.to)), header("vector"))?;
+        for (name, answers) in std::iter::once(("fit", &steered.fit)).chain(steered.test.iter().map(|(name, answers)| (*name, answers))) {
+            let lines = answers.lines()?;
+            write(&at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))), &lines)?;
+        }
+        figures.extend(figures::of_steering(&stage, &steered)?);
+        let pearl = figures::pearl(&stage, sweep, &activations, &steered)?;
+        artifact::write_json(&at("pearl.json"), &header("pearl"), &pearl)?;
+        show.steering(&stage, &steered);
+        show.pearl(&stage, &steered, &pearl);
+        show.cards(&stage, &steered);
+    }
+
+    for (name, chart) in show.charts() {
+        let text = serde_json::to_string(chart).map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
+        write(&at(&format!("{name}.chart.json")), &text)?;
+    }
+    report::draw_all(out)?;
+    let results = Results::new(&experiment.name, &model.name, experiment.seed, figures);
+    report::write(&show.page(experiment, model, &data, &results), &at("report.html"))?;
+    // Last, so that a folder with results is whole.
+    results.write(&at("results.json"))?;
+    Ok(results)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    artifact::write_whole(path, |file| file.write_all(text.as_bytes()))
+}
+
+fn probe_path(out: &Path, label: &str) -> PathBuf {
+    out.join("probes").join(format!("{label}.safetensors"))
+}
+
+/// The risk map at the probe's best site, with the test part's points.
+fn map(data: &Dataset, sweep: &Sweep, activations: &activations::Activations, from: &str, to: &str) -> Result<RiskMap> {
+    let (site, validated) = sweep.best();
+    let points = activations.at(site)?.select(ndarray::Axis(0), &data.test);
+    let plane = Plane::of_probe(&validated.probe, points.view(), from, to)?;
+    let labels = data.labels(&sweep.label)?;
+    let labels: Vec<&str> = data.test.iter().map(|&number| labels[number].as_str()).collect();
+    let order: Vec<&str> = validated.probe.classes.iter().map(String::as_str).collect();
+    let targets = Targets::new(&labels, &labels, &order)?;
+    risk_map(&validated.probe, plane, points.view(), &targets, CELLS)
+}
