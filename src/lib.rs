@@ -6,5 +6,6 @@
 pub mod error;
 pub mod dialogue;
 pub mod model;
+pub mod report;
 
 pub use error::{Error, Result};

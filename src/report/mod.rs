@@ -1,0 +1,23 @@
+//! What is shown of a run: charts, tables of figures, and one page that holds both.
+//! It reads saved tables only, so that a new plot costs no model run; it knows nothing of models or probes.
+
+mod axis;
+mod bar;
+mod canvas;
+pub mod chart;
+mod contour;
+pub mod draw;
+mod frame;
+pub mod html;
+mod legend;
+mod line;
+mod map;
+mod markup;
+mod palette;
+mod raster;
+pub mod table;
+
+pub use chart::{BarChart, Chart, LineChart, MapChart};
+pub use draw::{draw, draw_all};
+pub use html::{Page, Section, write};
+pub use table::{Figure, Results, Table};

@@ -1,0 +1,133 @@
+//! Colours and marker shapes that stay apart for colour-blind readers and in grey print.
+//! It knows nothing of charts.
+
+/// Red, green, blue.
+pub type Colour = [u8; 3];
+
+pub const WHITE: Colour = [255, 255, 255];
+/// Titles.
+pub const INK: Colour = [26, 28, 32];
+/// Axis labels and legends.
+pub const TEXT: Colour = [60, 64, 70];
+/// Subtitles and tick labels.
+pub const SOFT: Colour = [95, 101, 110];
+pub const AXIS: Colour = [140, 146, 155];
+pub const GRID: Colour = [230, 232, 236];
+/// Where a surface is not known.
+pub const MASK: Colour = [240, 241, 243];
+
+/// Okabe and Ito's palette ("Color Universal Design", 2008) without its yellow, which is lost on white, and with a grey
+/// for its black.
+const GROUPS: [Colour; 7] = [
+    [0, 114, 178],
+    [213, 94, 0],
+    [0, 158, 115],
+    [204, 121, 167],
+    [230, 159, 0],
+    [86, 180, 233],
+    [90, 90, 90],
+];
+
+/// The colour of a group or series by its index.
+pub fn group(index: usize) -> Colour {
+    GROUPS[index % GROUPS.len()]
+}
+
+/// Cividis (Nuñez, Anderton and Renslow, PLOS ONE 2018), even in lightness for every kind of colour sight: samples at
+/// equal steps from 0 to 1, as matplotlib has them.
+const CIVIDIS: [Colour; 9] = [
+    [0, 34, 78],
+    [24, 56, 110],
+    [63, 78, 108],
+    [94, 100, 111],
+    [124, 123, 120],
+    [157, 147, 117],
+    [191, 173, 106],
+    [226, 201, 85],
+    [254, 232, 56],
+];
+
+/// The colour of a surface at `share` from 0 to 1.
+pub fn surface(share: f64) -> Colour {
+    let at = share.clamp(0.0, 1.0) * (CIVIDIS.len() - 1) as f64;
+    let index = (at as usize).min(CIVIDIS.len() - 2);
+    mix(CIVIDIS[index], CIVIDIS[index + 1], at - index as f64)
+}
+
+/// `share` of the way from `from` to `to`.
+pub fn mix(from: Colour, to: Colour, share: f64) -> Colour {
+    std::array::from_fn(|channel| {
+        let [from, to] = [from, to].map(|colour| f64::from(colour[channel]));
+        (from + (to - from) * share).round() as u8
+    })
+}
+
+/// The shape of a group's markers by its index: corners around (0, 0), y downwards, of about equal area.
+pub fn marker(index: usize) -> Vec<[f64; 2]> {
+    let regular = |corners: usize, radius: f64, turn: f64| -> Vec<[f64; 2]> {
+        let angle = |corner: usize| (corner as f64 / corners as f64 + turn) * std::f64::consts::TAU;
+        (0..corners)
+            .map(|corner| [radius * angle(corner).sin(), -radius * angle(corner).cos()])
+            .collect()
+    };
+    match index % 6 {
+        0 => regular(24, 1.0, 0.0),
+        1 => regular(3, 1.4, 0.0),
+        2 => regular(4, 1.2, 0.125),
+        3 => regular(4, 1.3, 0.0),
+        4 => regular(3, 1.4, 0.5),
+        _ => {
+            // A cross standing on its feet.
+            let (arm, half) = (1.3, 0.42);
+            let quarter = [[-half, -half], [-half, -arm], [half, -arm]];
+            let turns = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]];
+            let turned = turns.map(|[c, s]| quarter.map(|[x, y]| [c * x - s * y, s * x + c * y]));
+            turned.concat()
+        }
+    }
+}
+
+/// A star of five rays with radius 1.
+pub fn star() -> Vec<[f64; 2]> {
+    let ray = |index: usize| {
+        let (radius, angle) = (
+            if index.is_multiple_of(2) { 1.0 } else { 0.42 },
+            index as f64 * std::f64::consts::PI / 5.0,
+        );
+        [radius * angle.sin(), -radius * angle.cos()]
+    };
+    (0..10).map(ray).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Relative luminance (WCAG 2).
+    fn luminance(colour: Colour) -> f64 {
+        let linear = colour.map(|channel| {
+            let share = f64::from(channel) / 255.0;
+            if share <= 0.04045 {
+                share / 12.92
+            } else {
+                ((share + 0.055) / 1.055).powf(2.4)
+            }
+        });
+        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    }
+
+    #[test]
+    fn the_surface_grows_lighter_all_the_way() {
+        let steps: Vec<f64> = (0..=20)
+            .map(|step| luminance(surface(f64::from(step) / 20.0)))
+            .collect();
+        assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    }
+
+    #[test]
+    fn every_text_colour_is_legible_on_white() {
+        for colour in [INK, TEXT, SOFT] {
+            assert!(1.05 / (luminance(colour) + 0.05) >= 4.5, "{colour:?}");
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The figures of a run as `results.json` holds them, and tables as text and HTML with their numbers aligned.
+//! It knows nothing of what a figure means.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::axis::number;
+use super::draw::write_whole;
+use super::markup::escape;
+use crate::error::{Error, Result};
+
+/// One figure of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// Stable and path-like: `probe/risk-level/auroc`.
+    pub name: String,
+    pub value: f64,
+    /// The interval around the value, where one is known.
+    #[serde(default)]
+    pub low: Option<f64>,
+    #[serde(default)]
+    pub high: Option<f64>,
+    /// How many examples it rests on.
+    #[serde(default)]
+    pub n: Option<usize>,
+    /// The split that it was measured on.
+    #[serde(default)]
+    pub split: Option<String>,
+}
+
+/// `results.json` of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Always `results`.
+    pub kind: String,
+    pub version: u32,
+    pub experiment: String,
+    pub model: String,
+    pub seed: u64,
+    pub figures: Vec<Figure>,
+}
+
+const KIND: &str = "results";
+const VERSION: u32 = 1;
+
+impl Results {
+    pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Figure>) -> Results {
+        let [experiment, model] = [experiment, model].map(String::from);
+        Results {
+            kind: KIND.into(),
+            version: VERSION,
+            experiment,
+            model,
+            seed,
+            figures,
+        }
+    }
+
+    /// Reads the file. One of another kind or version is an error that names it.
+    pub fn read(path: &Path) -> Result<Results> {
+        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let expected = format!("a results file of version {VERSION}");
+        let read = serde_json::from_str::<Results>(&text);
+        let results = read.map_err(|error| Error::input(path.display(), error, &expected))?;
+        if results.kind != KIND || results.version != VERSION {
+            let found = format!("kind \"{}\", version {}", results.kind, results.version);
+            return Err(Error::input(path.display(), found, expected));
+        }
+        Ok(results)
+    }
+
+    /// Writes the file. A figure that is NaN or infinite is an error that names it: JSON has no word for it.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        for figure in &self.figures {
+            let mut values = [Some(figure.value), figure.low, figure.high]
+                .into_iter()
+                .flatten();
+            if let Some(value) = values.find(|value| !value.is_finite()) {
+                let place = format!("figure {}", figure.name);
+                return Err(Error::input(
+                    place,
+                    format!("the value {value}"),
+                    "a finite number",
+                ));
+            }
+        }
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|error| Error::input(path.display(), error, "figures that JSON can hold"))?;
+        write_whole(path, |path| {
+            std::fs::write(path, text + "\n").map_err(Error::file(path))
+        })
+    }
+}
+
+/// Cells of text under named columns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    #[serde(default)]
+    pub caption: String,
+    pub columns: Vec<Column>,
+    /// A cell a column.
+    pub rows: Vec<Vec<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Column {
+    pub name: String,
+    /// Whether its cells are numbers, which stand with their decimal points under each other.
+    #[serde(default)]
+    pub numbers: bool,
+}
+
+impl Column {
+    pub fn text(name: &str) -> Column {
+        Column {
+            name: name.into(),
+            numbers: false,
+        }
+    }
+
+    pub fn numbers(name: &str) -> Column {
+        Column {
+            name: name.into(),
+            numbers: true,
+        }
+    }
+}
+
+impl Table {
+    /// Figures with their intervals, a row each. What no figure has is left out.
+    pub fn of_figures(caption: &str, figures: &[Figure]) -> Table {
+        let mut columns = vec![Column::text("figure"), Column::numbers("value")];
+        let [interval, n, split] = [
+            figures
+                .iter()
+                .any(|figure| figure.low.is_some() && figure.high.is_some()),
+            figures.iter().any(|figure| figure.n.is_some()),
+            figures.iter().any(|figure| figure.split.is_some()),
+        ];
+        columns.extend(interval.then(|| Column::numbers("interval")));
+        columns.extend(n.then(|| Column::numbers("n")));
+        columns.extend(split.then(|| Column::text("split")));
+        let row = |figure: &Figure| {
+            let places = places(figure.value);
+            let bounds = figure.low.zip(figure.high).map_or(String::new(), |(low, high)| {
+                format!("[{}, {}]", number(low, places), number(high, places))
+            });
+            let mut row = vec![figure.name.clone(), number(figure.value, places)];
+            row.extend(interval.then_some(bounds));
+            row.extend(n.then(|| figure.n.map_or(String::new(), |n| n.to_string())));
+            row.extend(split.then(|| figure.split.clone().unwrap_or_default()));
+            row
+        };
+        Table {
+            caption: caption.into(),
+            columns,
+            rows: figures.iter().map(row).collect(),
+        }
+    }
+
+    /// Refuses rows with too few or too many cells. The error names the table.
+    pub fn check(&self) -> Result<()> {
+        match self.rows.iter().find(|row| row.len() != self.columns.len()) {
+            None => Ok(()),
+            Some(row) => Err(Error::input(
+                format!("table \"{}\"", self.caption),
+                format!("a row of {} cells", row.len()),
+                format!("{}, one a column", self.columns.len()),
+            )),
+        }
+    }
+
+    /// Plain text, columns two spaces apart, a rule below their names. Lines end without spaces.
+    pub fn to_text(&self) -> Result<String> {
+        self.check()?;
+        let columns: Vec<Vec<String>> = (0..self.columns.len())
+            .map(|index| {
+                let cells = self.cells(index, [' ', ' ']);
+                let all = || std::iter::once(&self.columns[index].name).chain(&cells);
+                let width = all().map(|cell| cell.chars().count()).max().unwrap_or(0);
+                let padded = all().map(|cell| match self.columns[index].numbers {
+                    true => format!("{cell:>width$}"),
+                    false => format!("{cell:<width$}"),
+                });
+                let mut padded: Vec<String> = padded.collect();
+                padded.insert(1, "─".repeat(width));
+                padded
+            })
+            .collect();
+        let mut text = if self.caption.is_empty() {
+            String::new()
+        } else {
+            format!("{}\n", self.caption)
+        };
+        for line in 0..self.rows.len() + 2 {
+            let cells: Vec<&str> = columns.iter().map(|column| column[line].as_str()).collect();
+            text.push_str(cells.join("  ").trim_end());
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
+    /// An HTML table, escaped.
+    pub fn to_html(&self) -> Result<String> {
+        self.check()?;
+        // Spaces as wide as a digit and as a point keep the points under each other in a font with even digits.
+        let columns: Vec<Vec<String>> = (0..self.columns.len())
+            .map(|index| self.cells(index, ['\u{2007}', '\u{2008}']))
+            .collect();
+        let class = |index: usize| {
+            if self.columns[index].numbers {
+                " class=\"number\""
+            } else {
+                ""
+            }
+        };
+        let mut html = String::from("<div class=\"table\"><table>");
+        if !self.caption.is_empty() {
+            html += &format!("<caption>{}</caption>", escape(&self.caption));
+        }
+        html += "\n<thead><tr>";
+        for (index, column) in self.columns.iter().enumerate() {
+            html += &format!("<th scope=\"col\"{}>{}</th>", class(index), escape(&column.name));
+        }
+        html += "</tr></thead>\n<tbody>\n";
+        for row in 0..self.rows.len() {
+            html += "<tr>";
+            for (index, column) in columns.iter().enumerate() {
+                html += &format!("<td{}>{}</td>", class(index), escape(&column[row]));
+            }
+            html += "</tr>\n";
+        }
+        html += "</tbody></table></div>\n";
+        Ok(html)
+    }
+
+    /// The cells of a column, numbers padded on their right so that their points are under each other when the column
+    /// is set flush right. `pads` stand for a digit and for the point.
+    fn cells(&self, index: usize, [digit, point]: [char; 2]) -> Vec<String> {
+        let cells = self.rows.iter().map(|row| row[index].clone());
+        if !self.columns[index].numbers {
+            return cells.collect();
+        }
+        let is_number = |cell: &str| cell.replace('−', "-").parse::<f64>().is_ok();
+        let fraction = |cell: &str| {
+            cell.split_once('.')
+                .map_or(0, |(_, digits)| digits.chars().count())
+        };
+        let cells: Vec<String> = cells.collect();
+        let longest = cells
+            .iter()
+            .filter(|cell| is_number(cell))
+            .map(|cell| fraction(cell))
+            .max()
+            .unwrap_or(0);
+        let pad = |cell: String| {
+            let missing = if is_number(&cell) {
+                longest - fraction(&cell)
+            } else {
+                0
+            };
+            let no_point = missing > 0 && !cell.contains('.');
+            let points = no_point.then_some(point);
+            cell.chars()
+                .chain(points)
+                .chain(std::iter::repeat_n(digit, missing))
+                .collect()
+        };
+        cells.into_iter().map(pad).collect()
+    }
+}
+
+/// Decimals that suit a value's size: three for shares and scores, none for large counts.
+fn places(value: f64) -> usize {
+    match value.abs() {
+        size if size < 10.0 => 3,
+        size if size < 1000.0 => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: Option<usize>) -> Figure {
+        let [low, high] = [interval.map(|bounds| bounds[0]), interval.map(|bounds| bounds[1])];
+        Figure {
+            name: name.into(),
+            value,
+            low,
+            high,
+            n,
+            split: n.map(|_| "test".into()),
+        }
+    }
+
+    fn figures() -> Vec<Figure> {
+        vec![
+            figure(
+                "probe/risk-level/auroc",
+                0.97312,
+                Some([0.9611, 0.9842]),
+                Some(612),
+            ),
+            figure("score/beta-5", -0.25, Some([-0.5, 0.0]), Some(1200)),
+            figure("extract/seconds", 12.34, None, None),
+            figure("store/rows", 14000.0, None, None),
+        ]
+    }
+
+    #[test]
+    fn a_small_table_is_as_it_was() {
+        let text = Table::of_figures("Figures", &figures()).to_text().unwrap();
+        insta::assert_snapshot!(text, @"
+        Figures
+        figure                      value         interval     n  split
+        ──────────────────────  ─────────  ───────────────  ────  ─────
+        probe/risk-level/auroc      0.973   [0.961, 0.984]   612  test
+        score/beta-5               −0.250  [−0.500, 0.000]  1200  test
+        extract/seconds            12.3
+        store/rows              14000
+        ");
+    }
+
+    #[test]
+    fn html_is_escaped_and_points_align() {
+        let columns = vec![Column::text("a<b"), Column::numbers("value")];
+        let rows = vec![
+            vec!["<script>".to_string(), "1.25".to_string()],
+            vec!["&".into(), "3".into()],
+        ];
+        let html = Table {
+            caption: "\"T\"".into(),
+            columns,
+            rows,
+        }
+        .to_html()
+        .unwrap();
+        assert!(!html.contains("<script>") && html.contains("<td>&lt;script&gt;</td>"));
+        assert!(html.contains("a&lt;b") && html.contains("&quot;T&quot;"));
+        assert!(html.contains("<td class=\"number\">3\u{2008}\u{2007}\u{2007}</td>"));
+    }
+
+    #[test]
+    fn results_come_back_and_others_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("results.json");
+        let results = Results::new("demo", "organism", 7, figures());
+        results.write(&path).unwrap();
+        assert_eq!(Results::read(&path).unwrap(), results);
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"version\": 1", "\"version\": 2")).unwrap();
+        let error = Results::read(&path).unwrap_err().to_string();
+        assert!(
+            error.ends_with("kind \"results\", version 2; expected a results file of version 1"),
+            "{error}"
+        );
+        let nan = Results::new(
+            "demo",
+            "organism",
+            7,
+            vec![figure("probe/x", f64::NAN, None, None)],
+        );
+        let error = nan.write(&path).unwrap_err().to_string();
+        assert_eq!(error, "figure probe/x: the value NaN; expected a finite number");
+    }
+
+    #[test]
+    fn uneven_rows_are_refused() {
+        let table = Table {
+            caption: "T".into(),
+            columns: vec![Column::text("a")],
+            rows: vec![vec![]],
+        };
+        let error = table.to_text().unwrap_err().to_string();
+        assert_eq!(error, "table \"T\": a row of 0 cells; expected 1, one a column");
+    }
+}
