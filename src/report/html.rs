@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::canvas::{BOLD, REGULAR};
 use super::chart::Chart;
-use super::draw::{svg, write_whole};
+use super::draw::svg;
 use super::markup::escape;
 use super::table::Table;
-use crate::error::{Error, Result};
+use crate::artifact;
+use crate::error::Result;
 
 /// A report.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -91,7 +92,7 @@ impl Tag {
 /// Writes the page as one self-contained HTML file. A chart or table that can't be shown is an error that names it.
 pub fn write(page: &Page, path: &Path) -> Result<()> {
     let html = html(page)?;
-    write_whole(path, |path| std::fs::write(path, html).map_err(Error::file(path)))
+    artifact::write_whole(path, |file| file.write_all(html.as_bytes()))
 }
 
 /// The page as the text of an HTML file.

@@ -20,4 +20,4 @@ pub mod table;
 pub use chart::{BarChart, Chart, LineChart, MapChart};
 pub use draw::{draw, draw_all};
 pub use html::{Page, Section, write};
-pub use table::{Figure, Results, Table};
+pub use table::{Results, Table};

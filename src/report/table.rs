@@ -6,28 +6,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::axis::number;
-use super::draw::write_whole;
 use super::markup::escape;
+use crate::artifact;
 use crate::error::{Error, Result};
-
-/// One figure of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
-    /// Stable and path-like: `probe/risk-level/auroc`.
-    pub name: String,
-    pub value: f64,
-    /// The interval around the value, where one is known.
-    #[serde(default)]
-    pub low: Option<f64>,
-    #[serde(default)]
-    pub high: Option<f64>,
-    /// How many examples it rests on.
-    #[serde(default)]
-    pub n: Option<usize>,
-    /// The split that it was measured on.
-    #[serde(default)]
-    pub split: Option<String>,
-}
+use crate::stats::Figure;
 
 /// `results.json` of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,9 +69,7 @@ impl Results {
         }
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::input(path.display(), error, "figures that JSON can hold"))?;
-        write_whole(path, |path| {
-            std::fs::write(path, text + "\n").map_err(Error::file(path))
-        })
+        artifact::write_whole(path, |file| writeln!(file, "{text}"))
     }
 }
 
@@ -131,16 +111,9 @@ impl Table {
     /// Figures with their intervals, a row each. What no figure has is left out.
     pub fn of_figures(caption: &str, figures: &[Figure]) -> Table {
         let mut columns = vec![Column::text("figure"), Column::numbers("value")];
-        let [interval, n, split] = [
-            figures
-                .iter()
-                .any(|figure| figure.low.is_some() && figure.high.is_some()),
-            figures.iter().any(|figure| figure.n.is_some()),
-            figures.iter().any(|figure| figure.split.is_some()),
-        ];
+        let interval = figures.iter().any(|figure| figure.low.is_some() && figure.high.is_some());
         columns.extend(interval.then(|| Column::numbers("interval")));
-        columns.extend(n.then(|| Column::numbers("n")));
-        columns.extend(split.then(|| Column::text("split")));
+        columns.extend([Column::numbers("n"), Column::text("split")]);
         let row = |figure: &Figure| {
             let places = places(figure.value);
             let bounds = figure.low.zip(figure.high).map_or(String::new(), |(low, high)| {
@@ -148,8 +121,7 @@ impl Table {
             });
             let mut row = vec![figure.name.clone(), number(figure.value, places)];
             row.extend(interval.then_some(bounds));
-            row.extend(n.then(|| figure.n.map_or(String::new(), |n| n.to_string())));
-            row.extend(split.then(|| figure.split.clone().unwrap_or_default()));
+            row.extend([figure.n.to_string(), figure.split.clone()]);
             row
         };
         Table {
@@ -284,7 +256,7 @@ fn places(value: f64) -> usize {
 mod tests {
     use super::*;
 
-    fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: Option<usize>) -> Figure {
+    fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: usize) -> Figure {
         let [low, high] = [interval.map(|bounds| bounds[0]), interval.map(|bounds| bounds[1])];
         Figure {
             name: name.into(),
@@ -292,7 +264,7 @@ mod tests {
             low,
             high,
             n,
-            split: n.map(|_| "test".into()),
+            split: "test".into(),
         }
     }
 
@@ -302,11 +274,11 @@ mod tests {
                 "probe/risk-level/auroc",
                 0.97312,
                 Some([0.9611, 0.9842]),
-                Some(612),
+                612,
             ),
-            figure("score/beta-5", -0.25, Some([-0.5, 0.0]), Some(1200)),
-            figure("extract/seconds", 12.34, None, None),
-            figure("store/rows", 14000.0, None, None),
+            figure("score/beta-5", -0.25, Some([-0.5, 0.0]), 1200),
+            figure("extract/seconds", 12.34, None, 3),
+            figure("store/rows", 14000.0, None, 14000),
         ]
     }
 
@@ -315,12 +287,12 @@ mod tests {
         let text = Table::of_figures("Figures", &figures()).to_text().unwrap();
         insta::assert_snapshot!(text, @"
         Figures
-        figure                      value         interval     n  split
-        ──────────────────────  ─────────  ───────────────  ────  ─────
-        probe/risk-level/auroc      0.973   [0.961, 0.984]   612  test
-        score/beta-5               −0.250  [−0.500, 0.000]  1200  test
-        extract/seconds            12.3
-        store/rows              14000
+        figure                      value         interval      n  split
+        ──────────────────────  ─────────  ───────────────  ─────  ─────
+        probe/risk-level/auroc      0.973   [0.961, 0.984]    612  test
+        score/beta-5               −0.250  [−0.500, 0.000]   1200  test
+        extract/seconds            12.3                         3  test
+        store/rows              14000                       14000  test
         ");
     }
 
@@ -361,7 +333,7 @@ mod tests {
             "demo",
             "organism",
             7,
-            vec![figure("probe/x", f64::NAN, None, None)],
+            vec![figure("probe/x", f64::NAN, None, 1)],
         );
         let error = nan.write(&path).unwrap_err().to_string();
         assert_eq!(error, "figure probe/x: the value NaN; expected a finite number");
