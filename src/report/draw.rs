@@ -57,7 +57,7 @@ pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Writes beside the file and moves the result into its place, so that the file is whole or absent.
-pub(super) fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn write_whole(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = path.with_file_name(format!(".partial-{name}"));
     let written = write(&partial).and_then(|()| std::fs::rename(&partial, path).map_err(Error::file(path)));
