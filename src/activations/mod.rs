@@ -6,4 +6,4 @@ mod store;
 
 pub use extract::{Activations, Reading, extract};
 pub use recorder::{Place, Recorder};
-pub use store::{Manifest, load, save};
+pub use store::{Manifest, check_dialogues, load, save};

@@ -1,15 +1,27 @@
 //! The command line: one file a subcommand, and the only place that prints.
 //! It decides nothing: what a command computes, the rooms before this one compute.
 
+mod boundary;
+mod dialogues;
+mod extract;
+mod generate;
+mod inspect;
 mod organism;
+mod plot;
+mod probe;
 mod progress;
+mod run;
+mod tokens;
+mod vector;
 
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use crate::model::Model;
+use progress::Talk;
 
 /// Read a language model's hidden states, map its risk boundary, steer its reasoning.
 #[derive(Parser)]
@@ -24,6 +36,26 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Read, decide, steer on the embedded model: the whole job, with a report
+    Demo(run::Demo),
+    /// Run an experiment file
+    Run(run::Arguments),
+    /// Read activations of dialogues into a store
+    Extract(extract::Arguments),
+    /// Show which tokens a selector picks
+    Tokens(tokens::Arguments),
+    /// Fit probes on a store
+    Probe(probe::Arguments),
+    /// Draw the map on which a probe decides
+    Boundary(boundary::Arguments),
+    /// Build steering vectors
+    Vector(vector::Arguments),
+    /// Answer prompts, steered or not
+    Generate(generate::Arguments),
+    /// Draw every chart of a folder again
+    Plot(plot::Arguments),
+    /// Say what a model is
+    Inspect(inspect::Arguments),
     /// The embedded model: train it, sample its world, hold it against its world, write it out
     Organism(organism::Arguments),
 }
@@ -47,16 +79,26 @@ impl From<Outcome> for ExitCode {
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    let talk = progress::Talk::new(arguments.quiet);
+    let talk = Talk::new(arguments.quiet);
     match arguments.command {
+        Command::Demo(arguments) => run::demo(arguments, &talk),
+        Command::Run(arguments) => run::run(arguments, &talk),
+        Command::Extract(arguments) => extract::run(arguments, &talk),
+        Command::Tokens(arguments) => tokens::run(arguments, &talk),
+        Command::Probe(arguments) => probe::run(arguments, &talk),
+        Command::Boundary(arguments) => boundary::run(arguments, &talk),
+        Command::Vector(arguments) => vector::run(arguments, &talk),
+        Command::Generate(arguments) => generate::run(arguments, &talk),
+        Command::Plot(arguments) => plot::run(arguments, &talk),
+        Command::Inspect(arguments) => inspect::run(arguments, &talk),
         Command::Organism(arguments) => organism::run(arguments, &talk),
     }
 }
 
 /// Whether the error is that nobody reads our output any more.
 pub fn broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    io.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+    let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// `organism`, or a checkpoint folder.
@@ -65,4 +107,10 @@ fn open_model(name: &Path) -> anyhow::Result<Model> {
         true => crate::organism::model()?,
         false => Model::open(name)?,
     })
+}
+
+/// Data on stdout. `println!` would panic on a pipe that is closed.
+fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(())
 }

@@ -2,12 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
-use super::Outcome;
 use super::progress::Talk;
-use crate::organism;
+use super::{Outcome, open_model, print};
+use crate::dialogue::{self, Dialogue, Label, Message, Role};
+use crate::judge::check;
 use crate::organism::training::{self, Recipe};
+use crate::organism::{self, Split};
+use crate::report::{Table, table::Column};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -19,6 +24,15 @@ pub struct Arguments {
 enum Command {
     /// Train the organism from a seed, into a checkpoint folder
     Train(Train),
+    /// Draw labelled dialogues from the organism's world
+    Sample(Sample),
+    /// Hold a model against the world: how often each strategy answers, and whether answers parse
+    Check(Check),
+    /// Write the embedded model as a checkpoint folder, which other tools open too
+    Export {
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -32,9 +46,64 @@ struct Train {
     steps: usize,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Wording {
+    /// As in training
+    Train,
+    /// Pairs of words that training never had
+    HeldOut,
+}
+
+impl From<Wording> for Split {
+    fn from(wording: Wording) -> Split {
+        match wording {
+            Wording::Train => Split::Train,
+            Wording::HeldOut => Split::HeldOutWording,
+        }
+    }
+}
+
+#[derive(Args)]
+struct Sample {
+    #[arg(long, default_value_t = 100)]
+    count: usize,
+    #[arg(long, value_enum, default_value = "held-out")]
+    wording: Wording,
+    /// With the world's own answers
+    #[arg(long)]
+    answers: bool,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File for the dialogues (JSON Lines); stdout where none is named
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Check {
+    #[arg(long, default_value = "organism")]
+    model: PathBuf,
+    #[arg(long, default_value_t = 6000)]
+    count: usize,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The plain mode
+    #[arg(long)]
+    no_think: bool,
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Train(arguments) => train(arguments, talk),
+        Command::Sample(arguments) => sample(arguments, talk),
+        Command::Check(arguments) => run_check(arguments, talk),
+        Command::Export { out } => {
+            organism::export(&out)?;
+            talk.say(format!("wrote {}", out.display()));
+            Ok(Outcome::Done)
+        }
     }
 }
 
@@ -57,4 +126,59 @@ fn train(arguments: Train, talk: &Talk) -> anyhow::Result<Outcome> {
     organism::write(&arguments.out, &tensors)?;
     talk.say(format!("wrote {} after {:.0} s", arguments.out.display(), begin.elapsed().as_secs_f64()));
     Ok(Outcome::Done)
+}
+
+fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
+    let drawn = organism::sample(arguments.count, arguments.wording.into(), arguments.seed);
+    let mut rng = StdRng::seed_from_u64(arguments.seed);
+    let dialogues: Vec<Dialogue> = drawn
+        .into_iter()
+        .map(|(situation, mut dialogue)| {
+            if arguments.answers {
+                let (strategy, text) = organism::answer(&mut rng, &situation, true);
+                dialogue.messages.push(Message::new(Role::Assistant, text));
+                dialogue.labels.insert("strategy".into(), Label::Text(strategy.name().into()));
+            }
+            dialogue
+        })
+        .collect();
+    match arguments.out {
+        Some(path) => {
+            dialogue::write_jsonl(&path, &dialogues)?;
+            talk.say(format!("{} dialogues in {}", dialogues.len(), path.display()));
+        }
+        None => {
+            for dialogue in &dialogues {
+                print(serde_json::to_string(dialogue)?)?;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
+    let model = open_model(&arguments.model)?;
+    let bar = talk.bar(arguments.count, "answering");
+    let report = check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
+        bar.set_position(done as u64);
+        talk.goes_on()
+    })?;
+    bar.finish_and_clear();
+    if arguments.json {
+        print(serde_json::to_string_pretty(&report)?)?;
+    } else {
+        let columns = ["n", "world %", "model %", "difference"].map(Column::numbers);
+        let row = |row: &check::Row| {
+            let percent = |share: f64| format!("{:.1}", 100.0 * share);
+            vec![row.name.clone(), row.count.to_string(), percent(row.world), percent(row.model), percent(row.model - row.world)]
+        };
+        let table = Table {
+            caption: String::new(),
+            columns: [Column::text("answers")].into_iter().chain(columns).collect(),
+            rows: report.rows.iter().map(row).collect(),
+        };
+        print(table.to_text()?)?;
+        print(format!("answers that parse: {:.2} %", 100.0 * report.parsed))?;
+    }
+    Ok(if report.holds() { Outcome::Done } else { Outcome::CheckFailed })
 }

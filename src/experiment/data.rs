@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
 use super::file::Data;
+use super::probing::label;
 use crate::artifact;
 use crate::dialogue::{self, Dialogue};
 use crate::error::{Error, Result};
@@ -34,7 +32,8 @@ impl Dataset {
                 (read.dialogues, file.display().to_string(), read.hash)
             }
             (None, count) => {
-                let dialogues = draw(count.unwrap_or(0), Split::HeldOutWording, seed);
+                let drawn = organism::sample(count.unwrap_or(0), Split::HeldOutWording, seed);
+                let dialogues: Vec<Dialogue> = drawn.into_iter().map(|(_, dialogue)| dialogue).collect();
                 let text = serde_json::to_vec(&dialogues)
                     .map_err(|error| Error::input("dialogues", error, "what JSON can hold"))?;
                 (dialogues, format!("the organism's world, seed {seed}"), artifact::sha256(&text))
@@ -46,11 +45,7 @@ impl Dataset {
         dialogues.retain(|dialogue| !out(dialogue));
         let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, dialogue) in dialogues.iter().enumerate() {
-            let Some(group) = dialogue.label(&data.group) else {
-                let place = format!("dialogue {}", dialogue.id);
-                return Err(Error::input(place, format!("no label {}", data.group), "the label to group by"));
-            };
-            let part = match group {
+            let part = match label(dialogue, &data.group)? {
                 group if data.held_out.contains(&group) => "test",
                 group if data.validation.contains(&group) => "validation",
                 _ => "fit",
@@ -67,21 +62,6 @@ impl Dataset {
 
     /// The values of a label, one a dialogue.
     pub fn labels(&self, name: &str) -> Result<Vec<String>> {
-        let label = |dialogue: &Dialogue| {
-            let missing = || Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue");
-            dialogue.label(name).ok_or_else(missing)
-        };
-        self.dialogues.iter().map(label).collect()
+        self.dialogues.iter().map(|dialogue| label(dialogue, name)).collect()
     }
-}
-
-/// Dialogues of the organism's world, numbered.
-pub fn draw(count: usize, split: Split, seed: u64) -> Vec<Dialogue> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let draw = |number: usize| {
-        let (_, mut dialogue) = organism::draw(&mut rng, split);
-        dialogue.id = format!("world-{number}");
-        dialogue
-    };
-    (0..count).map(draw).collect()
 }

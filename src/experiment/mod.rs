@@ -1,28 +1,28 @@
 //! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
 //! It prints nothing: whoever runs it hears of progress through a callback.
 
-mod charts;
+pub mod charts;
 mod data;
 mod figures;
 mod file;
 mod page;
-mod probing;
+pub mod probing;
 mod steering;
 
 use std::path::{Path, PathBuf};
 
-pub use data::{Dataset, draw};
+pub use data::Dataset;
 pub use file::Experiment;
 
-use crate::activations::{self, Reading, extract};
+use crate::activations::{self, Activations, Reading, extract};
 use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
 use crate::judge::World;
 use crate::model::{Model, Site};
-use crate::probe::Targets;
+use crate::probe::{Probe, Targets};
 use crate::report::{self, Results};
-use probing::Sweep;
+use probing::{Question, Sweep};
 use steering::Stage;
 
 /// How far a stage has come.
@@ -79,7 +79,14 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
         if !tell(Progress { stage: "fit probes", done, total: experiment.probes.len() }) {
             return Err(Error::Stopped);
         }
-        let sweep = probing::sweep(experiment, probing, model, &data, &activations)?;
+        let own = probing.group.as_ref().map(|group| (group, &probing.held_out));
+        let (group, held_out) = own.unwrap_or((&experiment.data.group, &experiment.data.held_out));
+        let question =
+            Question { label: &probing.label, order: &probing.order, group, held_out, seed: experiment.seed };
+        // Validation dialogues are for choosing strengths: here they belong to no part.
+        let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
+        let header = header("activations");
+        let sweep = probing::sweep(&question, &activations, &rows, &data.dialogues, &header, &reading.tokens)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
     }
@@ -140,13 +147,18 @@ fn probe_path(out: &Path, label: &str) -> PathBuf {
 }
 
 /// The risk map at the probe's best site, with the test part's points.
-fn map(data: &Dataset, sweep: &Sweep, activations: &activations::Activations, from: &str, to: &str) -> Result<RiskMap> {
+fn map(data: &Dataset, sweep: &Sweep, activations: &Activations, from: &str, to: &str) -> Result<RiskMap> {
+    let labels = data.labels(&sweep.label)?;
     let (site, validated) = sweep.best();
     let points = activations.at(site)?.select(ndarray::Axis(0), &data.test);
-    let plane = Plane::of_probe(&validated.probe, points.view(), from, to)?;
-    let labels = data.labels(&sweep.label)?;
     let labels: Vec<&str> = data.test.iter().map(|&number| labels[number].as_str()).collect();
-    let order: Vec<&str> = validated.probe.classes.iter().map(String::as_str).collect();
-    let targets = Targets::new(&labels, &labels, &order)?;
-    risk_map(&validated.probe, plane, points.view(), &targets, CELLS)
+    map_of(&validated.probe, points.view(), &labels, from, to)
+}
+
+/// The risk map of a probe with these points `[rows, width]`, a label each.
+pub fn map_of(probe: &Probe, points: ndarray::ArrayView2<f32>, labels: &[&str], from: &str, to: &str) -> Result<RiskMap> {
+    let plane = Plane::of_probe(probe, points, from, to)?;
+    let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
+    let targets = Targets::new(labels, labels, &order)?;
+    risk_map(probe, plane, points, &targets, CELLS)
 }

@@ -1,10 +1,10 @@
 //! The probing stage: each probe at every site, on groups held out, beside what it has to beat.
 
-use super::data::Dataset;
-use super::file::{Experiment, Probing};
 use crate::activations::Activations;
+use crate::artifact::Header;
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Model, Site};
+use crate::model::{Selector, Site};
 use crate::probe::{self, Examples, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
 use crate::stats::Figure;
 
@@ -49,47 +49,68 @@ pub fn figure<'a>(validated: &'a Validated, name: &str, split: &str) -> Result<&
     })
 }
 
-/// Fits a probe at every site that was read. `activations` has a row a dialogue.
-pub fn sweep(experiment: &Experiment, probing: &Probing, model: &Model, data: &Dataset, activations: &Activations) -> Result<Sweep> {
-    let group = probing.group.as_ref().unwrap_or(&experiment.data.group);
-    let held_out = if probing.group.is_some() { &probing.held_out } else { &experiment.data.held_out };
-    let (labels, groups) = (data.labels(&probing.label)?, data.labels(group)?);
-    // Validation dialogues are for choosing strengths: here they belong to no part.
-    let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
-    let pick = |all: &[String]| rows.iter().map(|&row| all[row].clone()).collect::<Vec<_>>();
-    let order: Vec<&str> = probing.order.iter().map(String::as_str).collect();
-    let targets = Targets::new(&pick(&labels), &pick(&groups), &order)?;
-    let names: Vec<&str> = held_out.iter().map(String::as_str).collect();
-    let split = Split::hold_out(&targets, &names)?;
-    let plan = Plan { seed: experiment.seed, ..Plan::default() };
+/// What is asked of a sweep.
+pub struct Question<'a> {
+    pub label: &'a str,
+    /// The classes in order; sorted by name where none are given.
+    pub order: &'a [String],
+    /// The label to group by, and the groups that are held out.
+    pub group: &'a str,
+    pub held_out: &'a [String],
+    pub seed: u64,
+}
+
+/// Fits a probe at every site of `activations`, using these of its rows. `header` and `tokens` say how they were read,
+/// `dialogues` are those that they were read from.
+pub fn sweep(
+    question: &Question,
+    activations: &Activations,
+    rows: &[usize],
+    dialogues: &[Dialogue],
+    header: &Header,
+    tokens: &Selector,
+) -> Result<Sweep> {
+    let of = |row: &usize| &dialogues[activations.example[*row]];
+    let values = |name: &str| -> Result<Vec<String>> { rows.iter().map(|row| label(of(row), name)).collect() };
+    let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
+    let targets = Targets::new(&values(question.label)?, &values(question.group)?, &order)?;
+    let held_out: Vec<&str> = question.held_out.iter().map(String::as_str).collect();
+    let split = Split::hold_out(&targets, &held_out)?;
+    let plan = Plan { seed: question.seed, ..Plan::default() };
     let method = Logistic::default();
     let examples = activations.sites.iter().map(|(site, values)| {
         let source = Source {
             site: *site,
-            tokens: experiment.read.tokens.clone(),
-            label: probing.label.clone(),
-            model: Some(model.name.clone()),
-            model_hash: Some(model.hash.clone()),
-            data_hash: Some(data.hash.clone()),
+            tokens: tokens.clone(),
+            label: question.label.into(),
+            model: header.model.clone(),
+            model_hash: header.model_hash.clone(),
+            data_hash: header.data_hash.clone(),
         };
-        Examples::new(source, values.select(ndarray::Axis(0), &rows), targets.clone())
+        Examples::new(source, values.select(ndarray::Axis(0), rows), targets.clone())
     });
     let examples = examples.collect::<Result<Vec<_>>>()?;
     let validated = probe::sweep(&method, &examples, &split, &plan)?;
     let score = |validated: &Validated| figure(validated, "auroc", "validation").map(|figure| figure.value);
     let scores = validated.iter().map(score).collect::<Result<Vec<f64>>>()?;
     let best = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0);
-    let texts: Vec<String> = rows.iter().map(|&row| data.dialogues[row].user_text()).collect();
+    let texts: Vec<String> = rows.iter().map(|row| of(row).user_text()).collect();
     let baseline = ngram::ngram(&texts, &targets, &split, &plan, &ngram::Grams::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc");
     let baseline = baseline.ok_or_else(|| Error::input("n-gram baseline", "no AUROC", "two classes in the test part"))?;
     let shuffled = control::shuffled(&method, &examples[best], &split, &plan, SHUFFLES)?;
     Ok(Sweep {
-        label: probing.label.clone(),
+        label: question.label.into(),
         sites: activations.sites.iter().map(|(site, _)| *site).zip(validated).collect(),
         best,
         ngram: baseline,
         shuffled,
-        split: format!("{group} held out"),
+        split: format!("{} held out", question.group),
     })
+}
+
+/// A label's value.
+pub fn label(dialogue: &Dialogue, name: &str) -> Result<String> {
+    let missing = || Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue");
+    dialogue.label(name).ok_or_else(missing)
 }

@@ -67,7 +67,6 @@ pub struct Trial {
 /// All that the stage found.
 pub struct Steered {
     pub vector: Vector,
-    pub condition: Condition,
     pub trials: Vec<Trial>,
     /// Index of the trial that was chosen.
     pub chosen: usize,
@@ -194,7 +193,7 @@ impl Stage<'_> {
             results.push((name, self.answer(test, hook.as_mut(), name, tell)?));
         }
         let switched = rows.into_iter().map(|row| test[row]).collect();
-        Ok(Steered { vector, condition, trials, chosen, fit, test: results, switched })
+        Ok(Steered { vector, trials, chosen, fit, test: results, switched })
     }
 }
 

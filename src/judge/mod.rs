@@ -1,6 +1,7 @@
 //! Judging answers: a transcript in, a score with its reason out.
 //! It knows nothing of how the answer was made or steered.
 
+pub mod check;
 mod world;
 
 pub use world::{BROKEN, World};

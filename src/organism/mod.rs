@@ -17,4 +17,4 @@ pub use rates::{rates, risk, satisfaction};
 pub use reading::{Reading, read};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
 pub use wording::{fit_topic, vocabulary};
-pub use world::{Split, draw};
+pub use world::{Split, draw, sample};

@@ -6,8 +6,9 @@
 //! likewise. So each word is as frequent with one type of user as with another, and so is each pair of neighbours:
 //! only who combines the sentences knows the type.
 
-use rand::Rng;
+use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, SeedableRng};
 
 use super::situation::{Intent, Level, Situation, UserType};
 use super::wording::{self, Cue, fill};
@@ -96,6 +97,17 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         labels: labels(&situation, split),
     };
     (situation, dialogue)
+}
+
+/// So many situations and dialogues, which depend on the seed alone; ids are numbered.
+pub fn sample(count: usize, split: Split, seed: u64) -> Vec<(Situation, Dialogue)> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let numbered = |number| {
+        let (situation, mut dialogue) = draw(&mut rng, split);
+        dialogue.id = format!("world-{number}");
+        (situation, dialogue)
+    };
+    (0..count).map(numbered).collect()
 }
 
 /// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.

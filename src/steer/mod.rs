@@ -1,9 +1,13 @@
-//! Steering: directions, what is done along them, and the hook that does it.
+//! Steering: directions, what is done along them, when, and the hook that does it.
 
+mod condition;
 mod hook;
 mod operation;
+mod plan;
 mod vector;
 
+pub use condition::Condition;
 pub use hook::Steer;
 pub use operation::{Operation, Strength};
+pub use plan::{Intervention, Plan};
 pub use vector::{Direction, Vector};

@@ -1,0 +1,52 @@
+//! `pearl boundary`: the plane on which a probe decides, as a table and as a picture.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::dialogues::Source;
+use super::progress::Talk;
+use super::{Outcome, print};
+use crate::activations;
+use crate::artifact;
+use crate::experiment::{charts, map_of, probing::label};
+use crate::probe::Probe;
+use crate::report;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A store that `pearl extract` made
+    #[arg(long)]
+    store: PathBuf,
+    #[command(flatten)]
+    source: Source,
+    /// A probe that `pearl probe fit` made
+    #[arg(long)]
+    probe: PathBuf,
+    /// The first axis runs from this class …
+    #[arg(long)]
+    from: String,
+    /// … to this one
+    #[arg(long)]
+    to: String,
+    /// Folder for map.json, map.svg and map.png
+    #[arg(long)]
+    out: PathBuf,
+}
+
+pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
+    let (header, _, activations) = activations::load(&arguments.store)?;
+    let data = arguments.source.read()?;
+    activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
+    let probe = Probe::load(&arguments.probe)?;
+    let labels = activations.example.iter().map(|&example| label(&data.dialogues[example], &probe.source.label));
+    let labels = labels.collect::<Result<Vec<_>, _>>()?;
+    let points = activations.at(probe.source.site)?;
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    let map = map_of(&probe, points.view(), &labels, &arguments.from, &arguments.to)?;
+    artifact::write_json(&arguments.out.join("map.json"), &artifact::Header { kind: "map".into(), ..header }, &map)?;
+    let picture = arguments.out.join("map.svg");
+    report::draw(&charts::risk_map(&map), &picture, &arguments.out.join("map.png"))?;
+    print(picture.display())?;
+    Ok(Outcome::Done)
+}

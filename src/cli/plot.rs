@@ -1,0 +1,22 @@
+//! `pearl plot`: every chart of a folder, drawn again from its table.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::progress::Talk;
+use super::{Outcome, print};
+use crate::report;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A folder with NAME.chart.json files, such as a run's
+    folder: PathBuf,
+}
+
+pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
+    for chart in report::draw_all(&arguments.folder)? {
+        print(chart.with_extension("").with_extension("svg").display())?;
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,70 @@
+//! `pearl demo` and `pearl run`: an experiment from a file to a folder.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::progress::Talk;
+use super::{Outcome, open_model, print};
+use crate::error::Error;
+use crate::experiment::{self, DEMO, Experiment};
+use crate::report::Table;
+
+#[derive(Args)]
+pub struct Demo {
+    /// Folder of the run
+    #[arg(long, default_value = "runs/demo")]
+    out: PathBuf,
+    /// Print results.json instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The experiment, as in experiments/demo.toml
+    experiment: PathBuf,
+    /// Folder of the run
+    #[arg(long)]
+    out: PathBuf,
+    /// Print results.json instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn demo(arguments: Demo, talk: &Talk) -> anyhow::Result<Outcome> {
+    let experiment = Experiment::parse("experiments/demo.toml", DEMO)?;
+    execute(&experiment, DEMO, arguments.out, arguments.json, talk)
+}
+
+pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+    let text = std::fs::read_to_string(&arguments.experiment).map_err(Error::file(&arguments.experiment))?;
+    let experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
+    execute(&experiment, &text, arguments.out, arguments.json, talk)
+}
+
+fn execute(experiment: &Experiment, text: &str, out: PathBuf, json: bool, talk: &Talk) -> anyhow::Result<Outcome> {
+    let begin = Instant::now();
+    let model = open_model(&experiment.model)?;
+    let bar = talk.bar(1, "");
+    let mut stage = "";
+    let results = experiment::run(experiment, text, &model, &out, &mut |progress| {
+        if bar.is_hidden() && progress.stage != stage {
+            talk.say(format!("{:6.1} s  {}", begin.elapsed().as_secs_f64(), progress.stage));
+        }
+        stage = progress.stage;
+        bar.set_prefix(progress.stage);
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        talk.goes_on()
+    })?;
+    bar.finish_and_clear();
+    match json {
+        true => print(serde_json::to_string_pretty(&results)?)?,
+        false => print(Table::of_figures("", &results.figures).to_text()?)?,
+    }
+    let page = out.join("report.html");
+    talk.say(format!("{:.0} s; the report: {}", begin.elapsed().as_secs_f64(), page.display()));
+    Ok(Outcome::Done)
+}
