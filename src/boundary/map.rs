@@ -22,26 +22,19 @@ impl Grid {
     /// If there are no points, one is not finite, or there are fewer than two cells.
     pub fn over(points: &[[f64; 2]], cells: usize) -> Result<Grid> {
         if points.is_empty() || cells < 2 || points.iter().flatten().any(|value| !value.is_finite()) {
-            let found = format!(
-                "{} points on {cells} cells, or a point that is not finite",
-                points.len()
-            );
+            let found = format!("{} points on {cells} cells, or a point that is not finite", points.len());
             return Err(Error::input("map", found, "finite points and at least two cells"));
         }
         let side = |axis: usize| {
             let values = points.iter().map(|point| point[axis]);
-            let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-                (l.min(v), h.max(v))
-            });
+            let (low, high) =
+                values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
             // A side without extent gets one, so that the places differ.
             let margin = if high > low { 0.05 * (high - low) } else { 0.5 };
             let (low, step) = (low - margin, (high - low + 2.0 * margin) / (cells - 1) as f64);
             (0..cells).map(|cell| low + step * cell as f64).collect()
         };
-        Ok(Grid {
-            x: side(0),
-            y: side(1),
-        })
+        Ok(Grid { x: side(0), y: side(1) })
     }
 
     /// All places, x fastest.
@@ -106,11 +99,7 @@ pub fn risk_map(
     let corners = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]].map(|at| plane.lift(at));
     if width != probe.weight.ncols() {
         let found = format!("a plane of width {width}");
-        return Err(Error::input(
-            "map",
-            found,
-            format!("width {}", probe.weight.ncols()),
-        ));
+        return Err(Error::input("map", found, format!("width {}", probe.weight.ncols())));
     }
     let weight = probe.weight.mapv(f64::from);
     let [base, east, north] = corners.map(|corner| weight.dot(&corner) + &probe.bias.mapv(f64::from));
@@ -122,12 +111,7 @@ pub fn risk_map(
     let probabilities = probe.from_logits(logits);
     let surfaces = probe.classes.iter().enumerate().map(|(column, class)| Surface {
         class: class.clone(),
-        values: probabilities
-            .column(column)
-            .to_vec()
-            .chunks(grid.x.len())
-            .map(<[f64]>::to_vec)
-            .collect(),
+        values: probabilities.column(column).to_vec().chunks(grid.x.len()).map(<[f64]>::to_vec).collect(),
     });
     let point = |(row, foot): (usize, &[f64; 2])| MapPoint {
         x: foot[0],
@@ -164,21 +148,12 @@ mod tests {
         let plane = Plane::of_probe(&probe, points.view(), "benign", "malicious").unwrap();
         let map = risk_map(&probe, plane, points.view(), &targets, 11).unwrap();
         let (column, row) = (7, 3);
-        let place = map
-            .plane
-            .lift([map.grid.x[column], map.grid.y[row]])
-            .mapv(|v| v as f32);
-        let there = probe
-            .probabilities(place.insert_axis(ndarray::Axis(0)).view())
-            .unwrap();
+        let place = map.plane.lift([map.grid.x[column], map.grid.y[row]]).mapv(|v| v as f32);
+        let there = probe.probabilities(place.insert_axis(ndarray::Axis(0)).view()).unwrap();
         for (surface, p) in map.surfaces.iter().zip(&there) {
             assert!((surface.values[row][column] - p).abs() < 1e-5);
         }
-        assert!(
-            map.points
-                .iter()
-                .all(|p| map.grid.x[0] < p.x && p.x < map.grid.x[10])
-        );
+        assert!(map.points.iter().all(|p| map.grid.x[0] < p.x && p.x < map.grid.x[10]));
         assert_eq!(map.points[4].label, "sensitive");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("map.json");

@@ -29,11 +29,7 @@ mod tests {
     pub(super) fn probe(weight: Array2<f32>, classes: &[&str]) -> Probe {
         Probe {
             bias: Array1::from_iter((0..weight.nrows()).map(|head| head as f32 / 4.0)),
-            link: if weight.nrows() == 1 {
-                Link::Binary
-            } else {
-                Link::Multinomial
-            },
+            link: if weight.nrows() == 1 { Link::Binary } else { Link::Multinomial },
             weight,
             classes: classes.iter().map(|class| (*class).to_owned()).collect(),
             source: Source {

@@ -43,11 +43,7 @@ pub struct PearlOptions {
 
 impl Default for PearlOptions {
     fn default() -> PearlOptions {
-        PearlOptions {
-            cells: 61,
-            tolerance: 0.1,
-            least_mass: 3.0,
-        }
+        PearlOptions { cells: 61, tolerance: 0.1, least_mass: 3.0 }
     }
 }
 
@@ -91,44 +87,19 @@ pub struct PearlMap {
 /// no sense.
 pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -> Result<PearlMap> {
     if samples.len() < 3 {
-        return Err(Error::input(
-            "pearl map",
-            format!("{} samples", samples.len()),
-            "three or more",
-        ));
+        return Err(Error::input("pearl map", format!("{} samples", samples.len()), "three or more"));
     }
     let outside = |score: f64| !(0.0..=1.0).contains(&score);
-    if let Some(row) = samples
-        .iter()
-        .position(|s| outside(s.satisfaction) || outside(s.risk))
-    {
-        let found = format!(
-            "satisfaction {} and risk {}",
-            samples[row].satisfaction, samples[row].risk
-        );
-        return Err(Error::input(
-            format!("pearl map, sample {row}"),
-            found,
-            "scores from 0 to 1",
-        ));
+    if let Some(row) = samples.iter().position(|s| outside(s.satisfaction) || outside(s.risk)) {
+        let found = format!("satisfaction {} and risk {}", samples[row].satisfaction, samples[row].risk);
+        return Err(Error::input(format!("pearl map, sample {row}"), found, "scores from 0 to 1"));
     }
     if outside(options.tolerance) || options.least_mass.is_nan() || options.least_mass <= 0.0 {
-        let found = format!(
-            "tolerance {} and least mass {}",
-            options.tolerance, options.least_mass
-        );
-        return Err(Error::input(
-            "pearl map",
-            found,
-            "a tolerance from 0 to 1 and a mass above 0",
-        ));
+        let found = format!("tolerance {} and least mass {}", options.tolerance, options.least_mass);
+        return Err(Error::input("pearl map", found, "a tolerance from 0 to 1 and a mass above 0"));
     }
     let places: Vec<[f64; 2]> = samples.iter().map(|sample| [sample.x, sample.y]).collect();
-    let shown: Vec<[f64; 2]> = places
-        .iter()
-        .chain(tracks.iter().flat_map(|t| &t.places))
-        .copied()
-        .collect();
+    let shown: Vec<[f64; 2]> = places.iter().chain(tracks.iter().flat_map(|t| &t.places)).copied().collect();
     let grid = Grid::over(&shown, options.cells)?;
     let scale = [deviation(&places, 0), deviation(&places, 1)];
     let width = bandwidth(samples, scale);
@@ -149,29 +120,20 @@ pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -
         .collect();
     let is_safe = |place: &Pearl| place.risk <= options.tolerance;
     let better = |best: Pearl, other: Pearl| {
-        let order = best
-            .satisfaction
-            .total_cmp(&other.satisfaction)
-            .then(other.risk.total_cmp(&best.risk));
+        let order = best.satisfaction.total_cmp(&other.satisfaction).then(other.risk.total_cmp(&best.risk));
         if order.is_lt() { other } else { best }
     };
     let pearl = smoothed.iter().flatten().copied().filter(is_safe).reduce(better);
     let rows = || smoothed.chunks(grid.x.len());
     let surface = |of: fn(&Pearl) -> f64| -> Vec<Vec<Option<f64>>> {
-        rows()
-            .map(|row| row.iter().map(|place| place.as_ref().map(of)).collect())
-            .collect()
+        rows().map(|row| row.iter().map(|place| place.as_ref().map(of)).collect()).collect()
     };
     Ok(PearlMap {
         samples: samples.to_vec(),
         satisfaction: surface(|place| place.satisfaction),
         risk: surface(|place| place.risk),
         safe: rows()
-            .map(|row| {
-                row.iter()
-                    .map(|place| place.as_ref().is_some_and(is_safe))
-                    .collect()
-            })
+            .map(|row| row.iter().map(|place| place.as_ref().is_some_and(is_safe)).collect())
             .collect(),
         grid,
         bandwidth,
@@ -189,20 +151,10 @@ struct Sums {
 
 /// Kernel sums at a place, over all samples but `without`.
 fn smooth(samples: &[Sample], at: [f64; 2], bandwidth: [f64; 2], without: Option<usize>) -> Sums {
-    let none = Sums {
-        mass: 0.0,
-        satisfaction: 0.0,
-        risk: 0.0,
-    };
-    let others = samples
-        .iter()
-        .enumerate()
-        .filter(|(row, _)| Some(*row) != without);
+    let none = Sums { mass: 0.0, satisfaction: 0.0, risk: 0.0 };
+    let others = samples.iter().enumerate().filter(|(row, _)| Some(*row) != without);
     others.fold(none, |sums, (_, sample)| {
-        let (x, y) = (
-            (sample.x - at[0]) / bandwidth[0],
-            (sample.y - at[1]) / bandwidth[1],
-        );
+        let (x, y) = ((sample.x - at[0]) / bandwidth[0], (sample.y - at[1]) / bandwidth[1]);
         let kernel = (-(x * x + y * y) / 2.0).exp();
         Sums {
             mass: sums.mass + kernel,
@@ -215,9 +167,7 @@ fn smooth(samples: &[Sample], at: [f64; 2], bandwidth: [f64; 2], without: Option
 /// The bandwidth, in deviations, of least squared error leaving one out; of equals the widest.
 fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
     // From a twentieth of a deviation to two of them, each √2 times the one before.
-    let candidates = (0..=10)
-        .rev()
-        .map(|step| 2.0 * 0.5f64.powf((10 - step) as f64 / 2.0));
+    let candidates = (0..=10).rev().map(|step| 2.0 * 0.5f64.powf((10 - step) as f64 / 2.0));
     let count = samples.len() as f64;
     let total = smooth(samples, [0.0, 0.0], [f64::INFINITY; 2], None);
     let errors = candidates.map(|width| {
@@ -228,11 +178,7 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
             let (mass, satisfaction, risk) = if sums.mass > 1e-12 {
                 (sums.mass, sums.satisfaction, sums.risk)
             } else {
-                (
-                    count - 1.0,
-                    total.satisfaction - sample.satisfaction,
-                    total.risk - sample.risk,
-                )
+                (count - 1.0, total.satisfaction - sample.satisfaction, total.risk - sample.risk)
             };
             (satisfaction / mass - sample.satisfaction).powi(2) + (risk / mass - sample.risk).powi(2)
         };
@@ -248,11 +194,7 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
 fn deviation(places: &[[f64; 2]], axis: usize) -> f64 {
     let count = places.len() as f64;
     let mean = places.iter().map(|place| place[axis]).sum::<f64>() / count;
-    let square = places
-        .iter()
-        .map(|place| (place[axis] - mean).powi(2))
-        .sum::<f64>()
-        / count;
+    let square = places.iter().map(|place| (place[axis] - mean).powi(2)).sum::<f64>() / count;
     if square > 0.0 { square.sqrt() } else { 1.0 }
 }
 
@@ -278,17 +220,11 @@ mod tests {
 
     #[test]
     fn the_pearl_lies_at_the_edge_of_the_safe_region() {
-        let track = Track {
-            name: "one".into(),
-            places: vec![[0.1, 0.5], [0.55, 0.5]],
-        };
+        let track = Track { name: "one".into(), places: vec![[0.1, 0.5], [0.55, 0.5]] };
         let map = pearl_map(&samples(0.05), &[track], &PearlOptions::default()).unwrap();
         let pearl = map.pearl.unwrap();
         assert!((0.5..0.62).contains(&pearl.x) && pearl.risk <= 0.1, "{pearl:?}");
-        assert!(
-            (pearl.satisfaction - (0.1 + 0.8 * pearl.x)).abs() < 0.06,
-            "{pearl:?}"
-        );
+        assert!((pearl.satisfaction - (0.1 + 0.8 * pearl.x)).abs() < 0.06, "{pearl:?}");
         // The safe region is the left three fifths of the samples' square.
         let safe = map.safe.iter().flatten().filter(|&&safe| safe).count() as f64;
         let known = map.risk.iter().flatten().flatten().count() as f64;
@@ -300,10 +236,7 @@ mod tests {
         let narrow = pearl_map(&samples(0.0), &[], &PearlOptions::default()).unwrap();
         let wide = pearl_map(&samples(0.6), &[], &PearlOptions::default()).unwrap();
         assert!(narrow.bandwidth[0] < wide.bandwidth[0]);
-        let far = Track {
-            name: "away".into(),
-            places: vec![[0.5, 0.5], [9.0, 9.0]],
-        };
+        let far = Track { name: "away".into(), places: vec![[0.5, 0.5], [9.0, 9.0]] };
         let map = pearl_map(&samples(0.05), &[far], &PearlOptions::default()).unwrap();
         assert_eq!(map.risk[60][60], None);
         assert!(!map.safe[60][60]);
@@ -313,18 +246,10 @@ mod tests {
     fn no_safe_place_means_no_pearl_and_bad_scores_are_refused() {
         let mut all = samples(0.0);
         all.iter_mut().for_each(|sample| sample.risk = 0.5);
-        assert_eq!(
-            pearl_map(&all, &[], &PearlOptions::default()).unwrap().pearl,
-            None
-        );
+        assert_eq!(pearl_map(&all, &[], &PearlOptions::default()).unwrap().pearl, None);
         all[3].satisfaction = f64::NAN;
         let error = pearl_map(&all, &[], &PearlOptions::default()).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("pearl map, sample 3: satisfaction NaN"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("pearl map, sample 3: satisfaction NaN"), "{error}");
         assert!(pearl_map(&all[..2], &[], &PearlOptions::default()).is_err());
         assert_eq!(score(0.75, 0.25, 2.0), 0.25);
     }

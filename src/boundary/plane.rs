@@ -45,14 +45,10 @@ impl Plane {
         let first = probe.direction(from, to)?.mapv(f64::from);
         let other = probe.classes.iter().find(|class| *class != from && *class != to);
         let (second, name) = match other {
-            Some(other) => (
-                probe.direction(from, other)?.mapv(f64::from),
-                format!("{other} (the rest of it)"),
-            ),
-            None => (
-                main_direction(&points - &origin, first.view())?,
-                "greatest variance".to_owned(),
-            ),
+            Some(other) => {
+                (probe.direction(from, other)?.mapv(f64::from), format!("{other} (the rest of it)"))
+            }
+            None => (main_direction(&points - &origin, first.view())?, "greatest variance".to_owned()),
         };
         let names = [format!("{from} → {to}"), name];
         Plane::of_directions(origin.view(), first.view(), second.view(), names)
@@ -89,11 +85,7 @@ impl Plane {
         let beside = |vector: Array1<f64>| &vector - &(&first * first.dot(&vector));
         // Twice: what rounding leaves after the first time is itself at right angles after the second.
         let second = unit(beside(beside(second.to_owned())), 1e-6 * length)?;
-        Ok(Plane {
-            origin: origin.to_vec(),
-            axes: [first.to_vec(), second.to_vec()],
-            names,
-        })
+        Ok(Plane { origin: origin.to_vec(), axes: [first.to_vec(), second.to_vec()], names })
     }
 
     /// The feet `[rows, 2]` of points `[rows, width]`, in units of activation space.
@@ -103,17 +95,11 @@ impl Plane {
     pub fn project(&self, points: ArrayView2<f32>) -> Result<Array2<f64>> {
         if points.ncols() != self.origin.len() {
             let found = format!("points of width {}", points.ncols());
-            return Err(Error::input(
-                "plane",
-                found,
-                format!("width {}", self.origin.len()),
-            ));
+            return Err(Error::input("plane", found, format!("width {}", self.origin.len())));
         }
         let foot = |point: ArrayView1<f32>, axis: &[f64]| -> f64 {
             let along = point.iter().zip(&self.origin).zip(axis);
-            along
-                .map(|((&value, origin), axis)| (f64::from(value) - origin) * axis)
-                .sum()
+            along.map(|((&value, origin), axis)| (f64::from(value) - origin) * axis).sum()
         };
         let feet = |(row, axis): (usize, usize)| foot(points.row(row), &self.axes[axis]);
         Ok(Array2::from_shape_fn((points.nrows(), 2), feet))
@@ -123,9 +109,7 @@ impl Plane {
     pub fn lift(&self, at: [f64; 2]) -> Array1<f64> {
         let axes = self.axes[0].iter().zip(&self.axes[1]);
         let along = self.origin.iter().zip(axes);
-        along
-            .map(|(origin, (a, b))| origin + at[0] * a + at[1] * b)
-            .collect()
+        along.map(|(origin, (a, b))| origin + at[0] * a + at[1] * b).collect()
     }
 }
 
@@ -139,21 +123,10 @@ fn main_direction(mut points: Array2<f64>, beside: ArrayView1<f64>) -> Result<Ar
         }
     }
     let wrong = |problem: &dyn std::fmt::Display| {
-        Error::input(
-            "plane",
-            format!("no main direction ({problem})"),
-            "points that vary in two directions",
-        )
+        Error::input("plane", format!("no main direction ({problem})"), "points that vary in two directions")
     };
-    let fitted = Pca::params(1)
-        .fit(&DatasetBase::from(points))
-        .map_err(|problem| wrong(&problem))?;
-    let direction = fitted
-        .components()
-        .rows()
-        .into_iter()
-        .next()
-        .map(|row| row.to_owned());
+    let fitted = Pca::params(1).fit(&DatasetBase::from(points)).map_err(|problem| wrong(&problem))?;
+    let direction = fitted.components().rows().into_iter().next().map(|row| row.to_owned());
     let mut direction = direction.ok_or_else(|| wrong(&"no component"))?;
     // Its sign is an accident of the solver: the largest coordinate points up.
     let largest = direction.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
@@ -178,10 +151,7 @@ mod tests {
         let made = plane(array![2.0, 6.0, 8.0]).unwrap();
         let expected = [[0.0, 0.6, 0.8], [1.0, 0.0, 0.0]];
         for (axis, expected) in made.axes.iter().zip(expected) {
-            assert!(
-                axis.iter().zip(expected).all(|(a, e)| (a - e).abs() < 1e-12),
-                "{axis:?}"
-            );
+            assert!(axis.iter().zip(expected).all(|(a, e)| (a - e).abs() < 1e-12), "{axis:?}");
         }
         let feet = made.project(array![[3.0f32, 4.0, 5.0]].view()).unwrap();
         assert!((feet[[0, 0]] - 5.0).abs() < 1e-12 && (feet[[0, 1]] - 2.0).abs() < 1e-12);

@@ -42,18 +42,10 @@ pub struct Threshold {
 /// `1 / alpha − 1` rows of the class, so that nothing can be promised.
 pub fn threshold(scores: &[f64], positive: &[bool], guarantee: Guarantee, alpha: f64) -> Result<Threshold> {
     if !(alpha > 0.0 && alpha < 1.0) {
-        return Err(Error::input(
-            "threshold",
-            format!("a rate of {alpha}"),
-            "one between 0 and 1",
-        ));
+        return Err(Error::input("threshold", format!("a rate of {alpha}"), "one between 0 and 1"));
     }
     if scores.len() != positive.len() || scores.iter().any(|score| score.is_nan()) {
-        let found = format!(
-            "{} scores of {} rows, or NaN among them",
-            scores.len(),
-            positive.len()
-        );
+        let found = format!("{} scores of {} rows, or NaN among them", scores.len(), positive.len());
         return Err(Error::input("threshold", found, "a number for each row"));
     }
     let of = |class: bool| -> Vec<f64> {
@@ -69,11 +61,7 @@ pub fn threshold(scores: &[f64], positive: &[bool], guarantee: Guarantee, alpha:
     if budget < 0.0 {
         let found = format!("{n} rows of the class for a rate of {alpha}");
         let least = (1.0 / alpha - 1.0).ceil();
-        return Err(Error::input(
-            "threshold",
-            found,
-            format!("at least {least}, or a larger rate"),
-        ));
+        return Err(Error::input("threshold", found, format!("at least {least}, or a larger rate")));
     }
     // Rounding must not cost an error that the bound just allows (0.1 · 20 − 1).
     let errors = ((budget + 1e-9).floor() as usize).min(n - 1);
@@ -93,14 +81,7 @@ pub fn threshold(scores: &[f64], positive: &[bool], guarantee: Guarantee, alpha:
         Guarantee::Miss => (share(&own, &missed), share(&other, &flagged)),
         Guarantee::FalseAlarm => (share(&own, &flagged), share(&other, &missed)),
     };
-    Ok(Threshold {
-        value,
-        guarantee,
-        alpha,
-        n,
-        rate,
-        other_rate,
-    })
+    Ok(Threshold { value, guarantee, alpha, n, rate, other_rate })
 }
 
 #[cfg(test)]
@@ -114,20 +95,12 @@ mod tests {
         let positive: Vec<bool> = (0..38).map(|row| row < 19).collect();
         // n = 19, alpha = .1: (misses + 1) / 20 ≤ .1 allows one, so 2 is the least score that is flagged.
         let miss = threshold(&scores, &positive, Guarantee::Miss, 0.1).unwrap();
-        assert_eq!(
-            (miss.value, miss.n, miss.rate, miss.other_rate),
-            (2.0, 19, 1.0 / 19.0, 18.0 / 19.0)
-        );
+        assert_eq!((miss.value, miss.n, miss.rate, miss.other_rate), (2.0, 19, 1.0 / 19.0, 18.0 / 19.0));
         let alarm = threshold(&scores, &positive, Guarantee::FalseAlarm, 0.1).unwrap();
         assert!(alarm.value > 18.0 && alarm.value < 18.0 + 1e-9);
         assert_eq!((alarm.rate, alarm.other_rate), (1.0 / 19.0, 18.0 / 19.0));
         // .05 allows none; .04 can't be promised by 19 rows.
-        assert_eq!(
-            threshold(&scores, &positive, Guarantee::Miss, 0.05)
-                .unwrap()
-                .value,
-            1.0
-        );
+        assert_eq!(threshold(&scores, &positive, Guarantee::Miss, 0.05).unwrap().value, 1.0);
         let error = threshold(&scores, &positive, Guarantee::Miss, 0.04).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -76,15 +76,9 @@ impl Calibration {
         let (mut low, mut high) = (1e-8f64.ln(), 1e8f64.ln());
         for _ in 0..45 {
             let middle = (low + high) / 2.0;
-            if slope(middle.exp()) < 0.0 {
-                low = middle
-            } else {
-                high = middle
-            }
+            if slope(middle.exp()) < 0.0 { low = middle } else { high = middle }
         }
-        Calibration::Temperature {
-            temperature: (-(low + high) / 2.0).exp(),
-        }
+        Calibration::Temperature { temperature: (-(low + high) / 2.0).exp() }
     }
 
     /// Slope and offset that make the log loss least on one head's logits, the truth being (n₊ + 1)/(n₊ + 2) for the
@@ -121,10 +115,7 @@ impl Calibration {
         };
         // Where rounding ends the search a little early, the point is as good as f64 gives.
         let (point, _) = minimise(&mut problem, vec![0.0, 0.0]);
-        Some(Calibration::Platt {
-            slope: point[0] / deviation,
-            offset: point[1],
-        })
+        Some(Calibration::Platt { slope: point[0] / deviation, offset: point[1] })
     }
 }
 
@@ -140,10 +131,7 @@ mod tests {
             let ones = (2000.0 / (1.0 + (-logit / 2.0).exp())).round() as usize;
             rows.extend((0..2000).map(|row| (logit, usize::from(row < ones))));
         }
-        (
-            rows.iter().map(|row| row.0).collect(),
-            rows.iter().map(|row| row.1).collect(),
-        )
+        (rows.iter().map(|row| row.0).collect(), rows.iter().map(|row| row.1).collect())
     }
 
     #[test]
@@ -173,14 +161,8 @@ mod tests {
         let Some(Calibration::Platt { slope, offset }) = Calibration::platt(shifted.view(), &positive) else {
             panic!("another calibration");
         };
-        assert!(
-            (slope - 0.5).abs() < 0.003 && (offset + 1.5).abs() < 0.01,
-            "{slope} {offset}"
-        );
-        assert_eq!(
-            Calibration::platt(Array1::zeros(4).view(), &[true, false, true, false]),
-            None
-        );
+        assert!((slope - 0.5).abs() < 0.003 && (offset + 1.5).abs() < 0.01, "{slope} {offset}");
+        assert_eq!(Calibration::platt(Array1::zeros(4).view(), &[true, false, true, false]), None);
     }
 
     #[test]

@@ -28,33 +28,19 @@ pub fn shuffled(
     plan: &Plan,
     repeats: usize,
 ) -> Result<Figure> {
-    let plan = Plan {
-        resamples: 0,
-        ..plan.clone()
-    };
+    let plan = Plan { resamples: 0, ..plan.clone() };
     let area = |repeat: usize| -> Result<f64> {
         let mut targets = examples.targets().clone();
         let mut labels: Vec<usize> = split.fit.iter().map(|&row| targets.classes[row]).collect();
-        labels.shuffle(&mut StdRng::seed_from_u64(
-            plan.seed ^ (repeat as u64 + 1).rotate_left(32),
-        ));
-        split
-            .fit
-            .iter()
-            .zip(labels)
-            .for_each(|(&row, label)| targets.classes[row] = label);
+        labels.shuffle(&mut StdRng::seed_from_u64(plan.seed ^ (repeat as u64 + 1).rotate_left(32)));
+        split.fit.iter().zip(labels).for_each(|(&row, label)| targets.classes[row] = label);
         let validated = validate(method, &examples.with_targets(targets), split, &plan)?;
         let scores = validated.probe.scores;
-        let area = scores
-            .iter()
-            .find(|score| score.name == "auroc" && score.split == "test");
+        let area = scores.iter().find(|score| score.name == "auroc" && score.split == "test");
         area.map(|score| score.value)
             .ok_or_else(|| Error::input("shuffled labels", "one class in the test part", "two or more"))
     };
-    let areas = (0..repeats)
-        .into_par_iter()
-        .map(area)
-        .collect::<Result<Vec<f64>>>()?;
+    let areas = (0..repeats).into_par_iter().map(area).collect::<Result<Vec<f64>>>()?;
     if areas.is_empty() {
         return Err(Error::input("shuffled labels", "0 repeats", "1 or more"));
     }

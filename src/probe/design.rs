@@ -60,12 +60,7 @@ impl Standardised {
         } else {
             Moments::Diagonal(values.map_axis(Axis(0), |column| column.dot(&column)))
         };
-        Standardised {
-            values,
-            mean,
-            deviation,
-            moments,
-        }
+        Standardised { values, mean, deviation, moments }
     }
 
     /// Weights and bias for the features as they were, of weights `[heads, width]` and bias `[heads]` for these.
@@ -114,14 +109,8 @@ impl Presence {
     /// Takes for each row the columns (below `width`, each at most once) that hold a one.
     pub(super) fn new(rows: Vec<Vec<u32>>, width: usize) -> Presence {
         let mut counts = Array1::zeros(width);
-        rows.iter()
-            .flatten()
-            .for_each(|&column| counts[column as usize] += 1.0);
-        Presence {
-            rows,
-            moments: Moments::Diagonal(counts),
-            width,
-        }
+        rows.iter().flatten().for_each(|&column| counts[column as usize] += 1.0);
+        Presence { rows, moments: Moments::Diagonal(counts), width }
     }
 }
 
@@ -135,25 +124,34 @@ impl Design for Presence {
     }
 
     fn forward(&self, weight: ArrayView2<f64>) -> Array2<f64> {
-        // A column's weights of all heads side by side: one place in memory for each one of a row.
-        let weight = weight.t().as_standard_layout().into_owned();
-        let mut logits = Array2::zeros((self.rows.len(), weight.ncols()));
+        // A column's weights of all heads side by side: one place in memory for each one of a row. Plain slices,
+        // because so short a sum costs less than a view of it.
+        let heads = weight.nrows();
+        let by_column: Vec<f64> = weight.t().iter().copied().collect();
+        let mut logits = Array2::zeros((self.rows.len(), heads));
+        let mut sums = vec![0.0; heads];
         for (row, mut logits) in self.rows.iter().zip(logits.rows_mut()) {
-            row.iter()
-                .for_each(|&column| logits += &weight.row(column as usize));
+            sums.fill(0.0);
+            for &column in row {
+                let weights = &by_column[column as usize * heads..][..heads];
+                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+            }
+            logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
         }
         logits
     }
 
     fn backward(&self, residual: ArrayView2<f64>) -> Array2<f64> {
-        let mut sums = Array2::zeros((self.width, residual.ncols()));
+        let heads = residual.ncols();
+        let mut sums = vec![0.0; self.width * heads];
         for (row, residual) in self.rows.iter().zip(residual.rows()) {
+            let residual = residual.to_vec();
             for &column in row {
-                let mut sum = sums.row_mut(column as usize);
-                sum += &residual;
+                let sums = &mut sums[column as usize * heads..][..heads];
+                sums.iter_mut().zip(&residual).for_each(|(sum, residual)| *sum += residual);
             }
         }
-        sums.reversed_axes()
+        Array2::from_shape_fn((heads, self.width), |(head, column)| sums[column * heads + head])
     }
 
     fn moments(&self) -> &Moments {
@@ -188,19 +186,14 @@ impl Inverse {
             Inverse::Factor(factor) => factor,
         };
         for row in 0..vector.len() {
-            let known = factor
-                .slice(s![row, ..row])
-                .dot(&ArrayView1::from(&vector[..row]));
+            let known = factor.slice(s![row, ..row]).dot(&ArrayView1::from(&vector[..row]));
             vector[row] = (vector[row] - known) / factor[[row, row]];
         }
         for row in (0..vector.len()).rev() {
             vector[row] /= factor[[row, row]];
             let known = vector[row];
             let above = factor.slice(s![row, ..row]);
-            vector[..row]
-                .iter_mut()
-                .zip(above)
-                .for_each(|(v, l)| *v -= l * known);
+            vector[..row].iter_mut().zip(above).for_each(|(v, l)| *v -= l * known);
         }
     }
 }
@@ -233,9 +226,7 @@ mod tests {
         let design = Standardised::new(array![[1.0, 5.1], [3.0, 5.1], [5.0, 5.1]].view());
         let unit = 1.5f64.sqrt();
         assert!(
-            (&design.values - &array![[-unit, 0.0], [0.0, 0.0], [unit, 0.0]])
-                .iter()
-                .all(|d| d.abs() < 1e-12)
+            (&design.values - &array![[-unit, 0.0], [0.0, 0.0], [unit, 0.0]]).iter().all(|d| d.abs() < 1e-12)
         );
     }
 
@@ -249,40 +240,26 @@ mod tests {
         let inside = design.forward(weight.view()) + &bias;
         let (weight, bias) = design.fold_back(weight.view(), bias.view());
         let outside = features.dot(&weight.t()) + &bias;
-        assert!(
-            (inside.mapv(|x| x as f32) - outside)
-                .iter()
-                .all(|d| d.abs() < 2e-4)
-        );
+        assert!((inside.mapv(|x| x as f32) - outside).iter().all(|d| d.abs() < 2e-4));
     }
 
     #[test]
     fn the_inverse_undoes_the_matrix() {
-        let x = array![
-            [1.0, 2.0, 0.0],
-            [0.0, 1.0, -1.0],
-            [3.0, 1.0, 1.0],
-            [1.0, 0.0, 2.0]
-        ];
+        let x = array![[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 1.0, 1.0], [1.0, 0.0, 2.0]];
         let products = x.t().dot(&x);
         let matrix: Array2<f64> = 0.5 * &products + Array2::<f64>::eye(3);
         let wanted = array![1.0, -2.0, 3.0];
         let mut vector = matrix.dot(&wanted).to_vec();
         Inverse::new(&Moments::Full(products), 0.5).apply(&mut vector);
-        assert!(
-            vector.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-12),
-            "{vector:?}"
-        );
+        assert!(vector.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-12), "{vector:?}");
     }
 
     #[test]
     fn sparse_products_equal_dense_ones() {
         let sparse = Presence::new(vec![vec![0, 2], vec![], vec![1, 2]], 3);
         let dense = array![[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]];
-        let (weight, residual) = (
-            array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]],
-            array![[1.0, 0.5], [7.0, 7.0], [-1.0, 2.0]],
-        );
+        let (weight, residual) =
+            (array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[1.0, 0.5], [7.0, 7.0], [-1.0, 2.0]]);
         assert_eq!(sparse.forward(weight.view()), dense.dot(&weight.t()));
         assert_eq!(sparse.backward(residual.view()), residual.t().dot(&dense));
     }

@@ -42,11 +42,7 @@ impl Targets {
     pub fn new<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
         if labels.len() != groups.len() {
             let expected = format!("{} groups, one a row", labels.len());
-            return Err(Error::input(
-                "examples",
-                format!("{} groups", groups.len()),
-                expected,
-            ));
+            return Err(Error::input("examples", format!("{} groups", groups.len()), expected));
         }
         let sorted = |names: &[T]| {
             let mut names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
@@ -62,27 +58,15 @@ impl Targets {
         let classes = labels.iter().enumerate().map(|(row, label)| {
             let wrong = || {
                 let found = format!("label {:?}", label.as_ref());
-                Error::input(
-                    format!("example {row}"),
-                    found,
-                    format!("one of {}", class_names.join(", ")),
-                )
+                Error::input(format!("example {row}"), found, format!("one of {}", class_names.join(", ")))
             };
             number(label, &class_names).ok_or_else(wrong)
         });
         let classes = classes.collect::<Result<Vec<usize>>>()?;
         let group_names = sorted(groups);
         // Every group is among its own sorted names, so none is left out here.
-        let groups = groups
-            .iter()
-            .filter_map(|group| number(group, &group_names))
-            .collect();
-        Ok(Targets {
-            class_names,
-            classes,
-            group_names,
-            groups,
-        })
+        let groups = groups.iter().filter_map(|group| number(group, &group_names)).collect();
+        Ok(Targets { class_names, classes, group_names, groups })
     }
 
     pub fn rows(&self) -> usize {
@@ -138,22 +122,14 @@ impl Examples {
         }
         if features.nrows() != targets.rows() || targets.groups.len() != targets.rows() {
             let found = format!("{} rows of features", features.nrows());
-            return Err(Error::input(
-                place,
-                found,
-                format!("{} as there are labels", targets.rows()),
-            ));
+            return Err(Error::input(place, found, format!("{} as there are labels", targets.rows())));
         }
         let strange = features.indexed_iter().find(|(_, value)| !value.is_finite());
         if let Some(((row, column), value)) = strange {
             let found = format!("{value} in row {row}, column {column}");
             return Err(Error::input(place, found, "finite activations"));
         }
-        Ok(Examples {
-            source,
-            features,
-            targets,
-        })
+        Ok(Examples { source, features, targets })
     }
 
     /// `[rows, width]`.
@@ -176,10 +152,7 @@ impl Examples {
 
     /// The same features with other targets.
     pub(super) fn with_targets(&self, targets: Targets) -> Examples {
-        Examples {
-            targets,
-            ..self.clone()
-        }
+        Examples { targets, ..self.clone() }
     }
 
     /// The same rows as linfa has them, for its methods and metrics.
@@ -242,15 +215,9 @@ pub(crate) mod tests {
         let sorted = Targets::new(&labels, &groups, &[]).unwrap();
         assert_eq!((sorted.classes, sorted.groups), (vec![0, 1, 0], vec![1, 0, 0]));
         let ordered = Targets::new(&labels, &groups, &["good", "bad"]).unwrap();
-        assert_eq!(
-            (ordered.classes.clone(), ordered.counts()),
-            (vec![1, 0, 1], vec![1, 2])
-        );
+        assert_eq!((ordered.classes.clone(), ordered.counts()), (vec![1, 0, 1], vec![1, 2]));
         let error = Targets::new(&labels, &groups, &["good"]).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "example 0: label \"bad\"; expected one of good"
-        );
+        assert_eq!(error.to_string(), "example 0: label \"bad\"; expected one of good");
     }
 
     #[test]

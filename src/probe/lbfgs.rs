@@ -49,11 +49,7 @@ where
             if steps.len() == MEMORY {
                 steps.remove(0);
             }
-            steps.push(Step {
-                moved,
-                change,
-                curvature,
-            });
+            steps.push(Step { moved, change, curvature });
         }
         (point, value, gradient) = (next, next_value, next_gradient);
     }
@@ -114,11 +110,7 @@ where
         } else {
             return Some((next, next_value, gradient));
         }
-        length = if high.is_finite() {
-            (low + high) / 2.0
-        } else {
-            2.0 * low
-        };
+        length = if high.is_finite() { (low + high) / 2.0 } else { 2.0 * low };
     }
     None
 }

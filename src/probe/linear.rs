@@ -29,11 +29,7 @@ pub enum Link {
 impl Link {
     /// The link of a choice between so many classes.
     pub fn of(classes: usize) -> Link {
-        if classes == 2 {
-            Link::Binary
-        } else {
-            Link::Multinomial
-        }
+        if classes == 2 { Link::Binary } else { Link::Multinomial }
     }
 
     /// Logits `[rows, heads]` to probabilities `[rows, classes]`.
@@ -209,12 +205,7 @@ impl Probe {
             ("label", self.source.label.clone()),
             ("classes", json(serde_json::to_string(&self.classes))?),
             ("heads", json(serde_json::to_string(self.heads()))?),
-            (
-                "link",
-                json(serde_json::to_string(&self.link))?
-                    .trim_matches('"')
-                    .to_owned(),
-            ),
+            ("link", json(serde_json::to_string(&self.link))?.trim_matches('"').to_owned()),
             ("method", self.method.clone()),
             ("strength", self.strength.to_string()),
             ("calibration", json(serde_json::to_string(&self.calibration))?),
@@ -312,15 +303,9 @@ mod tests {
     #[test]
     fn comes_back_from_a_file_as_it_was() {
         let mut probe = probe(array![[0.1, 2.0], [-1.0, 3e-20], [1.0, 1.0]], &["a", "b", "c"]);
-        probe.calibration = Calibration::Temperature {
-            temperature: 1.0 / 3.0,
-        };
+        probe.calibration = Calibration::Temperature { temperature: 1.0 / 3.0 };
         probe.threshold.insert("b".into(), 0.1 + 0.2);
-        let interval = Interval {
-            value: 0.9,
-            low: 0.8,
-            high: 0.95,
-        };
+        let interval = Interval { value: 0.9, low: 0.8, high: 0.95 };
         probe.scores.push(Figure::new("auroc", interval, 12, "test"));
         probe.held_out = vec!["gambling".into()];
         probe.seed = 7;
@@ -339,9 +324,6 @@ mod tests {
         let path = folder.path().join("probe.safetensors");
         probe.save(&path).unwrap();
         let error = Probe::load(&path).unwrap_err().to_string();
-        assert!(
-            error.contains("weight [1, 2] and bias [1]; expected 3 heads"),
-            "{error}"
-        );
+        assert!(error.contains("weight [1, 2] and bias [1]; expected 3 heads"), "{error}");
     }
 }

@@ -63,31 +63,16 @@ mod tests {
     fn two_classes_by_hand() {
         // Means (101, 0) and (105, 2): difference (4, 2), halfway at (103, 1).
         let features = array![[100.0, 0.0], [102.0, 0.0], [104.0, 2.0], [106.0, 2.0]];
-        let probe = Means
-            .path(&examples(features, &[0, 0, 1, 1], None), &[1.0])
-            .unwrap()
-            .remove(0);
+        let probe = Means.path(&examples(features, &[0, 0, 1, 1], None), &[1.0]).unwrap().remove(0);
         assert_eq!(probe.weight, array![[4.0, 2.0]]);
-        let logits = probe
-            .logits(array![[103.0f32, 1.0], [105.0, 2.0]].view())
-            .unwrap();
+        let logits = probe.logits(array![[103.0f32, 1.0], [105.0, 2.0]].view()).unwrap();
         assert_eq!(logits, array![[0.0], [10.0]]);
     }
 
     #[test]
     fn of_three_means_the_nearest_wins() {
-        let features = array![
-            [0.0, 0.0],
-            [0.0, 0.2],
-            [4.0, 0.0],
-            [4.0, 0.2],
-            [0.0, 6.0],
-            [0.0, 6.2]
-        ];
-        let probe = Means
-            .path(&examples(features, &[0, 0, 1, 1, 2, 2], None), &[1.0])
-            .unwrap()
-            .remove(0);
+        let features = array![[0.0, 0.0], [0.0, 0.2], [4.0, 0.0], [4.0, 0.2], [0.0, 6.0], [0.0, 6.2]];
+        let probe = Means.path(&examples(features, &[0, 0, 1, 1, 2, 2], None), &[1.0]).unwrap().remove(0);
         let asked = array![[1.9f32, 0.0], [2.1, 0.0], [0.0, 3.0], [0.0, 3.2], [4.0, 6.0]];
         // The last is nearer to (4, .1), 5.9 away, than to (0, 6.1), 4.0 away? No: 4.0 is nearer.
         assert_eq!(probe.predict(asked.view()).unwrap(), array![0, 1, 0, 2, 2]);

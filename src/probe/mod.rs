@@ -3,13 +3,14 @@
 //!
 //! - [`Examples`]: what a probe is fitted on; [`Probe`]: what comes out, weights in raw activation space.
 //! - [`Logistic`], [`Means`]: methods, each a [`Fit`].
-//! - [`split`], [`validate`]: groups held out, the penalty chosen without seeing them, calibration, scores.
+//! - [`split`], [`validate()`]: groups held out, the penalty chosen without seeing them, calibration, scores.
 //! - [`control`], [`ngram`]: what a probe has to beat.
 
 mod calibration;
 pub mod control;
 mod design;
 mod examples;
+mod figures;
 mod lbfgs;
 mod linear;
 mod logistic;
@@ -20,6 +21,7 @@ pub mod validate;
 
 pub use calibration::Calibration;
 pub use examples::{Examples, Source, Targets};
+pub use figures::figures;
 pub use linear::{Link, Probe};
 pub use logistic::Logistic;
 pub use means::Means;

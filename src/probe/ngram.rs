@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::probe::design::{Design, Presence};
 use crate::probe::examples::Targets;
+use crate::probe::figures::figures;
 use crate::probe::linear::Link;
 use crate::probe::logistic::solve;
 use crate::probe::split::Split;
-use crate::probe::validate::{Plan, Trial, choose, figures};
+use crate::probe::validate::{Plan, Trial, choose};
 use crate::stats::Figure;
 
 /// What the baseline may use.
@@ -28,11 +29,7 @@ pub struct Grams {
 
 impl Default for Grams {
     fn default() -> Grams {
-        Grams {
-            most: 5000,
-            least: 2,
-            strengths: vec![0.01, 0.1, 1.0, 10.0],
-        }
+        Grams { most: 5000, least: 2, strengths: vec![0.01, 0.1, 1.0, 10.0] }
     }
 }
 
@@ -62,11 +59,7 @@ pub fn ngram(
 ) -> Result<Baseline> {
     if texts.len() != targets.rows() {
         let found = format!("{} texts", texts.len());
-        return Err(Error::input(
-            "n-gram baseline",
-            found,
-            format!("{}, one a label", targets.rows()),
-        ));
+        return Err(Error::input("n-gram baseline", found, format!("{}, one a label", targets.rows())));
     }
     let corpus = Corpus::new(texts);
     let read = |fit: &[usize], read: &[usize], strengths: &[f64]| -> Result<Vec<Array2<f64>>> {
@@ -76,10 +69,7 @@ pub fn ngram(
         let fits = solve(&design, &classes, targets.class_names.len(), strengths);
         let fits = fits.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
         let asked = corpus.design(read, &vocabulary);
-        Ok(fits
-            .iter()
-            .map(|fit| asked.forward(fit.weight.view()) + &fit.bias)
-            .collect())
+        Ok(fits.iter().map(|fit| asked.forward(fit.weight.view()) + &fit.bias).collect())
     };
     let choice = choose(targets, &split.fit, plan, &grams.strengths, read)?;
     let logits = read(&split.fit, &split.test, &[choice.strength])?.swap_remove(0);
@@ -105,10 +95,7 @@ impl Corpus {
         let texts = texts.iter().map(|text| {
             let text = text.to_lowercase();
             let is_inside = |c: char| c.is_alphanumeric() || c == '\'';
-            let words: Vec<&str> = text
-                .split(|c| !is_inside(c))
-                .filter(|word| !word.is_empty())
-                .collect();
+            let words: Vec<&str> = text.split(|c| !is_inside(c)).filter(|word| !word.is_empty()).collect();
             let bigrams = words.windows(2).map(|pair| pair.join(" "));
             let grams = words.iter().map(|word| (*word).to_owned()).chain(bigrams);
             let mut grams: Vec<u32> = grams
@@ -122,10 +109,7 @@ impl Corpus {
             grams
         });
         let texts = texts.collect();
-        Corpus {
-            texts,
-            count: numbers.len(),
-        }
+        Corpus { texts, count: numbers.len() }
     }
 
     /// The column of each gram that is kept, by how many of these texts have it; of equals those met first.
@@ -133,9 +117,8 @@ impl Corpus {
         let mut counts = vec![0usize; self.count];
         let all = rows.iter().flat_map(|&row| &self.texts[row]);
         all.for_each(|&gram| counts[gram as usize] += 1);
-        let mut kept: Vec<u32> = (0..self.count as u32)
-            .filter(|&gram| counts[gram as usize] >= grams.least.max(1))
-            .collect();
+        let mut kept: Vec<u32> =
+            (0..self.count as u32).filter(|&gram| counts[gram as usize] >= grams.least.max(1)).collect();
         kept.sort_by_key(|&gram| std::cmp::Reverse(counts[gram as usize]));
         kept.truncate(grams.most);
         if kept.is_empty() {
@@ -163,7 +146,8 @@ mod tests {
     fn texts(rows: usize, tell: impl Fn(usize) -> String) -> (Vec<String>, Targets) {
         let mut random = StdRng::seed_from_u64(5);
         let texts = (0..rows).map(|row| {
-            let mut words: Vec<String> = (0..60).map(|_| format!("w{}", random.random_range(0..900))).collect();
+            let mut words: Vec<String> =
+                (0..60).map(|_| format!("w{}", random.random_range(0..900))).collect();
             words[30] = tell(row);
             words.join(" ")
         });
@@ -174,26 +158,16 @@ mod tests {
 
     fn auroc(texts: &[String], targets: &Targets) -> f64 {
         let split = Split::hold_out(targets, &["3", "8"]).unwrap();
-        let plan = Plan {
-            resamples: 20,
-            ..Plan::default()
-        };
+        let plan = Plan { resamples: 20, ..Plan::default() };
         let baseline = ngram(texts, targets, &split, &plan, &Grams::default()).unwrap();
-        baseline
-            .scores
-            .iter()
-            .find(|score| score.name == "auroc")
-            .unwrap()
-            .value
+        baseline.scores.iter().find(|score| score.name == "auroc").unwrap().value
     }
 
     #[test]
     fn finds_words_and_word_order_but_no_word_of_a_held_out_group() {
         let (by_word, targets) = texts(400, |row| (if row % 2 == 0 { "calm" } else { "upset" }).into());
         assert!(auroc(&by_word, &targets) > 0.99);
-        let (by_order, _) = texts(400, |row| {
-            (if row % 2 == 0 { "not now" } else { "now not" }).into()
-        });
+        let (by_order, _) = texts(400, |row| (if row % 2 == 0 { "not now" } else { "now not" }).into());
         assert!(auroc(&by_order, &targets) > 0.99);
         // A word a group and class: of no use on groups that were held out.
         let (by_group, _) = texts(400, |row| format!("own{}", row % 20));
@@ -222,11 +196,6 @@ mod tests {
         let split = Split::hold_out(&targets, &["3", "8"]).unwrap();
         let begin = std::time::Instant::now();
         let baseline = ngram(&texts, &targets, &split, &Plan::default(), &Grams::default()).unwrap();
-        eprintln!(
-            "ngram: {:?}, {} columns, {:?}",
-            begin.elapsed(),
-            baseline.width,
-            baseline.scores[0]
-        );
+        eprintln!("ngram: {:?}, {} columns, {:?}", begin.elapsed(), baseline.width, baseline.scores[0]);
     }
 }

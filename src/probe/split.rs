@@ -22,9 +22,7 @@ impl Split {
     /// # Errors
     /// If there is no group of some name, or nothing is left on one side.
     pub fn hold_out(targets: &Targets, names: &[&str]) -> Result<Split> {
-        let unknown = names
-            .iter()
-            .find(|name| !targets.group_names.iter().any(|known| known == *name));
+        let unknown = names.iter().find(|name| !targets.group_names.iter().any(|known| known == *name));
         if let Some(name) = unknown {
             let expected = format!("one of {}", targets.group_names.join(", "));
             return Err(Error::input("split", format!("no group {name:?}"), expected));
@@ -48,10 +46,7 @@ impl Split {
         let mut groups: Vec<usize> = self.test.iter().map(|&row| targets.groups[row]).collect();
         groups.sort_unstable();
         groups.dedup();
-        groups
-            .into_iter()
-            .map(|group| targets.group_names[group].clone())
-            .collect()
+        groups.into_iter().map(|group| targets.group_names[group].clone()).collect()
     }
 
     fn by(targets: &Targets, rows: &[usize], is_held: impl Fn(usize) -> bool) -> Result<Split> {
@@ -74,8 +69,7 @@ impl Split {
 pub fn folds(targets: &Targets, rows: &[usize], folds: usize, seed: u64) -> Result<Vec<Split>> {
     // Rows of each class in each group.
     let mut counts = vec![vec![0usize; targets.class_names.len()]; targets.group_names.len()];
-    rows.iter()
-        .for_each(|&row| counts[targets.groups[row]][targets.classes[row]] += 1);
+    rows.iter().for_each(|&row| counts[targets.groups[row]][targets.classes[row]] += 1);
     let sizes: Vec<usize> = counts.iter().map(|of| of.iter().sum()).collect();
     let mut groups: Vec<usize> = (0..counts.len()).filter(|&group| sizes[group] > 0).collect();
     if groups.len() < 2 || folds < 2 {
@@ -97,22 +91,13 @@ pub fn folds(targets: &Targets, rows: &[usize], folds: usize, seed: u64) -> Resu
         // the fold, as a share of the class.
         let cost = |fold: usize| -> f64 {
             let pairs = held[fold].iter().zip(&counts[group]).zip(&totals);
-            pairs
-                .map(|((&h, &c), total)| h as f64 * c as f64 / (total * total))
-                .sum()
+            pairs.map(|((&h, &c), total)| h as f64 * c as f64 / (total * total)).sum()
         };
-        let best = (0..folds)
-            .min_by(|&a, &b| cost(a).total_cmp(&cost(b)))
-            .unwrap_or(0);
-        held[best]
-            .iter_mut()
-            .zip(&counts[group])
-            .for_each(|(h, c)| *h += c);
+        let best = (0..folds).min_by(|&a, &b| cost(a).total_cmp(&cost(b))).unwrap_or(0);
+        held[best].iter_mut().zip(&counts[group]).for_each(|(h, c)| *h += c);
         fold_of[group] = best;
     }
-    (0..folds)
-        .map(|fold| Split::by(targets, rows, |group| fold_of[group] == fold))
-        .collect()
+    (0..folds).map(|fold| Split::by(targets, rows, |group| fold_of[group] == fold)).collect()
 }
 
 #[cfg(test)]
@@ -129,9 +114,8 @@ mod tests {
     #[test]
     fn everyday_groups_of_one_class_are_spread() {
         // Twelve groups: every third holds class 0 only, the others both.
-        let rows: Vec<(usize, usize)> = (0..240)
-            .map(|row| (row / 12 % 2 * usize::from(row % 3 != 0), row % 12))
-            .collect();
+        let rows: Vec<(usize, usize)> =
+            (0..240).map(|row| (row / 12 % 2 * usize::from(row % 3 != 0), row % 12)).collect();
         for split in folds(&targets(&rows), &(0..240).collect::<Vec<_>>(), 4, 1).unwrap() {
             let share = |rows: &[usize], all: &Targets| {
                 rows.iter().map(|&row| all.classes[row]).sum::<usize>() as f64 / rows.len() as f64

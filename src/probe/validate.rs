@@ -2,7 +2,7 @@
 //! neither the fit nor the choice ever saw.
 //! It knows nothing of which method is validated.
 
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +10,10 @@ use crate::error::Result;
 use crate::probe::Fit;
 use crate::probe::calibration::Calibration;
 use crate::probe::examples::{Examples, Targets};
+use crate::probe::figures::figures;
 use crate::probe::linear::{Link, Probe};
 use crate::probe::split::{Split, folds};
-use crate::stats::{self, Figure, Interval};
+use crate::stats;
 
 /// How a probe is validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,13 +31,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan {
-            folds: 5,
-            resamples: 500,
-            by_group: false,
-            bins: 15,
-            seed: 0,
-        }
+        Plan { folds: 5, resamples: 500, by_group: false, bins: 15, seed: 0 }
     }
 }
 
@@ -79,20 +74,13 @@ pub fn validate(method: &dyn Fit, examples: &Examples, split: &Split, plan: &Pla
         probes.iter().map(|probe| probe.logits(features.view())).collect()
     };
     let choice = choose(targets, &split.fit, plan, &method.strengths(), read)?;
-    let mut probe = method
-        .path(&examples.select(&split.fit), &[choice.strength])?
-        .swap_remove(0);
+    let mut probe = method.path(&examples.select(&split.fit), &[choice.strength])?.swap_remove(0);
     probe.calibration = choice.calibration;
     probe.held_out = split.held_out(targets);
     probe.seed = plan.seed;
     let test = probe.probabilities(examples.features().select(Axis(0), &split.test).view())?;
     probe.scores = figures(test.view(), &targets.select(&split.test), plan, "test");
-    let out_of_fold = figures(
-        choice.probabilities.view(),
-        &targets.select(&split.fit),
-        plan,
-        "validation",
-    );
+    let out_of_fold = figures(choice.probabilities.view(), &targets.select(&split.fit), plan, "validation");
     probe.scores.extend(out_of_fold);
     Ok(Validated {
         probe,
@@ -108,9 +96,7 @@ pub fn validate(method: &dyn Fit, examples: &Examples, split: &Split, plan: &Pla
 /// # Errors
 /// The first site's that fails.
 pub fn sweep(method: &dyn Fit, sites: &[Examples], split: &Split, plan: &Plan) -> Result<Vec<Validated>> {
-    let validated = sites
-        .par_iter()
-        .map(|examples| validate(method, examples, split, plan));
+    let validated = sites.par_iter().map(|examples| validate(method, examples, split, plan));
     validated.collect()
 }
 
@@ -136,15 +122,9 @@ pub(super) fn choose(
     read: impl Fn(&[usize], &[usize], &[f64]) -> Result<Vec<Array2<f64>>> + Sync,
 ) -> Result<Choice> {
     let link = Link::of(targets.class_names.len());
-    let heads = if link == Link::Binary {
-        1
-    } else {
-        targets.class_names.len()
-    };
+    let heads = if link == Link::Binary { 1 } else { targets.class_names.len() };
     let splits = folds(targets, fit, plan.folds, plan.seed)?;
-    let parts = splits
-        .par_iter()
-        .map(|split| read(&split.fit, &split.test, strengths));
+    let parts = splits.par_iter().map(|split| read(&split.fit, &split.test, strengths));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     let classes: Vec<usize> = fit.iter().map(|&row| targets.classes[row]).collect();
     let mut best: Option<Choice> = None;
@@ -161,117 +141,16 @@ pub(super) fn choose(
         let calibration = Calibration::temperature(link, logits.view(), &classes);
         let probabilities = link.probabilities(calibration.apply(logits));
         let log_loss = stats::log_loss(probabilities.view(), &classes).unwrap_or(f64::INFINITY);
-        trials.push(Trial {
-            strength,
-            log_loss,
-            auroc: auroc(probabilities.view(), &classes),
-        });
+        trials.push(Trial { strength, log_loss, auroc: stats::auroc_macro(probabilities.view(), &classes) });
         if trials.iter().rev().skip(1).all(|trial| log_loss < trial.log_loss) {
-            best = Some(Choice {
-                strength,
-                calibration,
-                trials: Vec::new(),
-                probabilities,
-            });
+            best = Some(Choice { strength, calibration, trials: Vec::new(), probabilities });
         }
     }
     let mut best = best.ok_or_else(|| {
-        crate::error::Error::input(
-            "probe",
-            "no strength to choose from",
-            "at least one inverse penalty",
-        )
+        crate::error::Error::input("probe", "no strength to choose from", "at least one inverse penalty")
     })?;
     best.trials = trials;
     Ok(best)
-}
-
-/// Of two classes the second's, of more the macro mean.
-fn auroc(probabilities: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
-    stats::auroc_macro(probabilities, classes)
-}
-
-/// The figures of probabilities `[rows, classes]`, with bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
-/// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (the plain
-/// ones are then means over the classes). A figure that has no value on these rows is left out.
-pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, split: &str) -> Vec<Figure> {
-    let class_count = targets.class_names.len();
-    // Of two classes the second says all; its area is the first one's.
-    let heads: Vec<usize> = if class_count == 2 {
-        vec![1]
-    } else {
-        (0..class_count).collect()
-    };
-    let statistics = |rows: &[usize]| -> Vec<Option<f64>> {
-        let picked = probabilities.select(Axis(0), rows);
-        let classes: Vec<usize> = rows.iter().map(|&row| targets.classes[row]).collect();
-        let ranked = |rank: fn(&[f64], &[bool]) -> Option<f64>| -> Vec<Option<f64>> {
-            let head = |&head: &usize| {
-                let positive: Vec<bool> = classes.iter().map(|&class| class == head).collect();
-                rank(&picked.column(head).to_vec(), &positive)
-            };
-            heads.iter().map(head).collect()
-        };
-        let mean = |values: &[Option<f64>]| {
-            let known: Vec<f64> = values.iter().copied().flatten().collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-        };
-        let (areas, precisions) = (ranked(stats::auroc), ranked(stats::average_precision));
-        let mut all = vec![
-            mean(&areas),
-            mean(&precisions),
-            stats::accuracy(picked.view(), &classes),
-            stats::log_loss(picked.view(), &classes),
-            stats::brier(picked.view(), &classes),
-            stats::calibration_error(picked.view(), &classes, plan.bins),
-        ];
-        if heads.len() > 1 {
-            all.extend(areas);
-            all.extend(precisions);
-        }
-        all
-    };
-    let plain = [
-        "auroc",
-        "average_precision",
-        "accuracy",
-        "log_loss",
-        "brier",
-        "ece",
-    ];
-    let mut names: Vec<String> = plain.map(str::to_owned).into();
-    if heads.len() > 1 {
-        for name in &plain[..2] {
-            names.extend(targets.class_names.iter().map(|class| format!("{name}/{class}")));
-        }
-    }
-    let rows: Vec<usize> = (0..targets.rows()).collect();
-    let units: Vec<Vec<usize>> = if plan.by_group {
-        let members = |group| {
-            rows.iter()
-                .copied()
-                .filter(|&row| targets.groups[row] == group)
-                .collect()
-        };
-        let groups = (0..targets.group_names.len()).map(members);
-        groups.filter(|rows: &Vec<usize>| !rows.is_empty()).collect()
-    } else {
-        rows.iter().map(|&row| vec![row]).collect()
-    };
-    let intervals = stats::bootstrap_each(&units, plan.resamples, plan.seed, statistics);
-    let values = statistics(&rows);
-    let named = names.into_iter().zip(values).zip(intervals);
-    let figure = |((name, value), interval): ((String, Option<f64>), Option<Interval>)| {
-        value.map(|value| Figure {
-            name,
-            value,
-            low: interval.map(|interval| interval.low),
-            high: interval.map(|interval| interval.high),
-            n: rows.len(),
-            split: split.to_owned(),
-        })
-    };
-    named.filter_map(figure).collect()
 }
 
 #[cfg(test)]
@@ -280,6 +159,7 @@ mod tests {
     use crate::probe::control::shuffled;
     use crate::probe::examples::tests::examples;
     use crate::probe::{Logistic, Means};
+    use crate::stats::Figure;
     use rand::{Rng, SeedableRng, rngs::StdRng};
     use rand_distr::StandardNormal;
 
@@ -290,11 +170,7 @@ mod tests {
         let groups: Vec<usize> = (0..rows).map(|row| row / 3 % 10).collect();
         let features = Array2::from_shape_fn((rows, width), |(row, column)| {
             let own = if column == classes[row] { apart } else { 0.0 };
-            let offset = if column == 3 + groups[row] % (width - 3) {
-                1.0
-            } else {
-                0.0
-            };
+            let offset = if column == 3 + groups[row] % (width - 3) { 1.0 } else { 0.0 };
             own + offset + random.sample::<f32, _>(StandardNormal)
         });
         examples(features, &classes, Some(&groups))
@@ -302,10 +178,7 @@ mod tests {
 
     fn score(validated: &Validated, name: &str, split: &str) -> Figure {
         let mut scores = validated.probe.scores.iter();
-        scores
-            .find(|s| s.name == name && s.split == split)
-            .unwrap()
-            .clone()
+        scores.find(|s| s.name == name && s.split == split).unwrap().clone()
     }
 
     #[test]
@@ -320,10 +193,7 @@ mod tests {
         assert!(accuracy.low.unwrap() < accuracy.value && accuracy.value < accuracy.high.unwrap());
         assert!(score(&validated, "ece", "test").value < 0.06);
         assert_eq!(validated.probe.held_out, ["0001", "0004", "0007"]);
-        assert_eq!(
-            (validated.test.nrows(), validated.validation.nrows()),
-            (450, 1050)
-        );
+        assert_eq!((validated.test.nrows(), validated.validation.nrows()), (450, 1050));
         // Shuffled labels tell nothing about what was held out.
         let control = shuffled(&Logistic::default(), &examples, &split, &Plan::default(), 8).unwrap();
         assert!((control.value - 0.5).abs() < 0.1, "{control:?}");
@@ -338,10 +208,7 @@ mod tests {
     fn the_test_part_changes_nothing_but_the_scores() {
         let examples = world(300, 8, 1.5, 2);
         let split = Split::hold_out(examples.targets(), &["0000"]).unwrap();
-        let plan = Plan {
-            resamples: 20,
-            ..Plan::default()
-        };
+        let plan = Plan { resamples: 20, ..Plan::default() };
         let before = validate(&Logistic::default(), &examples, &split, &plan).unwrap();
         let mut features = examples.features().clone();
         let mut targets = examples.targets().clone();
@@ -355,20 +222,14 @@ mod tests {
             (&before.probe.weight, before.probe.calibration),
             (&after.probe.weight, after.probe.calibration)
         );
-        assert_eq!(
-            (before.trials, before.validation),
-            (after.trials, after.validation)
-        );
+        assert_eq!((before.trials, before.validation), (after.trials, after.validation));
     }
 
     #[test]
     fn noise_asks_for_the_strongest_penalty() {
         let examples = world(240, 30, 0.0, 3);
         let split = Split::hold_out(examples.targets(), &["0002"]).unwrap();
-        let plan = Plan {
-            resamples: 0,
-            ..Plan::default()
-        };
+        let plan = Plan { resamples: 0, ..Plan::default() };
         let validated = validate(&Logistic::default(), &examples, &split, &plan).unwrap();
         assert_eq!(validated.probe.strength, 1e-3);
         assert!((score(&validated, "auroc", "validation").value - 0.5).abs() < 0.1);
@@ -379,13 +240,8 @@ mod tests {
         let examples = world(300, 6, 1.0, 4);
         let split = Split::hold_out_share(examples.targets(), 3, 1).unwrap();
         let run = || {
-            sweep(
-                &Logistic::default(),
-                &[examples.clone(), examples.clone()],
-                &split,
-                &Plan::default(),
-            )
-            .unwrap()
+            sweep(&Logistic::default(), &[examples.clone(), examples.clone()], &split, &Plan::default())
+                .unwrap()
         };
         let (one, two) = (run(), run());
         assert_eq!(one, two);
@@ -400,11 +256,7 @@ mod tests {
         let split = Split::hold_out(sites[0].targets(), &["0001", "0004", "0007"]).unwrap();
         let begin = std::time::Instant::now();
         let swept = sweep(&Logistic::default(), &sites, &split, &Plan::default()).unwrap();
-        eprintln!(
-            "sweep: {:?}, {:?}",
-            begin.elapsed(),
-            score(&swept[0], "auroc", "test")
-        );
+        eprintln!("sweep: {:?}, {:?}", begin.elapsed(), score(&swept[0], "auroc", "test"));
         let begin = std::time::Instant::now();
         let control = shuffled(&Logistic::default(), &sites[0], &split, &Plan::default(), 5).unwrap();
         eprintln!("control: {:?}, {:?}", begin.elapsed(), control);

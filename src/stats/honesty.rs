@@ -5,9 +5,7 @@ use ndarray::{ArrayView1, ArrayView2};
 
 /// Share of rows whose most probable class is the true one (the first of several). `None` without rows.
 pub fn accuracy(probabilities: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
-    mean(probabilities, classes, |row, class| {
-        f64::from(largest(row).0 == class)
-    })
+    mean(probabilities, classes, |row, class| f64::from(largest(row).0 == class))
 }
 
 /// Mean negative log of the true class's probability, in nats; probabilities below 1e-15 count as 1e-15.
@@ -22,9 +20,7 @@ pub fn brier(probabilities: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
     let scale = if probabilities.ncols() == 2 { 0.5 } else { 1.0 };
     mean(probabilities, classes, |row, class| {
         let squares = row.iter().enumerate();
-        let distance: f64 = squares
-            .map(|(column, p)| (p - f64::from(column == class)).powi(2))
-            .sum();
+        let distance: f64 = squares.map(|(column, p)| (p - f64::from(column == class)).powi(2)).sum();
         scale * distance
     })
 }
@@ -36,14 +32,20 @@ pub fn calibration_error(probabilities: ArrayView2<f64>, classes: &[usize], bins
     if bins == 0 || classes.is_empty() {
         return None;
     }
-    // Right answers minus confidence, summed a bin: the counts cancel out.
     let mut gaps = vec![0.0; bins];
     for (row, &class) in probabilities.rows().into_iter().zip(classes) {
-        let (column, confidence) = largest(row);
-        let bin = (confidence * bins as f64).ceil() as usize;
-        gaps[bin.clamp(1, bins) - 1] += f64::from(column == class) - confidence;
+        let (bin, gap) = calibration_gap(row, class, bins);
+        gaps[bin] += gap;
     }
     Some(gaps.iter().map(|gap| gap.abs()).sum::<f64>() / classes.len() as f64)
+}
+
+/// What one row adds to [`calibration_error`]: its bin, and whether it is right (1 or 0) minus its confidence. The error
+/// is the sum over the bins of the absolute sum of these, divided by the rows: the bins' own counts cancel out.
+pub fn calibration_gap(probabilities: ArrayView1<f64>, class: usize, bins: usize) -> (usize, f64) {
+    let (column, confidence) = largest(probabilities);
+    let bin = (confidence * bins as f64).ceil() as usize;
+    (bin.clamp(1, bins.max(1)) - 1, f64::from(column == class) - confidence)
 }
 
 /// Column and value of the largest entry, the first of several.

@@ -108,11 +108,7 @@ pub fn wilson(successes: usize, trials: usize) -> Option<Interval> {
     let scale = 1.0 + Z * Z / n;
     let centre = (value + Z * Z / (2.0 * n)) / scale;
     let reach = Z / scale * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
-    Some(Interval {
-        value,
-        low: (centre - reach).max(0.0),
-        high: (centre + reach).min(1.0),
-    })
+    Some(Interval { value, low: (centre - reach).max(0.0), high: (centre + reach).min(1.0) })
 }
 
 #[cfg(test)]
@@ -142,9 +138,8 @@ mod tests {
         assert!((0.9..1.1).contains(&width), "{width}");
         assert_eq!(bootstrap(&rows, 2000, 3, mean), Some(interval));
         // The same values in 20 groups of equal rows: √20 times as wide.
-        let groups: Vec<Vec<usize>> = (0..20)
-            .map(|g| (0..20).map(|n| 40 * (g / 2) + 2 * n + g % 2).collect())
-            .collect();
+        let groups: Vec<Vec<usize>> =
+            (0..20).map(|g| (0..20).map(|n| 40 * (g / 2) + 2 * n + g % 2).collect()).collect();
         let wide = bootstrap(&groups, 2000, 3, mean).unwrap();
         let ratio = (wide.high - wide.low) / (interval.high - interval.low);
         assert!((3.8..5.2).contains(&ratio), "{ratio}");

@@ -6,7 +6,7 @@ mod interval;
 mod ranking;
 mod vector;
 
-pub use honesty::{accuracy, brier, calibration_error, log_loss};
+pub use honesty::{accuracy, brier, calibration_error, calibration_gap, log_loss};
 pub use interval::{Figure, Interval, bootstrap, bootstrap_each, wilson};
-pub use ranking::{auroc, auroc_macro, average_precision};
+pub use ranking::{Ranking, auroc, auroc_macro, average_precision};
 pub use vector::{cosine, norm, project};

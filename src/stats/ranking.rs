@@ -6,21 +6,13 @@ use ndarray::ArrayView2;
 /// Area under the ROC curve: the probability that a positive scores above a negative, a tie counting one half
 /// (Hanley & McNeil 1982). `None` where one of the two classes is missing or a score is NaN.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let order = descending(scores, positive)?;
-    let positives = positive.iter().filter(|&&is| is).count();
-    let negatives = scores.len() - positives;
-    if positives == 0 || negatives == 0 {
-        return None;
-    }
-    // Walk down the ranking; each positive of a tie beats the negatives below the tie and half of those in it.
-    let (mut below, mut won) = (negatives, 0.0);
-    for tie in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let hits = tie.iter().filter(|&&row| positive[row]).count();
-        let misses = tie.len() - hits;
-        below -= misses;
-        won += hits as f64 * (below as f64 + misses as f64 / 2.0);
-    }
-    Some(won / (positives as f64 * negatives as f64))
+    Ranking::new(scores, positive)?.auroc(&vec![1; scores.len()])
+}
+
+/// Average precision: the sum over the ranking's steps of precision × gain in recall, ties being one step
+/// (as scikit-learn has it: no interpolation). `None` where no row is positive or a score is NaN.
+pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
+    Ranking::new(scores, positive)?.average_precision(&vec![1; scores.len()])
 }
 
 /// Mean over the classes of the AUROC of each class against the rest (one-vs-rest, macro). `scores` is
@@ -36,36 +28,60 @@ pub fn auroc_macro(scores: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
     (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
 }
 
-/// Average precision: the sum over the ranking's steps of precision × gain in recall, ties being one step
-/// (as scikit-learn has it: no interpolation). `None` where no row is positive or a score is NaN.
-pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
-    let order = descending(scores, positive)?;
-    let positives = positive.iter().filter(|&&is| is).count();
-    if positives == 0 {
-        return None;
-    }
-    let (mut seen, mut found, mut sum) = (0, 0, 0.0);
-    for tie in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
-        let hits = tie.iter().filter(|&&row| positive[row]).count();
-        seen += tie.len();
-        found += hits;
-        sum += hits as f64 * found as f64 / seen as f64;
-    }
-    Some(sum / positives as f64)
+/// Rows in the order of their scores: sorted once, then asked again and again with other weights, as the bootstrap does.
+pub struct Ranking {
+    /// Rows, best first, in ties; with each whether it is positive.
+    ties: Vec<Vec<(usize, bool)>>,
 }
 
-fn descending(scores: &[f64], positive: &[bool]) -> Option<Vec<usize>> {
-    if scores.len() != positive.len() || scores.iter().any(|score| score.is_nan()) {
-        return None;
+impl Ranking {
+    /// `None` where scores and truth differ in number, or a score is NaN.
+    pub fn new(scores: &[f64], positive: &[bool]) -> Option<Ranking> {
+        if scores.len() != positive.len() || scores.iter().any(|score| score.is_nan()) {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        // By `partial_cmp`, for which 0.0 and -0.0 are one tie.
+        order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(std::cmp::Ordering::Equal));
+        let ties = order.chunk_by(|&a, &b| scores[a] == scores[b]);
+        let ties = ties.map(|tie| tie.iter().map(|&row| (row, positive[row])).collect());
+        Some(Ranking { ties: ties.collect() })
     }
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    // `partial_cmp` through the reversed pair: 0.0 and -0.0 are one tie, which `total_cmp` would split.
-    order.sort_unstable_by(|&a, &b| {
-        scores[b]
-            .partial_cmp(&scores[a])
-            .unwrap_or(std::cmp::Ordering::Equal)
-    });
-    Some(order)
+
+    /// [`auroc`] with each row taken as often as `counts` says.
+    pub fn auroc(&self, counts: &[u32]) -> Option<f64> {
+        // Walk down the ranking: a negative loses to the positives above its tie and to half of those in it.
+        let (mut above, mut negatives, mut won) = (0.0, 0.0, 0.0);
+        for tie in &self.ties {
+            let (hits, misses) = sums(tie, counts);
+            won += misses * (above + hits / 2.0);
+            above += hits;
+            negatives += misses;
+        }
+        (above > 0.0 && negatives > 0.0).then(|| won / (above * negatives))
+    }
+
+    /// [`average_precision`] with each row taken as often as `counts` says.
+    pub fn average_precision(&self, counts: &[u32]) -> Option<f64> {
+        let (mut seen, mut found, mut sum) = (0.0, 0.0, 0.0);
+        for tie in &self.ties {
+            let (hits, misses) = sums(tie, counts);
+            seen += hits + misses;
+            found += hits;
+            if hits > 0.0 {
+                sum += hits * found / seen;
+            }
+        }
+        (found > 0.0).then(|| sum / found)
+    }
+}
+
+/// Positives and negatives of a tie.
+fn sums(tie: &[(usize, bool)], counts: &[u32]) -> (f64, f64) {
+    tie.iter().fold((0.0, 0.0), |(hits, misses), &(row, is)| {
+        let count = f64::from(counts[row]);
+        if is { (hits + count, misses) } else { (hits, misses + count) }
+    })
 }
 
 #[cfg(test)]
@@ -83,19 +99,10 @@ mod tests {
         let precision = average_precision(&scores, &positive).unwrap();
         assert!((precision - 5.0 / 6.0).abs() < 1e-15);
         // All tied: chance, and precision is the base rate.
-        assert_eq!(
-            auroc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false]),
-            Some(0.5)
-        );
-        assert_eq!(
-            average_precision(&[0.5; 4], &[true, false, false, false]),
-            Some(0.25)
-        );
+        assert_eq!(auroc(&[0.0, -0.0, 0.0, 0.0], &[true, false, true, false]), Some(0.5));
+        assert_eq!(average_precision(&[0.5; 4], &[true, false, false, false]), Some(0.25));
         // One tie across the classes: 2 > 1, 1 = 1, both positives above 0.
-        assert_eq!(
-            auroc(&[2.0, 1.0, 1.0, 0.0], &[true, true, false, false]),
-            Some(0.875)
-        );
+        assert_eq!(auroc(&[2.0, 1.0, 1.0, 0.0], &[true, true, false, false]), Some(0.875));
     }
 
     #[test]
@@ -121,6 +128,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_row_counted_twice_is_a_row_that_stands_twice(
+            rows in prop::collection::vec((0i32..6, any::<bool>(), 0u32..4), 1..40),
+        ) {
+            let scores: Vec<f64> = rows.iter().map(|row| f64::from(row.0)).collect();
+            let positive: Vec<bool> = rows.iter().map(|row| row.1).collect();
+            let counts: Vec<u32> = rows.iter().map(|row| row.2).collect();
+            let repeated = || rows.iter().flat_map(|row| std::iter::repeat_n(row, row.2 as usize));
+            let scores_again: Vec<f64> = repeated().map(|row| f64::from(row.0)).collect();
+            let positive_again: Vec<bool> = repeated().map(|row| row.1).collect();
+            let ranking = Ranking::new(&scores, &positive).unwrap();
+            let near = |a: Option<f64>, b: Option<f64>| match (a, b) {
+                (Some(a), Some(b)) => (a - b).abs() < 1e-12,
+                (a, b) => a == b,
+            };
+            prop_assert!(near(ranking.auroc(&counts), auroc(&scores_again, &positive_again)));
+            let precision = average_precision(&scores_again, &positive_again);
+            prop_assert!(near(ranking.average_precision(&counts), precision));
+        }
+
         #[test]
         fn any_rising_map_leaves_the_area_alone(
             rows in prop::collection::vec((-20i32..20, any::<bool>()), 2..60),

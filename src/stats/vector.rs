@@ -27,11 +27,7 @@ pub fn cosine(a: ArrayView1<f32>, b: ArrayView1<f32>) -> Result<f64> {
 pub fn project(a: ArrayView1<f32>, direction: ArrayView1<f32>) -> Result<f64> {
     same_width("projection", a, direction)?;
     let length = norm(direction);
-    Ok(if length == 0.0 {
-        0.0
-    } else {
-        dot(a, direction) / length
-    })
+    Ok(if length == 0.0 { 0.0 } else { dot(a, direction) / length })
 }
 
 fn dot(a: ArrayView1<f32>, b: ArrayView1<f32>) -> f64 {

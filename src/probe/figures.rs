@@ -1,0 +1,143 @@
+//! The figures that a probe or a baseline is judged by, each with its interval and the split that it is on.
+//! It knows nothing of where the probabilities come from.
+
+use ndarray::{ArrayView2, s};
+
+use crate::probe::examples::Targets;
+use crate::probe::validate::Plan;
+use crate::stats::{self, Figure, Interval, Ranking};
+
+const PLAIN: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", "brier", "ece"];
+
+/// The figures of probabilities `[rows, classes]`, with bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
+/// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (the plain
+/// ones are then means over the classes). A figure that has no value on these rows is left out.
+pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, split: &str) -> Vec<Figure> {
+    let class_count = targets.class_names.len();
+    // Of two classes the second says all; its area is the first one's.
+    let heads = if class_count == 2 { 1..2 } else { 0..class_count };
+    let mut names: Vec<String> = PLAIN.map(str::to_owned).into();
+    if heads.len() > 1 {
+        for name in &PLAIN[..2] {
+            names.extend(targets.class_names.iter().map(|class| format!("{name}/{class}")));
+        }
+    }
+    let known = Known::new(probabilities, targets, heads, plan.bins.max(1));
+    let rows: Vec<usize> = (0..targets.rows()).collect();
+    let values = known.statistics(&rows);
+    let intervals = stats::bootstrap_each(&units(targets, plan), plan.resamples, plan.seed, |rows| {
+        known.statistics(rows)
+    });
+    let named = names.into_iter().zip(values).zip(intervals);
+    let figure = |((name, value), interval): ((String, Option<f64>), Option<Interval>)| {
+        value.map(|value| Figure {
+            name,
+            value,
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+            n: rows.len(),
+            split: split.to_owned(),
+        })
+    };
+    named.filter_map(figure).collect()
+}
+
+/// The rows that the bootstrap draws together.
+fn units(targets: &Targets, plan: &Plan) -> Vec<Vec<usize>> {
+    if !plan.by_group {
+        return (0..targets.rows()).map(|row| vec![row]).collect();
+    }
+    let mut units = vec![Vec::new(); targets.group_names.len()];
+    let rows = targets.groups.iter().enumerate();
+    rows.for_each(|(row, &group)| units[group].push(row));
+    units.retain(|rows| !rows.is_empty());
+    units
+}
+
+/// All that can be done once before the bootstrap: the rows ranked for each head, and what each row loses.
+struct Known {
+    rankings: Vec<Option<Ranking>>,
+    /// Accuracy, log loss and Brier score of each row alone.
+    losses: Vec<[f64; 3]>,
+    /// Calibration bin and gap of each row.
+    gaps: Vec<(usize, f64)>,
+    bins: usize,
+}
+
+impl Known {
+    fn new(
+        probabilities: ArrayView2<f64>,
+        targets: &Targets,
+        heads: std::ops::Range<usize>,
+        bins: usize,
+    ) -> Known {
+        let ranking = |head: usize| {
+            let positive: Vec<bool> = targets.classes.iter().map(|&class| class == head).collect();
+            Ranking::new(&probabilities.column(head).to_vec(), &positive)
+        };
+        let losses = |row: usize| {
+            let (row, class) = (probabilities.slice(s![row..=row, ..]), &targets.classes[row..=row]);
+            // One row always has a mean.
+            [stats::accuracy, stats::log_loss, stats::brier].map(|loss| loss(row, class).unwrap_or(f64::NAN))
+        };
+        let rows = probabilities.rows().into_iter().zip(&targets.classes);
+        Known {
+            rankings: heads.map(ranking).collect(),
+            losses: (0..targets.rows()).map(losses).collect(),
+            gaps: rows.map(|(row, &class)| stats::calibration_gap(row, class, bins)).collect(),
+            bins,
+        }
+    }
+
+    /// In the order of the names.
+    fn statistics(&self, rows: &[usize]) -> Vec<Option<f64>> {
+        let mut counts = vec![0; self.losses.len()];
+        rows.iter().for_each(|&row| counts[row] += 1);
+        let ranked = |rank: fn(&Ranking, &[u32]) -> Option<f64>| -> Vec<Option<f64>> {
+            let rankings = self.rankings.iter();
+            rankings.map(|ranking| rank(ranking.as_ref()?, &counts)).collect()
+        };
+        let mean = |values: &[Option<f64>]| {
+            let known: Vec<f64> = values.iter().copied().flatten().collect();
+            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+        };
+        let a_row = |sum: f64| (!rows.is_empty()).then(|| sum / rows.len() as f64);
+        let loss = |index: usize| a_row(rows.iter().map(|&row| self.losses[row][index]).sum());
+        let mut gaps = vec![0.0; self.bins];
+        rows.iter().for_each(|&row| gaps[self.gaps[row].0] += self.gaps[row].1);
+        let error = a_row(gaps.iter().map(|gap| gap.abs()).sum());
+        let (areas, precisions) = (ranked(Ranking::auroc), ranked(Ranking::average_precision));
+        let mut all = vec![mean(&areas), mean(&precisions), loss(0), loss(1), loss(2), error];
+        if self.rankings.len() > 1 {
+            all.extend(areas);
+            all.extend(precisions);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::array;
+
+    #[test]
+    fn figures_equal_the_plain_scores_of_the_same_rows() {
+        let probabilities =
+            array![[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.8, 0.1], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]];
+        let targets = Targets::new(&["a", "b", "b", "c", "c"], &["1", "1", "2", "2", "3"], &[]).unwrap();
+        let plan = Plan { by_group: true, bins: 5, ..Plan::default() };
+        let figures = figures(probabilities.view(), &targets, &plan, "test");
+        let value = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().value;
+        let (view, classes) = (probabilities.view(), &targets.classes);
+        let near = |a: f64, b: Option<f64>| (a - b.unwrap()).abs() < 1e-12;
+        assert!(near(value("auroc"), stats::auroc_macro(view, classes)));
+        assert!(near(value("accuracy"), stats::accuracy(view, classes)));
+        assert!(near(value("log_loss"), stats::log_loss(view, classes)));
+        assert!(near(value("brier"), stats::brier(view, classes)));
+        assert!(near(value("ece"), stats::calibration_error(view, classes, 5)));
+        // Class b's own column: .3 and .8 among .2, .1, .2: both above all others.
+        assert_eq!((value("auroc/b"), value("average_precision/b")), (1.0, 1.0));
+        assert_eq!(figures.len(), 12);
+    }
+}
