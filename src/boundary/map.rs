@@ -124,7 +124,7 @@ pub fn risk_map(
         site: probe.source.site.to_string(),
         points: feet.iter().enumerate().map(point).collect(),
         surfaces: surfaces.collect(),
-        levels: vec![0.1, 0.25, 0.5, 0.75, 0.9],
+        levels: vec![0.5, 0.9],
         grid,
         plane,
     })

@@ -8,8 +8,9 @@ use clap::Args;
 use super::progress::Talk;
 use super::{Outcome, open_model, print};
 use crate::error::Error;
-use crate::experiment::{self, DEMO, Experiment};
+use crate::experiment::{self, DEMO, Experiment, headline};
 use crate::report::Table;
+use crate::stats::Figure;
 
 #[derive(Args)]
 pub struct Demo {
@@ -62,7 +63,10 @@ fn execute(experiment: &Experiment, text: &str, out: PathBuf, json: bool, talk: 
     bar.finish_and_clear();
     match json {
         true => print(serde_json::to_string_pretty(&results)?)?,
-        false => print(Table::of_figures("", &results.figures).to_text()?)?,
+        false => {
+            let shown: Vec<Figure> = results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
+            print(Table::of_figures("", &shown).to_text()?)?;
+        }
     }
     let page = out.join("report.html");
     talk.say(format!("{:.0} s; the report: {}", begin.elapsed().as_secs_f64(), page.display()));

@@ -1,9 +1,12 @@
 //! The numbers of a run: names stable and path-like, each with its interval, its count and its split.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ndarray::{Array1, Axis};
+use ndarray::{Array1, Array2, Axis};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
+use super::Progress;
 use super::probing::{self, Sweep};
 use super::steering::{ALWAYS, Answers, GATED, NONE, RANDOM, Stage, Steered, by_label};
 use crate::activations::{Activations, Recorder};
@@ -11,7 +14,9 @@ use crate::boundary::{PearlMap, PearlOptions, Plane, Sample, Track, pearl_map};
 use crate::error::{Error, Result};
 use crate::judge::BROKEN;
 use crate::model::Chain;
+use crate::probe::Probe;
 use crate::stats::{Figure, Interval, bootstrap, wilson};
+use crate::steer::Displace;
 
 /// Weights of risk against satisfaction in the safe-and-satisfied score.
 pub const BETAS: [f64; 4] = [0.5, 1.0, 2.0, 5.0];
@@ -111,48 +116,96 @@ pub fn turned(stage: &Stage, steered: &Steered) -> Option<usize> {
     (0..before.numbers.len()).find(turned).map(|row| before.numbers[row])
 }
 
+/// Whether a figure belongs in a short table: the others are in `results.json`.
+pub fn headline(figure: &Figure) -> bool {
+    let details = ["average_precision", "log_loss", "brier", "auroc/"];
+    !details.iter().any(|detail| figure.name.contains(detail))
+}
+
+/// Answers that the pearl map rests on.
+const PEARL_ANSWERS: usize = 900;
+
 /// The pearl map at the steered site: along x the probe's direction from the safest to the riskiest class, along y what
-/// is left of the vector beside it; the fit part's unsteered answers with their scores, and the way of one answer of
-/// the test part that the vector turned.
-pub fn pearl(stage: &Stage, sweep: &Sweep, activations: &Activations, steered: &Steered) -> Result<PearlMap> {
+/// is left of the vector beside it. Dialogues of the fit part are answered with their hidden state moved to places all
+/// over the plane (half the way to the neighbouring class along x, a little farther than steering goes along y), and each
+/// answer's scores stand at its place. The track is the way of one answer of the test part that steering turned.
+pub fn pearl(
+    stage: &Stage,
+    sweep: &Sweep,
+    activations: &Activations,
+    steered: &Steered,
+    tell: &mut dyn FnMut(Progress) -> bool,
+) -> Result<PearlMap> {
     let trial = &steered.trials[steered.chosen];
     let probe = &sweep.at(trial.site)?.probe;
     let values = activations.at(trial.site)?;
-    let points = values.select(Axis(0), &steered.fit.numbers);
-    let mean = points.mean_axis(Axis(0)).ok_or_else(|| Error::input("pearl map", "no answers", "some in the fit part"))?;
+    let numbers: Vec<usize> = stage.data.fit.iter().copied().take(PEARL_ANSWERS).collect();
+    let plane = plane(stage, probe, values, steered, &numbers)?;
+    let feet = plane.project(values.select(Axis(0), &numbers).view())?;
+    let mut rng = StdRng::seed_from_u64(stage.experiment.seed);
+    let reach = [reach(stage, probe, &numbers, &feet), 1.25 * stage.amount(&steered.vector, trial)];
+    let (mut places, mut offsets) = (Vec::new(), BTreeMap::new());
+    for (row, foot) in feet.rows().into_iter().enumerate() {
+        let moved = [0, 1].map(|axis| reach[axis] * rng.random_range(-1.0..=1.0));
+        let offset = (0..values.ncols()).map(|i| (moved[0] * plane.axes[0][i] + moved[1] * plane.axes[1][i]) as f32);
+        offsets.insert(row, offset.collect());
+        places.push([foot[0] + moved[0], foot[1] + moved[1]]);
+    }
+    let selector = stage.experiment.read.tokens.clone();
+    let mut hook = Displace::new(&stage.model.decoder, trial.site, selector, offsets)?;
+    let answers = stage.answer(&numbers, Some(&mut hook), "answer all over the map", tell)?;
+    let samples = places.iter().zip(&answers.scores);
+    let samples: Vec<Sample> = samples
+        .map(|(&[x, y], score)| Sample { x, y, satisfaction: score.satisfaction, risk: score.risk })
+        .collect();
+    let mut tracks = Vec::new();
+    if let Some(number) = turned(stage, steered) {
+        let before = values.row(number).to_vec();
+        let after = steered_state(stage, steered, number)?;
+        let foot = |state: Vec<f32>| -> Result<[f64; 2]> {
+            let row = Array2::from_shape_vec((1, state.len()), state)
+                .map_err(|error| Error::input("pearl map", error, "one row"))?;
+            let foot = plane.project(row.view())?;
+            Ok([foot[[0, 0]], foot[[0, 1]]])
+        };
+        let name = format!("{} before and after steering", stage.data.dialogues[number].id);
+        tracks.push(Track { name, places: vec![foot(before)?, foot(after)?] });
+    }
+    pearl_map(&samples, &tracks, &PearlOptions::default())
+}
+
+fn plane(stage: &Stage, probe: &Probe, values: &Array2<f32>, steered: &Steered, numbers: &[usize]) -> Result<Plane> {
+    let mean = values.select(Axis(0), numbers).mean_axis(Axis(0));
+    let mean = mean.ok_or_else(|| Error::input("pearl map", "no answers", "some in the fit part"))?;
     let (Some(from), Some(to)) = (probe.classes.first(), probe.classes.last()) else {
         return Err(Error::input("pearl map", "a probe without classes", "two or more"));
     };
     let risk = probe.direction(from, to)?;
-    let vector = &steered.vector.directions[&trial.site].values;
+    let vector = &steered.vector.directions[&probe.source.site].values;
     let names = [format!("{from} → {to}"), format!("{} → {}", stage.steering.from, stage.steering.to)];
     let double = |values: &Array1<f32>| values.mapv(f64::from);
-    let plane = Plane::of_directions(double(&mean).view(), double(&risk).view(), double(vector).view(), names)?;
-    let feet = plane.project(points.view())?;
-    let samples: Vec<Sample> = feet
-        .rows()
-        .into_iter()
-        .zip(&steered.fit.scores)
-        .map(|(foot, score)| Sample { x: foot[0], y: foot[1], satisfaction: score.satisfaction, risk: score.risk })
-        .collect();
-    let mut tracks = Vec::new();
-    if let Some(number) = turned(stage, steered) {
-        // What the model itself holds there, with the vector at work.
-        let prompt = stage.model.chat.tokens(&stage.data.dialogues[number], 0, stage.experiment.thinking)?;
-        let mut hook = stage.hook(&steered.vector, trial.site, trial.strength, None)?;
-        let mut recorder = Recorder::new(vec![trial.site], stage.experiment.read.tokens.clone());
-        let mut chain = Chain(vec![&mut hook, &mut recorder]);
-        stage.model.decoder.forward(&prompt, None, &[], &mut chain)?;
-        let (_, read) = recorder.finish();
-        let before = values.select(Axis(0), &[number]);
-        let mut places = Vec::new();
-        for row in [before.row(0).to_vec(), read.into_iter().flat_map(|(_, values)| values).collect()] {
-            let row = ndarray::Array2::from_shape_vec((1, row.len()), row)
-                .map_err(|error| Error::input("pearl map", error, "one row"))?;
-            let foot = plane.project(row.view())?;
-            places.push([foot[[0, 0]], foot[[0, 1]]]);
-        }
-        tracks.push(Track { name: format!("{} before and after steering", stage.data.dialogues[number].id), places });
-    }
-    pearl_map(&samples, &tracks, &PearlOptions::default())
+    Plane::of_directions(double(&mean).view(), double(&risk).view(), double(vector).view(), names)
+}
+
+/// Half the mean distance along x between neighbouring classes.
+fn reach(stage: &Stage, probe: &Probe, numbers: &[usize], feet: &Array2<f64>) -> f64 {
+    let mean = |class: &String| {
+        let is = |row: &usize| stage.data.dialogues[numbers[*row]].label(&probe.source.label).as_ref() == Some(class);
+        let x: Vec<f64> = (0..numbers.len()).filter(is).map(|row| feet[[row, 0]]).collect();
+        x.iter().sum::<f64>() / x.len().max(1) as f64
+    };
+    let means: Vec<f64> = probe.classes.iter().map(mean).collect();
+    let spread = means.iter().copied().fold(f64::MIN, f64::max) - means.iter().copied().fold(f64::MAX, f64::min);
+    spread / (2 * means.len().saturating_sub(1).max(1)) as f64
+}
+
+/// What the model itself holds at the steered site at the end of the prompt, with the vector at work.
+fn steered_state(stage: &Stage, steered: &Steered, number: usize) -> Result<Vec<f32>> {
+    let trial = &steered.trials[steered.chosen];
+    let prompt = stage.model.chat.tokens(&stage.data.dialogues[number], 0, stage.experiment.thinking)?;
+    let mut hook = stage.hook(&steered.vector, trial.site, trial.strength, None)?;
+    let mut recorder = Recorder::new(vec![trial.site], stage.experiment.read.tokens.clone());
+    let mut chain = Chain(vec![&mut hook, &mut recorder]);
+    stage.model.decoder.forward(&prompt, None, &[], &mut chain)?;
+    Ok(recorder.finish().1.into_iter().flat_map(|(_, values)| values).collect())
 }

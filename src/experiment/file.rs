@@ -70,6 +70,8 @@ pub struct Probing {
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,
+    /// Other tokens to read than the experiment's.
+    pub tokens: Option<Selector>,
     /// Another label to group by than the data's, with the groups that are held out there.
     pub group: Option<String>,
     #[serde(default)]

@@ -12,6 +12,7 @@ mod steering;
 use std::path::{Path, PathBuf};
 
 pub use data::Dataset;
+pub use figures::headline;
 pub use file::Experiment;
 
 use crate::activations::{self, Activations, Reading, extract};
@@ -19,7 +20,7 @@ use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
 use crate::judge::World;
-use crate::model::{Model, Site};
+use crate::model::{Model, Selector, Site};
 use crate::probe::{Probe, Targets};
 use crate::report::{self, Results};
 use probing::{Question, Sweep};
@@ -64,12 +65,24 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
         thinking: experiment.thinking,
         batch_tokens: BATCH_TOKENS,
     };
-    let total = data.dialogues.len();
-    let mut heard = |done| tell(Progress { stage: "read activations", done, total });
-    let activations = extract(model, &data.dialogues, &reading, &mut heard)?;
-    if activations.example.len() != total {
-        let found = format!("{} rows from {total} dialogues", activations.example.len());
-        return Err(Error::input(format!("tokens {}", reading.tokens), found, "a selector that picks one token a dialogue"));
+    let mut read = |reading: &Reading| {
+        let total = data.dialogues.len();
+        let mut heard = |done| tell(Progress { stage: "read activations", done, total });
+        let activations = extract(model, &data.dialogues, reading, &mut heard)?;
+        if activations.example.len() != total {
+            let found = format!("{} rows from {total} dialogues", activations.example.len());
+            let expected = "a selector that picks one token a dialogue, or pools";
+            return Err(Error::input(format!("tokens {}", reading.tokens), found, expected));
+        }
+        Ok(activations)
+    };
+    let activations = read(&reading)?;
+    let mut others: Vec<(Selector, Activations)> = Vec::new();
+    for tokens in experiment.probes.iter().filter_map(|probing| probing.tokens.as_ref()) {
+        if *tokens != reading.tokens && !others.iter().any(|(other, _)| other == tokens) {
+            let reading = Reading { tokens: tokens.clone(), ..reading.clone() };
+            others.push((tokens.clone(), read(&reading)?));
+        }
     }
     let family = &model.decoder.architecture().family;
     activations::save(&at("activations"), header("activations"), family, &data.source, &reading.tokens, &activations)?;
@@ -85,8 +98,10 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
             Question { label: &probing.label, order: &probing.order, group, held_out, seed: experiment.seed };
         // Validation dialogues are for choosing strengths: here they belong to no part.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
+        let own = others.iter().find(|(tokens, _)| Some(tokens) == probing.tokens.as_ref());
+        let (tokens, values) = own.map_or((&reading.tokens, &activations), |(tokens, values)| (tokens, values));
         let header = header("activations");
-        let sweep = probing::sweep(&question, &activations, &rows, &data.dialogues, &header, &reading.tokens)?;
+        let sweep = probing::sweep(&question, values, &rows, &data.dialogues, &header, tokens)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
     }
@@ -119,7 +134,7 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
             write(&at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))), &lines)?;
         }
         figures.extend(figures::of_steering(&stage, &steered)?);
-        let pearl = figures::pearl(&stage, sweep, &activations, &steered)?;
+        let pearl = figures::pearl(&stage, sweep, &activations, &steered, tell)?;
         artifact::write_json(&at("pearl.json"), &header("pearl"), &pearl)?;
         show.steering(&stage, &steered);
         show.pearl(&stage, &steered, &pearl);

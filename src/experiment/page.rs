@@ -2,7 +2,7 @@
 
 use super::charts;
 use super::data::Dataset;
-use super::figures::{self, short};
+use super::figures::{self, headline, short};
 use super::file::Experiment;
 use super::probing::Sweep;
 use super::steering::{Answers, GATED, NONE, Stage, Steered};
@@ -13,6 +13,7 @@ use crate::judge::{BROKEN, Score};
 use crate::model::Model;
 use crate::report::html::{Answer, Card, Section, Tag, Tone};
 use crate::report::{Chart, Page, Results, Table};
+use crate::stats::Figure;
 
 /// What there is to show, in the order of the page.
 #[derive(Default)]
@@ -114,10 +115,12 @@ impl Show {
             ("dialogues", format!("{} ({})", data.dialogues.len(), data.source)),
             ("fit, validation, test", format!("{}, {}, {}", data.fit.len(), data.validation.len(), data.test.len())),
         ];
+        let shown: Vec<Figure> = results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
         let mut sections = self.sections;
         sections.push(Section {
             title: "Figures".into(),
-            tables: vec![Table::of_figures("As in results.json, with 95 % intervals", &results.figures)],
+            text: "With 95 % intervals; every figure of the run is in results.json.".into(),
+            tables: vec![Table::of_figures("", &shown)],
             ..Section::default()
         });
         Page {

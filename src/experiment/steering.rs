@@ -14,10 +14,11 @@ use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::{Options, Sampling, Transcript, generate};
 use crate::judge::{Score, Scorer};
-use crate::model::{Model, Site};
+use crate::model::{Hook, Model, Site};
 use crate::steer::{Condition, Operation, Steer, Strength, Vector};
 
 /// Answers with their scores.
+#[derive(Clone)]
 pub struct Answers {
     /// Numbers of the dialogues, in the order of the rest.
     pub numbers: Vec<usize>,
@@ -31,6 +32,17 @@ impl Answers {
         let rows: Vec<usize> = (0..self.numbers.len()).filter(|&row| passes(self.numbers[row])).collect();
         let hits = rows.iter().filter(|&&row| self.scores[row].strategy == strategy).count();
         (hits, rows.len())
+    }
+
+    /// The same with other answers to some of the dialogues.
+    fn with(&self, others: Answers) -> Answers {
+        let mut whole = self.clone();
+        for ((number, transcript), score) in others.numbers.into_iter().zip(others.transcripts).zip(others.scores) {
+            if let Some(row) = whole.numbers.iter().position(|&other| other == number) {
+                (whole.transcripts[row], whole.scores[row]) = (transcript, score);
+            }
+        }
+        whole
     }
 
     /// The answers as JSON Lines, each with its score.
@@ -70,7 +82,7 @@ pub struct Steered {
     pub trials: Vec<Trial>,
     /// Index of the trial that was chosen.
     pub chosen: usize,
-    /// Unsteered answers to the fit part: what the vector was made from.
+    /// Unsteered answers to users of the class in the fit part: what the vector was made from.
     pub fit: Answers,
     /// Answers to the test part under each condition, by name; `none` is unsteered.
     pub test: Vec<(&'static str, Answers)>,
@@ -98,7 +110,7 @@ const BATCH_ROWS: usize = 64;
 
 impl Stage<'_> {
     /// Answers dialogues under interventions; each part of the data draws from a stream of its own.
-    fn answer(&self, numbers: &[usize], hook: Option<&mut Steer>, stage: &'static str, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Answers> {
+    pub fn answer(&self, numbers: &[usize], hook: Option<&mut dyn Hook>, stage: &'static str, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Answers> {
         let dialogues: Vec<Dialogue> = numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
         let options = Options {
             sampling: Sampling::Temperature(1.0),
@@ -122,14 +134,28 @@ impl Stage<'_> {
         Steer::new(&self.model.decoder, vector, &[site], Operation::Add, strength, self.steering.tokens.clone(), rows)
     }
 
+    /// How far a trial goes along the vector, in activation units.
+    pub fn amount(&self, vector: &Vector, trial: &Trial) -> f64 {
+        let direction = &vector.directions[&trial.site];
+        match trial.strength {
+            Strength::Norms(norms) => f64::from(norms * direction.residual_norm),
+            Strength::Raw(times) => f64::from(times * direction.values.dot(&direction.values).sqrt()),
+        }
+    }
+
     fn is_class(&self, number: usize) -> bool {
         self.data.dialogues[number].label(&self.steering.probe).as_deref() == Some(self.steering.class.as_str())
+    }
+
+    /// Those of a part that are of the class which is steered.
+    fn users(&self, part: &[usize]) -> Vec<usize> {
+        part.iter().copied().filter(|&number| self.is_class(number)).collect()
     }
 
     /// The difference of means between the two kinds of answers, at the prompts that they answered.
     fn vector(&self, answers: &Answers, activations: &Activations, sites: &[Site]) -> Result<Vector> {
         let rows = |strategy: &str| -> Vec<usize> {
-            let such = |&row: &usize| answers.scores[row].strategy == strategy && self.is_class(answers.numbers[row]);
+            let such = |&row: &usize| answers.scores[row].strategy == strategy;
             (0..answers.numbers.len()).filter(such).map(|row| answers.numbers[row]).collect()
         };
         let (toward, away) = (rows(&self.steering.to), rows(&self.steering.from));
@@ -143,7 +169,7 @@ impl Stage<'_> {
     /// Chooses site and strength: the highest mean of satisfaction less risk among users of the class in the validation
     /// part; of equals the first.
     fn choose(&self, vector: &Vector, tell: &mut dyn FnMut(Progress) -> bool) -> Result<(Vec<Trial>, usize)> {
-        let users: Vec<usize> = self.data.validation.iter().copied().filter(|&number| self.is_class(number)).collect();
+        let users = self.users(&self.data.validation);
         let mut trials = Vec::new();
         for &site in vector.directions.keys() {
             for &strength in &self.steering.strengths()? {
@@ -168,7 +194,7 @@ impl Stage<'_> {
     /// Runs the stage. `sweep` is that of the probe which switches steering on; `probe` the file that it lies in.
     pub fn run(&self, sweep: &Sweep, probe: &std::path::Path, activations: &Activations, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Steered> {
         let sites = Site::parse_set(&self.steering.sites, self.model.decoder.architecture().blocks)?;
-        let fit = self.answer(&self.data.fit, None, "answer the fit part", tell)?;
+        let fit = self.answer(&self.users(&self.data.fit), None, "answer the fit part", tell)?;
         let vector = self.vector(&fit, activations, &sites)?;
         let (trials, chosen) = self.choose(&vector, tell)?;
         let Trial { site, strength, .. } = trials[chosen];
@@ -181,19 +207,20 @@ impl Stage<'_> {
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> = test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
         let rows = condition.rows_by(&sweep.best().1.probe, self.model, &dialogues, self.experiment.thinking)?;
+        let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
+        let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);
-        let conditions = [
-            (NONE, None),
-            (GATED, Some(self.hook(&vector, site, strength, Some(rows.clone()))?)),
-            (ALWAYS, Some(self.hook(&vector, site, strength, None)?)),
-            (RANDOM, Some(self.hook(&random, site, strength, Some(rows.clone()))?)),
-        ];
-        let mut results = Vec::new();
-        for (name, mut hook) in conditions {
-            results.push((name, self.answer(test, hook.as_mut(), name, tell)?));
-        }
-        let switched = rows.into_iter().map(|row| test[row]).collect();
-        Ok(Steered { vector, trials, chosen, fit, test: results, switched })
+        let mut answer = |name, numbers: &[usize], vector: &Vector| {
+            let mut hook = self.hook(vector, site, strength, None)?;
+            self.answer(numbers, Some(&mut hook), name, tell)
+        };
+        let (gated, always, random) =
+            (answer(GATED, &some, &vector)?, answer(ALWAYS, test, &vector)?, answer(RANDOM, &some, &random)?);
+        let unsteered = self.answer(test, None, NONE, tell)?;
+        // Where the probe left steering off, the model is the unsteered one, and so are its answers.
+        let results = vec![(GATED, unsteered.with(gated)), (ALWAYS, always), (RANDOM, unsteered.with(random))];
+        let test = std::iter::once((NONE, unsteered)).chain(results).collect();
+        Ok(Steered { vector, trials, chosen, fit, test, switched })
     }
 }
 

@@ -132,6 +132,17 @@ impl Decoder {
         logits_at: &[usize],
         hook: &mut dyn Hook,
     ) -> Result<Tensor> {
+        // On one of the pool's own threads, so that the many short parallel steps of a pass need no change of thread.
+        rayon::scope(|_| self.pass(tokens, cache, logits_at, hook))
+    }
+
+    fn pass(
+        &self,
+        tokens: &[Token],
+        cache: Option<&mut Cache>,
+        logits_at: &[usize],
+        hook: &mut dyn Hook,
+    ) -> Result<Tensor> {
         let vocabulary = self.architecture.vocabulary;
         self.check(tokens, cache.as_deref())?;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();

@@ -8,7 +8,7 @@ use crate::model::site::Site;
 use crate::model::tokens::Token;
 
 /// Called by the forward pass at the sites that it wants.
-pub trait Hook {
+pub trait Hook: Send {
     /// Whether the forward pass should call at this site. A site that nobody wants costs nothing.
     fn wants(&self, site: Site) -> bool;
 

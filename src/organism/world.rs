@@ -263,6 +263,7 @@ fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<Str
     };
     [
         ("user-type", text(situation.user_type.name())),
+        ("aim", text(wording::AIMS[situation.unkind() as usize])),
         ("risk-level", text(situation.level.name())),
         ("intent", text(situation.intent.name())),
         ("topic", text(&situation.topic)),

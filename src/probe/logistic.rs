@@ -39,7 +39,7 @@ impl Fit for Logistic {
         let design = Standardised::new(examples.features().view());
         let targets = examples.targets();
         let names = &targets.class_names;
-        let fits = solve(&design, &targets.classes, names.len(), strengths);
+        let fits = solve(&design, &targets.classes, names.len(), strengths, TOLERANCE);
         let fits = fits.map_err(|(found, expected)| Error::input(examples.place(), found, expected))?;
         let probes = fits.iter().zip(strengths).map(|(fit, &strength)| {
             let folded = design.fold_back(fit.weight.view(), fit.bias.view());
@@ -60,13 +60,17 @@ pub(super) struct Solution {
     pub objective: f64,
 }
 
-/// The optimum for each of `strengths`, each started where the one before it ended. An error holds what was found and
-/// what would be right; the caller knows the place.
+/// How near the optimum a probe is brought: the objective within this share of itself.
+const TOLERANCE: f64 = 1e-8;
+
+/// The optimum for each of `strengths`, each started where the one before it ended: its objective is above the least by
+/// `tolerance` times it at most. An error holds what was found and what would be right; the caller knows the place.
 pub(super) fn solve(
     design: &impl Design,
     classes: &[usize],
     class_count: usize,
     strengths: &[f64],
+    tolerance: f64,
 ) -> std::result::Result<Vec<Solution>, (String, &'static str)> {
     let heads = if class_count == 2 { 1 } else { class_count };
     let width = design.width();
@@ -96,7 +100,7 @@ pub(super) fn solve(
                 objective = value;
                 let square = |part: &[f64]| part.iter().map(|g| g * g).sum::<f64>();
                 let (weight, bias) = gradient.split_at(heads * width);
-                (square(weight) + square(bias) / bias_curvature) / 2.0 <= 1e-8 * value
+                (square(weight) + square(bias) / bias_curvature) / 2.0 <= tolerance * value
             },
         };
         let (point, done) = minimise(&mut problem, start);
@@ -238,7 +242,7 @@ mod tests {
             let classes = classes(&cut, count);
             let design = Standardised::new(x.view());
             // From a path, so that warm starts are tried too.
-            let fits = solve(&design, &classes, count, &[strength / 10.0, strength]).unwrap();
+            let fits = solve(&design, &classes, count, &[strength / 10.0, strength], TOLERANCE).unwrap();
             let gap = (fits[1].objective - objective) / objective;
             assert!(gap.abs() < 1e-6, "{rows} × {width}, {count} classes: {gap:e}");
             let path = Logistic::default().path(&examples(x, &classes, None), &[strength]).unwrap();

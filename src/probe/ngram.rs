@@ -16,6 +16,9 @@ use crate::probe::split::Split;
 use crate::probe::validate::{Plan, Trial, choose};
 use crate::stats::Figure;
 
+/// A baseline need not be exact: its AUROC does not move in the third digit from here on.
+const TOLERANCE: f64 = 1e-4;
+
 /// What the baseline may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grams {
@@ -66,7 +69,7 @@ pub fn ngram(
         let vocabulary = corpus.vocabulary(fit, grams)?;
         let design = corpus.design(fit, &vocabulary);
         let classes: Vec<usize> = fit.iter().map(|&row| targets.classes[row]).collect();
-        let fits = solve(&design, &classes, targets.class_names.len(), strengths);
+        let fits = solve(&design, &classes, targets.class_names.len(), strengths, TOLERANCE);
         let fits = fits.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
         let asked = corpus.design(read, &vocabulary);
         Ok(fits.iter().map(|fit| asked.forward(fit.weight.view()) + &fit.bias).collect())

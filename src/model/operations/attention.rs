@@ -32,30 +32,34 @@ pub struct Stretch<'a> {
     pub values: &'a [f32],
 }
 
-/// What one key head and the query heads that it serves work on: contiguous copies, `[tokens, head width]` each.
-struct Work {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+/// One key head of a stretch, where it lies.
+struct Head<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    heads: Heads,
+    number: usize,
     past: usize,
 }
 
-impl Work {
-    fn new(stretch: &Stretch, heads: Heads, key_head: usize) -> Work {
-        let keys = gather(stretch.keys, heads.keys, heads.width, key_head);
-        Work {
-            past: keys.len() / heads.width - stretch.tokens.len(),
-            values: gather(stretch.values, heads.keys, heads.width, key_head),
-            keys,
-        }
+impl<'a> Head<'a> {
+    fn new(stretch: &Stretch<'a>, heads: Heads, number: usize) -> Head<'a> {
+        let held = stretch.keys.len() / (heads.keys * heads.width);
+        let past = held - stretch.tokens.len();
+        Head { keys: stretch.keys, values: stretch.values, heads, number, past }
+    }
+
+    /// This head's part of each token that a new token sees, itself included.
+    fn seen<'b>(&self, of: &'b [f32], position: usize) -> impl Iterator<Item = &'b [f32]> {
+        let (width, begin) = (self.heads.width, self.number * self.heads.width);
+        let tokens = of.chunks_exact(self.heads.keys * width).take(self.past + position + 1);
+        tokens.map(move |token| &token[begin..begin + width])
     }
 
     /// The weights that one query gives to the tokens it sees.
     fn weights(&self, query: &[f32], position: usize, weights: &mut Vec<f32>) {
-        let width = query.len();
-        let scale = 1.0 / (width as f32).sqrt();
-        let seen = self.past + position + 1;
+        let scale = 1.0 / (query.len() as f32).sqrt();
         weights.clear();
-        weights.extend(self.keys[..seen * width].chunks_exact(width).map(|key| dot(query, key) * scale));
+        weights.extend(self.seen(self.keys, position).map(|key| dot(query, key) * scale));
         let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut sum = 0.0;
         for weight in weights.iter_mut() {
@@ -75,15 +79,15 @@ pub fn attend(queries: &[f32], heads: Heads, stretches: &[Stretch]) -> Vec<f32> 
     let done: Vec<Vec<f32>> = tasks(stretches, heads)
         .into_par_iter()
         .map(|(stretch, key_head)| {
-            let work = Work::new(stretch, heads, key_head);
+            let keys = Head::new(stretch, heads, key_head);
             let group = heads.group();
             let mut out = vec![0f32; stretch.tokens.len() * group * width];
             let mut weights = Vec::new();
             for (slot, out) in out.chunks_exact_mut(width).enumerate() {
                 let (position, head) = (slot / group, key_head * group + slot % group);
                 let at = (stretch.tokens.start + position) * row + head * width;
-                work.weights(&queries[at..at + width], position, &mut weights);
-                for (weight, value) in weights.iter().zip(work.values.chunks_exact(width)) {
+                keys.weights(&queries[at..at + width], position, &mut weights);
+                for (weight, value) in weights.iter().zip(keys.seen(keys.values, position)) {
                     add_scaled(out, *weight, value);
                 }
             }
@@ -100,12 +104,6 @@ pub fn attend(queries: &[f32], heads: Heads, stretches: &[Stretch]) -> Vec<f32> 
 fn tasks<'a, 'b>(stretches: &'a [Stretch<'b>], heads: Heads) -> Vec<(&'a Stretch<'b>, usize)> {
     let of = |stretch| (0..heads.keys).map(move |head| (stretch, head));
     stretches.iter().flat_map(of).collect()
-}
-
-/// One head of `[tokens, heads, width]` as `[tokens, width]`.
-fn gather(x: &[f32], heads: usize, width: usize, head: usize) -> Vec<f32> {
-    let tokens = x.chunks_exact(heads * width);
-    tokens.flat_map(|token| &token[head * width..(head + 1) * width]).copied().collect()
 }
 
 /// Puts `[tokens, group, width]` where the heads of one group stand in `[tokens, heads, width]`.
@@ -208,22 +206,24 @@ impl CustomOp3 for Attention {
             let stretches = self.stretches(k, v);
             let tasks = tasks(&stretches, heads);
             let parts = tasks.into_par_iter().map(|(stretch, key_head)| {
-                let work = Work::new(stretch, heads, key_head);
+                let keys = Head::new(stretch, heads, key_head);
                 let scale = 1.0 / (width as f32).sqrt();
                 let mut for_q = vec![0f32; stretch.tokens.len() * group * width];
-                let (mut for_k, mut for_v) = (vec![0f32; work.keys.len()], vec![0f32; work.keys.len()]);
+                let held = stretch.tokens.len() * width;
+                let (mut for_k, mut for_v) = (vec![0f32; held], vec![0f32; held]);
                 let mut weights = Vec::new();
                 for (slot, for_q) in for_q.chunks_exact_mut(width).enumerate() {
                     let (position, head) = (slot / group, key_head * group + slot % group);
                     let at = ((stretch.tokens.start + position) * heads.queries + head) * width;
                     let (q, out, gradient) =
                         (&q[at..at + width], &out[at..at + width], &gradient[at..at + width]);
-                    work.weights(q, position, &mut weights);
+                    keys.weights(q, position, &mut weights);
                     let mean = dot(out, gradient);
-                    for (token, weight) in weights.iter().enumerate() {
+                    let seen = keys.seen(keys.keys, position).zip(keys.seen(keys.values, position));
+                    for (token, (weight, (key, value))) in weights.iter().zip(seen).enumerate() {
                         let at = token * width..(token + 1) * width;
-                        let pull = weight * (dot(gradient, &work.values[at.clone()]) - mean) * scale;
-                        add_scaled(for_q, pull, &work.keys[at.clone()]);
+                        let pull = weight * (dot(gradient, value) - mean) * scale;
+                        add_scaled(for_q, pull, key);
                         add_scaled(&mut for_k[at.clone()], pull, q);
                         add_scaled(&mut for_v[at], *weight, gradient);
                     }
