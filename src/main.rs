@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use pearlpoint::cli::{self, Arguments};
 
+/// Tensors come and go by the thousand; the system's allocator gives their pages back each time and faults them in anew.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::run(Arguments::parse()) {
         Ok(outcome) => outcome.into(),

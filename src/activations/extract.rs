@@ -6,7 +6,7 @@ use ndarray::Array2;
 use super::recorder::{Place, Recorder};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Model, Selector, Site, Token};
+use crate::model::{Chain, Hook, Model, Selector, Site, Token};
 
 /// Activations in memory, a row a picked token (or a dialogue, when pooled).
 #[derive(Clone, Debug, PartialEq)]
@@ -51,12 +51,40 @@ pub fn extract(
     tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Activations> {
     let mut recorder = Recorder::new(reading.sites.clone(), reading.tokens.clone());
+    let tokens = pass_over(model, dialogues, reading, &mut recorder, tell)?;
+    gather(model, recorder, tokens)
+}
+
+/// Reads the same sites by several selectors in one run, those of `others` after the reading's own.
+pub fn extract_each(
+    model: &Model,
+    dialogues: &[Dialogue],
+    reading: &Reading,
+    others: &[Selector],
+    tell: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<Activations>> {
+    let selectors = std::iter::once(&reading.tokens).chain(others);
+    let mut recorders: Vec<Recorder> =
+        selectors.map(|selector| Recorder::new(reading.sites.clone(), selector.clone())).collect();
+    let mut chain = Chain(recorders.iter_mut().map(|recorder| recorder as &mut dyn Hook).collect());
+    let tokens = pass_over(model, dialogues, reading, &mut chain, tell)?;
+    recorders.into_iter().map(|recorder| gather(model, recorder, tokens)).collect()
+}
+
+/// Runs the dialogues through the model in batches and gives the number of their tokens.
+fn pass_over(
+    model: &Model,
+    dialogues: &[Dialogue],
+    reading: &Reading,
+    hook: &mut dyn Hook,
+    tell: &mut dyn FnMut(usize) -> bool,
+) -> Result<usize> {
     let mut batch: Vec<Token> = Vec::new();
     let mut count = 0;
     for (row, dialogue) in dialogues.iter().enumerate() {
         let tokens = model.chat.tokens(dialogue, row, reading.thinking)?;
         if !batch.is_empty() && batch.len() + tokens.len() > reading.batch_tokens {
-            model.decoder.forward(&batch, None, &[], &mut recorder)?;
+            model.decoder.forward(&batch, None, &[], hook)?;
             batch.clear();
             if !tell(row) {
                 return Err(Error::Stopped);
@@ -65,20 +93,23 @@ pub fn extract(
         count += tokens.len();
         batch.extend(tokens);
     }
-    model.decoder.forward(&batch, None, &[], &mut recorder)?;
+    model.decoder.forward(&batch, None, &[], hook)?;
     tell(dialogues.len());
+    Ok(count)
+}
+
+/// A recorder's rows as matrices.
+fn gather(model: &Model, recorder: Recorder, tokens: usize) -> Result<Activations> {
     let (places, sites) = recorder.finish();
     let shaped = sites.into_iter().map(|(site, numbers)| {
         let shape = (places.len(), model.decoder.width(site));
         let rows = Array2::from_shape_vec(shape, numbers);
-        rows.map(|rows| (site, rows))
-            .map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))
+        rows.map(|rows| (site, rows)).map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))
     });
-    let position = |place: &Place| place.position;
     Ok(Activations {
         sites: shaped.collect::<Result<_>>()?,
-        example: places.iter().map(|place| place.row).collect(),
-        position: places.iter().map(position).collect(),
-        tokens: count,
+        example: places.iter().map(|place: &Place| place.row).collect(),
+        position: places.iter().map(|place| place.position).collect(),
+        tokens,
     })
 }

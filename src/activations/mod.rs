@@ -4,6 +4,6 @@ mod extract;
 mod recorder;
 mod store;
 
-pub use extract::{Activations, Reading, extract};
+pub use extract::{Activations, Reading, extract, extract_each};
 pub use recorder::{Place, Recorder};
 pub use store::{Manifest, check_dialogues, load, save};

@@ -86,7 +86,8 @@ pub fn pearl(stage: &Stage, steered: &Steered, pearl: &PearlMap) -> Chart {
     Chart::Map(MapChart {
         title: "The pearl point".into(),
         subtitle: format!(
-            "mean satisfaction of unsteered answers around each place at {}; inside the boundary mean risk is at most {}",
+            "answers with the hidden state at {} moved all over the plane: mean satisfaction around each place; beyond the \
+             safe boundary mean risk is over {}",
             trial.site, pearl.tolerance
         ),
         x_label: "risk: benign → malicious (activation units)".into(),

@@ -15,7 +15,7 @@ pub use data::Dataset;
 pub use figures::headline;
 pub use file::Experiment;
 
-use crate::activations::{self, Activations, Reading, extract};
+use crate::activations::{self, Activations, Reading, extract_each};
 use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
@@ -38,7 +38,7 @@ pub struct Progress {
 pub const DEMO: &str = include_str!("../../experiments/demo.toml");
 
 /// Tokens of a batch when dialogues are read.
-const BATCH_TOKENS: usize = 4096;
+const BATCH_TOKENS: usize = 1024;
 /// Places of a map a side.
 const CELLS: usize = 61;
 
@@ -65,25 +65,24 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
         thinking: experiment.thinking,
         batch_tokens: BATCH_TOKENS,
     };
-    let mut read = |reading: &Reading| {
-        let total = data.dialogues.len();
-        let mut heard = |done| tell(Progress { stage: "read activations", done, total });
-        let activations = extract(model, &data.dialogues, reading, &mut heard)?;
+    let mut selectors: Vec<Selector> = Vec::new();
+    for tokens in experiment.probes.iter().filter_map(|probing| probing.tokens.as_ref()) {
+        if *tokens != reading.tokens && !selectors.contains(tokens) {
+            selectors.push(tokens.clone());
+        }
+    }
+    let total = data.dialogues.len();
+    let mut heard = |done| tell(Progress { stage: "read activations", done, total });
+    let mut read = extract_each(model, &data.dialogues, &reading, &selectors, &mut heard)?;
+    for (tokens, activations) in std::iter::once(&reading.tokens).chain(&selectors).zip(&read) {
         if activations.example.len() != total {
             let found = format!("{} rows from {total} dialogues", activations.example.len());
             let expected = "a selector that picks one token a dialogue, or pools";
-            return Err(Error::input(format!("tokens {}", reading.tokens), found, expected));
-        }
-        Ok(activations)
-    };
-    let activations = read(&reading)?;
-    let mut others: Vec<(Selector, Activations)> = Vec::new();
-    for tokens in experiment.probes.iter().filter_map(|probing| probing.tokens.as_ref()) {
-        if *tokens != reading.tokens && !others.iter().any(|(other, _)| other == tokens) {
-            let reading = Reading { tokens: tokens.clone(), ..reading.clone() };
-            others.push((tokens.clone(), read(&reading)?));
+            return Err(Error::input(format!("tokens {tokens}"), found, expected));
         }
     }
+    let others = read.split_off(1);
+    let activations = read.remove(0);
     let family = &model.decoder.architecture().family;
     activations::save(&at("activations"), header("activations"), family, &data.source, &reading.tokens, &activations)?;
 
@@ -98,8 +97,8 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
             Question { label: &probing.label, order: &probing.order, group, held_out, seed: experiment.seed };
         // Validation dialogues are for choosing strengths: here they belong to no part.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
-        let own = others.iter().find(|(tokens, _)| Some(tokens) == probing.tokens.as_ref());
-        let (tokens, values) = own.map_or((&reading.tokens, &activations), |(tokens, values)| (tokens, values));
+        let own = selectors.iter().zip(&others).find(|(tokens, _)| Some(*tokens) == probing.tokens.as_ref());
+        let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
         let header = header("activations");
         let sweep = probing::sweep(&question, values, &rows, &data.dialogues, &header, tokens)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;

@@ -106,7 +106,7 @@ pub struct Stage<'a> {
 }
 
 /// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 64;
+const BATCH_ROWS: usize = 256;
 
 impl Stage<'_> {
     /// Answers dialogues under interventions; each part of the data draws from a stream of its own.

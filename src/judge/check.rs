@@ -73,7 +73,7 @@ fn kinds() -> Vec<Kind> {
 }
 
 /// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 64;
+const BATCH_ROWS: usize = 256;
 /// No answer of the world is longer.
 const MAX_TOKENS: usize = 60;
 
