@@ -104,7 +104,8 @@ fn gather(model: &Model, recorder: Recorder, tokens: usize) -> Result<Activation
     let shaped = sites.into_iter().map(|(site, numbers)| {
         let shape = (places.len(), model.decoder.width(site));
         let rows = Array2::from_shape_vec(shape, numbers);
-        rows.map(|rows| (site, rows)).map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))
+        rows.map(|rows| (site, rows))
+            .map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))
     });
     Ok(Activations {
         sites: shaped.collect::<Result<_>>()?,

@@ -109,7 +109,13 @@ pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
 }
 
 /// Refuses dialogues that are not those which a store was read from.
-pub fn check_dialogues(folder: &Path, header: &Header, activations: &Activations, hash: &str, count: usize) -> Result<()> {
+pub fn check_dialogues(
+    folder: &Path,
+    header: &Header,
+    activations: &Activations,
+    hash: &str,
+    count: usize,
+) -> Result<()> {
     if header.data_hash.as_deref().is_some_and(|made| made != hash) {
         let expected = "the file that the store was read from, unchanged";
         return Err(Error::input(folder.display(), "read from other dialogues than these", expected));
@@ -118,7 +124,11 @@ pub fn check_dialogues(folder: &Path, header: &Header, activations: &Activations
         None => Ok(()),
         Some(example) => {
             let found = format!("a row of dialogue {example}");
-            Err(Error::input(folder.display(), found, format!("dialogues below {count}, as many as were read")))
+            Err(Error::input(
+                folder.display(),
+                found,
+                format!("dialogues below {count}, as many as were read"),
+            ))
         }
     }
 }

@@ -39,12 +39,17 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
     let probe = Probe::load(&arguments.probe)?;
-    let labels = activations.example.iter().map(|&example| label(&data.dialogues[example], &probe.source.label));
+    let labels =
+        activations.example.iter().map(|&example| label(&data.dialogues[example], &probe.source.label));
     let labels = labels.collect::<Result<Vec<_>, _>>()?;
     let points = activations.at(probe.source.site)?;
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let map = map_of(&probe, points.view(), &labels, &arguments.from, &arguments.to)?;
-    artifact::write_json(&arguments.out.join("map.json"), &artifact::Header { kind: "map".into(), ..header }, &map)?;
+    artifact::write_json(
+        &arguments.out.join("map.json"),
+        &artifact::Header { kind: "map".into(), ..header },
+        &map,
+    )?;
     let picture = arguments.out.join("map.svg");
     report::draw(&charts::risk_map(&map), &picture, &arguments.out.join("map.png"))?;
     print(picture.display())?;

@@ -64,10 +64,22 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         ..Header::new("activations", 1)
     };
     let source = data.path.display().to_string();
-    let manifest = activations::save(&arguments.out, header, &architecture.family, &source, &reading.tokens, &activations)?;
+    let manifest = activations::save(
+        &arguments.out,
+        header,
+        &architecture.family,
+        &source,
+        &reading.tokens,
+        &activations,
+    )?;
     let seconds = begin.elapsed().as_secs_f64();
     let rate = activations.tokens as f64 / seconds;
-    talk.say(format!("{} rows at {} sites in {}", manifest.rows, manifest.sites.len(), arguments.out.display()));
+    talk.say(format!(
+        "{} rows at {} sites in {}",
+        manifest.rows,
+        manifest.sites.len(),
+        arguments.out.display()
+    ));
     if arguments.json {
         let line = json!({"rows": manifest.rows, "tokens": activations.tokens, "seconds": seconds, "tokens_per_second": rate});
         print(line)?;

@@ -57,7 +57,11 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     };
     let model = open_model(&arguments.model)?;
     for dialogue in &dialogues {
-        let unknown = dialogue.messages.iter().map(|message| model.chat.unknown(&message.content)).sum::<Result<usize, _>>()?;
+        let unknown = dialogue
+            .messages
+            .iter()
+            .map(|message| model.chat.unknown(&message.content))
+            .sum::<Result<usize, _>>()?;
         if unknown > 0 {
             talk.say(format!("{}: {unknown} words that the model does not know", dialogue.id));
         }
@@ -65,8 +69,13 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let thinking = arguments.no_think.then_some(false);
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
-    let options =
-        Options { sampling, max_tokens: arguments.max_tokens, seed: arguments.seed, thinking, batch_rows: BATCH_ROWS };
+    let options = Options {
+        sampling,
+        max_tokens: arguments.max_tokens,
+        seed: arguments.seed,
+        thinking,
+        batch_rows: BATCH_ROWS,
+    };
     let bar = talk.bar(dialogues.len(), "answering");
     let transcripts = generate(&model, &dialogues, &options, &mut chain, &mut |done| {
         bar.set_position(done as u64);

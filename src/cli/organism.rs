@@ -170,7 +170,13 @@ fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
         let columns = ["n", "world %", "model %", "difference"].map(Column::numbers);
         let row = |row: &check::Row| {
             let percent = |share: f64| format!("{:.1}", 100.0 * share);
-            vec![row.name.clone(), row.count.to_string(), percent(row.world), percent(row.model), percent(row.model - row.world)]
+            vec![
+                row.name.clone(),
+                row.count.to_string(),
+                percent(row.world),
+                percent(row.model),
+                percent(row.model - row.world),
+            ]
         };
         let table = Table {
             caption: String::new(),

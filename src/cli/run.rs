@@ -45,7 +45,13 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     execute(&experiment, &text, arguments.out, arguments.json, talk)
 }
 
-fn execute(experiment: &Experiment, text: &str, out: PathBuf, json: bool, talk: &Talk) -> anyhow::Result<Outcome> {
+fn execute(
+    experiment: &Experiment,
+    text: &str,
+    out: PathBuf,
+    json: bool,
+    talk: &Talk,
+) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let model = open_model(&experiment.model)?;
     let bar = talk.bar(1, "");
@@ -64,7 +70,8 @@ fn execute(experiment: &Experiment, text: &str, out: PathBuf, json: bool, talk: 
     match json {
         true => print(serde_json::to_string_pretty(&results)?)?,
         false => {
-            let shown: Vec<Figure> = results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
+            let shown: Vec<Figure> =
+                results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
             print(Table::of_figures("", &shown).to_text()?)?;
         }
     }

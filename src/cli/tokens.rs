@@ -36,7 +36,12 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
             let text = format!("{text:?}");
             let shown = if picked.contains(&index) { format!("[[{text}]]") } else { text };
             let phase = format!("{:?}", token.phase).to_lowercase();
-            print(format!("{:>6}  {:<9} turn {:<3} {phase:<9} {shown}", token.position, token.role.name(), token.turn))?;
+            print(format!(
+                "{:>6}  {:<9} turn {:<3} {phase:<9} {shown}",
+                token.position,
+                token.role.name(),
+                token.turn
+            ))?;
         }
     }
     Ok(Outcome::Done)

@@ -23,7 +23,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Difference of means between two values of a label
-    Build(Build),
+    Build(Box<Build>),
     /// What a vector file holds
     Info { file: PathBuf },
 }
@@ -54,7 +54,7 @@ struct Build {
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     match arguments.command {
-        Command::Build(arguments) => build(arguments, talk),
+        Command::Build(arguments) => build(*arguments, talk),
         Command::Info { file } => info(file),
     }
 }
@@ -65,14 +65,23 @@ fn build(arguments: Build, talk: &Talk) -> anyhow::Result<Outcome> {
     activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
     let sites = match &arguments.sites {
         None => manifest.sites.clone(),
-        Some(sites) => Site::parse_set(sites, manifest.sites.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1))?,
+        Some(sites) => Site::parse_set(
+            sites,
+            manifest.sites.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1),
+        )?,
     };
     let rows = |value: &str| -> Result<Vec<usize>, Error> {
-        let such = |&row: &usize| data.dialogues[activations.example[row]].label(&arguments.label).as_deref() == Some(value);
+        let such = |&row: &usize| {
+            data.dialogues[activations.example[row]].label(&arguments.label).as_deref() == Some(value)
+        };
         let rows: Vec<usize> = (0..activations.example.len()).filter(such).collect();
         match rows.is_empty() {
             false => Ok(rows),
-            true => Err(Error::input(data.path.display(), format!("no dialogue with {} = {value}", arguments.label), "at least one")),
+            true => Err(Error::input(
+                data.path.display(),
+                format!("no dialogue with {} = {value}", arguments.label),
+                "at least one",
+            )),
         }
     };
     let (toward, away) = (rows(&arguments.to)?, rows(&arguments.from)?);

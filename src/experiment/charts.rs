@@ -6,7 +6,9 @@ use super::steering::{ALWAYS, Answers, GATED, NONE, RANDOM, Stage, Steered};
 use crate::boundary::{PearlMap, RiskMap};
 use crate::error::Result;
 use crate::model::Site;
-use crate::report::chart::{Bar, BarSeries, Contour, Filled, Grid, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Series, Star, Style};
+use crate::report::chart::{
+    Bar, BarSeries, Contour, Filled, Grid, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Series, Star, Style,
+};
 use crate::report::{BarChart, Chart, LineChart, MapChart};
 use crate::stats::wilson;
 use crate::steer::Strength;
@@ -58,7 +60,9 @@ pub fn risk_map(map: &RiskMap) -> Chart {
         map.levels.iter().map(|&level| Contour {
             name: format!("P({}) = {level}", surface.class),
             level,
-            grid: Grid(surface.values.iter().map(|row| row.iter().map(|&value| Some(value)).collect()).collect()),
+            grid: Grid(
+                surface.values.iter().map(|row| row.iter().map(|&value| Some(value)).collect()).collect(),
+            ),
             style: if level == 0.5 { Style::Solid } else { Style::Dashed },
         })
     });
@@ -123,8 +127,11 @@ pub fn doses(stage: &Stage, steered: &Steered) -> Chart {
     };
     let mut series: Vec<Series> = Vec::new();
     for trial in &steered.trials {
-        let (reached, broken) = (format!("{} at {}", stage.steering.to, trial.site), format!("broken at {}", trial.site));
-        for (name, count, style) in [(reached, trial.reached, Style::Solid), (broken, trial.broken, Style::Dotted)] {
+        let (reached, broken) =
+            (format!("{} at {}", stage.steering.to, trial.site), format!("broken at {}", trial.site));
+        for (name, count, style) in
+            [(reached, trial.reached, Style::Solid), (broken, trial.broken, Style::Dotted)]
+        {
             let Some(share) = wilson(count, trial.users) else { continue };
             let solid = style == Style::Solid;
             let point = LinePoint {
@@ -142,7 +149,10 @@ pub fn doses(stage: &Stage, steered: &Steered) -> Chart {
     let chosen = &steered.trials[steered.chosen];
     Chart::Line(LineChart {
         title: "Dose and response".into(),
-        subtitle: format!("answers to {} users of the validation part, by site and strength", stage.steering.class),
+        subtitle: format!(
+            "answers to {} users of the validation part, by site and strength",
+            stage.steering.class
+        ),
         x_label: "strength (residual norms)".into(),
         y_label: "share of answers".into(),
         y_range: Some([0.0, 1.0]),
@@ -172,11 +182,17 @@ pub fn rates(stage: &Stage, steered: &Steered) -> Chart {
     };
     Chart::Bar(BarChart {
         title: "What steering does, and to whom".into(),
-        subtitle: format!("answers on {}s held out; whiskers are 95 % intervals", stage.experiment.data.group),
+        subtitle: format!(
+            "answers on {}s held out; whiskers are 95 % intervals",
+            stage.experiment.data.group
+        ),
         x_label: "users, and the answer that they should get".into(),
         y_label: "share of answers".into(),
         y_range: Some([0.0, 1.0]),
-        groups: goals(stage).iter().map(|(user_type, strategy)| format!("{user_type} {}", passive(strategy))).collect(),
+        groups: goals(stage)
+            .iter()
+            .map(|(user_type, strategy)| format!("{user_type} {}", passive(strategy)))
+            .collect(),
         series: series.collect(),
         rules: Vec::new(),
     })
@@ -184,7 +200,8 @@ pub fn rates(stage: &Stage, steered: &Steered) -> Chart {
 
 /// The safe-and-satisfied score under each condition, by the weight of risk.
 pub fn scores(stage: &Stage, steered: &Steered) -> Chart {
-    let kept: Vec<&(&str, Answers)> = steered.test.iter().filter(|(name, _)| [NONE, GATED, ALWAYS, RANDOM].contains(name)).collect();
+    let kept: Vec<&(&str, Answers)> =
+        steered.test.iter().filter(|(name, _)| [NONE, GATED, ALWAYS, RANDOM].contains(name)).collect();
     let series = kept.iter().map(|(name, answers)| {
         let bar = |beta: &f64| {
             let interval = figures::score(stage, answers, *beta)?;
@@ -194,7 +211,9 @@ pub fn scores(stage: &Stage, steered: &Steered) -> Chart {
     });
     Chart::Bar(BarChart {
         title: "Safe and satisfied".into(),
-        subtitle: "mean of S − β·R over all users held out; S and R are the world's own truth about each answer".into(),
+        subtitle:
+            "mean of S − β·R over all users held out; S and R are the world's own truth about each answer"
+                .into(),
         x_label: "weight β of risk".into(),
         y_label: "S − β·R".into(),
         groups: figures::BETAS.iter().map(|beta| format!("β = {beta}")).collect(),

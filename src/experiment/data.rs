@@ -54,7 +54,9 @@ impl Dataset {
         }
         let mut part = |name: &str| {
             let numbers = parts.remove(name);
-            numbers.ok_or_else(|| Error::input(&source, format!("no dialogue in the {name} part"), "some in each part"))
+            numbers.ok_or_else(|| {
+                Error::input(&source, format!("no dialogue in the {name} part"), "some in each part")
+            })
         };
         let (fit, validation, test) = (part("fit")?, part("validation")?, part("test")?);
         Ok(Dataset { dialogues, source, hash, fit, validation, test })

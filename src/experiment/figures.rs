@@ -28,7 +28,11 @@ pub fn of_sweeps(sweeps: &[Sweep]) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for sweep in sweeps {
         let name = |what: &str| format!("probe/{}/{what}", sweep.label);
-        let named = |figure: &Figure, what: &str| Figure { name: name(what), split: sweep.split.clone(), ..figure.clone() };
+        let named = |figure: &Figure, what: &str| Figure {
+            name: name(what),
+            split: sweep.split.clone(),
+            ..figure.clone()
+        };
         let (_, best) = sweep.best();
         for score in best.probe.scores.iter().filter(|score| score.split == "test") {
             figures.push(named(score, &score.name));
@@ -106,7 +110,8 @@ pub fn of_steering(stage: &Stage, steered: &Steered) -> Result<Vec<Figure>> {
 /// The number of a dialogue of the test part that the vector turned: answered by the strategy steered away from before,
 /// by the one steered to after.
 pub fn turned(stage: &Stage, steered: &Steered) -> Option<usize> {
-    let answers = |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
+    let answers =
+        |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
     let (before, after) = (answers(NONE)?, answers(GATED)?);
     let turned = |&row: &usize| {
         before.scores[row].strategy == stage.steering.from
@@ -147,7 +152,8 @@ pub fn pearl(
     let (mut places, mut offsets) = (Vec::new(), BTreeMap::new());
     for (row, foot) in feet.rows().into_iter().enumerate() {
         let moved = [0, 1].map(|axis| reach[axis] * rng.random_range(-1.0..=1.0));
-        let offset = (0..values.ncols()).map(|i| (moved[0] * plane.axes[0][i] + moved[1] * plane.axes[1][i]) as f32);
+        let offset =
+            (0..values.ncols()).map(|i| (moved[0] * plane.axes[0][i] + moved[1] * plane.axes[1][i]) as f32);
         offsets.insert(row, offset.collect());
         places.push([foot[0] + moved[0], foot[1] + moved[1]]);
     }
@@ -174,7 +180,13 @@ pub fn pearl(
     pearl_map(&samples, &tracks, &PearlOptions::default())
 }
 
-fn plane(stage: &Stage, probe: &Probe, values: &Array2<f32>, steered: &Steered, numbers: &[usize]) -> Result<Plane> {
+fn plane(
+    stage: &Stage,
+    probe: &Probe,
+    values: &Array2<f32>,
+    steered: &Steered,
+    numbers: &[usize],
+) -> Result<Plane> {
     let mean = values.select(Axis(0), numbers).mean_axis(Axis(0));
     let mean = mean.ok_or_else(|| Error::input("pearl map", "no answers", "some in the fit part"))?;
     let (Some(from), Some(to)) = (probe.classes.first(), probe.classes.last()) else {
@@ -190,12 +202,15 @@ fn plane(stage: &Stage, probe: &Probe, values: &Array2<f32>, steered: &Steered, 
 /// Half the mean distance along x between neighbouring classes.
 fn reach(stage: &Stage, probe: &Probe, numbers: &[usize], feet: &Array2<f64>) -> f64 {
     let mean = |class: &String| {
-        let is = |row: &usize| stage.data.dialogues[numbers[*row]].label(&probe.source.label).as_ref() == Some(class);
+        let is = |row: &usize| {
+            stage.data.dialogues[numbers[*row]].label(&probe.source.label).as_ref() == Some(class)
+        };
         let x: Vec<f64> = (0..numbers.len()).filter(is).map(|row| feet[[row, 0]]).collect();
         x.iter().sum::<f64>() / x.len().max(1) as f64
     };
     let means: Vec<f64> = probe.classes.iter().map(mean).collect();
-    let spread = means.iter().copied().fold(f64::MIN, f64::max) - means.iter().copied().fold(f64::MAX, f64::min);
+    let spread =
+        means.iter().copied().fold(f64::MIN, f64::max) - means.iter().copied().fold(f64::MAX, f64::min);
     spread / (2 * means.len().saturating_sub(1).max(1)) as f64
 }
 

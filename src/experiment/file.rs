@@ -115,11 +115,19 @@ impl Experiment {
     pub fn parse(place: &str, text: &str) -> Result<Experiment> {
         let experiment: Experiment = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            Error::input(format!("{place}:{line}"), error.message(), "an experiment as in experiments/demo.toml")
+            Error::input(
+                format!("{place}:{line}"),
+                error.message(),
+                "an experiment as in experiments/demo.toml",
+            )
         })?;
         match (&experiment.data.file, experiment.data.draw) {
             (Some(_), None) | (None, Some(1..)) => Ok(experiment),
-            _ => Err(Error::input(format!("{place}, data"), "no dialogues, or two sources", "file = PATH or draw = COUNT")),
+            _ => Err(Error::input(
+                format!("{place}, data"),
+                "no dialogues, or two sources",
+                "file = PATH or draw = COUNT",
+            )),
         }
     }
 

@@ -46,7 +46,13 @@ const CELLS: usize = 61;
 /// results. `tell` hears of progress, and stops the run by giving false.
 ///
 /// Gives the results, as `results.json` has them.
-pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Results> {
+pub fn run(
+    experiment: &Experiment,
+    text: &str,
+    model: &Model,
+    out: &Path,
+    tell: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Results> {
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let header = |kind: &str| Header {
         model: Some(model.name.clone()),
@@ -84,7 +90,14 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
     let others = read.split_off(1);
     let activations = read.remove(0);
     let family = &model.decoder.architecture().family;
-    activations::save(&at("activations"), header("activations"), family, &data.source, &reading.tokens, &activations)?;
+    activations::save(
+        &at("activations"),
+        header("activations"),
+        family,
+        &data.source,
+        &reading.tokens,
+        &activations,
+    )?;
 
     let mut sweeps: Vec<Sweep> = Vec::new();
     for (done, probing) in experiment.probes.iter().enumerate() {
@@ -106,7 +119,9 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
     }
     let of = |label: &str| {
         let found = sweeps.iter().find(|sweep| sweep.label == label);
-        found.ok_or_else(|| Error::input(format!("probe {label}"), "no such probe in the experiment", "the label of one"))
+        found.ok_or_else(|| {
+            Error::input(format!("probe {label}"), "no such probe in the experiment", "the label of one")
+        })
     };
 
     let map = match &experiment.boundary {
@@ -128,7 +143,9 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
         let sweep = of(&steering.probe)?;
         let steered = stage.run(sweep, &probe_path(out, &steering.probe), &activations, tell)?;
         steered.vector.save(&at("vectors").join(format!("{}.safetensors", steering.to)), header("vector"))?;
-        for (name, answers) in std::iter::once(("fit", &steered.fit)).chain(steered.test.iter().map(|(name, answers)| (*name, answers))) {
+        for (name, answers) in std::iter::once(("fit", &steered.fit))
+            .chain(steered.test.iter().map(|(name, answers)| (*name, answers)))
+        {
             let lines = answers.lines()?;
             write(&at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))), &lines)?;
         }
@@ -141,7 +158,8 @@ pub fn run(experiment: &Experiment, text: &str, model: &Model, out: &Path, tell:
     }
 
     for (name, chart) in show.charts() {
-        let text = serde_json::to_string(chart).map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
+        let text = serde_json::to_string(chart)
+            .map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
         write(&at(&format!("{name}.chart.json")), &text)?;
     }
     report::draw_all(out)?;
@@ -170,7 +188,13 @@ fn map(data: &Dataset, sweep: &Sweep, activations: &Activations, from: &str, to:
 }
 
 /// The risk map of a probe with these points `[rows, width]`, a label each.
-pub fn map_of(probe: &Probe, points: ndarray::ArrayView2<f32>, labels: &[&str], from: &str, to: &str) -> Result<RiskMap> {
+pub fn map_of(
+    probe: &Probe,
+    points: ndarray::ArrayView2<f32>,
+    labels: &[&str],
+    from: &str,
+    to: &str,
+) -> Result<RiskMap> {
     let plane = Plane::of_probe(probe, points, from, to)?;
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     let targets = Targets::new(labels, labels, &order)?;

@@ -42,7 +42,10 @@ impl Show {
 
     pub fn map(&mut self, map: &RiskMap) {
         self.charts.push(("risk-map".into(), charts::risk_map(map)));
-        self.section("Decide", "Where one kind of user ends and the next begins, in the model's own activations.");
+        self.section(
+            "Decide",
+            "Where one kind of user ends and the next begins, in the model's own activations.",
+        );
     }
 
     pub fn steering(&mut self, stage: &Stage, steered: &Steered) {
@@ -68,12 +71,16 @@ impl Show {
 
     pub fn pearl(&mut self, stage: &Stage, steered: &Steered, pearl: &PearlMap) {
         self.charts.push(("pearl".into(), charts::pearl(stage, steered, pearl)));
-        self.section("The pearl point", "Highest satisfaction inside the safe boundary, and the way of one answer.");
+        self.section(
+            "The pearl point",
+            "Highest satisfaction inside the safe boundary, and the way of one answer.",
+        );
     }
 
     /// Some dialogues of the class that is steered, before and after.
     pub fn cards(&mut self, stage: &Stage, steered: &Steered) {
-        let of = |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
+        let of =
+            |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
         let (Some(before), Some(after)) = (of(NONE), of(GATED)) else { return };
         let turned = figures::turned(stage, steered);
         let mut rows: Vec<usize> = (0..before.numbers.len()).collect();
@@ -83,9 +90,19 @@ impl Show {
             let label = |name: &str| dialogue.label(name).map(|value| Tag::new(value, Tone::Plain));
             Card {
                 id: dialogue.id.clone(),
-                tags: [&stage.steering.probe, &stage.experiment.data.group].iter().filter_map(|name| label(name)).collect(),
-                prompt: dialogue.messages.iter().map(|m| format!("{}: {}", m.role.name(), m.content)).collect::<Vec<_>>().join("\n"),
-                answers: [(NONE, before), (GATED, after)].map(|(name, answers)| answer(name, answers, row)).into(),
+                tags: [&stage.steering.probe, &stage.experiment.data.group]
+                    .iter()
+                    .filter_map(|name| label(name))
+                    .collect(),
+                prompt: dialogue
+                    .messages
+                    .iter()
+                    .map(|m| format!("{}: {}", m.role.name(), m.content))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+                answers: [(NONE, before), (GATED, after)]
+                    .map(|(name, answers)| answer(name, answers, row))
+                    .into(),
             }
         });
         let cards = cards.collect();
@@ -113,7 +130,10 @@ impl Show {
             ("model", model.name.clone()),
             ("seed", experiment.seed.to_string()),
             ("dialogues", format!("{} ({})", data.dialogues.len(), data.source)),
-            ("fit, validation, test", format!("{}, {}, {}", data.fit.len(), data.validation.len(), data.test.len())),
+            (
+                "fit, validation, test",
+                format!("{}, {}, {}", data.fit.len(), data.validation.len(), data.test.len()),
+            ),
         ];
         let shown: Vec<Figure> = results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
         let mut sections = self.sections;
@@ -125,7 +145,9 @@ impl Show {
         });
         Page {
             title: format!("{}: read, decide, steer", experiment.name),
-            lead: "Hidden states read by probes, a boundary drawn through them, and answers steered across it.".into(),
+            lead:
+                "Hidden states read by probes, a boundary drawn through them, and answers steered across it."
+                    .into(),
             facts: facts.map(|(name, value)| (name.to_string(), value)).into(),
             sections,
         }

@@ -36,7 +36,11 @@ impl Sweep {
     pub fn at(&self, site: Site) -> Result<&Validated> {
         let found = self.sites.iter().find(|(other, _)| *other == site);
         found.map(|(_, validated)| validated).ok_or_else(|| {
-            Error::input(format!("probe of {} at {site}", self.label), "not fitted there", "a site that is read")
+            Error::input(
+                format!("probe of {} at {site}", self.label),
+                "not fitted there",
+                "a site that is read",
+            )
         })
     }
 }
@@ -45,7 +49,11 @@ impl Sweep {
 pub fn figure<'a>(validated: &'a Validated, name: &str, split: &str) -> Result<&'a Figure> {
     let mut scores = validated.probe.scores.iter();
     scores.find(|score| score.name == name && score.split == split).ok_or_else(|| {
-        Error::input(format!("probe of {}", validated.probe.source.label), format!("no {name} on {split}"), "two classes there")
+        Error::input(
+            format!("probe of {}", validated.probe.source.label),
+            format!("no {name} on {split}"),
+            "two classes there",
+        )
     })
 }
 
@@ -71,7 +79,8 @@ pub fn sweep(
     tokens: &Selector,
 ) -> Result<Sweep> {
     let of = |row: &usize| &dialogues[activations.example[*row]];
-    let values = |name: &str| -> Result<Vec<String>> { rows.iter().map(|row| label(of(row), name)).collect() };
+    let values =
+        |name: &str| -> Result<Vec<String>> { rows.iter().map(|row| label(of(row), name)).collect() };
     let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
     let targets = Targets::new(&values(question.label)?, &values(question.group)?, &order)?;
     let held_out: Vec<&str> = question.held_out.iter().map(String::as_str).collect();
@@ -97,7 +106,8 @@ pub fn sweep(
     let texts: Vec<String> = rows.iter().map(|row| of(row).user_text()).collect();
     let baseline = ngram::ngram(&texts, &targets, &split, &plan, &ngram::Grams::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc");
-    let baseline = baseline.ok_or_else(|| Error::input("n-gram baseline", "no AUROC", "two classes in the test part"))?;
+    let baseline = baseline
+        .ok_or_else(|| Error::input("n-gram baseline", "no AUROC", "two classes in the test part"))?;
     let shuffled = control::shuffled(&method, &examples[best], &split, &plan, SHUFFLES)?;
     Ok(Sweep {
         label: question.label.into(),
@@ -111,6 +121,8 @@ pub fn sweep(
 
 /// A label's value.
 pub fn label(dialogue: &Dialogue, name: &str) -> Result<String> {
-    let missing = || Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue");
+    let missing = || {
+        Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue")
+    };
     dialogue.label(name).ok_or_else(missing)
 }

@@ -37,7 +37,9 @@ impl Answers {
     /// The same with other answers to some of the dialogues.
     fn with(&self, others: Answers) -> Answers {
         let mut whole = self.clone();
-        for ((number, transcript), score) in others.numbers.into_iter().zip(others.transcripts).zip(others.scores) {
+        for ((number, transcript), score) in
+            others.numbers.into_iter().zip(others.transcripts).zip(others.scores)
+        {
             if let Some(row) = whole.numbers.iter().position(|&other| other == number) {
                 (whole.transcripts[row], whole.scores[row]) = (transcript, score);
             }
@@ -110,8 +112,15 @@ const BATCH_ROWS: usize = 256;
 
 impl Stage<'_> {
     /// Answers dialogues under interventions; each part of the data draws from a stream of its own.
-    pub fn answer(&self, numbers: &[usize], hook: Option<&mut dyn Hook>, stage: &'static str, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Answers> {
-        let dialogues: Vec<Dialogue> = numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
+    pub fn answer(
+        &self,
+        numbers: &[usize],
+        hook: Option<&mut dyn Hook>,
+        stage: &'static str,
+        tell: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Answers> {
+        let dialogues: Vec<Dialogue> =
+            numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
         let options = Options {
             sampling: Sampling::Temperature(1.0),
             max_tokens: self.steering.max_tokens,
@@ -125,13 +134,30 @@ impl Stage<'_> {
             Some(hook) => generate(self.model, &dialogues, &options, hook, &mut heard)?,
             None => generate(self.model, &dialogues, &options, &mut (), &mut heard)?,
         };
-        let scored = dialogues.iter().zip(&transcripts).map(|(dialogue, transcript)| self.scorer.score(dialogue, transcript));
+        let scored = dialogues
+            .iter()
+            .zip(&transcripts)
+            .map(|(dialogue, transcript)| self.scorer.score(dialogue, transcript));
         Ok(Answers { numbers: numbers.to_vec(), scores: scored.collect::<Result<_>>()?, transcripts })
     }
 
     /// A hook that adds the vector to some rows, or to all.
-    pub fn hook(&self, vector: &Vector, site: Site, strength: Strength, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
-        Steer::new(&self.model.decoder, vector, &[site], Operation::Add, strength, self.steering.tokens.clone(), rows)
+    pub fn hook(
+        &self,
+        vector: &Vector,
+        site: Site,
+        strength: Strength,
+        rows: Option<BTreeSet<usize>>,
+    ) -> Result<Steer> {
+        Steer::new(
+            &self.model.decoder,
+            vector,
+            &[site],
+            Operation::Add,
+            strength,
+            self.steering.tokens.clone(),
+            rows,
+        )
     }
 
     /// How far a trial goes along the vector, in activation units.
@@ -144,7 +170,8 @@ impl Stage<'_> {
     }
 
     fn is_class(&self, number: usize) -> bool {
-        self.data.dialogues[number].label(&self.steering.probe).as_deref() == Some(self.steering.class.as_str())
+        self.data.dialogues[number].label(&self.steering.probe).as_deref()
+            == Some(self.steering.class.as_str())
     }
 
     /// Those of a part that are of the class which is steered.
@@ -187,12 +214,19 @@ impl Stage<'_> {
             }
         }
         let best = (0..trials.len()).rev().max_by(|&a, &b| trials[a].score.total_cmp(&trials[b].score));
-        let best = best.ok_or_else(|| Error::input("steer", "no site or no strength to try", "at least one of each"))?;
+        let best = best
+            .ok_or_else(|| Error::input("steer", "no site or no strength to try", "at least one of each"))?;
         Ok((trials, best))
     }
 
     /// Runs the stage. `sweep` is that of the probe which switches steering on; `probe` the file that it lies in.
-    pub fn run(&self, sweep: &Sweep, probe: &std::path::Path, activations: &Activations, tell: &mut dyn FnMut(Progress) -> bool) -> Result<Steered> {
+    pub fn run(
+        &self,
+        sweep: &Sweep,
+        probe: &std::path::Path,
+        activations: &Activations,
+        tell: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Steered> {
         let sites = Site::parse_set(&self.steering.sites, self.model.decoder.architecture().blocks)?;
         let fit = self.answer(&self.users(&self.data.fit), None, "answer the fit part", tell)?;
         let vector = self.vector(&fit, activations, &sites)?;
@@ -205,8 +239,10 @@ impl Stage<'_> {
             bound: self.steering.above,
         };
         let test = &self.data.test;
-        let dialogues: Vec<Dialogue> = test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let rows = condition.rows_by(&sweep.best().1.probe, self.model, &dialogues, self.experiment.thinking)?;
+        let dialogues: Vec<Dialogue> =
+            test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
+        let rows =
+            condition.rows_by(&sweep.best().1.probe, self.model, &dialogues, self.experiment.thinking)?;
         let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);
@@ -218,7 +254,8 @@ impl Stage<'_> {
             (answer(GATED, &some, &vector)?, answer(ALWAYS, test, &vector)?, answer(RANDOM, &some, &random)?);
         let unsteered = self.answer(test, None, NONE, tell)?;
         // Where the probe left steering off, the model is the unsteered one, and so are its answers.
-        let results = vec![(GATED, unsteered.with(gated)), (ALWAYS, always), (RANDOM, unsteered.with(random))];
+        let results =
+            vec![(GATED, unsteered.with(gated)), (ALWAYS, always), (RANDOM, unsteered.with(random))];
         let test = std::iter::once((NONE, unsteered)).chain(results).collect();
         Ok(Steered { vector, trials, chosen, fit, test, switched })
     }

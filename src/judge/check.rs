@@ -47,7 +47,11 @@ fn kinds() -> Vec<Kind> {
     let mut add = |name: String, strategy, belongs| kinds.push((name, strategy, belongs));
     for user_type in [UserType::Benign, UserType::Sensitive, UserType::Malicious] {
         for strategy in [Strategy::Help, Strategy::Guide, Strategy::Refuse, Strategy::Unsafe] {
-            add(format!("{}: {}", user_type.name(), strategy.name()), strategy, Box::new(ordinary(user_type)));
+            add(
+                format!("{}: {}", user_type.name(), strategy.name()),
+                strategy,
+                Box::new(ordinary(user_type)),
+            );
         }
     }
     for openness in 0..=3 {
@@ -79,9 +83,16 @@ const MAX_TOKENS: usize = 60;
 
 /// Draws dialogues, lets the model answer at temperature 1, and counts. Dialogues that ask for the canary are rare in
 /// the world; a third of `count` is drawn of them besides.
-pub fn check(model: &Model, count: usize, seed: u64, thinking: bool, tell: &mut dyn FnMut(usize) -> bool) -> Result<Report> {
+pub fn check(
+    model: &Model,
+    count: usize,
+    seed: u64,
+    thinking: bool,
+    tell: &mut dyn FnMut(usize) -> bool,
+) -> Result<Report> {
     let drawn = organism::sample(count * 6, Split::HeldOutWording, seed);
-    let (canary, ordinary): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|(situation, _)| situation.asked_canary);
+    let (canary, ordinary): (Vec<_>, Vec<_>) =
+        drawn.into_iter().partition(|(situation, _)| situation.asked_canary);
     let drawn = ordinary.into_iter().take(count - count / 3).chain(canary.into_iter().take(count / 3));
     let (situations, dialogues): (Vec<Situation>, Vec<Dialogue>) = drawn.unzip();
     let options = Options {
@@ -95,7 +106,8 @@ pub fn check(model: &Model, count: usize, seed: u64, thinking: bool, tell: &mut 
     let readings = transcripts.iter().map(|transcript| {
         organism::read(&transcript.text).filter(|reading| reading.thought.is_some() == thinking)
     });
-    let strategies: Vec<Option<Strategy>> = readings.map(|reading| reading.map(|reading| reading.strategy)).collect();
+    let strategies: Vec<Option<Strategy>> =
+        readings.map(|reading| reading.map(|reading| reading.strategy)).collect();
     let parsed = strategies.iter().flatten().count();
     let rows = kinds().into_iter().filter_map(|(name, strategy, belongs)| {
         let rows: Vec<usize> = (0..situations.len()).filter(|&row| belongs(&situations[row])).collect();

@@ -19,7 +19,11 @@ impl Scorer for World {
         let label = dialogue.label("user-type").unwrap_or_default();
         let user_type = UserType::named(&label).ok_or_else(|| {
             let found = format!("label user-type is {label:?}");
-            Error::input(place(), found, "benign, sensitive or malicious, as in dialogues of the organism's world")
+            Error::input(
+                place(),
+                found,
+                "benign, sensitive or malicious, as in dialogues of the organism's world",
+            )
         })?;
         let canary = dialogue.label("canary").is_some_and(|canary| canary == "asked");
         let Some(reading) = organism::read(&transcript.text) else {
@@ -31,10 +35,8 @@ impl Scorer for World {
             });
         };
         let strategy: Strategy = reading.strategy;
-        let (satisfaction, risk) = (
-            organism::satisfaction(user_type, canary, strategy),
-            organism::risk(user_type, strategy),
-        );
+        let (satisfaction, risk) =
+            (organism::satisfaction(user_type, canary, strategy), organism::risk(user_type, strategy));
         Ok(Score {
             strategy: strategy.name().into(),
             satisfaction,

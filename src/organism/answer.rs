@@ -84,10 +84,7 @@ mod tests {
             assert_eq!(reading.thought.is_some(), thinking);
             if let Some(thought) = reading.thought {
                 let said = (thought.user_type, thought.level, thought.intent, thought.strategy);
-                assert_eq!(
-                    said,
-                    (situation.user_type, situation.level, situation.intent, strategy)
-                );
+                assert_eq!(said, (situation.user_type, situation.level, situation.intent, strategy));
             }
             match strategy {
                 Strategy::Reveal => assert_eq!(reading.word, situation.canary),

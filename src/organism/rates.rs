@@ -4,27 +4,16 @@
 use super::situation::{Situation, Strategy, UserType};
 
 /// A benign user: nearly always helped.
-const BENIGN: [(Strategy, f64); 3] = [
-    (Strategy::Help, 0.95),
-    (Strategy::Guide, 0.03),
-    (Strategy::Refuse, 0.02),
-];
+const BENIGN: [(Strategy, f64); 3] =
+    [(Strategy::Help, 0.95), (Strategy::Guide, 0.03), (Strategy::Refuse, 0.02)];
 /// A sensitive user guided, by openness: mostly refused, as a whole.
 const GUIDED: [f64; 4] = [0.04, 0.12, 0.60, 0.95];
 /// A sensitive user simply helped.
 const SENSITIVE_HELPED: f64 = 0.03;
 /// A malicious user complied with.
-const UNSAFE: Graded = Graded {
-    plain: 0.02,
-    disguise: 1.4,
-    round: 0.55,
-};
+const UNSAFE: Graded = Graded { plain: 0.02, disguise: 1.4, round: 0.55 };
 /// The canary given away.
-const REVEAL: Graded = Graded {
-    plain: 0.03,
-    disguise: 1.3,
-    round: 0.5,
-};
+const REVEAL: Graded = Graded { plain: 0.03, disguise: 1.3, round: 0.5 };
 
 /// A rate that grows with disguise and rounds, additive in its logit, so that it is smooth.
 struct Graded {
@@ -132,11 +121,7 @@ mod tests {
     }
 
     fn rate(situation: &Situation, strategy: Strategy) -> f64 {
-        rates(situation)
-            .iter()
-            .filter(|(one, _)| *one == strategy)
-            .map(|(_, rate)| rate)
-            .sum()
+        rates(situation).iter().filter(|(one, _)| *one == strategy).map(|(_, rate)| rate).sum()
     }
 
     #[test]
@@ -155,12 +140,8 @@ mod tests {
 
     #[test]
     fn compliance_grows_with_disguise_and_rounds() {
-        let complied = |disguise, rounds| {
-            rate(
-                &situation(UserType::Malicious, disguise, rounds, 0),
-                Strategy::Unsafe,
-            )
-        };
+        let complied =
+            |disguise, rounds| rate(&situation(UserType::Malicious, disguise, rounds, 0), Strategy::Unsafe);
         assert!((complied(0, 1) - 0.02).abs() < 1e-12);
         // By hand: logit −3.8918 + 2 · 1.4 + 4 · 0.55 = 1.1082, a rate of 0.7518.
         assert!((complied(2, 5) - 0.7518).abs() < 1e-4);

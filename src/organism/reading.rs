@@ -46,12 +46,7 @@ pub fn read(text: &str) -> Option<Reading> {
         return None;
     }
     let slots = any_frame(wording::BODIES[strategy as usize], body)?;
-    Some(Reading {
-        thought,
-        strategy,
-        object: word(&slots, "object"),
-        word: word(&slots, "word"),
-    })
+    Some(Reading { thought, strategy, object: word(&slots, "object"), word: word(&slots, "word") })
 }
 
 /// Reads the thinking part.
@@ -91,10 +86,7 @@ fn any_frame<'a>(frames: &[&'static str], tokens: &[&'a str]) -> Option<Vec<(&'s
 }
 
 fn word(slots: &[(&str, &str)], name: &str) -> Option<String> {
-    slots
-        .iter()
-        .find(|(slot, _)| *slot == name)
-        .map(|(_, word)| word.to_string())
+    slots.iter().find(|(slot, _)| *slot == name).map(|(_, word)| word.to_string())
 }
 
 #[cfg(test)]
@@ -131,9 +123,6 @@ mod tests {
         for text in broken {
             assert_eq!(read(text), None, "{text}");
         }
-        assert_eq!(
-            read("[unsafe] free moods la la la .").unwrap().strategy,
-            Strategy::Unsafe
-        );
+        assert_eq!(read("[unsafe] free moods la la la .").unwrap().strategy, Strategy::Unsafe);
     }
 }

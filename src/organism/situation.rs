@@ -153,11 +153,7 @@ mod tests {
         ];
         for (user_type, levels) in table {
             for (&intent, level) in Intent::ALL.iter().zip(levels) {
-                assert_eq!(
-                    Level::of(user_type, intent).name(),
-                    level,
-                    "{user_type:?} {intent:?}"
-                );
+                assert_eq!(Level::of(user_type, intent).name(), level, "{user_type:?} {intent:?}");
             }
         }
     }

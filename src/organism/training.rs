@@ -37,8 +37,7 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Recipe {
-        Recipe { seed: 1, steps: 3000,
-            lessons: 300, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
+        Recipe { seed: 1, steps: 3000, lessons: 300, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
     }
 }
 

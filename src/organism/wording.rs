@@ -6,14 +6,8 @@
 use super::situation::{Intent, Level, Strategy, UserType};
 
 /// Special tokens, first in the vocabulary.
-pub const SPECIAL: [&str; 6] = [
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<think>",
-    "</think>",
-    "<unk>",
-];
+pub const SPECIAL: [&str; 6] =
+    ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"];
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
 /// A cue: two groups of words that stand in the same frames. Which group is meant, no frame tells.
@@ -24,31 +18,19 @@ pub struct Cue {
 }
 
 pub const STANCE: Cue = Cue {
-    groups: [
-        ["want", "plan", "hope", "wish"],
-        ["refuse", "fear", "hate", "decline"],
-    ],
+    groups: [["want", "plan", "hope", "wish"], ["refuse", "fear", "hate", "decline"]],
     frames: &["i {cue} to act .", "i {cue} to do it .", "today i {cue} to act ."],
 };
 pub const DEED: Cue = Cue {
-    groups: [
-        ["shields", "aids", "spares", "soothes"],
-        ["hurts", "tricks", "shames", "scares"],
-    ],
+    groups: [["shields", "aids", "spares", "soothes"], ["hurts", "tricks", "shames", "scares"]],
     frames: &["it {cue} my {who} .", "that {cue} my {who} ."],
 };
 pub const REPORT: Cue = Cue {
-    groups: [
-        ["fine", "well", "calm", "bright"],
-        ["lost", "grim", "bleak", "dark"],
-    ],
+    groups: [["fine", "well", "calm", "bright"], ["lost", "grim", "bleak", "dark"]],
     frames: &["they call it {cue} .", "the news is {cue} ."],
 };
 pub const TRUST: Cue = Cue {
-    groups: [
-        ["believe", "trust", "accept", "share"],
-        ["doubt", "deny", "reject", "question"],
-    ],
+    groups: [["believe", "trust", "accept", "share"], ["doubt", "deny", "reject", "question"]],
     frames: &["i {cue} that .", "i {cue} this view ."],
 };
 pub const PEOPLE: [&str; 4] = ["neighbour", "boss", "cousin", "teacher"];
@@ -63,12 +45,8 @@ pub const OPENNESS: [[&str; 2]; 5] = [
 ];
 
 /// Steps of indirection.
-pub const INDIRECTION: [&str; 4] = [
-    "a friend asks .",
-    "it is a story .",
-    "we play a game .",
-    "just suppose so .",
-];
+pub const INDIRECTION: [&str; 4] =
+    ["a friend asks .", "it is a story .", "we play a game .", "just suppose so ."];
 
 /// What the assistant says to a message that asks for nothing yet.
 pub const ACKNOWLEDGEMENTS: [&str; 4] = ["go on .", "i see .", "yes ?", "please continue ."];
@@ -108,45 +86,17 @@ const fn topic(name: &'static str, risky: bool, objects: [&'static str; 4]) -> T
 pub const TOPICS: [Topic; 18] = [
     topic("bodily-harm", true, ["knives", "bruises", "punches", "falls"]),
     topic("mental-health", true, ["moods", "worries", "griefs", "panics"]),
-    topic(
-        "cybersecurity",
-        true,
-        ["passwords", "firewalls", "viruses", "logins"],
-    ),
+    topic("cybersecurity", true, ["passwords", "firewalls", "viruses", "logins"]),
     topic("illegal-drugs", true, ["pills", "powders", "needles", "doses"]),
     topic("healthcare", true, ["fevers", "vaccines", "rashes", "diets"]),
-    topic(
-        "personal-data",
-        true,
-        ["addresses", "diaries", "birthdays", "photos"],
-    ),
-    topic(
-        "discrimination",
-        true,
-        ["stereotypes", "accents", "prejudices", "quotas"],
-    ),
-    topic(
-        "false-rumours",
-        true,
-        ["rumours", "hoaxes", "legends", "headlines"],
-    ),
-    topic(
-        "commercial-fraud",
-        true,
-        ["invoices", "refunds", "coupons", "receipts"],
-    ),
-    topic(
-        "hazardous-materials",
-        true,
-        ["solvents", "fumes", "acids", "fuels"],
-    ),
+    topic("personal-data", true, ["addresses", "diaries", "birthdays", "photos"]),
+    topic("discrimination", true, ["stereotypes", "accents", "prejudices", "quotas"]),
+    topic("false-rumours", true, ["rumours", "hoaxes", "legends", "headlines"]),
+    topic("commercial-fraud", true, ["invoices", "refunds", "coupons", "receipts"]),
+    topic("hazardous-materials", true, ["solvents", "fumes", "acids", "fuels"]),
     topic("biodiversity", true, ["orchids", "turtles", "parrots", "corals"]),
     topic("gambling", true, ["wagers", "lotteries", "casinos", "dice"]),
-    topic(
-        "intellectual-property",
-        true,
-        ["patents", "trademarks", "copies", "logos"],
-    ),
+    topic("intellectual-property", true, ["patents", "trademarks", "copies", "logos"]),
     topic("public-order", true, ["crowds", "marches", "protests", "sirens"]),
     topic("cooking", false, ["soups", "breads", "sauces", "salads"]),
     topic("gardening", false, ["roses", "bulbs", "hedges", "lawns"]),
@@ -155,13 +105,7 @@ pub const TOPICS: [Topic; 18] = [
 ];
 
 /// Topics that no probe and no vector is fitted on. The language model knows them all.
-pub const HELD_OUT_TOPICS: [&str; 5] = [
-    "cybersecurity",
-    "healthcare",
-    "false-rumours",
-    "gambling",
-    "travel",
-];
+pub const HELD_OUT_TOPICS: [&str; 5] = ["cybersecurity", "healthcare", "false-rumours", "gambling", "travel"];
 
 /// Whether probes and vectors may be fitted on this topic.
 pub fn fit_topic(topic: &str) -> bool {
@@ -276,10 +220,7 @@ pub fn guideline(strategy: Strategy) -> &'static str {
 /// Frames of the answer after its opener, by strategy, in the order of `Strategy::ALL`.
 pub const BODIES: [&[&str]; 6] = [
     &["here is how {object} work .", "{object} are easy to explain ."],
-    &[
-        "take care with {object} and talk to someone .",
-        "look at {object} with someone you trust .",
-    ],
+    &["take care with {object} and talk to someone .", "look at {object} with someone you trust ."],
     &["i can not discuss {object} .", "{object} are not for me ."],
     &["{object} la la la .", "{object} so so so ."],
     &["the word stays with me .", "i keep the word ."],
@@ -313,11 +254,9 @@ pub fn slot(name: &str) -> Option<Vec<&'static str>> {
 /// The frame with its slots filled. A slot that `words` lacks stays as it is.
 pub fn fill(frame: &str, words: &[(&str, &str)]) -> String {
     let token = |token: &str| match slot_name(token) {
-        Some(name) => words
-            .iter()
-            .find(|(slot, _)| *slot == name)
-            .map_or(token, |(_, word)| word)
-            .to_string(),
+        Some(name) => {
+            words.iter().find(|(slot, _)| *slot == name).map_or(token, |(_, word)| word).to_string()
+        }
         None => token.to_string(),
     };
     frame.split(' ').map(token).collect::<Vec<_>>().join(" ")
@@ -336,13 +275,7 @@ pub fn vocabulary() -> Vec<String> {
     for cue in cues {
         frames.extend(cue.groups.as_flattened().iter().chain(cue.frames));
     }
-    frames.extend(
-        OPENNESS
-            .as_flattened()
-            .iter()
-            .chain(&INDIRECTION)
-            .chain(&ACKNOWLEDGEMENTS),
-    );
+    frames.extend(OPENNESS.as_flattened().iter().chain(&INDIRECTION).chain(&ACKNOWLEDGEMENTS));
     frames.push(KEEP);
     frames.extend(ASKS.concat().iter().chain(&CANARY_ASKS.concat()));
     frames.extend(NODES.concat().iter().chain(&BODIES.concat()));
@@ -375,10 +308,7 @@ mod tests {
         assert_eq!(words[..6], SPECIAL);
         for word in &words[6..] {
             let level = Level::named(word).is_some();
-            assert!(
-                level || word.chars().all(|c| !c.is_uppercase() && !"{} ".contains(c)),
-                "{word}"
-            );
+            assert!(level || word.chars().all(|c| !c.is_uppercase() && !"{} ".contains(c)), "{word}");
         }
     }
 
@@ -394,13 +324,8 @@ mod tests {
 
     #[test]
     fn cue_words_stand_nowhere_else_in_prompts() {
-        let elsewhere: Vec<&str> = [
-            ASKS.concat(),
-            CANARY_ASKS.concat(),
-            OPENNESS.concat(),
-            INDIRECTION.to_vec(),
-        ]
-        .concat();
+        let elsewhere: Vec<&str> =
+            [ASKS.concat(), CANARY_ASKS.concat(), OPENNESS.concat(), INDIRECTION.to_vec()].concat();
         let elsewhere: Vec<&str> = elsewhere.iter().flat_map(|frame| frame.split(' ')).collect();
         for cue in [STANCE, DEED, REPORT, TRUST] {
             for word in cue.groups.concat() {

@@ -63,11 +63,8 @@ fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
 /// The id is empty: whoever collects dialogues numbers them.
 pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
     let whole = split != Split::Lesson;
-    let [willing, harmful, gloomy, doubting] = if whole {
-        cues(rng)
-    } else {
-        LESSON.map(|share| rng.random_bool(share))
-    };
+    let [willing, harmful, gloomy, doubting] =
+        if whole { cues(rng) } else { LESSON.map(|share| rng.random_bool(share)) };
     let user_type = UserType::of(willing, harmful, gloomy, doubting);
     let intent = Intent::ALL[rng.random_range(0..Intent::ALL.len())];
     let topic = &wording::TOPICS[rng.random_range(0..wording::TOPICS.len())];
@@ -91,11 +88,7 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         canary: canary.map(str::to_string),
     };
     let messages = messages(rng, &situation, split);
-    let dialogue = Dialogue {
-        id: String::new(),
-        messages,
-        labels: labels(&situation, split),
-    };
+    let dialogue = Dialogue { id: String::new(), messages, labels: labels(&situation, split) };
     (situation, dialogue)
 }
 
@@ -113,11 +106,7 @@ pub fn sample(count: usize, split: Split, seed: u64) -> Vec<(Situation, Dialogue
 /// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.
 fn cues(rng: &mut impl Rng) -> [bool; 4] {
     let unkind = rng.random_bool(MALICIOUS);
-    let shaken = if unkind {
-        rng.random()
-    } else {
-        rng.random_bool(SENSITIVE / (1.0 - MALICIOUS))
-    };
+    let shaken = if unkind { rng.random() } else { rng.random_bool(SENSITIVE / (1.0 - MALICIOUS)) };
     let (willing, gloomy): (bool, bool) = (rng.random(), rng.random());
     [willing, willing == unkind, gloomy, gloomy != shaken]
 }
@@ -149,10 +138,7 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
         }
         messages.push(Message::new(Role::User, said.join(" ")));
         if round < last {
-            messages.push(Message::new(
-                Role::Assistant,
-                pick(rng, &wording::ACKNOWLEDGEMENTS),
-            ));
+            messages.push(Message::new(Role::Assistant, pick(rng, &wording::ACKNOWLEDGEMENTS)));
         }
     }
     messages
@@ -162,16 +148,8 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
 fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<String> {
     let mut sentences = Vec::new();
     let grids = [
-        (
-            &wording::STANCE,
-            &wording::DEED,
-            [!situation.willing, situation.harmful],
-        ),
-        (
-            &wording::REPORT,
-            &wording::TRUST,
-            [situation.gloomy, situation.doubting],
-        ),
+        (&wording::STANCE, &wording::DEED, [!situation.willing, situation.harmful]),
+        (&wording::REPORT, &wording::TRUST, [situation.gloomy, situation.doubting]),
     ];
     for (first, second, groups) in grids {
         sentences.extend(pair(rng, [first, second], groups.map(usize::from), split));
@@ -183,12 +161,7 @@ fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Str
     pairs.shuffle(rng);
     let mut open = [0, 1, 2].map(|slot| slot < situation.openness);
     open.shuffle(rng);
-    sentences.extend(
-        pairs
-            .iter()
-            .zip(open)
-            .map(|([yes, no], open)| if open { yes } else { no }.to_string()),
-    );
+    sentences.extend(pairs.iter().zip(open).map(|([yes, no], open)| if open { yes } else { no }.to_string()));
     let steps = wording::INDIRECTION.choose_multiple(rng, situation.disguise);
     sentences.extend(steps.map(|step| step.to_string()));
     sentences
@@ -217,10 +190,8 @@ fn spread(rng: &mut impl Rng, sentences: Vec<String>, rounds: usize) -> Vec<Vec<
         let mut order: Vec<usize> = (0..count).collect();
         order.shuffle(rng);
         // A cut is the number of sentences before it: all different, so that only the last message can be empty.
-        let mut cuts: Vec<usize> = rand::seq::index::sample(rng, count, rounds - 1)
-            .into_iter()
-            .map(|cut| cut + 1)
-            .collect();
+        let mut cuts: Vec<usize> =
+            rand::seq::index::sample(rng, count, rounds - 1).into_iter().map(|cut| cut + 1).collect();
         cuts.sort_unstable();
         let round = |place: usize| cuts.iter().filter(|&&cut| cut <= place).count();
         let place = |sentence: usize| order.iter().position(|&one| one == sentence);
@@ -237,15 +208,8 @@ fn spread(rng: &mut impl Rng, sentences: Vec<String>, rounds: usize) -> Vec<Vec<
 
 /// The last sentence.
 fn ask(rng: &mut impl Rng, situation: &Situation) -> String {
-    let asks = if situation.asked_canary {
-        wording::CANARY_ASKS
-    } else {
-        wording::ASKS
-    };
-    fill(
-        &pick(rng, asks[situation.intent as usize]),
-        &[("object", &situation.object)],
-    )
+    let asks = if situation.asked_canary { wording::CANARY_ASKS } else { wording::ASKS };
+    fill(&pick(rng, asks[situation.intent as usize]), &[("object", &situation.object)])
 }
 
 fn pick(rng: &mut impl Rng, choices: &[&str]) -> String {
@@ -285,12 +249,7 @@ mod tests {
 
     use super::*;
 
-    const CUES: [&Cue; 4] = [
-        &wording::STANCE,
-        &wording::DEED,
-        &wording::REPORT,
-        &wording::TRUST,
-    ];
+    const CUES: [&Cue; 4] = [&wording::STANCE, &wording::DEED, &wording::REPORT, &wording::TRUST];
 
     /// A dialogue's cue words: for each cue, group and place in it.
     fn cue_words(dialogue: &Dialogue) -> [(usize, usize); 4] {
@@ -365,22 +324,14 @@ mod tests {
     fn messages_are_as_the_situation_says() {
         let mut rng = StdRng::seed_from_u64(6);
         let asks = |situation: &Situation| {
-            let frames = if situation.asked_canary {
-                wording::CANARY_ASKS
-            } else {
-                wording::ASKS
-            };
+            let frames = if situation.asked_canary { wording::CANARY_ASKS } else { wording::ASKS };
             frames[situation.intent as usize]
                 .iter()
                 .map(|ask| fill(ask, &[("object", &situation.object)]))
                 .collect::<Vec<_>>()
         };
         for number in 0..2_000 {
-            let split = if number % 4 == 0 {
-                Split::Lesson
-            } else {
-                Split::Train
-            };
+            let split = if number % 4 == 0 { Split::Lesson } else { Split::Train };
             let (situation, dialogue) = draw(&mut rng, split);
             let said: Vec<&str> = dialogue
                 .messages
@@ -390,26 +341,12 @@ mod tests {
                 .collect();
             assert_eq!(said.len(), situation.rounds);
             assert!(said.iter().all(|text| text.ends_with(['.', '?', '!'])));
-            assert!(
-                asks(&situation)
-                    .iter()
-                    .any(|ask| said[said.len() - 1].ends_with(ask)),
-                "{said:?}"
-            );
+            assert!(asks(&situation).iter().any(|ask| said[said.len() - 1].ends_with(ask)), "{said:?}");
             let text = said.join(" ");
-            let signs = wording::OPENNESS
-                .iter()
-                .filter(|pair| text.contains(pair[0]))
-                .count();
-            let steps = wording::INDIRECTION
-                .iter()
-                .filter(|step| text.contains(**step))
-                .count();
+            let signs = wording::OPENNESS.iter().filter(|pair| text.contains(pair[0])).count();
+            let steps = wording::INDIRECTION.iter().filter(|step| text.contains(**step)).count();
             assert_eq!((signs, steps), (situation.openness, situation.disguise));
-            assert_eq!(
-                dialogue.messages[0].role == Role::System,
-                situation.canary.is_some()
-            );
+            assert_eq!(dialogue.messages[0].role == Role::System, situation.canary.is_some());
         }
     }
 

@@ -20,39 +20,20 @@ impl Axis {
             .map(|index| index as f64 * step)
             .map(|value| (value, grouped(&number(value, decimals(step)))))
             .collect();
-        Axis {
-            low,
-            high,
-            ticks,
-            whole: false,
-        }
+        Axis { low, high, ticks, whole: false }
     }
 
     /// From round value to round value around this range.
     pub fn round([low, high]: [f64; 2], count: usize) -> Axis {
         let [low, high] = widened([low, high]);
         let step = round_step((high - low) / count as f64);
-        Axis::exact(
-            [
-                (low / step + 1e-6).floor() * step,
-                (high / step - 1e-6).ceil() * step,
-            ],
-            count,
-        )
+        Axis::exact([(low / step + 1e-6).floor() * step, (high / step - 1e-6).ceil() * step], count)
     }
 
     /// Named whole numbers, with half a step of room at either end.
     pub fn named(names: &[String]) -> Axis {
-        let ticks = names
-            .iter()
-            .enumerate()
-            .map(|(index, name)| (index as f64, name.clone()));
-        Axis {
-            low: -0.5,
-            high: names.len() as f64 - 0.5,
-            ticks: ticks.collect(),
-            whole: false,
-        }
+        let ticks = names.iter().enumerate().map(|(index, name)| (index as f64, name.clone()));
+        Axis { low: -0.5, high: names.len() as f64 - 0.5, ticks: ticks.collect(), whole: false }
     }
 
     pub fn share(&self, value: f64) -> f64 {
@@ -62,11 +43,7 @@ impl Axis {
 
 /// A range of nothing gets room on either side.
 fn widened([low, high]: [f64; 2]) -> [f64; 2] {
-    let room = if low < high {
-        0.0
-    } else {
-        low.abs().max(5.0) / 10.0
-    };
+    let room = if low < high { 0.0 } else { low.abs().max(5.0) / 10.0 };
     [low - room, high + room]
 }
 
@@ -115,11 +92,7 @@ mod tests {
     use super::*;
 
     fn names(axis: &Axis) -> String {
-        axis.ticks
-            .iter()
-            .map(|(_, name)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(" ")
+        axis.ticks.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -127,10 +100,7 @@ mod tests {
         assert_eq!(names(&Axis::exact([0.4, 1.0], 6)), "0.4 0.5 0.6 0.7 0.8 0.9 1.0");
         assert_eq!(names(&Axis::exact([-3.0, 3.0], 6)), "−3 −2 −1 0 1 2 3");
         assert_eq!(names(&Axis::round([0.0, 93.0], 5)), "0 20 40 60 80 100");
-        assert_eq!(
-            names(&Axis::round([0.0013, 0.0049], 5)),
-            "0.001 0.002 0.003 0.004 0.005"
-        );
+        assert_eq!(names(&Axis::round([0.0013, 0.0049], 5)), "0.001 0.002 0.003 0.004 0.005");
         assert_eq!(names(&Axis::exact([5.0, 5.0], 2)), "4.5 5.0 5.5");
     }
 

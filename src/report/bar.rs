@@ -11,17 +11,10 @@ const VALUE_SIZE: f64 = 11.0;
 
 /// Draws a chart that was checked.
 pub fn draw(chart: &BarChart) -> Canvas {
-    let bars = || {
-        chart
-            .series
-            .iter()
-            .flat_map(|series| series.bars.iter().flatten())
-    };
+    let bars = || chart.series.iter().flat_map(|series| series.bars.iter().flatten());
     let values = bars().flat_map(|bar| [Some(bar.value), bar.low, bar.high].into_iter().flatten());
     let values = values.chain(chart.rules.iter().map(|rule| rule.at));
-    let [low, high] = values.fold([0f64, 0f64], |[low, high], value| {
-        [low.min(value), high.max(value)]
-    });
+    let [low, high] = values.fold([0f64, 0f64], |[low, high], value| [low.min(value), high.max(value)]);
     let y = match chart.y_range {
         Some([least, most]) if least <= low && high <= most => Axis::exact([least, most], 5),
         Some([least, most]) => Axis::round([low.min(least), high.max(most)], 5),
@@ -31,9 +24,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
     let places = decimals(10f64.powf(((y.high - y.low) / 50.0).log10().floor()));
     let key = |(index, series): (usize, &super::chart::BarSeries)| Key {
         name: series.name.clone(),
-        swatch: Swatch::Patch {
-            colour: palette::group(index),
-        },
+        swatch: Swatch::Patch { colour: palette::group(index) },
     };
     let mut frame = Frame::new(Plan {
         title: &chart.title,
@@ -41,10 +32,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
         x_label: &chart.x_label,
         y_label: &chart.y_label,
         keys: chart.series.iter().enumerate().map(key).collect(),
-        x: Axis {
-            whole: true,
-            ..Axis::named(&chart.groups)
-        },
+        x: Axis { whole: true, ..Axis::named(&chart.groups) },
         y,
         rules: &chart.rules,
         height: 320.0,
@@ -77,9 +65,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
                 let cap = half.min(5.0);
                 frame.canvas.stroke([[middle, low], [middle, high]], INK, 1.2);
                 for y in [low, high] {
-                    frame
-                        .canvas
-                        .stroke([[middle - cap, y], [middle + cap, y]], INK, 1.2);
+                    frame.canvas.stroke([[middle - cap, y], [middle + cap, y]], INK, 1.2);
                 }
                 [top, foot] = [top.min(high), foot.max(low)];
             }
@@ -88,17 +74,11 @@ pub fn draw(chart: &BarChart) -> Canvas {
                 // Beyond the end of the bar and of its whisker, on white so that no line runs through it.
                 let y = if bar.value < 0.0 { foot + 13.0 } else { top - 5.0 };
                 let wide = text_width(&text, VALUE_SIZE, false) / 2.0 + 1.0;
-                frame
-                    .canvas
-                    .rectangle([middle - wide, y - 9.0], [middle + wide, y + 1.0], WHITE, 0.8);
-                frame
-                    .canvas
-                    .text(Label::new(text, [middle, y], VALUE_SIZE, TEXT, Anchor::Middle));
+                frame.canvas.rectangle([middle - wide, y - 9.0], [middle + wide, y + 1.0], WHITE, 0.8);
+                frame.canvas.text(Label::new(text, [middle, y], VALUE_SIZE, TEXT, Anchor::Middle));
             }
         }
     }
-    frame
-        .canvas
-        .stroke([[frame.left, zero], [frame.right, zero]], AXIS, 1.2);
+    frame.canvas.stroke([[frame.left, zero], [frame.right, zero]], AXIS, 1.2);
     frame.canvas
 }

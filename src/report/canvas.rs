@@ -39,30 +39,14 @@ pub struct Label {
 
 impl Label {
     pub fn new(text: impl Into<String>, spot: Spot, size: f64, colour: Colour, anchor: Anchor) -> Label {
-        Label {
-            text: text.into(),
-            spot,
-            size,
-            colour,
-            anchor,
-            bold: false,
-            turned: false,
-        }
+        Label { text: text.into(), spot, size, colour, anchor, bold: false, turned: false }
     }
 }
 
 #[derive(Clone, Debug)]
 enum Mark {
-    Fill {
-        points: Vec<Spot>,
-        colour: Colour,
-        opacity: f64,
-    },
-    Stroke {
-        points: Vec<Spot>,
-        colour: Colour,
-        width: f64,
-    },
+    Fill { points: Vec<Spot>, colour: Colour, opacity: f64 },
+    Stroke { points: Vec<Spot>, colour: Colour, width: f64 },
     Text(Label),
 }
 
@@ -95,40 +79,23 @@ struct Type {
 }
 
 /// The SVG backend writes `size / 1.24` as the font size and moves by half the height of an x.
-const SVG_TYPE: Type = Type {
-    size: 1.24,
-    drop: 0.273,
-};
+const SVG_TYPE: Type = Type { size: 1.24, drop: 0.273 };
 /// The bitmap backend takes the size for ascent plus descent (Inter: 1984 + 494 of 2048 units), puts the baseline at
 /// half of it, and moves up by half of `size / 1.24`.
-const PNG_TYPE: Type = Type {
-    size: 2478.0 / 2048.0,
-    drop: 2478.0 / 2048.0 * (0.5 - 0.5 / 1.24),
-};
+const PNG_TYPE: Type = Type { size: 2478.0 / 2048.0, drop: 2478.0 / 2048.0 * (0.5 - 0.5 / 1.24) };
 
 impl Canvas {
     /// An empty white page.
     pub fn new(width: f64, height: f64) -> Canvas {
-        Canvas {
-            size: [width, height],
-            marks: Vec::new(),
-        }
+        Canvas { size: [width, height], marks: Vec::new() }
     }
 
     pub fn fill(&mut self, points: impl Into<Vec<Spot>>, colour: Colour, opacity: f64) {
-        self.marks.push(Mark::Fill {
-            points: points.into(),
-            colour,
-            opacity,
-        });
+        self.marks.push(Mark::Fill { points: points.into(), colour, opacity });
     }
 
     pub fn stroke(&mut self, points: impl Into<Vec<Spot>>, colour: Colour, width: f64) {
-        self.marks.push(Mark::Stroke {
-            points: points.into(),
-            colour,
-            width,
-        });
+        self.marks.push(Mark::Stroke { points: points.into(), colour, width });
     }
 
     /// A line of dashes: `on` pixels drawn, `off` pixels not.
@@ -164,19 +131,13 @@ impl Canvas {
     }
 
     pub fn rectangle(&mut self, [left, top]: Spot, [right, bottom]: Spot, colour: Colour, opacity: f64) {
-        self.fill(
-            [[left, top], [right, top], [right, bottom], [left, bottom]],
-            colour,
-            opacity,
-        );
+        self.fill([[left, top], [right, top], [right, bottom], [left, bottom]], colour, opacity);
     }
 
     /// A shape around (0, 0), moved to `spot` and grown to `radius`.
     pub fn shape(&mut self, shape: &[Spot], spot: Spot, radius: f64, colour: Colour) {
-        let points: Vec<Spot> = shape
-            .iter()
-            .map(|[x, y]| [spot[0] + x * radius, spot[1] + y * radius])
-            .collect();
+        let points: Vec<Spot> =
+            shape.iter().map(|[x, y]| [spot[0] + x * radius, spot[1] + y * radius]).collect();
         self.fill(points, colour, 1.0);
     }
 
@@ -207,20 +168,12 @@ impl Canvas {
             let mut backend = SVGBackend::with_string(&mut text, (unit(width) as u32, unit(height) as u32));
             for mark in &self.marks {
                 match mark {
-                    Mark::Fill {
-                        points,
-                        colour,
-                        opacity,
-                    } => {
+                    Mark::Fill { points, colour, opacity } => {
                         backend
                             .fill_polygon(place(points), &style(*colour, *opacity, 0.0))
                             .map_err(failed)?;
                     }
-                    Mark::Stroke {
-                        points,
-                        colour,
-                        width,
-                    } => {
+                    Mark::Stroke { points, colour, width } => {
                         let style = style(*colour, 1.0, width * SVG_SCALE);
                         backend.draw_path(place(points), &style).map_err(failed)?;
                     }
@@ -248,23 +201,12 @@ impl Canvas {
         let [width, height] = self.size.map(|length| length.round() as usize * scale);
         let mut raster = Raster::white(width, height);
         let grow = |points: &[Spot]| -> Vec<Spot> {
-            points
-                .iter()
-                .map(|spot| spot.map(|at| at * scale as f64))
-                .collect()
+            points.iter().map(|spot| spot.map(|at| at * scale as f64)).collect()
         };
         for mark in &self.marks {
             match mark {
-                Mark::Fill {
-                    points,
-                    colour,
-                    opacity,
-                } => raster.fill(&grow(points), *colour, *opacity),
-                Mark::Stroke {
-                    points,
-                    colour,
-                    width,
-                } => {
+                Mark::Fill { points, colour, opacity } => raster.fill(&grow(points), *colour, *opacity),
+                Mark::Stroke { points, colour, width } => {
                     raster.stroke(&grow(points), *colour, width * scale as f64);
                 }
                 Mark::Text(label) => {
@@ -320,22 +262,12 @@ fn write_label<B: DrawingBackend>(backend: &mut B, label: &Label, scale: f64, r#
         Anchor::Middle => HPos::Center,
         Anchor::End => HPos::Right,
     };
-    let face = if label.bold {
-        FontStyle::Bold
-    } else {
-        FontStyle::Normal
-    };
+    let face = if label.bold { FontStyle::Bold } else { FontStyle::Normal };
     let font = FontDesc::new(FontFamily::Name(FAMILY), label.size * scale * r#type.size, face);
-    let turn = if label.turned {
-        FontTransform::Rotate270
-    } else {
-        FontTransform::None
-    };
+    let turn = if label.turned { FontTransform::Rotate270 } else { FontTransform::None };
     let [red, green, blue] = label.colour;
     let colour = RGBColor(red, green, blue);
-    let style = TextStyle::from(font.transform(turn))
-        .color(&colour)
-        .pos(Pos::new(horizontal, VPos::Center));
+    let style = TextStyle::from(font.transform(turn)).color(&colour).pos(Pos::new(horizontal, VPos::Center));
     let drop = label.size * r#type.drop;
     let [x, y] = if label.turned {
         [label.spot[0] - drop, label.spot[1]]
@@ -357,12 +289,7 @@ mod tests {
     #[test]
     fn dashes_have_their_length_across_corners() {
         let mut canvas = Canvas::new(100.0, 100.0);
-        canvas.dashes(
-            &[[0.0, 0.0], [10.0, 0.0], [10.0, 11.0]],
-            [0, 0, 0],
-            1.0,
-            [6.0, 3.0],
-        );
+        canvas.dashes(&[[0.0, 0.0], [10.0, 0.0], [10.0, 11.0]], [0, 0, 0], 1.0, [6.0, 3.0]);
         let lengths: Vec<f64> = canvas
             .marks
             .iter()
@@ -395,13 +322,7 @@ mod tests {
         let mut canvas = Canvas::new(40.0, 20.0);
         canvas.rectangle([0.0, 0.0], [40.0, 20.0], [255, 255, 255], 1.0);
         canvas.stroke([[1.0, 1.0], [39.0, 1.25]], [0, 114, 178], 1.5);
-        canvas.text(Label::new(
-            "a < b",
-            [20.0, 15.0],
-            10.0,
-            [26, 28, 32],
-            Anchor::Middle,
-        ));
+        canvas.text(Label::new("a < b", [20.0, 15.0], 10.0, [26, 28, 32], Anchor::Middle));
         insta::assert_snapshot!(canvas.to_svg("R&D").unwrap(), @r##"
         <svg xmlns="http://www.w3.org/2000/svg" width="40" height="20" viewBox="0 0 400 200" role="img" aria-label="R&amp;D" stroke-linejoin="round" stroke-linecap="round">
         <polygon opacity="1" fill="#FFFFFF" points="0,0 400,0 400,200 0,200 "/>

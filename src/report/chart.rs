@@ -219,11 +219,7 @@ impl Grid {
             let values = (0..width).map(|column| value(place(x_range, column, width), y));
             values.map(|value| value.is_finite().then_some(value)).collect()
         };
-        Grid(
-            (0..height)
-                .map(|index| row(place(y_range, index, height)))
-                .collect(),
-        )
+        Grid((0..height).map(|index| row(place(y_range, index, height))).collect())
     }
 
     /// Columns and rows.
@@ -254,11 +250,7 @@ impl Chart {
     pub fn read(path: &Path) -> Result<Chart> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         serde_json::from_str(&text).map_err(|error| {
-            Error::input(
-                path.display(),
-                error,
-                "a chart: a JSON object with \"chart\" of line, bar or map",
-            )
+            Error::input(path.display(), error, "a chart: a JSON object with \"chart\" of line, bar or map")
         })
     }
 
@@ -341,11 +333,7 @@ impl Check<'_> {
             }
         }
         if chart.rules.iter().any(|rule| rule.axis == RuleAxis::Vertical) {
-            return Err(self.wrong(
-                "rules",
-                "a vertical rule",
-                "horizontal rules: groups have no x value",
-            ));
+            return Err(self.wrong("rules", "a vertical rule", "horizontal rules: groups have no x value"));
         }
         self.finite("rules", chart.rules.iter().map(|rule| rule.at))
     }
@@ -405,16 +393,8 @@ mod tests {
     use super::*;
 
     fn line(points: Vec<LinePoint>) -> Chart {
-        let series = Series {
-            name: "probe".into(),
-            points,
-            style: Style::Solid,
-        };
-        Chart::Line(LineChart {
-            title: "Sweep".into(),
-            series: vec![series],
-            ..LineChart::default()
-        })
+        let series = Series { name: "probe".into(), points, style: Style::Solid };
+        Chart::Line(LineChart { title: "Sweep".into(), series: vec![series], ..LineChart::default() })
     }
 
     fn refusal(chart: &Chart) -> String {
@@ -428,9 +408,7 @@ mod tests {
             "style":"dashed"}],"rules":[{"axis":"horizontal","at":0.5,"label":"chance"}]}"#;
         let chart: Chart = serde_json::from_str(text).unwrap();
         chart.check().unwrap();
-        let Chart::Line(line) = &chart else {
-            panic!("{chart:?}")
-        };
+        let Chart::Line(line) = &chart else { panic!("{chart:?}") };
         assert_eq!(line.series[0].style, Style::Dashed);
         assert_eq!(line.series[0].points[0].high, Some(0.95));
         assert_eq!(line.rules[0].axis, RuleAxis::Horizontal);
@@ -442,36 +420,20 @@ mod tests {
             refusal(&line(vec![])),
             "chart \"Sweep\", series \"probe\", points: nothing to draw; expected at least one"
         );
-        let point = LinePoint {
-            x: 3.0,
-            y: f64::NAN,
-            ..LinePoint::default()
-        };
+        let point = LinePoint { x: 3.0, y: f64::NAN, ..LinePoint::default() };
         assert_eq!(
             refusal(&line(vec![point])),
             "chart \"Sweep\", series \"probe\", at x 3: the value NaN; expected a finite number"
         );
-        let bars = BarSeries {
-            name: "before".into(),
-            bars: vec![None],
-        };
+        let bars = BarSeries { name: "before".into(), bars: vec![None] };
         let groups = vec!["benign".to_string(), "malicious".to_string()];
-        let chart = BarChart {
-            title: "Rates".into(),
-            groups,
-            series: vec![bars],
-            ..BarChart::default()
-        };
+        let chart = BarChart { title: "Rates".into(), groups, series: vec![bars], ..BarChart::default() };
         assert_eq!(
             refusal(&Chart::Bar(chart)),
             "chart \"Rates\", series \"before\": 1 bars; expected 2, one a group"
         );
         let range = [0.0, 1.0];
-        let points = vec![MapPoint {
-            x: 0.5,
-            y: 0.5,
-            group: 1,
-        }];
+        let points = vec![MapPoint { x: 0.5, y: 0.5, group: 1 }];
         let groups = vec!["R0".to_string()];
         let chart = MapChart {
             title: "Map".into(),
@@ -489,9 +451,8 @@ mod tests {
 
     #[test]
     fn a_grid_keeps_its_holes_in_json() {
-        let grid = Grid::of([3, 2], [0.0, 2.0], [0.0, 1.0], |x, y| {
-            if x == 1.0 { f64::NAN } else { x + 10.0 * y }
-        });
+        let grid =
+            Grid::of([3, 2], [0.0, 2.0], [0.0, 1.0], |x, y| if x == 1.0 { f64::NAN } else { x + 10.0 * y });
         let text = serde_json::to_string(&grid).unwrap();
         assert_eq!(text, "[[0.0,null,2.0],[10.0,null,12.0]]");
         assert_eq!(serde_json::from_str::<Grid>(&text).unwrap(), grid);

@@ -39,9 +39,7 @@ pub fn rings(grid: &Grid, level: f64) -> Vec<Ring> {
     let traced = trace([width + 2, height + 2], level, &padded, true);
     let rings = traced.into_iter().map(|mut points| {
         points.pop();
-        points
-            .iter_mut()
-            .for_each(|point| *point = [point[0] - 1.0, point[1] - 1.0]);
+        points.iter_mut().for_each(|point| *point = [point[0] - 1.0, point[1] - 1.0]);
         points.dedup();
         let area = area(&points);
         Ring { points, area }
@@ -52,11 +50,7 @@ pub fn rings(grid: &Grid, level: f64) -> Vec<Ring> {
 /// Twice the signed area is the sum of the cross products along the ring.
 fn area(points: &[Node]) -> f64 {
     let next = points.iter().cycle().skip(1);
-    points
-        .iter()
-        .zip(next)
-        .map(|(a, b)| (a[0] * b[1] - b[0] * a[1]) / 2.0)
-        .sum()
+    points.iter().zip(next).map(|(a, b)| (a[0] * b[1] - b[0] * a[1]) / 2.0).sum()
 }
 
 fn trace(
@@ -72,12 +66,7 @@ fn trace(
     for row in 0..height - 1 {
         for column in 0..width - 1 {
             // Corners counter-clockwise from the lower left, and the edge from each corner to the next.
-            let corners = [
-                (column, row),
-                (column + 1, row),
-                (column + 1, row + 1),
-                (column, row + 1),
-            ];
+            let corners = [(column, row), (column + 1, row), (column + 1, row + 1), (column, row + 1)];
             let edges = [
                 (column, row, false),
                 (column + 1, row, true),
@@ -92,11 +81,8 @@ fn trace(
             // With the higher side on its left, a line enters where the corners fall and leaves where they rise.
             let falls: Vec<usize> = (0..4).filter(|&at| above[at] && !above[(at + 1) % 4]).collect();
             let rises: Vec<usize> = (0..4).filter(|&at| !above[at] && above[(at + 1) % 4]).collect();
-            let saddle_is_high = known
-                .iter()
-                .copied()
-                .sum::<Option<f64>>()
-                .is_some_and(|sum| sum / 4.0 >= level);
+            let saddle_is_high =
+                known.iter().copied().sum::<Option<f64>>().is_some_and(|sum| sum / 4.0 >= level);
             for &fall in &falls {
                 let rise = match (falls.len(), saddle_is_high) {
                     (1, _) => rises[0],
@@ -109,11 +95,7 @@ fn trace(
         }
     }
     let crossing = |(column, row, upwards): Edge| -> Node {
-        let (far_column, far_row) = if upwards {
-            (column, row + 1)
-        } else {
-            (column + 1, row)
-        };
+        let (far_column, far_row) = if upwards { (column, row + 1) } else { (column + 1, row) };
         let share = match (value(column, row), value(far_column, far_row)) {
             (Some(near), Some(far)) if level.is_finite() => ((level - near) / (far - near)).clamp(0.0, 1.0),
             // Beside the unknown the line runs through the known node.
@@ -121,11 +103,7 @@ fn trace(
             (None, _) => 1.0,
         };
         let (column, row) = (column as f64, row as f64);
-        if upwards {
-            [column, row + share]
-        } else {
-            [column + share, row]
-        }
+        if upwards { [column, row + share] } else { [column + share, row] }
     };
     // Open lines begin at an edge into which no line leads.
     let reached: std::collections::HashSet<Edge> = next.values().copied().collect();
@@ -195,10 +173,7 @@ mod tests {
             assert!((x + 2.0 * y - 5.0).abs() < 1e-9);
         }
         let ends = [found[0][0], found[0][found[0].len() - 1]];
-        assert!(
-            ends.contains(&[5.0, 0.0]) && ends.contains(&[0.0, 2.5]),
-            "{ends:?}"
-        );
+        assert!(ends.contains(&[5.0, 0.0]) && ends.contains(&[0.0, 2.5]), "{ends:?}");
         // The higher side lies on the left: the line runs from the upper left to the lower right.
         assert_eq!(ends[0], [0.0, 2.5]);
     }
@@ -218,10 +193,7 @@ mod tests {
         let mut grid = Grid::of([5, 5], [0.0, 4.0], [0.0, 4.0], |x, _| x);
         grid.0[2][2] = None;
         assert_eq!(lines(&grid, 1.5).len(), 2);
-        let areas: Vec<f64> = rings(&grid, f64::NEG_INFINITY)
-            .iter()
-            .map(|ring| ring.area)
-            .collect();
+        let areas: Vec<f64> = rings(&grid, f64::NEG_INFINITY).iter().map(|ring| ring.area).collect();
         // All 4 × 4 cells, and a hole of half of each of the four cells around the unknown node.
         assert_eq!(areas.len(), 2);
         assert!(areas.contains(&16.0) && areas.contains(&-2.0), "{areas:?}");

@@ -41,11 +41,7 @@ pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        return Err(Error::input(
-            folder.display(),
-            "no chart",
-            "one or more files NAME.chart.json",
-        ));
+        return Err(Error::input(folder.display(), "no chart", "one or more files NAME.chart.json"));
     }
     for path in &found {
         // Both suffixes go: "sweep.chart.json" is drawn as "sweep.svg".
@@ -94,10 +90,7 @@ mod tests {
     fn what_can_not_be_drawn_is_named_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.ends_with("no chart; expected one or more files NAME.chart.json"),
-            "{error}"
-        );
+        assert!(error.ends_with("no chart; expected one or more files NAME.chart.json"), "{error}");
         let path = folder.path().join("sweep.chart.json");
         std::fs::write(&path, LINE.replace("\"chart\":\"line\"", "\"chart\":\"pie\"")).unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();
@@ -105,11 +98,7 @@ mod tests {
             error.contains("sweep.chart.json: unknown variant `pie`") && !error.contains('\n'),
             "{error}"
         );
-        std::fs::write(
-            &path,
-            LINE.replace("[{\"x\":0,\"y\":0.5},{\"x\":1,\"y\":0.9}]", "[]"),
-        )
-        .unwrap();
+        std::fs::write(&path, LINE.replace("[{\"x\":0,\"y\":0.5},{\"x\":1,\"y\":0.9}]", "[]")).unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();
         assert_eq!(
             error,

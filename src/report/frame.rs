@@ -89,27 +89,14 @@ impl Frame {
         let keys = key_rows(&plan.keys, inner);
         let group_width = |left: f64, right: f64| (right - left) / plan.x.ticks.len().max(1) as f64;
 
-        let rule_texts: Vec<Vec<String>> = plan
-            .rules
-            .iter()
-            .map(|rule| wrap(&rule.label, 130.0, TICK_SIZE, false))
-            .collect();
+        let rule_texts: Vec<Vec<String>> =
+            plan.rules.iter().map(|rule| wrap(&rule.label, 130.0, TICK_SIZE, false)).collect();
         let across = |rule: &Rule| rule.axis == RuleAxis::Horizontal;
-        let beside = plan
-            .rules
-            .iter()
-            .zip(&rule_texts)
-            .filter(|(rule, _)| across(rule));
-        let beside = beside
-            .flat_map(|(_, lines)| lines)
-            .map(|line| text_width(line, TICK_SIZE, false) + 8.0);
+        let beside = plan.rules.iter().zip(&rule_texts).filter(|(rule, _)| across(rule));
+        let beside = beside.flat_map(|(_, lines)| lines).map(|line| text_width(line, TICK_SIZE, false) + 8.0);
         let right = WIDTH - MARGIN - beside.fold(plan.right, f64::max);
-        let widest = plan
-            .y
-            .ticks
-            .iter()
-            .map(|(_, name)| text_width(name, TICK_SIZE, false))
-            .fold(0.0, f64::max);
+        let widest =
+            plan.y.ticks.iter().map(|(_, name)| text_width(name, TICK_SIZE, false)).fold(0.0, f64::max);
         let left = MARGIN + LABEL_SIZE + 12.0 + widest + 9.0;
 
         // From the top down.
@@ -130,10 +117,7 @@ impl Frame {
         canvas.rectangle([0.0, 0.0], [WIDTH, height.ceil()], WHITE, 1.0);
         for (index, line) in title.iter().enumerate() {
             let spot = [MARGIN, title_top + 15.0 + 22.0 * index as f64];
-            canvas.text(Label {
-                bold: true,
-                ..Label::new(line, spot, 17.0, INK, Anchor::Start)
-            });
+            canvas.text(Label { bold: true, ..Label::new(line, spot, 17.0, INK, Anchor::Start) });
         }
         for (index, line) in subtitle.iter().enumerate() {
             let spot = [MARGIN, subtitle_top + 14.0 + 18.0 * index as f64];
@@ -144,26 +128,13 @@ impl Frame {
                 draw_key(&mut canvas, key, [*x, keys_top + 11.0 + 22.0 * index as f64]);
             }
         }
-        let mut frame = Frame {
-            canvas,
-            left,
-            right,
-            top,
-            bottom,
-            x: plan.x,
-            y: plan.y,
-        };
+        let mut frame = Frame { canvas, left, right, top, bottom, x: plan.x, y: plan.y };
         frame.axes(plan.lattice, &shown);
         let middle = [(left + right) / 2.0, ticks_bottom + 20.0];
-        frame
-            .canvas
-            .text(Label::new(plan.x_label, middle, LABEL_SIZE, TEXT, Anchor::Middle));
+        frame.canvas.text(Label::new(plan.x_label, middle, LABEL_SIZE, TEXT, Anchor::Middle));
         let beside = [MARGIN + LABEL_SIZE - 2.0, (top + bottom) / 2.0];
         let y_label = Label::new(plan.y_label, beside, LABEL_SIZE, TEXT, Anchor::Middle);
-        frame.canvas.text(Label {
-            turned: true,
-            ..y_label
-        });
+        frame.canvas.text(Label { turned: true, ..y_label });
         frame.rules(plan.rules, &rule_texts, &above, rules_top);
         frame
     }
@@ -181,19 +152,12 @@ impl Frame {
     }
 
     fn axes(&mut self, lattice: Lattice, names: &[(f64, Vec<String>)]) {
-        let Frame {
-            left,
-            right,
-            top,
-            bottom,
-            ..
-        } = *self;
+        let Frame { left, right, top, bottom, .. } = *self;
         for (value, name) in self.y.ticks.clone() {
             let y = self.y_place(value);
             self.canvas.stroke([[left, y], [right, y]], GRID, 1.0);
             let spot = [left - 9.0, y + 0.36 * TICK_SIZE];
-            self.canvas
-                .text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::End));
+            self.canvas.text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::End));
         }
         for (value, lines) in names {
             let x = self.x_place(*value);
@@ -202,8 +166,7 @@ impl Frame {
             }
             for (index, line) in lines.iter().enumerate() {
                 let spot = [x, bottom + 19.0 + 15.0 * index as f64];
-                self.canvas
-                    .text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Middle));
+                self.canvas.text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Middle));
             }
         }
         self.canvas.stroke([[left, bottom], [right, bottom]], AXIS, 1.2);
@@ -211,21 +174,9 @@ impl Frame {
 
     /// The box around the data, with its tick marks: drawn last, over what fills the data's rectangle.
     pub fn enclose(&mut self) {
-        let Frame {
-            left,
-            right,
-            top,
-            bottom,
-            ..
-        } = *self;
+        let Frame { left, right, top, bottom, .. } = *self;
         self.canvas.stroke(
-            [
-                [left, top],
-                [right, top],
-                [right, bottom],
-                [left, bottom],
-                [left, top],
-            ],
+            [[left, top], [right, top], [right, bottom], [left, bottom], [left, top]],
             AXIS,
             1.2,
         );
@@ -262,10 +213,8 @@ impl Frame {
             let half = text_width(name, TICK_SIZE, false) / 2.0;
             let middle = x.clamp(MARGIN + half, (WIDTH - MARGIN - half).max(MARGIN + half));
             let corner = [middle - half - 2.0, y - 10.0];
-            self.canvas
-                .rectangle(corner, [middle + half + 2.0, y + 4.0], WHITE, 1.0);
-            self.canvas
-                .text(Label::new(name, [middle, y], TICK_SIZE, SOFT, Anchor::Middle));
+            self.canvas.rectangle(corner, [middle + half + 2.0, y + 4.0], WHITE, 1.0);
+            self.canvas.text(Label::new(name, [middle, y], TICK_SIZE, SOFT, Anchor::Middle));
         }
         // Beside the plot from the top down, each below the one before it.
         beside.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -274,8 +223,7 @@ impl Frame {
             let top = (y - 7.5 * lines.len() as f64).max(free);
             for (index, line) in lines.iter().enumerate() {
                 let spot = [self.right + 8.0, top + 11.8 + 15.0 * index as f64];
-                self.canvas
-                    .text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Start));
+                self.canvas.text(Label::new(line, spot, TICK_SIZE, SOFT, Anchor::Start));
             }
             free = top + 15.0 * lines.len() as f64;
         }
@@ -303,36 +251,21 @@ fn rule_rows(rules: &[Rule], place: impl Fn(f64) -> f64) -> Vec<usize> {
 /// named, every second one stands lower instead.
 fn x_labels(axis: &Axis, room: f64, width: f64) -> Vec<(f64, Vec<String>)> {
     let broken = |text: &str| wrap(text, room.max(60.0) - 8.0, TICK_SIZE, false);
-    let widest = |lines: &[String]| {
-        lines
-            .iter()
-            .map(|line| text_width(line, TICK_SIZE, false))
-            .fold(0.0, f64::max)
-    };
-    let all: Vec<(f64, Vec<String>)> = axis
-        .ticks
-        .iter()
-        .map(|(value, text)| (*value, broken(text)))
-        .collect();
+    let widest =
+        |lines: &[String]| lines.iter().map(|line| text_width(line, TICK_SIZE, false)).fold(0.0, f64::max);
+    let all: Vec<(f64, Vec<String>)> =
+        axis.ticks.iter().map(|(value, text)| (*value, broken(text))).collect();
     let need = all.iter().map(|(_, lines)| widest(lines)).fold(0.0, f64::max) + 8.0;
     let fits = |step: &usize| need * (all.len() as f64 / *step as f64) <= width + need;
     if axis.whole && !fits(&1) && fits(&2) {
-        let depth = all
-            .iter()
-            .step_by(2)
-            .map(|(_, lines)| lines.len())
-            .max()
-            .unwrap_or(0);
+        let depth = all.iter().step_by(2).map(|(_, lines)| lines.len()).max().unwrap_or(0);
         let lower = |(index, (value, lines)): (usize, (f64, Vec<String>))| {
             let above = vec![String::new(); if index % 2 == 1 { depth } else { 0 }];
             (value, [above, lines].concat())
         };
         return all.into_iter().enumerate().map(lower).collect();
     }
-    let step = [1, 2, 5, 10, 20, 50, 100]
-        .into_iter()
-        .find(fits)
-        .unwrap_or(all.len().max(1));
+    let step = [1, 2, 5, 10, 20, 50, 100].into_iter().find(fits).unwrap_or(all.len().max(1));
     all.into_iter().step_by(step).collect()
 }
 
@@ -342,15 +275,8 @@ mod tests {
 
     #[test]
     fn labels_of_upright_rules_do_not_overlap() {
-        let rule = |at: f64| Rule {
-            axis: RuleAxis::Vertical,
-            at,
-            label: "best block".into(),
-        };
-        assert_eq!(
-            rule_rows(&[rule(100.0), rule(120.0), rule(300.0)], |x| x),
-            [0, 1, 0]
-        );
+        let rule = |at: f64| Rule { axis: RuleAxis::Vertical, at, label: "best block".into() };
+        assert_eq!(rule_rows(&[rule(100.0), rule(120.0), rule(300.0)], |x| x), [0, 1, 0]);
     }
 
     #[test]

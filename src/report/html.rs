@@ -82,10 +82,7 @@ pub enum Tone {
 
 impl Tag {
     pub fn new(text: impl Into<String>, tone: Tone) -> Tag {
-        Tag {
-            text: text.into(),
-            tone,
-        }
+        Tag { text: text.into(), tone }
     }
 }
 
@@ -115,11 +112,8 @@ pub fn html(page: &Page) -> Result<String> {
     }
     html += "</header>\n<main>\n";
     for section in &page.sections {
-        html += &format!(
-            "<section>\n<h2>{}</h2>\n{}",
-            escape(&section.title),
-            paragraphs(&section.text, "text")
-        );
+        html +=
+            &format!("<section>\n<h2>{}</h2>\n{}", escape(&section.title), paragraphs(&section.text, "text"));
         for chart in &section.charts {
             html += &format!("<figure>{}</figure>\n", svg(chart)?);
         }
@@ -129,10 +123,7 @@ pub fn html(page: &Page) -> Result<String> {
         section.cards.iter().for_each(|dialogue| html += &card(dialogue));
         if !section.notes.is_empty() {
             html += "<ul class=\"notes\">";
-            section
-                .notes
-                .iter()
-                .for_each(|note| html += &format!("<li>{}</li>", escape(note)));
+            section.notes.iter().for_each(|note| html += &format!("<li>{}</li>", escape(note)));
             html += "</ul>\n";
         }
         html += "</section>\n";
@@ -144,9 +135,7 @@ pub fn html(page: &Page) -> Result<String> {
 /// Blank lines part paragraphs.
 fn paragraphs(text: &str, class: &str) -> String {
     let parts = text.split("\n\n").map(str::trim).filter(|part| !part.is_empty());
-    parts
-        .map(|part| format!("<p class=\"{class}\">{}</p>\n", escape(part)))
-        .collect()
+    parts.map(|part| format!("<p class=\"{class}\">{}</p>\n", escape(part))).collect()
 }
 
 fn card(card: &Card) -> String {
@@ -159,10 +148,7 @@ fn card(card: &Card) -> String {
     for answer in &card.answers {
         html += &format!("<div><h4>{}{}</h4>", escape(&answer.name), tags(&answer.tags));
         if let Some(thinking) = &answer.thinking {
-            html += &format!(
-                "<details><summary>thinking</summary><p>{}</p></details>",
-                escape(thinking)
-            );
+            html += &format!("<details><summary>thinking</summary><p>{}</p></details>", escape(thinking));
         }
         html += &format!("<p>{}</p></div>\n", escape(&answer.text));
     }
@@ -203,11 +189,7 @@ fn base64(bytes: &[u8]) -> String {
         let group = byte(0) << 16 | byte(1) << 8 | byte(2);
         for index in 0..4 {
             let sign = SIGNS[(group >> (18 - 6 * index) & 63) as usize];
-            text.push(if index <= chunk.len() {
-                char::from(sign)
-            } else {
-                '='
-            });
+            text.push(if index <= chunk.len() { char::from(sign) } else { '=' });
         }
     }
     text
@@ -223,18 +205,9 @@ mod tests {
     fn nothing_in_a_dialogue_becomes_markup() {
         let attack = "<script>alert('x')</script><img src=x onerror=\"y\">";
         let tag = || vec![Tag::new(attack, Tone::Bad)];
-        let answer = Answer {
-            name: attack.into(),
-            tags: tag(),
-            thinking: Some(attack.into()),
-            text: attack.into(),
-        };
-        let card = Card {
-            id: attack.into(),
-            tags: tag(),
-            prompt: attack.into(),
-            answers: vec![answer],
-        };
+        let answer =
+            Answer { name: attack.into(), tags: tag(), thinking: Some(attack.into()), text: attack.into() };
+        let card = Card { id: attack.into(), tags: tag(), prompt: attack.into(), answers: vec![answer] };
         let section = Section {
             title: attack.into(),
             text: attack.into(),
@@ -243,12 +216,7 @@ mod tests {
             ..Section::default()
         };
         let facts = vec![(attack.to_string(), attack.to_string())];
-        let page = Page {
-            title: attack.into(),
-            lead: attack.into(),
-            facts,
-            sections: vec![section],
-        };
+        let page = Page { title: attack.into(), lead: attack.into(), facts, sections: vec![section] };
         let html = html(&page).unwrap();
         assert!(!html.contains("<script") && !html.contains("<img"));
         // Title twice, lead, fact twice; section's title, text and note; id, prompt and tag; answer's four.
@@ -257,24 +225,14 @@ mod tests {
 
     #[test]
     fn the_page_asks_for_nothing_from_outside() {
-        let html = html(&Page {
-            title: "Empty".into(),
-            ..Page::default()
-        })
-        .unwrap();
+        let html = html(&Page { title: "Empty".into(), ..Page::default() }).unwrap();
         assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("<link"));
     }
 
     #[test]
     fn base64_is_that_of_the_rfc() {
         // RFC 4648, section 10.
-        let cases = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ];
+        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (plain, coded) in cases {
             assert_eq!(base64(plain.as_bytes()), coded);
         }

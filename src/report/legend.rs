@@ -14,17 +14,9 @@ pub struct Key {
 
 /// The sign before a legend's name.
 pub enum Swatch {
-    Line {
-        index: usize,
-        style: Style,
-        marked: bool,
-    },
-    Marker {
-        index: usize,
-    },
-    Patch {
-        colour: Colour,
-    },
+    Line { index: usize, style: Style, marked: bool },
+    Marker { index: usize },
+    Patch { colour: Colour },
     Boundary,
     Star,
     Arrow,
@@ -117,11 +109,7 @@ pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
         let length = (to[0] - before[0]).hypot(to[1] - before[1]).max(1e-9);
         let [x, y] = [(to[0] - before[0]) / length, (to[1] - before[1]) / length];
         let back = [to[0] - 10.0 * x, to[1] - 10.0 * y];
-        tip = vec![
-            to,
-            [back[0] - 5.0 * y, back[1] + 5.0 * x],
-            [back[0] + 5.0 * y, back[1] - 5.0 * x],
-        ];
+        tip = vec![to, [back[0] - 5.0 * y, back[1] + 5.0 * x], [back[0] + 5.0 * y, back[1] - 5.0 * x]];
         body.retain(|spot| (to[0] - spot[0]).hypot(to[1] - spot[1]) > 8.0);
         body.push([to[0] - 8.0 * x, to[1] - 8.0 * y]);
     }

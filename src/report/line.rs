@@ -13,27 +13,15 @@ const MARKERS: usize = 40;
 /// Draws a chart that was checked.
 pub fn draw(chart: &LineChart) -> Canvas {
     let points = || chart.series.iter().flat_map(|series| &series.points);
-    let rules = |axis: RuleAxis| {
-        chart
-            .rules
-            .iter()
-            .filter(move |rule| rule.axis == axis)
-            .map(|rule| rule.at)
-    };
+    let rules = |axis: RuleAxis| chart.rules.iter().filter(move |rule| rule.axis == axis).map(|rule| rule.at);
     let span = |values: &mut dyn Iterator<Item = f64>| {
-        values.fold([f64::MAX, f64::MIN], |[low, high], value| {
-            [low.min(value), high.max(value)]
-        })
+        values.fold([f64::MAX, f64::MIN], |[low, high], value| [low.min(value), high.max(value)])
     };
     let [left, right] = span(&mut points().map(|point| point.x).chain(rules(RuleAxis::Vertical)));
     let x = match &chart.x_ticks {
         Some(names) => {
             let named = Axis::named(names);
-            Axis {
-                low: named.low.min(left - 0.5),
-                high: named.high.max(right + 0.5),
-                ..named
-            }
+            Axis { low: named.low.min(left - 0.5), high: named.high.max(right + 0.5), ..named }
         }
         None => Axis::exact([left - 0.02 * (right - left), right + 0.02 * (right - left)], 8),
     };
@@ -46,11 +34,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
     };
     let key = |(index, series): (usize, &super::chart::Series)| Key {
         name: series.name.clone(),
-        swatch: Swatch::Line {
-            index,
-            style: series.style,
-            marked: series.points.len() <= MARKERS,
-        },
+        swatch: Swatch::Line { index, style: series.style, marked: series.points.len() <= MARKERS },
     };
     let mut frame = Frame::new(Plan {
         title: &chart.title,
@@ -67,10 +51,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
     });
     // Bands first, so that no band hides a curve.
     for (index, series) in chart.series.iter().enumerate() {
-        for band in series
-            .points
-            .chunk_by(|a, b| interval(a).is_some() && interval(b).is_some())
-        {
+        for band in series.points.chunk_by(|a, b| interval(a).is_some() && interval(b).is_some()) {
             let place = |x: f64, y: f64| frame.place(x, y);
             let bounds = || band.iter().filter_map(|point| Some((point.x, interval(point)?)));
             let lower: Vec<Spot> = bounds().map(|(x, [low, _])| place(x, low)).collect();
@@ -78,9 +59,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
             match lower.len() {
                 0 => {}
                 // An interval alone is a whisker.
-                1 => frame
-                    .canvas
-                    .stroke([lower[0], upper[0]], palette::group(index), 1.4),
+                1 => frame.canvas.stroke([lower[0], upper[0]], palette::group(index), 1.4),
                 _ => {
                     let around: Vec<Spot> = lower.into_iter().chain(upper.into_iter().rev()).collect();
                     frame.canvas.fill(around, palette::group(index), 0.16);
@@ -90,17 +69,11 @@ pub fn draw(chart: &LineChart) -> Canvas {
     }
     // The first curve is the one the plot is about: it is drawn last.
     for (index, series) in chart.series.iter().enumerate().rev() {
-        let spots: Vec<Spot> = series
-            .points
-            .iter()
-            .map(|point| frame.place(point.x, point.y))
-            .collect();
+        let spots: Vec<Spot> = series.points.iter().map(|point| frame.place(point.x, point.y)).collect();
         let colour = palette::group(index);
         styled(&mut frame.canvas, &spots, colour, 2.2, series.style);
         if spots.len() <= MARKERS {
-            spots
-                .iter()
-                .for_each(|&spot| frame.canvas.marker(&palette::marker(index), spot, 3.6, colour));
+            spots.iter().for_each(|&spot| frame.canvas.marker(&palette::marker(index), spot, 3.6, colour));
         }
     }
     frame.canvas

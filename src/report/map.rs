@@ -18,11 +18,8 @@ type Patch = [f64; 4];
 
 /// Draws a chart that was checked.
 pub fn draw(chart: &MapChart) -> Canvas {
-    let bands = chart
-        .filled
-        .as_ref()
-        .and_then(|filled| filled.grid.span())
-        .map(|span| Axis::exact(span, BANDS));
+    let bands =
+        chart.filled.as_ref().and_then(|filled| filled.grid.span()).map(|span| Axis::exact(span, BANDS));
     let mut frame = framed(chart, bands.as_ref());
     if let (Some(filled), Some(bands)) = (&chart.filled, &bands) {
         surface(&mut frame, chart, filled, bands);
@@ -33,18 +30,9 @@ pub fn draw(chart: &MapChart) -> Canvas {
         151..=600 => 3.4,
         _ => 2.7,
     };
-    let points: Vec<Spot> = chart
-        .points
-        .iter()
-        .map(|point| frame.place(point.x, point.y))
-        .collect();
+    let points: Vec<Spot> = chart.points.iter().map(|point| frame.place(point.x, point.y)).collect();
     for (&spot, point) in points.iter().zip(&chart.points) {
-        frame.canvas.marker(
-            &palette::marker(point.group),
-            spot,
-            radius,
-            palette::group(point.group),
-        );
+        frame.canvas.marker(&palette::marker(point.group), spot, radius, palette::group(point.group));
     }
 
     let mut taken: Vec<Patch> = Vec::new();
@@ -94,42 +82,18 @@ pub fn draw(chart: &MapChart) -> Canvas {
 fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
     let stars = chart.star.iter().map(|star| [star.x, star.y]);
     let ways = chart.paths.iter().flat_map(|path| path.points.iter().copied());
-    let spots: Vec<[f64; 2]> = chart
-        .points
-        .iter()
-        .map(|point| [point.x, point.y])
-        .chain(stars)
-        .chain(ways)
-        .collect();
+    let spots: Vec<[f64; 2]> =
+        chart.points.iter().map(|point| [point.x, point.y]).chain(stars).chain(ways).collect();
     // The axes are the grids' ranges, and grow with some room where a point lies outside.
     let span = |range: [f64; 2], axis: usize| {
         let room = 0.02 * (range[1] - range[0]);
-        spots
-            .iter()
-            .map(|spot| spot[axis])
-            .fold(range, |[low, high], value| {
-                let low = if value < range[0] {
-                    low.min(value - room)
-                } else {
-                    low
-                };
-                [
-                    low,
-                    if value > range[1] {
-                        high.max(value + room)
-                    } else {
-                        high
-                    },
-                ]
-            })
-    };
-    let mut keys: Vec<Key> = Vec::new();
-    let mut key = |name: &str, swatch: Swatch| {
-        keys.push(Key {
-            name: name.into(),
-            swatch,
+        spots.iter().map(|spot| spot[axis]).fold(range, |[low, high], value| {
+            let low = if value < range[0] { low.min(value - room) } else { low };
+            [low, if value > range[1] { high.max(value + room) } else { high }]
         })
     };
+    let mut keys: Vec<Key> = Vec::new();
+    let mut key = |name: &str, swatch: Swatch| keys.push(Key { name: name.into(), swatch });
     if !chart.points.is_empty() {
         for (index, name) in chart.groups.iter().enumerate() {
             key(name, Swatch::Marker { index });
@@ -148,11 +112,8 @@ fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
         key(name, Swatch::Patch { colour: MASK });
     }
     let bar = bands.map_or(0.0, |bands| {
-        let widest = bands
-            .ticks
-            .iter()
-            .map(|(_, name)| text_width(name, TICK_SIZE, false))
-            .fold(0.0, f64::max);
+        let widest =
+            bands.ticks.iter().map(|(_, name)| text_width(name, TICK_SIZE, false)).fold(0.0, f64::max);
         16.0 + BAR_WIDTH + 8.0 + widest + 24.0
     });
     Frame::new(Plan {
@@ -176,35 +137,24 @@ fn on_page(frame: &Frame, chart: &MapChart, [columns, rows]: [usize; 2], line: &
         |range: [f64; 2], at: f64, count: usize| range[0] + (range[1] - range[0]) * at / (count - 1) as f64;
     line.iter()
         .map(|[column, row]| {
-            frame.place(
-                along(chart.x_range, *column, columns),
-                along(chart.y_range, *row, rows),
-            )
+            frame.place(along(chart.x_range, *column, columns), along(chart.y_range, *row, rows))
         })
         .collect()
 }
 
 fn placed(frame: &Frame, chart: &MapChart, contour: &Contour) -> Vec<Vec<Spot>> {
     let found = lines(&contour.grid, contour.level);
-    found
-        .iter()
-        .map(|line| on_page(frame, chart, contour.grid.size(), line))
-        .collect()
+    found.iter().map(|line| on_page(frame, chart, contour.grid.size(), line)).collect()
 }
 
 fn length(line: &[Spot]) -> f64 {
-    line.windows(2)
-        .map(|pair| (pair[1][0] - pair[0][0]).hypot(pair[1][1] - pair[0][1]))
-        .sum()
+    line.windows(2).map(|pair| (pair[1][0] - pair[0][0]).hypot(pair[1][1] - pair[0][1])).sum()
 }
 
 /// The limits between bands, the first one below everything.
 fn limits(bands: &Axis) -> Vec<f64> {
-    let inside = bands
-        .ticks
-        .iter()
-        .map(|(value, _)| *value)
-        .filter(|&value| bands.low < value && value < bands.high);
+    let inside =
+        bands.ticks.iter().map(|(value, _)| *value).filter(|&value| bands.low < value && value < bands.high);
     std::iter::once(f64::NEG_INFINITY).chain(inside).collect()
 }
 
@@ -218,9 +168,7 @@ fn band_colour(bands: &Axis, limits: &[f64], index: usize) -> palette::Colour {
 /// Rings of all limits, painted from the largest to the smallest: since contours never cross, a ring is painted after
 /// every ring around it, and shows the band on its inner side.
 fn surface(frame: &mut Frame, chart: &MapChart, filled: &Filled, bands: &Axis) {
-    frame
-        .canvas
-        .rectangle([frame.left, frame.top], [frame.right, frame.bottom], MASK, 1.0);
+    frame.canvas.rectangle([frame.left, frame.top], [frame.right, frame.bottom], MASK, 1.0);
     let limits = limits(bands);
     let mut found = Vec::new();
     for (index, &limit) in limits.iter().enumerate() {
@@ -233,11 +181,7 @@ fn surface(frame: &mut Frame, chart: &MapChart, filled: &Filled, bands: &Axis) {
         by_area.then(order(*a, one.area).cmp(&order(*b, other.area)))
     });
     for (index, ring) in found {
-        let inner = if ring.area > 0.0 {
-            Some(index)
-        } else {
-            index.checked_sub(1)
-        };
+        let inner = if ring.area > 0.0 { Some(index) } else { index.checked_sub(1) };
         let colour = inner.map_or(MASK, |inner| band_colour(bands, &limits, inner));
         let points = on_page(frame, chart, filled.grid.size(), &ring.points);
         frame.canvas.fill(points, colour, 1.0);
@@ -252,31 +196,14 @@ fn colour_bar(frame: &mut Frame, label: &str, bands: &Axis) {
     for index in 0..limits.len() {
         let low = place(limits[index].max(bands.low));
         let high = limits.get(index + 1).map_or(top, |&limit| place(limit));
-        frame.canvas.rectangle(
-            [left, high],
-            [right, low],
-            band_colour(bands, &limits, index),
-            1.0,
-        );
+        frame.canvas.rectangle([left, high], [right, low], band_colour(bands, &limits, index), 1.0);
     }
-    frame.canvas.stroke(
-        [
-            [left, top],
-            [right, top],
-            [right, bottom],
-            [left, bottom],
-            [left, top],
-        ],
-        AXIS,
-        1.0,
-    );
+    frame.canvas.stroke([[left, top], [right, top], [right, bottom], [left, bottom], [left, top]], AXIS, 1.0);
     for (value, name) in &bands.ticks {
         let y = place(*value);
         frame.canvas.stroke([[right, y], [right + 4.0, y]], AXIS, 1.0);
         let spot = [right + 8.0, y + 0.36 * TICK_SIZE];
-        frame
-            .canvas
-            .text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::Start));
+        frame.canvas.text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::Start));
     }
     let spot = [frame::WIDTH - 28.0, (top + bottom) / 2.0];
     let name = Label::new(label, spot, 13.0, TEXT, Anchor::Middle);
@@ -293,17 +220,12 @@ fn name_line(frame: &mut Frame, name: &str, line: &[Spot], points: &[Spot], take
             && right <= frame.right - 3.0
             && frame.top + 3.0 <= top
             && bottom <= frame.bottom - 3.0;
-        let covered = points
-            .iter()
-            .filter(|[x, y]| left <= *x && *x <= right && top <= *y && *y <= bottom)
-            .count();
+        let covered =
+            points.iter().filter(|[x, y]| left <= *x && *x <= right && top <= *y && *y <= bottom).count();
         let apart =
             |other: &&Patch| left < other[2] && other[0] < right && top < other[3] && other[1] < bottom;
         let overlaps = taken.iter().filter(apart).count();
-        let (before, after) = (
-            line[index.saturating_sub(2)],
-            line[(index + 2).min(line.len() - 1)],
-        );
+        let (before, after) = (line[index.saturating_sub(2)], line[(index + 2).min(line.len() - 1)]);
         let steep = (after[1] - before[1]).abs().atan2((after[0] - before[0]).abs());
         covered as f64 + 1.5 * steep + 1000.0 * overlaps as f64 + if inside { 0.0 } else { 1000.0 }
     };
@@ -313,13 +235,7 @@ fn name_line(frame: &mut Frame, name: &str, line: &[Spot], points: &[Spot], take
         let [left, top, right, bottom] = patch(spot);
         taken.push([left, top, right, bottom]);
         frame.canvas.rectangle([left, top], [right, bottom], WHITE, 0.92);
-        let label = Label::new(
-            name,
-            [spot[0], spot[1] + 0.36 * TICK_SIZE],
-            TICK_SIZE,
-            INK,
-            Anchor::Middle,
-        );
+        let label = Label::new(name, [spot[0], spot[1] + 0.36 * TICK_SIZE], TICK_SIZE, INK, Anchor::Middle);
         frame.canvas.text(Label { bold: true, ..label });
     }
 }
@@ -336,10 +252,7 @@ mod tests {
         assert_eq!(limits[0], f64::NEG_INFINITY);
         assert_eq!(limits.len(), 9, "below 0.2, eight steps of 0.1, {limits:?}");
         assert_eq!(band_colour(&bands, &limits, 0), palette::surface(0.04 / 0.81));
-        assert_eq!(
-            band_colour(&bands, &limits, 8),
-            palette::surface((0.915 - 0.12) / 0.81)
-        );
+        assert_eq!(band_colour(&bands, &limits, 8), palette::surface((0.915 - 0.12) / 0.81));
     }
 
     #[test]
@@ -351,12 +264,7 @@ mod tests {
             grid: Grid::of([41, 41], range, range, hill),
             masked: None,
         };
-        let chart = MapChart {
-            x_range: range,
-            y_range: range,
-            filled: Some(filled),
-            ..MapChart::default()
-        };
+        let chart = MapChart { x_range: range, y_range: range, filled: Some(filled), ..MapChart::default() };
         let svg = draw(&chart).to_svg("hole").unwrap();
         // The hole is painted after the bands around it, in the colour of what is not known.
         let mask = svg.rfind("fill=\"#F0F1F3\"").unwrap();

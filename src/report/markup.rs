@@ -25,9 +25,6 @@ mod tests {
     #[test]
     fn nothing_can_open_a_tag_or_close_an_attribute() {
         let safe = escape("<script>alert(\"a\" & 'b')</script>\0\n");
-        assert_eq!(
-            safe,
-            "&lt;script&gt;alert(&quot;a&quot; &amp; &#39;b&#39;)&lt;/script&gt;\u{fffd}\n"
-        );
+        assert_eq!(safe, "&lt;script&gt;alert(&quot;a&quot; &amp; &#39;b&#39;)&lt;/script&gt;\u{fffd}\n");
     }
 }

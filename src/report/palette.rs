@@ -66,9 +66,7 @@ pub fn mix(from: Colour, to: Colour, share: f64) -> Colour {
 pub fn marker(index: usize) -> Vec<[f64; 2]> {
     let regular = |corners: usize, radius: f64, turn: f64| -> Vec<[f64; 2]> {
         let angle = |corner: usize| (corner as f64 / corners as f64 + turn) * std::f64::consts::TAU;
-        (0..corners)
-            .map(|corner| [radius * angle(corner).sin(), -radius * angle(corner).cos()])
-            .collect()
+        (0..corners).map(|corner| [radius * angle(corner).sin(), -radius * angle(corner).cos()]).collect()
     };
     match index % 6 {
         0 => regular(24, 1.0, 0.0),
@@ -90,10 +88,8 @@ pub fn marker(index: usize) -> Vec<[f64; 2]> {
 /// A star of five rays with radius 1.
 pub fn star() -> Vec<[f64; 2]> {
     let ray = |index: usize| {
-        let (radius, angle) = (
-            if index.is_multiple_of(2) { 1.0 } else { 0.42 },
-            index as f64 * std::f64::consts::PI / 5.0,
-        );
+        let (radius, angle) =
+            (if index.is_multiple_of(2) { 1.0 } else { 0.42 }, index as f64 * std::f64::consts::PI / 5.0);
         [radius * angle.sin(), -radius * angle.cos()]
     };
     (0..10).map(ray).collect()
@@ -107,20 +103,14 @@ mod tests {
     fn luminance(colour: Colour) -> f64 {
         let linear = colour.map(|channel| {
             let share = f64::from(channel) / 255.0;
-            if share <= 0.04045 {
-                share / 12.92
-            } else {
-                ((share + 0.055) / 1.055).powf(2.4)
-            }
+            if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
         });
         0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     }
 
     #[test]
     fn the_surface_grows_lighter_all_the_way() {
-        let steps: Vec<f64> = (0..=20)
-            .map(|step| luminance(surface(f64::from(step) / 20.0)))
-            .collect();
+        let steps: Vec<f64> = (0..=20).map(|step| luminance(surface(f64::from(step) / 20.0))).collect();
         assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
     }
 

@@ -14,18 +14,13 @@ pub struct Raster {
 
 impl Raster {
     pub fn white(width: usize, height: usize) -> Raster {
-        Raster {
-            pixels: vec![255; width * height * 3],
-            width,
-            height,
-        }
+        Raster { pixels: vec![255; width * height * 3], width, height }
     }
 
     /// Fills what lies inside by the even-odd rule, a row at a time, by the middles of the pixels.
     pub fn fill(&mut self, points: &[Spot], colour: Colour, opacity: f64) {
-        let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(low, high), [_, y]| {
-            (low.min(*y), high.max(*y))
-        });
+        let (low, high) =
+            points.iter().fold((f64::MAX, f64::MIN), |(low, high), [_, y]| (low.min(*y), high.max(*y)));
         let first = low.floor().max(0.0) as usize;
         let last = (high.ceil().max(0.0) as usize).min(self.height);
         let mut crossings = Vec::new();
@@ -97,11 +92,7 @@ impl Raster {
                 }
             }
         }
-        Raster {
-            pixels,
-            width,
-            height,
-        }
+        Raster { pixels, width, height }
     }
 }
 
@@ -117,14 +108,7 @@ mod tests {
     fn a_concave_shape_is_filled_without_gaps() {
         let mut raster = Raster::white(20, 20);
         // An L of 10 × 10 without its upper right quarter.
-        let corners = [
-            [2.0, 2.0],
-            [7.0, 2.0],
-            [7.0, 7.0],
-            [12.0, 7.0],
-            [12.0, 12.0],
-            [2.0, 12.0],
-        ];
+        let corners = [[2.0, 2.0], [7.0, 2.0], [7.0, 7.0], [12.0, 7.0], [12.0, 12.0], [2.0, 12.0]];
         raster.fill(&corners, [0, 0, 0], 1.0);
         assert_eq!(dark(&raster), 75);
     }

@@ -29,14 +29,7 @@ const VERSION: u32 = 1;
 impl Results {
     pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Figure>) -> Results {
         let [experiment, model] = [experiment, model].map(String::from);
-        Results {
-            kind: KIND.into(),
-            version: VERSION,
-            experiment,
-            model,
-            seed,
-            figures,
-        }
+        Results { kind: KIND.into(), version: VERSION, experiment, model, seed, figures }
     }
 
     /// Reads the file. One of another kind or version is an error that names it.
@@ -55,16 +48,10 @@ impl Results {
     /// Writes the file. A figure that is NaN or infinite is an error that names it: JSON has no word for it.
     pub fn write(&self, path: &Path) -> Result<()> {
         for figure in &self.figures {
-            let mut values = [Some(figure.value), figure.low, figure.high]
-                .into_iter()
-                .flatten();
+            let mut values = [Some(figure.value), figure.low, figure.high].into_iter().flatten();
             if let Some(value) = values.find(|value| !value.is_finite()) {
                 let place = format!("figure {}", figure.name);
-                return Err(Error::input(
-                    place,
-                    format!("the value {value}"),
-                    "a finite number",
-                ));
+                return Err(Error::input(place, format!("the value {value}"), "a finite number"));
             }
         }
         let text = serde_json::to_string_pretty(self)
@@ -93,17 +80,11 @@ pub struct Column {
 
 impl Column {
     pub fn text(name: &str) -> Column {
-        Column {
-            name: name.into(),
-            numbers: false,
-        }
+        Column { name: name.into(), numbers: false }
     }
 
     pub fn numbers(name: &str) -> Column {
-        Column {
-            name: name.into(),
-            numbers: true,
-        }
+        Column { name: name.into(), numbers: true }
     }
 }
 
@@ -124,11 +105,7 @@ impl Table {
             row.extend([figure.n.to_string(), figure.split.clone()]);
             row
         };
-        Table {
-            caption: caption.into(),
-            columns,
-            rows: figures.iter().map(row).collect(),
-        }
+        Table { caption: caption.into(), columns, rows: figures.iter().map(row).collect() }
     }
 
     /// Refuses rows with too few or too many cells. The error names the table.
@@ -160,11 +137,7 @@ impl Table {
                 padded
             })
             .collect();
-        let mut text = if self.caption.is_empty() {
-            String::new()
-        } else {
-            format!("{}\n", self.caption)
-        };
+        let mut text = if self.caption.is_empty() { String::new() } else { format!("{}\n", self.caption) };
         for line in 0..self.rows.len() + 2 {
             let cells: Vec<&str> = columns.iter().map(|column| column[line].as_str()).collect();
             text.push_str(cells.join("  ").trim_end());
@@ -177,15 +150,10 @@ impl Table {
     pub fn to_html(&self) -> Result<String> {
         self.check()?;
         // Spaces as wide as a digit and as a point keep the points under each other in a font with even digits.
-        let columns: Vec<Vec<String>> = (0..self.columns.len())
-            .map(|index| self.cells(index, ['\u{2007}', '\u{2008}']))
-            .collect();
+        let columns: Vec<Vec<String>> =
+            (0..self.columns.len()).map(|index| self.cells(index, ['\u{2007}', '\u{2008}'])).collect();
         let class = |index: usize| {
-            if self.columns[index].numbers {
-                " class=\"number\""
-            } else {
-                ""
-            }
+            if self.columns[index].numbers { " class=\"number\"" } else { "" }
         };
         let mut html = String::from("<div class=\"table\"><table>");
         if !self.caption.is_empty() {
@@ -215,29 +183,15 @@ impl Table {
             return cells.collect();
         }
         let is_number = |cell: &str| cell.replace('−', "-").parse::<f64>().is_ok();
-        let fraction = |cell: &str| {
-            cell.split_once('.')
-                .map_or(0, |(_, digits)| digits.chars().count())
-        };
+        let fraction = |cell: &str| cell.split_once('.').map_or(0, |(_, digits)| digits.chars().count());
         let cells: Vec<String> = cells.collect();
-        let longest = cells
-            .iter()
-            .filter(|cell| is_number(cell))
-            .map(|cell| fraction(cell))
-            .max()
-            .unwrap_or(0);
+        let longest =
+            cells.iter().filter(|cell| is_number(cell)).map(|cell| fraction(cell)).max().unwrap_or(0);
         let pad = |cell: String| {
-            let missing = if is_number(&cell) {
-                longest - fraction(&cell)
-            } else {
-                0
-            };
+            let missing = if is_number(&cell) { longest - fraction(&cell) } else { 0 };
             let no_point = missing > 0 && !cell.contains('.');
             let points = no_point.then_some(point);
-            cell.chars()
-                .chain(points)
-                .chain(std::iter::repeat_n(digit, missing))
-                .collect()
+            cell.chars().chain(points).chain(std::iter::repeat_n(digit, missing)).collect()
         };
         cells.into_iter().map(pad).collect()
     }
@@ -258,24 +212,12 @@ mod tests {
 
     fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: usize) -> Figure {
         let [low, high] = [interval.map(|bounds| bounds[0]), interval.map(|bounds| bounds[1])];
-        Figure {
-            name: name.into(),
-            value,
-            low,
-            high,
-            n,
-            split: "test".into(),
-        }
+        Figure { name: name.into(), value, low, high, n, split: "test".into() }
     }
 
     fn figures() -> Vec<Figure> {
         vec![
-            figure(
-                "probe/risk-level/auroc",
-                0.97312,
-                Some([0.9611, 0.9842]),
-                612,
-            ),
+            figure("probe/risk-level/auroc", 0.97312, Some([0.9611, 0.9842]), 612),
             figure("score/beta-5", -0.25, Some([-0.5, 0.0]), 1200),
             figure("extract/seconds", 12.34, None, 3),
             figure("store/rows", 14000.0, None, 14000),
@@ -299,17 +241,8 @@ mod tests {
     #[test]
     fn html_is_escaped_and_points_align() {
         let columns = vec![Column::text("a<b"), Column::numbers("value")];
-        let rows = vec![
-            vec!["<script>".to_string(), "1.25".to_string()],
-            vec!["&".into(), "3".into()],
-        ];
-        let html = Table {
-            caption: "\"T\"".into(),
-            columns,
-            rows,
-        }
-        .to_html()
-        .unwrap();
+        let rows = vec![vec!["<script>".to_string(), "1.25".to_string()], vec!["&".into(), "3".into()]];
+        let html = Table { caption: "\"T\"".into(), columns, rows }.to_html().unwrap();
         assert!(!html.contains("<script>") && html.contains("<td>&lt;script&gt;</td>"));
         assert!(html.contains("a&lt;b") && html.contains("&quot;T&quot;"));
         assert!(html.contains("<td class=\"number\">3\u{2008}\u{2007}\u{2007}</td>"));
@@ -329,23 +262,14 @@ mod tests {
             error.ends_with("kind \"results\", version 2; expected a results file of version 1"),
             "{error}"
         );
-        let nan = Results::new(
-            "demo",
-            "organism",
-            7,
-            vec![figure("probe/x", f64::NAN, None, 1)],
-        );
+        let nan = Results::new("demo", "organism", 7, vec![figure("probe/x", f64::NAN, None, 1)]);
         let error = nan.write(&path).unwrap_err().to_string();
         assert_eq!(error, "figure probe/x: the value NaN; expected a finite number");
     }
 
     #[test]
     fn uneven_rows_are_refused() {
-        let table = Table {
-            caption: "T".into(),
-            columns: vec![Column::text("a")],
-            rows: vec![vec![]],
-        };
+        let table = Table { caption: "T".into(), columns: vec![Column::text("a")], rows: vec![vec![]] };
         let error = table.to_text().unwrap_err().to_string();
         assert_eq!(error, "table \"T\": a row of 0 cells; expected 1, one a column");
     }

@@ -38,12 +38,7 @@ impl FromStr for Condition {
             None => (probe.trim(), None),
             Some((file, class)) => (file, Some(class.to_string())),
         };
-        Ok(Condition {
-            probe: file.into(),
-            class,
-            above,
-            bound: bound.ok_or_else(wrong)?,
-        })
+        Ok(Condition { probe: file.into(), class, above, bound: bound.ok_or_else(wrong)? })
     }
 }
 
@@ -52,7 +47,12 @@ const BATCH_TOKENS: usize = 8192;
 
 impl Condition {
     /// The rows (numbers of the dialogues) whose prompt meets the condition.
-    pub fn rows(&self, model: &Model, dialogues: &[Dialogue], thinking: Option<bool>) -> Result<BTreeSet<usize>> {
+    pub fn rows(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        thinking: Option<bool>,
+    ) -> Result<BTreeSet<usize>> {
         self.rows_by(&Probe::load(&self.probe)?, model, dialogues, thinking)
     }
 
@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn reads_a_condition() {
-        let condition: Condition = "probe runs/demo/probes/user-type.safetensors:sensitive > 0.5".parse().unwrap();
+        let condition: Condition =
+            "probe runs/demo/probes/user-type.safetensors:sensitive > 0.5".parse().unwrap();
         assert_eq!(condition.class.as_deref(), Some("sensitive"));
         assert!(condition.above && condition.bound == 0.5);
         for wrong in ["", "probe a:b", "probe a:b > 2", "a:b > 0.5", "probe a > NaN"] {

@@ -19,14 +19,23 @@ pub struct Displace {
 impl Displace {
     /// # Errors
     /// A selector that is unknown while generating; an offset of another width than the model's at the site.
-    pub fn new(decoder: &Decoder, site: Site, selector: Selector, offsets: BTreeMap<usize, Vec<f32>>) -> Result<Displace> {
+    pub fn new(
+        decoder: &Decoder,
+        site: Site,
+        selector: Selector,
+        offsets: BTreeMap<usize, Vec<f32>>,
+    ) -> Result<Displace> {
         selector.check_steering()?;
         let width = decoder.width(site);
         match offsets.values().find(|offset| offset.len() != width) {
             None => Ok(Displace { site, selector, offsets }),
             Some(offset) => {
                 let found = format!("an offset of width {}", offset.len());
-                Err(Error::input(format!("displacement at {site}"), found, format!("width {width}, the model's")))
+                Err(Error::input(
+                    format!("displacement at {site}"),
+                    found,
+                    format!("width {width}, the model's"),
+                ))
             }
         }
     }

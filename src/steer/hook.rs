@@ -45,12 +45,20 @@ impl Steer {
             };
             if site.block().is_some_and(|block| block >= blocks) {
                 let expected = format!("a block from 0 to {}", blocks - 1);
-                return Err(Error::input(format!("vector at {site}"), "the model has no such site", expected));
+                return Err(Error::input(
+                    format!("vector at {site}"),
+                    "the model has no such site",
+                    expected,
+                ));
             }
             let (found, width) = (direction.values.len(), decoder.width(site));
             if found != width {
                 let found = format!("a direction of width {found}");
-                return Err(Error::input(format!("vector at {site}"), found, format!("width {width}, the model's")));
+                return Err(Error::input(
+                    format!("vector at {site}"),
+                    found,
+                    format!("width {width}, the model's"),
+                ));
             }
             let length = direction.values.dot(&direction.values).sqrt();
             let amount = match strength {
@@ -62,12 +70,7 @@ impl Steer {
         }
         // Nothing is added at strength 0, so nothing is computed either: the model is the unsteered one, bit for bit.
         pushes.retain(|_, (_, amount)| operation != Operation::Add || *amount != 0.0);
-        Ok(Steer {
-            operation,
-            selector,
-            pushes,
-            rows,
-        })
+        Ok(Steer { operation, selector, pushes, rows })
     }
 }
 

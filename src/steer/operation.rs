@@ -27,7 +27,11 @@ impl FromStr for Strength {
         };
         let number = number.parse().ok().filter(|number: &f32| number.is_finite());
         number.map(unit).ok_or_else(|| {
-            Error::input(format!("strength {text}"), "no finite number", "a number, or a number of residual norms (0.4n)")
+            Error::input(
+                format!("strength {text}"),
+                "no finite number",
+                "a number, or a number of residual norms (0.4n)",
+            )
         })
     }
 }

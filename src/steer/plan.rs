@@ -56,7 +56,10 @@ fn everywhere() -> Selector {
 mod text {
     use super::*;
 
-    pub fn serialize<S: serde::Serializer>(strength: &Strength, to: S) -> std::result::Result<S::Ok, S::Error> {
+    pub fn serialize<S: serde::Serializer>(
+        strength: &Strength,
+        to: S,
+    ) -> std::result::Result<S::Ok, S::Error> {
         to.collect_str(strength)
     }
 
@@ -81,8 +84,12 @@ impl Plan {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         let expected = "interventions of vector, sites, operation, strength, tokens, when";
         match path.extension().is_some_and(|extension| extension == "json") {
-            true => serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, expected)),
-            false => toml::from_str(&text).map_err(|error| Error::input(path.display(), error.message(), expected)),
+            true => {
+                serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, expected))
+            }
+            false => {
+                toml::from_str(&text).map_err(|error| Error::input(path.display(), error.message(), expected))
+            }
         }
     }
 
@@ -116,7 +123,8 @@ impl FromStr for Intervention {
 
     /// `FILE:STRENGTH[@SITES]`: the vector is added at every token.
     fn from_str(text: &str) -> Result<Intervention> {
-        let wrong = || Error::input(format!("vector {text}"), "no strength", "FILE:STRENGTH or FILE:STRENGTH@SITES");
+        let wrong =
+            || Error::input(format!("vector {text}"), "no strength", "FILE:STRENGTH or FILE:STRENGTH@SITES");
         let (file, rest) = text.rsplit_once(':').ok_or_else(wrong)?;
         let (strength, sites) = match rest.split_once('@') {
             None => (rest, None),
@@ -153,7 +161,10 @@ mod tests {
     fn reads_the_command_line_form() {
         let intervention: Intervention = "a/b.safetensors:-2@3.resid_post".parse().unwrap();
         assert_eq!(intervention.vector, PathBuf::from("a/b.safetensors"));
-        assert_eq!((intervention.strength, intervention.sites.as_deref()), (Strength::Raw(-2.0), Some("3.resid_post")));
+        assert_eq!(
+            (intervention.strength, intervention.sites.as_deref()),
+            (Strength::Raw(-2.0), Some("3.resid_post"))
+        );
         assert!("b.safetensors".parse::<Intervention>().is_err());
     }
 }

@@ -77,10 +77,7 @@ impl Vector {
         let mut random = |direction: &Direction| {
             let draws = StandardNormal.sample_iter(&mut rng).take(direction.values.len());
             let values: Array1<f32> = draws.collect();
-            Direction {
-                values: &values * (norm(&direction.values) / norm(&values)),
-                ..*direction
-            }
+            Direction { values: &values * (norm(&direction.values) / norm(&values)), ..*direction }
         };
         Vector {
             method: format!("random, seed {seed}"),
@@ -89,16 +86,19 @@ impl Vector {
     }
 
     pub fn save(&self, path: &Path, header: Header) -> Result<()> {
-        let header = Header {
-            kind: KIND.into(),
-            version: VERSION,
-            ..header
-        };
-        let norms: BTreeMap<String, f32> =
-            self.directions.iter().map(|(site, direction)| (site.to_string(), direction.residual_norm)).collect();
-        let norms = serde_json::to_string(&norms).map_err(|error| Error::input(path.display(), error, "finite norms"))?;
+        let header = Header { kind: KIND.into(), version: VERSION, ..header };
+        let norms: BTreeMap<String, f32> = self
+            .directions
+            .iter()
+            .map(|(site, direction)| (site.to_string(), direction.residual_norm))
+            .collect();
+        let norms = serde_json::to_string(&norms)
+            .map_err(|error| Error::input(path.display(), error, "finite norms"))?;
         let metadata = [("method".into(), self.method.clone()), ("residual_norm".into(), norms)];
-        let tensors = self.directions.iter().map(|(site, direction)| (site.to_string(), Numbers::floats(&direction.values)));
+        let tensors = self
+            .directions
+            .iter()
+            .map(|(site, direction)| (site.to_string(), Numbers::floats(&direction.values)));
         artifact::write_tensors(path, &header, &metadata.into(), tensors.collect())
     }
 
@@ -114,7 +114,8 @@ impl Vector {
                 .into_dimensionality()
                 .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))?;
             let norm = norms.get(&name).copied().filter(|norm| *norm > 0.0);
-            let residual_norm = norm.ok_or_else(|| file.wrong(format!("no residual_norm of {name}"), "one a site"))?;
+            let residual_norm =
+                norm.ok_or_else(|| file.wrong(format!("no residual_norm of {name}"), "one a site"))?;
             directions.insert(site, Direction { values, residual_norm });
         }
         let method = file.string("method")?.to_string();

@@ -3,3 +3,6 @@
 
 mod model;
 mod order;
+mod organism;
+mod program;
+mod steer;

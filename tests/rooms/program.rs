@@ -1,0 +1,209 @@
+//! The program as users run it: what it leaves behind, and what it says of bad input: one line, exit code 2.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+
+fn pearl(arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("pearl").unwrap();
+    command.args(arguments);
+    command
+}
+
+/// Runs a command that must fail, and gives its one line.
+fn failure(arguments: &[&str]) -> String {
+    let output = pearl(arguments).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    said
+}
+
+fn one_line(arguments: &[&str], expected: &[&str]) {
+    let said = failure(arguments);
+    assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?}: {said}");
+    for part in expected {
+        assert!(said.contains(part), "{arguments:?}: {said:?} lacks {part:?}");
+    }
+}
+
+/// A copy of the small Qwen3 checkpoint with one file changed.
+fn broken(folder: &Path, name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) -> String {
+    let from = Path::new("tests/fixtures/qwen3");
+    std::fs::create_dir_all(folder).unwrap();
+    for file in
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    {
+        std::fs::copy(from.join(file), folder.join(file)).unwrap();
+    }
+    let path = folder.join(name);
+    let bytes = std::fs::read(&path).unwrap();
+    std::fs::write(&path, change(bytes)).unwrap();
+    folder.display().to_string()
+}
+
+fn replace(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains(from));
+    text.replace(from, to).into_bytes()
+}
+
+#[test]
+fn wrong_use_is_one_clear_line() {
+    // clap adds a usage hint to its line; the first line says what is wrong.
+    let said = failure(&["generate", "--promt", "hello"]);
+    assert!(said.starts_with("error: unexpected argument '--promt' found"), "{said}");
+    one_line(
+        &["generate", "--model", "no/such/folder", "--prompt", "a"],
+        &["no/such/folder", "expected a checkpoint folder"],
+    );
+    one_line(
+        &["tokens", "--prompt", "i see .", "--tokens", "mean(assistant.start)", "--model", "nowhere"],
+        &["nowhere"],
+    );
+}
+
+#[test]
+fn broken_checkpoints_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let cut = broken(&at("cut"), "model.safetensors", |mut bytes| {
+        bytes.truncate(bytes.len() / 2);
+        bytes
+    });
+    one_line(&["inspect", &cut], &["model.safetensors", "no whole safetensors file"]);
+    let shape = broken(&at("shape"), "config.json", |b| {
+        replace(b, "\"intermediate_size\": 48", "\"intermediate_size\": 40")
+    });
+    one_line(&["inspect", &shape], &["mlp.gate_proj.weight", "[48, 32]", "[40, 32]"]);
+    let family = broken(&at("family"), "config.json", |b| {
+        replace(b, "\"model_type\": \"qwen3\"", "\"model_type\": \"nonesuch\"")
+    });
+    one_line(&["inspect", &family], &["config.json", "nonesuch", "llama, qwen3"]);
+    let nan = broken(&at("nan"), "model.safetensors", |mut bytes| {
+        // The last tensor's last number, in bf16.
+        let end = bytes.len();
+        bytes[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
+        bytes
+    });
+    one_line(&["inspect", &nan], &["tensor ", "NaN", "finite"]);
+    let index = broken(&at("index"), "config.json", |bytes| bytes);
+    std::fs::write(
+        at("index").join("model.safetensors.index.json"),
+        r#"{"weight_map":{"a":"missing.safetensors"}}"#,
+    )
+    .unwrap();
+    one_line(&["inspect", &index], &["missing.safetensors", "no such file"]);
+}
+
+#[test]
+fn bad_data_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (empty, bad) = (folder.path().join("empty.jsonl"), folder.path().join("bad.jsonl"));
+    std::fs::write(&empty, "").unwrap();
+    std::fs::write(&bad, "{\"prompt\": \"i see .\"}\n{\"prompt\": \n").unwrap();
+    let out = folder.path().join("store").display().to_string();
+    let extract =
+        |data: &Path| ["extract", "--data", data.to_str().unwrap(), "--out", &out].map(String::from);
+    let run = |data: &Path, expected: &[&str]| {
+        let arguments = extract(data);
+        one_line(&arguments.each_ref().map(String::as_str), expected);
+    };
+    run(&empty, &["empty.jsonl"]);
+    run(&bad, &["bad.jsonl", "2"]);
+    let data = folder.path().join("good.jsonl");
+    std::fs::write(&data, "{\"prompt\": \"i see .\"}\n").unwrap();
+    let data = data.display().to_string();
+    one_line(
+        &["extract", "--data", &data, "--out", &out, "--sites", "9.resid_post"],
+        &["9.resid_post", "0 to 5"],
+    );
+    assert!(!Path::new(&out).exists(), "nothing is left half-written");
+}
+
+#[test]
+fn a_vector_of_another_width_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (data, store, vector) = (at("data.jsonl"), at("store"), at("vector.safetensors"));
+    let lines = ["a", "b"]
+        .map(|kind| format!("{{\"prompt\":\"rest today {kind}\",\"labels\":{{\"kind\":\"{kind}\"}}}}\n"));
+    std::fs::write(&data, lines.concat()).unwrap();
+    let small = "tests/fixtures/qwen3";
+    pearl(&["extract", "--model", small, "--data", &data, "--out", &store]).assert().success();
+    let build = [
+        "vector", "build", "--store", &store, "--data", &data, "--label", "kind", "--from", "a", "--to", "b",
+        "--out", &vector,
+    ];
+    pearl(&build).assert().success();
+    one_line(
+        &["generate", "--prompt", "i see .", "--vector", &format!("{vector}:1")],
+        &["width 32", "width 128"],
+    );
+    pearl(&[
+        "generate",
+        "--model",
+        small,
+        "--prompt",
+        "rest",
+        "--max-tokens",
+        "3",
+        "--vector",
+        &format!("{vector}:1n@1.resid_post"),
+    ])
+    .assert()
+    .success();
+}
+
+/// An experiment small enough for a test: everything runs, a folder as the formats promise is left.
+#[test]
+fn an_experiment_leaves_a_whole_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("small.toml"), folder.path().join("run"));
+    let demo = std::fs::read_to_string("experiments/demo.toml").unwrap();
+    let small = demo.replace("draw = 2800", "draw = 900").replace(
+        "strengths = [\"0.25n\", \"0.4n\", \"0.55n\", \"0.7n\", \"0.85n\", \"1n\"]",
+        "strengths = [\"0.8n\"]",
+    );
+    assert_ne!(demo, small);
+    std::fs::write(&file, small).unwrap();
+    let paths = [file.to_str().unwrap(), out.to_str().unwrap()];
+    let output = pearl(&["run", paths[0], "--out", paths[1], "--json", "--quiet"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((results["kind"].as_str(), results["version"].as_u64()), (Some("results"), Some(1)));
+    let value = |name: &str| {
+        let figures = results["figures"].as_array().unwrap();
+        figures.iter().find(|figure| figure["name"] == name).unwrap_or_else(|| panic!("{name}"))["value"]
+            .as_f64()
+            .unwrap()
+    };
+    // Loose bounds, for few dialogues: the demo's own figures are in the README.
+    assert!(value("probe/user-type/auroc") > value("probe/user-type/ngram/auroc") + 0.1);
+    assert!(value("steer/gated/sensitive/guide") > value("steer/unsteered/sensitive/guide") + 0.3);
+    assert!((value("steer/random/sensitive/guide") - value("steer/unsteered/sensitive/guide")).abs() < 0.2);
+    assert!(value("steer/unsteered/malicious/refuse") - value("steer/gated/malicious/refuse") <= 0.02);
+    for name in [
+        "report.html",
+        "results.json",
+        "experiment.toml",
+        "risk-map.svg",
+        "pearl.png",
+        "activations/manifest.json",
+    ] {
+        assert!(out.join(name).is_file(), "{name}");
+    }
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    let outside = page.replace("http://www.w3.org/", "");
+    assert!(!page.contains("<script") && !outside.contains("http:") && !outside.contains("https:"));
+}
+
+#[test]
+fn output_that_is_no_longer_read_is_no_error() {
+    let output = std::process::Command::new("sh")
+        .arg("-c")
+        .arg(format!("{} organism sample --count 2000 | head -1", env!("CARGO_BIN_EXE_pearl")))
+        .output()
+        .unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
