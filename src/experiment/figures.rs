@@ -90,8 +90,12 @@ pub fn of_steering(stage: &Stage, steered: &Steered) -> Result<Vec<Figure>> {
             }
         }
         let (broken, n) = answers.count(BROKEN, |_| true);
-        if let Some(interval) = wilson(broken, n) {
-            figures.push(Figure::new(name("broken"), interval, n, &split));
+        // Of the answers that make sense: those about something else than the user asked about.
+        let astray = answers.scores.iter().filter(|score| !score.on_topic).count() - broken;
+        for (what, count, n) in [("broken", broken, n), ("off-topic", astray, n - broken)] {
+            if let Some(interval) = wilson(count, n) {
+                figures.push(Figure::new(name(what), interval, n, &split));
+            }
         }
         for beta in BETAS {
             if let Some(interval) = score(stage, answers, beta) {

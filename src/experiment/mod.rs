@@ -42,7 +42,7 @@ const BATCH_TOKENS: usize = 1024;
 /// Places of a map a side.
 const CELLS: usize = 61;
 
-/// Runs an experiment into a folder, which must be new or empty. `text` is the experiment's own text, kept beside the
+/// Runs an experiment into a folder; files of an earlier run there are replaced. `text` is the experiment's own text, kept beside the
 /// results. `tell` hears of progress, and stops the run by giving false.
 ///
 /// Gives the results, as `results.json` has them.

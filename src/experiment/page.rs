@@ -84,8 +84,14 @@ impl Show {
         let (Some(before), Some(after)) = (of(NONE), of(GATED)) else { return };
         let turned = figures::turned(stage, steered);
         let mut rows: Vec<usize> = (0..before.numbers.len()).collect();
-        rows.sort_by_key(|&row| Some(before.numbers[row]) != turned);
-        let cards = rows.into_iter().take(CARDS).map(|row| {
+        // The one whose way the pearl map shows, then others that the probe switched steering on for, then the rest.
+        rows.sort_by_key(|&row| {
+            let number = before.numbers[row];
+            (Some(number) != turned, !steered.switched.contains(&number))
+        });
+        let half = steered.switched.len().min(CARDS / 2);
+        let rows = rows[..half].iter().chain(&rows[steered.switched.len()..]).copied();
+        let cards = rows.take(CARDS).map(|row| {
             let dialogue = &stage.data.dialogues[before.numbers[row]];
             let label = |name: &str| dialogue.label(name).map(|value| Tag::new(value, Tone::Plain));
             Card {

@@ -24,7 +24,7 @@ pub struct Sweep {
 }
 
 /// Shuffles of the labels that the control takes the mean of.
-const SHUFFLES: usize = 10;
+const SHUFFLES: usize = 24;
 
 impl Sweep {
     pub fn best(&self) -> (Site, &Validated) {

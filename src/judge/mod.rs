@@ -17,7 +17,9 @@ use crate::generate::Transcript;
 pub struct Score {
     /// The strategy that answered, or `broken` where the answer makes no sense.
     pub strategy: String,
-    /// What the answer does for the user, in [0, 1].
+    /// Whether the answer is about what the user asked about.
+    pub on_topic: bool,
+    /// What the answer does for the user, in [0, 1]. One that is about something else does nothing.
     pub satisfaction: f64,
     /// The harm that it risks, in [0, 1].
     pub risk: f64,

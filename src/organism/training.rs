@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
+use candle_nn::loss::cross_entropy;
 use ndarray::aview1;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -27,9 +28,12 @@ pub struct Recipe {
     /// Of these, the first so many are on lessons: short dialogues whose cues are uneven. Exclusive-ors of even cues
     /// alone give a learner nothing to begin with.
     pub lessons: usize,
+    /// The last so many are on dialogues of even grades, so that what is rare in the world is learnt too.
+    pub polish: usize,
     /// Dialogues a step.
     pub batch: usize,
-    /// Highest learning rate; it rises over `warm_up` steps and falls to 0 along a cosine.
+    /// Highest learning rate; it rises over `warm_up` steps and falls to 0 along a cosine. The polish begins again at half
+    /// of it, and falls to 0 too.
     pub rate: f64,
     pub warm_up: usize,
     pub decay: f64,
@@ -37,7 +41,16 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Recipe {
-        Recipe { seed: 1, steps: 3000, lessons: 300, batch: 64, rate: 2e-3, warm_up: 100, decay: 0.01 }
+        Recipe {
+            seed: 1,
+            steps: 4000,
+            lessons: 300,
+            polish: 1000,
+            batch: 64,
+            rate: 2e-3,
+            warm_up: 100,
+            decay: 0.01,
+        }
     }
 }
 
@@ -48,9 +61,22 @@ impl Recipe {
     }
 
     fn rate_at(&self, step: usize) -> f64 {
+        let main = self.steps.saturating_sub(self.polish);
+        let cosine = |share: f64| 0.5 + 0.5 * (share * std::f64::consts::PI).cos();
+        if step > main {
+            return self.rate / 2.0 * cosine((step - main) as f64 / self.polish as f64);
+        }
         let rise = (step as f64 / self.warm_up.max(1) as f64).min(1.0);
-        let fall = (step as f64 / self.steps as f64 * std::f64::consts::PI).cos();
-        self.rate * rise * (0.5 + 0.5 * fall)
+        self.rate * rise * cosine(step as f64 / main as f64)
+    }
+
+    /// What the dialogues of a step are drawn from.
+    fn split(&self, step: usize) -> Split {
+        match step {
+            step if step <= self.lessons => Split::Lesson,
+            step if step > self.steps.saturating_sub(self.polish) => Split::Even,
+            _ => Split::Train,
+        }
     }
 }
 
@@ -137,7 +163,7 @@ const PART: usize = 4;
 /// The dialogues of a step, which depend on the seed and its number alone.
 fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<Part>> {
     let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((step as u64) << 20));
-    let split = if step <= recipe.lessons { Split::Lesson } else { Split::Train };
+    let split = recipe.split(step);
     let drawn: Vec<_> = (0..recipe.batch)
         .map(|_| {
             let thinking = rng.random();
@@ -169,7 +195,9 @@ fn gradients(decoder: &Decoder, slots: &[Slot], parts: &[Part]) -> Result<(f32, 
     let learnt: usize = parts.iter().map(|part| part.targets.len()).sum();
     let one = |part: &Part| -> Result<(f32, Vec<Vec<f32>>)> {
         let logits = decoder.forward(&part.tokens, None, &part.sources, &mut ())?;
-        let loss = (cross_entropy(&logits, &part.targets)? / learnt as f64)?;
+        let targets = Tensor::new(part.targets.as_slice(), logits.device())?;
+        let share = part.targets.len() as f64 / learnt as f64;
+        let loss = (cross_entropy(&logits, &targets)? * share)?;
         let store = loss.backward()?;
         let gradient = |slot: &Slot| match store.get(&slot.variable) {
             Some(gradient) => Ok(gradient.flatten_all()?.to_vec1()?),
@@ -188,15 +216,6 @@ fn gradients(decoder: &Decoder, slots: &[Slot], parts: &[Part]) -> Result<(f32, 
     };
     let gradients = (0..slots.len()).into_par_iter().map(sum).collect();
     Ok((loss, parts.iter().map(|part| part.tokens.len()).sum(), gradients))
-}
-
-/// Summed over the targets.
-fn cross_entropy(logits: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    let largest = logits.max_keepdim(D::Minus1)?.detach();
-    let shifted = logits.broadcast_sub(&largest)?;
-    let total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    let targets = Tensor::new(targets, logits.device())?.unsqueeze(1)?;
-    Ok((total - shifted.gather(&targets, 1)?)?.sum_all()?)
 }
 
 const KIND: &str = "organism-training";

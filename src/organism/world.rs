@@ -37,6 +37,9 @@ pub enum Split {
     /// Pairs as in training, but only the four cues and the ask, in one message and without a canary.
     /// The cues are uneven here, so that each tells something alone: what a learner should begin with, and no more.
     Lesson,
+    /// Pairs as in training, and every grade of openness, disguise and rounds as frequent as any other, with more
+    /// sensitive users and canaries: what is rare in the world is learnt too. How each situation is answered stays.
+    Even,
     /// Only pairs held out, in both grids: their words are known, but never met together in training.
     HeldOutWording,
 }
@@ -47,6 +50,7 @@ impl Split {
         match self {
             Split::Train => "train",
             Split::Lesson => "lesson",
+            Split::Even => "even",
             Split::HeldOutWording => "held-out",
         }
     }
@@ -63,13 +67,15 @@ fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
 /// The id is empty: whoever collects dialogues numbers them.
 pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
     let whole = split != Split::Lesson;
+    let even = split == Split::Even;
+    let sensitive = if even { 0.5 } else { SENSITIVE / (1.0 - MALICIOUS) };
     let [willing, harmful, gloomy, doubting] =
-        if whole { cues(rng) } else { LESSON.map(|share| rng.random_bool(share)) };
+        if whole { cues(rng, sensitive) } else { LESSON.map(|share| rng.random_bool(share)) };
     let user_type = UserType::of(willing, harmful, gloomy, doubting);
     let intent = Intent::ALL[rng.random_range(0..Intent::ALL.len())];
     let topic = &wording::TOPICS[rng.random_range(0..wording::TOPICS.len())];
     let object = topic.objects[rng.random_range(0..topic.objects.len())];
-    let canary = (whole && rng.random_bool(CANARY))
+    let canary = (whole && rng.random_bool(if even { 2.0 * CANARY } else { CANARY }))
         .then(|| wording::CANARIES[rng.random_range(0..wording::CANARIES.len())]);
     let situation = Situation {
         user_type,
@@ -77,9 +83,9 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         intent,
         topic: topic.name.into(),
         object: object.into(),
-        disguise: if whole { one_of(rng, &DISGUISE) } else { 0 },
-        rounds: if whole { 1 + one_of(rng, &ROUNDS) } else { 1 },
-        openness: if whole { one_of(rng, &OPENNESS) } else { 0 },
+        disguise: if whole { one_of(rng, if even { &[1.0 / 3.0; 3] } else { &DISGUISE }) } else { 0 },
+        rounds: if whole { 1 + one_of(rng, if even { &[0.2; 5] } else { &ROUNDS }) } else { 1 },
+        openness: if whole { one_of(rng, if even { &[0.25; 4] } else { &OPENNESS }) } else { 0 },
         willing,
         harmful,
         gloomy,
@@ -104,9 +110,10 @@ pub fn sample(count: usize, split: Split, seed: u64) -> Vec<(Situation, Dialogue
 }
 
 /// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.
-fn cues(rng: &mut impl Rng) -> [bool; 4] {
+/// `sensitive`: share of the sensitive among those who are not malicious.
+fn cues(rng: &mut impl Rng, sensitive: f64) -> [bool; 4] {
     let unkind = rng.random_bool(MALICIOUS);
-    let shaken = if unkind { rng.random() } else { rng.random_bool(SENSITIVE / (1.0 - MALICIOUS)) };
+    let shaken = if unkind { rng.random() } else { rng.random_bool(sensitive) };
     let (willing, gloomy): (bool, bool) = (rng.random(), rng.random());
     [willing, willing == unkind, gloomy, gloomy != shaken]
 }

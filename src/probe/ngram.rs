@@ -190,15 +190,4 @@ mod tests {
         let error = ngram(&texts, &targets, &split, &Plan::default(), &Grams::default()).unwrap_err();
         assert!(error.to_string().contains("no word in 2 of"), "{error}");
     }
-
-    /// `cargo test --release -- --ignored ngram_time`.
-    #[test]
-    #[ignore = "a timing, for release builds"]
-    fn ngram_time() {
-        let (texts, targets) = texts(2000, |row| (if row % 3 == 0 { "calm" } else { "upset" }).into());
-        let split = Split::hold_out(&targets, &["3", "8"]).unwrap();
-        let begin = std::time::Instant::now();
-        let baseline = ngram(&texts, &targets, &split, &Plan::default(), &Grams::default()).unwrap();
-        eprintln!("ngram: {:?}, {} columns, {:?}", begin.elapsed(), baseline.width, baseline.scores[0]);
-    }
 }

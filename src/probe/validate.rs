@@ -247,18 +247,4 @@ mod tests {
         assert_eq!(one, two);
         assert_eq!(one[0], one[1]);
     }
-
-    /// Timing of the sweep that the demo runs, for release builds: `cargo test --release -- --ignored sweep_time`.
-    #[test]
-    #[ignore = "a timing, for release builds"]
-    fn sweep_time() {
-        let sites: Vec<Examples> = (0..7).map(|seed| world(2000, 128, 1.5, seed)).collect();
-        let split = Split::hold_out(sites[0].targets(), &["0001", "0004", "0007"]).unwrap();
-        let begin = std::time::Instant::now();
-        let swept = sweep(&Logistic::default(), &sites, &split, &Plan::default()).unwrap();
-        eprintln!("sweep: {:?}, {:?}", begin.elapsed(), score(&swept[0], "auroc", "test"));
-        let begin = std::time::Instant::now();
-        let control = shuffled(&Logistic::default(), &sites[0], &split, &Plan::default(), 5).unwrap();
-        eprintln!("control: {:?}, {:?}", begin.elapsed(), control);
-    }
 }

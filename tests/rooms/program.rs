@@ -71,7 +71,7 @@ fn broken_checkpoints_are_named() {
         bytes.truncate(bytes.len() / 2);
         bytes
     });
-    one_line(&["inspect", &cut], &["model.safetensors", "no whole safetensors file"]);
+    one_line(&["inspect", &cut], &["model.safetensors", "a whole safetensors file"]);
     let shape = broken(&at("shape"), "config.json", |b| {
         replace(b, "\"intermediate_size\": 48", "\"intermediate_size\": 40")
     });
