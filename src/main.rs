@@ -10,6 +10,9 @@ use pearlpoint::cli::{self, Arguments};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // candle's own pool for element-wise work spins while it waits, which takes the cores from the products.
+    // SAFETY: no other thread has been started yet.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     match cli::run(Arguments::parse()) {
         Ok(outcome) => outcome.into(),
         // Whoever reads our output may close it early (`pearl … | head`): that is no error.
