@@ -13,12 +13,16 @@ fn main() -> ExitCode {
     // candle's own pool for element-wise work spins while it waits, which takes the cores from the products.
     // SAFETY: no other thread has been started yet.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
-    match cli::run(Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return cli::refuse(&error),
+    };
+    match cli::run(arguments) {
         Ok(outcome) => outcome.into(),
         // Whoever reads our output may close it early (`pearl … | head`): that is no error.
         Err(error) if cli::broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pearl: {error:#}");
+            eprintln!("pearl: {error}");
             ExitCode::from(2)
         }
     }

@@ -29,7 +29,7 @@ pub struct Arguments {
     /// … to this one
     #[arg(long)]
     to: String,
-    /// Folder for map.json, map.svg and map.png
+    /// Folder for the map's tables (map.json, map.chart.json) and pictures (map.svg, map.png)
     #[arg(long)]
     out: PathBuf,
 }
@@ -50,8 +50,9 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
         &artifact::Header { kind: "map".into(), ..header },
         &map,
     )?;
-    let picture = arguments.out.join("map.svg");
-    report::draw(&charts::risk_map(&map), &picture, &arguments.out.join("map.png"))?;
-    print(picture.display())?;
+    let chart = serde_json::to_vec(&charts::risk_map(&map))?;
+    artifact::write_whole(&arguments.out.join("map.chart.json"), |file| file.write_all(&chart))?;
+    report::draw_all(&arguments.out)?;
+    print(arguments.out.join("map.svg").display())?;
     Ok(Outcome::Done)
 }

@@ -95,6 +95,23 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     }
 }
 
+/// What clap made of arguments that are none: help as it is, wrong use as one line.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        // Nobody may be reading; then there is nobody to tell.
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let mut parts = text.split("\n\n");
+    let first = parts.next().unwrap_or_default().trim_start_matches("error: ");
+    let tip = parts.find(|part| part.trim_start().starts_with("tip:")).unwrap_or_default();
+    let line = format!("{first} {tip}").split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("pearl: {line}");
+    ExitCode::from(2)
+}
+
 /// Whether the error is that nobody reads our output any more.
 pub fn broken_pipe(error: &anyhow::Error) -> bool {
     let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());

@@ -50,9 +50,11 @@ fn replace(bytes: Vec<u8>, from: &str, to: &str) -> Vec<u8> {
 
 #[test]
 fn wrong_use_is_one_clear_line() {
-    // clap adds a usage hint to its line; the first line says what is wrong.
-    let said = failure(&["generate", "--promt", "hello"]);
-    assert!(said.starts_with("error: unexpected argument '--promt' found"), "{said}");
+    one_line(&["generate", "--promt", "hello"], &["unexpected argument '--promt' found", "'--prompt'"]);
+    one_line(&["extract"], &["required arguments", "--data", "--out"]);
+    one_line(&["generate", "--prompt", "a", "--vector", "v.safetensors:NaN"], &["strength NaN", "0.4n"]);
+    let fit = "probe fit --store nowhere --data a --label a --group b --held-out c --out d";
+    one_line(&fit.split(' ').collect::<Vec<_>>(), &["nowhere/manifest.json: No such file"]);
     one_line(
         &["generate", "--model", "no/such/folder", "--prompt", "a"],
         &["no/such/folder", "expected a checkpoint folder"],
