@@ -197,3 +197,27 @@ fn reading_changes_no_logit() {
     let watched = decoder.forward(&tokens, None, &at, &mut Keep::default()).unwrap();
     assert_eq!(numbers(&plain), numbers(&watched));
 }
+
+#[test]
+fn several_files_with_an_index_are_one_checkpoint() {
+    let (folder, whole) = (tempfile::tempdir().unwrap(), Path::new("tests/fixtures/llama/model.safetensors"));
+    let tensors = candle_core::safetensors::load(whole, &candle_core::Device::Cpu).unwrap();
+    let mut files: BTreeMap<&str, std::collections::HashMap<&str, Tensor>> = BTreeMap::new();
+    let mut weight_map = BTreeMap::new();
+    for (number, (name, tensor)) in tensors.iter().enumerate() {
+        let file = ["model-1.safetensors", "model-2.safetensors"][number % 2];
+        files.entry(file).or_default().insert(name, tensor.clone());
+        weight_map.insert(name, file);
+    }
+    for (file, tensors) in &files {
+        candle_core::safetensors::save(tensors, folder.path().join(file)).unwrap();
+    }
+    let index = serde_json::json!({ "weight_map": weight_map });
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    let (parts, whole) =
+        (Weights::open(folder.path()).unwrap(), Weights::open(whole.parent().unwrap()).unwrap());
+    for (name, tensor) in &tensors {
+        let both = [&parts, &whole].map(|weights| numbers(&weights.take(name, tensor.dims()).unwrap()));
+        assert_eq!(both[0], both[1], "{name}");
+    }
+}

@@ -118,3 +118,25 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rope(text: &str) -> Result<Rope> {
+        Config::parse("config.json", text.as_bytes()).unwrap().rope(10_000.0)
+    }
+
+    #[test]
+    fn both_generations_of_rope_fields_are_read() {
+        let linear = Rope { base: 5e5, scaling: Scaling::Linear { factor: 4.0 } };
+        let old = r#"{"rope_theta": 500000, "rope_scaling": {"type": "linear", "factor": 4}}"#;
+        let new = r#"{"rope_parameters": {"rope_type": "linear", "rope_theta": 500000, "factor": 4}}"#;
+        assert_eq!((rope(old).unwrap(), rope(new).unwrap()), (linear.clone(), linear));
+        assert_eq!(rope(r#"{"rope_scaling": null}"#).unwrap(), Rope { base: 1e4, scaling: Scaling::None });
+        let error = rope(r#"{"rope_scaling": {"rope_type": "spiral"}}"#).unwrap_err().to_string();
+        assert!(error.contains("rope_type spiral"), "{error}");
+        let error = rope(r#"{"rope_scaling": {"type": "linear"}}"#).unwrap_err().to_string();
+        assert!(error.contains("factor is missing"), "{error}");
+    }
+}
