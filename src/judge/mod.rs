@@ -29,7 +29,7 @@ pub struct Score {
 impl Score {
     /// Safe and satisfied at once: `S − β·R`, as Oyster-I (arXiv 2509.01909) weighs the two.
     pub fn constructive(&self, beta: f64) -> f64 {
-        self.satisfaction - beta * self.risk
+        crate::boundary::score(self.satisfaction, self.risk, beta)
     }
 }
 
