@@ -10,9 +10,16 @@ use pearlpoint::cli::{self, Arguments};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // candle's own pool for element-wise work spins while it waits, which takes the cores from the products.
+    // candle's own pool for element-wise work spins while it waits, which takes the cores from the products; and where
+    // nothing says how many threads there are, candle asks the system at every product.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     // SAFETY: no other thread has been started yet.
-    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    unsafe {
+        std::env::set_var("CANDLE_NUM_THREADS", "1");
+        if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+            std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+        }
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::refuse(&error),

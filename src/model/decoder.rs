@@ -246,7 +246,7 @@ impl Decoder {
             key = rms_norm(&key, key_norm, a.norm_epsilon)?;
         }
         let (query, key) = (rotate(&query, angles)?, rotate(&key, angles)?);
-        let heads = Heads { queries: a.heads, keys: a.kv_heads, width };
+        let heads = Heads::causal(a.heads, a.kv_heads, width);
         let mixed = match cache {
             None => attention(&query, &key, &value, heads, rows(tokens))?,
             Some(cache) => {

@@ -3,23 +3,46 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::lanes::{self, wide};
+use super::product::{View, product};
 use super::slice;
 
-/// How many heads of which width.
+/// How many heads of which width, and what they see.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     pub queries: usize,
     /// Heads that keys and values have; divides `queries`.
     pub keys: usize,
     pub width: usize,
+    /// Multiplies each query's product with a key.
+    pub scale: f32,
+    /// A token sees itself and what came before it; without this, its whole row (encoders).
+    pub causal: bool,
+    /// A token sees so many tokens only, itself included (Mistral, arXiv 2310.06825).
+    pub window: Option<usize>,
+    /// Scores are held inside ±cap: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
+    pub cap: Option<f32>,
 }
 
 impl Heads {
+    /// Causal heads that see all that came before, scores scaled by `1/√width`.
+    pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
+        let scale = 1.0 / (width as f32).sqrt();
+        Heads { queries, keys, width, scale, causal: true, window: None, cap: None }
+    }
+
     fn group(&self) -> usize {
         self.queries / self.keys
+    }
+
+    /// The tokens that the one at `position` sees, in a row that holds `held`.
+    fn seen(&self, position: usize, held: usize) -> Range<usize> {
+        let end = if self.causal { position + 1 } else { held };
+        let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        begin..end
     }
 }
 
@@ -32,114 +55,131 @@ pub struct Stretch<'a> {
     pub values: &'a [f32],
 }
 
-/// One key head of a stretch, where it lies.
-struct Head<'a> {
-    keys: &'a [f32],
-    values: &'a [f32],
+/// Query rows (a token's heads that share a key head, token after token) that are worked on at once.
+const ROWS: usize = 128;
+
+/// Some new tokens of a stretch under one key head: small enough that their scores stay in a core's cache.
+struct Block<'a> {
     heads: Heads,
-    number: usize,
-    past: usize,
+    key_head: usize,
+    /// Among the batch's tokens.
+    tokens: Range<usize>,
+    /// Position of the first of them in its row.
+    position: usize,
+    /// The stretch's tokens that any of them sees.
+    seen: Range<usize>,
+    keys: View<'a>,
+    values: View<'a>,
 }
 
-impl<'a> Head<'a> {
-    fn new(stretch: &Stretch<'a>, heads: Heads, number: usize) -> Head<'a> {
-        let held = stretch.keys.len() / (heads.keys * heads.width);
-        let past = held - stretch.tokens.len();
-        Head { keys: stretch.keys, values: stretch.values, heads, number, past }
+impl<'a> Block<'a> {
+    /// All blocks of a batch: stretch after stretch, key head after key head.
+    fn all(stretches: &[Stretch<'a>], heads: Heads) -> Vec<Block<'a>> {
+        let many = (ROWS / heads.group()).max(1);
+        let each = |stretch: &Stretch<'a>| {
+            let (keys, values, tokens) = (stretch.keys, stretch.values, stretch.tokens.clone());
+            let held = keys.len() / (heads.keys * heads.width);
+            let past = held - tokens.len();
+            (0..heads.keys).flat_map(move |key_head| {
+                let tokens = tokens.clone();
+                tokens.clone().step_by(many).map(move |begin| {
+                    let end = (begin + many).min(tokens.end);
+                    let position = past + begin - tokens.start;
+                    let last = heads.seen(position + end - begin - 1, held);
+                    let seen = heads.seen(position, held).start..last.end;
+                    let part = |of: &'a [f32]| {
+                        let stride = heads.keys * heads.width;
+                        View::new(&of[seen.start * stride + key_head * heads.width..], seen.len(), heads.width, stride)
+                    };
+                    let (keys, values) = (part(keys), part(values));
+                    Block { heads, key_head, tokens: begin..end, position, seen, keys, values }
+                })
+            })
+        };
+        stretches.iter().flat_map(each).collect()
     }
 
-    /// This head's part of each token that a new token sees, itself included.
-    fn seen<'b>(&self, of: &'b [f32], position: usize) -> impl Iterator<Item = &'b [f32]> {
-        let (width, begin) = (self.heads.width, self.number * self.heads.width);
-        let tokens = of.chunks_exact(self.heads.keys * width).take(self.past + position + 1);
-        tokens.map(move |token| &token[begin..begin + width])
+    fn rows(&self) -> usize {
+        self.tokens.len() * self.heads.group()
     }
 
-    /// The weights that one query gives to the tokens it sees.
-    fn weights(&self, query: &[f32], position: usize, weights: &mut Vec<f32>) {
-        let scale = 1.0 / (query.len() as f32).sqrt();
-        weights.clear();
-        weights.extend(self.seen(self.keys, position).map(|key| dot(query, key) * scale));
-        let largest = weights.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        for weight in weights.iter_mut() {
-            *weight = (*weight - largest).exp();
-            sum += *weight;
+    /// This block's part of `[tokens, query heads, head width]`, end to end.
+    fn gather(&self, of: &[f32]) -> Vec<f32> {
+        let mut part = Vec::with_capacity(self.rows() * self.heads.width);
+        for place in self.places() {
+            part.extend_from_slice(&of[place]);
         }
-        for weight in weights.iter_mut() {
-            *weight /= sum;
+        part
+    }
+
+    /// Puts this block's part where it stands in `[tokens, query heads, head width]`.
+    fn scatter(&self, part: &[f32], of: &mut [f32]) {
+        let many = self.heads.group() * self.heads.width;
+        for (place, part) in self.places().zip(part.chunks_exact(many)) {
+            of[place].copy_from_slice(part);
         }
+    }
+
+    fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        let (many, row) = (self.heads.group() * self.heads.width, self.heads.queries * self.heads.width);
+        let begin = self.key_head * many;
+        self.tokens.clone().map(move |token| token * row + begin..token * row + begin + many)
+    }
+
+    /// The weights `[rows, seen]` that the queries (this block's part) give to what they see.
+    fn weights(&self, queries: &[f32]) -> Vec<f32> {
+        let (heads, seen) = (self.heads, self.seen.len());
+        let mut weights = vec![0f32; self.rows() * seen];
+        let queries = View::new(queries, self.rows(), heads.width, heads.width);
+        product(&mut weights, seen, queries, self.keys.transposed(), heads.scale, false);
+        wide(|| {
+            for (slot, row) in weights.chunks_exact_mut(seen).enumerate() {
+                let sees = heads.seen(self.position + slot / heads.group(), self.seen.end);
+                let sees = sees.start - self.seen.start..sees.end - self.seen.start;
+                row[..sees.start].fill(0.0);
+                row[sees.end..].fill(0.0);
+                softmax(&mut row[sees], heads.cap);
+            }
+        });
+        weights
+    }
+}
+
+/// Scores into weights that add up to 1.
+#[inline(always)]
+fn softmax(scores: &mut [f32], cap: Option<f32>) {
+    if let Some(cap) = cap {
+        for score in scores.iter_mut() {
+            *score = cap * lanes::tanh(*score / cap);
+        }
+    }
+    let largest = lanes::largest(scores);
+    for score in scores.iter_mut() {
+        *score = lanes::exp(*score - largest);
+    }
+    let share = 1.0 / lanes::sum(scores.len(), |i| scores[i]);
+    for score in scores.iter_mut() {
+        *score *= share;
     }
 }
 
 /// The heads' outputs `[tokens, query heads, head width]`, given as one flat vector.
 /// `queries`: `[tokens, query heads, head width]`, already rotated, as the keys are.
 pub fn attend(queries: &[f32], heads: Heads, stretches: &[Stretch]) -> Vec<f32> {
-    let (width, row) = (heads.width, heads.queries * heads.width);
-    let done: Vec<Vec<f32>> = tasks(stretches, heads)
-        .into_par_iter()
-        .map(|(stretch, key_head)| {
-            let keys = Head::new(stretch, heads, key_head);
-            let group = heads.group();
-            let mut out = vec![0f32; stretch.tokens.len() * group * width];
-            let mut weights = Vec::new();
-            for (slot, out) in out.chunks_exact_mut(width).enumerate() {
-                let (position, head) = (slot / group, key_head * group + slot % group);
-                let at = (stretch.tokens.start + position) * row + head * width;
-                keys.weights(&queries[at..at + width], position, &mut weights);
-                for (weight, value) in weights.iter().zip(keys.seen(keys.values, position)) {
-                    add_scaled(out, *weight, value);
-                }
-            }
-            out
-        })
-        .collect();
+    let blocks = Block::all(stretches, heads);
+    let work = |block: &Block| {
+        let (width, seen) = (heads.width, block.seen.len());
+        let weights = block.weights(&block.gather(queries));
+        let mut part = vec![0f32; block.rows() * width];
+        product(&mut part, width, View::new(&weights, block.rows(), seen, seen), block.values, 1.0, false);
+        part
+    };
+    let parts: Vec<Vec<f32>> = blocks.par_iter().map(work).collect();
     let mut out = vec![0f32; queries.len()];
-    for ((stretch, key_head), part) in tasks(stretches, heads).into_iter().zip(done) {
-        scatter(&part, &mut out, stretch.tokens.clone(), heads.queries, heads.group(), width, key_head);
+    for (block, part) in blocks.iter().zip(parts) {
+        block.scatter(&part, &mut out);
     }
     out
-}
-
-fn tasks<'a, 'b>(stretches: &'a [Stretch<'b>], heads: Heads) -> Vec<(&'a Stretch<'b>, usize)> {
-    let of = |stretch| (0..heads.keys).map(move |head| (stretch, head));
-    stretches.iter().flat_map(of).collect()
-}
-
-/// Puts `[tokens, group, width]` where the heads of one group stand in `[tokens, heads, width]`.
-fn scatter(
-    part: &[f32],
-    out: &mut [f32],
-    tokens: Range<usize>,
-    heads: usize,
-    group: usize,
-    width: usize,
-    at: usize,
-) {
-    for (token, part) in tokens.zip(part.chunks_exact(group * width)) {
-        let begin = (token * heads + at * group) * width;
-        out[begin..begin + group * width].copy_from_slice(part);
-    }
-}
-
-/// In eight sums side by side, so that the compiler may use vector registers.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 8];
-    let (a_whole, a_rest) = a.as_chunks::<8>();
-    let (b_whole, b_rest) = b.as_chunks::<8>();
-    for (a, b) in a_whole.iter().zip(b_whole) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
-fn add_scaled(out: &mut [f32], scale: f32, x: &[f32]) {
-    for (out, x) in out.iter_mut().zip(x) {
-        *out += scale * x;
-    }
 }
 
 struct Attention {
@@ -200,50 +240,60 @@ impl CustomOp3 for Attention {
         out: &Tensor,
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        if self.heads.cap.is_some() {
+            return Err(Error::Msg("attention with capped scores has no gradient here".into()));
+        }
         let heads = self.heads;
-        let (width, group) = (heads.width, heads.group());
-        let parts = slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
-            let stretches = self.stretches(k, v);
-            let tasks = tasks(&stretches, heads);
-            let parts = tasks.into_par_iter().map(|(stretch, key_head)| {
-                let keys = Head::new(stretch, heads, key_head);
-                let scale = 1.0 / (width as f32).sqrt();
-                let mut for_q = vec![0f32; stretch.tokens.len() * group * width];
-                let held = stretch.tokens.len() * width;
-                let (mut for_k, mut for_v) = (vec![0f32; held], vec![0f32; held]);
-                let mut weights = Vec::new();
-                for (slot, for_q) in for_q.chunks_exact_mut(width).enumerate() {
-                    let (position, head) = (slot / group, key_head * group + slot % group);
-                    let at = ((stretch.tokens.start + position) * heads.queries + head) * width;
-                    let (q, out, gradient) =
-                        (&q[at..at + width], &out[at..at + width], &gradient[at..at + width]);
-                    keys.weights(q, position, &mut weights);
-                    let mean = dot(out, gradient);
-                    let seen = keys.seen(keys.keys, position).zip(keys.seen(keys.values, position));
-                    for (token, (weight, (key, value))) in weights.iter().zip(seen).enumerate() {
-                        let at = token * width..(token + 1) * width;
-                        let pull = weight * (dot(gradient, value) - mean) * scale;
-                        add_scaled(for_q, pull, key);
-                        add_scaled(&mut for_k[at.clone()], pull, q);
-                        add_scaled(&mut for_v[at], *weight, gradient);
+        let width = heads.width;
+        let (mut for_q, mut for_k, mut for_v) = (zeros(queries), zeros(keys), zeros(values));
+        slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
+            let blocks = Block::all(&self.stretches(k, v), heads);
+            let work = |block: &Block| {
+                let (rows, seen) = (block.rows(), block.seen.len());
+                let (q, out, gradient) = (block.gather(q), block.gather(out), block.gather(gradient));
+                let weights = block.weights(&q);
+                let [q, gradient_rows] = [&q, &gradient].map(|part| View::new(part, rows, width, width));
+                let mut pull = vec![0f32; rows * seen];
+                product(&mut pull, seen, gradient_rows, block.values.transposed(), 1.0, false);
+                wide(|| {
+                    for (row, pull) in pull.chunks_exact_mut(seen).enumerate() {
+                        let at = row * width;
+                        let mean = lanes::sum(width, |i| out[at + i] * gradient[at + i]);
+                        for (pull, weight) in pull.iter_mut().zip(&weights[row * seen..]) {
+                            *pull = weight * (*pull - mean) * heads.scale;
+                        }
+                    }
+                });
+                let (mut for_q, mut for_k) = (vec![0f32; rows * width], vec![0f32; seen * width]);
+                let mut for_v = for_k.clone();
+                let [pull, weights] = [&pull, &weights].map(|part| View::new(part, rows, seen, seen));
+                product(&mut for_q, width, pull, block.keys, 1.0, false);
+                product(&mut for_k, width, pull.transposed(), q, 1.0, false);
+                product(&mut for_v, width, weights.transposed(), gradient_rows, 1.0, false);
+                (for_q, for_k, for_v)
+            };
+            let parts: Vec<_> = blocks.par_iter().map(work).collect();
+            for (block, (q, k, v)) in blocks.iter().zip(parts) {
+                block.scatter(&q, &mut for_q);
+                // Whole rows: the stretch of a block begins where its positions are counted from.
+                let begin = block.tokens.start - block.position + block.seen.start;
+                for (part, whole) in [(k, &mut for_k), (v, &mut for_v)] {
+                    for (token, part) in (begin..).zip(part.chunks_exact(width)) {
+                        let at = (token * heads.keys + block.key_head) * width;
+                        whole[at..at + width].iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
                     }
                 }
-                (for_q, for_k, for_v)
-            });
-            Ok(parts.collect::<Vec<_>>())
+            }
+            Ok(())
         })?;
-        let mut for_q = vec![0f32; queries.elem_count()];
-        let (mut for_k, mut for_v) = (vec![0f32; keys.elem_count()], vec![0f32; keys.elem_count()]);
-        let places = self.rows.iter().flat_map(|row| (0..heads.keys).map(move |head| (row.clone(), head)));
-        for ((row, head), (q, k, v)) in places.zip(parts) {
-            scatter(&q, &mut for_q, row.clone(), heads.queries, group, width, head);
-            scatter(&k, &mut for_k, row.clone(), heads.keys, 1, width, head);
-            scatter(&v, &mut for_v, row, heads.keys, 1, width, head);
-        }
         let tensor =
             |numbers, like: &Tensor| Tensor::from_vec(numbers, like.shape(), like.device()).map(Some);
         Ok((tensor(for_q, queries)?, tensor(for_k, keys)?, tensor(for_v, values)?))
     }
+}
+
+fn zeros(like: &Tensor) -> Vec<f32> {
+    vec![0f32; like.elem_count()]
 }
 
 #[cfg(test)]
@@ -290,7 +340,7 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        let heads = Heads { queries: 4, keys: 2, width: 6 };
+        let heads = Heads::causal(4, 2, 6);
         let inputs = [variable(&[7, 4, 6], 1), variable(&[7, 2, 6], 2), variable(&[7, 2, 6], 3)];
         check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, vec![0..3, 3..7]).unwrap());
         check("rms_norm", &[variable(&[5, 8], 1), variable(&[8], 2)], |t| {
@@ -305,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_token_sees_itself_and_what_came_before_it_in_its_row() {
-        let heads = Heads { queries: 1, keys: 1, width: 2 };
+        let heads = Heads::causal(1, 1, 2);
         // Equal keys: every visible value counts the same.
         let (queries, keys) = ([1.0; 8], [0.5; 8]);
         let values = [1.0, 0.0, 3.0, 2.0, 10.0, 0.0, 20.0, 4.0];

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::lanes::{sigmoid, wide};
 use super::slice;
 
 /// Numbers a thread takes at once.
@@ -13,10 +14,6 @@ struct GatedSilu;
 /// `gate` and `up`: f32 of one shape.
 pub fn gated_silu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     gate.contiguous()?.apply_op2(&up.contiguous()?, GatedSilu)
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
 }
 
 impl CustomOp2 for GatedSilu {
@@ -35,9 +32,11 @@ impl CustomOp2 for GatedSilu {
         let mut out = vec![0f32; gate.len()];
         out.par_chunks_mut(CHUNK).zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK))).for_each(
             |(out, (gate, up))| {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate * sigmoid(*gate) * up;
-                }
+                wide(|| {
+                    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                        *out = gate * sigmoid(*gate) * up;
+                    }
+                })
             },
         );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
@@ -54,13 +53,16 @@ impl CustomOp2 for GatedSilu {
             let (mut for_gate, mut for_up) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
             for_gate.par_chunks_mut(CHUNK).zip(for_up.par_chunks_mut(CHUNK)).enumerate().for_each(
                 |(chunk, (for_gate, for_up))| {
-                    for i in 0..for_gate.len() {
-                        let at = chunk * CHUNK + i;
-                        let sigmoid = sigmoid(gate[at]);
-                        let slope = sigmoid * (1.0 + gate[at] * (1.0 - sigmoid));
-                        for_gate[i] = gradient[at] * up[at] * slope;
-                        for_up[i] = gradient[at] * gate[at] * sigmoid;
-                    }
+                    let at = chunk * CHUNK..chunk * CHUNK + for_gate.len();
+                    let (gate, up, gradient) = (&gate[at.clone()], &up[at.clone()], &gradient[at]);
+                    wide(|| {
+                        for i in 0..for_gate.len() {
+                            let sigmoid = sigmoid(gate[i]);
+                            let slope = sigmoid * (1.0 + gate[i] * (1.0 - sigmoid));
+                            for_gate[i] = gradient[i] * up[i] * slope;
+                            for_up[i] = gradient[i] * gate[i] * sigmoid;
+                        }
+                    })
                 },
             );
             Ok((for_gate, for_up))

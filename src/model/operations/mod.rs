@@ -3,7 +3,9 @@
 
 mod attention;
 mod gate;
+mod lanes;
 mod norm;
+mod product;
 mod rotation;
 mod slice;
 

@@ -3,6 +3,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::lanes::{sum, wide};
 use super::slice;
 
 /// Rows that a thread takes at once.
@@ -19,8 +20,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
 }
 
 impl RmsNorm {
+    #[inline(always)]
     fn scale(&self, row: &[f32]) -> f32 {
-        let square: f32 = row.iter().map(|x| x * x).sum();
+        let square = sum(row.len(), |i| row[i] * row[i]);
         1.0 / (square / row.len() as f32 + self.epsilon).sqrt()
     }
 }
@@ -41,10 +43,12 @@ impl CustomOp2 for RmsNorm {
         let mut out = vec![0f32; x.len()];
         out.par_chunks_mut(weight.len()).zip(x.par_chunks(weight.len())).with_min_len(ROWS).for_each(
             |(out, x)| {
-                let scale = self.scale(x);
-                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                    *out = x * scale * weight;
-                }
+                wide(|| {
+                    let scale = self.scale(x);
+                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * scale * weight;
+                    }
+                })
             },
         );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
@@ -66,13 +70,15 @@ impl CustomOp2 for RmsNorm {
                 for (row, out) in out.chunks_mut(width).enumerate() {
                     let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
                     let (x, gradient) = (&x[at.clone()], &gradient[at]);
-                    let scale = self.scale(x);
-                    let along: f32 = (0..width).map(|i| gradient[i] * weight[i] * x[i]).sum();
-                    let pull = along * scale * scale * scale / width as f32;
-                    for i in 0..width {
-                        out[i] = gradient[i] * weight[i] * scale - x[i] * pull;
-                        for_weight[i] += gradient[i] * x[i] * scale;
-                    }
+                    wide(|| {
+                        let scale = self.scale(x);
+                        let along = sum(width, |i| gradient[i] * weight[i] * x[i]);
+                        let pull = along * scale * scale * scale / width as f32;
+                        for i in 0..width {
+                            out[i] = gradient[i] * weight[i] * scale - x[i] * pull;
+                            for_weight[i] += gradient[i] * x[i] * scale;
+                        }
+                    })
                 }
                 for_weight
             });

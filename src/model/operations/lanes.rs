@@ -1,0 +1,89 @@
+//! Loops that run on whole vector registers: compiled once for each width that processors have, and chosen when the
+//! program runs. Their sums are taken in the same order everywhere.
+
+use pulp::Arch;
+
+/// Runs `work` with the widest vector instructions of this processor. Only what is inlined into `work` gains.
+#[inline]
+pub(super) fn wide<T>(work: impl FnOnce() -> T) -> T {
+    Arch::new().dispatch(work)
+}
+
+/// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
+/// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
+#[inline(always)]
+pub(super) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let whole = x * std::f32::consts::LOG2_E + ROUND;
+    let count = whole - ROUND;
+    let rest = x - count * 0.693_359_4 + count * 2.121_944_4e-4;
+    let mut sum = 1.987_569_2e-4;
+    for term in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        sum = sum * rest + term;
+    }
+    let mantissa = sum * rest * rest + rest + 1.0;
+    f32::from_bits(mantissa.to_bits().wrapping_add(whole.to_bits() << 23))
+}
+
+#[inline(always)]
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+pub(super) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// The sum of what `term` gives for every index below `count`, in sixteen sums side by side.
+#[inline(always)]
+pub(super) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0f32; LANES];
+    let whole = count / LANES * LANES;
+    for begin in (0..whole).step_by(LANES) {
+        for lane in 0..LANES {
+            sums[lane] += term(begin + lane);
+        }
+    }
+    (whole..count).map(term).sum::<f32>() + sums.iter().sum::<f32>()
+}
+
+/// The largest of some numbers.
+#[inline(always)]
+pub(super) fn largest(numbers: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = numbers.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = if *number > *lane { *number } else { *lane };
+        }
+    }
+    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_agree_with_double_precision() {
+        for step in -8700..8800 {
+            let x = step as f32 / 100.0;
+            let (found, expected) = (exp(x) as f64, (x as f64).exp());
+            assert!(((found - expected) / expected).abs() < 3e-7, "{x}: {found} {expected}");
+            let (found, expected) = (tanh(x) as f64, (x as f64).tanh());
+            assert!((found - expected).abs() < 3e-7, "{x}: {found} {expected}");
+        }
+        assert!(exp(-1e30) < 2e-38);
+    }
+
+    #[test]
+    fn sums_take_every_term_once() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            assert_eq!(wide(|| sum(count, |i| i as f32)), (0..count).sum::<usize>() as f32);
+        }
+        assert_eq!(largest(&[-3.0, -1.0, -2.0]), -1.0);
+    }
+}
