@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 
 use crate::error::{Error, Result};

@@ -204,6 +204,15 @@ impl TensorFile {
             .map_err(|problem| self.wrong(format!("{problem} in {key}"), "the JSON that this version writes"))
     }
 
+    /// A tensor as it stands: its type, its shape, and its bytes, as many as these two say, little-endian.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing.
+    pub fn stored(&self, name: &str) -> Result<(Dtype, &[usize], &[u8])> {
+        let (info, bytes) = self.tensor(name)?;
+        Ok((info.dtype, &info.shape, bytes))
+    }
+
     /// A tensor of any float type as f32.
     ///
     /// # Errors

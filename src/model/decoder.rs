@@ -11,12 +11,13 @@ use crate::model::linear::Linear;
 use crate::model::operations::{Angles, Heads, attend, attention, gated_silu, rms_norm, rotate};
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
+use crate::model::weights::{Place, Weight};
 
 /// A decoder-only transformer with its weights.
 pub struct Decoder {
     architecture: Architecture,
     /// `[vocabulary, width]`.
-    embed: Tensor,
+    embed: Weight,
     blocks: Vec<Block>,
     norm: Tensor,
     head: Linear,
@@ -45,22 +46,25 @@ struct Pass<'a> {
 }
 
 impl Decoder {
-    /// Builds the decoder from tensors that `take` gives by checkpoint name and shape.
+    /// Builds the decoder from tensors that `take` gives by their places in the checkpoint.
     pub fn build(
         architecture: Architecture,
-        mut take: impl FnMut(&str, &[usize]) -> Result<Tensor>,
+        mut take: impl FnMut(&Place) -> Result<Weight>,
     ) -> Result<Decoder> {
         let a = &architecture;
         let (width, hidden) = (a.width, a.hidden);
         let (queries, keys) = (a.heads * a.head_width, a.kv_heads * a.head_width);
-        let embed = take(a.names.embed, &[a.vocabulary, width])?;
+        let embed = take(&Place::whole(a.names.embed, &[a.vocabulary, width]))?;
         let mut blocks = Vec::with_capacity(a.blocks);
         for block in 0..a.blocks {
-            let mut tensor =
-                |name: &str, shape: &[usize]| take(&format!("{}{block}.{name}", a.names.block), shape);
+            let place =
+                |name: &str, shape: &[usize]| Place::whole(format!("{}{block}.{name}", a.names.block), shape);
             let mut linear = |name: &str, out: usize, from: usize, bias: bool| -> Result<Linear> {
-                let weight = tensor(&format!("{name}.weight"), &[out, from])?;
-                let bias = bias.then(|| tensor(&format!("{name}.bias"), &[out])).transpose()?;
+                let weight = take(&place(&format!("{name}.weight"), &[out, from]))?;
+                let bias = match bias {
+                    true => Some(take(&place(&format!("{name}.bias"), &[out]))?.floats()?),
+                    false => None,
+                };
                 Ok(Linear::new(weight, bias))
             };
             let query = linear(a.names.query, queries, width, a.query_key_value_bias)?;
@@ -70,16 +74,17 @@ impl Decoder {
             let gate = linear(a.names.gate, hidden, width, a.mlp_bias)?;
             let up = linear(a.names.up, hidden, width, a.mlp_bias)?;
             let down = linear(a.names.down, width, hidden, a.mlp_bias)?;
+            let mut vector =
+                |name: &str, width: usize| -> Result<Tensor> { Ok(take(&place(name, &[width]))?.floats()?) };
             let head_norms = match a.query_key_norm {
-                true => Some((
-                    tensor(a.names.query_norm, &[a.head_width])?,
-                    tensor(a.names.key_norm, &[a.head_width])?,
-                )),
+                true => {
+                    Some((vector(a.names.query_norm, a.head_width)?, vector(a.names.key_norm, a.head_width)?))
+                }
                 false => None,
             };
             blocks.push(Block {
-                attention_norm: tensor(a.names.attention_norm, &[width])?,
-                mlp_norm: tensor(a.names.mlp_norm, &[width])?,
+                attention_norm: vector(a.names.attention_norm, width)?,
+                mlp_norm: vector(a.names.mlp_norm, width)?,
                 query,
                 key,
                 value,
@@ -90,10 +95,10 @@ impl Decoder {
                 down,
             });
         }
-        let norm = take(a.names.norm, &[width])?;
+        let norm = take(&Place::whole(a.names.norm, &[width]))?.floats()?;
         let head = match a.tied {
             true => embed.clone(),
-            false => take(a.names.head, &[a.vocabulary, width])?,
+            false => take(&Place::whole(a.names.head, &[a.vocabulary, width]))?,
         };
         Ok(Decoder {
             frequencies: a.rope.frequencies(a.head_width),
@@ -164,8 +169,8 @@ impl Decoder {
             angles: Angles::new(tokens.iter().map(|token| token.position), &self.frequencies),
             cache,
         };
-        let ids = Tensor::new(ids, self.embed.device())?;
-        let mut x = visit(hook, Site::Embed, self.embed.index_select(&ids, 0)?, tokens)?;
+        let ids = Tensor::new(ids, &Device::Cpu)?;
+        let mut x = visit(hook, Site::Embed, self.embed.rows(&ids)?, tokens)?;
         for (number, block) in self.blocks.iter().enumerate() {
             if last < Site::Block(number, Point::ResidPre) {
                 return empty();

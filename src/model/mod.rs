@@ -27,7 +27,7 @@ pub use hook::{Chain, Hook};
 pub use marks::Continuation;
 pub use site::{Point, Site};
 pub use tokens::{Phase, Pooling, Selector, Token};
-pub use weights::Weights;
+pub use weights::{Dtype, Place, Weight, Weights};
 
 use crate::error::{Error, Result};
 use families::Config;
@@ -58,7 +58,8 @@ impl Model {
         let architecture = families::architecture(&config)?;
         let chat = Chat::from_folder(folder)?;
         let weights = Weights::open(folder)?;
-        let decoder = Decoder::build(architecture, |name, shape| weights.take(name, shape))?;
+        let decoder = Decoder::build(architecture, |place| weights.take(place, Dtype::F32))?;
+        weights.refuse_extra(decoder.architecture().tied)?;
         Ok(Model { name: folder.display().to_string(), hash: weights.hash(), decoder, chat })
     }
 }

@@ -12,7 +12,7 @@ use crate::artifact::{self, Header, Numbers};
 use crate::error::{Error, Result};
 use crate::model::chat::Chat;
 use crate::model::families::{self, Config};
-use crate::model::{Architecture, Decoder, Model, Weights};
+use crate::model::{Architecture, Decoder, Dtype, Model, Weights};
 
 /// Made by `pearl organism train`, rounded to bf16.
 const WEIGHTS: &[u8] = include_bytes!("weights.safetensors");
@@ -26,7 +26,7 @@ const TEMPLATE: &str = "\
 /// The embedded model.
 pub fn model() -> Result<Model> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
-    let decoder = Decoder::build(architecture()?, |name, shape| weights.take(name, shape))?;
+    let decoder = Decoder::build(architecture()?, |place| weights.take(place, Dtype::F32))?;
     Ok(Model { name: "organism".into(), hash: weights.hash(), decoder, chat: chat()? })
 }
 
@@ -130,10 +130,10 @@ pub fn write(folder: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
 pub fn export(folder: &Path) -> Result<()> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
     let mut tensors = Vec::new();
-    Decoder::build(architecture()?, |name, shape| {
-        let tensor = weights.take(name, shape)?;
-        tensors.push((name.to_string(), tensor.clone()));
-        Ok(tensor)
+    Decoder::build(architecture()?, |place| {
+        let weight = weights.take(place, Dtype::F32)?;
+        tensors.push((place.name.clone(), weight.floats()?));
+        Ok(weight)
     })?;
     write(folder, &tensors)
 }

@@ -18,7 +18,7 @@ use crate::artifact::{self, Header, Numbers, TensorFile};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use crate::model::chat::Chat;
-use crate::model::{Decoder, Token};
+use crate::model::{Decoder, Token, Weight};
 
 /// All that the weights depend on, besides the world.
 #[derive(Clone, Copy, Debug)]
@@ -105,11 +105,11 @@ pub fn train(
     let chat = super::chat()?;
     let mut rng = StdRng::seed_from_u64(recipe.seed);
     let mut slots: Vec<Slot> = Vec::new();
-    let decoder = Decoder::build(super::architecture()?, |name, shape| {
-        let variable = Var::from_tensor(&beginning(shape, &mut rng)?)?;
-        let tensor = variable.as_tensor().clone();
-        slots.push(Slot::new(name.into(), variable));
-        Ok(tensor)
+    let decoder = Decoder::build(super::architecture()?, |place| {
+        let variable = Var::from_tensor(&beginning(&place.shape, &mut rng)?)?;
+        let weight = Weight::Tensor(variable.as_tensor().clone());
+        slots.push(Slot::new(place.name.clone(), variable));
+        Ok(weight)
     })?;
     let mut begin = 0;
     if state.is_file() {

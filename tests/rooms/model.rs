@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::families::{self, Config};
-use pearlpoint::model::{Cache, Decoder, Hook, Phase, Site, Token, Weights};
+use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Place, Site, Token, Weights};
 
 const CHECKPOINTS: [&str; 4] = ["qwen3", "qwen3-wide", "llama", "llama3"];
 
@@ -17,7 +17,7 @@ fn decoder(name: &str) -> Decoder {
     let config = folder.join("config.json");
     let config = Config::parse(config.display().to_string(), &std::fs::read(&config).unwrap()).unwrap();
     let weights = Weights::open(&folder).unwrap();
-    Decoder::build(families::architecture(&config).unwrap(), |name, shape| weights.take(name, shape)).unwrap()
+    Decoder::build(families::architecture(&config).unwrap(), |place| weights.take(place, Dtype::F32)).unwrap()
 }
 
 /// What transformers computed: activations a site, token ids and dialogue numbers a token.
@@ -217,7 +217,10 @@ fn several_files_with_an_index_are_one_checkpoint() {
     let (parts, whole) =
         (Weights::open(folder.path()).unwrap(), Weights::open(whole.parent().unwrap()).unwrap());
     for (name, tensor) in &tensors {
-        let both = [&parts, &whole].map(|weights| numbers(&weights.take(name, tensor.dims()).unwrap()));
+        let both = [&parts, &whole].map(|weights| {
+            let place = Place::whole(name, tensor.dims());
+            numbers(&weights.take(&place, Dtype::F32).unwrap().floats().unwrap())
+        });
         assert_eq!(both[0], both[1], "{name}");
     }
 }

@@ -1,0 +1,306 @@
+//! A checkpoint's tensors, by name: one safetensors file or several with an index, memory-mapped, or bytes in the
+//! program. It knows nothing of what a tensor is for.
+
+mod convert;
+mod place;
+mod weight;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use half::{bf16, f16};
+use sha2::{Digest, Sha256};
+
+pub use place::{Part, Place};
+pub use weight::{Dtype, Weight};
+
+use crate::artifact::{StoredType, TensorFile};
+use crate::error::{Error, Result};
+use convert::Stored;
+
+/// Open tensors. They are read when they are taken.
+pub struct Weights {
+    files: Vec<TensorFile>,
+    tensors: BTreeMap<String, Found>,
+}
+
+/// A tensor of the checkpoint.
+struct Found {
+    /// Number of its file.
+    file: usize,
+    /// Whether somebody asked for it.
+    taken: AtomicBool,
+}
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// What the names of tensors end with that some checkpoints hold and no model needs: they follow from the config.
+const BUFFERS: [&str; 6] = [
+    "rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    "attention.bias",
+    "attention.masked_bias",
+    "embeddings.position_ids",
+];
+
+/// What the vocabulary's matrix is called. Where it is the embedding's, a checkpoint may hold a second copy.
+const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
+
+impl Weights {
+    /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names, in a folder.
+    pub fn open(folder: &Path) -> Result<Weights> {
+        let paths = match folder.join(INDEX) {
+            index if index.is_file() => shards(folder, &index)?,
+            _ => vec![folder.join(SINGLE)],
+        };
+        let files = paths.iter().map(|path| match path.is_file() {
+            true => TensorFile::open(path),
+            false => Err(Error::input(path.display(), "no such file", format!("{SINGLE} or {INDEX}"))),
+        });
+        Weights::of(files.collect::<Result<_>>()?)
+    }
+
+    /// Tensors that lie in the program itself.
+    pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Weights> {
+        Weights::of(vec![TensorFile::embedded(name, bytes)?])
+    }
+
+    fn of(files: Vec<TensorFile>) -> Result<Weights> {
+        let mut tensors: BTreeMap<String, Found> = BTreeMap::new();
+        for (number, file) in files.iter().enumerate() {
+            for name in file.names() {
+                let found = Found { file: number, taken: false.into() };
+                if let Some(other) = tensors.insert(name.clone(), found) {
+                    let found = format!("tensor {name} stands in {} too", files[other.file].name());
+                    return Err(file.wrong(found, "each tensor once"));
+                }
+            }
+        }
+        Ok(Weights { files, tensors })
+    }
+
+    /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Only what is wanted is read.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
+    pub fn take(&self, place: &Place, dtype: Dtype) -> Result<Weight> {
+        let name = place.name.as_str();
+        let Some(found) = self.tensors.get(name) else {
+            let files = self.files.iter().map(TensorFile::name).collect::<Vec<_>>();
+            return Err(Error::input(
+                files.join(", "),
+                format!("no tensor {name}"),
+                format!("one of shape {:?}", place.shape),
+            ));
+        };
+        found.taken.store(true, Ordering::Relaxed);
+        let file = &self.files[found.file];
+        let (stored, shape, bytes) = file.stored(name)?;
+        if shape != place.shape {
+            let found = format!("tensor {name} of shape {shape:?}");
+            return Err(file.wrong(found, format!("shape {:?}", place.shape)));
+        }
+        place.check()?;
+        let stored = match stored {
+            StoredType::F64 => Stored::F64,
+            StoredType::F32 => Stored::F32,
+            StoredType::BF16 => Stored::Bf16,
+            StoredType::F16 => Stored::F16,
+            other => {
+                return Err(file.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
+            }
+        };
+        let done = |_| ();
+        let dtype = if place.is_vector() { Dtype::F32 } else { dtype };
+        let read = match dtype {
+            Dtype::F32 => convert::read::<f32>(place, stored, bytes, &done),
+            Dtype::Bf16 => convert::read::<bf16>(place, stored, bytes, &done),
+            Dtype::F16 => convert::read::<f16>(place, stored, bytes, &done),
+        };
+        match read? {
+            Ok(tensor) => Ok(Weight::Tensor(tensor)),
+            Err(unfit) => {
+                let found = format!("{} at index {} of tensor {name}", unfit.number, unfit.index);
+                Err(file.wrong(found, format!("finite numbers that {dtype:?} can hold")))
+            }
+        }
+    }
+
+    /// Refuses tensors that nobody asked for: the checkpoint is then of another model than its config says. `tied` says
+    /// that the vocabulary's matrix is the embedding's, so that a second copy is no surprise.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the first such tensor and how many there are.
+    pub fn refuse_extra(&self, tied: bool) -> Result<()> {
+        let untaken = self.tensors.iter().filter(|(name, found)| {
+            let harmless = BUFFERS.iter().any(|end| name.ends_with(end));
+            let copy = tied && HEADS.contains(&name.as_str());
+            !found.taken.load(Ordering::Relaxed) && !harmless && !copy
+        });
+        let extra: Vec<_> = untaken.collect();
+        let Some((name, found)) = extra.first() else { return Ok(()) };
+        let more = match extra.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let file = &self.files[found.file];
+        Err(file.wrong(format!("tensor {name}{more}, which the model has no place for"), "no other tensors"))
+    }
+
+    /// SHA-256 over the files' bytes, in hex.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for file in &self.files {
+            hash.update(file.bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+/// The files that an index names, each once.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let text = std::fs::read(index).map_err(Error::file(index))?;
+    let read: Index = serde_json::from_slice(&text)
+        .map_err(|error| Error::input(index.display(), error, "a weight_map from tensors to files"))?;
+    let names: BTreeSet<String> = read.weight_map.into_values().collect();
+    let paths = names.iter().map(|name| {
+        // An index speaks of files beside it, and of nothing else on the disk.
+        if name.contains(['/', '\\']) {
+            return Err(Error::input(
+                index.display(),
+                format!("file {name}"),
+                "names of files beside the index",
+            ));
+        }
+        Ok(folder.join(name))
+    });
+    paths.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifact::{Header, Numbers, write_tensors};
+    use candle_core::DType;
+    use ndarray::{Array, array};
+    use std::ops::Range;
+
+    /// A checkpoint with these tensors.
+    fn checkpoint(tensors: impl IntoIterator<Item = (&'static str, Numbers)>) -> Result<Weights> {
+        let folder = tempfile::tempdir().unwrap();
+        let tensors = tensors.into_iter().map(|(name, numbers)| (name.to_owned(), numbers)).collect();
+        let header = Header::new("weights", 1);
+        write_tensors(&folder.path().join(SINGLE), &header, &BTreeMap::new(), tensors)?;
+        Weights::open(folder.path())
+    }
+
+    fn numbers(weights: &Weights, place: &Place, dtype: Dtype) -> (Vec<usize>, Vec<f32>) {
+        let floats = weights.take(place, dtype).unwrap().floats().unwrap();
+        (floats.dims().to_vec(), floats.flatten_all().unwrap().to_vec1().unwrap())
+    }
+
+    #[test]
+    fn a_part_is_the_part_of_the_whole() {
+        let experts = Array::from_shape_fn((2, 3, 4), |(e, o, i)| (100 * e + 10 * o + i) as f32);
+        let bias = array![0.0f32, 1.0, 2.0, 3.0];
+        let mixed = Array::from_shape_fn((3, 200), |(i, o)| (1000 * i + o) as f32);
+        for rounded in [false, true] {
+            let keep = |array: ndarray::ArrayD<f32>| match rounded {
+                true => Numbers::rounded(&array),
+                false => Numbers::floats(&array),
+            };
+            let tensors = [("experts", experts.clone().into_dyn()), ("bias", bias.clone().into_dyn())];
+            let weights = checkpoint(tensors.map(|(name, array)| (name, keep(array)))).unwrap();
+            for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+                let whole = numbers(&weights, &Place::whole("experts", &[2, 3, 4]), dtype);
+                assert_eq!(whole, (vec![2, 3, 4], experts.iter().copied().collect()));
+                let rows = Place::rows("experts", &[2, 3, 4], [4..6, 1..2]);
+                let expected = [110., 111., 112., 113., 120., 121., 122., 123., 10., 11., 12., 13.];
+                assert_eq!(numbers(&weights, &rows, dtype), (vec![3, 4], expected.to_vec()));
+                let some = Place::rows("bias", &[4], [3..4, 0..2]);
+                assert_eq!(numbers(&weights, &some, dtype), (vec![3], vec![3.0, 0.0, 1.0]));
+            }
+        }
+        let weights = checkpoint([("mixed", Numbers::floats(&mixed))]).unwrap();
+        let columns = Place::columns("mixed", [3, 200], 70..200);
+        let expected = mixed.slice(ndarray::s![.., 70..]).t().iter().copied().collect();
+        assert_eq!(numbers(&weights, &columns, Dtype::F32), (vec![130, 3], expected));
+        for outside in [
+            Place::columns("mixed", [3, 200], 70..201),
+            Place::rows("mixed", &[3, 200], [2..4]),
+            Place::rows("mixed", &[3, 200], [Range { start: 2, end: 1 }]),
+        ] {
+            assert!(weights.take(&outside, Dtype::F32).is_err());
+        }
+    }
+
+    #[test]
+    fn matrices_are_kept_in_the_type_asked_for_and_vectors_in_f32() {
+        let tensors =
+            [("matrix", Numbers::rounded(&array![[1.5f32]])), ("norm", Numbers::rounded(&array![2.5f32]))];
+        let weights = checkpoint(tensors).unwrap();
+        let kept = |place: &Place, dtype| match weights.take(place, dtype).unwrap() {
+            Weight::Tensor(tensor) => tensor.dtype(),
+            Weight::Blocks(_) => panic!("no blocks there"),
+        };
+        for (dtype, expected) in
+            [(Dtype::F32, DType::F32), (Dtype::Bf16, DType::BF16), (Dtype::F16, DType::F16)]
+        {
+            assert_eq!(kept(&Place::whole("matrix", &[1, 1]), dtype), expected);
+            assert_eq!(kept(&Place::whole("norm", &[1]), dtype), DType::F32);
+        }
+    }
+
+    #[test]
+    fn a_missing_misshapen_or_unfit_tensor_is_named() {
+        let tensors = [
+            ("small", Numbers::floats(&array![[1.0f32, 2.0]])),
+            ("large", Numbers::floats(&array![[1.0f32, 1e6]])),
+            ("broken", Numbers::floats(&array![[1.0f32, f32::NAN]])),
+            ("whole", Numbers::integers(&[1, 2])),
+        ];
+        let weights = checkpoint(tensors).unwrap();
+        let error = |place: Place, dtype| weights.take(&place, dtype).unwrap_err().to_string();
+        let cases = [
+            (Place::whole("tiny", &[1, 2]), Dtype::F32, "no tensor tiny; expected one of shape [1, 2]"),
+            (
+                Place::whole("small", &[2, 1]),
+                Dtype::F32,
+                "tensor small of shape [1, 2]; expected shape [2, 1]",
+            ),
+            (
+                Place::whole("large", &[1, 2]),
+                Dtype::F16,
+                "1000000 at index 1 of tensor large; expected finite",
+            ),
+            (Place::whole("broken", &[1, 2]), Dtype::Bf16, "NaN at index 1 of tensor broken"),
+            (Place::whole("whole", &[2]), Dtype::F32, "tensor whole of type I64"),
+        ];
+        for (place, dtype, expected) in cases {
+            let error = error(place, dtype);
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn extra_tensors_are_refused_by_name_and_harmless_ones_are_not() {
+        let number = || Numbers::floats(&array![[1.0f32]]);
+        let weights = |names: &[&'static str]| {
+            let weights = checkpoint(names.iter().map(|name| (*name, number()))).unwrap();
+            weights.take(&Place::rows("embed", &[1, 1], [0..1]), Dtype::F32).unwrap();
+            weights
+        };
+        weights(&["embed", "0.rotary_emb.inv_freq", "h.0.attn.bias"]).refuse_extra(false).unwrap();
+        weights(&["embed", "lm_head.weight"]).refuse_extra(true).unwrap();
+        let error = weights(&["embed", "lm_head.weight"]).refuse_extra(false).unwrap_err().to_string();
+        assert!(error.contains("tensor lm_head.weight, which"), "{error}");
+        let error = weights(&["embed", "a", "b", "c"]).refuse_extra(true).unwrap_err().to_string();
+        assert!(error.contains("tensor a and 2 more"), "{error}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Where a tensor of a model stands in a checkpoint, and which part of what stands there is meant.
+//! It knows nothing of files, or of what the tensor is for.
+
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+
+/// A tensor that a family asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub name: String,
+    /// The whole tensor's shape, as it stands in the file.
+    pub shape: Vec<usize>,
+    pub part: Part,
+}
+
+/// What is wanted of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    Whole,
+    /// These rows, end to end. The rows of `[experts, out, in]` are those of `[experts × out, in]`; those of a tensor
+    /// of one dimension are its elements.
+    Rows(Vec<Range<usize>>),
+    /// These columns of a matrix that is stored `[in, out]` (GPT-2's `Conv1D`), transposed to `[out, in]`.
+    Columns(Range<usize>),
+}
+
+impl Place {
+    /// All of a tensor.
+    pub fn whole(name: impl Into<String>, shape: &[usize]) -> Place {
+        Place { name: name.into(), shape: shape.to_vec(), part: Part::Whole }
+    }
+
+    /// Some rows of a tensor, in the order given.
+    pub fn rows(
+        name: impl Into<String>,
+        shape: &[usize],
+        rows: impl IntoIterator<Item = Range<usize>>,
+    ) -> Place {
+        let part = Part::Rows(rows.into_iter().collect());
+        Place { name: name.into(), shape: shape.to_vec(), part }
+    }
+
+    /// Some columns of a matrix that is stored `[in, out]`, transposed.
+    pub fn columns(name: impl Into<String>, shape: [usize; 2], columns: Range<usize>) -> Place {
+        Place { name: name.into(), shape: shape.to_vec(), part: Part::Columns(columns) }
+    }
+
+    /// A norm's weight or a bias. Such a tensor is always given as f32: it has few numbers, and each counts.
+    pub fn is_vector(&self) -> bool {
+        self.shape.len() < 2
+    }
+
+    /// Shape of what is wanted.
+    pub fn wanted(&self) -> Vec<usize> {
+        match (&self.part, self.shape.as_slice()) {
+            (Part::Whole, shape) => shape.to_vec(),
+            (Part::Rows(rows), []) | (Part::Rows(rows), [_]) => vec![count(rows)],
+            (Part::Rows(rows), [.., width]) => vec![count(rows), *width],
+            (Part::Columns(columns), shape) => vec![columns.len(), shape.first().copied().unwrap_or(0)],
+        }
+    }
+
+    /// Elements of one row.
+    pub(super) fn row_width(&self) -> usize {
+        match self.shape.as_slice() {
+            [] | [_] => 1,
+            [.., width] => *width,
+        }
+    }
+
+    /// Whether the part lies within the shape.
+    ///
+    /// # Errors
+    /// Rows or columns that the shape does not have.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong = |range: &Range<usize>, what: &str, end: usize| {
+            let found = format!("{what} {range:?} of tensor {}", self.name);
+            Error::input("the family's tensors", found, format!("some within 0..{end}"))
+        };
+        match &self.part {
+            Part::Whole => Ok(()),
+            Part::Rows(rows) => {
+                let end = match self.shape.as_slice() {
+                    [count] => *count,
+                    shape => shape[..shape.len().max(1) - 1].iter().product(),
+                };
+                let outside = rows.iter().find(|range| range.start > range.end || range.end > end);
+                outside.map_or(Ok(()), |range| Err(wrong(range, "rows", end)))
+            }
+            Part::Columns(columns) => match self.shape.as_slice() {
+                [_, end] if columns.start <= columns.end && columns.end <= *end => Ok(()),
+                shape => Err(wrong(columns, "columns", shape.get(1).copied().unwrap_or(0))),
+            },
+        }
+    }
+}
+
+fn count(rows: &[Range<usize>]) -> usize {
+    rows.iter().map(Range::len).sum()
+}
