@@ -102,7 +102,7 @@ fn pass_over(
 fn gather(model: &Model, recorder: Recorder, tokens: usize) -> Result<Activations> {
     let (places, sites) = recorder.finish();
     let shaped = sites.into_iter().map(|(site, numbers)| {
-        let shape = (places.len(), model.decoder.width(site));
+        let shape = (places.len(), model.decoder.architecture().site_width(site));
         let rows = Array2::from_shape_vec(shape, numbers);
         rows.map(|rows| (site, rows))
             .map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))

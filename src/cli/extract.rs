@@ -11,7 +11,7 @@ use super::progress::Talk;
 use super::{Outcome, open_model, print};
 use crate::activations::{self, Reading};
 use crate::artifact::Header;
-use crate::model::{Selector, Site};
+use crate::model::Selector;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -45,7 +45,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let model = open_model(&arguments.model)?;
     let architecture = model.decoder.architecture();
     let reading = Reading {
-        sites: Site::parse_set(&arguments.sites, architecture.blocks)?,
+        sites: architecture.parse_sites(&arguments.sites)?,
         tokens: arguments.tokens,
         thinking: arguments.no_think.then_some(false),
         batch_tokens: arguments.batch_tokens,

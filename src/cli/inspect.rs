@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::progress::Talk;
 use super::{Outcome, open_model, print};
-use crate::model::Site;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -21,14 +20,14 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let model = open_model(&arguments.model)?;
     let a = model.decoder.architecture();
-    let sites = Site::all(a.blocks);
+    let sites = a.sites();
     if arguments.json {
         let widths: serde_json::Map<_, _> =
-            sites.iter().map(|site| (site.to_string(), json!(model.decoder.width(*site)))).collect();
+            sites.iter().map(|site| (site.to_string(), json!(a.site_width(*site)))).collect();
         let facts = json!({
-            "model": model.name, "hash": model.hash, "family": a.family, "blocks": a.blocks, "width": a.width,
+            "model": model.name, "hash": model.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
-            "vocabulary": a.vocabulary, "context": a.context, "parameters": a.parameters(), "dtype": "f32",
+            "vocabulary": a.vocabulary, "context": a.context, "parameters": a.parameters()?, "dtype": "f32",
             "backend": "candle", "template": model.chat.has_template(), "sites": widths,
         });
         print(serde_json::to_string_pretty(&facts)?)?;
@@ -38,8 +37,8 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let facts = [
         ("model", model.name.clone()),
         ("family", a.family.clone()),
-        ("parameters", a.parameters().to_string()),
-        ("blocks", a.blocks.to_string()),
+        ("parameters", a.parameters()?.to_string()),
+        ("blocks", a.blocks.len().to_string()),
         ("width", a.width.to_string()),
         ("heads", format!("{} of width {}, {} for keys and values", a.heads, a.head_width, a.kv_heads)),
         ("MLP width", a.hidden.to_string()),

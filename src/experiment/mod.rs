@@ -20,7 +20,7 @@ use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
 use crate::judge::World;
-use crate::model::{Model, Selector, Site};
+use crate::model::{Model, Selector};
 use crate::probe::{Probe, Targets};
 use crate::report::{self, Results};
 use probing::{Question, Sweep};
@@ -66,7 +66,7 @@ pub fn run(
     crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
 
     let reading = Reading {
-        sites: Site::parse_set(&experiment.read.sites, model.decoder.architecture().blocks)?,
+        sites: model.decoder.architecture().parse_sites(&experiment.read.sites)?,
         tokens: experiment.read.tokens.clone(),
         thinking: experiment.thinking,
         batch_tokens: BATCH_TOKENS,

@@ -227,7 +227,7 @@ impl Stage<'_> {
         activations: &Activations,
         tell: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Steered> {
-        let sites = Site::parse_set(&self.steering.sites, self.model.decoder.architecture().blocks)?;
+        let sites = self.model.decoder.architecture().parse_sites(&self.steering.sites)?;
         let fit = self.answer(&self.users(&self.data.fit), None, "answer the fit part", tell)?;
         let vector = self.vector(&fit, activations, &sites)?;
         let (trials, chosen) = self.choose(&vector, tell)?;

@@ -1,15 +1,21 @@
 //! A language model that can be watched: its weights, its forward pass, its way of writing dialogues.
 
 pub mod architecture;
+mod block;
+mod build;
 pub mod cache;
 pub mod chat;
 mod date;
 pub mod decoder;
+mod experts;
 pub mod families;
 pub mod hook;
 pub mod linear;
 mod marks;
+mod mlp;
+mod norm;
 pub mod operations;
+pub mod rope;
 pub mod site;
 mod spans;
 mod template;
@@ -59,7 +65,7 @@ impl Model {
         let chat = Chat::from_folder(folder)?;
         let weights = Weights::open(folder)?;
         let decoder = Decoder::build(architecture, |place| weights.take(place, Dtype::F32))?;
-        weights.refuse_extra(decoder.architecture().tied)?;
+        weights.refuse_extra(decoder.architecture())?;
         Ok(Model { name: folder.display().to_string(), hash: weights.hash(), decoder, chat })
     }
 }

@@ -17,6 +17,8 @@ pub enum Point {
     AttnOut,
     /// The residual stream between attention and MLP.
     ResidMid,
+    /// The weights that the router gives to all experts, before the best are chosen.
+    Router,
     /// The input of the MLP's down projection.
     MlpHidden,
     /// What the MLP adds to the residual stream.
@@ -39,11 +41,12 @@ pub enum Site {
 }
 
 impl Point {
-    pub const ALL: [Point; 7] = [
+    pub const ALL: [Point; 8] = [
         Point::ResidPre,
         Point::AttnHeads,
         Point::AttnOut,
         Point::ResidMid,
+        Point::Router,
         Point::MlpHidden,
         Point::MlpOut,
         Point::ResidPost,
@@ -55,6 +58,7 @@ impl Point {
             Point::AttnHeads => "attn_heads",
             Point::AttnOut => "attn_out",
             Point::ResidMid => "resid_mid",
+            Point::Router => "router",
             Point::MlpHidden => "mlp_hidden",
             Point::MlpOut => "mlp_out",
             Point::ResidPost => "resid_post",

@@ -26,7 +26,7 @@ impl Displace {
         offsets: BTreeMap<usize, Vec<f32>>,
     ) -> Result<Displace> {
         selector.check_steering()?;
-        let width = decoder.width(site);
+        let width = decoder.architecture().site_width(site);
         match offsets.values().find(|offset| offset.len() != width) {
             None => Ok(Displace { site, selector, offsets }),
             Some(offset) => {

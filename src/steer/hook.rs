@@ -36,22 +36,22 @@ impl Steer {
         rows: Option<BTreeSet<usize>>,
     ) -> Result<Steer> {
         selector.check_steering()?;
-        let blocks = decoder.architecture().blocks;
+        let architecture = decoder.architecture();
         let mut pushes = BTreeMap::new();
         for &site in sites {
             let Some(direction) = vector.directions.get(&site) else {
                 let has = vector.directions.keys().map(Site::to_string).collect::<Vec<_>>();
                 return Err(Error::input(format!("vector at {site}"), "no direction there", has.join(", ")));
             };
-            if site.block().is_some_and(|block| block >= blocks) {
-                let expected = format!("a block from 0 to {}", blocks - 1);
+            if !architecture.has(site) {
+                let expected = format!("a site of its {} blocks", architecture.blocks.len());
                 return Err(Error::input(
                     format!("vector at {site}"),
                     "the model has no such site",
                     expected,
                 ));
             }
-            let (found, width) = (direction.values.len(), decoder.width(site));
+            let (found, width) = (direction.values.len(), architecture.site_width(site));
             if found != width {
                 let found = format!("a direction of width {found}");
                 return Err(Error::input(

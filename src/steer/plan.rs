@@ -112,7 +112,7 @@ impl Intervention {
     pub fn hook(&self, model: &Model, vector: &Vector, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
         let sites: Vec<Site> = match &self.sites {
             None => vector.directions.keys().copied().collect(),
-            Some(sites) => Site::parse_set(sites, model.decoder.architecture().blocks)?,
+            Some(sites) => model.decoder.architecture().parse_sites(sites)?,
         };
         Steer::new(&model.decoder, vector, &sites, self.operation, self.strength, self.tokens.clone(), rows)
     }

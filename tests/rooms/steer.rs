@@ -34,7 +34,7 @@ fn steer(
     tokens: &str,
     rows: Option<BTreeSet<usize>>,
 ) -> Steer {
-    let vector = vector(model.decoder.width(SITE), 1);
+    let vector = vector(model.decoder.architecture().site_width(SITE), 1);
     Steer::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
 #[test]
 fn after_ablation_the_projection_is_0_and_clamping_gives_the_value_asked_for() {
     let (model, dialogues) = (model(), dialogues(2));
-    let unit = vector(model.decoder.width(SITE), 1).directions[&SITE].unit();
+    let unit = vector(model.decoder.architecture().site_width(SITE), 1).directions[&SITE].unit();
     for (operation, strength, expected) in [(Operation::Ablate, 0.0, 0.0), (Operation::Clamp, 3.5, 3.5)] {
         let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
         let mut hook = steer(&model, operation, Strength::Raw(strength), "all", None);
@@ -135,7 +135,7 @@ proptest! {
 fn selectors_that_the_future_decides_are_refused() {
     let model = model();
     for selector in ["last", "last(answer,4)", "every(turn)", "mean(all)", "max(user)"] {
-        let vector = vector(model.decoder.width(SITE), 1);
+        let vector = vector(model.decoder.architecture().site_width(SITE), 1);
         let selector: Selector = selector.parse().unwrap();
         let made =
             Steer::new(&model.decoder, &vector, &[SITE], Operation::Add, Strength::Raw(1.0), selector, None);

@@ -4,7 +4,8 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::architecture::{Rope, Scaling};
+use crate::model::architecture::Activation;
+use crate::model::rope::{Rope, Scaling};
 
 /// A `config.json`, and where it came from.
 pub struct Config {
@@ -59,6 +60,24 @@ impl Config {
         self.field(name).map_or(Ok(default), |_| self.count(name))
     }
 
+    /// A count that may be missing or null.
+    pub fn optional_count(&self, name: &str) -> Result<Option<usize>> {
+        self.field(name).map(|_| self.count(name)).transpose()
+    }
+
+    /// A number; null means none, and a missing field the default.
+    pub fn number_or_null(&self, name: &str, default: Option<f64>) -> Result<Option<f64>> {
+        match self.fields.get(name) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.number(name).map(Some),
+        }
+    }
+
+    pub fn text_or<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str> {
+        self.field(name).map_or(Ok(default), |_| self.text(name))
+    }
+
     pub fn number_or(&self, name: &str, default: f64) -> Result<f64> {
         match self.field(name) {
             None => Ok(default),
@@ -73,42 +92,179 @@ impl Config {
         }
     }
 
-    /// The gated MLP's activation must be SiLU.
-    pub fn expect_silu(&self) -> Result<()> {
-        match self.text("hidden_act")? {
-            "silu" => Ok(()),
-            _ => Err(self.wrong("hidden_act", "silu")),
+    /// A list of whole numbers, empty where the field is missing.
+    pub fn counts_or_empty(&self, name: &str) -> Result<Vec<usize>> {
+        let Some(value) = self.field(name) else { return Ok(Vec::new()) };
+        let counts = value.as_array().map(|list| list.iter().map(|count| count.as_u64().map(|n| n as usize)));
+        counts.and_then(Iterator::collect).ok_or_else(|| self.wrong(name, "a list of whole numbers"))
+    }
+
+    fn numbers(&self, name: &str, count: usize) -> Result<Vec<f64>> {
+        let list = self.field(name).and_then(Value::as_array);
+        let numbers: Option<Vec<f64>> = list.and_then(|list| list.iter().map(Value::as_f64).collect());
+        let numbers = numbers.filter(|numbers| numbers.len() == count);
+        numbers.ok_or_else(|| self.wrong(name, &format!("a list of {count} numbers")))
+    }
+
+    /// Refuses the config where `holds` is false: the field then says something that the family's code does not do.
+    pub fn expect(&self, holds: bool, name: &str, expected: &str) -> Result<()> {
+        if holds { Ok(()) } else { Err(self.wrong(name, expected)) }
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self, name: &str) -> Result<usize> {
+        const MOST: usize = 10_000;
+        let count = self.count(name)?;
+        self.expect(count <= MOST, name, &format!("a whole number from 1 to {MOST}"))?;
+        Ok(count)
+    }
+
+    pub fn activation(&self, name: &str) -> Result<Activation> {
+        match self.text(name)? {
+            "silu" | "swish" => Ok(Activation::Silu),
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => {
+                Ok(Activation::GeluTanh)
+            }
+            "relu" => Ok(Activation::Relu),
+            _ => Err(self.wrong(name, "silu, gelu, gelu_new, gelu_pytorch_tanh or relu")),
         }
+    }
+
+    /// Which blocks have a sliding window: as `layer_types` says, or else as `otherwise` does.
+    pub fn sliding(&self, blocks: usize, otherwise: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+        let Some(value) = self.field("layer_types") else { return Ok((0..blocks).map(otherwise).collect()) };
+        let kind = |kind: &Value| match kind.as_str() {
+            Some("sliding_attention") => Some(true),
+            Some("full_attention") => Some(false),
+            _ => None,
+        };
+        let kinds = value.as_array().and_then(|list| list.iter().map(kind).collect());
+        let kinds = kinds.filter(|kinds: &Vec<bool>| kinds.len() == blocks);
+        kinds.ok_or_else(|| {
+            let expected = format!("a list of {blocks}, each full_attention or sliding_attention");
+            self.wrong("layer_types", &expected)
+        })
+    }
+
+    /// An object inside this one, empty where there is none.
+    fn inside(&self, name: &str) -> Config {
+        let empty = || Value::Object(Default::default());
+        let fields = self.field(name).cloned().unwrap_or_else(empty);
+        Config { place: format!("{}, {name}", self.place), fields }
     }
 
     /// The rotation, from either generation of configs: `rope_theta` on top with `rope_scaling` beside it,
     /// or both inside `rope_parameters`.
-    pub fn rope(&self, default_base: f64) -> Result<Rope> {
-        let inside = |name: &str| Config {
-            place: format!("{}, {name}", self.place),
-            fields: self.field(name).cloned().unwrap_or_else(|| Value::Object(Default::default())),
+    pub fn rope(&self, head_width: usize, base: f64, context: usize) -> Result<Rope> {
+        let parameters = match self.field("rope_parameters") {
+            Some(_) => self.inside("rope_parameters"),
+            None => self.inside("rope_scaling"),
         };
-        let mut parameters = inside("rope_parameters");
-        let base = parameters.number_or("rope_theta", self.number_or("rope_theta", default_base)?)?;
-        if self.field("rope_parameters").is_none() {
-            parameters = inside("rope_scaling");
+        let base = self.number_or("rope_theta", base)?;
+        self.rope_from(&parameters, head_width, base, self.number_or("partial_rotary_factor", 1.0)?, context)
+    }
+
+    /// As [`Config::rope`], where `rope_parameters` has an entry for each kind of block.
+    pub fn rope_of(&self, kind: &str, head_width: usize, base: f64, context: usize) -> Result<Rope> {
+        match self.inside("rope_parameters") {
+            parameters if parameters.field(kind).is_some() => {
+                self.rope_from(&parameters.inside(kind), head_width, base, 1.0, context)
+            }
+            _ => self.rope(head_width, base, context),
         }
-        let kind = ["rope_type", "type"].into_iter().find(|name| parameters.field(name).is_some());
-        let scaling = match kind.map(|name| parameters.text(name)).transpose()? {
+    }
+
+    /// The unscaled rotation of the blocks with a sliding window, whose base older configs have in a `field` of its own.
+    pub fn local_rope(&self, kind: &str, field: &str, head_width: usize, base: f64, context: usize) -> Result<Rope> {
+        let parameters = self.inside("rope_parameters").inside(kind);
+        self.rope_from(&parameters, head_width, self.number_or(field, base)?, 1.0, context)
+    }
+
+    /// As [`Config::rope`], where older configs have fields of their own for the rotated share and the base.
+    pub fn partial_rope(
+        &self,
+        head_width: usize,
+        [share, base]: [&str; 2],
+        default_share: f64,
+        context: usize,
+    ) -> Result<Rope> {
+        let parameters = match self.field("rope_parameters") {
+            Some(_) => self.inside("rope_parameters"),
+            None => self.inside("rope_scaling"),
+        };
+        let (base, share) = (self.number_or(base, 10_000.0)?, self.number_or(share, default_share)?);
+        self.rope_from(&parameters, head_width, base, share, context)
+    }
+
+    /// `parameters` may give base and share too, and then these count.
+    fn rope_from(
+        &self,
+        parameters: &Config,
+        head_width: usize,
+        base: f64,
+        share: f64,
+        context: usize,
+    ) -> Result<Rope> {
+        let base = parameters.number_or("rope_theta", base)?;
+        let share = parameters.number_or("partial_rotary_factor", share)?;
+        parameters.expect((0.0..=1.0).contains(&share), "partial_rotary_factor", "a share from 0 to 1")?;
+        let width = (head_width as f64 * share) as usize;
+        let original = match self.field("original_max_position_embeddings") {
+            Some(_) => self.count("original_max_position_embeddings")?,
+            None => parameters.count_or("original_max_position_embeddings", context)?,
+        };
+        let scaling = parameters.scaling(width, context, original)?;
+        Ok(Rope { base, width, scaling })
+    }
+
+    fn scaling(&self, width: usize, context: usize, original: usize) -> Result<Scaling> {
+        let kind = ["rope_type", "type"].into_iter().find(|name| self.field(name).is_some());
+        let original_context = original as f64;
+        // Configs that leave the factor out mean what the two contexts say.
+        let factor = || self.number_or("factor", context as f64 / original_context);
+        Ok(match kind.map(|name| self.text(name)).transpose()? {
             None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: parameters.number("factor")? },
+            Some("linear") => Scaling::Linear { factor: self.number("factor")? },
+            Some("dynamic") => Scaling::Dynamic { factor: self.number("factor")?, context: context as f64 },
             Some("llama3") => Scaling::Llama3 {
-                factor: parameters.number("factor")?,
-                low: parameters.number("low_freq_factor")?,
-                high: parameters.number("high_freq_factor")?,
-                original_context: parameters.number("original_max_position_embeddings")?,
+                factor: self.number("factor")?,
+                low: self.number("low_freq_factor")?,
+                high: self.number("high_freq_factor")?,
+                original_context,
             },
+            // Phi-3's first configs call their factors a pair "su" or "yarn".
+            Some(kind) if kind == "longrope" || kind == "su" || self.field("short_factor").is_some() => {
+                let factor = factor()?;
+                let grown = (1.0 + factor.ln() / original_context.ln()).sqrt();
+                let attention = if factor <= 1.0 { 1.0 } else { grown };
+                Scaling::Long {
+                    short: self.numbers("short_factor", width / 2)?,
+                    long: self.numbers("long_factor", width / 2)?,
+                    original_context: original,
+                    attention: self.number_or("attention_factor", attention)?,
+                }
+            }
+            Some("yarn") => {
+                let factor = factor()?;
+                let grown = |by: f64| if factor <= 1.0 { 1.0 } else { 0.1 * by * factor.ln() + 1.0 };
+                let (all, some) = (self.number_or("mscale_all_dim", 0.0)?, self.number_or("mscale", 0.0)?);
+                let attention = if all != 0.0 && some != 0.0 { grown(some) / grown(all) } else { grown(1.0) };
+                Scaling::Yarn {
+                    factor,
+                    fast: self.number_or("beta_fast", 32.0)?,
+                    slow: self.number_or("beta_slow", 1.0)?,
+                    original_context,
+                    truncate: self.flag_or("truncate", true)?,
+                    attention: self.number_or("attention_factor", attention)?,
+                }
+            }
             Some(other) => {
                 let found = format!("rope_type {other} is not known");
-                return Err(Error::input(parameters.place, found, "default, linear or llama3"));
+                let expected = "default, linear, dynamic, yarn, llama3 or longrope";
+                return Err(Error::input(&self.place, found, expected));
             }
-        };
-        Ok(Rope { base, scaling })
+        })
     }
 
     fn number(&self, name: &str) -> Result<f64> {
@@ -124,16 +280,16 @@ mod tests {
     use super::*;
 
     fn rope(text: &str) -> Result<Rope> {
-        Config::parse("config.json", text.as_bytes()).unwrap().rope(10_000.0)
+        Config::parse("config.json", text.as_bytes()).unwrap().rope(8, 10_000.0, 64)
     }
 
     #[test]
     fn both_generations_of_rope_fields_are_read() {
-        let linear = Rope { base: 5e5, scaling: Scaling::Linear { factor: 4.0 } };
+        let linear = Rope { base: 5e5, width: 8, scaling: Scaling::Linear { factor: 4.0 } };
         let old = r#"{"rope_theta": 500000, "rope_scaling": {"type": "linear", "factor": 4}}"#;
         let new = r#"{"rope_parameters": {"rope_type": "linear", "rope_theta": 500000, "factor": 4}}"#;
         assert_eq!((rope(old).unwrap(), rope(new).unwrap()), (linear.clone(), linear));
-        assert_eq!(rope(r#"{"rope_scaling": null}"#).unwrap(), Rope { base: 1e4, scaling: Scaling::None });
+        assert_eq!(rope(r#"{"rope_scaling": null}"#).unwrap(), Rope { base: 1e4, width: 8, scaling: Scaling::None });
         let error = rope(r#"{"rope_scaling": {"rope_type": "spiral"}}"#).unwrap_err().to_string();
         assert!(error.contains("rope_type spiral"), "{error}");
         let error = rope(r#"{"rope_scaling": {"type": "linear"}}"#).unwrap_err().to_string();

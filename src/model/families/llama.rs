@@ -2,49 +2,80 @@
 
 use super::{Config, Family};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, Names};
+use crate::model::architecture::{
+    Activation, Architecture, BlockKind, Fused, Head, HeadNorm, Mlp, Names, NormKind, Norms,
+};
 
 pub(super) const FAMILY: Family = Family { model_type: "llama", architecture };
 
 pub(super) const NAMES: Names = Names {
-    embed: "model.embed_tokens.weight",
+    embed: "model.embed_tokens",
+    positions: "",
+    segments: "",
+    embed_norm: None,
     block: "model.layers.",
-    attention_norm: "input_layernorm.weight",
+    attention_norms: Norms::before("input_layernorm"),
     query: "self_attn.q_proj",
     key: "self_attn.k_proj",
     value: "self_attn.v_proj",
-    query_norm: "self_attn.q_norm.weight",
-    key_norm: "self_attn.k_norm.weight",
+    query_norm: "self_attn.q_norm",
+    key_norm: "self_attn.k_norm",
     output: "self_attn.o_proj",
-    mlp_norm: "post_attention_layernorm.weight",
+    mlp_norms: Norms::before("post_attention_layernorm"),
     gate: "mlp.gate_proj",
     up: "mlp.up_proj",
     down: "mlp.down_proj",
-    norm: "model.norm.weight",
-    head: "lm_head.weight",
+    router: "mlp.gate",
+    expert: "mlp.experts.",
+    expert_gate: "gate_proj",
+    expert_up: "up_proj",
+    expert_down: "down_proj",
+    norm: Some("model.norm"),
+    head: "lm_head",
+    ignored: &[],
 };
 
 pub(super) fn architecture(config: &Config) -> Result<Architecture> {
-    config.expect_silu()?;
+    shape(config, config.activation("hidden_act")?)
+}
+
+/// As [`architecture`], for families whose configs name the activation otherwise.
+pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architecture> {
     let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
+    let head_width = config.count_or("head_dim", width / heads)?;
     let bias = config.flag_or("attention_bias", false)?;
+    let context = config.count_or("max_position_embeddings", 2048)?;
     Ok(Architecture {
-        family: FAMILY.model_type.into(),
+        family: config.text("model_type")?.into(),
         width,
-        blocks: config.count("num_hidden_layers")?,
         heads,
         kv_heads: config.count_or("num_key_value_heads", heads)?,
-        head_width: config.count_or("head_dim", width / heads)?,
+        head_width,
         hidden: config.count("intermediate_size")?,
         vocabulary: config.count("vocab_size")?,
-        context: config.count_or("max_position_embeddings", 2048)?,
+        context,
+        causal: true,
+        norm: NormKind::Rms,
         norm_epsilon: config.number_or("rms_norm_eps", 1e-6)?,
-        query_key_norm: false,
+        head_norm: HeadNorm::None,
+        parallel: false,
+        query_key_value: Fused::Separate,
         query_key_value_bias: bias,
         output_bias: bias,
+        mlp: Mlp::Gated(Fused::Separate),
         mlp_bias: config.flag_or("mlp_bias", false)?,
-        rope: config.rope(10_000.0)?,
-        tied: config.flag_or("tie_word_embeddings", false)?,
+        activation,
+        transposed: false,
+        attention_scale: (head_width as f64).powf(-0.5),
+        attention_cap: None,
+        logit_cap: None,
+        embed_scale: None,
+        ropes: vec![config.rope(head_width, 10_000.0, context)?],
+        positions: None,
+        segments: None,
+        blocks: vec![BlockKind::default(); config.blocks("num_hidden_layers")?],
+        experts: None,
+        head: if config.flag_or("tie_word_embeddings", false)? { Head::Tied } else { Head::Own },
         names: NAMES,
     })
 }

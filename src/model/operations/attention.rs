@@ -300,7 +300,7 @@ fn zeros(like: &Tensor) -> Vec<f32> {
 mod tests {
     use candle_core::{Device, Var};
 
-    use super::super::{Angles, gated_silu, rms_norm, rotate};
+    use super::super::{Activation, Angles, activate, gated, rms_norm, rotate};
     use super::*;
 
     fn variable(shape: &[usize], seed: usize) -> Var {
@@ -346,11 +346,39 @@ mod tests {
         check("rms_norm", &[variable(&[5, 8], 1), variable(&[8], 2)], |t| {
             rms_norm(&t[0], &t[1], 1e-6).unwrap()
         });
-        check("gated_silu", &[variable(&[5, 8], 1), variable(&[5, 8], 2)], |t| {
-            gated_silu(&t[0], &t[1]).unwrap()
-        });
-        let angles = Angles::new(0..5, &[1.0, 0.3]);
-        check("rotate", &[variable(&[5, 2, 4], 1)], |t| rotate(&t[0], &angles).unwrap());
+        for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+            check("gated", &[variable(&[5, 8], 1), variable(&[5, 8], 2)], |t| {
+                gated(&t[0], &t[1], activation).unwrap()
+            });
+            check("activate", &[variable(&[5, 8], 1)], |t| activate(&t[0], activation).unwrap());
+        }
+        let angles = Angles::new((0..5).map(|position| (position, 0)), &[vec![1.0, 0.3]], 1.0);
+        // The first four numbers of each head turn, the last two stay.
+        check("rotate", &[variable(&[5, 2, 6], 1)], |t| rotate(&t[0], &angles).unwrap());
+    }
+
+    #[test]
+    fn windows_caps_and_encoders_see_what_they_should() {
+        let (queries, keys) = ([1.0; 6], [0.5; 6]);
+        let values = [1.0, 0.0, 3.0, 2.0, 11.0, 4.0];
+        let seen = |heads: Heads| {
+            let stretch = Stretch { tokens: 0..3, keys: &keys, values: &values };
+            attend(&queries, heads, &[stretch])
+        };
+        let heads = Heads::causal(1, 1, 2);
+        let close = |found: Vec<f32>, expected: [f32; 6]| {
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        };
+        close(seen(Heads { window: Some(2), ..heads }), [1.0, 0.0, 2.0, 1.0, 7.0, 3.0]);
+        close(seen(Heads { causal: false, ..heads }), [5.0, 2.0, 5.0, 2.0, 5.0, 2.0]);
+        // Scores 0 and 2 under a cap of 1: weights of exp(0) and exp(tanh 2).
+        let (queries, keys, values) = ([1.0, 1.0], [0.0, 2.0], [0.0, 1.0]);
+        let stretch = Stretch { tokens: 0..2, keys: &keys, values: &values };
+        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, &[stretch])[1];
+        let weight = 2f32.tanh().exp();
+        assert!((found - weight / (1.0 + weight)).abs() < 1e-6, "{found}");
     }
 
     #[test]

@@ -36,6 +36,18 @@ pub(super) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
+/// The error function, to 1.5e-7 (Abramowitz & Stegun 7.1.26).
+#[inline(always)]
+pub(super) fn erf(x: f32) -> f32 {
+    let far = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * far);
+    let mut sum = 1.061_405_4;
+    for term in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        sum = sum * t + term;
+    }
+    (1.0 - sum * t * exp(-far * far)).copysign(x)
+}
+
 /// The sum of what `term` gives for every index below `count`, in sixteen sums side by side.
 #[inline(always)]
 pub(super) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
@@ -77,6 +89,10 @@ mod tests {
             assert!((found - expected).abs() < 3e-7, "{x}: {found} {expected}");
         }
         assert!(exp(-1e30) < 2e-38);
+        // erf(0.5), erf(1), erf(2)
+        for (x, expected) in [(0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3)] {
+            assert!((erf(x) - expected).abs() < 3e-7 && erf(-x) == -erf(x), "{x}: {}", erf(x));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! RMS norm (Zhang & Sennrich, arXiv 1910.07467): `x / sqrt(mean(x²) + ε) · weight` over the last dimension.
+//! Norms over the last dimension. RMS norm (Zhang & Sennrich, arXiv 1910.07467): `x / sqrt(mean(x²) + ε) · weight`;
+//! layer norm (Ba et al., arXiv 1607.06450): `(x − mean(x)) / sqrt(variance(x) + ε) · weight + bias`, without a gradient.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::{sum, wide};
@@ -93,5 +94,45 @@ impl CustomOp2 for RmsNorm {
             Some(Tensor::from_vec(for_x, x.shape(), x.device())?),
             Some(Tensor::from_vec(for_weight, weight.shape(), x.device())?),
         ))
+    }
+}
+
+struct LayerNorm {
+    epsilon: f32,
+}
+
+/// `x`: `[…, width]`, `weight` and `bias`: `[width]`, all f32.
+pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
+}
+
+impl CustomOp3 for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight, bias) = (slice::view(s1, l1)?, slice::view(s2, l2)?, slice::view(s3, l3)?);
+        let width = weight.len();
+        let mut out = vec![0f32; x.len()];
+        out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(ROWS).for_each(|(out, x)| {
+            wide(|| {
+                let mean = sum(width, |i| x[i]) / width as f32;
+                let variance = sum(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
+                let scale = 1.0 / (variance + self.epsilon).sqrt();
+                for i in 0..width {
+                    out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+                }
+            })
+        });
+        Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }

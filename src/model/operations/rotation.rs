@@ -16,16 +16,17 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// `frequencies`: radians a position, one a pair.
-    pub fn new(positions: impl Iterator<Item = usize>, frequencies: &[f64]) -> Angles {
-        let table = positions.flat_map(|position| {
-            frequencies.iter().map(move |frequency| {
+    /// `tokens`: each token's position and which of the lists of frequencies is its own; `frequencies`: radians a
+    /// position, one a pair. `scale` multiplies cosine and sine.
+    pub fn new(tokens: impl Iterator<Item = (usize, usize)>, frequencies: &[Vec<f64>], scale: f64) -> Angles {
+        let table = tokens.flat_map(|(position, list)| {
+            frequencies[list].iter().map(move |frequency| {
                 // transformers forms the angle in f32; the same rounding here keeps long contexts equal.
                 let angle = position as f32 * *frequency as f32;
-                [angle.cos(), angle.sin()]
+                [angle.cos() * scale as f32, angle.sin() * scale as f32]
             })
         });
-        Angles { table: Arc::new(table.collect()), pairs: frequencies.len() }
+        Angles { table: Arc::new(table.collect()), pairs: frequencies.first().map_or(0, Vec::len) }
     }
 }
 
@@ -35,7 +36,7 @@ struct Rotation {
     direction: f32,
 }
 
-/// `x`: `[tokens, heads, head width]`, f32.
+/// `x`: `[tokens, heads, head width]`, f32. Where a head is wider than the pairs, its last numbers stay as they are.
 pub fn rotate(x: &Tensor, angles: &Angles) -> Result<Tensor> {
     turn(x, angles, 1.0)
 }

@@ -17,6 +17,7 @@ pub use weight::{Dtype, Weight};
 
 use crate::artifact::{StoredType, TensorFile};
 use crate::error::{Error, Result};
+use crate::model::architecture::{Architecture, Head};
 use convert::Stored;
 
 /// Open tensors. They are read when they are taken.
@@ -88,7 +89,7 @@ impl Weights {
     /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
     pub fn take(&self, place: &Place, dtype: Dtype) -> Result<Weight> {
         let name = place.name.as_str();
-        let Some(found) = self.tensors.get(name) else {
+        let Some((name, found)) = self.find(name) else {
             let files = self.files.iter().map(TensorFile::name).collect::<Vec<_>>();
             return Err(Error::input(
                 files.join(", "),
@@ -129,16 +130,32 @@ impl Weights {
         }
     }
 
-    /// Refuses tensors that nobody asked for: the checkpoint is then of another model than its config says. `tied` says
-    /// that the vocabulary's matrix is the embedding's, so that a second copy is no surprise.
+    /// A tensor by its name, or by what it is called in a checkpoint of the bare model, without the task's first part
+    /// (`transformer.h.0…` is `h.0…` there), or in the first checkpoints of BERT (`gamma` for a norm's weight).
+    fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a Found)> {
+        let get = |name: &str| self.tensors.get_key_value(name).map(|(name, found)| (name.as_str(), found));
+        let old = |name: &str| {
+            let weight = name.strip_suffix("LayerNorm.weight").map(|rest| format!("{rest}LayerNorm.gamma"));
+            let bias = name.strip_suffix("LayerNorm.bias").map(|rest| format!("{rest}LayerNorm.beta"));
+            weight.or(bias).and_then(|name| get(&name))
+        };
+        let bare = name.split_once('.').map(|(_, rest)| rest);
+        get(name).or_else(|| old(name)).or_else(|| bare.and_then(|name| get(name).or_else(|| old(name))))
+    }
+
+    /// Refuses tensors that nobody asked for: the checkpoint is then of another model than its config says. Where the
+    /// vocabulary's matrix is the embedding's, a second copy of it is no surprise, nor is what the family ignores.
     ///
     /// # Errors
     /// [`Error::Input`] with the first such tensor and how many there are.
-    pub fn refuse_extra(&self, tied: bool) -> Result<()> {
+    pub fn refuse_extra(&self, architecture: &Architecture) -> Result<()> {
         let untaken = self.tensors.iter().filter(|(name, found)| {
             let harmless = BUFFERS.iter().any(|end| name.ends_with(end));
-            let copy = tied && HEADS.contains(&name.as_str());
-            !found.taken.load(Ordering::Relaxed) && !harmless && !copy
+            let ignored = architecture.names.ignored.iter().any(|part| {
+                name.starts_with(part) || name.split_once('.').is_some_and(|(_, rest)| rest.starts_with(part))
+            });
+            let copy = architecture.head == Head::Tied && HEADS.contains(&name.as_str());
+            !found.taken.load(Ordering::Relaxed) && !harmless && !copy && !ignored
         });
         let extra: Vec<_> = untaken.collect();
         let Some((name, found)) = extra.first() else { return Ok(()) };

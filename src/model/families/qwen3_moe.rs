@@ -1,0 +1,33 @@
+//! Qwen3 with experts: in most blocks a router sends each token through few of many small MLPs.
+
+use super::{Config, Family, qwen3};
+use crate::error::Result;
+use crate::model::architecture::{Architecture, Experts};
+
+pub(super) const FAMILY: Family = Family { model_type: "qwen3_moe", architecture };
+
+fn architecture(config: &Config) -> Result<Architecture> {
+    let width = config.count("hidden_size")?;
+    let heads = config.count("num_attention_heads")?;
+    let head_width = config.count_or("head_dim", width / heads)?;
+    let mut architecture = qwen3::architecture(config)?;
+    let experts = Experts {
+        count: config.count_or("num_experts", config.count_or("num_local_experts", 128)?)?,
+        chosen: config.count_or("num_experts_per_tok", 8)?,
+        hidden: config.count_or("moe_intermediate_size", 768)?,
+        normalised: config.flag_or("norm_topk_prob", false)?,
+    };
+    config.expect(experts.chosen <= experts.count, "num_experts_per_tok", "no more than there are experts")?;
+    let step = config.count_or("decoder_sparse_step", 1)?;
+    let plain = config.counts_or_empty("mlp_only_layers")?;
+    for (number, block) in architecture.blocks.iter_mut().enumerate() {
+        block.experts = (number + 1) % step == 0 && !plain.contains(&number);
+    }
+    Ok(Architecture {
+        head_width,
+        attention_scale: (head_width as f64).powf(-0.5),
+        ropes: vec![config.rope(head_width, 10_000.0, architecture.context)?],
+        experts: Some(experts),
+        ..architecture
+    })
+}

@@ -1,0 +1,152 @@
+//! Rotary position embedding (Su et al., RoFormer, arXiv 2104.09864) as configs describe it: how fast each pair of a
+//! head's numbers turns. It knows nothing of files or tensors.
+
+use std::f64::consts::PI;
+
+/// A rotation; the halves of a head's rotated part turn against each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    pub base: f64,
+    /// Numbers of a head that are rotated, from the first on; the rest stay as they are.
+    pub width: usize,
+    pub scaling: Scaling,
+}
+
+/// How the rotation's frequencies are changed for contexts longer than those of the first training.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scaling {
+    None,
+    /// Every frequency divided by the factor.
+    Linear {
+        factor: f64,
+    },
+    /// The base grows with the sequence, once it is longer than the context ("NTK-aware").
+    Dynamic {
+        factor: f64,
+        context: f64,
+    },
+    /// Low frequencies divided, high ones kept, those between blended (Peng et al., arXiv 2309.00071).
+    Yarn {
+        factor: f64,
+        /// Turns in the original context above which a frequency is kept, and below which it is divided.
+        fast: f64,
+        slow: f64,
+        original_context: f64,
+        /// The blend's ends are whole pairs.
+        truncate: bool,
+        /// Multiplies cosine and sine.
+        attention: f64,
+    },
+    /// Llama 3.1's: low frequencies divided, high ones kept, those between blended.
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original_context: f64,
+    },
+    /// A factor a pair, one list for sequences within the original context and one for longer ones
+    /// (Ding et al., arXiv 2402.13753).
+    Long {
+        short: Vec<f64>,
+        long: Vec<f64>,
+        original_context: usize,
+        /// Multiplies cosine and sine.
+        attention: f64,
+    },
+}
+
+impl Rope {
+    /// Radians a position, for each rotated pair, in a sequence of so many tokens.
+    pub fn frequencies(&self, length: usize) -> Vec<f64> {
+        let width = self.width as f64;
+        let mut base = self.base;
+        if let Scaling::Dynamic { factor, context } = self.scaling {
+            let stretch = factor * (length as f64).max(context) / context - (factor - 1.0);
+            base *= stretch.powf(width / (width - 2.0));
+        }
+        let plain = |pair: usize| base.powf(-2.0 * pair as f64 / width);
+        (0..self.width / 2).map(|pair| self.scaled(pair, plain(pair), length)).collect()
+    }
+
+    /// Whether the frequencies are others in longer sequences.
+    pub fn depends_on_length(&self) -> bool {
+        matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
+    }
+
+    /// What cosine and sine are multiplied by.
+    pub fn attention(&self) -> f64 {
+        match self.scaling {
+            Scaling::Yarn { attention, .. } | Scaling::Long { attention, .. } => attention,
+            _ => 1.0,
+        }
+    }
+
+    fn scaled(&self, pair: usize, frequency: f64, length: usize) -> f64 {
+        match &self.scaling {
+            Scaling::None | Scaling::Dynamic { .. } => frequency,
+            Scaling::Linear { factor } => frequency / factor,
+            &Scaling::Yarn { factor, fast, slow, original_context, truncate, .. } => {
+                let width = self.width as f64;
+                // The pair that turns so often in the original context.
+                let pair_of =
+                    |turns: f64| width * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln());
+                let (mut low, mut high) = (pair_of(fast), pair_of(slow));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, mut high) = (low.max(0.0), high.min(width - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                let divided = ((pair as f64 - low) / (high - low)).clamp(0.0, 1.0);
+                frequency / factor * divided + frequency * (1.0 - divided)
+            }
+            &Scaling::Llama3 { factor, low, high, original_context } => {
+                let turns = original_context * frequency / (2.0 * PI);
+                if turns < low {
+                    frequency / factor
+                } else if turns > high {
+                    frequency
+                } else {
+                    let blend = (turns - low) / (high - low);
+                    frequency * (blend + (1.0 - blend) / factor)
+                }
+            }
+            Scaling::Long { short, long, original_context, .. } => {
+                let factors = if length > *original_context { long } else { short };
+                frequency / factors.get(pair).copied().unwrap_or(1.0)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rope(width: usize, scaling: Scaling) -> Rope {
+        Rope { base: 10_000.0, width, scaling }
+    }
+
+    #[test]
+    fn llama3_scaling_keeps_high_and_divides_low_frequencies() {
+        let rope = rope(8, Scaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original_context: 64.0 });
+        assert_eq!(rope.scaled(0, 1.0, 1), 1.0);
+        assert_eq!(rope.scaled(0, 0.01, 1), 0.01 / 8.0);
+        // Half-way between one and four turns in 64 positions: the mean of kept and divided.
+        let middle = 2.5 * 2.0 * PI / 64.0;
+        assert!((rope.scaled(0, middle, 1) - middle * (0.5 + 0.5 / 8.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_depends_on_length_changes_past_the_context_only() {
+        let dynamic = rope(8, Scaling::Dynamic { factor: 2.0, context: 16.0 });
+        assert_eq!(dynamic.frequencies(16), rope(8, Scaling::None).frequencies(1));
+        assert!(dynamic.frequencies(32)[3] < dynamic.frequencies(16)[3]);
+        let lists = (vec![1.0; 4], vec![4.0; 4]);
+        let long = Scaling::Long { short: lists.0, long: lists.1, original_context: 16, attention: 1.0 };
+        let long = rope(8, long);
+        assert_eq!(long.frequencies(16)[0], 1.0);
+        assert_eq!(long.frequencies(17)[0], 0.25);
+    }
+}
