@@ -33,6 +33,8 @@ struct Row<'a> {
     number: usize,
     continuation: Continuation<'a>,
     rng: StdRng,
+    /// All of the row, so that it can be read anew.
+    tokens: Vec<Token>,
     made: Vec<u32>,
     finish: Option<Finish>,
 }
@@ -75,6 +77,7 @@ fn answer<'a>(
             number,
             continuation: model.chat.continuation(&prompt),
             rng: StdRng::seed_from_u64(options.seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            tokens: prompt.clone(),
             made: Vec::new(),
             finish: None,
         });
@@ -95,7 +98,14 @@ fn answer<'a>(
                 continue;
             }
             row.made.push(id);
-            next.push(row.continuation.next(id));
+            let token = row.continuation.next(id);
+            row.tokens.push(token.clone());
+            if model.decoder.rereads(cache.length(row.number), row.tokens.len()) {
+                cache.forget(row.number);
+                next.extend_from_slice(&row.tokens);
+            } else {
+                next.push(token);
+            }
         }
         if next.is_empty() {
             break;

@@ -25,6 +25,16 @@ impl Cache {
         self.lengths.get(row).copied().unwrap_or(0)
     }
 
+    /// Drops what is held of a row.
+    pub fn forget(&mut self, row: usize) {
+        if let Some(length) = self.lengths.get_mut(row) {
+            *length = 0;
+        }
+        for past in self.blocks.iter_mut().filter_map(|block| block.get_mut(row)) {
+            *past = Past::default();
+        }
+    }
+
     /// Keeps the new keys and values of a block and gives each row's whole past.
     /// `width`: key heads × head width. `tokens` stand row after row.
     pub(super) fn extend<'a>(

@@ -34,6 +34,11 @@ impl Decoder {
         &self.architecture
     }
 
+    /// Whether a row of which a cache holds `held` tokens must be read anew, from its first token, to have `length`.
+    pub fn rereads(&self, held: usize, length: usize) -> bool {
+        self.architecture.ropes.iter().any(|rope| rope.changes(held, length))
+    }
+
     /// Runs a ragged batch: `tokens` stand row after row, each row's in order. With a cache, a row goes on where the
     /// cache has it; without one, every row begins at position 0.
     ///
@@ -143,7 +148,8 @@ impl Decoder {
             let lists: Vec<Vec<f64>> =
                 rows.iter().map(|row| rope.frequencies(tokens[row.end - 1].position + 1)).collect();
             let places = rows.iter().enumerate();
-            let places = places.flat_map(|(list, row)| row.clone().map(move |at| (tokens[at].position, list)));
+            let places =
+                places.flat_map(|(list, row)| row.clone().map(move |at| (tokens[at].position, list)));
             Angles::new(places, &lists, rope.attention())
         });
         angles.collect()

@@ -73,6 +73,18 @@ impl Rope {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
     }
 
+    /// Whether a sequence that grows from `held` tokens to `length` changes its frequencies for good, once: what was read
+    /// with the old ones must be read anew. (A dynamic rotation changes with every token; keys then keep the angles that
+    /// they were read with, as they do in transformers.)
+    pub fn changes(&self, held: usize, length: usize) -> bool {
+        match self.scaling {
+            Scaling::Long { original_context, .. } => {
+                (1..=original_context).contains(&held) && length > original_context
+            }
+            _ => false,
+        }
+    }
+
     /// What cosine and sine are multiplied by.
     pub fn attention(&self) -> f64 {
         match self.scaling {
@@ -88,8 +100,9 @@ impl Rope {
             &Scaling::Yarn { factor, fast, slow, original_context, truncate, .. } => {
                 let width = self.width as f64;
                 // The pair that turns so often in the original context.
-                let pair_of =
-                    |turns: f64| width * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln());
+                let pair_of = |turns: f64| {
+                    width * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln())
+                };
                 let (mut low, mut high) = (pair_of(fast), pair_of(slow));
                 if truncate {
                     (low, high) = (low.floor(), high.ceil());

@@ -14,7 +14,8 @@ const LOCAL: usize = 1;
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = gemma2::shared(config)?;
     let window = config.optional_count("sliding_window")?;
-    let pattern = config.count_or("sliding_window_pattern", config.count_or("_sliding_window_pattern", 6)?)?;
+    let pattern =
+        config.count_or("sliding_window_pattern", config.count_or("_sliding_window_pattern", 6)?)?;
     let sliding = config.sliding(architecture.blocks.len(), |block| (block + 1) % pattern != 0)?;
     for (block, sliding) in architecture.blocks.iter_mut().zip(sliding) {
         block.window = window.filter(|_| sliding);

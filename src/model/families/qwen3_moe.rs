@@ -17,7 +17,11 @@ fn architecture(config: &Config) -> Result<Architecture> {
         hidden: config.count_or("moe_intermediate_size", 768)?,
         normalised: config.flag_or("norm_topk_prob", false)?,
     };
-    config.expect(experts.chosen <= experts.count, "num_experts_per_tok", "no more than there are experts")?;
+    config.expect(
+        experts.chosen <= experts.count,
+        "num_experts_per_tok",
+        "no more than there are experts",
+    )?;
     let step = config.count_or("decoder_sparse_step", 1)?;
     let plain = config.counts_or_empty("mlp_only_layers")?;
     for (number, block) in architecture.blocks.iter_mut().enumerate() {

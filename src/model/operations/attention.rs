@@ -89,7 +89,12 @@ impl<'a> Block<'a> {
                     let seen = heads.seen(position, held).start..last.end;
                     let part = |of: &'a [f32]| {
                         let stride = heads.keys * heads.width;
-                        View::new(&of[seen.start * stride + key_head * heads.width..], seen.len(), heads.width, stride)
+                        View::new(
+                            &of[seen.start * stride + key_head * heads.width..],
+                            seen.len(),
+                            heads.width,
+                            stride,
+                        )
                     };
                     let (keys, values) = (part(keys), part(values));
                     Block { heads, key_head, tokens: begin..end, position, seen, keys, values }
