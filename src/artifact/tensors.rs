@@ -173,6 +173,23 @@ impl TensorFile {
         self.bytes.get()
     }
 
+    /// Says that these bytes of the file are not wanted soon: they need not stay in memory. They are read again where
+    /// they are looked at again.
+    pub fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
+            if offset <= map.len() && bytes.len() <= map.len() - offset {
+                // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
+                let advised = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
+                };
+                // Advice that is not taken costs memory, and nothing else.
+                let _ = advised;
+            }
+        }
+    }
+
     /// A tensor's shape, if the file has it.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.table.info(name).map(|info| info.shape.as_slice())

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::dialogues::Source;
 use super::progress::Talk;
-use super::{Outcome, open_model, print};
+use super::{Kept, Outcome, open_model, print};
 use crate::activations::{self, Reading};
 use crate::artifact::Header;
 use crate::model::Selector;
@@ -18,6 +18,8 @@ pub struct Arguments {
     /// `organism`, or a checkpoint folder
     #[arg(long, default_value = "organism")]
     model: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     #[command(flatten)]
     source: Source,
     /// Where to read: *.resid_post, 4-11.resid_post, 3,7.mlp_out, embed, all
@@ -42,7 +44,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
-    let model = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model, arguments.kept)?;
     let architecture = model.decoder.architecture();
     let reading = Reading {
         sites: architecture.parse_sites(&arguments.sites)?,

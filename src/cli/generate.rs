@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::dialogues::Prompts;
 use super::progress::Talk;
-use super::{Outcome, open_model, print};
+use super::{Kept, Outcome, open_model, print};
 use crate::generate::{Options, Sampling, generate};
 use crate::model::{Chain, Hook};
 use crate::steer::{Intervention, Plan};
@@ -16,6 +16,8 @@ pub struct Arguments {
     /// `organism`, or a checkpoint folder
     #[arg(long, default_value = "organism")]
     model: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     #[command(flatten)]
     prompts: Prompts,
     /// Add a vector at every token: FILE:STRENGTH[@SITES], strength in times the vector or in residual norms (0.4n)
@@ -55,7 +57,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         true => Sampling::Greedy,
         false => Sampling::temperature(arguments.temperature)?,
     };
-    let model = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model, arguments.kept)?;
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages

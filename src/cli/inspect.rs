@@ -6,19 +6,21 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::Talk;
-use super::{Outcome, open_model, print};
+use super::{Kept, Outcome, open_model, print};
 
 #[derive(Args)]
 pub struct Arguments {
     /// `organism`, or a checkpoint folder
     model: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
-    let model = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model, arguments.kept)?;
     let a = model.decoder.architecture();
     let sites = a.sites();
     if arguments.json {
@@ -27,7 +29,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
         let facts = json!({
             "model": model.name, "hash": model.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
-            "vocabulary": a.vocabulary, "context": a.context, "parameters": a.parameters()?, "dtype": "f32",
+            "vocabulary": a.vocabulary, "context": a.context, "parameters": a.parameters()?, "dtype": model.dtype,
             "backend": "candle", "template": model.chat.has_template(), "sites": widths,
         });
         print(serde_json::to_string_pretty(&facts)?)?;
@@ -45,7 +47,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
         ("vocabulary", a.vocabulary.to_string()),
         ("context", a.context.to_string()),
         ("chat template", template.into()),
-        ("computes in", "f32, by candle".into()),
+        ("weights kept in", model.dtype.clone()),
         ("sites", format!("{}: embed, BLOCK.POINT, final_norm, logits", sites.len())),
         ("weights' hash", model.hash.clone()),
     ];

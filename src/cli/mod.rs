@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::model::Model;
+use crate::model::{Dtype, Model};
 use progress::Talk;
 
 /// Read a language model's hidden states, map its risk boundary, steer its reasoning.
@@ -118,11 +118,20 @@ pub fn broken_pipe(error: &anyhow::Error) -> bool {
     io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// How a model is kept in memory.
+#[derive(clap::Args, Clone, Copy)]
+struct Kept {
+    /// Type that the matrices are kept in: f32, bf16 or f16. Left out, it is f32, and quantised blocks of a GGUF file
+    /// stay what they are
+    #[arg(long)]
+    dtype: Option<Dtype>,
+}
+
 /// `organism`, or a checkpoint folder.
-fn open_model(name: &Path) -> anyhow::Result<Model> {
+fn open_model(name: &Path, kept: Kept) -> anyhow::Result<Model> {
     Ok(match name == Path::new("organism") {
-        true => crate::organism::model()?,
-        false => Model::open(name)?,
+        true => crate::organism::model_in(kept.dtype.unwrap_or_default())?,
+        false => Model::open(name, kept.dtype)?,
     })
 }
 

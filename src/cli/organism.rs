@@ -7,7 +7,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::progress::Talk;
-use super::{Outcome, open_model, print};
+use super::{Kept, Outcome, open_model, print};
 use crate::dialogue::{self, Dialogue, Label, Message, Role};
 use crate::judge::check;
 use crate::organism::training::{self, Recipe};
@@ -83,6 +83,8 @@ struct Sample {
 struct Check {
     #[arg(long, default_value = "organism")]
     model: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     #[arg(long, default_value_t = 6000)]
     count: usize,
     #[arg(long, default_value_t = 0)]
@@ -157,7 +159,7 @@ fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
 }
 
 fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
-    let model = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model, arguments.kept)?;
     let bar = talk.bar(arguments.count, "answering");
     let report = check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
         bar.set_position(done as u64);

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::dialogues::Prompts;
 use super::progress::Talk;
-use super::{Outcome, open_model, print};
+use super::{Kept, Outcome, open_model, print};
 use crate::model::Selector;
 
 #[derive(Args)]
@@ -14,6 +14,8 @@ pub struct Arguments {
     /// `organism`, or a checkpoint folder
     #[arg(long, default_value = "organism")]
     model: PathBuf,
+    #[command(flatten)]
+    kept: Kept,
     #[command(flatten)]
     prompts: Prompts,
     /// The selector to show
@@ -26,7 +28,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
-    let model = open_model(&arguments.model)?;
+    let model = open_model(&arguments.model, arguments.kept)?;
     for dialogue in &dialogues {
         let tokens = model.chat.tokens(dialogue, 0, arguments.no_think.then_some(false))?;
         let picked = arguments.tokens.pick(&tokens);

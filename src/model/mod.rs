@@ -24,6 +24,7 @@ mod vocabulary;
 pub mod weights;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use architecture::Architecture;
 pub use cache::Cache;
@@ -44,16 +45,18 @@ pub struct Model {
     pub name: String,
     /// SHA-256 of the weights, in hex.
     pub hash: String,
+    /// The type that most of the weights are kept in: f32, bf16, f16, or that of quantised blocks.
+    pub dtype: String,
     pub decoder: Decoder,
     pub chat: Chat,
 }
 
 impl Model {
-    /// Opens a checkpoint folder in the hub's layout.
+    /// Opens a checkpoint folder in the hub's layout, and keeps its matrices in `dtype`, or in f32 where it is left out.
     ///
     /// # Errors
     /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
-    pub fn open(folder: &Path) -> Result<Model> {
+    pub fn open(folder: &Path, dtype: Option<Dtype>) -> Result<Model> {
         let place = folder.join("config.json");
         if !place.is_file() {
             let expected = "a checkpoint folder with config.json, or `organism` for the embedded model";
@@ -64,8 +67,31 @@ impl Model {
         let architecture = families::architecture(&config)?;
         let chat = Chat::from_folder(folder)?;
         let weights = Weights::open(folder)?;
-        let decoder = Decoder::build(architecture, |place| weights.take(place, Dtype::F32))?;
-        weights.refuse_extra(decoder.architecture())?;
-        Ok(Model { name: folder.display().to_string(), hash: weights.hash(), decoder, chat })
+        Model::build(folder.display().to_string(), architecture, &weights, dtype, chat)
+    }
+
+    /// Builds the decoder from open weights, and hashes them meanwhile.
+    ///
+    /// # Errors
+    /// A tensor that is missing, can't be used, or has no place in the architecture.
+    pub fn build(
+        name: String,
+        architecture: Architecture,
+        weights: &Weights,
+        dtype: Option<Dtype>,
+        chat: Chat,
+    ) -> Result<Model> {
+        let failed = AtomicBool::new(false);
+        let build = || {
+            let decoder =
+                Decoder::build(architecture, |place| weights.take(place, dtype.unwrap_or_default()))?;
+            weights.refuse_extra(decoder.architecture())?;
+            Ok(decoder)
+        };
+        let (decoder, hash) = rayon::join(
+            || build().inspect_err(|_: &Error| failed.store(true, Ordering::Relaxed)),
+            || weights.hash(&failed),
+        );
+        Ok(Model { name, hash, dtype: weights.kept(), decoder: decoder?, chat })
     }
 }

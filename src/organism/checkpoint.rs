@@ -25,9 +25,13 @@ const TEMPLATE: &str = "\
 
 /// The embedded model.
 pub fn model() -> Result<Model> {
+    model_in(Dtype::F32)
+}
+
+/// The embedded model with its matrices in this type.
+pub fn model_in(dtype: Dtype) -> Result<Model> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
-    let decoder = Decoder::build(architecture()?, |place| weights.take(place, Dtype::F32))?;
-    Ok(Model { name: "organism".into(), hash: weights.hash(), decoder, chat: chat()? })
+    Model::build("organism".into(), architecture()?, &weights, Some(dtype), chat()?)
 }
 
 /// Its tokenizer and template.

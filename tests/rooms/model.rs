@@ -159,6 +159,24 @@ fn weights_in_bf16_cost_less_than_they_cost_transformers() {
     assert_eq!(compared, 13);
 }
 
+#[test]
+fn weights_in_half_the_bits_give_the_same_where_nothing_is_rounded() {
+    // The fixtures are stored in bf16, and f16 holds their numbers but for the smallest.
+    for name in checkpoints() {
+        let expected = expected(&name);
+        let [mut plain, mut bf16, mut f16] = [Dtype::F32, Dtype::Bf16, Dtype::F16].map(|dtype| {
+            let mut keep = Keep::default();
+            decoder_in(&name, dtype).forward(&tokens(&expected.rows()), None, &[], &mut keep).unwrap();
+            keep.0.into_iter().map(|(site, mut kept)| (site, kept.remove(0))).collect::<BTreeMap<_, _>>()
+        });
+        for site in expected.sites.keys() {
+            let plain = plain.remove(site).unwrap();
+            assert_eq!(numbers(&bf16.remove(site).unwrap()), numbers(&plain), "{name} {site}");
+            assert!(error(&f16.remove(site).unwrap(), &plain) <= 1e-4, "{name} {site}");
+        }
+    }
+}
+
 /// Greedy decoding, all rows side by side.
 fn greedy(
     decoder: &Decoder,

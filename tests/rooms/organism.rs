@@ -31,7 +31,7 @@ fn an_exact_transcript() {
 fn an_exported_organism_opens_as_any_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     organism::export(folder.path()).unwrap();
-    let (read, embedded) = (Model::open(folder.path()).unwrap(), organism::model().unwrap());
+    let (read, embedded) = (Model::open(folder.path(), None).unwrap(), organism::model().unwrap());
     let (_, dialogue) = organism::sample(1, Split::Train, 4).remove(0);
     let logits = |model: &Model| -> Vec<f32> {
         let tokens = model.chat.tokens(&dialogue, 0, Some(true)).unwrap();

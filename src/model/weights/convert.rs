@@ -1,10 +1,13 @@
 //! Numbers as they stand in a file, brought to the type that the model keeps.
 //! It knows nothing of files or tensors' names.
 
-use candle_core::{Device, Result, Tensor, WithDType};
+use std::ops::Range;
+
+use candle_core::{Device, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::number::Number;
 use super::place::{Part, Place};
 
 /// A type of numbers in a file, little-endian.
@@ -26,40 +29,7 @@ impl Stored {
     }
 }
 
-/// A type that the model keeps.
-pub(super) trait Kept: WithDType + Send {
-    fn of(number: f32) -> Self;
-    fn finite(self) -> bool;
-}
-
-impl Kept for f32 {
-    fn of(number: f32) -> f32 {
-        number
-    }
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-impl Kept for bf16 {
-    fn of(number: f32) -> bf16 {
-        bf16::from_f32(number)
-    }
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-impl Kept for f16 {
-    fn of(number: f32) -> f16 {
-        f16::from_f32(number)
-    }
-    fn finite(self) -> bool {
-        self.is_finite()
-    }
-}
-
-/// Numbers that a thread takes at once.
+/// Numbers that a thread takes at once, and after which what was read is given back.
 const STRETCH: usize = 1 << 18;
 
 /// What is wrong with a tensor's numbers: one that is not finite, or not in the type that is kept, and its index.
@@ -69,28 +39,31 @@ pub(super) struct Unfit {
     pub index: usize,
 }
 
+/// Numbers, or the first that can't be kept.
+type Fit<T> = std::result::Result<T, Unfit>;
+
 /// The wanted part of a tensor whose bytes are `bytes`: the place was checked, and its shape is that of the bytes.
 /// `done` is told which bytes were read and are wanted no more.
-pub(super) fn read<T: Kept>(
+pub(super) fn read<T: Number>(
     place: &Place,
     stored: Stored,
     bytes: &[u8],
-    done: &(dyn Fn(std::ops::Range<usize>) + Sync),
-) -> Result<std::result::Result<Tensor, Unfit>> {
+    done: &(dyn Fn(&[u8]) + Sync),
+) -> Result<Fit<Tensor>> {
     let shape = place.wanted();
-    let mut out = vec![T::zero(); shape.iter().product()];
+    let mut out = T::zeros(shape.iter().product());
     let size = stored.size();
     let fit = match &place.part {
         Part::Columns(columns) => {
             let fit = transpose(stored, bytes, &place.shape, columns.start, &mut out);
-            done(0..bytes.len());
+            done(bytes);
             fit
         }
         part => {
             let width = place.row_width();
             let all = 0..out.len() / width.max(1);
-            let ranges = match part {
-                Part::Rows(rows) => rows.as_slice(),
+            let ranges: &[Range<usize>] = match part {
+                Part::Rows(rows) => rows,
                 _ => std::slice::from_ref(&all),
             };
             let mut rest = out.as_mut_slice();
@@ -100,9 +73,9 @@ pub(super) fn read<T: Kept>(
                 let begin = range.start * width;
                 out.par_chunks_mut(STRETCH).enumerate().try_for_each(|(number, out)| {
                     let begin = begin + number * STRETCH;
-                    let at = begin * size..(begin + out.len()) * size;
-                    let fit = fill(stored, &bytes[at.clone()], out);
-                    done(at);
+                    let bytes = &bytes[begin * size..(begin + out.len()) * size];
+                    let fit = fill(stored, bytes, out);
+                    done(bytes);
                     fit.map_err(|unfit| Unfit { index: begin + unfit.index, ..unfit })
                 })
             })
@@ -114,25 +87,58 @@ pub(super) fn read<T: Kept>(
     })
 }
 
-fn fill<T: Kept>(stored: Stored, bytes: &[u8], out: &mut [T]) -> std::result::Result<(), Unfit> {
-    // The usual case costs one pass without a branch a number; which number it was is looked for only where one is.
-    fn all<T: Kept, const N: usize>(bytes: &[u8], out: &mut [T], number: impl Fn([u8; N]) -> f32) -> bool {
-        let mut finite = true;
-        for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = T::of(number(bytes));
-            finite &= out.finite();
+/// Brings numbers to the type that is kept.
+fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
+    let size = stored.size();
+    let mut finite = true;
+    let same = matches!(
+        (stored, T::DTYPE),
+        (Stored::F32, candle_core::DType::F32)
+            | (Stored::Bf16, candle_core::DType::BF16)
+            | (Stored::F16, candle_core::DType::F16)
+    );
+    if same {
+        T::read(bytes, out);
+    } else {
+        // By way of f32, in pieces that stay in the core's nearest cache.
+        let mut wide = [0f32; 1024];
+        for (bytes, out) in bytes.chunks(wide.len() * size).zip(out.chunks_mut(wide.len())) {
+            let wide = &mut wide[..out.len()];
+            finite &= widen(stored, bytes, wide);
+            T::narrow(wide, out);
         }
-        finite
     }
-    let finite = match stored {
-        Stored::F64 => all(bytes, out, |b| f64::from_le_bytes(b) as f32),
-        Stored::F32 => all(bytes, out, f32::from_le_bytes),
-        Stored::Bf16 => all(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
-        Stored::F16 => all(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-    };
-    match out.iter().position(|number| !finite && !number.finite()) {
+    // The usual case costs a pass without a branch; which number it was is looked for only where there is one.
+    finite &= out.iter().fold(true, |finite, number| finite & number.finite());
+    if finite {
+        return Ok(());
+    }
+    let unfit = (0..out.len()).map(|index| Unfit { number: number(stored, bytes, index), index });
+    match unfit.zip(out.iter()).find(|(unfit, out)| !unfit.number.is_finite() || !out.finite()) {
+        Some((unfit, _)) => Err(unfit),
         None => Ok(()),
-        Some(index) => Err(Unfit { number: number(stored, bytes, index), index }),
+    }
+}
+
+/// Numbers as f32, and whether all of them are finite.
+fn widen(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
+    fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> (f32, bool)) -> bool {
+        let mut all = true;
+        for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+            let (number, finite) = number(bytes);
+            *out = number;
+            all &= finite;
+        }
+        all
+    }
+    fn checked<T: Number>(number: T) -> (f32, bool) {
+        (number.widen(), number.finite())
+    }
+    match stored {
+        Stored::F64 => each(bytes, out, |b| checked(f64::from_le_bytes(b) as f32)),
+        Stored::F32 => each(bytes, out, |b| checked(f32::from_le_bytes(b))),
+        Stored::Bf16 => each(bytes, out, |b| checked(bf16::from_le_bytes(b))),
+        Stored::F16 => each(bytes, out, |b| checked(f16::from_le_bytes(b))),
     }
 }
 
@@ -150,13 +156,13 @@ fn number(stored: Stored, bytes: &[u8], index: usize) -> f64 {
 }
 
 /// Columns of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` numbers.
-fn transpose<T: Kept>(
+fn transpose<T: Number>(
     stored: Stored,
     bytes: &[u8],
     shape: &[usize],
     begin: usize,
     out: &mut [T],
-) -> std::result::Result<(), Unfit> {
+) -> Fit<()> {
     /// Columns that a thread takes at once: wide enough that a row's stretch fills cache lines.
     const COLUMNS: usize = 64;
     let [inputs, outputs] = [shape[0], shape[1]];
@@ -164,7 +170,7 @@ fn transpose<T: Kept>(
     out.par_chunks_mut((inputs * COLUMNS).max(1)).enumerate().try_for_each(|(chunk, out)| {
         let begin = begin + chunk * COLUMNS;
         let count = out.len() / inputs.max(1);
-        let mut line = vec![T::zero(); count];
+        let mut line = T::zeros(count);
         (0..inputs).try_for_each(|input| {
             let at = input * outputs + begin;
             fill(stored, &bytes[at * size..(at + count) * size], &mut line)

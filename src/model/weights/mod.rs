@@ -2,16 +2,19 @@
 //! program. It knows nothing of what a tensor is for.
 
 mod convert;
+mod number;
 mod place;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
+pub use number::Number;
 pub use place::{Part, Place};
 pub use weight::{Dtype, Weight};
 
@@ -24,6 +27,8 @@ use convert::Stored;
 pub struct Weights {
     files: Vec<TensorFile>,
     tensors: BTreeMap<String, Found>,
+    /// Bytes that were given in each type.
+    kept: Mutex<BTreeMap<String, usize>>,
 }
 
 /// A tensor of the checkpoint.
@@ -33,6 +38,9 @@ struct Found {
     /// Whether somebody asked for it.
     taken: AtomicBool,
 }
+
+/// Bytes of a file that are held in memory at once while it is hashed.
+const STRETCH: usize = 1 << 22;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -80,7 +88,7 @@ impl Weights {
                 }
             }
         }
-        Ok(Weights { files, tensors })
+        Ok(Weights { files, tensors, kept: Mutex::default() })
     }
 
     /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Only what is wanted is read.
@@ -114,18 +122,24 @@ impl Weights {
                 return Err(file.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
             }
         };
-        let done = |_| ();
+        let done = |read: &[u8]| file.release(read);
         let dtype = if place.is_vector() { Dtype::F32 } else { dtype };
         let read = match dtype {
             Dtype::F32 => convert::read::<f32>(place, stored, bytes, &done),
             Dtype::Bf16 => convert::read::<bf16>(place, stored, bytes, &done),
             Dtype::F16 => convert::read::<f16>(place, stored, bytes, &done),
         };
+        // Pages that the system read ahead, beside those that were asked for.
+        file.release(bytes);
         match read? {
-            Ok(tensor) => Ok(Weight::Tensor(tensor)),
+            Ok(tensor) => {
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept.entry(dtype.to_string()).or_default() += tensor.elem_count() * dtype.size();
+                Ok(Weight::Tensor(tensor))
+            }
             Err(unfit) => {
                 let found = format!("{} at index {} of tensor {name}", unfit.number, unfit.index);
-                Err(file.wrong(found, format!("finite numbers that {dtype:?} can hold")))
+                Err(file.wrong(found, format!("finite numbers that {dtype} can hold")))
             }
         }
     }
@@ -167,11 +181,25 @@ impl Weights {
         Err(file.wrong(format!("tensor {name}{more}, which the model has no place for"), "no other tensors"))
     }
 
-    /// SHA-256 over the files' bytes, in hex.
-    pub fn hash(&self) -> String {
+    /// The type that most of what was taken is kept in, counted in bytes: f32, bf16, f16, or that of quantised blocks.
+    pub fn kept(&self) -> String {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = kept.iter().max_by_key(|(_, bytes)| **bytes);
+        most.map_or_else(|| Dtype::F32.to_string(), |(name, _)| name.clone())
+    }
+
+    /// SHA-256 over the files' bytes, in hex. It may be computed while tensors are taken; what is given once `stop` is
+    /// set is of no use.
+    pub fn hash(&self, stop: &AtomicBool) -> String {
         let mut hash = Sha256::new();
         for file in &self.files {
-            hash.update(file.bytes());
+            for stretch in file.bytes().chunks(STRETCH) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                hash.update(stretch);
+                file.release(stretch);
+            }
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -204,8 +232,10 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 mod tests {
     use super::*;
     use crate::artifact::{Header, Numbers, write_tensors};
+    use crate::model::families::{self, Config};
     use candle_core::DType;
     use ndarray::{Array, array};
+    use std::iter::once;
     use std::ops::Range;
 
     /// A checkpoint with these tensors.
@@ -250,7 +280,7 @@ mod tests {
         assert_eq!(numbers(&weights, &columns, Dtype::F32), (vec![130, 3], expected));
         for outside in [
             Place::columns("mixed", [3, 200], 70..201),
-            Place::rows("mixed", &[3, 200], [2..4]),
+            Place::rows("mixed", &[3, 200], once(2..4)),
             Place::rows("mixed", &[3, 200], [Range { start: 2, end: 1 }]),
         ] {
             assert!(weights.take(&outside, Dtype::F32).is_err());
@@ -305,19 +335,32 @@ mod tests {
         }
     }
 
+    /// An architecture whose vocabulary's matrix is the embedding's, or one of its own.
+    fn architecture(tied: bool) -> Architecture {
+        let config = format!(
+            r#"{{"model_type": "qwen3", "hidden_act": "silu", "hidden_size": 4, "num_attention_heads": 1,
+                "num_hidden_layers": 1, "intermediate_size": 4, "vocab_size": 4, "tie_word_embeddings": {tied}}}"#
+        );
+        families::architecture(&Config::parse("config.json", config.as_bytes()).unwrap()).unwrap()
+    }
+
     #[test]
     fn extra_tensors_are_refused_by_name_and_harmless_ones_are_not() {
         let number = || Numbers::floats(&array![[1.0f32]]);
         let weights = |names: &[&'static str]| {
             let weights = checkpoint(names.iter().map(|name| (*name, number()))).unwrap();
-            weights.take(&Place::rows("embed", &[1, 1], [0..1]), Dtype::F32).unwrap();
+            weights.take(&Place::rows("embed", &[1, 1], once(0..1)), Dtype::F32).unwrap();
             weights
         };
-        weights(&["embed", "0.rotary_emb.inv_freq", "h.0.attn.bias"]).refuse_extra(false).unwrap();
-        weights(&["embed", "lm_head.weight"]).refuse_extra(true).unwrap();
-        let error = weights(&["embed", "lm_head.weight"]).refuse_extra(false).unwrap_err().to_string();
+        weights(&["embed", "0.rotary_emb.inv_freq", "h.0.attn.bias"])
+            .refuse_extra(&architecture(false))
+            .unwrap();
+        weights(&["embed", "lm_head.weight"]).refuse_extra(&architecture(true)).unwrap();
+        let error =
+            weights(&["embed", "lm_head.weight"]).refuse_extra(&architecture(false)).unwrap_err().to_string();
         assert!(error.contains("tensor lm_head.weight, which"), "{error}");
-        let error = weights(&["embed", "a", "b", "c"]).refuse_extra(true).unwrap_err().to_string();
+        let error =
+            weights(&["embed", "a", "b", "c"]).refuse_extra(&architecture(true)).unwrap_err().to_string();
         assert!(error.contains("tensor a and 2 more"), "{error}");
     }
 }

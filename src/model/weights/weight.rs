@@ -1,10 +1,13 @@
 //! A tensor that was taken from a checkpoint, in the type that it is kept in.
 //! It knows nothing of files.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Tensor};
+
+use crate::error::{Error, Result};
 
 /// The type that a model's matrices are kept in. Its vectors (norms, biases) are f32 whatever it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +16,33 @@ pub enum Dtype {
     F32,
     Bf16,
     F16,
+}
+
+impl Dtype {
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        DType::from(self).size_in_bytes()
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Dtype::F32 => "f32",
+            Dtype::Bf16 => "bf16",
+            Dtype::F16 => "f16",
+        })
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Dtype> {
+        let all = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+        let found = all.into_iter().find(|dtype| dtype.to_string() == text);
+        found.ok_or_else(|| Error::input("type of the weights", format!("{text:?}"), "f32, bf16 or f16"))
+    }
 }
 
 impl From<Dtype> for DType {

@@ -1,0 +1,181 @@
+//! Sixteen f32 numbers side by side, in whatever registers the processor has for them.
+//! It knows nothing of matrices. Compiled for each kind of register, because left to itself the compiler takes the narrowest.
+
+#[cfg(target_arch = "x86_64")]
+use half::{bf16, f16};
+
+use crate::model::weights::Number;
+
+/// Numbers side by side.
+pub(super) const LANES: usize = 16;
+
+/// How sixteen numbers are held.
+///
+/// # Safety
+/// The functions may be called only where the processor has what their type says, with pointers to sixteen numbers.
+pub(super) trait Lanes<T>: Copy {
+    unsafe fn zero() -> Self;
+    unsafe fn load(numbers: *const f32) -> Self;
+    /// Loads and widens.
+    unsafe fn widen(numbers: *const T) -> Self;
+    /// `self + x · y`
+    unsafe fn add_product(self, x: Self, y: Self) -> Self;
+    unsafe fn store(self, numbers: *mut f32);
+}
+
+/// What any processor has.
+impl<T: Number> Lanes<T> for [f32; LANES] {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        [0.0; LANES]
+    }
+
+    #[inline(always)]
+    unsafe fn load(numbers: *const f32) -> Self {
+        unsafe { *numbers.cast() }
+    }
+
+    #[inline(always)]
+    unsafe fn widen(numbers: *const T) -> Self {
+        std::array::from_fn(|lane| unsafe { *numbers.add(lane) }.widen())
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(self, x: Self, y: Self) -> Self {
+        std::array::from_fn(|lane| self[lane] + x[lane] * y[lane])
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, numbers: *mut f32) {
+        unsafe { *numbers.cast() = self }
+    }
+}
+
+/// A type that the wide registers can load.
+#[cfg(target_arch = "x86_64")]
+pub(super) trait Loaded: Number {
+    /// # Safety
+    /// AVX-512F, and sixteen numbers there.
+    unsafe fn sixteen(numbers: *const Self) -> x86::Sixteen;
+    /// # Safety
+    /// AVX2 and F16C, and eight numbers there.
+    unsafe fn eight(numbers: *const Self) -> x86::Eight;
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) trait Loaded: Number {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl<T: Number> Loaded for T {}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use super::{Lanes, Loaded, bf16, f16};
+    use std::arch::x86_64::{
+        _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
+        _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    };
+
+    pub use std::arch::x86_64::{__m256 as Eight, __m512 as Sixteen};
+
+    impl<T: Loaded> Lanes<T> for Sixteen {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            unsafe { _mm512_setzero_ps() }
+        }
+
+        #[inline(always)]
+        unsafe fn load(numbers: *const f32) -> Self {
+            unsafe { _mm512_loadu_ps(numbers) }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(numbers: *const T) -> Self {
+            unsafe { T::sixteen(numbers) }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, y: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(x, y, self) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, numbers: *mut f32) {
+            unsafe { _mm512_storeu_ps(numbers, self) }
+        }
+    }
+
+    impl<T: Loaded> Lanes<T> for [Eight; 2] {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            unsafe { [_mm256_setzero_ps(); 2] }
+        }
+
+        #[inline(always)]
+        unsafe fn load(numbers: *const f32) -> Self {
+            unsafe { [_mm256_loadu_ps(numbers), _mm256_loadu_ps(numbers.add(8))] }
+        }
+
+        #[inline(always)]
+        unsafe fn widen(numbers: *const T) -> Self {
+            unsafe { [T::eight(numbers), T::eight(numbers.add(8))] }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, y: Self) -> Self {
+            unsafe { [_mm256_fmadd_ps(x[0], y[0], self[0]), _mm256_fmadd_ps(x[1], y[1], self[1])] }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, numbers: *mut f32) {
+            unsafe {
+                _mm256_storeu_ps(numbers, self[0]);
+                _mm256_storeu_ps(numbers.add(8), self[1]);
+            }
+        }
+    }
+
+    impl Loaded for f32 {
+        #[inline(always)]
+        unsafe fn sixteen(numbers: *const f32) -> Sixteen {
+            unsafe { _mm512_loadu_ps(numbers) }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(numbers: *const f32) -> Eight {
+            unsafe { _mm256_loadu_ps(numbers) }
+        }
+    }
+
+    impl Loaded for bf16 {
+        #[inline(always)]
+        unsafe fn sixteen(numbers: *const bf16) -> Sixteen {
+            unsafe {
+                let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers.cast()));
+                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(numbers: *const bf16) -> Eight {
+            unsafe {
+                let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.cast()));
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+            }
+        }
+    }
+
+    impl Loaded for f16 {
+        #[inline(always)]
+        unsafe fn sixteen(numbers: *const f16) -> Sixteen {
+            unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(numbers.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn eight(numbers: *const f16) -> Eight {
+            unsafe { _mm256_cvtph_ps(_mm_loadu_si128(numbers.cast())) }
+        }
+    }
+}
