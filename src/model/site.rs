@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(texts("*.resid_post", 2), "0.resid_post 1.resid_post");
         assert_eq!(texts("3,7.mlp_out,embed", 8), "embed 3.mlp_out 7.mlp_out");
         assert_eq!(texts("1-2.attn_out", 4), "1.attn_out 2.attn_out");
-        assert_eq!(Site::parse_set("all", 3).unwrap().len(), 3 + 3 * 7);
+        assert_eq!(Site::parse_set("all", 3).unwrap().len(), 3 + 3 * 8);
     }
 
     #[test]
