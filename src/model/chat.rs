@@ -26,7 +26,7 @@ pub struct Chat {
 
 impl Chat {
     /// Reads a model's folder in the hub's layout: `tokenizer.json`; the template, from `template` if it is given, or
-    /// else where the layout has it (see [`layout::template`]); the special tokens' names, from
+    /// else where the layout has it (`layout.rs` says where); the special tokens' names, from
     /// `tokenizer_config.json` and `special_tokens_map.json`; and the tokens that end an answer, from there,
     /// `generation_config.json` and `config.json`.
     ///
