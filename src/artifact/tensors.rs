@@ -1,7 +1,7 @@
 //! Tensors in a safetensors file: written whole, opened with doubt, read when they are asked for.
 //! It knows nothing of what a tensor is for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -90,6 +90,9 @@ pub struct TensorFile {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// The longest table that is read, in bytes: room for some hundred thousand tensors.
+const LONGEST_TABLE: u64 = 32 << 20;
+
 #[derive(Debug)]
 enum Bytes {
     Mapped(Mmap),
@@ -127,9 +130,17 @@ impl TensorFile {
     }
 
     fn of(name: String, bytes: Bytes) -> Result<TensorFile> {
+        let claimed = bytes.get().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if claimed > LONGEST_TABLE {
+            let expected = format!("a whole safetensors file, its table of {LONGEST_TABLE} bytes at most");
+            return Err(Error::input(&name, format!("a table of {claimed} bytes"), expected));
+        }
         let (length, table) = SafeTensors::read_metadata(bytes.get()).map_err(|problem| {
             Error::input(&name, problem, "a whole safetensors file (was it cut short?)")
         })?;
+        if let Some(twice) = named_twice(&bytes.get()[8..8 + length]) {
+            return Err(Error::input(&name, format!("tensor {twice} twice"), "each tensor once"));
+        }
         let metadata = table.metadata().clone().unwrap_or_default();
         Ok(TensorFile { name, bytes, table, begin: 8 + length, metadata: metadata.into_iter().collect() })
     }
@@ -303,6 +314,35 @@ impl TensorFile {
         ArrayD::from_shape_vec(IxDyn(&info.shape), values)
             .map_err(|problem| self.wrong(found, format!("as many as its shape says ({problem})")))
     }
+}
+
+/// A name that stands twice in a table; reading it into a map would keep only one of them.
+fn named_twice(table: &[u8]) -> Option<String> {
+    struct Names(Option<String>);
+    impl<'de> serde::de::Visitor<'de> for &mut Names {
+        type Value = ();
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a table of tensors")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+            let mut names = HashSet::new();
+            while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+                map.next_value::<serde::de::IgnoredAny>()?;
+                match names.contains(&name) {
+                    true => self.0 = Some(name.into_owned()),
+                    false => drop(names.insert(name)),
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut names = Names(None);
+    // What is no table was refused before.
+    let _ =
+        serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_slice(table), &mut names);
+    names.0
 }
 
 /// Numbers on their way into a safetensors file.

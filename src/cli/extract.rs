@@ -7,19 +7,17 @@ use clap::Args;
 use serde_json::json;
 
 use super::dialogues::Source;
+use super::model::Choice;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
 use crate::activations::{self, Reading};
 use crate::artifact::Header;
 use crate::model::Selector;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, or a checkpoint folder
-    #[arg(long, default_value = "organism")]
-    model: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    model: Choice,
     #[command(flatten)]
     source: Source,
     /// Where to read: *.resid_post, 4-11.resid_post, 3,7.mlp_out, embed, all
@@ -44,7 +42,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
-    let model = open_model(&arguments.model, arguments.kept)?;
+    let model = arguments.model.open()?;
     let architecture = model.decoder.architecture();
     let reading = Reading {
         sites: architecture.parse_sites(&arguments.sites)?,

@@ -5,19 +5,17 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::dialogues::Prompts;
+use super::model::Choice;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
 use crate::generate::{Options, Sampling, generate};
 use crate::model::{Chain, Hook};
 use crate::steer::{Intervention, Plan};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, or a checkpoint folder
-    #[arg(long, default_value = "organism")]
-    model: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    model: Choice,
     #[command(flatten)]
     prompts: Prompts,
     /// Add a vector at every token: FILE:STRENGTH[@SITES], strength in times the vector or in residual norms (0.4n)
@@ -57,7 +55,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         true => Sampling::Greedy,
         false => Sampling::temperature(arguments.temperature)?,
     };
-    let model = open_model(&arguments.model, arguments.kept)?;
+    let model = arguments.model.open()?;
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages

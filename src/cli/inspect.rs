@@ -1,56 +1,171 @@
-//! `pearl inspect`: what a model is.
+//! `pearl inspect`: what a model is. A checkpoint's weights are not read for it, only their headers.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use clap::Args;
 use serde_json::json;
 
+use super::model::Options;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
+use crate::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, or a checkpoint folder
+    /// `organism`, a checkpoint folder, or a model in the hub's cache: ORG/NAME, with @REVISION or without
     model: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    options: Options,
+    /// The weights' hash too, for which all of them are read
+    #[arg(long)]
+    hash: bool,
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
+/// What is told of a model.
+struct Facts {
+    name: String,
+    hash: Option<String>,
+    architecture: Architecture,
+    chat: Chat,
+    /// How many tensors there are of each type, as stored.
+    stored: BTreeMap<String, usize>,
+    places: Vec<Place>,
+    /// The type that matrices would be kept in.
+    dtype: Dtype,
+}
+
+impl Facts {
+    fn read(arguments: Arguments) -> anyhow::Result<Facts> {
+        let Checkpoint { name, architecture, chat, weights } =
+            arguments.options.checkpoint(&arguments.model)?;
+        let mut stored = BTreeMap::new();
+        for name in weights.names() {
+            let kind = weights
+                .stored_type(&name)
+                .map_or_else(String::new, |kind| format!("{kind:?}").to_lowercase());
+            *stored.entry(kind).or_default() += 1;
+        }
+        let places = architecture.places()?;
+        let dtype = arguments.options.dtype.unwrap_or_default();
+        let hash = arguments.hash.then(|| weights.hash(&AtomicBool::new(false)));
+        Ok(Facts { name, hash, architecture, chat, stored, places, dtype })
+    }
+
+    /// Number of weights, embeddings counted once where they are tied.
+    fn parameters(&self) -> usize {
+        self.places.iter().map(numbers).sum()
+    }
+
+    /// Bytes of the weights where matrices are kept in this type; vectors are f32.
+    fn memory(&self, dtype: Dtype) -> usize {
+        let size =
+            |place: &Place| numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() };
+        self.places.iter().map(size).sum()
+    }
+
+    /// Bytes of the keys and values of one token, f32; none where tokens see what comes after them, for then nothing
+    /// can be kept.
+    fn cache(&self) -> Option<usize> {
+        let a = &self.architecture;
+        a.causal.then_some(2 * a.blocks.len() * a.kv_heads * a.head_width * 4)
+    }
+}
+
+fn numbers(place: &Place) -> usize {
+    place.wanted().iter().product()
+}
+
+const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
+
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
-    let model = open_model(&arguments.model, arguments.kept)?;
-    let a = model.decoder.architecture();
+    let as_json = arguments.json;
+    let facts = Facts::read(arguments)?;
+    let a = &facts.architecture;
     let sites = a.sites();
-    if arguments.json {
+    if as_json {
         let widths: serde_json::Map<_, _> =
             sites.iter().map(|site| (site.to_string(), json!(a.site_width(*site)))).collect();
-        let facts = json!({
-            "model": model.name, "hash": model.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
+        let memory: serde_json::Map<_, _> =
+            DTYPES.into_iter().map(|dtype| (dtype.to_string(), json!(facts.memory(dtype)))).collect();
+        print(serde_json::to_string_pretty(&json!({
+            "model": facts.name, "hash": facts.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
-            "vocabulary": a.vocabulary, "context": a.context, "parameters": a.parameters()?, "dtype": model.dtype,
-            "backend": "candle", "template": model.chat.has_template(), "sites": widths,
-        });
-        print(serde_json::to_string_pretty(&facts)?)?;
+            "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
+            "stored": facts.stored, "dtype": facts.dtype.to_string(), "backend": "candle", "memory": memory,
+            "cache_per_token": facts.cache(), "template": facts.chat.template_place(), "sites": widths,
+        }))?)?;
         return Ok(Outcome::Done);
     }
-    let template = if model.chat.has_template() { "yes" } else { "none" };
-    let facts = [
-        ("model", model.name.clone()),
+    let stored: Vec<String> = match facts.stored.len() {
+        1 => facts.stored.keys().cloned().collect(),
+        _ => facts.stored.iter().map(|(kind, count)| format!("{count} tensors {kind}")).collect(),
+    };
+    let memory = DTYPES.map(|dtype| format!("{} in {dtype}", readable(facts.memory(dtype))));
+    let mut lines = vec![
+        ("model", facts.name.clone()),
         ("family", a.family.clone()),
-        ("parameters", a.parameters()?.to_string()),
+        ("parameters", grouped(facts.parameters())),
         ("blocks", a.blocks.len().to_string()),
         ("width", a.width.to_string()),
         ("heads", format!("{} of width {}, {} for keys and values", a.heads, a.head_width, a.kv_heads)),
         ("MLP width", a.hidden.to_string()),
         ("vocabulary", a.vocabulary.to_string()),
-        ("context", a.context.to_string()),
-        ("chat template", template.into()),
-        ("weights kept in", model.dtype.clone()),
-        ("sites", format!("{}: embed, BLOCK.POINT, final_norm, logits", sites.len())),
-        ("weights' hash", model.hash.clone()),
+        ("context", format!("{} tokens", a.context)),
+        ("chat template", facts.chat.template_place().unwrap_or("none").into()),
+        ("stored as", stored.join(", ")),
+        ("kept in", facts.dtype.to_string()),
+        ("weights take", memory.join(", ")),
+        (
+            "cache takes",
+            facts.cache().map_or("nothing".into(), |bytes| format!("{} a token", readable(bytes))),
+        ),
+        ("sites", format!("{}:", sites.len())),
     ];
-    facts.into_iter().try_for_each(|(name, value)| print(format!("{name:<14} {value}")))?;
+    lines.extend(shown_sites(a, &sites).into_iter().map(|line| ("", line)));
+    lines.extend(facts.hash.clone().map(|hash| ("weights' hash", hash)));
+    lines.into_iter().try_for_each(|(name, value)| print(format!("{name:<14} {value}")))?;
     Ok(Outcome::Done)
+}
+
+/// The sites with their widths, those of all blocks in a line.
+fn shown_sites(a: &Architecture, sites: &[Site]) -> Vec<String> {
+    let mut lines: Vec<(String, usize, usize)> = Vec::new();
+    for site in sites {
+        let (name, width) = match site {
+            Site::Block(_, point) => (format!("*.{}", point.name()), a.site_width(*site)),
+            other => (other.to_string(), a.site_width(*other)),
+        };
+        match lines.iter_mut().find(|line| line.0 == name && line.1 == width) {
+            Some((.., count)) => *count += 1,
+            None => lines.push((name, width, 1)),
+        }
+    }
+    let many = |count| if count > 1 { format!(", in {count} blocks") } else { String::new() };
+    lines.into_iter().map(|(name, width, count)| format!("{name} of width {width}{}", many(count))).collect()
+}
+
+/// Digits in threes.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let first = digits.len() % 3;
+    let (head, rest) = digits.split_at(first);
+    let groups = rest.as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let groups = Some(head.to_owned()).filter(|head| !head.is_empty()).into_iter().chain(groups);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// Bytes as people read them.
+fn readable(bytes: usize) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut size = bytes as f64;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{size:.1} {}", UNITS[unit]) }
 }

@@ -6,6 +6,7 @@ mod dialogues;
 mod extract;
 mod generate;
 mod inspect;
+mod model;
 mod organism;
 mod plot;
 mod probe;
@@ -15,12 +16,10 @@ mod tokens;
 mod vector;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::model::{Dtype, Model};
 use progress::Talk;
 
 /// Read a language model's hidden states, map its risk boundary, steer its reasoning.
@@ -116,23 +115,6 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
 pub fn broken_pipe(error: &anyhow::Error) -> bool {
     let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// How a model is kept in memory.
-#[derive(clap::Args, Clone, Copy)]
-struct Kept {
-    /// Type that the matrices are kept in: f32, bf16 or f16. Left out, it is f32, and quantised blocks of a GGUF file
-    /// stay what they are
-    #[arg(long)]
-    dtype: Option<Dtype>,
-}
-
-/// `organism`, or a checkpoint folder.
-fn open_model(name: &Path, kept: Kept) -> anyhow::Result<Model> {
-    Ok(match name == Path::new("organism") {
-        true => crate::organism::model_in(kept.dtype.unwrap_or_default())?,
-        false => Model::open(name, kept.dtype)?,
-    })
 }
 
 /// Data on stdout. `println!` would panic on a pipe that is closed.

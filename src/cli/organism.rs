@@ -6,8 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::model::Choice;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
 use crate::dialogue::{self, Dialogue, Label, Message, Role};
 use crate::judge::check;
 use crate::organism::training::{self, Recipe};
@@ -81,10 +82,8 @@ struct Sample {
 
 #[derive(Args)]
 struct Check {
-    #[arg(long, default_value = "organism")]
-    model: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    model: Choice,
     #[arg(long, default_value_t = 6000)]
     count: usize,
     #[arg(long, default_value_t = 0)]
@@ -159,7 +158,7 @@ fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
 }
 
 fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
-    let model = open_model(&arguments.model, arguments.kept)?;
+    let model = arguments.model.open()?;
     let bar = talk.bar(arguments.count, "answering");
     let report = check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
         bar.set_position(done as u64);

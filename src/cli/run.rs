@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use clap::Args;
 
+use super::model::Options;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
 use crate::error::Error;
 use crate::experiment::{self, DEMO, Experiment, headline};
 use crate::report::Table;
@@ -15,7 +16,7 @@ use crate::stats::Figure;
 #[derive(Args)]
 pub struct Demo {
     #[command(flatten)]
-    kept: Kept,
+    options: Options,
     /// Folder of the run
     #[arg(long, default_value = "runs/demo")]
     out: PathBuf,
@@ -29,7 +30,7 @@ pub struct Arguments {
     /// The experiment, as in experiments/demo.toml
     experiment: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    options: Options,
     /// Folder of the run
     #[arg(long)]
     out: PathBuf,
@@ -40,25 +41,25 @@ pub struct Arguments {
 
 pub fn demo(arguments: Demo, talk: &Talk) -> anyhow::Result<Outcome> {
     let experiment = Experiment::parse("experiments/demo.toml", DEMO)?;
-    execute(&experiment, DEMO, arguments.kept, arguments.out, arguments.json, talk)
+    execute(&experiment, DEMO, &arguments.options, arguments.out, arguments.json, talk)
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let text = std::fs::read_to_string(&arguments.experiment).map_err(Error::file(&arguments.experiment))?;
     let experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
-    execute(&experiment, &text, arguments.kept, arguments.out, arguments.json, talk)
+    execute(&experiment, &text, &arguments.options, arguments.out, arguments.json, talk)
 }
 
 fn execute(
     experiment: &Experiment,
     text: &str,
-    kept: Kept,
+    options: &Options,
     out: PathBuf,
     json: bool,
     talk: &Talk,
 ) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let model = open_model(&experiment.model, kept)?;
+    let model = options.open(&experiment.model)?;
     let bar = talk.bar(1, "");
     let mut stage = "";
     let results = experiment::run(experiment, text, &model, &out, &mut |progress| {

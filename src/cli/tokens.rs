@@ -1,21 +1,17 @@
 //! `pearl tokens`: each dialogue with what a selector picks marked.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::dialogues::Prompts;
+use super::model::Choice;
 use super::progress::Talk;
-use super::{Kept, Outcome, open_model, print};
+use super::{Outcome, print};
 use crate::model::Selector;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, or a checkpoint folder
-    #[arg(long, default_value = "organism")]
-    model: PathBuf,
     #[command(flatten)]
-    kept: Kept,
+    model: Choice,
     #[command(flatten)]
     prompts: Prompts,
     /// The selector to show
@@ -28,7 +24,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
-    let model = open_model(&arguments.model, arguments.kept)?;
+    let model = arguments.model.open()?;
     for dialogue in &dialogues {
         let tokens = model.chat.tokens(dialogue, 0, arguments.no_think.then_some(false))?;
         let picked = arguments.tokens.pick(&tokens);

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
+use super::layout;
 use super::marks::{self, Continuation};
 use super::spans;
 use super::template::Template;
@@ -20,41 +19,45 @@ pub struct Chat {
     /// Tokens that the template may name: `bos_token` and the like.
     named: Vec<(String, String)>,
     eos: Vec<u32>,
+    /// How many tokens the model knows.
+    size: usize,
     place: String,
 }
 
 impl Chat {
-    /// Reads a model's folder in the hub's layout: `tokenizer.json`; the template from `chat_template.jinja`, or else
-    /// from `tokenizer_config.json`, which also names the special tokens; and the tokens that end an answer, from there,
+    /// Reads a model's folder in the hub's layout: `tokenizer.json`; the template, from `template` if it is given, or
+    /// else where the layout has it (`layout.rs` says where); the special tokens' names, from
+    /// `tokenizer_config.json` and `special_tokens_map.json`; and the tokens that end an answer, from there,
     /// `generation_config.json` and `config.json`.
     ///
     /// # Errors
     /// No `tokenizer.json`, or a file that is not what it should be.
-    pub fn from_folder(folder: &Path) -> Result<Chat> {
-        let path = folder.join("tokenizer.json");
-        let tokenizer = std::fs::read(&path).map_err(Error::file(&path))?;
-        let config = json(&folder.join("tokenizer_config.json"))?;
-        let mut chat = Chat::new(&tokenizer, &path.display().to_string(), named_tokens(&config))?;
-        let path = folder.join("chat_template.jinja");
-        match read_if_any(&path)? {
-            Some(source) => chat = chat.with_template(&source, &path.display().to_string())?,
-            None => {
-                let path = folder.join("tokenizer_config.json").display().to_string();
-                if let Some(source) = default_template(&config["chat_template"], &path)? {
-                    chat = chat.with_template(source, &path)?;
-                }
-            }
+    pub fn from_folder(folder: &Path, template: Option<&Path>) -> Result<Chat> {
+        let (tokenizer, place) = layout::tokenizer(folder)?;
+        let mut chat = Chat::new(&tokenizer, &place, layout::named_tokens(folder)?)?;
+        let found = match template {
+            Some(path) => Some(layout::template_file(path)?),
+            None => layout::template(folder)?,
+        };
+        if let Some((source, place)) = found {
+            chat = chat.with_template(&source, &place)?;
         }
-        for name in ["generation_config.json", "config.json"] {
-            let ids = match &json(&folder.join(name))?["eos_token_id"] {
-                Value::Array(list) => list.iter().filter_map(Value::as_u64).collect(),
-                one => Vec::from_iter(one.as_u64()),
-            };
-            chat.eos.extend(ids.into_iter().filter_map(|id| u32::try_from(id).ok()));
-        }
+        chat.eos.extend(layout::eos(folder)?);
         let mut seen = Vec::new();
         chat.eos.retain(|id| !seen.contains(id) && (seen.push(*id), true).1);
         Ok(chat)
+    }
+
+    /// The same with the template of a file.
+    pub fn with_template_file(self, path: &Path) -> Result<Chat> {
+        let (source, place) = layout::template_file(path)?;
+        self.with_template(&source, &place)
+    }
+
+    /// The same for a model that knows so many tokens: a text with others is refused.
+    pub fn with_vocabulary(mut self, size: usize) -> Chat {
+        self.size = size;
+        self
     }
 
     /// A tokenizer without its folder: the bytes of a `tokenizer.json`, the template if there is one, and the tokens
@@ -72,7 +75,7 @@ impl Chat {
         let vocabulary = Vocabulary::new(tokenizer, place)?;
         let eos = named.iter().find(|(name, _)| name == "eos_token");
         let eos = eos.and_then(|(_, token)| vocabulary.id(token)).into_iter().collect();
-        Ok(Chat { vocabulary, template: None, named, eos, place: place.into() })
+        Ok(Chat { vocabulary, template: None, named, eos, size: usize::MAX, place: place.into() })
     }
 
     /// The same tokenizer with another template. `place` is where it was found, for errors.
@@ -90,6 +93,11 @@ impl Chat {
     /// The chat template's source.
     pub fn template(&self) -> Option<&str> {
         self.template.as_ref().map(Template::source)
+    }
+
+    /// Where the chat template was found.
+    pub fn template_place(&self) -> Option<&str> {
+        self.template.as_ref().map(Template::place)
     }
 
     /// The text that the model reads. `thinking` is what the template sees as `enable_thinking`. Without a template it
@@ -147,6 +155,11 @@ impl Chat {
         let typed: Vec<_> = rendered.spans.iter().map(|span| span.range.clone()).collect();
         let pieces =
             self.vocabulary.encode(&rendered.text, &typed, self.template.is_none()).map_err(found)?;
+        if let Some(piece) = pieces.iter().find(|piece| piece.id as usize >= self.size) {
+            let text = self.decode(&[piece.id], false)?;
+            let expected = format!("a tokenizer of the model's {} tokens", self.size);
+            return Err(found(Error::input(&self.place, format!("token {} ({text:?})", piece.id), expected)));
+        }
         let mut tokens = marks::mark(&pieces, &rendered, messages, row, &self.vocabulary);
         if self.template.is_none()
             && messages[0].role != Role::Assistant
@@ -178,52 +191,10 @@ impl Chat {
     }
 }
 
-/// A file's text; none if there is no such file.
-fn read_if_any(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file(path)(error)),
-    }
-}
-
-/// A file's JSON; null if there is no such file.
-fn json(path: &Path) -> Result<Value> {
-    let Some(text) = read_if_any(path)? else {
-        return Ok(Value::Null);
-    };
-    serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, "JSON"))
-}
-
-/// Entries such as `"eos_token": "</s>"`, or `{"content": "</s>", …}`.
-fn named_tokens(config: &Value) -> Vec<(String, String)> {
-    let names = ["bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token"];
-    let token = |name: &str| {
-        let entry = &config[name];
-        let text = entry.as_str().or_else(|| entry["content"].as_str())?;
-        Some((name.to_owned(), text.to_owned()))
-    };
-    names.into_iter().filter_map(token).collect()
-}
-
-/// A template is text, or a list of `{"name", "template"}` in which one is called default.
-fn default_template<'a>(entry: &'a Value, place: &str) -> Result<Option<&'a str>> {
-    match entry {
-        Value::Null => Ok(None),
-        Value::String(source) => Ok(Some(source)),
-        Value::Array(list) => {
-            let default = list.iter().find(|one| one["name"] == "default");
-            Ok(default.and_then(|one| one["template"].as_str()))
-        }
-        _ => {
-            Err(Error::input(place, "a chat_template of another kind", "text, or a list of {name, template}"))
-        }
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use serde::Deserialize;
+    use serde_json::Value;
 
     use super::super::tokens::Phase;
     use super::*;
@@ -376,17 +347,17 @@ pub(super) mod tests {
         for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
             std::fs::write(folder.path().join(name), fixture(name)).unwrap();
         }
-        let chat = Chat::from_folder(folder.path()).unwrap();
+        let chat = Chat::from_folder(folder.path(), None).unwrap();
         let hi = [Message::new(U, "hi")];
         assert_eq!(chat.render(&hi, true, None).unwrap(), "[user] hi\n");
         assert_eq!(chat.eos(), [2, 0]);
         std::fs::write(folder.path().join("chat_template.jinja"), "{{ bos_token }}{{ messages[0].content }}")
             .unwrap();
-        let chat = Chat::from_folder(folder.path()).unwrap();
+        let chat = Chat::from_folder(folder.path(), None).unwrap();
         assert_eq!(chat.render(&hi, true, None).unwrap(), "<|endoftext|>hi");
         assert_eq!(chat.decode(&[0, 44], true).unwrap().len(), 1);
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
-        let error = Chat::from_folder(folder.path()).err().unwrap().to_string();
+        let error = Chat::from_folder(folder.path(), None).err().unwrap().to_string();
         assert!(error.contains("tokenizer.json: no tokenizer"), "{error}");
     }
 }

@@ -254,6 +254,12 @@ mod tests {
             opened,
             r#"0 template "<|endoftext|><|im_start|>T: " | 0 prompt "x" | 1 template "<|im_start|>A:" | 1 template " "^ | 1 template "\n" | 1 answer "b" | 1 template "<|im_end|>""#
         );
+        // A second bracket: what stands before the last one is dropped by one template and written by another.
+        let twice = [(U, "q"), (A, "<think>a</think>b</think>c")];
+        let dropped = marks(&thinking, &twice, None);
+        assert!(dropped.contains(r#"1 think "a\n" | 1 template "</think>\n\n" | 1 answer "c""#), "{dropped}");
+        let written = marks(&bytes_chat("trimming"), &twice, None);
+        assert!(written.contains(r#"1 template "</think>" | 1 answer "b</think>c""#), "{written}");
         let error = bytes_chat("merging").tokens(&dialogue(&[(A, "a")]), 0, None).unwrap_err().to_string();
         assert!(error.starts_with("dialogue d: ") && error.contains("roles must alternate"), "{error}");
     }

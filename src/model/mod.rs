@@ -5,20 +5,25 @@ mod block;
 mod build;
 pub mod cache;
 pub mod chat;
+pub mod checkpoint;
 mod date;
 pub mod decoder;
 mod experts;
 pub mod families;
 pub mod hook;
+mod hub;
+mod layout;
 pub mod linear;
 mod marks;
 mod mlp;
 mod norm;
 pub mod operations;
+mod python;
 pub mod rope;
 pub mod site;
 mod spans;
 mod template;
+mod template_source;
 pub mod tokens;
 mod vocabulary;
 pub mod weights;
@@ -29,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use architecture::Architecture;
 pub use cache::Cache;
 pub use chat::Chat;
+pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use hook::{Chain, Hook};
 pub use marks::Continuation;
@@ -37,7 +43,6 @@ pub use tokens::{Phase, Pooling, Selector, Token};
 pub use weights::{Dtype, Place, Weight, Weights};
 
 use crate::error::{Error, Result};
-use families::Config;
 
 /// A decoder with its tokenizer and chat template.
 pub struct Model {
@@ -52,22 +57,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a checkpoint folder in the hub's layout, and keeps its matrices in `dtype`, or in f32 where it is left out.
+    /// Opens a checkpoint, reads its weights, and keeps its matrices in `dtype`, or in f32 where it is left out; see
+    /// [`Checkpoint::open`].
     ///
     /// # Errors
     /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
-    pub fn open(folder: &Path, dtype: Option<Dtype>) -> Result<Model> {
-        let place = folder.join("config.json");
-        if !place.is_file() {
-            let expected = "a checkpoint folder with config.json, or `organism` for the embedded model";
-            return Err(Error::input(folder.display(), "no model there", expected));
-        }
-        let config =
-            Config::parse(place.display().to_string(), &std::fs::read(&place).map_err(Error::file(&place))?)?;
-        let architecture = families::architecture(&config)?;
-        let chat = Chat::from_folder(folder)?;
-        let weights = Weights::open(folder)?;
-        Model::build(folder.display().to_string(), architecture, &weights, dtype, chat)
+    pub fn open(name: &Path, dtype: Option<Dtype>) -> Result<Model> {
+        Checkpoint::open(name, None)?.load(dtype)
     }
 
     /// Builds the decoder from open weights, and hashes them meanwhile.

@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 pub(super) const OPEN: &str = "<think>";
 pub(super) const CLOSE: &str = "</think>";
 
+/// An answer with more brackets than this is taken in one piece.
+const MOST_BRACKETS: usize = 64;
+
 /// What turns messages (role and content) into text, with or without a generation prompt.
 pub(super) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
 
@@ -55,6 +58,7 @@ pub(super) fn find(messages: &[Message], render: &Render) -> Result<Rendered> {
     let text = render(&plain, !answered)?;
     let mut spans = locate(&text, &plain, &pieces(messages), &|messages| render(messages, !answered))?;
     spans.sort_by_key(|span| span.range.start);
+    join(&text, &mut spans);
     for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
         // The space before the closing bracket belongs to the thinking part, whoever wrote it: a model that is still
         // generating can't know that it was the last.
@@ -99,12 +103,14 @@ struct Piece {
 fn pieces(messages: &[Message]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (turn, Message { role, content }) in messages.iter().enumerate() {
-        let mut push = |phase, wide: Range<usize>| {
-            let said = &content[wide.clone()];
-            let begin = wide.start + said.len() - said.trim_start().len();
-            let narrow = begin..begin + said.trim().len();
-            if !narrow.is_empty() {
-                pieces.push(Piece { turn, phase, wide, narrow });
+        let mut push = |phase, part: Range<usize>| {
+            for wide in if phase == Phase::Prompt { vec![part] } else { between_brackets(content, part) } {
+                let said = &content[wide.clone()];
+                let begin = wide.start + said.len() - said.trim_start().len();
+                let narrow = begin..begin + said.trim().len();
+                if !narrow.is_empty() {
+                    pieces.push(Piece { turn, phase, wide, narrow });
+                }
             }
         };
         match (role, thinking_part(content)) {
@@ -117,6 +123,33 @@ fn pieces(messages: &[Message]) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+/// A part of an assistant's content, cut at each further bracket in it: templates that ask for what stands after the
+/// last bracket leave out what stands before.
+fn between_brackets(content: &str, part: Range<usize>) -> Vec<Range<usize>> {
+    let said = &content[part.clone()];
+    let places = |bracket| said.match_indices(bracket).map(|(at, found): (usize, &str)| at..at + found.len());
+    let mut brackets: Vec<Range<usize>> = places(OPEN).chain(places(CLOSE)).collect();
+    if brackets.len() > MOST_BRACKETS {
+        return vec![part];
+    }
+    brackets.sort_by_key(|bracket| bracket.start);
+    let begins = std::iter::once(0).chain(brackets.iter().map(|bracket| bracket.end));
+    let ends = brackets.iter().map(|bracket| bracket.start).chain([said.len()]);
+    begins.zip(ends).map(|(begin, end)| part.start + begin..part.start + end).collect()
+}
+
+/// One part again where the template has written all of it, brackets too.
+fn join(text: &str, spans: &mut Vec<Span>) {
+    spans.dedup_by(|next, span| {
+        let between = text.get(span.range.end..next.range.start).unwrap_or_default().trim();
+        let one = (span.turn, span.phase) == (next.turn, next.phase) && [OPEN, CLOSE].contains(&between);
+        if one {
+            span.range.end = next.range.end;
+        }
+        one
+    });
 }
 
 /// The ranges of an assistant's content inside and after its thinking part. The opening bracket may be missing, as it

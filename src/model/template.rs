@@ -4,18 +4,36 @@
 //! `lstrip_blocks`, loop controls, `tojson`, `raise_exception`, `strftime_now`, and the `generation` block).
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
-use minijinja::{Environment, ErrorKind, context, escape_formatter};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{Environment, ErrorKind, State, context, escape_formatter};
 
 use super::date::strftime;
+use super::python;
+use super::template_source::prepared;
 use crate::error::{Error, Result};
 
-/// A template may run this many instructions, and may make 64 bytes of text for each.
-const FUEL: u64 = 4_000_000;
+/// A template may run this many instructions, and may make 64 bytes of text for each; and so many more for each message
+/// and for each byte that is said.
+const FUEL: u64 = 1_000_000;
+const FUEL_OF_A_MESSAGE: u64 = 10_000;
+/// However many messages there are.
+const MOST_FUEL: u64 = 16_000_000;
+
+/// What the fuel does not see (two lists compared that hold the same list again and again) ends with this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The engine walks expressions and values by recursion. Memory that is not touched is not taken.
+const STACK: usize = 256 << 20;
+
+/// The longest text of an error that is shown.
+const LONGEST_ERROR: usize = 400;
+
+/// The filter that every assignment goes through; no template has a name for it.
+const KEEPER: &str = "pearlpoint_kept";
 
 /// A chat template, ready to render.
 pub(super) struct Template {
@@ -28,42 +46,36 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Compiles a template. `special` are the tokenizer's named tokens.
+    /// Compiles a template. `special` are the tokenizer's named tokens. The template's `strftime_now` gives the time of
+    /// this call, in UTC: a template renders alike however often it is asked.
     ///
     /// # Errors
     /// A template that is no Jinja; `place` is named.
     pub fn new(place: &str, source: &str, special: Vec<(String, String)>) -> Result<Template> {
-        let wrong = |error: minijinja::Error| {
-            Error::input(place, format!("no chat template ({error})"), "Jinja, as the hub's models have it")
-        };
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(wrong)?;
-        environment.set_syntax(syntax);
-        environment.set_debug(false);
-        environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(unknown_method_callback);
-        environment.set_formatter(|out, state, value| match bool::try_from(value.clone()) {
-            // As Python writes them.
-            Ok(truth) if value.kind() == minijinja::value::ValueKind::Bool => {
-                out.write_str(if truth { "True" } else { "False" }).map_err(minijinja::Error::from)
-            }
-            _ if value.is_none() => out.write_str("None").map_err(minijinja::Error::from),
-            _ => escape_formatter(out, state, value),
-        });
-        environment.add_function("raise_exception", raise_exception);
-        // The time is taken once, so that a template renders alike however often it is asked.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        environment.add_function("strftime_now", move |format: &str| {
-            let wrong = || format!("strftime_now does not know the format {format}");
-            strftime(now, format).ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, wrong()))
-        });
-        environment.add_filter("tojson", tojson);
-        environment.add_template_owned("chat", without_generation_blocks(source)).map_err(wrong)?;
+        Template::at(now, place, source, special)
+    }
+
+    /// The same at another time, in seconds since 1970.
+    fn at(now: u64, place: &str, source: &str, special: Vec<(String, String)>) -> Result<Template> {
+        let wrong = |found: &str| {
+            let found = format!("no chat template ({})", shortened(found));
+            Error::input(place, found, "Jinja, as the hub's models have it")
+        };
+        let prepared = prepared(source, KEEPER).map_err(|found| wrong(&found))?;
+        let environment = apart(move || environment(prepared, now));
+        let environment = environment
+            .ok_or_else(|| wrong("it takes too long to read"))?
+            .map_err(|error| wrong(&error.to_string()))?;
         Ok(Template { environment, source: source.into(), place: place.into(), special })
     }
 
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// The text that the template makes of messages (role and content). `thinking` is what it sees as
@@ -77,6 +89,8 @@ impl Template {
         add_generation_prompt: bool,
         thinking: Option<bool>,
     ) -> Result<String> {
+        let said: usize = messages.iter().map(|(_, content)| content.len()).sum();
+        let fuel = FUEL + (FUEL_OF_A_MESSAGE * messages.len() as u64).min(MOST_FUEL) + said as u64;
         let messages = messages.iter().map(|(role, content)| context! { role => *role, content => *content });
         let none = || Value::from(());
         let mut names = BTreeMap::from([
@@ -87,72 +101,81 @@ impl Template {
         ]);
         names.extend(thinking.map(|thinking| ("enable_thinking".to_owned(), Value::from(thinking))));
         names.extend(self.special.iter().map(|(name, token)| (name.clone(), Value::from(token.as_str()))));
-        let template = self.environment.get_template("chat");
-        let rendered = template.and_then(|template| template.render(Value::from(names)));
-        rendered.map_err(|error| {
-            let found = match error.kind() {
-                ErrorKind::OutOfFuel => "the chat template does not come to an end".into(),
-                _ => format!("the chat template fails: {error}"),
-            };
+        let mut environment = self.environment.clone();
+        environment.set_fuel(Some(fuel));
+        let endless = || "the chat template does not come to an end".to_owned();
+        let rendered = apart(move || {
+            let rendered = environment.get_template("chat").and_then(|chat| chat.render(Value::from(names)));
+            rendered.map_err(|error| match error.kind() {
+                ErrorKind::OutOfFuel => endless(),
+                _ => format!("the chat template fails: {}", shortened(&error.to_string())),
+            })
+        });
+        rendered.unwrap_or_else(|| Err(endless())).map_err(|found| {
             Error::input(&self.place, found, "messages that the template takes, or --chat-template FILE")
         })
     }
 }
 
+/// Does some work on a thread with room for deep recursion, and gives up waiting for one that does not end.
+fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
+    // Nobody may be waiting any more; then there is nobody to tell.
+    thread.spawn(move || drop(sender.send(work()))).ok()?;
+    receiver.recv_timeout(PATIENCE).ok()
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_ERROR) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// The engine, set up as transformers sets up Jinja, with the template under the name `chat`.
+fn environment(source: String, now: u64) -> std::result::Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+    environment.set_debug(false);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(python::method);
+    environment.set_formatter(|out, state, value| {
+        let written = match value.kind() {
+            ValueKind::Bool => Some(if value.is_true() { "True" } else { "False" }.to_owned()),
+            ValueKind::None => Some("None".to_owned()),
+            ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).ok().map(python::float),
+            // Walked before it is written, for it may be small to make and endless to read.
+            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
+                return escape_formatter(out, state, &python::kept(state, value)?);
+            }
+            _ => None,
+        };
+        match written {
+            Some(written) => out.write_str(&written).map_err(minijinja::Error::from),
+            None => escape_formatter(out, state, value),
+        }
+    });
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", move |format: &str| {
+        let wrong = || format!("strftime_now does not know the format {format}");
+        strftime(now, format).ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, wrong()))
+    });
+    environment.add_filter(KEEPER, |state: &State, value: &Value| python::kept(state, value));
+    environment.add_filter("tojson", python::tojson);
+    environment.add_filter("trim", python::trim);
+    environment.add_filter("int", python::int);
+    environment.add_filter("default", python::default);
+    environment.add_filter("d", python::default);
+    environment.add_test("sequence", python::is_sequence);
+    environment.add_test("iterable", python::is_iterable);
+    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
+    environment.add_template_owned("chat", source)?;
+    Ok(environment)
+}
+
 fn raise_exception(message: &str) -> std::result::Result<Value, minijinja::Error> {
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
-}
-
-/// `json.dumps(value, ensure_ascii=False, indent=indent)`. Other arguments (`separators`, `sort_keys`) are let pass
-/// without effect.
-fn tojson(value: &Value, arguments: Kwargs) -> std::result::Result<Value, minijinja::Error> {
-    let indent: Option<Value> = arguments.get("indent")?;
-    let indent = indent.filter(|indent| !indent.is_none());
-    let nothing = Kwargs::from_iter(Vec::<(String, Value)>::new());
-    let escaped = minijinja::filters::tojson(value, indent, nothing)?;
-    // The engine's own filter makes JSON safe for HTML; Python's does not.
-    let escaped = escaped.as_str().unwrap_or_default();
-    let mut json = String::with_capacity(escaped.len());
-    let mut rest = escaped;
-    while let Some(at) = rest.find('\\') {
-        json.push_str(&rest[..at]);
-        let (plain, length) = match rest.get(at..at + 6) {
-            Some("\\u003c") => ("<", 6),
-            Some("\\u003e") => (">", 6),
-            Some("\\u0026") => ("&", 6),
-            Some("\\u0027") => ("'", 6),
-            // A backslash and the ASCII character that it escapes.
-            _ => (rest.get(at..at + 2).unwrap_or("\\"), 2),
-        };
-        json.push_str(plain);
-        rest = rest.get(at + length..).unwrap_or_default();
-    }
-    json.push_str(rest);
-    Ok(Value::from(json))
-}
-
-/// `{% generation %}…{% endgeneration %}` marks the assistant's words for training; the text is the same without.
-/// An `if` takes its place, so that the control of whitespace stays.
-fn without_generation_blocks(source: &str) -> String {
-    let mut plain = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(begin) = rest.find("{%") {
-        let Some(length) = rest[begin..].find("%}") else {
-            break;
-        };
-        let inner = &rest[begin + 2..begin + length];
-        let name = inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim();
-        plain.push_str(&rest[..begin + 2]);
-        match name {
-            "generation" => plain.push_str(&inner.replace("generation", "if true")),
-            "endgeneration" => plain.push_str(&inner.replace("endgeneration", "endif")),
-            _ => plain.push_str(inner),
-        }
-        plain.push_str("%}");
-        rest = &rest[begin + length + 2..];
-    }
-    plain.push_str(rest);
-    plain
 }
 
 #[cfg(test)]
@@ -214,16 +237,94 @@ mod tests {
         assert_eq!(error.lines().count(), 1);
     }
 
+    /// What transformers' Jinja makes of them is in the fixture. Left out of it, for no chat template needs them: `%` of a
+    /// text, `cycler`, `joiner`, Jinja's filters for prose and pages (`truncate`, `wordwrap`, `urlencode`, …), `varargs`.
+    #[test]
+    fn expressions_give_what_jinja_gives() {
+        #[derive(serde::Deserialize)]
+        struct Listed {
+            messages: Vec<crate::dialogue::Message>,
+            cases: Vec<(String, Option<String>)>,
+        }
+        let listed: Listed =
+            serde_json::from_str(&super::super::chat::tests::fixture("expressions.json")).unwrap();
+        let messages: Vec<(&str, &str)> =
+            listed.messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
+        for (source, expected) in &listed.cases {
+            assert_eq!(render(source, &messages).ok().as_ref(), expected.as_ref(), "{source}");
+        }
+        assert!(listed.cases.len() > 500);
+    }
+
+    #[test]
+    fn the_time_is_asked_once() {
+        let source = "{{ strftime_now('%d %b %Y') }}";
+        let template = Template::at(1_709_164_800, "chat_template.jinja", source, vec![]).unwrap();
+        assert_eq!(template.render(&[], true, None).unwrap(), "29 Feb 2024");
+        let error = render("{{ strftime_now('%Q') }}", &[]).unwrap_err().to_string();
+        assert!(error.contains("does not know the format %Q"), "{error}");
+    }
+
     #[test]
     fn an_endless_template_ends() {
-        let count = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
-        let grow = "{% set n = namespace(s='xxxxxxxx') %}{% for a in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}";
-        let call = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}";
-        for source in [count, grow] {
-            let error = render(source, &[]).unwrap_err().to_string();
-            assert!(error.contains("does not come to an end"), "{error}");
+        let grow = |what: &str| {
+            format!(
+                "{{% set n = namespace(x={what}) %}}{{% for i in range(99) %}}{{% set n.x = n.x + n.x %}}{{% endfor %}}"
+            )
+        };
+        let again =
+            "{% set n = namespace(x=['a']) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+        let nest = "{% set n = namespace(x=[]) %}{% for i in range(9999) %}{% for j in range(100) %}{% set n.x = [n.x] %}{% endfor %}{% endfor %}";
+        let endless = [
+            "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}".to_owned(),
+            "{{ 'x' * 10**9 }}".into(),
+            grow("'xxxxxxxx'"),
+            grow("[1]"),
+            format!("{again}{{{{ n.x == 1 }}}}"),
+            "{{ ('a\\n' * 100000) | indent(100000) }}".into(),
+            "{% set a = 'x' * 10000000 %}{% for i in range(9999) %}{{ a }}{% endfor %}".into(),
+        ];
+        let refused = [
+            ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion limit"),
+            ("{% for x in [1, 1] recursive %}{{ loop([1, 1]) }}{% endfor %}", "recursion limit"),
+            ("{{ 'x' * 9999999999 }}", "come to an end"),
+            ("{{ ([1] * 10**9) | length }}", "too large"),
+            ("{% set n = namespace() %}{% set n.x = n %}{{ n }}", "lists in lists without end"),
+            ("{% set n = namespace() %}{% set n.x = n %}{{ n | tojson }}", "lists in lists without end"),
+            (nest, "lists in lists without end"),
+            ("{{ 'a'.center(10**9) }}", "wider than"),
+            ("{{ '{:>999999999}'.format(1) }}", "wider than"),
+        ];
+        let begin = std::time::Instant::now();
+        for source in endless {
+            let error = render(&source, &[]).unwrap_err().to_string();
+            assert!(error.contains("does not come to an end"), "{source}: {error}");
         }
-        assert!(render(call, &[]).is_err());
-        assert!(render("{{ 'x' * 9999999999 }}", &[]).is_err());
+        for (source, expected) in refused {
+            let error = render(source, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{source}: {error}");
+        }
+        let error = render("{{ raise_exception('x' * 100000) }}", &[]).unwrap_err().to_string();
+        assert!(error.len() < 1000, "{}", error.len());
+        assert!(begin.elapsed().as_secs() < 60);
+    }
+
+    #[test]
+    fn a_deep_template_does_not_overflow_the_stack() {
+        for (open, middle, close) in
+            [("", "+1", ""), ("", ".a", ""), ("(", "", ")"), ("[", "", "]"), ("- ", "", ""), ("", "()", "")]
+        {
+            let source = format!(
+                "{{{{ {}1{}{} }}}}",
+                open.repeat(30_000),
+                middle.repeat(30_000),
+                close.repeat(30_000)
+            );
+            // Whatever it gives, it gives it.
+            let _ = render(&source, &[]);
+        }
+        let _ = render(&format!("{{% if 0 %}}{}{{% endif %}}", "{% elif 0 %}x".repeat(20_000)), &[]);
+        let error = render(&"{% if 1 %}".repeat(20_000), &[]).unwrap_err().to_string();
+        assert!(error.contains("recursion"), "{error}");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tokenizers::{ModelWrapper, Tokenizer};
 
+use super::spans::{CLOSE, OPEN};
 use crate::error::{Error, Result};
 
 /// The mark in the stand-in names of control tokens, unless the text itself has it.
@@ -67,12 +68,15 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
-    /// Takes the added tokens that this template writes for control tokens, besides those that are special.
+    /// Takes the added tokens that this template writes for control tokens, besides those that are special, the
+    /// thinking part's brackets, and those that look it (`<|user|>`: templates put such names together from roles).
     pub fn know_template(&mut self, template: &str) {
         for (id, token) in self.tokenizer.get_added_tokens_decoder() {
             // A token of mere space may stand in a template's source, and is an ordinary token all the same.
             let written = template.contains(&token.content) && !token.content.trim().is_empty();
-            if (token.special || written) && Some(id) != self.unknown {
+            let bracket = [OPEN, CLOSE].contains(&token.content.as_str());
+            let looks_it = token.content.starts_with("<|") && token.content.ends_with("|>");
+            if (token.special || written || bracket || looks_it) && Some(id) != self.unknown {
                 self.control.insert(token.content, id);
             }
         }

@@ -12,7 +12,7 @@ use crate::artifact::{self, Header, Numbers};
 use crate::error::{Error, Result};
 use crate::model::chat::Chat;
 use crate::model::families::{self, Config};
-use crate::model::{Architecture, Decoder, Dtype, Model, Weights};
+use crate::model::{Architecture, Checkpoint, Decoder, Dtype, Model, Weights};
 
 /// Made by `pearl organism train`, rounded to bf16.
 const WEIGHTS: &[u8] = include_bytes!("weights.safetensors");
@@ -30,8 +30,13 @@ pub fn model() -> Result<Model> {
 
 /// The embedded model with its matrices in this type.
 pub fn model_in(dtype: Dtype) -> Result<Model> {
+    checkpoint()?.load(Some(dtype))
+}
+
+/// What it is, its weights unread.
+pub fn checkpoint() -> Result<Checkpoint> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
-    Model::build("organism".into(), architecture()?, &weights, Some(dtype), chat()?)
+    Ok(Checkpoint { name: "organism".into(), architecture: architecture()?, chat: chat()?, weights })
 }
 
 /// Its tokenizer and template.

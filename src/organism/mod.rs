@@ -12,7 +12,7 @@ pub mod wording;
 pub mod world;
 
 pub use answer::answer;
-pub use checkpoint::{architecture, chat, export, model, model_in, write};
+pub use checkpoint::{architecture, chat, checkpoint, export, model, model_in, write};
 pub use rates::{rates, risk, satisfaction};
 pub use reading::{Reading, read};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};

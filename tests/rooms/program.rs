@@ -4,7 +4,7 @@ use std::path::Path;
 
 use assert_cmd::Command;
 
-fn pearl(arguments: &[&str]) -> Command {
+pub fn pearl(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("pearl").unwrap();
     command.args(arguments);
     command
@@ -19,7 +19,7 @@ fn failure(arguments: &[&str]) -> String {
     said
 }
 
-fn one_line(arguments: &[&str], expected: &[&str]) {
+pub fn one_line(arguments: &[&str], expected: &[&str]) {
     let said = failure(arguments);
     assert_eq!(said.trim_end().lines().count(), 1, "{arguments:?}: {said}");
     for part in expected {
@@ -81,14 +81,17 @@ fn broken_checkpoints_are_named() {
     let family = broken(&at("family"), "config.json", |b| {
         replace(b, "\"model_type\": \"qwen3\"", "\"model_type\": \"nonesuch\"")
     });
-    one_line(&["inspect", &family], &["config.json", "nonesuch", "llama, mistral"]);
+    one_line(
+        &["inspect", &family],
+        &["config.json", "nonesuch", "one of llama, ", "it most resembles qwen3 (", "norms on query and key"],
+    );
     let nan = broken(&at("nan"), "model.safetensors", |mut bytes| {
         // The last tensor's last number, in bf16.
         let end = bytes.len();
         bytes[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
         bytes
     });
-    one_line(&["inspect", &nan], &["tensor ", "NaN", "finite"]);
+    one_line(&["generate", "--model", &nan, "--prompt", "a"], &["tensor ", "NaN", "finite"]);
     let index = broken(&at("index"), "config.json", |bytes| bytes);
     std::fs::write(
         at("index").join("model.safetensors.index.json"),
@@ -96,6 +99,70 @@ fn broken_checkpoints_are_named() {
     )
     .unwrap();
     one_line(&["inspect", &index], &["missing.safetensors", "no such file"]);
+}
+
+/// What `inspect` says is in the headers and the config; that it reads no weights is why it is quick.
+#[test]
+fn a_model_is_told_from_its_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = pearl(&["inspect", "--json", "tests/fixtures/qwen3"]).output().unwrap();
+    let facts: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for key in [
+        "family",
+        "blocks",
+        "width",
+        "heads",
+        "kv_heads",
+        "vocabulary",
+        "parameters",
+        "dtype",
+        "backend",
+        "sites",
+    ] {
+        assert!(!facts[key].is_null(), "{key}");
+    }
+    assert_eq!((facts["family"].as_str(), facts["hash"].as_str()), (Some("qwen3"), None));
+    let parameters = facts["parameters"].as_u64().unwrap();
+    assert_eq!(facts["memory"]["f32"].as_u64().unwrap(), 4 * parameters);
+    // Two blocks of two heads of twelve, keys and values, in f32.
+    assert_eq!(facts["cache_per_token"], 2 * 2 * 2 * 12 * 4);
+    assert_eq!(facts["sites"]["1.attn_heads"], 4 * 12);
+    assert!(facts["template"].as_str().unwrap().ends_with("chat_template.jinja"));
+    assert!(facts["stored"]["bf16"].as_u64().unwrap() > 10);
+    let hashed = pearl(&["inspect", "--json", "--hash", "organism"]).output().unwrap();
+    let hashed: serde_json::Value = serde_json::from_slice(&hashed.stdout).unwrap();
+    assert_eq!(hashed["hash"].as_str().unwrap().len(), 64);
+    // A weight that is no number is not seen, for no weight is read.
+    let nan = broken(&folder.path().join("nan"), "model.safetensors", |mut bytes| {
+        let end = bytes.len();
+        bytes[end - 2..].copy_from_slice(&[0xc0, 0x7f]);
+        bytes
+    });
+    pearl(&["inspect", &nan]).assert().success();
+}
+
+#[test]
+fn a_model_of_the_hub_is_found_in_its_cache() {
+    let home = tempfile::tempdir().unwrap();
+    let cache = home.path().join("hub/models--some--model");
+    std::fs::create_dir_all(cache.join("refs")).unwrap();
+    std::fs::write(cache.join("refs/main"), "0123abcd").unwrap();
+    broken(&cache.join("snapshots/0123abcd"), "config.json", |bytes| bytes);
+    let run = |name: &str| {
+        let mut command = pearl(&["inspect", "--json", name]);
+        command.env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE").env("HF_HOME", home.path());
+        command.output().unwrap()
+    };
+    for name in ["some/model", "some/model@0123abcd"] {
+        let facts: serde_json::Value = serde_json::from_slice(&run(name).stdout).unwrap();
+        assert_eq!((facts["model"].as_str(), facts["family"].as_str()), (Some(name), Some("qwen3")));
+    }
+    for (name, expected) in [("some/model@v9", "--revision v9"), ("some/other", "hf download some/other")] {
+        let output = run(name);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{said}");
+        assert!(said.contains(expected) && said.contains("the hub's cache"), "{said}");
+    }
 }
 
 #[test]

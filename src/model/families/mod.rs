@@ -13,6 +13,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod resemblance;
 
 pub use config::Config;
 
@@ -42,13 +43,20 @@ const FAMILIES: [Family; 12] = [
 
 /// Reads a config of any known family.
 pub fn architecture(config: &Config) -> Result<Architecture> {
+    architecture_with(config, Vec::new)
+}
+
+/// The same, where the names of the checkpoint's tensors help to say what a model of an unknown family looks like.
+pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
     let model_type = config.text("model_type")?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
-        let known = FAMILIES.map(|family| family.model_type).join(", ");
+        let known = FAMILIES.map(|family| family.model_type);
+        let like = resemblance::most_like(config, &tensors(), model_type, &known);
+        let like = like.map_or_else(String::new, |like| format!("; it most resembles {like}"));
         return Err(Error::input(
             config.place(),
             format!("model_type {model_type} is not known"),
-            format!("one of {known}"),
+            format!("one of {}{like}", known.join(", ")),
         ));
     };
     let architecture = (family.architecture)(config)?;

@@ -7,7 +7,7 @@ mod place;
 mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -61,15 +61,26 @@ const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 impl Weights {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names, in a folder.
     pub fn open(folder: &Path) -> Result<Weights> {
-        let paths = match folder.join(INDEX) {
-            index if index.is_file() => shards(folder, &index)?,
-            _ => vec![folder.join(SINGLE)],
+        let index = folder.join(INDEX);
+        let listed = if index.is_file() { Some(read_index(&index)?) } else { None };
+        let names: BTreeSet<&str> = match &listed {
+            Some(listed) => listed.values().map(String::as_str).collect(),
+            None => [SINGLE].into(),
         };
-        let files = paths.iter().map(|path| match path.is_file() {
-            true => TensorFile::open(path),
+        let files = names.iter().map(|name| folder.join(name)).map(|path| match path.is_file() {
+            true => TensorFile::open(&path),
             false => Err(Error::input(path.display(), "no such file", format!("{SINGLE} or {INDEX}"))),
         });
-        Weights::of(files.collect::<Result<_>>()?)
+        let weights = Weights::of(files.collect::<Result<_>>()?)?;
+        for (tensor, name) in listed.iter().flatten() {
+            let found = weights.tensors.get(tensor).map(|found| weights.files[found.file].name());
+            let place = folder.join(name).display().to_string();
+            if found != Some(&place) {
+                let found = format!("no tensor {tensor}, which the index says is in it");
+                return Err(Error::input(place, found, format!("the files of the same {INDEX}")));
+            }
+        }
+        Ok(weights)
     }
 
     /// Tensors that lie in the program itself.
@@ -98,12 +109,7 @@ impl Weights {
     pub fn take(&self, place: &Place, dtype: Dtype) -> Result<Weight> {
         let name = place.name.as_str();
         let Some((name, found)) = self.find(name) else {
-            let files = self.files.iter().map(TensorFile::name).collect::<Vec<_>>();
-            return Err(Error::input(
-                files.join(", "),
-                format!("no tensor {name}"),
-                format!("one of shape {:?}", place.shape),
-            ));
+            return Err(self.missing(place));
         };
         found.taken.store(true, Ordering::Relaxed);
         let file = &self.files[found.file];
@@ -157,6 +163,52 @@ impl Weights {
         get(name).or_else(|| old(name)).or_else(|| bare.and_then(|name| get(name).or_else(|| old(name))))
     }
 
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.tensors.keys().cloned().collect()
+    }
+
+    /// How many tensors there are.
+    pub fn count(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// The type in which a tensor is stored.
+    pub fn stored_type(&self, name: &str) -> Option<StoredType> {
+        let file = &self.files[self.tensors.get(name)?.file];
+        file.stored(name).ok().map(|(stored, ..)| stored)
+    }
+
+    /// Holds a tensor's shape against what is wanted, without reading it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it is missing, or has another shape.
+    pub fn check(&self, place: &Place) -> Result<()> {
+        let name = place.name.as_str();
+        let Some((name, found)) = self.find(name) else {
+            return Err(self.missing(place));
+        };
+        found.taken.store(true, Ordering::Relaxed);
+        let file = &self.files[found.file];
+        match file.stored(name)? {
+            (_, shape, _) if shape != place.shape => Err(file.wrong(
+                format!("tensor {name} of shape {shape:?}"),
+                format!("shape {:?}, as the config has it", place.shape),
+            )),
+            _ => place.check(),
+        }
+    }
+
+    fn missing(&self, place: &Place) -> Error {
+        let files = match self.files.as_slice() {
+            [] => "the checkpoint".to_owned(),
+            [one] => one.name().to_owned(),
+            [first, rest @ ..] => format!("{} and {} more", first.name(), rest.len()),
+        };
+        let found = format!("no tensor {}", place.name);
+        Error::input(files, found, format!("one of shape {:?}, as the config has it", place.shape))
+    }
+
     /// Refuses tensors that nobody asked for: the checkpoint is then of another model than its config says. Where the
     /// vocabulary's matrix is the embedding's, a second copy of it is no surprise, nor is what the family ignores.
     ///
@@ -204,8 +256,8 @@ impl Weights {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
-/// The files that an index names, each once.
-fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+/// The file of each tensor, as an index has it.
+fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,
@@ -213,19 +265,13 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let text = std::fs::read(index).map_err(Error::file(index))?;
     let read: Index = serde_json::from_slice(&text)
         .map_err(|error| Error::input(index.display(), error, "a weight_map from tensors to files"))?;
-    let names: BTreeSet<String> = read.weight_map.into_values().collect();
-    let paths = names.iter().map(|name| {
-        // An index speaks of files beside it, and of nothing else on the disk.
-        if name.contains(['/', '\\']) {
-            return Err(Error::input(
-                index.display(),
-                format!("file {name}"),
-                "names of files beside the index",
-            ));
+    // An index speaks of files beside it, and of nothing else on the disk.
+    match read.weight_map.values().find(|name| name.contains(['/', '\\'])) {
+        Some(name) => {
+            Err(Error::input(index.display(), format!("file {name}"), "names of files beside the index"))
         }
-        Ok(folder.join(name))
-    });
-    paths.collect()
+        None => Ok(read.weight_map),
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,150 @@
+//! Templates in the styles of well-known families and awkward dialogues, held against transformers as text and as tokens
+//! (`tests/fixtures/chat/families/make.py`), and each token against whose it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use pearlpoint::dialogue::{Dialogue, Message, Role};
+use pearlpoint::model::{Chat, Phase, Token};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+const FAMILIES: [(&str, &str); 9] = [
+    ("llama2", "pieces"),
+    ("mistral", "pieces"),
+    ("gemma", "pieces"),
+    ("phi", "pieces"),
+    ("zephyr", "pieces"),
+    ("chatml", "bytes"),
+    ("llama3", "bytes"),
+    ("qwen3", "bytes"),
+    ("r1", "bytes"),
+];
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new("tests/fixtures/chat/families").join(name)).unwrap()
+}
+
+fn chat(family: &str, tokenizer: &str) -> Chat {
+    let named: &[(&str, &str)] = match tokenizer {
+        "pieces" => &[("unk_token", "<unk>"), ("bos_token", "<s>"), ("eos_token", "</s>")],
+        _ => &[("bos_token", "<|begin|>"), ("eos_token", "<|im_end|>"), ("date_string", "26 Jul 2024")],
+    };
+    let (tokenizer, template) = (read(&format!("{tokenizer}.json")), read(&format!("{family}.jinja")));
+    Chat::from_bytes(tokenizer.as_bytes(), Some(&template), named).unwrap()
+}
+
+#[derive(Deserialize)]
+struct Case {
+    family: String,
+    messages: Vec<Message>,
+    thinking: Option<bool>,
+    /// What transformers says where the template refuses the dialogue.
+    refused: Option<String>,
+    text: Option<String>,
+    ids: Option<Vec<u32>>,
+    /// In a long dialogue: how often its one message is said, and the hash of text and tokens.
+    times: Option<usize>,
+    sha256: Option<String>,
+}
+
+#[test]
+fn text_and_tokens_equal_transformers() {
+    let chats: BTreeMap<&str, Chat> =
+        FAMILIES.iter().map(|(family, tokenizer)| (*family, chat(family, tokenizer))).collect();
+    let cases: Vec<Case> = serde_json::from_str(&read("cases.json")).unwrap();
+    assert!(cases.len() > 400);
+    let mut wrong = Vec::new();
+    for mut case in cases {
+        let chat = &chats[case.family.as_str()];
+        if let Some(times) = case.times {
+            case.messages[0].content = case.messages[0].content.repeat(times);
+        }
+        let dialogue = Dialogue { id: "d".into(), messages: case.messages, labels: Default::default() };
+        let found = chat.tokens(&dialogue, 0, case.thinking);
+        if let Some(refused) = case.refused {
+            let error = found.unwrap_err().to_string();
+            assert!(error.contains(&refused) && error.lines().count() == 1, "{error}");
+            continue;
+        }
+        let open = dialogue.messages.last().unwrap().role != Role::Assistant;
+        let text = chat.render(&dialogue.messages, open, case.thinking).unwrap();
+        let tokens = match found {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                wrong.push(format!("{} {:?}: {error}", case.family, dialogue.messages));
+                continue;
+            }
+        };
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        if let Some(expected) = case.sha256 {
+            let both = serde_json::to_string(&(&text, &ids)).unwrap();
+            let hash: String = Sha256::digest(both).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, expected, "{}", case.family);
+        } else if Some(&text) != case.text.as_ref() || Some(&ids) != case.ids.as_ref() {
+            let (expected, wanted) = (case.text.unwrap(), case.ids.unwrap());
+            wrong.push(format!("{}\n  {text:?}\n  {expected:?}\n  {ids:?}\n  {wanted:?}", case.family));
+        }
+        if let Some(problem) = misattributed(chat, &tokens, &dialogue.messages) {
+            wrong.push(format!("{} {:?}: {problem}", case.family, dialogue.messages));
+        }
+    }
+    assert!(wrong.is_empty(), "{} cases\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// A single message of a model without a template: the tokenizer's own special tokens around it, whatever its kind.
+#[test]
+fn a_text_alone_is_read_with_the_tokenizers_own_special_tokens() {
+    #[derive(Deserialize)]
+    struct Case {
+        tokenizer: String,
+        text: String,
+        ids: Vec<u32>,
+    }
+    let cases: Vec<Case> = serde_json::from_str(&read("plain.json")).unwrap();
+    let chats = ["pieces", "bytes", "words"].map(|name| {
+        let chat = Chat::from_bytes(read(&format!("{name}.json")).as_bytes(), None, &[]).unwrap();
+        (name, chat)
+    });
+    for Case { tokenizer, text, ids } in cases {
+        let (_, chat) = chats.iter().find(|(name, _)| *name == tokenizer).unwrap();
+        let dialogue = Dialogue {
+            id: "d".into(),
+            messages: vec![Message::new(Role::User, &text)],
+            labels: Default::default(),
+        };
+        let tokens = chat.tokens(&dialogue, 0, None).unwrap();
+        assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), ids, "{tokenizer}: {text:?}");
+        assert_eq!(tokens[0].phase, Phase::Template, "{tokenizer}: {text:?}");
+    }
+}
+
+/// Whether what each message says is told from the template: its words, all of them, and its role.
+fn misattributed(chat: &Chat, tokens: &[Token], messages: &[Message]) -> Option<String> {
+    let plain = |text: &str| -> String {
+        // A normaliser may compose letters, and a tokenizer of pieces may add a space in front.
+        let composed = |letter| matches!(letter, 'e' | 'n');
+        text.chars().filter(|&l| l.is_ascii() && !l.is_whitespace() && !composed(l)).collect()
+    };
+    for (turn, message) in messages.iter().enumerate() {
+        let its: Vec<&Token> = tokens.iter().filter(|t| t.turn == turn && t.is_content()).collect();
+        if its.iter().any(|token| token.role != message.role) {
+            return Some(format!("message {turn} of another role"));
+        }
+        let of = |phase: Phase| {
+            let ids: Vec<u32> = its.iter().filter(|t| t.phase == phase).map(|t| t.id).collect();
+            plain(&chat.decode(&ids, false).unwrap())
+        };
+        let content = &message.content;
+        let found = match message.role {
+            // The template may leave out thoughts, and system messages after the first.
+            Role::Assistant if content.contains("think>") => continue,
+            Role::Assistant => of(Phase::Answer),
+            _ => of(Phase::Prompt),
+        };
+        if found != plain(content) && !(found.is_empty() && message.role == Role::System) {
+            return Some(format!("message {turn} says {found:?}"));
+        }
+    }
+    (tokens.iter().filter(|token| token.start).count() > 1).then(|| "two starts".into())
+}
