@@ -10,6 +10,7 @@ use serde_json::json;
 use super::model::Options;
 use super::progress::Talk;
 use super::{Outcome, print};
+use crate::model::linear::backend::Backend;
 use crate::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
 
 #[derive(Args)]
@@ -96,7 +97,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
             "model": facts.name, "hash": facts.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
-            "stored": facts.stored, "dtype": facts.dtype.to_string(), "backend": "candle", "memory": memory,
+            "stored": facts.stored, "dtype": facts.dtype.to_string(), "backend": Backend::chosen()?.name(), "memory": memory,
             "cache_per_token": facts.cache(), "template": facts.chat.template_place(), "sites": widths,
         }))?)?;
         return Ok(Outcome::Done);
@@ -119,6 +120,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
         ("chat template", facts.chat.template_place().unwrap_or("none").into()),
         ("stored as", stored.join(", ")),
         ("kept in", facts.dtype.to_string()),
+        ("multiplied by", Backend::explained()?),
         ("weights take", memory.join(", ")),
         (
             "cache takes",

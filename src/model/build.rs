@@ -64,8 +64,8 @@ pub(super) fn parts(
     let blocks = (0..a.blocks.len()).map(|number| source.block(number)).collect::<Result<_>>()?;
     let norm = source.norm(names.norm.map(String::from), a.width)?;
     let head = match a.head {
-        Head::Tied => Some(Linear::new(embed.words.clone(), None)),
-        Head::Own => Some(Linear::new(source.table(names.head, a.vocabulary)?, None)),
+        Head::Tied => Some(Linear::unpacked(embed.words.clone(), None)),
+        Head::Own => Some(Linear::unpacked(source.table(names.head, a.vocabulary)?, None)),
         Head::None => None,
     };
     Ok(Parts { embed, blocks, norm, head })
@@ -119,7 +119,7 @@ impl Source<'_> {
             false => None,
         };
         let bias = bias.map(|place| (self.take)(&place)).transpose()?;
-        Ok(Linear::new(weight, bias.map(|bias| bias.floats()).transpose()?))
+        Ok(Linear::new(weight, bias.map(|bias| bias.floats()).transpose()?)?)
     }
 
     fn block(&mut self, number: usize) -> Result<Block> {

@@ -43,6 +43,7 @@ pub use tokens::{Phase, Pooling, Selector, Token};
 pub use weights::{Dtype, Place, Weight, Weights};
 
 use crate::error::{Error, Result};
+use crate::model::linear::backend::Backend;
 
 /// A decoder with its tokenizer and chat template.
 pub struct Model {
@@ -77,6 +78,7 @@ impl Model {
         dtype: Option<Dtype>,
         chat: Chat,
     ) -> Result<Model> {
+        Backend::chosen()?;
         let failed = AtomicBool::new(false);
         let build = || {
             let decoder =

@@ -15,6 +15,10 @@ use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Site, Token};
 
+/// As the program's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Keeps the last norm, and every `resid_post` where it is told to.
 struct Watch {
     all: bool,
@@ -34,14 +38,26 @@ impl Hook for Watch {
 
 fn token(id: usize, row: usize, position: usize) -> Token {
     let (role, phase) = (Role::User, Phase::Prompt);
-    Token { id: id as u32, row, position, role, turn: 0, phase, index: position, start: false, generated: false }
+    Token {
+        id: id as u32,
+        row,
+        position,
+        role,
+        turn: 0,
+        phase,
+        index: position,
+        start: false,
+        generated: false,
+    }
 }
 
 /// Ids that differ, the same each time.
 fn tokens(decoder: &Decoder, lengths: &[usize]) -> Vec<Token> {
     let vocabulary = decoder.architecture().vocabulary;
     let row = |(row, &length): (usize, &usize)| {
-        (0..length).map(move |at| token((at * 7919 + row * 104_729 + 17) % vocabulary, row, at)).collect::<Vec<_>>()
+        (0..length)
+            .map(move |at| token((at * 7919 + row * 104_729 + 17) % vocabulary, row, at))
+            .collect::<Vec<_>>()
     };
     lengths.iter().enumerate().flat_map(row).collect()
 }
@@ -69,6 +85,9 @@ fn decode(decoder: &Decoder, rows: usize, context: usize, steps: usize) -> Resul
 }
 
 fn main() -> Result<()> {
+    // As the program does.
+    // SAFETY: no other thread has been started yet.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [model, dtype] = arguments.as_slice() else {
         eprintln!("forward MODEL f32|bf16|f16|stored, then commands on stdin");

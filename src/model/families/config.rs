@@ -181,7 +181,14 @@ impl Config {
     }
 
     /// The unscaled rotation of the blocks with a sliding window, whose base older configs have in a `field` of its own.
-    pub fn local_rope(&self, kind: &str, field: &str, head_width: usize, base: f64, context: usize) -> Result<Rope> {
+    pub fn local_rope(
+        &self,
+        kind: &str,
+        field: &str,
+        head_width: usize,
+        base: f64,
+        context: usize,
+    ) -> Result<Rope> {
         let parameters = self.inside("rope_parameters").inside(kind);
         self.rope_from(&parameters, head_width, self.number_or(field, base)?, 1.0, context)
     }
@@ -294,7 +301,10 @@ mod tests {
         let old = r#"{"rope_theta": 500000, "rope_scaling": {"type": "linear", "factor": 4}}"#;
         let new = r#"{"rope_parameters": {"rope_type": "linear", "rope_theta": 500000, "factor": 4}}"#;
         assert_eq!((rope(old).unwrap(), rope(new).unwrap()), (linear.clone(), linear));
-        assert_eq!(rope(r#"{"rope_scaling": null}"#).unwrap(), Rope { base: 1e4, width: 8, scaling: Scaling::None });
+        assert_eq!(
+            rope(r#"{"rope_scaling": null}"#).unwrap(),
+            Rope { base: 1e4, width: 8, scaling: Scaling::None }
+        );
         let error = rope(r#"{"rope_scaling": {"rope_type": "spiral"}}"#).unwrap_err().to_string();
         assert!(error.contains("rope_type spiral"), "{error}");
         let error = rope(r#"{"rope_scaling": {"type": "linear"}}"#).unwrap_err().to_string();

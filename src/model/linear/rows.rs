@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::backend::Backend;
 use super::lanes::{LANES, Lanes, Loaded};
 use crate::model::weights::Number;
 
@@ -114,12 +116,14 @@ impl<T: Loaded> Loops<T> {
     fn best() -> Loops<T> {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") {
-                return Loops { narrow: x86::block_512, wide: x86::block_512, widen: x86::widen_512 };
-            }
-            let (avx2, fma) = (is_x86_feature_detected!("avx2"), is_x86_feature_detected!("fma"));
-            if avx2 && fma && is_x86_feature_detected!("f16c") {
-                return Loops { narrow: x86::block_256, wide: x86::block_256, widen: x86::widen_256 };
+            match Backend::current() {
+                Backend::Avx512 | Backend::Avx512Bf16 => {
+                    return Loops { narrow: x86::block_512, wide: x86::block_512, widen: x86::widen_512 };
+                }
+                Backend::Avx2 => {
+                    return Loops { narrow: x86::block_256, wide: x86::block_256, widen: x86::widen_256 };
+                }
+                Backend::Plain => (),
             }
         }
         Loops {
@@ -327,10 +331,7 @@ mod tests {
         let close = |found: Vec<f32>| found.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-4);
         assert!(close(run(Loops::best().narrow)));
         #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c")
-        {
+        if Backend::Avx2.runs() {
             assert!(close(run(x86::block_256)));
         }
     }
