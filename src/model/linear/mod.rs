@@ -4,8 +4,7 @@
 mod lanes;
 mod rows;
 
-use candle_core::quantized::QMatMul;
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 
 use super::weights::Weight;
@@ -35,7 +34,7 @@ impl Linear {
                 DType::F16 => rows::product::<f16>(x, weight)?,
                 _ => rows::product::<f32>(x, weight)?,
             },
-            Weight::Blocks(blocks) => QMatMul::QTensor(blocks.clone()).forward(x)?,
+            Weight::Blocks(blocks) => rows::product_with_blocks(x, blocks)?,
         };
         match &self.bias {
             Some(bias) => product.broadcast_add(bias),
