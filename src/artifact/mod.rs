@@ -1,6 +1,8 @@
 //! What every saved file starts with, and how a file is written whole and read with doubt.
 //! It knows nothing of what the files hold: each kind is described where it is made.
 
+mod gguf;
+mod mapped;
 mod tensors;
 
 use std::fs::File;
@@ -11,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 

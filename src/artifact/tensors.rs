@@ -2,15 +2,14 @@
 //! It knows nothing of what a tensor is for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::path::Path;
 
-use memmap2::Mmap;
 use ndarray::{Array2, ArrayD, Ix2, IxDyn};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensors, View};
 use serde::de::DeserializeOwned;
 
+use super::mapped::Bytes;
 use super::{Header, write_whole};
 use crate::error::{Error, Result};
 
@@ -93,32 +92,13 @@ pub struct TensorFile {
 /// The longest table that is read, in bytes: room for some hundred thousand tensors.
 const LONGEST_TABLE: u64 = 32 << 20;
 
-#[derive(Debug)]
-enum Bytes {
-    Mapped(Mmap),
-    Static(&'static [u8]),
-}
-
-impl Bytes {
-    fn get(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(map) => map,
-            Bytes::Static(bytes) => bytes,
-        }
-    }
-}
-
 impl TensorFile {
     /// Opens any safetensors file.
     ///
     /// # Errors
     /// [`Error::File`] if it can't be read; [`Error::Input`] if it is truncated or no safetensors file.
     pub fn open(path: &Path) -> Result<TensorFile> {
-        let file = File::open(path).map_err(Error::file(path))?;
-        // SAFETY: files of ours are never changed in place (see `write_whole`); that nobody else truncates a file
-        // while it is read is the same trust that every reader of mapped weights asks for.
-        let bytes = unsafe { Mmap::map(&file) }.map_err(Error::file(path))?;
-        TensorFile::of(path.display().to_string(), Bytes::Mapped(bytes))
+        TensorFile::of(path.display().to_string(), Bytes::open(path)?)
     }
 
     /// A file that lies in the program itself.
@@ -184,21 +164,9 @@ impl TensorFile {
         self.bytes.get()
     }
 
-    /// Says that these bytes of the file are not wanted soon: they need not stay in memory. They are read again where
-    /// they are looked at again.
+    /// Says that these bytes of the file need not stay in memory; they are read again where they are looked at again.
     pub fn release(&self, bytes: &[u8]) {
-        #[cfg(unix)]
-        if let Bytes::Mapped(map) = &self.bytes {
-            let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
-            if offset <= map.len() && bytes.len() <= map.len() - offset {
-                // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
-                let advised = unsafe {
-                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
-                };
-                // Advice that is not taken costs memory, and nothing else.
-                let _ = advised;
-            }
-        }
+        self.bytes.release(bytes);
     }
 
     /// A tensor's shape, if the file has it.

@@ -46,9 +46,7 @@ impl Facts {
             arguments.options.checkpoint(&arguments.model)?;
         let mut stored = BTreeMap::new();
         for name in weights.names() {
-            let kind = weights
-                .stored_type(&name)
-                .map_or_else(String::new, |kind| format!("{kind:?}").to_lowercase());
+            let kind = weights.stored_type(&name).unwrap_or_default();
             *stored.entry(kind).or_default() += 1;
         }
         let places = architecture.places()?;

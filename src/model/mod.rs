@@ -81,8 +81,7 @@ impl Model {
         Backend::chosen()?;
         let failed = AtomicBool::new(false);
         let build = || {
-            let decoder =
-                Decoder::build(architecture, |place| weights.take(place, dtype.unwrap_or_default()))?;
+            let decoder = Decoder::build(architecture, |place| weights.take(place, dtype))?;
             weights.refuse_extra(decoder.architecture())?;
             Ok(decoder)
         };

@@ -7,8 +7,7 @@ mod lanes;
 mod packed;
 mod rows;
 
-use candle_core::quantized::QMatMul;
-use candle_core::{DType, Module, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use half::{bf16, f16};
 
 use super::weights::Weight;
@@ -64,7 +63,7 @@ impl Linear {
                 DType::F16 => rows::product::<f16>(x, weight)?,
                 _ => rows::product::<f32>(x, weight)?,
             },
-            Kept::Read(Weight::Blocks(blocks)) => QMatMul::QTensor(blocks.clone()).forward(x)?,
+            Kept::Read(Weight::Blocks(blocks)) => rows::product_with_blocks(x, blocks)?,
         };
         match &self.bias {
             Some(bias) => product.broadcast_add(bias),

@@ -5,6 +5,7 @@
 //! fast as a kernel that packs, for 512 as fast as one.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::backend::Backend;
 use super::lanes::{LANES, Lanes, Loaded};
-use crate::model::weights::Number;
+use crate::model::weights::{Blocks, Number};
 
 /// Numbers of the matrix that a thread takes at once: widened, they stay in a core's own cache for all tokens.
 const NUMBERS: usize = 1 << 16;
@@ -29,20 +30,61 @@ thread_local! {
 /// Each number of the result is summed up in an order of its own that depends on `in` alone: any number of threads, and
 /// any other tokens beside, give the same bits.
 pub(super) fn product<T: Loaded>(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let ((tokens, inputs), (outputs, width)) = (x.dims2()?, weight.dims2()?);
-    if inputs != width {
-        return Err(Error::Msg(format!("product of {:?} and {:?} transposed", x.shape(), weight.shape())));
-    }
+    let [tokens, inputs, outputs] = sides(x, weight.dims())?;
     let x = x.contiguous()?;
     let mut out = vec![0f32; tokens * outputs];
+    let loops = Loops::<T>::best();
     with(&x, |x: &[f32]| {
         with(weight, |weight: &[T]| {
-            if inputs > 0 && tokens > 0 {
-                multiply(x, weight, &mut out, inputs, outputs);
-            }
+            let rows = (NUMBERS / inputs.max(1)).clamp(8, 64);
+            cut(&mut out, outputs, rows, |range, out| {
+                let block = &weight[range.start * inputs..range.end * inputs];
+                if tokens < MANY || T::DTYPE == DType::F32 {
+                    // SAFETY: the loops are this processor's, and the columns this thread's.
+                    return unsafe { (loops.narrow)(x, block, out, inputs) };
+                }
+                WIDENED.with_borrow_mut(|wide| {
+                    wide.resize(block.len(), 0.0);
+                    // SAFETY: as above.
+                    unsafe {
+                        (loops.widen)(block, wide);
+                        (loops.wide)(x, wide, out, inputs);
+                    }
+                });
+            });
         })
     })??;
     Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
+}
+
+/// As [`product`], with the numbers that quantised blocks stand for: `x` is not quantised.
+pub(super) fn product_with_blocks(x: &Tensor, weight: &Blocks) -> Result<Tensor> {
+    let [tokens, inputs, outputs] = sides(x, weight.dims())?;
+    let x = x.contiguous()?;
+    let mut out = vec![0f32; tokens * outputs];
+    let loops = Loops::<f32>::best();
+    with(&x, |x: &[f32]| {
+        // For one token a row is used once: then it had better stay in the nearest cache.
+        let numbers = if tokens < MANY { NUMBERS / 8 } else { NUMBERS };
+        let rows = (numbers / inputs.max(1)).clamp(8, 64);
+        cut(&mut out, outputs, rows, |range, out| {
+            WIDENED.with_borrow_mut(|wide| {
+                wide.resize(range.len() * inputs, 0.0);
+                weight.widen(range, wide);
+                // SAFETY: the loops are this processor's, and the columns this thread's.
+                unsafe { (loops.wide)(x, wide, out, inputs) };
+            });
+        });
+    })?;
+    Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
+}
+
+/// Tokens, inputs and outputs of a product.
+fn sides(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
+    match (x.dims(), weight) {
+        (&[tokens, inputs], &[outputs, width]) if inputs == width => Ok([tokens, inputs, outputs]),
+        (x, weight) => Err(Error::Msg(format!("product of {x:?} and {weight:?} transposed"))),
+    }
 }
 
 /// The numbers of a contiguous tensor on the CPU.
@@ -54,23 +96,17 @@ fn with<T: Number, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R
     Ok(with(&CpuStorage::as_slice::<T>(storage)?[begin..end]))
 }
 
-fn multiply<T: Loaded>(x: &[f32], weight: &[T], out: &mut [f32], inputs: usize, outputs: usize) {
-    let loops = Loops::<T>::best();
+/// Gives threads so many of the matrix's rows at a time, and where their results go.
+fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>, Out) + Sync) {
+    if out.is_empty() {
+        return;
+    }
     let out = Out { begin: out.as_mut_ptr(), outputs };
-    let rows = (NUMBERS / inputs).clamp(8, 64);
-    weight.par_chunks(rows * inputs).enumerate().for_each(|(chunk, block)| {
-        // SAFETY: `out` is [tokens, outputs], and this chunk's rows are columns of its own. The loops are the processor's.
-        unsafe {
-            let out = out.column(chunk * rows);
-            if x.len() < MANY * inputs || T::DTYPE == DType::F32 {
-                return (loops.narrow)(x, block, out, inputs);
-            }
-            WIDENED.with_borrow_mut(|wide| {
-                wide.resize(block.len(), 0.0);
-                (loops.widen)(block, wide);
-                (loops.wide)(x, wide, out, inputs);
-            });
-        }
+    (0..outputs.div_ceil(rows)).into_par_iter().for_each(|chunk| {
+        let range = chunk * rows..outputs.min((chunk + 1) * rows);
+        // SAFETY: `out` is [tokens, outputs], and has these columns, which are this chunk's own.
+        let out = unsafe { out.column(range.start) };
+        work(range, out)
     });
 }
 
@@ -142,7 +178,8 @@ unsafe fn block<L: Lanes<T>, T: Number, const S: usize, const R: usize, const N:
     out: Out,
     inputs: usize,
 ) {
-    let (tokens, count) = (x.len() / inputs, rows.len() / inputs);
+    let Some(tokens) = x.len().checked_div(inputs) else { return };
+    let count = rows.len() / inputs;
     let mut token = 0;
     while token < tokens {
         let many = tokens - token >= N;

@@ -7,6 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::blocks::BlockKind;
 use super::number::Number;
 use super::place::{Part, Place};
 
@@ -17,14 +18,27 @@ pub(super) enum Stored {
     F32,
     Bf16,
     F16,
+    Blocks(BlockKind),
 }
 
 impl Stored {
-    pub fn size(self) -> usize {
+    pub fn name(self) -> String {
         match self {
-            Stored::F64 => 8,
-            Stored::F32 => 4,
-            Stored::Bf16 | Stored::F16 => 2,
+            Stored::F64 => "f64".into(),
+            Stored::F32 => "f32".into(),
+            Stored::Bf16 => "bf16".into(),
+            Stored::F16 => "f16".into(),
+            Stored::Blocks(kind) => kind.name().to_lowercase(),
+        }
+    }
+
+    /// Bytes of so many numbers: whole blocks, where they stand in blocks.
+    pub fn size(self, numbers: usize) -> usize {
+        match self {
+            Stored::F64 => 8 * numbers,
+            Stored::F32 => 4 * numbers,
+            Stored::Bf16 | Stored::F16 => 2 * numbers,
+            Stored::Blocks(kind) => numbers / kind.numbers() * kind.bytes(),
         }
     }
 }
@@ -42,8 +56,8 @@ pub(super) struct Unfit {
 /// Numbers, or the first that can't be kept.
 type Fit<T> = std::result::Result<T, Unfit>;
 
-/// The wanted part of a tensor whose bytes are `bytes`: the place was checked, and its shape is that of the bytes.
-/// `done` is told which bytes were read and are wanted no more.
+/// The wanted part of a tensor whose bytes are `bytes`: the place was checked, and its shape is that of the bytes; of
+/// blocks, whole rows are wanted. `done` is told which bytes were read and are wanted no more.
 pub(super) fn read<T: Number>(
     place: &Place,
     stored: Stored,
@@ -52,7 +66,6 @@ pub(super) fn read<T: Number>(
 ) -> Result<Fit<Tensor>> {
     let shape = place.wanted();
     let mut out = T::zeros(shape.iter().product());
-    let size = stored.size();
     let fit = match &place.part {
         Part::Columns(columns) => {
             let fit = transpose(stored, bytes, &place.shape, columns.start, &mut out);
@@ -62,10 +75,7 @@ pub(super) fn read<T: Number>(
         part => {
             let width = place.row_width();
             let all = 0..out.len() / width.max(1);
-            let ranges: &[Range<usize>] = match part {
-                Part::Rows(rows) => rows,
-                _ => std::slice::from_ref(&all),
-            };
+            let ranges = ranges(part, &all);
             let mut rest = out.as_mut_slice();
             ranges.iter().try_for_each(|range| {
                 let (out, after) = std::mem::take(&mut rest).split_at_mut(range.len() * width);
@@ -73,7 +83,7 @@ pub(super) fn read<T: Number>(
                 let begin = range.start * width;
                 out.par_chunks_mut(STRETCH).enumerate().try_for_each(|(number, out)| {
                     let begin = begin + number * STRETCH;
-                    let bytes = &bytes[begin * size..(begin + out.len()) * size];
+                    let bytes = &bytes[stored.size(begin)..stored.size(begin + out.len())];
                     let fit = fill(stored, bytes, out);
                     done(bytes);
                     fit.map_err(|unfit| Unfit { index: begin + unfit.index, ..unfit })
@@ -87,9 +97,54 @@ pub(super) fn read<T: Number>(
     })
 }
 
+/// The wanted rows of blocks, as they stand; the first block that is unfit, if one is.
+pub(super) fn gather(
+    place: &Place,
+    kind: BlockKind,
+    bytes: &[u8],
+    done: &(dyn Fn(&[u8]) + Sync),
+) -> Fit<Vec<u8>> {
+    let stored = Stored::Blocks(kind);
+    let width = place.row_width();
+    let mut out = vec![0; stored.size(place.wanted().iter().product())];
+    let all = 0..stored_rows(place);
+    let mut rest = out.as_mut_slice();
+    let stretch = stored.size(STRETCH);
+    ranges(&place.part, &all).iter().try_for_each(|range| {
+        let (out, after) = std::mem::take(&mut rest).split_at_mut(stored.size(range.len() * width));
+        rest = after;
+        let bytes = &bytes[stored.size(range.start * width)..stored.size(range.end * width)];
+        out.par_chunks_mut(stretch).zip(bytes.par_chunks(stretch)).enumerate().try_for_each(
+            |(number, (out, bytes))| {
+                out.copy_from_slice(bytes);
+                done(bytes);
+                match kind.unfit(out) {
+                    None => Ok(()),
+                    Some(block) => {
+                        let index = range.start * width + number * STRETCH + block * kind.numbers();
+                        Err(Unfit { number: f64::NAN, index })
+                    }
+                }
+            },
+        )
+    })?;
+    Ok(out)
+}
+
+fn stored_rows(place: &Place) -> usize {
+    place.shape.iter().product::<usize>() / place.row_width().max(1)
+}
+
+/// The wanted rows, where `all` are there.
+fn ranges<'a>(part: &'a Part, all: &'a Range<usize>) -> &'a [Range<usize>] {
+    match part {
+        Part::Rows(rows) => rows,
+        _ => std::slice::from_ref(all),
+    }
+}
+
 /// Brings numbers to the type that is kept.
 fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
-    let size = stored.size();
     let mut finite = true;
     let same = matches!(
         (stored, T::DTYPE),
@@ -102,7 +157,7 @@ fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
     } else {
         // By way of f32, in pieces that stay in the core's nearest cache.
         let mut wide = [0f32; 1024];
-        for (bytes, out) in bytes.chunks(wide.len() * size).zip(out.chunks_mut(wide.len())) {
+        for (bytes, out) in bytes.chunks(stored.size(wide.len())).zip(out.chunks_mut(wide.len())) {
             let wide = &mut wide[..out.len()];
             finite &= widen(stored, bytes, wide);
             T::narrow(wide, out);
@@ -139,6 +194,10 @@ fn widen(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
         Stored::F32 => each(bytes, out, |b| checked(f32::from_le_bytes(b))),
         Stored::Bf16 => each(bytes, out, |b| checked(bf16::from_le_bytes(b))),
         Stored::F16 => each(bytes, out, |b| checked(f16::from_le_bytes(b))),
+        Stored::Blocks(kind) => {
+            kind.widen(bytes, out);
+            out.iter().fold(true, |all, number| all & number.is_finite())
+        }
     }
 }
 
@@ -152,6 +211,12 @@ fn number(stored: Stored, bytes: &[u8], index: usize) -> f64 {
         Stored::F32 => f32::from_le_bytes(at(bytes, index)).into(),
         Stored::Bf16 => bf16::from_le_bytes(at(bytes, index)).into(),
         Stored::F16 => f16::from_le_bytes(at(bytes, index)).into(),
+        Stored::Blocks(kind) => {
+            let block = index / kind.numbers();
+            let mut numbers = [0f32; 256];
+            kind.widen(&bytes[block * kind.bytes()..][..kind.bytes()], &mut numbers[..kind.numbers()]);
+            numbers[index % kind.numbers()].into()
+        }
     }
 }
 
@@ -166,14 +231,13 @@ fn transpose<T: Number>(
     /// Columns that a thread takes at once: wide enough that a row's stretch fills cache lines.
     const COLUMNS: usize = 64;
     let [inputs, outputs] = [shape[0], shape[1]];
-    let size = stored.size();
     out.par_chunks_mut((inputs * COLUMNS).max(1)).enumerate().try_for_each(|(chunk, out)| {
         let begin = begin + chunk * COLUMNS;
         let count = out.len() / inputs.max(1);
         let mut line = T::zeros(count);
         (0..inputs).try_for_each(|input| {
             let at = input * outputs + begin;
-            fill(stored, &bytes[at * size..(at + count) * size], &mut line)
+            fill(stored, &bytes[stored.size(at)..stored.size(at + count)], &mut line)
                 .map_err(|unfit| Unfit { index: at + unfit.index, ..unfit })?;
             line.iter().enumerate().for_each(|(column, number)| out[column * inputs + input] = *number);
             Ok(())

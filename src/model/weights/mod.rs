@@ -1,34 +1,50 @@
-//! A checkpoint's tensors, by name: one safetensors file or several with an index, memory-mapped, or bytes in the
-//! program. It knows nothing of what a tensor is for.
+//! A checkpoint's tensors, by name: one safetensors file or several with an index, or a GGUF file, memory-mapped, or
+//! bytes in the program. It knows nothing of what a tensor is for.
 
+mod blocks;
 mod convert;
+mod file;
 mod number;
 mod place;
 mod weight;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
+pub use blocks::{BlockKind, Blocks};
 pub use number::Number;
 pub use place::{Part, Place};
 pub use weight::{Dtype, Weight};
 
-use crate::artifact::{StoredType, TensorFile};
+use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
 use crate::model::architecture::{Architecture, Head};
-use convert::Stored;
+use convert::{Stored, Unfit};
+use file::File;
 
 /// Open tensors. They are read when they are taken.
 pub struct Weights {
-    files: Vec<TensorFile>,
+    files: Vec<File>,
     tensors: BTreeMap<String, Found>,
     /// Bytes that were given in each type.
     kept: Mutex<BTreeMap<String, usize>>,
+    translate: Option<Box<Translate>>,
+}
+
+/// Where a tensor of a model stands in a checkpoint whose names or layout are its own.
+pub type Translate = dyn Fn(&Place) -> Translated + Send + Sync;
+
+/// Where a tensor stands, and what is added to each of its numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Translated {
+    pub place: Place,
+    pub add: f64,
 }
 
 /// A tensor of the checkpoint.
@@ -46,13 +62,16 @@ const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
 /// What the names of tensors end with that some checkpoints hold and no model needs: they follow from the config.
-const BUFFERS: [&str; 6] = [
+const BUFFERS: [&str; 9] = [
     "rotary_emb.inv_freq",
     ".attn.bias",
     ".attn.masked_bias",
     "attention.bias",
     "attention.masked_bias",
     "embeddings.position_ids",
+    "rope_freqs.weight",
+    "rope_factors_long.weight",
+    "rope_factors_short.weight",
 ];
 
 /// What the vocabulary's matrix is called. Where it is the embedding's, a checkpoint may hold a second copy.
@@ -68,7 +87,7 @@ impl Weights {
             None => [SINGLE].into(),
         };
         let files = names.iter().map(|name| folder.join(name)).map(|path| match path.is_file() {
-            true => TensorFile::open(&path),
+            true => Ok(File::Safetensors(TensorFile::open(&path)?)),
             false => Err(Error::input(path.display(), "no such file", format!("{SINGLE} or {INDEX}"))),
         });
         let weights = Weights::of(files.collect::<Result<_>>()?)?;
@@ -85,10 +104,15 @@ impl Weights {
 
     /// Tensors that lie in the program itself.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Weights> {
-        Weights::of(vec![TensorFile::embedded(name, bytes)?])
+        Weights::of(vec![File::Safetensors(TensorFile::embedded(name, bytes)?)])
     }
 
-    fn of(files: Vec<TensorFile>) -> Result<Weights> {
+    /// A GGUF file, in which tensors are called and laid out otherwise.
+    pub fn translated(file: GgufFile, translate: Box<Translate>) -> Result<Weights> {
+        Ok(Weights { translate: Some(translate), ..Weights::of(vec![File::Gguf(file)])? })
+    }
+
+    fn of(files: Vec<File>) -> Result<Weights> {
         let mut tensors: BTreeMap<String, Found> = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
             for name in file.names() {
@@ -99,55 +123,79 @@ impl Weights {
                 }
             }
         }
-        Ok(Weights { files, tensors, kept: Mutex::default() })
+        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None })
     }
 
-    /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Only what is wanted is read.
+    /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Where no type is given,
+    /// quantised blocks stay what they are, and any other matrix is f32. Only what is wanted is read.
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
-    pub fn take(&self, place: &Place, dtype: Dtype) -> Result<Weight> {
-        let name = place.name.as_str();
-        let Some((name, found)) = self.find(name) else {
+    pub fn take(&self, place: &Place, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
+        let (place, add) = self.translated_place(place);
+        let (name, file) = self.found(&place)?;
+        let dtype = if place.is_vector() { Some(Dtype::F32) } else { dtype.into() };
+        let (stored, bytes) = file.stored(name)?;
+        let done = |read: &[u8]| file.release(read);
+        let kind = match (stored, &place.part) {
+            (Stored::Blocks(_), Part::Columns(_)) => {
+                let found = format!("columns of tensor {name}, which stands in blocks of rows");
+                return Err(file.wrong(found, "rows"));
+            }
+            (Stored::Blocks(_), Part::Rows(_)) if place.is_vector() => {
+                return Err(file.wrong(format!("a part of the vector {name} in blocks"), "f32, f16 or bf16"));
+            }
+            (Stored::Blocks(kind), _) => Some(kind),
+            _ => None,
+        };
+        let read = match (dtype, kind) {
+            (None, Some(kind)) => convert::gather(&place, kind, bytes, &done)
+                .map(|blocks| Weight::Blocks(Arc::new(Blocks::new(kind, place.wanted(), blocks)))),
+            (dtype, _) => match dtype.unwrap_or_default() {
+                Dtype::F32 => convert::read::<f32>(&place, stored, bytes, &done)?,
+                Dtype::Bf16 => convert::read::<bf16>(&place, stored, bytes, &done)?,
+                Dtype::F16 => convert::read::<f16>(&place, stored, bytes, &done)?,
+            }
+            .map(Weight::Tensor),
+        };
+        // Pages that the system read ahead, beside those that were asked for.
+        file.release(bytes);
+        let weight = read.map_err(|Unfit { number, index }| {
+            let found = format!("{number} at index {index} of tensor {name}");
+            file.wrong(found, format!("finite numbers that {} can hold", dtype.unwrap_or_default()))
+        })?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept.entry(weight.type_name()).or_default() += weight.size();
+        match weight {
+            Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
+            weight => Ok(weight),
+        }
+    }
+
+    fn translated_place<'a>(&self, place: &'a Place) -> (Cow<'a, Place>, f64) {
+        match &self.translate {
+            Some(translate) => {
+                let Translated { place, add } = translate(place);
+                (Cow::Owned(place), add)
+            }
+            None => (Cow::Borrowed(place), 0.0),
+        }
+    }
+
+    /// A tensor's name and its file, if it has the shape that is wanted.
+    fn found(&self, place: &Place) -> Result<(&str, &File)> {
+        let Some((name, found)) = self.find(&place.name) else {
             return Err(self.missing(place));
         };
         found.taken.store(true, Ordering::Relaxed);
         let file = &self.files[found.file];
-        let (stored, shape, bytes) = file.stored(name)?;
+        let shape = file.shape(name)?;
         if shape != place.shape {
             let found = format!("tensor {name} of shape {shape:?}");
             return Err(file.wrong(found, format!("shape {:?}", place.shape)));
         }
         place.check()?;
-        let stored = match stored {
-            StoredType::F64 => Stored::F64,
-            StoredType::F32 => Stored::F32,
-            StoredType::BF16 => Stored::Bf16,
-            StoredType::F16 => Stored::F16,
-            other => {
-                return Err(file.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
-            }
-        };
-        let done = |read: &[u8]| file.release(read);
-        let dtype = if place.is_vector() { Dtype::F32 } else { dtype };
-        let read = match dtype {
-            Dtype::F32 => convert::read::<f32>(place, stored, bytes, &done),
-            Dtype::Bf16 => convert::read::<bf16>(place, stored, bytes, &done),
-            Dtype::F16 => convert::read::<f16>(place, stored, bytes, &done),
-        };
-        // Pages that the system read ahead, beside those that were asked for.
-        file.release(bytes);
-        match read? {
-            Ok(tensor) => {
-                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                *kept.entry(dtype.to_string()).or_default() += tensor.elem_count() * dtype.size();
-                Ok(Weight::Tensor(tensor))
-            }
-            Err(unfit) => {
-                let found = format!("{} at index {} of tensor {name}", unfit.number, unfit.index);
-                Err(file.wrong(found, format!("finite numbers that {dtype} can hold")))
-            }
-        }
+        Ok((name, file))
     }
 
     /// A tensor by its name, or by what it is called in a checkpoint of the bare model, without the task's first part
@@ -173,10 +221,10 @@ impl Weights {
         self.tensors.len()
     }
 
-    /// The type in which a tensor is stored.
-    pub fn stored_type(&self, name: &str) -> Option<StoredType> {
+    /// What the type in which a tensor is stored is called.
+    pub fn stored_type(&self, name: &str) -> Option<String> {
         let file = &self.files[self.tensors.get(name)?.file];
-        file.stored(name).ok().map(|(stored, ..)| stored)
+        file.stored(name).ok().map(|(stored, _)| stored.name())
     }
 
     /// Holds a tensor's shape against what is wanted, without reading it.
@@ -184,19 +232,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Input`] if it is missing, or has another shape.
     pub fn check(&self, place: &Place) -> Result<()> {
-        let name = place.name.as_str();
-        let Some((name, found)) = self.find(name) else {
-            return Err(self.missing(place));
-        };
-        found.taken.store(true, Ordering::Relaxed);
-        let file = &self.files[found.file];
-        match file.stored(name)? {
-            (_, shape, _) if shape != place.shape => Err(file.wrong(
-                format!("tensor {name} of shape {shape:?}"),
-                format!("shape {:?}, as the config has it", place.shape),
-            )),
-            _ => place.check(),
-        }
+        self.found(&self.translated_place(place).0).map(|_| ())
     }
 
     fn missing(&self, place: &Place) -> Error {

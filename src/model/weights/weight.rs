@@ -4,9 +4,9 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use candle_core::quantized::QTensor;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
+use super::blocks::Blocks;
 use crate::error::{Error, Result};
 
 /// The type that a model's matrices are kept in. Its vectors (norms, biases) are f32 whatever it is.
@@ -61,7 +61,7 @@ pub enum Weight {
     /// Numbers: f32, bf16 or f16.
     Tensor(Tensor),
     /// Quantised blocks, as they stand in the file.
-    Blocks(Arc<QTensor>),
+    Blocks(Arc<Blocks>),
 }
 
 impl From<Tensor> for Weight {
@@ -75,7 +75,11 @@ impl Weight {
     pub fn floats(&self) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.to_dtype(DType::F32),
-            Weight::Blocks(blocks) => blocks.dequantize(&blocks.device()),
+            Weight::Blocks(blocks) => {
+                let mut numbers = vec![0f32; blocks.dims().iter().product()];
+                blocks.widen(0..blocks.rows(), &mut numbers);
+                Tensor::from_vec(numbers, blocks.dims(), &Device::Cpu)
+            }
         }
     }
 
@@ -83,14 +87,41 @@ impl Weight {
     pub fn rows(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.index_select(rows, 0)?.to_dtype(DType::F32),
-            Weight::Blocks(_) => self.floats()?.index_select(rows, 0),
+            Weight::Blocks(blocks) => {
+                let (rows, width) = (rows.to_vec1::<u32>()?, blocks.width());
+                let mut numbers = vec![0f32; rows.len() * width];
+                for (row, out) in rows.iter().map(|row| *row as usize).zip(numbers.chunks_mut(width.max(1))) {
+                    if row >= blocks.rows() {
+                        let found = format!("row {row} of a matrix of {}", blocks.rows());
+                        return Err(candle_core::Error::Msg(found));
+                    }
+                    blocks.widen(row..row + 1, out);
+                }
+                Tensor::from_vec(numbers, (rows.len(), width), &Device::Cpu)
+            }
+        }
+    }
+
+    /// What the type that it is kept in is called: f32, bf16, f16, or that of its blocks.
+    pub fn type_name(&self) -> String {
+        match self {
+            Weight::Tensor(tensor) => tensor.dtype().as_str().into(),
+            Weight::Blocks(blocks) => blocks.kind().name().to_lowercase(),
+        }
+    }
+
+    /// Bytes that it is kept in.
+    pub fn size(&self) -> usize {
+        match self {
+            Weight::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            Weight::Blocks(blocks) => blocks.size(),
         }
     }
 
     pub fn dims(&self) -> &[usize] {
         match self {
             Weight::Tensor(tensor) => tensor.dims(),
-            Weight::Blocks(blocks) => blocks.shape().dims(),
+            Weight::Blocks(blocks) => blocks.dims(),
         }
     }
 }

@@ -1,0 +1,48 @@
+//! A file's bytes: mapped into memory, so that they are read when they are looked at, or in the program itself.
+//! It knows nothing of formats.
+
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Mapped(Mmap),
+    Static(&'static [u8]),
+}
+
+impl Bytes {
+    pub fn open(path: &Path) -> Result<Bytes> {
+        let file = File::open(path).map_err(Error::file(path))?;
+        // SAFETY: files of ours are never changed in place (see `write_whole`); that nobody else truncates a file
+        // while it is read is the same trust that every reader of mapped weights asks for.
+        Ok(Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::file(path))?))
+    }
+
+    pub fn get(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Static(bytes) => bytes,
+        }
+    }
+
+    /// Says that these bytes of the file are not wanted soon: they need not stay in memory. They are read again where
+    /// they are looked at again.
+    pub fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = self {
+            let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
+            if offset <= map.len() && bytes.len() <= map.len() - offset {
+                // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
+                let advised = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
+                };
+                // Advice that is not taken costs memory, and nothing else.
+                let _ = advised;
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A file of tensors, whatever its format. It knows nothing of what the tensors are for.
+
+use super::blocks::BlockKind;
+use super::convert::Stored;
+use crate::artifact::{GgufFile, StoredType, TensorFile};
+use crate::error::{Error, Result};
+
+pub(super) enum File {
+    Safetensors(TensorFile),
+    Gguf(GgufFile),
+}
+
+impl File {
+    pub fn name(&self) -> &str {
+        match self {
+            File::Safetensors(file) => file.name(),
+            File::Gguf(file) => file.name(),
+        }
+    }
+
+    /// The tensors' names, sorted.
+    pub fn names(&self) -> Vec<String> {
+        match self {
+            File::Safetensors(file) => file.names(),
+            File::Gguf(file) => file.tensors().keys().cloned().collect(),
+        }
+    }
+
+    /// All of its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            File::Safetensors(file) => file.bytes(),
+            File::Gguf(file) => file.bytes(),
+        }
+    }
+
+    /// Says that these bytes need not stay in memory.
+    pub fn release(&self, bytes: &[u8]) {
+        match self {
+            File::Safetensors(file) => file.release(bytes),
+            File::Gguf(file) => file.release(bytes),
+        }
+    }
+
+    /// An error about this file.
+    pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
+        Error::input(self.name(), found, expected)
+    }
+
+    /// A tensor's shape.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn shape(&self, name: &str) -> Result<&[usize]> {
+        match self {
+            File::Safetensors(file) => Ok(file.stored(name)?.1),
+            File::Gguf(file) => match file.tensors().get(name) {
+                Some(tensor) => Ok(&tensor.shape),
+                None => Err(file.wrong(format!("no tensor {name}"), "one")),
+            },
+        }
+    }
+
+    /// A tensor's type and bytes.
+    ///
+    /// # Errors
+    /// If it is missing, or of a type that no weight has.
+    pub fn stored(&self, name: &str) -> Result<(Stored, &[u8])> {
+        match self {
+            File::Safetensors(file) => {
+                let (kind, _, bytes) = file.stored(name)?;
+                let stored = match kind {
+                    StoredType::F64 => Stored::F64,
+                    StoredType::F32 => Stored::F32,
+                    StoredType::BF16 => Stored::Bf16,
+                    StoredType::F16 => Stored::F16,
+                    other => {
+                        let found = format!("tensor {name} of type {other}");
+                        return Err(file.wrong(found, "f32, f16, bf16 or f64"));
+                    }
+                };
+                Ok((stored, bytes))
+            }
+            File::Gguf(file) => {
+                let Some(tensor) = file.tensors().get(name) else {
+                    return Err(file.wrong(format!("no tensor {name}"), "one"));
+                };
+                let kind = tensor.kind.name;
+                let blocks = BlockKind::ALL.into_iter().find(|known| known.name() == kind);
+                let stored = match (kind, blocks) {
+                    (_, Some(blocks)) => Stored::Blocks(blocks),
+                    ("F64", _) => Stored::F64,
+                    ("F32", _) => Stored::F32,
+                    ("F16", _) => Stored::F16,
+                    ("BF16", _) => Stored::Bf16,
+                    _ => {
+                        let known = BlockKind::ALL.map(BlockKind::name).join(", ");
+                        let found = format!("tensor {name} of type {kind}");
+                        return Err(file.wrong(found, format!("F32, F16, BF16, F64, {known}")));
+                    }
+                };
+                Ok((stored, file.tensor_bytes(tensor)))
+            }
+        }
+    }
+}
