@@ -105,7 +105,7 @@ impl Source<'_> {
 
     fn linear(&mut self, name: &str, inputs: usize, bias: bool, shared: Shared) -> Result<Linear> {
         let Shared { total, rows } = shared;
-        let whole = rows == [0..total];
+        let whole = rows.first() == Some(&(0..total));
         let weight = format!("{name}.weight");
         let weight = match (self.architecture.transposed, rows.as_slice()) {
             (true, [rows]) => Place::columns(weight, [inputs, total], rows.clone()),
@@ -190,7 +190,7 @@ impl Source<'_> {
             architecture::Mlp::Plain => (None, alone(hidden)),
             architecture::Mlp::Gated(Fused::Separate) => (Some(alone(hidden)), alone(hidden)),
             architecture::Mlp::Gated(_) => {
-                let half = |begin: usize| Shared { total: 2 * hidden, rows: vec![begin..begin + hidden] };
+                let half = |begin: usize| stretch(2 * hidden, begin..begin + hidden);
                 (Some(half(0)), half(hidden))
             }
         };
@@ -228,7 +228,12 @@ impl Source<'_> {
 
 /// A tensor of its own.
 fn alone(rows: usize) -> Shared {
-    Shared { total: rows, rows: vec![0..rows] }
+    stretch(rows, 0..rows)
+}
+
+/// Rows that stand together.
+fn stretch(total: usize, rows: Range<usize>) -> Shared {
+    Shared { total, rows: std::iter::once(rows).collect() }
 }
 
 /// Where the queries (0), keys (1) or values (2) stand in the tensor that holds them.
@@ -240,7 +245,7 @@ fn query_key_value(a: &Architecture, which: usize) -> Shared {
         Fused::Separate => alone(sizes[which]),
         Fused::Stacked => {
             let begin = sizes[..which].iter().sum();
-            Shared { total, rows: vec![begin..begin + sizes[which]] }
+            stretch(total, begin..begin + sizes[which])
         }
         Fused::Interleaved => {
             let begin = |head: usize| (3 * head + which) * a.head_width;

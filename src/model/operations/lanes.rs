@@ -55,8 +55,8 @@ pub(super) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut sums = [0f32; LANES];
     let whole = count / LANES * LANES;
     for begin in (0..whole).step_by(LANES) {
-        for lane in 0..LANES {
-            sums[lane] += term(begin + lane);
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(begin + lane);
         }
     }
     (whole..count).map(term).sum::<f32>() + sums.iter().sum::<f32>()
