@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""The forward pass beside transformers', in one run on the same cores: medians of five, in turn.
+"""The forward pass beside transformers', in one run on the same cores: medians of five (of three
+for the 64 mixed rows, which take a minute each), in turn.
 
     cargo build --release --benches
     python tests/bench/forward.py MODEL [--gguf FILE] [--threads 2] > tests/bench/results/DATE-MACHINE.json
 
 MODEL is a checkpoint in the hub's layout. Every figure is tokens a second; `ratio` is ours over transformers'.
+`roofline` has, for each type: the products' peak and the memory's bandwidth as measured here, the share of them that each phase
+reaches, and the seconds of each operation of a 512-token pass by itself.
 """
 import argparse, glob, json, os, platform, statistics, subprocess, sys, time, torch
 from transformers import AutoModelForCausalLM
 
 a = argparse.ArgumentParser()
 a.add_argument("model"); a.add_argument("--gguf"); a.add_argument("--threads", type=int, default=2)
-a.add_argument("--runs", type=int, default=5); a.add_argument("--only", default="")
+a.add_argument("--runs", type=int, default=5); a.add_argument("--only", default=""); a.add_argument("--long-runs", type=int, default=3)
 a = a.parse_args()
 torch.set_num_threads(a.threads); torch.set_grad_enabled(False)
 os.environ["RAYON_NUM_THREADS"] = str(a.threads)
@@ -57,14 +60,34 @@ def compare(ours, theirs, name):
     command, numbers = CASES[name]
     sides = {"ours": ours, "transformers": theirs}
     taken = {side: [] for side in sides}
-    for side, run in sides.items(): run(command, numbers)
-    for _ in range(a.runs):
+    long = len(numbers) > 8 and command == "prefill"
+    for side, run in sides.items():
+        if not long: run(command, numbers)
+    for _ in range(a.long_runs if long else a.runs):
         for side, run in sides.items(): taken[side].append(run(command, numbers))
     count = tokens(command, numbers)
     result = {side: {"tokens_per_second": round(count / statistics.median(seconds), 1), "seconds": [round(s, 4) for s in seconds]} for side, seconds in taken.items()}
     result["ratio"] = round(statistics.median(taken["transformers"]) / statistics.median(taken["ours"]), 3)
     print(name, result["ours"]["tokens_per_second"], result["transformers"]["tokens_per_second"], result["ratio"], file=sys.stderr, flush=True)
     return result
+
+def roofline(ours, config, dtype, figures):
+    median = lambda command, *numbers: statistics.median(ours(command, numbers) for _ in range(a.runs))
+    peak = 2 * 4096 * 1024 * 3072 / median("peak")
+    bandwidth = 2 * 8 * 2**26 / median("copy")
+    heads, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+    weights = config.num_hidden_layers * config.hidden_size * (2 * heads + 2 * keys + 3 * config.intermediate_size)
+    size = {"f32": 4, "bf16": 2}[dtype]
+    seconds = lambda case: statistics.median(figures[f"{dtype} {case}"]["ours"]["seconds"])
+    whole = seconds("prefill 1 x 512")
+    parts = {name: median("part", name, 512) for name in ["products", "attention", "norms", "rotation", "activation", "sums"]}
+    read = size * (weights + config.vocab_size * config.hidden_size)
+    return {"peak_gflops": round(peak / 1e9, 1), "bandwidth_gb_s": round(bandwidth / 1e9, 1),
+            "prefill 1 x 512, share of peak": round(2 * weights * 512 / whole / peak, 3),
+            "prefill 1 x 512, share of bandwidth": round(size * weights / whole / bandwidth, 3),
+            "decode 1 row, share of peak": round(2 * read / size * 32 / seconds("decode 1 row") / peak, 3),
+            "decode 1 row, share of bandwidth": round(read * 32 / seconds("decode 1 row") / bandwidth, 3),
+            "seconds of 512 tokens, by operation": {**{k: round(v, 4) for k, v in parts.items()}, "the rest": round(whole - sum(parts.values()), 4)}}
 
 def processor():
     lines = [l for l in open("/proc/cpuinfo") if l.startswith("model name")] if os.path.exists("/proc/cpuinfo") else []
@@ -77,6 +100,7 @@ for dtype, torch_dtype in [("f32", torch.float32), ("bf16", torch.bfloat16)]:
     for name in CASES: report["figures"][f"{dtype} {name}"] = compare(ours, theirs, name)
     plain, recorded = [[ours(command, [128] * 8) for _ in range(a.runs)] for command in ("prefill", "recorded")]
     report["figures"][f"{dtype} recording every resid_post, 8 x 128"] = {"ratio": round(statistics.median(recorded) / statistics.median(plain), 3)}
+    report.setdefault("roofline", {})[dtype] = roofline(ours, theirs.model.config, dtype, report["figures"])
     ours.close()
     if a.gguf and dtype == "bf16":
         ours = Ours(a.gguf, "stored")

@@ -3,6 +3,9 @@
 //!     prefill LENGTH …            rows of so many tokens, side by side, up to the final norm
 //!     recorded LENGTH …           the same, with every `resid_post` copied
 //!     decode ROWS CONTEXT STEPS   greedy tokens for so many rows, after CONTEXT tokens that are not timed
+//!     peak                        a product of 4096 × 1024 × 3072
+//!     copy                        half a gibibyte, copied by all threads
+//!     part NAME TOKENS            one operation of all blocks by itself: products, attention, norms, rotation, activation, sums
 //!
 //! `tests/bench/forward.py` asks it and transformers in turn.
 
@@ -10,10 +13,13 @@ use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{Device, Shape, Tensor};
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
-use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Site, Token};
+use pearlpoint::model::linear::Linear;
+use pearlpoint::model::operations::{Angles, Heads, attention, gated, rms_norm, rotate};
+use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Site, Token, Weight};
+use rayon::prelude::*;
 
 /// As the program's own.
 #[global_allocator]
@@ -84,6 +90,97 @@ fn decode(decoder: &Decoder, rows: usize, context: usize, steps: usize) -> Resul
     Ok(begin.elapsed().as_secs_f64())
 }
 
+/// A matrix as the model keeps its own.
+fn linear(dtype: Dtype, inputs: usize, outputs: usize) -> Result<Linear> {
+    let weight = Tensor::randn(0f32, 1.0, (outputs, inputs), &Device::Cpu)?.to_dtype(dtype.into())?;
+    Ok(Linear::new(Weight::Tensor(weight), None)?)
+}
+
+fn random(shape: impl Into<Shape>) -> Result<Tensor> {
+    Ok(Tensor::randn(0f32, 1.0, shape, &Device::Cpu)?)
+}
+
+/// Seconds of what `work` does, in the pool, once it was done before.
+fn timed(mut work: impl FnMut() -> Result<()> + Send) -> Result<f64> {
+    rayon::scope(|_| {
+        work()?;
+        let begin = Instant::now();
+        work()?;
+        Ok(begin.elapsed().as_secs_f64())
+    })
+}
+
+fn peak(dtype: Dtype) -> Result<f64> {
+    let (linear, x) = (linear(dtype, 1024, 3072)?, random((4096, 1024))?);
+    timed(|| linear.forward(&x).map(|_| ()).map_err(Into::into))
+}
+
+fn copy() -> Result<f64> {
+    let (from, mut to) = (vec![1u64; 1 << 26], vec![0u64; 1 << 26]);
+    timed(|| {
+        to.par_chunks_mut(1 << 20)
+            .zip(from.par_chunks(1 << 20))
+            .for_each(|(to, from)| to.copy_from_slice(from));
+        Ok(())
+    })
+}
+
+/// One operation as all blocks do it, for one row of so many tokens.
+fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f64> {
+    let a = decoder.architecture();
+    let (queries, keys) = (a.heads * a.head_width, a.kv_heads * a.head_width);
+    let (x, hidden) = (random((tokens, a.width))?, random((tokens, a.hidden))?);
+    let [q, k] = [a.heads, a.kv_heads].map(|heads| random((tokens, heads, a.head_width)));
+    let (q, k) = (q?, k?);
+    let seconds = match name {
+        "products" => {
+            let shapes = [
+                (a.width, queries),
+                (a.width, keys),
+                (a.width, keys),
+                (queries, a.width),
+                (a.width, a.hidden),
+            ];
+            let shapes = shapes.into_iter().chain([(a.width, a.hidden), (a.hidden, a.width)]);
+            // Of several blocks, so that no matrix is still in a cache when it is met again.
+            let shapes: Vec<_> = std::iter::repeat_n(shapes, 4).flatten().collect();
+            let made = shapes
+                .iter()
+                .map(|&(inputs, outputs)| Ok((linear(dtype, inputs, outputs)?, random((tokens, inputs))?)));
+            let made = made.collect::<Result<Vec<_>>>()?;
+            timed(|| made.iter().try_for_each(|(linear, x)| Ok(linear.forward(x).map(|_| ())?)))? / 4.0
+        }
+        "attention" => {
+            let heads = Heads::causal(a.heads, a.kv_heads, a.head_width);
+            let rows: Vec<_> = std::iter::once(0..tokens).collect();
+            timed(|| Ok(attention(&q, &k, &k, heads, rows.clone()).map(|_| ())?))?
+        }
+        "norms" => {
+            let (wide, narrow) = (random(a.width)?, random(a.head_width)?);
+            timed(|| {
+                rms_norm(&x, &wide, 1e-6)?;
+                rms_norm(&x, &wide, 1e-6)?;
+                rms_norm(&q, &narrow, 1e-6)?;
+                Ok(rms_norm(&k, &narrow, 1e-6).map(|_| ())?)
+            })?
+        }
+        "rotation" => {
+            let rope = &a.ropes[0];
+            let angles = Angles::new((0..tokens).map(|at| (at, 0)), &[rope.frequencies(0)], 1.0);
+            timed(|| {
+                rotate(&q, &angles)?;
+                Ok(rotate(&k, &angles).map(|_| ())?)
+            })?
+        }
+        "activation" => timed(|| Ok(gated(&hidden, &hidden, a.activation).map(|_| ())?))?,
+        _ => timed(|| {
+            (&x + &x)?;
+            Ok((&x + &x).map(|_| ())?)
+        })?,
+    };
+    Ok(seconds * a.blocks.len() as f64)
+}
+
 fn main() -> Result<()> {
     // As the program does.
     // SAFETY: no other thread has been started yet.
@@ -111,6 +208,12 @@ fn main() -> Result<()> {
             ("prefill", lengths) => prefill(decoder, lengths, false)?,
             ("recorded", lengths) => prefill(decoder, lengths, true)?,
             ("decode", &[rows, context, steps]) => decode(decoder, rows, context, steps)?,
+            ("peak", []) => peak(dtype.unwrap_or_default())?,
+            ("copy", []) => copy()?,
+            ("part", &[tokens]) => {
+                let name = line.split_whitespace().nth(1).unwrap_or_default();
+                part(decoder, dtype.unwrap_or_default(), name, tokens)?
+            }
             _ => f64::NAN,
         };
         println!("{seconds}");
