@@ -15,7 +15,7 @@ use crate::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, a checkpoint folder, or a model in the hub's cache: ORG/NAME, with @REVISION or without
+    /// `organism`, a checkpoint folder, a GGUF file, or a model in the hub's cache: ORG/NAME, with @REVISION or without
     model: PathBuf,
     #[command(flatten)]
     options: Options,
@@ -36,8 +36,8 @@ struct Facts {
     /// How many tensors there are of each type, as stored.
     stored: BTreeMap<String, usize>,
     places: Vec<Place>,
-    /// The type that matrices would be kept in.
-    dtype: Dtype,
+    /// The type that most matrices would be kept in.
+    dtype: String,
 }
 
 impl Facts {
@@ -50,7 +50,7 @@ impl Facts {
             *stored.entry(kind).or_default() += 1;
         }
         let places = architecture.places()?;
-        let dtype = arguments.options.dtype.unwrap_or_default();
+        let dtype = weights.would_keep(arguments.options.dtype);
         let hash = arguments.hash.then(|| weights.hash(&AtomicBool::new(false)));
         Ok(Facts { name, hash, architecture, chat, stored, places, dtype })
     }
@@ -95,7 +95,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
             "model": facts.name, "hash": facts.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
-            "stored": facts.stored, "dtype": facts.dtype.to_string(), "backend": Backend::chosen()?.name(), "memory": memory,
+            "stored": facts.stored, "dtype": facts.dtype, "backend": Backend::chosen()?.name(), "memory": memory,
             "cache_per_token": facts.cache(), "template": facts.chat.template_place(), "sites": widths,
         }))?)?;
         return Ok(Outcome::Done);
@@ -117,7 +117,7 @@ pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
         ("context", format!("{} tokens", a.context)),
         ("chat template", facts.chat.template_place().unwrap_or("none").into()),
         ("stored as", stored.join(", ")),
-        ("kept in", facts.dtype.to_string()),
+        ("kept in", facts.dtype.clone()),
         ("multiplied by", Backend::explained()?),
         ("weights take", memory.join(", ")),
         (

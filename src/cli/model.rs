@@ -10,7 +10,7 @@ use crate::organism;
 /// Which model.
 #[derive(Args)]
 pub struct Choice {
-    /// `organism`, a checkpoint folder, or a model in the hub's cache: ORG/NAME, with @REVISION or without
+    /// `organism`, a checkpoint folder, a GGUF file, or a model in the hub's cache: ORG/NAME, with @REVISION or without
     #[arg(long, default_value = "organism")]
     model: PathBuf,
     #[command(flatten)]
@@ -20,8 +20,8 @@ pub struct Choice {
 /// How a model is opened.
 #[derive(Args)]
 pub struct Options {
-    /// Type that the matrices are kept in: f32, bf16 or f16. Left out, it is f32, and quantised blocks of a GGUF file
-    /// stay what they are
+    /// Type that the matrices are kept in: f32, bf16 or f16. Left out, it is f32, but a quantised GGUF file's stay what
+    /// they are
     #[arg(long)]
     pub dtype: Option<Dtype>,
     /// A chat template (Jinja) instead of the model's own

@@ -85,6 +85,16 @@ impl Chat {
         Ok(self)
     }
 
+    /// The same with further tokens that end an answer.
+    pub fn ending_with(mut self, ids: impl IntoIterator<Item = u32>) -> Chat {
+        for id in ids {
+            if !self.eos.contains(&id) {
+                self.eos.push(id);
+            }
+        }
+        self
+    }
+
     /// Whether the model has a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()

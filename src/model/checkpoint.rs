@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::families::{self, Config};
-use super::{Architecture, Chat, Dtype, Model, Weights, hub};
+use super::{Architecture, Chat, Dtype, Model, Weights, gguf, hub};
 use crate::error::{Error, Result};
 
 /// What a checkpoint is. See [`Model`] for one that computes.
@@ -17,16 +17,27 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder in the hub's layout, or a repository of the hub that is in its client's cache. `template` is a file
+    /// Opens a folder in the hub's layout, a GGUF file, or a repository of the hub that is in its client's cache. `template` is a file
     /// with a chat template that counts instead of the model's own.
     ///
     /// # Errors
     /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
     pub fn open(name: &Path, template: Option<&Path>) -> Result<Checkpoint> {
-        let folder = hub::find(name)?;
+        let folder = if name.is_file() { name.to_owned() } else { hub::find(name)? };
+        if let Some(file) = gguf::find(&folder)? {
+            let gguf::Parts { config, mut chat, weights } = gguf::open(&file)?;
+            let architecture = families::architecture(&config)?;
+            check(&architecture, &weights, config.place())?;
+            if let Some(template) = template {
+                chat = chat.with_template_file(template)?;
+            }
+            let chat = chat.with_vocabulary(architecture.vocabulary);
+            return Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights });
+        }
         let place = folder.join("config.json");
         if !place.is_file() {
-            let expected = "a checkpoint folder with config.json, or `organism` for the embedded model";
+            let expected =
+                "a checkpoint folder with config.json, a GGUF file, or `organism` for the embedded model";
             return Err(Error::input(folder.display(), "no model there", expected));
         }
         let config =
@@ -39,7 +50,7 @@ impl Checkpoint {
         Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights })
     }
 
-    /// Reads the weights, and keeps matrices in `dtype`, or in f32 where it is left out.
+    /// Reads the weights, and keeps matrices in `dtype`, or as [`Weights::take`] does where it is left out.
     ///
     /// # Errors
     /// A tensor that holds numbers that are not finite.

@@ -10,6 +10,7 @@ mod date;
 pub mod decoder;
 mod experts;
 pub mod families;
+pub mod gguf;
 pub mod hook;
 mod hub;
 mod layout;

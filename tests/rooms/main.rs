@@ -2,6 +2,7 @@
 //! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
 
 mod chat;
+mod gguf;
 mod hostile;
 mod model;
 mod order;

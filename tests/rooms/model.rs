@@ -46,8 +46,8 @@ fn decoder_in(name: &str, dtype: Dtype) -> Decoder {
 }
 
 /// What transformers computed: activations a site, token ids and dialogue numbers a token.
-struct Expected {
-    sites: BTreeMap<Site, Tensor>,
+pub(crate) struct Expected {
+    pub(crate) sites: BTreeMap<Site, Tensor>,
     ids: Vec<u32>,
     example: Vec<usize>,
     /// One a row; none where the model is an encoder.
@@ -56,7 +56,7 @@ struct Expected {
     bf16: Option<(Site, Tensor)>,
 }
 
-fn expected(name: &str) -> Expected {
+pub(crate) fn expected(name: &str) -> Expected {
     let path = format!("tests/fixtures/{name}/expected.safetensors");
     let mut tensors = candle_core::safetensors::load(path, &candle_core::Device::Cpu).unwrap();
     let mut whole = |name: &str| tensors.remove(name).unwrap().to_dtype(DType::U32).unwrap();
@@ -74,7 +74,7 @@ fn expected(name: &str) -> Expected {
 }
 
 /// Tokens of rows of ids, without marks.
-fn tokens(rows: &[Vec<u32>]) -> Vec<Token> {
+pub(crate) fn tokens(rows: &[Vec<u32>]) -> Vec<Token> {
     let row = |(row, ids): (usize, &Vec<u32>)| -> Vec<Token> {
         let token = |(position, &id)| Token {
             id,
@@ -93,7 +93,7 @@ fn tokens(rows: &[Vec<u32>]) -> Vec<Token> {
 }
 
 impl Expected {
-    fn rows(&self) -> Vec<Vec<u32>> {
+    pub(crate) fn rows(&self) -> Vec<Vec<u32>> {
         let count = self.example.last().unwrap() + 1;
         let row =
             |row| self.ids.iter().zip(&self.example).filter(move |(_, n)| **n == row).map(|(id, _)| *id);
@@ -103,7 +103,7 @@ impl Expected {
 
 /// Keeps everything, everywhere.
 #[derive(Default)]
-struct Keep(BTreeMap<Site, Vec<Tensor>>);
+pub(crate) struct Keep(pub(crate) BTreeMap<Site, Vec<Tensor>>);
 
 impl Hook for Keep {
     fn wants(&self, _: Site) -> bool {
@@ -121,7 +121,7 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// Largest difference over largest value.
-fn error(found: &Tensor, expected: &Tensor) -> f32 {
+pub(crate) fn error(found: &Tensor, expected: &Tensor) -> f32 {
     assert_eq!(found.shape(), expected.shape());
     let (found, expected) = (numbers(found), numbers(expected));
     let difference = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

@@ -272,7 +272,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f")]
     pub unsafe fn block_512<T: Loaded>(x: &[f32], rows: &[T], out: Out, inputs: usize) {
-        unsafe { super::block::<Sixteen, T, 8, 4, 4>(x, rows, out, inputs) }
+        unsafe { super::block::<Sixteen, T, 8, 4, 6>(x, rows, out, inputs) }
     }
 
     #[target_feature(enable = "avx512f")]

@@ -133,11 +133,6 @@ impl Blocks {
         self.shape[..self.shape.len().max(1) - 1].iter().product()
     }
 
-    /// Bytes of all blocks.
-    pub fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
     /// Some rows as numbers. `out` has room for them.
     pub fn widen(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
         let row = self.width() / self.kind.numbers() * self.kind.bytes();
@@ -445,6 +440,22 @@ mod tests {
             // SAFETY: what any processor has.
             unsafe { widen::<Plain>(kind, &blocks.bytes, &mut plain) };
             assert_eq!(found, plain[512..5 * 512], "{}", kind.name());
+        }
+    }
+
+    /// Random bytes as the gguf package reads them (`tests/fixtures/gguf/make.py`).
+    #[test]
+    fn blocks_widen_to_what_ggufs_own_package_gives() {
+        let path = "tests/fixtures/gguf/blocks.safetensors";
+        let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+        for kind in BlockKind::ALL {
+            let bytes: Vec<u8> = tensors[&format!("{}.blocks", kind.name())].to_vec1().unwrap();
+            let expected: Vec<f32> = tensors[&format!("{}.numbers", kind.name())].to_vec1().unwrap();
+            let mut found = vec![0f32; expected.len()];
+            kind.widen(&bytes, &mut found);
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{}", kind.name());
+            }
         }
     }
 

@@ -32,9 +32,11 @@ use file::File;
 pub struct Weights {
     files: Vec<File>,
     tensors: BTreeMap<String, Found>,
-    /// Bytes that were given in each type.
+    /// Numbers that were given in each type.
     kept: Mutex<BTreeMap<String, usize>>,
     translate: Option<Box<Translate>>,
+    /// Whether some tensor stands in blocks.
+    quantised: bool,
 }
 
 /// Where a tensor of a model stands in a checkpoint whose names or layout are its own.
@@ -123,19 +125,28 @@ impl Weights {
                 }
             }
         }
-        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None })
+        let blocks = |(name, found): (&String, &Found)| {
+            matches!(files[found.file].stored(name), Ok((Stored::Blocks(_), _)))
+        };
+        let quantised = tensors.iter().any(blocks);
+        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, quantised })
     }
 
     /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Where no type is given,
-    /// quantised blocks stay what they are, and any other matrix is f32. Only what is wanted is read.
+    /// matrices are f32, but those of a quantised checkpoint, which stay what they are. Only what is wanted is read.
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
     pub fn take(&self, place: &Place, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
         let (place, add) = self.translated_place(place);
         let (name, file) = self.found(&place)?;
-        let dtype = if place.is_vector() { Some(Dtype::F32) } else { dtype.into() };
         let (stored, bytes) = file.stored(name)?;
+        let dtype = match (dtype.into(), stored) {
+            _ if place.is_vector() => Some(Dtype::F32),
+            (None, Stored::Bf16) if self.quantised => Some(Dtype::Bf16),
+            (None, Stored::F16) if self.quantised => Some(Dtype::F16),
+            (dtype, _) => dtype,
+        };
         let done = |read: &[u8]| file.release(read);
         let kind = match (stored, &place.part) {
             (Stored::Blocks(_), Part::Columns(_)) => {
@@ -165,7 +176,7 @@ impl Weights {
             file.wrong(found, format!("finite numbers that {} can hold", dtype.unwrap_or_default()))
         })?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept.entry(weight.type_name()).or_default() += weight.size();
+        *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
         match weight {
             Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
             weight => Ok(weight),
@@ -227,6 +238,21 @@ impl Weights {
         file.stored(name).ok().map(|(stored, _)| stored.name())
     }
 
+    /// The type that most matrices would be kept in if they were taken: f32, bf16, f16, or that of quantised blocks.
+    pub fn would_keep(&self, dtype: Option<Dtype>) -> String {
+        if dtype.is_some() || !self.quantised {
+            return dtype.unwrap_or_default().to_string();
+        }
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for (name, found) in &self.tensors {
+            let file = &self.files[found.file];
+            if let (Ok((stored, _)), Ok(shape)) = (file.stored(name), file.shape(name)) {
+                *counts.entry(stored.name()).or_default() += shape.iter().product::<usize>();
+            }
+        }
+        counts.into_iter().max_by_key(|(_, numbers)| *numbers).unwrap_or_default().0
+    }
+
     /// Holds a tensor's shape against what is wanted, without reading it.
     ///
     /// # Errors
@@ -269,10 +295,10 @@ impl Weights {
         Err(file.wrong(format!("tensor {name}{more}, which the model has no place for"), "no other tensors"))
     }
 
-    /// The type that most of what was taken is kept in, counted in bytes: f32, bf16, f16, or that of quantised blocks.
+    /// The type that most of the numbers that were taken are kept in: f32, bf16, f16, or that of quantised blocks.
     pub fn kept(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = kept.iter().max_by_key(|(_, bytes)| **bytes);
+        let most = kept.iter().max_by_key(|(_, numbers)| **numbers);
         most.map_or_else(|| Dtype::F32.to_string(), |(name, _)| name.clone())
     }
 

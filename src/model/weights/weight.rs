@@ -110,14 +110,6 @@ impl Weight {
         }
     }
 
-    /// Bytes that it is kept in.
-    pub fn size(&self) -> usize {
-        match self {
-            Weight::Tensor(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
-            Weight::Blocks(blocks) => blocks.size(),
-        }
-    }
-
     pub fn dims(&self) -> &[usize] {
         match self {
             Weight::Tensor(tensor) => tensor.dims(),

@@ -1,0 +1,243 @@
+//! Where the tensors of a model stand in a GGUF file: what they are called there, and what llama.cpp's conversion has
+//! done to them. It knows nothing of files.
+//!
+//! The conversion: <https://github.com/ggml-org/llama.cpp/tree/master/conversion>, `modify_tensors`.
+
+use std::ops::Range;
+
+use crate::model::weights::{Part, Place, Translated};
+
+/// What the names and the order of rows depend on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Names {
+    /// `general.architecture`.
+    pub architecture: String,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub experts: usize,
+}
+
+/// Tensors outside the blocks: as the hub's checkpoints call them, and as GGUF files do.
+const OUTSIDE: [(&str, &str); 10] = [
+    ("model.embed_tokens", "token_embd"),
+    ("transformer.wte", "token_embd"),
+    ("gpt_neox.embed_in", "token_embd"),
+    ("transformer.wpe", "position_embd"),
+    ("model.norm", "output_norm"),
+    ("transformer.ln_f", "output_norm"),
+    ("gpt_neox.final_layer_norm", "output_norm"),
+    ("lm_head", "output"),
+    ("embed_out", "output"),
+    ("model.lm_head", "output"),
+];
+
+/// What stands before a block's number.
+const BLOCKS: [&str; 3] = ["model.layers.", "transformer.h.", "gpt_neox.layers."];
+
+/// Tensors of a block.
+const INSIDE: [(&str, &str); 28] = [
+    ("input_layernorm", "attn_norm"),
+    ("ln_1", "attn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.qkv_proj", "attn_qkv"),
+    ("attn.c_attn", "attn_qkv"),
+    ("attention.query_key_value", "attn_qkv"),
+    ("self_attn.o_proj", "attn_output"),
+    ("attn.c_proj", "attn_output"),
+    ("attention.dense", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    ("pre_feedforward_layernorm", "ffn_norm"),
+    ("post_feedforward_layernorm", "post_ffw_norm"),
+    ("ln_2", "ffn_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.gate_up_proj", "ffn_up"),
+    ("mlp.c_fc", "ffn_up"),
+    ("mlp.dense_h_to_4h", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.c_proj", "ffn_down"),
+    ("mlp.dense_4h_to_h", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("gate_proj", "ffn_gate_exps"),
+    ("up_proj", "ffn_up_exps"),
+    ("down_proj", "ffn_down_exps"),
+];
+
+const EXPERT: &str = "mlp.experts.";
+
+impl Names {
+    /// A tensor's place in the file. A name that is not known stays as it is, and is then missed under it.
+    pub fn translate(&self, place: &Place) -> Translated {
+        let (tensor, kind) = place.name.rsplit_once('.').unwrap_or((&place.name, ""));
+        if let Some((_, name)) = OUTSIDE.iter().find(|(hub, _)| *hub == tensor) {
+            let place = Place { name: format!("{name}.{kind}"), ..place.clone() };
+            return Translated { add: self.add(tensor, &place), place };
+        }
+        let inside = BLOCKS.iter().find_map(|block| tensor.strip_prefix(block)).and_then(|rest| {
+            let (number, leaf) = rest.split_once('.')?;
+            let (expert, leaf) = match leaf.strip_prefix(EXPERT).and_then(|rest| rest.split_once('.')) {
+                Some((expert, leaf)) => (Some(expert.parse().ok()?), leaf),
+                None => (None, leaf),
+            };
+            Some((number, expert, leaf, self.leaf(leaf)?))
+        });
+        let Some((number, expert, leaf, name)) = inside else {
+            return Translated { place: place.clone(), add: 0.0 };
+        };
+        let add = self.add(leaf, place);
+        let place = Place { name: format!("blk.{number}.{name}.{kind}"), ..place.clone() };
+        Translated { place: self.laid_out(place, leaf, expert), add }
+    }
+
+    fn leaf(&self, leaf: &str) -> Option<&'static str> {
+        if leaf == "post_attention_layernorm" {
+            // The same name for two things: a norm on what attention adds, or the one before the MLP.
+            let output = matches!(self.architecture.as_str(), "gemma2" | "gemma3" | "olmo2");
+            return Some(if output { "post_attention_norm" } else { "ffn_norm" });
+        }
+        INSIDE.iter().find(|(hub, _)| *hub == leaf).map(|(_, name)| *name)
+    }
+
+    /// Gemma's norms are stored less 1 in the hub's checkpoints, and whole in GGUF files.
+    fn add(&self, leaf: &str, place: &Place) -> f64 {
+        let gemma = matches!(self.architecture.as_str(), "gemma2" | "gemma3");
+        if gemma && leaf.ends_with("norm") && place.is_vector() { -1.0 } else { 0.0 }
+    }
+
+    /// The place of the same numbers in the layout of the file.
+    fn laid_out(&self, place: Place, leaf: &str, expert: Option<usize>) -> Place {
+        if let Some(expert) = expert {
+            return self.of_expert(place, expert);
+        }
+        let rows = place.shape.first().copied().unwrap_or(0);
+        match (self.architecture.as_str(), leaf) {
+            // Llama's own layout: the two numbers that are rotated against each other stand side by side.
+            ("llama", "self_attn.q_proj") => moved(place, |row| beside(row, rows, self.heads)),
+            ("llama", "self_attn.k_proj") => moved(place, |row| beside(row, rows, self.kv_heads)),
+            // All queries, all keys, all values; not head by head.
+            ("gptneox", "attention.query_key_value") => moved(place, |row| apart(row, rows, self.heads)),
+            ("gpt2", _) => turned(place),
+            _ => place,
+        }
+    }
+
+    /// The experts' matrices stand one after the other in one tensor.
+    fn of_expert(&self, place: Place, expert: usize) -> Place {
+        let [outputs, inputs] = place.shape[..] else { return place };
+        let begin = expert.saturating_mul(outputs);
+        let ranges = match &place.part {
+            Part::Rows(rows) => rows.iter().map(|rows| begin + rows.start..begin + rows.end).collect(),
+            _ => std::iter::once(begin..begin + outputs).collect(),
+        };
+        Place { shape: vec![self.experts, outputs, inputs], part: Part::Rows(ranges), ..place }
+    }
+}
+
+/// A matrix stored `[in, out]` is `[out, in]` in the file.
+fn turned(place: Place) -> Place {
+    match (&place.shape[..], &place.part) {
+        (&[inputs, outputs], Part::Columns(columns)) => {
+            let rows = Part::Rows(vec![columns.clone()]);
+            Place { shape: vec![outputs, inputs], part: rows, ..place }
+        }
+        _ => place,
+    }
+}
+
+/// The same rows where each of them stands elsewhere.
+fn moved(place: Place, to: impl Fn(usize) -> usize) -> Place {
+    let total = place.shape.first().copied().unwrap_or(0);
+    let wanted: Vec<usize> = match &place.part {
+        Part::Whole => (0..total).collect(),
+        Part::Rows(rows) => rows.iter().cloned().flatten().collect(),
+        Part::Columns(_) => return place,
+    };
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for row in wanted.into_iter().map(to) {
+        match ranges.last_mut() {
+            Some(last) if last.end == row => last.end += 1,
+            _ => ranges.push(row..row + 1),
+        }
+    }
+    Place { part: Part::Rows(ranges), ..place }
+}
+
+/// Where a row of a head's first half or second half stands among pairs.
+fn beside(row: usize, rows: usize, heads: usize) -> usize {
+    let half = (rows / heads.max(1) / 2).max(1);
+    let (head, within) = (row / (2 * half), row % (2 * half));
+    2 * half * head + 2 * (within % half) + within / half
+}
+
+/// Where a row of a head's query, key or value stands among all queries, keys and values.
+fn apart(row: usize, rows: usize, heads: usize) -> usize {
+    let width = (rows / heads.max(1) / 3).max(1);
+    let (head, which, within) = (row / (3 * width), row / width % 3, row % width);
+    (which * heads + head) * width + within
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::once;
+
+    use super::*;
+
+    fn names(architecture: &str) -> Names {
+        Names { architecture: architecture.into(), heads: 2, kv_heads: 1, experts: 3 }
+    }
+
+    fn translated(architecture: &str, place: Place) -> (String, Vec<usize>, Part, f64) {
+        let Translated { place, add } = names(architecture).translate(&place);
+        (place.name, place.shape, place.part, add)
+    }
+
+    #[test]
+    fn names_are_llama_cpps() {
+        let whole = |architecture: &str, name: &str| translated(architecture, Place::whole(name, &[4])).0;
+        for (architecture, hub, name) in [
+            ("llama", "model.embed_tokens.weight", "token_embd.weight"),
+            ("llama", "lm_head.weight", "output.weight"),
+            ("qwen3", "model.layers.7.self_attn.q_norm.weight", "blk.7.attn_q_norm.weight"),
+            ("qwen2", "model.layers.0.self_attn.v_proj.bias", "blk.0.attn_v.bias"),
+            ("llama", "model.layers.0.post_attention_layernorm.weight", "blk.0.ffn_norm.weight"),
+            ("gemma2", "model.layers.0.post_attention_layernorm.weight", "blk.0.post_attention_norm.weight"),
+            ("gemma3", "model.layers.0.pre_feedforward_layernorm.weight", "blk.0.ffn_norm.weight"),
+            ("olmo2", "model.layers.0.post_feedforward_layernorm.weight", "blk.0.post_ffw_norm.weight"),
+            ("phi3", "model.layers.0.mlp.gate_up_proj.weight", "blk.0.ffn_up.weight"),
+            ("gpt2", "transformer.h.11.mlp.c_proj.bias", "blk.11.ffn_down.bias"),
+            ("gptneox", "gpt_neox.layers.3.mlp.dense_h_to_4h.weight", "blk.3.ffn_up.weight"),
+            ("qwen3moe", "model.layers.3.mlp.gate.weight", "blk.3.ffn_gate_inp.weight"),
+            ("llama", "model.layers.3.nose.weight", "model.layers.3.nose.weight"),
+        ] {
+            assert_eq!(whole(architecture, hub), name);
+        }
+    }
+
+    #[test]
+    fn what_the_conversion_moved_is_found_where_it_is() {
+        // Heads of four rows: 0 1 | 2 3 stand as 0 2 1 3 in the file, that is, file row 2 holds row 1.
+        let query = Place::whole("model.layers.0.self_attn.q_proj.weight", &[8, 4]);
+        let ranges = vec![0..1, 2..3, 1..2, 3..5, 6..7, 5..6, 7..8];
+        assert_eq!(translated("llama", query.clone()).2, Part::Rows(ranges));
+        assert_eq!(translated("qwen3", query).2, Part::Whole);
+        // Two heads of width 1: q0 k0 v0 q1 k1 v1 stand as q0 q1 k0 k1 v0 v1.
+        let name = "gpt_neox.layers.0.attention.query_key_value.bias";
+        let keys = Place::rows(name, &[6], [1..2, 4..5]);
+        assert_eq!(translated("gptneox", keys).2, Part::Rows(once(2..4).collect()));
+        let columns = Place::columns("transformer.h.0.attn.c_attn.weight", [4, 12], 4..8);
+        let expected = (vec![12, 4], Part::Rows(once(4..8).collect()));
+        let found = translated("gpt2", columns);
+        assert_eq!((found.1, found.2), expected);
+        let expert = Place::whole("model.layers.0.mlp.experts.2.up_proj.weight", &[5, 4]);
+        let found = translated("qwen3moe", expert);
+        assert_eq!(
+            found,
+            ("blk.0.ffn_up_exps.weight".into(), vec![3, 5, 4], Part::Rows(once(10..15).collect()), 0.0)
+        );
+        let norm = |name: &str| translated("gemma2", Place::whole(name, &[4])).3;
+        assert_eq!([norm("model.norm.weight"), norm("model.layers.0.input_layernorm.weight")], [-1.0, -1.0]);
+    }
+}

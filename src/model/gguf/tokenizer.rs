@@ -1,0 +1,277 @@
+//! The tokenizer that a GGUF file's metadata describes, as the tokenizer.json that the same model has on the hub.
+//! It knows nothing of chat templates.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value, json};
+
+use super::merges::{self, Piece};
+use super::splits::{Splits, splits};
+use crate::artifact::{GgufFile, GgufValue};
+use crate::error::Result;
+
+/// Tokens and the rest of `tokenizer.ggml`.
+pub(super) struct Vocabulary<'a> {
+    file: &'a GgufFile,
+    pub tokens: Vec<&'a str>,
+    /// One a token; all normal where the file does not say.
+    kinds: Vec<usize>,
+}
+
+/// `llama_token_type`.
+const NORMAL: usize = 1;
+const UNKNOWN: usize = 2;
+const CONTROL: usize = 3;
+const USER_DEFINED: usize = 4;
+const UNUSED: usize = 5;
+const BYTE: usize = 6;
+
+/// What SentencePiece writes for a space.
+const SPACE: char = '▁';
+
+/// Texts of tokens that end an answer, whatever the file's own end is: as llama.cpp knows them.
+const ENDS: [&str; 12] = [
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "<|end_of_text|>",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "<|eos|>",
+];
+
+impl<'a> Vocabulary<'a> {
+    /// # Errors
+    /// No tokens, or kinds that are not one a token.
+    pub fn new(file: &'a GgufFile) -> Result<Vocabulary<'a>> {
+        let Some(list) = file.list("tokenizer.ggml.tokens")? else {
+            return Err(file.wrong("no tokenizer.ggml.tokens", "a model with its tokenizer"));
+        };
+        let text = |token: &'a GgufValue| match token {
+            GgufValue::Text(text) => Some(text.as_str()),
+            _ => None,
+        };
+        let tokens: Option<Vec<&str>> = list.iter().map(text).collect();
+        let tokens = tokens.ok_or_else(|| file.wrong("tokens that are no texts", "a list of texts"))?;
+        let vocabulary = Vocabulary { file, kinds: vec![NORMAL; tokens.len()], tokens };
+        let kinds = vocabulary.one_each("tokenizer.ggml.token_type")?;
+        let kinds = kinds.map(|kinds| kinds.iter().map(|kind| kind.count().unwrap_or(NORMAL)).collect());
+        Ok(Vocabulary { kinds: kinds.unwrap_or_else(|| vocabulary.kinds.clone()), ..vocabulary })
+    }
+
+    /// A list that must have as many entries as there are tokens.
+    fn one_each(&self, key: &str) -> Result<Option<&'a [GgufValue]>> {
+        let list = self.file.list(key)?;
+        match list.filter(|list| list.len() != self.tokens.len()) {
+            Some(list) => {
+                let found = format!("{key} of {} for {} tokens", list.len(), self.tokens.len());
+                Err(self.file.wrong(found, "one a token"))
+            }
+            None => Ok(list),
+        }
+    }
+
+    /// The token with the id that stands at `tokenizer.ggml.{key}`.
+    pub fn named(&self, key: &str) -> Result<Option<usize>> {
+        let key = format!("tokenizer.ggml.{key}");
+        let Some(id) = self.file.value(&key) else { return Ok(None) };
+        // Some files have the highest number of its type for none.
+        let id = id.count().filter(|id| *id != u32::MAX as usize && *id != u16::MAX as usize);
+        match id {
+            Some(id) if id >= self.tokens.len() => {
+                let found = format!("{key} is {id}, and there are {} tokens", self.tokens.len());
+                Err(self.file.wrong(found, "the id of a token"))
+            }
+            id => Ok(id),
+        }
+    }
+
+    /// Tokens that end an answer.
+    pub fn ends(&self) -> Result<Vec<u32>> {
+        let keys = ["eos_token_id", "eot_token_id", "eom_token_id"].map(|key| self.named(key));
+        let named = keys.into_iter().collect::<Result<Vec<_>>>()?;
+        let known = (0..self.tokens.len()).filter(|&id| self.is_added(id) && ENDS.contains(&self.tokens[id]));
+        Ok(named.into_iter().flatten().chain(known).map(|id| id as u32).collect())
+    }
+
+    /// Found in text as it stands, before anything is cut.
+    fn is_added(&self, id: usize) -> bool {
+        matches!(self.kinds[id], CONTROL | USER_DEFINED) && !self.tokens[id].is_empty()
+    }
+
+    /// A tokenizer.json.
+    ///
+    /// # Errors
+    /// A kind of tokenizer that is not known.
+    pub fn json(&self) -> Result<Value> {
+        match self.file.text("tokenizer.ggml.model")? {
+            Some("gpt2") => self.byte_level(),
+            Some("llama" | "gemma") => self.sentencepiece(),
+            other => {
+                let found = format!("tokenizer.ggml.model {:?}", other.unwrap_or_default());
+                Err(self.file.wrong(found, "gpt2 or llama"))
+            }
+        }
+    }
+
+    fn flag(&self, key: &str, default: bool) -> Result<bool> {
+        Ok(self.file.flag(&format!("tokenizer.ggml.{key}"))?.unwrap_or(default))
+    }
+
+    fn whole(&self, parts: Value, begins: bool) -> Result<Value> {
+        let Value::Object(mut whole) = parts else { return Ok(parts) };
+        let added = (0..self.tokens.len()).filter(|&id| self.is_added(id) || self.kinds[id] == UNKNOWN);
+        let added = added.map(|id| {
+            // The unknown token is special: it stands for no text.
+            let special = self.kinds[id] != USER_DEFINED;
+            json!({"id": id, "content": self.tokens[id], "special": special, "single_word": false,
+                   "lstrip": false, "rstrip": false, "normalized": false})
+        });
+        whole.insert("added_tokens".into(), added.collect());
+        for (key, value) in [("version", json!("1.0")), ("truncation", Value::Null), ("padding", Value::Null)]
+        {
+            whole.insert(key.into(), value);
+        }
+        whole.insert("post_processor".into(), self.around(begins)?);
+        Ok(Value::Object(whole))
+    }
+
+    /// What is put around a text.
+    fn around(&self, begins: bool) -> Result<Value> {
+        let bos = self.named("bos_token_id")?.filter(|_| begins);
+        let eos = self.named("eos_token_id")?;
+        let eos = if self.flag("add_eos_token", false)? { eos } else { None };
+        if bos.or(eos).is_none() {
+            return Ok(Value::Null);
+        }
+        let special = |id: usize| json!({"SpecialToken": {"id": self.tokens[id], "type_id": 0}});
+        let text = |name: &str| json!({"Sequence": {"id": name, "type_id": 0}});
+        let around = |name: &str| {
+            let parts = [bos.map(special), Some(text(name)), eos.map(special)];
+            parts.into_iter().flatten().collect::<Vec<_>>()
+        };
+        let tokens = [bos, eos].into_iter().flatten().map(|id| {
+            let token = self.tokens[id];
+            (token.to_owned(), json!({"id": token, "ids": [id], "tokens": [token]}))
+        });
+        Ok(json!({
+            "type": "TemplateProcessing", "single": around("A"), "pair": ([around("A"), around("B")].concat()),
+            "special_tokens": tokens.collect::<Map<_, _>>(),
+        }))
+    }
+
+    /// Byte-pair encoding over the letters that stand for bytes (GPT-2 and most since).
+    fn byte_level(&self) -> Result<Value> {
+        let name = self.file.text("tokenizer.ggml.pre")?.unwrap_or("default");
+        let Some(splits) = splits(name) else {
+            let found = format!("tokenizer.ggml.pre {name:?}");
+            return Err(self.file.wrong(found, "a way of cutting text that is known, as llama-bpe or qwen2"));
+        };
+        let Splits { normalizer, whole_words, begins, .. } = splits;
+        let mut vocabulary = Map::new();
+        for (id, token) in self.tokens.iter().enumerate() {
+            if self.kinds[id] != UNUSED && !vocabulary.contains_key(*token) {
+                vocabulary.insert((*token).into(), json!(id));
+            }
+        }
+        let Some(list) = self.file.list("tokenizer.ggml.merges")? else {
+            return Err(self.file.wrong("no tokenizer.ggml.merges", "a vocabulary with its merges"));
+        };
+        let wrong = || self.file.wrong("a merge that is not of two tokens", "texts of two parts");
+        let mut merges = Vec::with_capacity(list.len());
+        for merge in list {
+            let GgufValue::Text(merge) = merge else { return Err(wrong()) };
+            // A part never begins with a space, so that one that is nothing but a space is told apart too.
+            let at = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ');
+            let (left, right) = merge.split_at(at.ok_or_else(wrong)?.0);
+            let (right, joined) = (&right[1..], format!("{left}{}", &right[1..]));
+            if [left, right, &joined].iter().any(|part| !vocabulary.contains_key(*part)) {
+                let found = format!("a merge of {left:?} and {right:?}, which are no tokens");
+                return Err(self.file.wrong(found, "merges of tokens"));
+            }
+            merges.push(json!([left, right]));
+        }
+        let parts = json!({
+            "normalizer": normalizer.map(|kind| json!({"type": kind})),
+            "pre_tokenizer": splits.json(),
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                "ignore_merges": whole_words, "vocab": vocabulary, "merges": merges,
+            },
+        });
+        self.whole(parts, self.flag("add_bos_token", begins)?)
+    }
+
+    /// SentencePiece's byte-pair encoding: pieces with scores, and bytes for what has no piece.
+    fn sentencepiece(&self) -> Result<Value> {
+        let architecture = self.file.text("general.architecture")?.unwrap_or_default();
+        let gemma = architecture.starts_with("gemma");
+        let Some(scores) = self.one_each("tokenizer.ggml.scores")? else {
+            return Err(self.file.wrong("no tokenizer.ggml.scores", "a vocabulary with its scores"));
+        };
+        // A run of spaces stands in the file as it is, and in the vocabulary as any other piece with spaces.
+        let spelled: Vec<String> =
+            self.tokens.iter().enumerate().map(|(id, token)| self.spelled(id, token)).collect();
+        let (mut vocabulary, mut seen, mut pieces) = (Map::new(), HashSet::new(), Vec::new());
+        for (id, text) in spelled.iter().enumerate() {
+            if !seen.insert(text) {
+                continue;
+            }
+            vocabulary.insert(text.clone(), json!(id));
+            // Gemma's scores do not follow its merges; the order of its tokens does.
+            let score = if gemma { -(id as f64) } else { scores[id].number().unwrap_or(f64::MIN) };
+            if self.kinds[id] == NORMAL || (self.kinds[id] == USER_DEFINED && is_space(text)) {
+                pieces.push(Piece { text, id, score });
+            }
+        }
+        let unknown = self.named("unknown_token_id")?.or(self.kinds.iter().position(|kind| *kind == UNKNOWN));
+        let bytes = self.kinds.contains(&BYTE);
+        let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE.to_string()});
+        let mut decoders = vec![
+            json!({"type": "Replace", "pattern": {"String": SPACE.to_string()}, "content": " "}),
+            json!({"type": "ByteFallback"}),
+            json!({"type": "Fuse"}),
+        ];
+        // A space before the text, and before what comes after a control token: as llama.cpp and the models' first
+        // tokenizer.json have it.
+        let normalizer = match self.flag("add_space_prefix", !gemma)? {
+            true => {
+                decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+                let prepend = json!({"type": "Prepend", "prepend": SPACE.to_string()});
+                json!({"type": "Sequence", "normalizers": [prepend, replace]})
+            }
+            false => replace,
+        };
+        let parts = json!({
+            "normalizer": normalizer,
+            "pre_tokenizer": null,
+            "decoder": {"type": "Sequence", "decoders": decoders},
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": unknown.map(|id| self.tokens[id]),
+                "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
+                "byte_fallback": bytes, "ignore_merges": false, "vocab": vocabulary,
+                "merges": merges::merges(&pieces),
+            },
+        });
+        self.whole(parts, self.flag("add_bos_token", true)?)
+    }
+
+    fn spelled(&self, id: usize, token: &str) -> String {
+        match self.kinds[id] {
+            NORMAL | USER_DEFINED if is_space(token) => token.replace(' ', &SPACE.to_string()),
+            _ => token.into(),
+        }
+    }
+}
+
+/// Nothing but spaces, however they are spelled.
+fn is_space(token: &str) -> bool {
+    !token.is_empty() && token.chars().all(|letter| letter == ' ' || letter == SPACE)
+}

@@ -1,0 +1,287 @@
+//! Models in GGUF files, held against the checkpoints that they were made of (`tests/fixtures/gguf/make.py`): what they
+//! compute, how they cut text, and what becomes of files that are broken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use candle_core::quantized::{GgmlDType, QTensor, gguf_file};
+use candle_core::{Device, Tensor};
+use pearlpoint::dialogue::{Dialogue, Message, Role};
+use pearlpoint::model::{Chat, Decoder, Dtype, Model, Site, families, gguf};
+
+use crate::model::{Keep, error, expected, tokens};
+
+const FOLDER: &str = "tests/fixtures/gguf";
+
+/// Made of `tests/fixtures/families/NAME`, in types that hold its numbers.
+const WHOLE: [&str; 17] = [
+    "llama",
+    "llama-linear",
+    "llama-yarn",
+    "llama3",
+    "llama3-wide",
+    "qwen2",
+    "qwen3",
+    "qwen3-single",
+    "qwen3_moe",
+    "gemma2",
+    "gemma3",
+    "phi3",
+    "phi3-long",
+    "olmo2",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox-serial",
+];
+
+/// Made of `tests/fixtures/NAME`, with most matrices in blocks.
+const QUANTISED: [(&str, &str); 3] = [("llama", "q8_0"), ("qwen3", "q4_0"), ("qwen3", "q5_0")];
+
+fn decoder(path: &Path, dtype: Option<Dtype>) -> Decoder {
+    let gguf::Parts { config, weights, .. } = gguf::open(path).unwrap();
+    let architecture = families::architecture(&config).unwrap();
+    let decoder = Decoder::build(architecture, |place| weights.take(place, dtype)).unwrap();
+    weights.refuse_extra(decoder.architecture()).unwrap();
+    decoder
+}
+
+/// Activations at every site.
+fn run(decoder: &Decoder, rows: &[Vec<u32>]) -> BTreeMap<Site, Tensor> {
+    let mut keep = Keep::default();
+    decoder.forward(&tokens(rows), None, &[], &mut keep).unwrap();
+    keep.0.into_iter().map(|(site, mut kept)| (site, kept.remove(0))).collect()
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(FOLDER).join(name)
+}
+
+#[test]
+fn every_family_computes_what_its_checkpoint_computes() {
+    for name in WHOLE {
+        let expected = expected(&format!("families/{name}"));
+        let found = run(&decoder(&fixture(&format!("{name}.gguf")), None), &expected.rows());
+        for (site, expected) in &expected.sites {
+            let error = error(&found[site], expected);
+            assert!(error <= 1e-4, "{name} {site}: {error}");
+        }
+    }
+}
+
+#[test]
+fn blocks_compute_what_the_numbers_they_stand_for_compute() {
+    for (name, kind) in QUANTISED {
+        let path = fixture(&format!("{name}.{kind}.gguf"));
+        let rows = expected(name).rows();
+        let sites = candle_core::safetensors::load(path.with_extension("safetensors"), &Device::Cpu).unwrap();
+        let [blocks, wide] = [None, Some(Dtype::F32)].map(|dtype| run(&decoder(&path, dtype), &rows));
+        let rounded = run(&decoder(&path, Some(Dtype::Bf16)), &rows);
+        for (site, expected) in sites {
+            let site = site.parse().unwrap();
+            for found in [&blocks, &wide] {
+                let error = error(&found[&site], &expected);
+                assert!(error <= 1e-4, "{name} {kind} {site}: {error}");
+            }
+            let apart = error(&blocks[&site], &wide[&site]);
+            assert!(apart <= 1e-5, "{name} {kind} {site}: {apart}");
+            let rounded = error(&rounded[&site], &expected);
+            assert!(rounded > 0.0 && rounded <= 3e-2, "{name} {kind} {site}: {rounded}");
+        }
+    }
+    let model = Model::open(&fixture("qwen3.q5_0.gguf"), None).unwrap();
+    assert_eq!(model.dtype, "q5_0");
+    assert_eq!(Model::open(&fixture("qwen3.q5_0.gguf"), Some(Dtype::F16)).unwrap().dtype, "f16");
+}
+
+/// Blocks of 256 numbers, which nobody but candle makes here: one of each type in one model, as real files have them.
+#[test]
+fn types_may_be_mixed_in_one_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (width, heads) = (256, 4);
+    let kinds =
+        [GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K, GgmlDType::Q8_0, GgmlDType::Q4_1, GgmlDType::Q5_1];
+    let matrices = [
+        ("token_embd", 40, GgmlDType::Q6K),
+        ("blk.0.attn_q", width, kinds[0]),
+        ("blk.0.attn_k", width, kinds[1]),
+        ("blk.0.attn_v", width, kinds[2]),
+        ("blk.0.attn_output", width, kinds[3]),
+        ("blk.0.ffn_gate", width, kinds[4]),
+        ("blk.0.ffn_up", width, kinds[5]),
+        ("blk.0.ffn_down", width, GgmlDType::F16),
+    ];
+    let mut tensors: Vec<(String, QTensor)> = Vec::new();
+    let mut wide: HashMap<String, Tensor> = HashMap::new();
+    for (name, rows, kind) in matrices {
+        let random = Tensor::randn(0f32, 0.06, (rows, width), &Device::Cpu).unwrap();
+        let blocks = QTensor::quantize(&random, kind).unwrap();
+        wide.insert(format!("{name}.weight"), blocks.dequantize(&Device::Cpu).unwrap());
+        tensors.push((format!("{name}.weight"), blocks));
+    }
+    for name in ["output_norm", "blk.0.attn_norm", "blk.0.ffn_norm", "blk.0.attn_q_norm", "blk.0.attn_k_norm"]
+    {
+        let width =
+            if name.ends_with("_q_norm") || name.ends_with("_k_norm") { width / heads } else { width };
+        let ones = Tensor::ones(width, candle_core::DType::F32, &Device::Cpu).unwrap();
+        wide.insert(format!("{name}.weight"), ones.clone());
+        tensors.push((format!("{name}.weight"), QTensor::quantize(&ones, GgmlDType::F32).unwrap()));
+    }
+    let write = |name: &str, tensors: &[(String, QTensor)]| {
+        let number = |number: usize| gguf_file::Value::U32(number as u32);
+        let text = |text: &str| gguf_file::Value::String(text.into());
+        let list = |texts: Vec<String>| gguf_file::Value::Array(texts.iter().map(|one| text(one)).collect());
+        let pairs = [
+            ("general.architecture", text("qwen3")),
+            ("qwen3.block_count", number(1)),
+            ("qwen3.context_length", number(64)),
+            ("qwen3.embedding_length", number(width)),
+            ("qwen3.feed_forward_length", number(width)),
+            ("qwen3.attention.head_count", number(heads)),
+            ("qwen3.attention.layer_norm_rms_epsilon", gguf_file::Value::F32(1e-6)),
+            ("tokenizer.ggml.model", text("gpt2")),
+            ("tokenizer.ggml.pre", text("qwen2")),
+            ("tokenizer.ggml.tokens", list((0..40).map(|n| char::from(b'A' + n).to_string()).collect())),
+            ("tokenizer.ggml.merges", gguf_file::Value::Array(Vec::new())),
+        ];
+        let pairs: Vec<_> = pairs.iter().map(|(key, value)| (*key, value)).collect();
+        let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let path = folder.path().join(name);
+        gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &pairs, &tensors).unwrap();
+        path
+    };
+    let plain: Vec<(String, QTensor)> = tensors
+        .iter()
+        .map(|(name, _)| (name.clone(), QTensor::quantize(&wide[name], GgmlDType::F32).unwrap()))
+        .collect();
+    let (blocks, plain) = (write("blocks.gguf", &tensors), write("plain.gguf", &plain));
+    let rows = [vec![1, 5, 39, 7, 0], vec![2; 30]];
+    let [blocks, plain] = [&blocks, &plain].map(|path| run(&decoder(path, None), &rows));
+    for (site, expected) in &plain {
+        let error = error(&blocks[site], expected);
+        assert!(error <= 1e-5, "{site}: {error}");
+    }
+}
+
+#[test]
+fn the_tokenizer_and_the_template_are_those_of_the_checkpoint() {
+    let texts = [
+        "how may a friend rest today",
+        "  two  spaces,\n\n\ttabs and\r\nlines ",
+        "ünder 12345 moons: 三日月 🌙 don't, WE'LL",
+        "<|im_start|>user\nhi<|im_end|>\n<think> a </think>",
+        "",
+    ];
+    for (name, kind) in QUANTISED {
+        let hub = Chat::from_folder(&Path::new("tests/fixtures").join(name), None).unwrap();
+        let own = gguf::open(&fixture(&format!("{name}.{kind}.gguf"))).unwrap().chat;
+        assert_eq!(own.template(), hub.template());
+        assert!(hub.eos().iter().all(|id| own.eos().contains(id)));
+        let messages = texts.map(|text| Message::new(Role::User, text));
+        let rounds =
+            messages.iter().cloned().flat_map(|user| [user, Message::new(Role::Assistant, "the friend")]);
+        let mut dialogues: Vec<Vec<Message>> =
+            messages.iter().cloned().map(|message| vec![message]).collect();
+        dialogues.push(rounds.collect());
+        for messages in dialogues {
+            for add in [false, true] {
+                let [own, hub] = [&own, &hub].map(|chat| chat.render(&messages, add, None).unwrap());
+                assert_eq!(own, hub);
+            }
+            let dialogue = Dialogue { id: "0".into(), messages, labels: BTreeMap::new() };
+            let [own, hub] = [&own, &hub].map(|chat| chat.tokens(&dialogue, 0, None).unwrap());
+            assert_eq!(own, hub);
+        }
+        for ids in [vec![5, 90, 200], vec![1, 260, 2], (5..288).collect()] {
+            assert_eq!(own.decode(&ids, true).unwrap(), hub.decode(&ids, true).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_folder_with_one_file_is_that_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("qwen3.q4_0.gguf"), folder.path().join("model.gguf")).unwrap();
+    assert_eq!(Model::open(folder.path(), None).unwrap().dtype, "q4_0");
+    std::fs::copy(fixture("qwen3.q5_0.gguf"), folder.path().join("other.GGUF")).unwrap();
+    let error = Model::open(folder.path(), None).err().unwrap().to_string();
+    assert!(error.contains("2 GGUF files; expected one, or the path of one"), "{error}");
+}
+
+fn opened(bytes: &[u8]) -> Result<Model, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    let opened = Model::open(&path, None).map_err(|error| error.to_string());
+    opened.inspect_err(|error| assert!(!error.contains('\n'), "{error}"))
+}
+
+#[test]
+fn a_file_that_was_cut_short_is_an_error() {
+    let whole = std::fs::read(fixture("qwen3.q4_0.gguf")).unwrap();
+    opened(&whole).unwrap();
+    let lengths = (0..64).chain((64..whole.len()).step_by(211)).chain(whole.len() - 40..whole.len() - 32);
+    for length in lengths {
+        let error = opened(&whole[..length]).err().unwrap();
+        assert!(error.contains("model.gguf"), "{length}: {error}");
+    }
+}
+
+#[test]
+fn what_metadata_says_wrong_is_an_error_that_names_it() {
+    let whole = std::fs::read(fixture("qwen3.q4_0.gguf")).unwrap();
+    let at = |key: &str| {
+        let place = whole.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+        // The type of the value stands between.
+        place + key.len() + 4
+    };
+    let number = |key: &str, number: u32, expected: &str| {
+        let mut bytes = whole.clone();
+        bytes[at(key)..][..4].copy_from_slice(&number.to_le_bytes());
+        let error = opened(&bytes).err().unwrap();
+        assert!(error.contains(expected), "{key}: {error}");
+    };
+    number("qwen3.block_count", u32::MAX, "num_hidden_layers");
+    number("qwen3.block_count", 9_999, "no more blocks than tensors");
+    number("qwen3.block_count", 3, "no tensor blk.2.");
+    number("qwen3.embedding_length", 31, "shape");
+    number("qwen3.embedding_length", 0, "hidden_size");
+    number("qwen3.attention.head_count", 1 << 30, "");
+    number("qwen3.attention.head_count_kv", 3, "heads");
+    number("qwen3.attention.key_length", 13, "as wide as keys");
+    number("tokenizer.ggml.eos_token_id", 99_999, "tokenizer.ggml.eos_token_id is 99999");
+    let text = |key: &str, length: usize, text: &str, expected: &str| {
+        let mut bytes = whole.clone();
+        bytes[at(key) + 8..][..length].copy_from_slice(text.as_bytes());
+        let error = opened(&bytes).err().unwrap();
+        assert!(error.contains(expected), "{key}: {error}");
+    };
+    text("general.architecture", 5, "mamba", "general.architecture \"mamba\"");
+    text("tokenizer.ggml.pre", 5, "gpt-9", "tokenizer.ggml.pre \"gpt-9\"");
+    text("tokenizer.ggml.model", 4, "gpt3", "tokenizer.ggml.model \"gpt3\"");
+    // An infinite scale in the first block of a matrix, and a type that no weight has.
+    let table = |name: &str| {
+        whole.windows(name.len()).position(|window| window == name.as_bytes()).unwrap() + name.len()
+    };
+    let mut bytes = whole.clone();
+    bytes[table("blk.1.ffn_up.weight") + 20..][..4].copy_from_slice(&20u32.to_le_bytes());
+    let error = opened(&bytes).err().unwrap();
+    assert!(error.contains("tensor blk.1.ffn_up.weight of type IQ4_NL; expected F32"), "{error}");
+    let data = whole.len() - 64;
+    let mut bytes = whole.clone();
+    bytes[data..].fill(0xFF);
+    let error = opened(&bytes).err().unwrap();
+    assert!(error.contains("NaN at index"), "{error}");
+}
+
+#[test]
+fn any_changed_byte_is_an_error_or_no_harm() {
+    let whole = std::fs::read(fixture("qwen3.q4_0.gguf")).unwrap();
+    let header = whole.len() - 20_000;
+    for at in (0..header).step_by(97).chain(0..200) {
+        for byte in [0, 0xFF, whole[at] ^ 0x10] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            let _ = opened(&bytes);
+        }
+    }
+}
