@@ -7,7 +7,7 @@ mod names;
 mod splits;
 mod tokenizer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::chat::Chat;
 use super::families::Config;
@@ -38,17 +38,18 @@ pub fn open(path: &Path) -> Result<Parts> {
     Ok(Parts { config, chat, weights })
 }
 
-/// The GGUF file that a path means: the file itself, or the only one in a folder that has no config.json.
+/// The GGUF file that a path means: the file itself, or the only one in a folder that has no safetensors.
 ///
 /// # Errors
 /// A folder with several.
-pub fn find(path: &Path) -> Result<Option<std::path::PathBuf>> {
+pub fn find(path: &Path) -> Result<Option<PathBuf>> {
     let is_gguf =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     if path.is_file() {
         return Ok(is_gguf(path).then(|| path.to_owned()));
     }
-    if !path.is_dir() || path.join("config.json").is_file() {
+    let safetensors = ["model.safetensors", "model.safetensors.index.json"];
+    if !path.is_dir() || safetensors.iter().any(|name| path.join(name).is_file()) {
         return Ok(None);
     }
     let entries = std::fs::read_dir(path).map_err(Error::file(path))?;
