@@ -24,7 +24,7 @@ CASES = {"prefill 1 x 512": ("prefill", [512]), "prefill 8 x 128": ("prefill", [
 
 class Ours:
     def __init__(self, model, dtype):
-        binary = max(glob.glob("target/release/deps/forward-*[!.d]"), key=os.path.getmtime)
+        binary = max((path for path in glob.glob("target/release/deps/forward-*") if not path.endswith(".d")), key=os.path.getmtime)
         self.process = subprocess.Popen([binary, model, dtype], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline().strip() == "ready"
     def __call__(self, command, numbers):
