@@ -1,16 +1,16 @@
 //! One block of the forward pass, with its hook sites: attention, then (or beside it) an MLP or experts.
 //! It knows nothing of files, or of what its hooks are for.
 
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::cache::Cache;
 use crate::model::experts::Experts;
 use crate::model::hook::Hook;
-use crate::model::linear::Linear;
+use crate::model::linear::{Input, Linear};
 use crate::model::mlp::Mlp;
 use crate::model::norm::Norm;
-use crate::model::operations::{Angles, Heads, attend, attention, rotate};
+use crate::model::operations::{Angles, Heads, attend, attention, prepare_heads, rotate, with_slices};
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 
@@ -64,63 +64,82 @@ impl Block {
     /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves.
     pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
         let tokens = pass.tokens;
+        // What stands in memory only where somebody reads it.
+        let wanted = hook.wants(Site::Block(self.number, Point::MlpHidden));
         let mut at = |point, activations| visit(hook, Site::Block(self.number, point), activations, tokens);
         let x = at(Point::ResidPre, x)?;
-        let normed = norm(&self.attention_norms.before, &x)?;
-        let heads = at(Point::AttnHeads, self.attention.mix(self.number, &normed, pass)?)?;
-        let added = norm(&self.attention_norms.output, &self.attention.output.forward(&heads)?)?;
+        let read = Input::normed(&x, &self.attention_norms.before);
+        let heads = at(Point::AttnHeads, self.attention.mix(self.number, &read, pass)?)?;
+        let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
         let added = at(Point::AttnOut, added)?;
-        // What the MLP reads, and what its output is added to.
-        let (read, x) = match self.parallel {
-            true => (norm(&self.mlp_norms.before, &x)?, (x + added)?),
-            false => {
-                let x = norm(&self.attention_norms.after, &(x + added)?)?;
-                let x = at(Point::ResidMid, x)?;
-                (norm(&self.mlp_norms.before, &x)?, x)
+        // What the MLP reads is normed; to what its output is added depends on the order.
+        let (x, read) = match self.parallel {
+            true => ((&x + added)?, Some(x)),
+            false => (at(Point::ResidMid, norm(&self.attention_norms.after, (x + added)?)?)?, None),
+        };
+        let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
+        let added = match &self.feed {
+            Feed::Mlp(mlp) => {
+                let hidden = mlp.hidden(&read)?;
+                match wanted {
+                    true => mlp.down.forward(&at(Point::MlpHidden, hidden.input().tensor()?)?)?,
+                    false => mlp.down.read(&hidden.input())?,
+                }
+            }
+            Feed::Experts(experts) => {
+                let read = read.tensor()?;
+                experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
             }
         };
-        let added = match &self.feed {
-            Feed::Mlp(mlp) => mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?)?)?,
-            Feed::Experts(experts) => experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?,
-        };
-        let added = at(Point::MlpOut, norm(&self.mlp_norms.output, &added)?)?;
-        at(Point::ResidPost, norm(&self.mlp_norms.after, &(x + added)?)?)
+        let added = at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?;
+        at(Point::ResidPost, norm(&self.mlp_norms.after, (x + added)?)?)
     }
 }
 
 impl Attention {
     /// The heads' outputs, concatenated: `[tokens, heads × head width]`.
-    fn mix(&self, block: usize, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+    fn mix(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
         let heads = self.heads;
         let count = pass.tokens.len();
-        let split = |x: Tensor, heads: usize| x.reshape((count, heads, ()));
-        let (mut query, mut key) = (self.query.forward(x)?, self.key.forward(x)?);
-        let value = split(self.value.forward(x)?, heads.keys)?;
-        if let Some([for_query, for_key]) = &self.head_norms {
-            let normed = |norm: &Norm, x: Tensor| norm.forward(&x.reshape((count, (), norm.width()))?);
-            (query, key) = (normed(for_query, query)?, normed(for_key, key)?);
-        }
-        let (mut query, mut key) = (split(query, heads.queries)?, split(key, heads.keys)?);
-        if let Some(rope) = self.rope {
-            (query, key) = (rotate(&query, &pass.angles[rope])?, rotate(&key, &pass.angles[rope])?);
-        }
+        let [query, key, value] = Linear::read_each([&self.query, &self.key, &self.value], x)?;
+        let angles = self.rope.map(|rope| &pass.angles[rope]);
+        let norms = self.head_norms.as_ref();
+        let query = prepared(query, heads.width, norms.map(|[norm, _]| norm), angles)?;
+        let key = prepared(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
+        let value = value.reshape((count, heads.keys, heads.width))?;
         let mixed = match &mut pass.cache {
             None => attention(&query, &key, &value, heads, rows(pass.tokens))?,
-            Some(cache) => {
-                let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-                let (keys, values) = (flat(&key)?, flat(&value)?);
-                let stretches = cache.extend(block, pass.tokens, &keys, &values, heads.keys * heads.width);
-                Tensor::new(attend(&flat(&query)?, heads, &stretches), query.device())?
-            }
+            Some(cache) => with_slices([&query, &key, &value], |[query, keys, values]| {
+                let stretches = cache.extend(block, pass.tokens, keys, values, heads.keys * heads.width);
+                Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
+            })?,
         };
         Ok(mixed.reshape((count, heads.queries * heads.width))?)
     }
 }
 
-fn norm(norm: &Option<Norm>, x: &Tensor) -> Result<Tensor> {
+/// Queries or keys after their norm and rotation: `[tokens, heads, width]`.
+fn prepared(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
+    let count = x.dim(0)?;
+    if x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
+        let x = match norm {
+            Some(norm) => norm.forward(&x.reshape((count, (), norm.width()))?)?,
+            None => x,
+        };
+        let x = x.reshape((count, (), width))?;
+        return Ok(angles.map_or(Ok(x.clone()), |angles| rotate(&x, angles))?);
+    }
     match norm {
-        Some(norm) => Ok(norm.forward(x)?),
-        None => Ok(x.clone()),
+        Some(norm) => norm.with_rms(|norm| prepare_heads(&x, width, norm, angles))?,
+        None => prepare_heads(&x, width, None, angles)?,
+    }
+    Ok(x.reshape((count, (), width))?)
+}
+
+fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => Ok(norm.forward(&x)?),
+        None => Ok(x),
     }
 }
 

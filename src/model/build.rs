@@ -20,13 +20,14 @@ pub(super) struct Parts {
     pub embed: Embed,
     pub blocks: Vec<Block>,
     pub norm: Option<Norm>,
+    /// The vocabulary product, where it is not by the embedding's matrix.
     pub head: Option<Linear>,
 }
 
 /// What tokens are before the first block.
 pub(super) struct Embed {
     /// `[vocabulary, width]`.
-    pub words: Weight,
+    pub words: Linear,
     /// `[positions, width]`, where they are learnt.
     pub positions: Option<Weight>,
     /// `[1, width]`: of the segment that every token is of.
@@ -54,7 +55,7 @@ pub(super) fn parts(
     let a = architecture;
     let names = &a.names;
     let mut source = Source { architecture, take };
-    let words = source.table(names.embed, a.vocabulary)?;
+    let words = Linear::table(source.table(names.embed, a.vocabulary)?)?;
     let embed = Embed {
         positions: a.positions.map(|count| source.table(names.positions, count)).transpose()?,
         segment: a.segments.map(|count| source.segment(count)).transpose()?,
@@ -64,9 +65,8 @@ pub(super) fn parts(
     let blocks = (0..a.blocks.len()).map(|number| source.block(number)).collect::<Result<_>>()?;
     let norm = source.norm(names.norm.map(String::from), a.width)?;
     let head = match a.head {
-        Head::Tied => Some(Linear::unpacked(embed.words.clone(), None)),
-        Head::Own => Some(Linear::unpacked(source.table(names.head, a.vocabulary)?, None)),
-        Head::None => None,
+        Head::Own => Some(Linear::table(source.table(names.head, a.vocabulary)?)?),
+        Head::Tied | Head::None => None,
     };
     Ok(Parts { embed, blocks, norm, head })
 }

@@ -2,8 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use super::linear::Linear;
-use crate::model::operations::{Activation, activate, gated};
+use super::linear::{Input, Linear};
+use crate::model::operations::Activation;
 
 /// What stands between a block's norm and its down projection, and that projection.
 pub(super) struct Mlp {
@@ -14,17 +14,36 @@ pub(super) struct Mlp {
     pub activation: Activation,
 }
 
-impl Mlp {
-    /// The input of the down projection: `[tokens, hidden]`.
-    pub fn hidden(&self, x: &Tensor) -> Result<Tensor> {
-        let up = self.up.forward(x)?;
+/// What the down projection reads, before the activation.
+pub(super) struct Hidden {
+    gate: Option<Tensor>,
+    up: Tensor,
+    activation: Activation,
+}
+
+impl Hidden {
+    /// `[tokens, hidden]`
+    pub fn input(&self) -> Input<'_> {
         match &self.gate {
-            Some(gate) => gated(&gate.forward(x)?, &up, self.activation),
-            None => activate(&up, self.activation),
+            Some(gate) => Input::Gated(gate, &self.up, self.activation),
+            None => Input::Active(&self.up, self.activation),
         }
+    }
+}
+
+impl Mlp {
+    pub fn hidden(&self, x: &Input) -> Result<Hidden> {
+        let (gate, up) = match &self.gate {
+            Some(gate) => {
+                let [gate, up] = Linear::read_each([gate, &self.up], x)?;
+                (Some(gate), up)
+            }
+            None => (None, self.up.read(x)?),
+        };
+        Ok(Hidden { gate, up, activation: self.activation })
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.forward(&self.hidden(x)?)
+        self.down.read(&self.hidden(&x.into())?.input())
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::model::operations::{layer_norm, rms_norm};
+use crate::model::operations::{Row, layer_norm, rms_norm, with_slices};
 
 pub(super) struct Norm {
     weight: Tensor,
@@ -26,6 +26,29 @@ impl Norm {
         match &self.bias {
             Some(bias) => layer_norm(x, &self.weight, bias, self.epsilon),
             None => rms_norm(x, &self.weight, self.epsilon),
+        }
+    }
+
+    /// Calls `with` on what makes the norm of `x`, `[tokens, width]`, row by row.
+    pub fn with_row<T>(&self, x: &Tensor, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
+        let epsilon = self.epsilon as f32;
+        match &self.bias {
+            Some(bias) => with_slices([x, &self.weight, bias], |[x, weight, bias]| {
+                with(&Row::Layer { x, weight, bias, epsilon })
+            }),
+            None => with_slices([x, &self.weight], |[x, weight]| with(&Row::Rms { x, weight, epsilon })),
+        }
+    }
+
+    pub fn is_rms(&self) -> bool {
+        self.bias.is_none()
+    }
+
+    /// Calls `with` on an RMS norm's weight and epsilon; a layer norm has none.
+    pub fn with_rms<T>(&self, with: impl FnOnce(Option<(&[f32], f32)>) -> Result<T>) -> Result<T> {
+        match &self.bias {
+            Some(_) => with(None),
+            None => with_slices([&self.weight], |[weight]| with(Some((weight, self.epsilon as f32)))),
         }
     }
 }

@@ -16,12 +16,15 @@ pub enum Backend {
     Avx512,
     /// The same with products of bf16 numbers that add up in f32.
     Avx512Bf16,
+    /// The same with tiles of bf16 numbers; f32 numbers are split into two.
+    Amx,
 }
 
 const VARIABLE: &str = "PEARL_BACKEND";
 
 impl Backend {
-    pub const ALL: [Backend; 4] = [Backend::Plain, Backend::Avx2, Backend::Avx512, Backend::Avx512Bf16];
+    pub const ALL: [Backend; 5] =
+        [Backend::Plain, Backend::Avx2, Backend::Avx512, Backend::Avx512Bf16, Backend::Amx];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Backend {
             Backend::Avx2 => "avx2",
             Backend::Avx512 => "avx512",
             Backend::Avx512Bf16 => "avx512bf16",
+            Backend::Amx => "amx",
         }
     }
 
@@ -40,11 +44,13 @@ impl Backend {
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c");
             let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+            let avx512bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
             match self {
                 Backend::Plain => true,
                 Backend::Avx2 => avx2,
                 Backend::Avx512 => avx512,
-                Backend::Avx512Bf16 => avx512 && is_x86_feature_detected!("avx512bf16"),
+                Backend::Avx512Bf16 => avx512bf16,
+                Backend::Amx => avx512bf16 && super::amx::runs(),
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
@@ -85,7 +91,7 @@ impl Backend {
     }
 
     /// As [`Backend::chosen`], found out once; what is no backend was refused when the model was opened.
-    pub(super) fn current() -> Backend {
+    pub(in crate::model) fn current() -> Backend {
         static CURRENT: OnceLock<Backend> = OnceLock::new();
         *CURRENT.get_or_init(|| Backend::chosen().unwrap_or(Backend::Plain))
     }

@@ -1,18 +1,28 @@
 //! The matrix product of a layer: the seam where the types that a matrix is kept in come in.
 //! It knows nothing of what the product is for.
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
 pub mod backend;
+mod input;
+#[cfg(target_arch = "x86_64")]
+mod kernel;
 mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod packed;
+#[cfg(target_arch = "x86_64")]
+mod pages;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod pairs;
 mod rows;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
 
 use super::weights::Weight;
 
 use backend::Backend;
+pub(super) use input::Input;
 #[cfg(target_arch = "x86_64")]
 use packed::Packed;
 
@@ -43,7 +53,31 @@ impl Linear {
         Ok(Linear::unpacked(weight, bias))
     }
 
-    /// Keeps the matrix as it was read: one that others hold too (a tied embedding), or that is used for few tokens.
+    /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
+    /// copy serves all, number for number.
+    pub fn table(weight: Weight) -> Result<Linear> {
+        #[cfg(target_arch = "x86_64")]
+        if let Weight::Tensor(tensor) = &weight
+            && !tensor.track_op()
+            && tensor.dtype() == DType::BF16
+            && Backend::current() == Backend::Amx
+            && let Some(packed) = Packed::new(tensor, Backend::Amx)?
+        {
+            return Ok(Linear { weight: Kept::Packed(packed), bias: None });
+        }
+        Ok(Linear::unpacked(weight, None))
+    }
+
+    /// Rows of the matrix, as f32: `[rows, in]`.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        match &self.weight {
+            #[cfg(target_arch = "x86_64")]
+            Kept::Packed(packed) => packed.rows(rows),
+            Kept::Read(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
+        }
+    }
+
+    /// Keeps the matrix as it was read.
     pub fn unpacked(weight: Weight, bias: Option<Tensor>) -> Linear {
         Linear { weight: Kept::Read(weight), bias }
     }
@@ -51,23 +85,61 @@ impl Linear {
     /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow where they are asked for, but not through
     /// quantised blocks or packed matrices.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let product = match &self.weight {
-            #[cfg(target_arch = "x86_64")]
-            Kept::Packed(packed) => packed.product(x)?,
-            // Our own products leave no trace for a gradient to follow.
-            Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
-                x.matmul(&weight.to_dtype(DType::F32)?.t()?)?
+        self.read(&x.into())
+    }
+
+    /// [`Linear::forward`] of what is made on the way.
+    pub(super) fn read(&self, input: &Input) -> Result<Tensor> {
+        let [product] = Linear::read_each([self], input)?;
+        Ok(product)
+    }
+
+    /// [`Linear::read`] of several that read the same: packed ones share what is made of it before it is multiplied.
+    pub(super) fn read_each<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
+        #[cfg(target_arch = "x86_64")]
+        let packed: Option<Vec<&Packed>> = all.iter().map(|linear| linear.packed()).collect();
+        #[cfg(target_arch = "x86_64")]
+        let products = packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
+        #[cfg(not(target_arch = "x86_64"))]
+        let products = None;
+        let products = match products {
+            Some(products) => products?,
+            None => {
+                let x = input.tensor()?;
+                all.iter().map(|linear| linear.product(&x)).collect::<Result<_>>()?
             }
-            Kept::Read(Weight::Tensor(weight)) => match weight.dtype() {
-                DType::BF16 => rows::product::<bf16>(x, weight)?,
-                DType::F16 => rows::product::<f16>(x, weight)?,
-                _ => rows::product::<f32>(x, weight)?,
-            },
-            Kept::Read(Weight::Blocks(blocks)) => rows::product_with_blocks(x, blocks)?,
         };
-        match &self.bias {
+        let whole = products.into_iter().zip(all).map(|(product, linear)| match &linear.bias {
             Some(bias) => product.broadcast_add(bias),
             None => Ok(product),
+        });
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        whole.try_into().map_err(|_| Error::Msg("as many products as matrices".into()))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn packed(&self) -> Option<&Packed> {
+        match &self.weight {
+            Kept::Packed(packed) => Some(packed),
+            Kept::Read(_) => None,
+        }
+    }
+
+    /// Without the bias, by the matrix as it was read.
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            #[cfg(target_arch = "x86_64")]
+            Kept::Packed(packed) => Ok(Packed::products(&[packed], &x.into())?.swap_remove(0)),
+            // Our own products leave no trace for a gradient to follow.
+            Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
+                x.matmul(&weight.to_dtype(DType::F32)?.t()?)
+            }
+            Kept::Read(Weight::Tensor(weight)) => match weight.dtype() {
+                DType::BF16 => rows::product::<bf16>(x, weight),
+                DType::F16 => rows::product::<f16>(x, weight),
+                _ => rows::product::<f32>(x, weight),
+            },
+            Kept::Read(Weight::Blocks(blocks)) => rows::product_with_blocks(x, blocks),
         }
     }
 }

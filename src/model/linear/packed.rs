@@ -7,22 +7,27 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use std::arch::x86_64::*;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::ops::Range;
 
-use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
+use candle_core::{DType, Device, Error, Result, Storage, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::amx;
 use super::backend::Backend;
+use super::input::Input;
+use super::kernel::{self, Kernel};
+use super::pages::{Pages, Plain};
+use super::pairs::{self, Pair, left_over, narrow, rounded};
+use crate::model::operations::{Row, wide};
 
 /// Rows of the matrix in a panel: four registers of sixteen.
-const PANEL: usize = 64;
+pub(super) const PANEL: usize = 64;
 
-/// Tokens that meet a panel at once; with four registers each, their sums fill twenty-four of thirty-two.
-const TOKENS: usize = 6;
-
-/// Tokens that pass all panels before the next ones do: their activations stay in a cache that the cores share.
-const STRETCH: usize = 768;
+/// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
+const STRETCH: usize = 240;
 
 /// A matrix `[outputs, inputs]`.
 pub(super) struct Packed {
@@ -33,12 +38,15 @@ pub(super) struct Packed {
 
 /// `[panels, inputs, 64]`, rows beyond the last one filled up with zeros.
 enum Numbers {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
+    F32(Pages<f32>),
+    F16(Pages<f16>),
     /// Widened when they are multiplied.
-    Bf16(Vec<bf16>),
-    /// `[panels, inputs / 2, 64, 2]`: two neighbours of a row side by side, as the instruction wants them.
-    Pairs(Vec<[bf16; 2]>),
+    Bf16(Pages<bf16>),
+    /// `[panels, inputs / 2, 64]`
+    Pairs(Pages<Pair>),
+    /// Panels of tiles. Of f32 numbers there are two parts, the number rounded and what that left
+    /// over, which together have sixteen bits of it.
+    Tiles(Vec<Pages<Pair>>),
 }
 
 impl Packed {
@@ -54,267 +62,292 @@ impl Packed {
         };
         let shape = (outputs, inputs);
         let numbers = match weight.dtype() {
-            DType::F32 => Numbers::F32(panels(&storage.as_slice()?[begin..end], shape)),
-            DType::F16 => Numbers::F16(panels(&storage.as_slice()?[begin..end], shape)),
-            DType::BF16 if backend >= Backend::Avx512Bf16 => {
-                Numbers::Pairs(pairs(&storage.as_slice()?[begin..end], shape))
+            DType::F32 => {
+                let rows = &storage.as_slice::<f32>()?[begin..end];
+                match backend {
+                    Backend::Amx => Numbers::Tiles(vec![
+                        tiles(rows, rounded, shape)?,
+                        tiles(rows, left_over, shape)?,
+                    ]),
+                    _ => Numbers::F32(panels(rows, shape)?),
+                }
             }
-            DType::BF16 => Numbers::Bf16(panels(&storage.as_slice()?[begin..end], shape)),
+            DType::F16 => Numbers::F16(panels(&storage.as_slice()?[begin..end], shape)?),
+            DType::BF16 => {
+                let rows = &storage.as_slice::<bf16>()?[begin..end];
+                match backend {
+                    Backend::Amx => Numbers::Tiles(vec![tiles(rows, |number| number, shape)?]),
+                    Backend::Avx512Bf16 => Numbers::Pairs(pairs::panels(rows, shape)?),
+                    _ => Numbers::Bf16(panels(rows, shape)?),
+                }
+            }
             _ => return Ok(None),
         };
         Ok(Some(Packed { outputs, inputs, numbers }))
     }
 
-    /// `x · weightᵀ`. `x`: f32 `[tokens, inputs]`.
-    pub fn product(&self, x: &Tensor) -> Result<Tensor> {
-        let (tokens, inputs) = x.dims2()?;
-        if inputs != self.inputs {
-            let found =
-                format!("product of {:?} and [{}, {}] transposed", x.shape(), self.outputs, self.inputs);
-            return Err(Error::Msg(found));
+    /// `x · weightᵀ` for each of several matrices, which share what is made of `x` first. `x`: f32 `[tokens, inputs]`.
+    pub fn products(matrices: &[&Packed], x: &Input) -> Result<Vec<Tensor>> {
+        let (tokens, inputs) = x.source().dims2()?;
+        if let Some(other) = matrices.iter().find(|matrix| matrix.inputs != inputs) {
+            let shape = [other.outputs, other.inputs];
+            return Err(Error::Msg(format!("product of {:?} and {shape:?} transposed", [tokens, inputs])));
         }
-        let x = x.contiguous()?;
-        let (storage, layout) = x.storage_and_layout();
-        let (Storage::Cpu(storage), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) else {
-            return Err(Error::Msg("the tensor is not contiguous on the CPU".into()));
-        };
-        let x: &[f32] = &CpuStorage::as_slice(storage)?[begin..end];
-        let mut out = vec![0f32; tokens * self.outputs];
-        match &self.numbers {
-            Numbers::F32(numbers) => self.multiply::<f32>(x, numbers, inputs, &mut out),
-            Numbers::F16(numbers) => self.multiply::<f16>(x, numbers, inputs, &mut out),
-            Numbers::Bf16(numbers) => self.multiply::<bf16>(x, numbers, inputs, &mut out),
-            Numbers::Pairs(numbers) => {
-                let steps = inputs.div_ceil(2);
-                self.multiply::<[bf16; 2]>(&rounded(x, inputs), numbers, steps, &mut out)
-            }
-        }
-        Tensor::from_vec(out, (tokens, self.outputs), &Device::Cpu)
+        x.with_row(|row| {
+            let x = Activations::new(row, tokens, inputs, matrices);
+            Packed::multiply(matrices, &x, tokens, inputs)
+        })
     }
 
-    /// `x`: `[tokens, steps]`; `numbers`: `[panels, steps, 64]`.
-    fn multiply<T: Kernel>(&self, x: &[T::With], numbers: &[T], steps: usize, out: &mut [f32]) {
-        if steps == 0 || out.is_empty() {
-            return;
+    /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let Numbers::Tiles(parts) = &self.numbers else {
+            return Err(Error::Msg("rows of a matrix that is not in tiles".into()));
+        };
+        let size = amx::panel_size(amx::steps(self.inputs));
+        let mut out = Vec::with_capacity(rows.len() * self.inputs);
+        for &row in rows {
+            let row = row as usize;
+            if row >= self.outputs {
+                return Err(Error::Msg(format!("row {row} of a matrix of {}", self.outputs)));
+            }
+            let panel = &parts[0][row / PANEL * size..][..size];
+            let number = |at: usize| panel[amx::place(at / 2, row % PANEL)][at % 2].to_f32();
+            out.extend((0..self.inputs).map(number));
         }
-        let outputs = self.outputs;
-        let panels = numbers.len() / (PANEL * steps);
-        // A thread's panels stand together, so that a single token's pass reads long stretches.
-        let least = panels.div_ceil(4 * rayon::current_num_threads());
-        for (x, out) in x.chunks(STRETCH * steps).zip(out.chunks_mut(STRETCH * outputs)) {
-            let begin = Out(out.as_mut_ptr());
-            numbers.par_chunks_exact(PANEL * steps).enumerate().with_min_len(least).for_each(
-                |(number, panel)| {
-                    let begin = &begin;
-                    let first = number * PANEL;
-                    let columns = PANEL.min(outputs - first);
-                    for (tile, x) in x.chunks(TOKENS * steps).enumerate() {
-                        // SAFETY: the tile's tokens have these columns in `out`, and no other thread has them. Packing asked
-                        // whether the processor has the instructions.
-                        unsafe {
-                            let out = begin.0.add(tile * TOKENS * outputs + first);
-                            T::tile(x, panel, steps, out, outputs, columns);
-                        }
-                    }
-                },
-            );
+        Tensor::from_vec(out, (rows.len(), self.inputs), &Device::Cpu)
+    }
+
+    fn multiply(matrices: &[&Packed], x: &Activations, tokens: usize, inputs: usize) -> Result<Vec<Tensor>> {
+        let mut results: Vec<Vec<f32>> =
+            matrices.iter().map(|matrix| Vec::with_capacity(tokens * matrix.outputs)).collect();
+        let mut work = Vec::new();
+        for (matrix, result) in matrices.iter().zip(&mut results) {
+            let panels = matrix.outputs.div_ceil(PANEL);
+            // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
+            let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
+            let out = result.as_mut_ptr();
+            work.extend((0..panels).step_by(many).map(|first| Work {
+                matrix,
+                panels: first..panels.min(first + many),
+                out,
+            }));
+        }
+        if tokens > 0 && inputs > 0 {
+            // SAFETY: every result has room for its numbers, no two parts have a column in common, and packing asked whether the
+            // processor has the instructions.
+            work.into_par_iter().for_each(|work| unsafe { work.run(x, tokens) });
+        }
+        results
+            .into_iter()
+            .zip(matrices)
+            .map(|(mut result, matrix)| {
+                if inputs == 0 {
+                    result.resize(tokens * matrix.outputs, 0.0);
+                }
+                // SAFETY: all of it was written just now.
+                unsafe { result.set_len(tokens * matrix.outputs) };
+                Tensor::from_vec(result, (tokens, matrix.outputs), &Device::Cpu)
+            })
+            .collect()
+    }
+}
+
+/// The other side of the product, in every form that one of the matrices wants it in.
+struct Activations<'a> {
+    /// `[tokens, inputs]`
+    floats: Cow<'a, [f32]>,
+    /// Rounded to bf16, `[tokens, inputs / 2]`.
+    pairs: Vec<Pair>,
+    /// The same in tiles, and what rounding left over, as the matrices have it.
+    tiles: Vec<Vec<Pair>>,
+}
+
+impl<'a> Activations<'a> {
+    fn new(row: &Row<'a>, tokens: usize, inputs: usize, matrices: &[&Packed]) -> Activations<'a> {
+        let parts = |numbers: &Numbers| if let Numbers::Tiles(parts) = numbers { parts.len() } else { 0 };
+        let parts = matrices.iter().map(|matrix| parts(&matrix.numbers)).max().unwrap_or(0);
+        let pairs = matrices.iter().any(|matrix| matches!(matrix.numbers, Numbers::Pairs(_)));
+        let floats = matrices.iter().any(|matrix| !matches!(matrix.numbers, Numbers::Pairs(_) | Numbers::Tiles(_)));
+        Activations {
+            floats: match row {
+                _ if !floats => Cow::Borrowed(&[]),
+                Row::Plain(x) => Cow::Borrowed(x),
+                _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row)).into(),
+            },
+            pairs: match pairs {
+                true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
+                    // SAFETY: only where bf16 is multiplied, which asks for more than this.
+                    unsafe { narrow(row, out.as_flattened_mut(), rounded) }
+                }),
+                false => Vec::new(),
+            },
+            tiles: if parts > 0 { tile_rows(row, tokens, inputs, parts) } else { Vec::new() },
         }
     }
 }
 
-/// The result's first number. Threads write side by side into the same rows, each into columns of its own.
-struct Out(*mut f32);
+thread_local! {
+    /// One row on its way.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
 
-// SAFETY: no two threads have the same column.
-unsafe impl Sync for Out {}
+/// What `write` makes of each token's row, `[tokens, width]`.
+fn each_row<T: Copy + Default + Send>(
+    row: &Row,
+    tokens: usize,
+    inputs: usize,
+    width: usize,
+    write: impl Fn(&[f32], &mut [T]) + Sync,
+) -> Vec<T> {
+    let mut out = vec![T::default(); tokens * width];
+    out.par_chunks_mut(width.max(1)).enumerate().with_min_len(16).for_each(|(token, out)| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(inputs, 0.0);
+            wide(|| row.write(token, scratch));
+            write(scratch, out);
+        });
+    });
+    out
+}
 
-fn panels<T: Copy + Default + Send + Sync>(rows: &[T], (outputs, inputs): (usize, usize)) -> Vec<T> {
-    let mut out = vec![T::default(); outputs.div_ceil(PANEL) * PANEL * inputs];
+/// Every token's row in so many parts, as rows of tiles.
+fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<Vec<Pair>> {
+    let steps = amx::steps(inputs);
+    let whole = amx::rows_size(tokens, steps);
+    let mut out: Vec<Vec<Pair>> = (0..parts).map(|_| Vec::with_capacity(whole)).collect();
+    let places: Vec<Tiles> = out.iter_mut().map(|part| Tiles(part.as_mut_ptr())).collect();
+    let size = amx::rows_size(amx::ROWS, steps);
+    (0..tokens.div_ceil(amx::ROWS)).into_par_iter().for_each(|tile| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(inputs, 0.0);
+            // SAFETY: each tile has a place of its own in every part, all of which is written: no token, no numbers.
+            unsafe {
+                for (place, _) in places.iter().zip(0..parts) {
+                    if (tile + 1) * amx::ROWS > tokens {
+                        std::ptr::write_bytes(place.0.add(tile * size), 0, size);
+                    }
+                }
+                let small = places.get(1).map(|place| place.0.add(tile * size));
+                for token in tile * amx::ROWS..tokens.min((tile + 1) * amx::ROWS) {
+                    wide(|| row.write(token, scratch));
+                    amx::put(scratch, token % amx::ROWS, places[0].0.add(tile * size), small);
+                }
+            }
+        });
+    });
+    // SAFETY: every tile was written.
+    out.iter_mut().for_each(|part| unsafe { part.set_len(whole) });
+    out
+}
+
+/// Where tiles are written side by side by several threads.
+struct Tiles(*mut Pair);
+
+// SAFETY: no two threads have the same tile.
+unsafe impl Sync for Tiles {}
+
+/// Some panels of one matrix.
+struct Work<'a> {
+    matrix: &'a Packed,
+    panels: Range<usize>,
+    /// The result's first number. Threads write side by side into the same rows, each into columns of its own, which slices
+    /// can't say.
+    out: *mut f32,
+}
+
+// SAFETY: no two parts have the same column.
+unsafe impl Send for Work<'_> {}
+
+impl Work<'_> {
+    /// # Safety
+    /// The processor must have the instructions; `out` must have room for `[tokens, outputs]`.
+    unsafe fn run(self, x: &Activations, tokens: usize) {
+        let inputs = self.matrix.inputs;
+        // SAFETY: as the caller says.
+        unsafe {
+            match &self.matrix.numbers {
+                Numbers::F32(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::F16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::Bf16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::Pairs(numbers) => self.multiply(&x.pairs, numbers, inputs.div_ceil(2), tokens),
+                Numbers::Tiles(parts) => {
+                    let steps = amx::steps(inputs);
+                    let size = amx::panel_size(steps);
+                    self.each(tokens, |tokens, first, columns, out, stride| {
+                        let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
+                        let x = |part: usize| x.tiles[part].as_slice();
+                        match parts.len() {
+                            1 => amx::multiply(&[(x(0), panel(0))], steps, tokens, columns, out, stride),
+                            _ => {
+                                // Small terms first; what both rounded parts leave over is left out.
+                                let sides = [(x(1), panel(0)), (x(0), panel(1)), (x(0), panel(0))];
+                                amx::multiply(&sides, steps, tokens, columns, out, stride);
+                            }
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// `x`: `[tokens, steps]`; `numbers`: `[panels, steps, 64]`.
+    unsafe fn multiply<T: Kernel>(&self, x: &[T::With], numbers: &[T], steps: usize, tokens: usize) {
+        self.each(tokens, |tokens, first, columns, out, stride| {
+            let panel = &numbers[first * steps..][..PANEL * steps];
+            let x = &x[tokens.start * steps..tokens.end * steps];
+            for (tile, x) in x.chunks(kernel::TOKENS * steps).enumerate() {
+                // SAFETY: the tile's tokens have these columns in `out`.
+                unsafe {
+                    T::tile(x, panel, steps, out.add(tile * kernel::TOKENS * stride), stride, columns);
+                }
+            }
+        });
+    }
+
+    /// Calls `block` for every stretch of tokens with every panel: the tokens, the panel's first column and how many there are,
+    /// where the result begins, and how far apart its rows are.
+    fn each(&self, tokens: usize, mut block: impl FnMut(Range<usize>, usize, usize, *mut f32, usize)) {
+        let outputs = self.matrix.outputs;
+        for begin in (0..tokens).step_by(STRETCH) {
+            let end = tokens.min(begin + STRETCH);
+            for first in self.panels.clone().map(|panel| panel * PANEL) {
+                let columns = PANEL.min(outputs - first);
+                block(begin..end, first, columns, self.out.wrapping_add(begin * outputs + first), outputs);
+            }
+        }
+    }
+}
+
+fn panels<T: Plain>(rows: &[T], (outputs, inputs): (usize, usize)) -> Result<Pages<T>> {
+    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * PANEL * inputs)?;
     out.par_chunks_mut((PANEL * inputs).max(1)).enumerate().for_each(|(panel, out)| {
         let rows = &rows[panel * PANEL * inputs..];
         for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
             row.iter().enumerate().for_each(|(at, number)| out[at * PANEL + lane] = *number);
         }
     });
-    out
+    Ok(out)
 }
 
-fn pairs(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Vec<[bf16; 2]> {
-    let steps = inputs.div_ceil(2);
-    let mut out = vec![[bf16::ZERO; 2]; outputs.div_ceil(PANEL) * PANEL * steps];
-    out.par_chunks_mut((PANEL * steps).max(1)).enumerate().for_each(|(panel, out)| {
+/// What `part` makes of the numbers, in panels of tiles.
+fn tiles<T: Copy + Sync>(
+    rows: &[T],
+    part: impl Fn(T) -> bf16 + Sync,
+    (outputs, inputs): (usize, usize),
+) -> Result<Pages<Pair>> {
+    let size = amx::panel_size(amx::steps(inputs));
+    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * size)?;
+    out.par_chunks_mut(size.max(1)).enumerate().for_each(|(panel, out)| {
         let rows = &rows[panel * PANEL * inputs..];
-        for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
+        for (column, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
             for (at, pair) in row.chunks(2).enumerate() {
-                out[at * PANEL + lane] = [pair[0], pair.get(1).copied().unwrap_or(bf16::ZERO)];
+                out[amx::place(at, column)] = [part(pair[0]), pair.get(1).map_or(bf16::ZERO, |&second| part(second))];
             }
         }
     });
-    out
+    Ok(out)
 }
-
-/// Activations rounded to bf16, in pairs: `[tokens, inputs / 2]`.
-fn rounded(x: &[f32], inputs: usize) -> Vec<[bf16; 2]> {
-    let steps = inputs.div_ceil(2);
-    let mut out = vec![[bf16::ZERO; 2]; x.len() / inputs.max(1) * steps];
-    out.par_chunks_mut(steps.max(1)).zip(x.par_chunks(inputs.max(1))).with_min_len(16).for_each(
-        |(out, x)| {
-            // SAFETY: only where bf16 is multiplied, which asks for more than this.
-            unsafe { round(x, out) }
-        },
-    );
-    out
-}
-
-/// To the nearest, halves to even; what overflows becomes infinity, as in f32.
-#[target_feature(enable = "avx512f")]
-unsafe fn round(x: &[f32], out: &mut [[bf16; 2]]) {
-    let nearest = |x: f32| {
-        let bits = x.to_bits();
-        let up = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
-        bf16::from_bits(if x.is_nan() { 0x7FC0 } else { up as u16 })
-    };
-    // An odd number of inputs leaves the last half of the last pair at zero.
-    for (out, x) in out.as_flattened_mut().iter_mut().zip(x) {
-        *out = nearest(*x);
-    }
-}
-
-/// How a type's panels are multiplied.
-trait Kernel: Copy + Send + Sync + Sized {
-    /// What stands on the other side.
-    type With: Copy + Send + Sync;
-
-    /// Up to [`TOKENS`] tokens with one panel, of which `columns` are wanted.
-    ///
-    /// # Safety
-    /// The processor must have the instructions; `out` must have the tokens' rows, `stride` apart, and the columns.
-    unsafe fn tile(
-        x: &[Self::With],
-        panel: &[Self],
-        steps: usize,
-        out: *mut f32,
-        stride: usize,
-        columns: usize,
-    );
-}
-
-/// The loop for `N` tokens: `load` gives sixteen numbers of the panel, `spread` one of a token's to all lanes, `add` the sum.
-macro_rules! kernel {
-    ($name:ident, $features:literal, $type:ty, $with:ty, $load:expr, $spread:expr, $add:expr) => {
-        #[target_feature(enable = $features)]
-        unsafe fn $name<const N: usize>(
-            x: &[$with],
-            panel: &[$type],
-            steps: usize,
-            out: *mut f32,
-            stride: usize,
-            columns: usize,
-        ) {
-            let rows: [*const $with; N] = std::array::from_fn(|token| x[token * steps..].as_ptr());
-            let mut at = panel.as_ptr();
-            let mut sums = [[_mm512_setzero_ps(); 4]; N];
-            // SAFETY: every token has `steps` numbers, and the panel as many rows of sixty-four.
-            unsafe {
-                for step in 0..steps {
-                    let weights = [$load(at), $load(at.add(16)), $load(at.add(32)), $load(at.add(48))];
-                    at = at.add(PANEL);
-                    for token in 0..N {
-                        let x = $spread(rows[token].add(step));
-                        for lane in 0..4 {
-                            sums[token][lane] = $add(sums[token][lane], x, weights[lane]);
-                        }
-                    }
-                }
-                for token in 0..N {
-                    for lane in 0..4 {
-                        let left = columns.saturating_sub(16 * lane).min(16);
-                        let mask = ((1u32 << left) - 1) as __mmask16;
-                        // Where nothing is left, nothing is written, wherever this points.
-                        let out = out.wrapping_add(token * stride + 16 * lane);
-                        _mm512_mask_storeu_ps(out, mask, sums[token][lane]);
-                    }
-                }
-            }
-        }
-
-        impl Kernel for $type {
-            type With = $with;
-
-            #[inline]
-            unsafe fn tile(
-                x: &[$with],
-                panel: &[$type],
-                steps: usize,
-                out: *mut f32,
-                stride: usize,
-                columns: usize,
-            ) {
-                // SAFETY: as the caller says.
-                unsafe {
-                    match x.len() / steps {
-                        1 => $name::<1>(x, panel, steps, out, stride, columns),
-                        2 => $name::<2>(x, panel, steps, out, stride, columns),
-                        3 => $name::<3>(x, panel, steps, out, stride, columns),
-                        4 => $name::<4>(x, panel, steps, out, stride, columns),
-                        5 => $name::<5>(x, panel, steps, out, stride, columns),
-                        _ => $name::<TOKENS>(x, panel, steps, out, stride, columns),
-                    }
-                }
-            }
-        }
-    };
-}
-
-kernel!(
-    floats,
-    "avx512f",
-    f32,
-    f32,
-    |at: *const f32| _mm512_loadu_ps(at),
-    |x: *const f32| _mm512_set1_ps(*x),
-    |sum, x, weight| _mm512_fmadd_ps(x, weight, sum)
-);
-
-kernel!(
-    halves,
-    "avx512f",
-    f16,
-    f32,
-    |at: *const f16| _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())),
-    |x: *const f32| _mm512_set1_ps(*x),
-    |sum, x, weight| _mm512_fmadd_ps(x, weight, sum)
-);
-
-kernel!(
-    widened,
-    "avx512f",
-    bf16,
-    f32,
-    |at: *const bf16| {
-        let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(at.cast()));
-        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
-    },
-    |x: *const f32| _mm512_set1_ps(*x),
-    |sum, x, weight| _mm512_fmadd_ps(x, weight, sum)
-);
-
-kernel!(
-    paired,
-    "avx512f,avx512bf16",
-    [bf16; 2],
-    [bf16; 2],
-    |at: *const [bf16; 2]| _mm512_loadu_si512(at.cast()),
-    |x: *const [bf16; 2]| _mm512_set1_epi32(x.cast::<i32>().read_unaligned()),
-    |sum, x: __m512i, weight: __m512i| {
-        // SAFETY: both are sixty-four bytes without a meaning of their own.
-        _mm512_dpbf16_ps(
-            sum,
-            std::mem::transmute::<__m512i, __m512bh>(x),
-            std::mem::transmute::<__m512i, __m512bh>(weight),
-        )
-    }
-);
 
 #[cfg(test)]
 mod tests {
@@ -331,6 +364,10 @@ mod tests {
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }
 
+    fn product(packed: &Packed, x: &Tensor) -> Tensor {
+        Packed::products(&[packed], &x.into()).unwrap().swap_remove(0)
+    }
+
     /// Every backend that packs and runs here, with every type it keeps; what its products may differ by.
     fn kinds() -> Vec<(Backend, DType, f32)> {
         let mut kinds = Vec::new();
@@ -340,6 +377,10 @@ mod tests {
         if Backend::Avx512Bf16.runs() {
             // The activations are rounded too.
             kinds.push((Backend::Avx512Bf16, DType::BF16, 4e-3));
+        }
+        if Backend::Amx.runs() {
+            // Of f32 numbers, sixteen bits are multiplied.
+            kinds.extend([(Backend::Amx, DType::BF16, 4e-3), (Backend::Amx, DType::F32, 2e-5)]);
         }
         kinds
     }
@@ -353,7 +394,7 @@ mod tests {
                 let x = random((tokens, inputs), 1);
                 let weight = random((outputs, inputs), 2).to_dtype(dtype).unwrap();
                 let exact = x.matmul(&weight.to_dtype(DType::F32).unwrap().t().unwrap()).unwrap();
-                let found = Packed::new(&weight, backend).unwrap().unwrap().product(&x).unwrap();
+                let found = product(&Packed::new(&weight, backend).unwrap().unwrap(), &x);
                 assert_eq!(found.dims(), [tokens, outputs]);
                 for (found, exact) in numbers(&found).iter().zip(numbers(&exact)) {
                     let close = (found - exact).abs() <= tolerance * (inputs as f32).sqrt().max(1.0);
@@ -373,12 +414,12 @@ mod tests {
             let packed = Packed::new(&weight, backend).unwrap().unwrap();
             let by = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| numbers(&packed.product(&x).unwrap()))
+                pool.install(|| numbers(&product(&packed, &x)))
             };
             let together = by(1);
             assert_eq!(together, by(3));
             for token in 0..37 {
-                let alone = packed.product(&x.narrow(0, token, 1).unwrap()).unwrap();
+                let alone = product(&packed, &x.narrow(0, token, 1).unwrap());
                 assert_eq!(numbers(&alone), together[token * 170..][..170]);
             }
         }

@@ -153,7 +153,7 @@ impl<T: Loaded> Loops<T> {
         #[cfg(target_arch = "x86_64")]
         {
             match Backend::current() {
-                Backend::Avx512 | Backend::Avx512Bf16 => {
+                Backend::Avx512 | Backend::Avx512Bf16 | Backend::Amx => {
                     return Loops { narrow: x86::block_512, wide: x86::block_512, widen: x86::widen_512 };
                 }
                 Backend::Avx2 => {

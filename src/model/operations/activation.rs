@@ -99,6 +99,24 @@ macro_rules! with_curve {
     };
 }
 
+#[inline(always)]
+pub(super) fn active_row(x: &[f32], activation: Activation, out: &mut [f32]) {
+    #[inline(always)]
+    fn row<C: Curve>(x: &[f32], out: &mut [f32]) {
+        out.iter_mut().zip(x).for_each(|(out, x)| *out = C::value(*x));
+    }
+    with_curve!(activation, row(x, out))
+}
+
+#[inline(always)]
+pub(super) fn gated_row(gate: &[f32], up: &[f32], activation: Activation, out: &mut [f32]) {
+    #[inline(always)]
+    fn row<C: Curve>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        out.iter_mut().zip(gate).zip(up).for_each(|((out, gate), up)| *out = C::value(*gate) * up);
+    }
+    with_curve!(activation, row(gate, up, out))
+}
+
 /// `x`: f32 of any shape.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Plain(activation))
@@ -113,15 +131,10 @@ struct Plain(Activation);
 
 struct Gated(Activation);
 
-fn values<C: Curve>(x: &[f32]) -> Vec<f32> {
+fn values(x: &[f32], activation: Activation) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
-    out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(out, x)| {
-        wide(|| {
-            for (out, x) in out.iter_mut().zip(x) {
-                *out = C::value(*x);
-            }
-        })
-    });
+    let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
+    chunks.for_each(|(out, x)| wide(|| active_row(x, activation, out)));
     out
 }
 
@@ -138,16 +151,11 @@ fn pulled<C: Curve>(x: &[f32], gradient: &[f32]) -> Vec<f32> {
     out
 }
 
-fn gated_values<C: Curve>(gate: &[f32], up: &[f32]) -> Vec<f32> {
+fn gated_values(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let mut out = vec![0f32; gate.len()];
     let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK));
-    out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (gate, up))| {
-        wide(|| {
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = C::value(*gate) * up;
-            }
-        })
-    });
+    let chunks = out.par_chunks_mut(CHUNK).zip(inputs);
+    chunks.for_each(|(out, (gate, up))| wide(|| gated_row(gate, up, activation, out)));
     out
 }
 
@@ -173,7 +181,7 @@ impl CustomOp1 for Plain {
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = slice::view(storage, layout)?;
-        Ok((CpuStorage::F32(with_curve!(self.0, values(x))), layout.shape().clone()))
+        Ok((CpuStorage::F32(values(x, self.0)), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
@@ -195,7 +203,7 @@ impl CustomOp2 for Gated {
         l2: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (gate, up) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
-        Ok((CpuStorage::F32(with_curve!(self.0, gated_values(gate, up))), l1.shape().clone()))
+        Ok((CpuStorage::F32(gated_values(gate, up, self.0)), l1.shape().clone()))
     }
 
     fn bwd(

@@ -6,9 +6,13 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::few;
 use super::lanes::{self, wide};
 use super::product::{View, product};
 use super::slice;
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
+use crate::model::linear::backend::Backend;
 
 /// How many heads of which width, and what they see.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +38,12 @@ impl Heads {
         Heads { queries, keys, width, scale, causal: true, window: None, cap: None }
     }
 
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.queries / self.keys
     }
 
     /// The tokens that the one at `position` sees, in a row that holds `held`.
-    fn seen(&self, position: usize, held: usize) -> Range<usize> {
+    pub(super) fn seen(&self, position: usize, held: usize) -> Range<usize> {
         let end = if self.causal { position + 1 } else { held };
         let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         begin..end
@@ -58,6 +62,9 @@ pub struct Stretch<'a> {
 /// Query rows (a token's heads that share a key head, token after token) that are worked on at once.
 const ROWS: usize = 128;
 
+/// New tokens of a stretch below which keys and values are read as they stand.
+const FEW: usize = 16;
+
 /// Some new tokens of a stretch under one key head: small enough that their scores stay in a core's cache.
 struct Block<'a> {
     heads: Heads,
@@ -74,7 +81,10 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     /// All blocks of a batch: stretch after stretch, key head after key head.
-    fn all(stretches: &[Stretch<'a>], heads: Heads) -> Vec<Block<'a>> {
+    fn all<'b>(stretches: impl Iterator<Item = &'b Stretch<'a>>, heads: Heads) -> Vec<Block<'a>>
+    where
+        'a: 'b,
+    {
         let many = (ROWS / heads.group()).max(1);
         let each = |stretch: &Stretch<'a>| {
             let (keys, values, tokens) = (stretch.keys, stretch.values, stretch.tokens.clone());
@@ -101,7 +111,7 @@ impl<'a> Block<'a> {
                 })
             })
         };
-        stretches.iter().flat_map(each).collect()
+        stretches.flat_map(each).collect()
     }
 
     fn rows(&self) -> usize {
@@ -143,48 +153,65 @@ impl<'a> Block<'a> {
                 let sees = sees.start - self.seen.start..sees.end - self.seen.start;
                 row[..sees.start].fill(0.0);
                 row[sees.end..].fill(0.0);
-                softmax(&mut row[sees], heads.cap);
+                lanes::softmax(&mut row[sees], heads.cap);
             }
         });
         weights
     }
 }
 
-/// Scores into weights that add up to 1.
-#[inline(always)]
-fn softmax(scores: &mut [f32], cap: Option<f32>) {
-    if let Some(cap) = cap {
-        for score in scores.iter_mut() {
-            *score = cap * lanes::tanh(*score / cap);
-        }
-    }
-    let largest = lanes::largest(scores);
-    for score in scores.iter_mut() {
-        *score = lanes::exp(*score - largest);
-    }
-    let share = 1.0 / lanes::sum(scores.len(), |i| scores[i]);
-    for score in scores.iter_mut() {
-        *score *= share;
-    }
-}
-
 /// The heads' outputs `[tokens, query heads, head width]`, given as one flat vector.
 /// `queries`: `[tokens, query heads, head width]`, already rotated, as the keys are.
 pub fn attend(queries: &[f32], heads: Heads, stretches: &[Stretch]) -> Vec<f32> {
-    let blocks = Block::all(stretches, heads);
-    let work = |block: &Block| {
+    let mut out = Vec::with_capacity(queries.len());
+    let place = Out(out.as_mut_ptr());
+    let (few, many): (Vec<_>, Vec<_>) = stretches.iter().partition(|stretch| stretch.tokens.len() < FEW);
+    // SAFETY: the stretches are the batch's rows, each token in one of them, and the queries are theirs.
+    unsafe {
+        few::attend(queries, heads, &few, place);
+        match Backend::current() {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Amx => tiles::attend(queries, heads, &many, place),
+            _ => blocks(queries, heads, &many, place),
+        }
+        out.set_len(queries.len());
+    }
+    out
+}
+
+/// As [`attend`], by products of f32 matrices.
+///
+/// # Safety
+/// `out` must have room for every token of the stretches; no other thread may write there.
+unsafe fn blocks(queries: &[f32], heads: Heads, stretches: &[&Stretch], out: Out) {
+    let blocks = Block::all(stretches.iter().copied(), heads);
+    blocks.par_iter().for_each(|block| {
         let (width, seen) = (heads.width, block.seen.len());
         let weights = block.weights(&block.gather(queries));
         let mut part = vec![0f32; block.rows() * width];
         product(&mut part, width, View::new(&weights, block.rows(), seen, seen), block.values, 1.0, false);
-        part
-    };
-    let parts: Vec<Vec<f32>> = blocks.par_iter().map(work).collect();
-    let mut out = vec![0f32; queries.len()];
-    for (block, part) in blocks.iter().zip(parts) {
-        block.scatter(&part, &mut out);
+        let many = heads.group() * width;
+        for (place, part) in block.places().zip(part.chunks_exact(many)) {
+            // SAFETY: the token's heads have their place in `out`, and are this block's alone.
+            unsafe { out.slice(place) }.copy_from_slice(part);
+        }
+    });
+}
+
+/// The result's first number: threads write side by side into it, each to places of its own, which slices can't say.
+#[derive(Clone, Copy)]
+pub(super) struct Out(*mut f32);
+
+// SAFETY: no two threads have the same place.
+unsafe impl Sync for Out {}
+unsafe impl Send for Out {}
+
+impl Out {
+    /// # Safety
+    /// The place must be there, and be no other thread's.
+    pub(super) unsafe fn slice<'a>(self, place: Range<usize>) -> &'a mut [f32] {
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(place.start), place.len()) }
     }
-    out
 }
 
 struct Attention {
@@ -252,7 +279,7 @@ impl CustomOp3 for Attention {
         let width = heads.width;
         let (mut for_q, mut for_k, mut for_v) = (zeros(queries), zeros(keys), zeros(values));
         slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
-            let blocks = Block::all(&self.stretches(k, v), heads);
+            let blocks = Block::all(self.stretches(k, v).iter(), heads);
             let work = |block: &Block| {
                 let (rows, seen) = (block.rows(), block.seen.len());
                 let (q, out, gradient) = (block.gather(q), block.gather(out), block.gather(gradient));

@@ -5,7 +5,7 @@ use pulp::Arch;
 
 /// Runs `work` with the widest vector instructions of this processor. Only what is inlined into `work` gains.
 #[inline]
-pub(super) fn wide<T>(work: impl FnOnce() -> T) -> T {
+pub(in crate::model) fn wide<T>(work: impl FnOnce() -> T) -> T {
     Arch::new().dispatch(work)
 }
 
@@ -73,6 +73,24 @@ pub(super) fn largest(numbers: &[f32]) -> f32 {
         }
     }
     rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Scores into weights that add up to 1.
+#[inline(always)]
+pub(super) fn softmax(scores: &mut [f32], cap: Option<f32>) {
+    if let Some(cap) = cap {
+        for score in scores.iter_mut() {
+            *score = cap * tanh(*score / cap);
+        }
+    }
+    let largest = largest(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+    }
+    let share = 1.0 / sum(scores.len(), |i| scores[i]);
+    for score in scores.iter_mut() {
+        *score *= share;
+    }
 }
 
 #[cfg(test)]

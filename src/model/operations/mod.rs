@@ -3,13 +3,20 @@
 
 mod activation;
 mod attention;
+mod few;
 mod lanes;
 mod norm;
 mod product;
 mod rotation;
+mod row;
 mod slice;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use activation::{Activation, activate, gated};
 pub use attention::{Heads, Stretch, attend, attention};
 pub use norm::{layer_norm, rms_norm};
-pub use rotation::{Angles, rotate};
+pub use rotation::{Angles, prepare_heads, rotate};
+pub use row::Row;
+pub(in crate::model) use lanes::wide;
+pub(in crate::model) use slice::with as with_slices;

@@ -20,11 +20,29 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op2(weight, operation)
 }
 
-impl RmsNorm {
-    #[inline(always)]
-    fn scale(&self, row: &[f32]) -> f32 {
-        let square = sum(row.len(), |i| row[i] * row[i]);
-        1.0 / (square / row.len() as f32 + self.epsilon).sqrt()
+/// What an RMS norm multiplies a row with, before its weight.
+#[inline(always)]
+pub(super) fn rms_scale(row: &[f32], epsilon: f32) -> f32 {
+    let square = sum(row.len(), |i| row[i] * row[i]);
+    1.0 / (square / row.len() as f32 + epsilon).sqrt()
+}
+
+#[inline(always)]
+pub(super) fn rms_row(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let scale = rms_scale(x, epsilon);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = x * scale * weight;
+    }
+}
+
+#[inline(always)]
+pub(super) fn layer_row(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
+    let width = x.len();
+    let mean = sum(width, |i| x[i]) / width as f32;
+    let variance = sum(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(weight).zip(bias) {
+        *out = (x - mean) * scale * weight + bias;
     }
 }
 
@@ -43,14 +61,7 @@ impl CustomOp2 for RmsNorm {
         let (x, weight) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
         let mut out = vec![0f32; x.len()];
         out.par_chunks_mut(weight.len()).zip(x.par_chunks(weight.len())).with_min_len(ROWS).for_each(
-            |(out, x)| {
-                wide(|| {
-                    let scale = self.scale(x);
-                    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                        *out = x * scale * weight;
-                    }
-                })
-            },
+            |(out, x)| wide(|| rms_row(x, weight, self.epsilon, out)),
         );
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
@@ -72,7 +83,7 @@ impl CustomOp2 for RmsNorm {
                     let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
                     let (x, gradient) = (&x[at.clone()], &gradient[at]);
                     wide(|| {
-                        let scale = self.scale(x);
+                        let scale = rms_scale(x, self.epsilon);
                         let along = sum(width, |i| gradient[i] * weight[i] * x[i]);
                         let pull = along * scale * scale * scale / width as f32;
                         for i in 0..width {
@@ -124,14 +135,7 @@ impl CustomOp3 for LayerNorm {
         let width = weight.len();
         let mut out = vec![0f32; x.len()];
         out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(ROWS).for_each(|(out, x)| {
-            wide(|| {
-                let mean = sum(width, |i| x[i]) / width as f32;
-                let variance = sum(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
-                let scale = 1.0 / (variance + self.epsilon).sqrt();
-                for i in 0..width {
-                    out[i] = (x[i] - mean) * scale * weight[i] + bias[i];
-                }
-            })
+            wide(|| layer_row(x, weight, bias, self.epsilon, out))
         });
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }

@@ -10,7 +10,7 @@ pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [
 }
 
 /// Calls `with` on the numbers of f32 tensors on the CPU.
-pub(super) fn with<const N: usize, T>(
+pub(in crate::model) fn with<const N: usize, T>(
     tensors: [&Tensor; N],
     with: impl FnOnce([&[f32]; N]) -> Result<T>,
 ) -> Result<T> {
