@@ -10,7 +10,7 @@ use crate::model::hook::Hook;
 use crate::model::linear::{Input, Linear};
 use crate::model::mlp::Mlp;
 use crate::model::norm::Norm;
-use crate::model::operations::{Angles, Heads, attend, attention, prepare_heads, rotate, with_slices};
+use crate::model::operations::{Angles, Heads, attend, attention, prepare_heads, rotate, sum, with_slices};
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 
@@ -64,7 +64,6 @@ impl Block {
     /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves.
     pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
         let tokens = pass.tokens;
-        // What stands in memory only where somebody reads it.
         let wanted = hook.wants(Site::Block(self.number, Point::MlpHidden));
         let mut at = |point, activations| visit(hook, Site::Block(self.number, point), activations, tokens);
         let x = at(Point::ResidPre, x)?;
@@ -74,25 +73,23 @@ impl Block {
         let added = at(Point::AttnOut, added)?;
         // What the MLP reads is normed; to what its output is added depends on the order.
         let (x, read) = match self.parallel {
-            true => ((&x + added)?, Some(x)),
-            false => (at(Point::ResidMid, norm(&self.attention_norms.after, (x + added)?)?)?, None),
+            true => (sum(&x, &added)?, Some(x)),
+            false => (at(Point::ResidMid, norm(&self.attention_norms.after, sum(&x, &added)?)?)?, None),
         };
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
         let added = match &self.feed {
-            Feed::Mlp(mlp) => {
-                let hidden = mlp.hidden(&read)?;
-                match wanted {
-                    true => mlp.down.forward(&at(Point::MlpHidden, hidden.input().tensor()?)?)?,
-                    false => mlp.down.read(&hidden.input())?,
-                }
+            // What stands in memory only where somebody reads it.
+            Feed::Mlp(mlp) if wanted => {
+                mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?.input().tensor()?)?)?
             }
+            Feed::Mlp(mlp) => mlp.forward(&read)?,
             Feed::Experts(experts) => {
                 let read = read.tensor()?;
                 experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
             }
         };
         let added = at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?;
-        at(Point::ResidPost, norm(&self.mlp_norms.after, (x + added)?)?)
+        at(Point::ResidPost, norm(&self.mlp_norms.after, sum(&x, &added)?)?)
     }
 }
 

@@ -42,7 +42,7 @@ impl Experts {
             let count = weights.len();
             let tokens = Tensor::new(tokens, &Device::Cpu)?;
             let weights = Tensor::from_vec(weights, (count, 1), &Device::Cpu)?;
-            let given = expert.forward(&x.index_select(&tokens, 0)?)?.broadcast_mul(&weights)?;
+            let given = expert.forward(&(&x.index_select(&tokens, 0)?).into())?.broadcast_mul(&weights)?;
             out = out.index_add(&tokens, &given, 0)?;
         }
         Ok(out)

@@ -43,7 +43,12 @@ impl Mlp {
         Ok(Hidden { gate, up, activation: self.activation })
     }
 
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.down.read(&self.hidden(&x.into())?.input())
+    pub fn forward(&self, x: &Input) -> Result<Tensor> {
+        if let Some(gate) = &self.gate
+            && let Some(out) = Linear::gated([gate, &self.up, &self.down], self.activation, x)
+        {
+            return out;
+        }
+        self.down.read(&self.hidden(x)?.input())
     }
 }

@@ -82,8 +82,9 @@ fn blocks_compute_what_the_numbers_they_stand_for_compute() {
                 let error = error(&found[&site], &expected);
                 assert!(error <= 1e-4, "{name} {kind} {site}: {error}");
             }
+            // On tiles, f32 matrices are multiplied by sixteen bits of each number; blocks are not.
             let apart = error(&blocks[&site], &wide[&site]);
-            assert!(apart <= 1e-5, "{name} {kind} {site}: {apart}");
+            assert!(apart <= 3e-5, "{name} {kind} {site}: {apart}");
             let rounded = error(&rounded[&site], &expected);
             assert!(rounded > 0.0 && rounded <= 3e-2, "{name} {kind} {site}: {rounded}");
         }

@@ -57,7 +57,12 @@ pub(in crate::model) fn place(pair: usize, column: usize) -> usize {
 /// # Safety
 /// Only where [`runs`]; both must have room for the tiles of as many inputs, `[steps, 16, 16]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(in crate::model) unsafe fn put(numbers: &[f32], token: usize, large: *mut Pair, small: Option<*mut Pair>) {
+pub(in crate::model) unsafe fn put(
+    numbers: &[f32],
+    token: usize,
+    large: *mut Pair,
+    small: Option<*mut Pair>,
+) {
     for (step, numbers) in numbers.chunks(INPUTS).enumerate() {
         let place = step * TILE + token * ROWS;
         // SAFETY: the masks leave out what `numbers` has not, and the tiles are there.
@@ -215,7 +220,11 @@ macro_rules! ahead {
     ($name:literal, $begin:literal) => {
         concat!(
             ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
-            "prefetcht0 [{", $name, "} + ", $begin, " + \\line]\n",
+            "prefetcht0 [{",
+            $name,
+            "} + ",
+            $begin,
+            " + \\line]\n",
             ".endr"
         )
     };

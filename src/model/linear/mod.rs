@@ -14,11 +14,14 @@ mod packed;
 mod pages;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod pairs;
+#[cfg(target_arch = "x86_64")]
+mod q8;
 mod rows;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
 
+use super::operations::Activation;
 use super::weights::Weight;
 
 use backend::Backend;
@@ -99,7 +102,8 @@ impl Linear {
         #[cfg(target_arch = "x86_64")]
         let packed: Option<Vec<&Packed>> = all.iter().map(|linear| linear.packed()).collect();
         #[cfg(target_arch = "x86_64")]
-        let products = packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
+        let products =
+            packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
         #[cfg(not(target_arch = "x86_64"))]
         let products = None;
         let products = match products {
@@ -115,6 +119,16 @@ impl Linear {
         });
         let whole = whole.collect::<Result<Vec<_>>>()?;
         whole.try_into().map_err(|_| Error::Msg("as many products as matrices".into()))
+    }
+
+    /// `down · (f(gate · x) · (up · x))` without what stands between, where the matrices are packed for it.
+    pub(super) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {
+            let [gate, up, down] = matrices.map(Linear::packed);
+            return Packed::gated([gate?, up?, down?], activation, x);
+        }
+        None
     }
 
     #[cfg(target_arch = "x86_64")]

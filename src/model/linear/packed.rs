@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Error, Result, Storage, Tensor};
@@ -21,7 +22,7 @@ use super::input::Input;
 use super::kernel::{self, Kernel};
 use super::pages::{Pages, Plain};
 use super::pairs::{self, Pair, left_over, narrow, rounded};
-use crate::model::operations::{Row, wide};
+use crate::model::operations::{Activation, Row, gate_in_place, wide};
 
 /// Rows of the matrix in a panel: four registers of sixteen.
 pub(super) const PANEL: usize = 64;
@@ -65,10 +66,9 @@ impl Packed {
             DType::F32 => {
                 let rows = &storage.as_slice::<f32>()?[begin..end];
                 match backend {
-                    Backend::Amx => Numbers::Tiles(vec![
-                        tiles(rows, rounded, shape)?,
-                        tiles(rows, left_over, shape)?,
-                    ]),
+                    Backend::Amx => {
+                        Numbers::Tiles(vec![tiles(rows, rounded, shape)?, tiles(rows, left_over, shape)?])
+                    }
                     _ => Numbers::F32(panels(rows, shape)?),
                 }
             }
@@ -99,6 +99,58 @@ impl Packed {
         })
     }
 
+    /// `down · (f(gate · x) · (up · x))`, where all are in tiles: what stands between the products is made into tiles at once,
+    /// a panel at a time. None where they are not.
+    pub fn gated(
+        [gate, up, down]: [&Packed; 3],
+        activation: Activation,
+        x: &Input,
+    ) -> Option<Result<Tensor>> {
+        let parts = |matrix: &Packed| match &matrix.numbers {
+            Numbers::Tiles(parts) => Some(parts.len()),
+            _ => None,
+        };
+        let alike = parts(gate)? == parts(up)? && parts(up)? == parts(down)?;
+        let fit = gate.outputs == up.outputs && gate.inputs == up.inputs && up.outputs == down.inputs;
+        let (tokens, inputs) = x.source().dims2().ok()?;
+        if !alike || !fit || inputs != gate.inputs {
+            return None;
+        }
+        let steps = amx::steps(gate.outputs);
+        let tiles = Tiles::new(tokens, steps, parts(gate)?);
+        let made = x.with_row(|row| {
+            let x = Activations::new(row, tokens, inputs, &[gate, up]);
+            let work = gate.work(std::ptr::null_mut());
+            work.into_par_iter().for_each(|work| {
+                BESIDE.with_borrow_mut(|beside| {
+                    beside.iter_mut().for_each(|numbers| numbers.resize(STRETCH * PANEL, 0.0));
+                    work.each(tokens, |tokens, first, columns, _, _| {
+                        for (numbers, matrix) in beside.iter_mut().zip([gate, up]) {
+                            // SAFETY: packing asked whether the processor has tiles; the numbers are this thread's.
+                            unsafe {
+                                matrix.panel(&x, tokens.clone(), first, PANEL, numbers.as_mut_ptr(), PANEL)
+                            };
+                        }
+                        let [gate, up] = beside;
+                        let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
+                        for (token, (gate, up)) in tokens.zip(rows) {
+                            let (gate, up) = (&mut gate[..columns], &up[..columns]);
+                            wide(|| gate_in_place(gate, up, activation));
+                            // SAFETY: a token's numbers of this panel have a place of their own.
+                            unsafe { tiles.put(gate, token, first) };
+                        }
+                    });
+                });
+            });
+            Ok(())
+        });
+        if let Err(error) = made {
+            return Some(Err(error));
+        }
+        let x = Activations { floats: Cow::Borrowed(&[]), pairs: Vec::new(), tiles: tiles.finish() };
+        Some(Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0)))
+    }
+
     /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         let Numbers::Tiles(parts) = &self.numbers else {
@@ -123,15 +175,7 @@ impl Packed {
             matrices.iter().map(|matrix| Vec::with_capacity(tokens * matrix.outputs)).collect();
         let mut work = Vec::new();
         for (matrix, result) in matrices.iter().zip(&mut results) {
-            let panels = matrix.outputs.div_ceil(PANEL);
-            // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
-            let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
-            let out = result.as_mut_ptr();
-            work.extend((0..panels).step_by(many).map(|first| Work {
-                matrix,
-                panels: first..panels.min(first + many),
-                out,
-            }));
+            work.extend(matrix.work(result.as_mut_ptr()));
         }
         if tokens > 0 && inputs > 0 {
             // SAFETY: every result has room for its numbers, no two parts have a column in common, and packing asked whether the
@@ -153,6 +197,48 @@ impl Packed {
     }
 }
 
+impl Packed {
+    /// The product in parts, of which threads take one at a time.
+    fn work(&self, out: *mut f32) -> Vec<Work<'_>> {
+        let panels = self.outputs.div_ceil(PANEL);
+        // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
+        let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
+        let part = |first| Work { matrix: self, panels: first..panels.min(first + many), out };
+        (0..panels).step_by(many).map(part).collect()
+    }
+
+    /// Some tokens with the panel that begins with row `first`, in tiles.
+    ///
+    /// # Safety
+    /// As [`amx::multiply`].
+    unsafe fn panel(
+        &self,
+        x: &Activations,
+        tokens: Range<usize>,
+        first: usize,
+        columns: usize,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        let Numbers::Tiles(parts) = &self.numbers else { return };
+        let steps = amx::steps(self.inputs);
+        let size = amx::panel_size(steps);
+        let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
+        let x = |part: usize| x.tiles[part].as_slice();
+        // SAFETY: as the caller says.
+        unsafe {
+            match parts.len() {
+                1 => amx::multiply(&[(x(0), panel(0))], steps, tokens, columns, out, stride),
+                _ => {
+                    // Small terms first; what both rounded parts leave over is left out.
+                    let sides = [(x(1), panel(0)), (x(0), panel(1)), (x(0), panel(0))];
+                    amx::multiply(&sides, steps, tokens, columns, out, stride);
+                }
+            }
+        }
+    }
+}
+
 /// The other side of the product, in every form that one of the matrices wants it in.
 struct Activations<'a> {
     /// `[tokens, inputs]`
@@ -168,12 +254,14 @@ impl<'a> Activations<'a> {
         let parts = |numbers: &Numbers| if let Numbers::Tiles(parts) = numbers { parts.len() } else { 0 };
         let parts = matrices.iter().map(|matrix| parts(&matrix.numbers)).max().unwrap_or(0);
         let pairs = matrices.iter().any(|matrix| matches!(matrix.numbers, Numbers::Pairs(_)));
-        let floats = matrices.iter().any(|matrix| !matches!(matrix.numbers, Numbers::Pairs(_) | Numbers::Tiles(_)));
+        let floats =
+            matrices.iter().any(|matrix| !matches!(matrix.numbers, Numbers::Pairs(_) | Numbers::Tiles(_)));
         Activations {
             floats: match row {
                 _ if !floats => Cow::Borrowed(&[]),
                 Row::Plain(x) => Cow::Borrowed(x),
-                _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row)).into(),
+                _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row))
+                    .into(),
             },
             pairs: match pairs {
                 true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
@@ -190,6 +278,8 @@ impl<'a> Activations<'a> {
 thread_local! {
     /// One row on its way.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// A panel of two products, `[tokens, 64]` each.
+    static BESIDE: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// What `write` makes of each token's row, `[tokens, width]`.
@@ -213,39 +303,63 @@ fn each_row<T: Copy + Default + Send>(
 
 /// Every token's row in so many parts, as rows of tiles.
 fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<Vec<Pair>> {
-    let steps = amx::steps(inputs);
-    let whole = amx::rows_size(tokens, steps);
-    let mut out: Vec<Vec<Pair>> = (0..parts).map(|_| Vec::with_capacity(whole)).collect();
-    let places: Vec<Tiles> = out.iter_mut().map(|part| Tiles(part.as_mut_ptr())).collect();
-    let size = amx::rows_size(amx::ROWS, steps);
-    (0..tokens.div_ceil(amx::ROWS)).into_par_iter().for_each(|tile| {
+    let tiles = Tiles::new(tokens, amx::steps(inputs), parts);
+    (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(inputs, 0.0);
-            // SAFETY: each tile has a place of its own in every part, all of which is written: no token, no numbers.
-            unsafe {
-                for (place, _) in places.iter().zip(0..parts) {
-                    if (tile + 1) * amx::ROWS > tokens {
-                        std::ptr::write_bytes(place.0.add(tile * size), 0, size);
-                    }
-                }
-                let small = places.get(1).map(|place| place.0.add(tile * size));
-                for token in tile * amx::ROWS..tokens.min((tile + 1) * amx::ROWS) {
-                    wide(|| row.write(token, scratch));
-                    amx::put(scratch, token % amx::ROWS, places[0].0.add(tile * size), small);
-                }
-            }
+            wide(|| row.write(token, scratch));
+            // SAFETY: a token has a place of its own.
+            unsafe { tiles.put(scratch, token, 0) };
         });
     });
-    // SAFETY: every tile was written.
-    out.iter_mut().for_each(|part| unsafe { part.set_len(whole) });
-    out
+    tiles.finish()
 }
 
-/// Where tiles are written side by side by several threads.
-struct Tiles(*mut Pair);
+/// Rows of tiles while threads write them, in one part or two.
+struct Tiles {
+    parts: Vec<Vec<Pair>>,
+    places: [*mut Pair; 2],
+    steps: usize,
+    size: usize,
+}
 
-// SAFETY: no two threads have the same tile.
+// SAFETY: who writes says that no two threads have the same place.
 unsafe impl Sync for Tiles {}
+
+impl Tiles {
+    fn new(tokens: usize, steps: usize, parts: usize) -> Tiles {
+        let size = amx::rows_size(tokens, steps);
+        let mut parts: Vec<Vec<Pair>> = (0..parts).map(|_| Vec::with_capacity(size)).collect();
+        // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
+        let last = amx::rows_size(tokens.min(1), steps);
+        for part in &mut parts {
+            part.spare_capacity_mut()[size - last..size].fill(MaybeUninit::new([bf16::ZERO; 2]));
+        }
+        let mut places = [std::ptr::null_mut(); 2];
+        parts.iter_mut().zip(&mut places).for_each(|(part, place)| *place = part.as_mut_ptr());
+        Tiles { parts, places, steps, size }
+    }
+
+    /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
+    ///
+    /// # Safety
+    /// Only where there are tiles; no other thread may write there.
+    unsafe fn put(&self, numbers: &[f32], token: usize, first: usize) {
+        let at = token / amx::ROWS * amx::rows_size(1, self.steps) + amx::rows_size(1, first / amx::INPUTS);
+        // SAFETY: the token and the numbers have their place.
+        unsafe {
+            let small = (self.parts.len() > 1).then(|| self.places[1].add(at));
+            amx::put(numbers, token % amx::ROWS, self.places[0].add(at), small);
+        }
+    }
+
+    /// Once every token's numbers were written.
+    fn finish(mut self) -> Vec<Vec<Pair>> {
+        // SAFETY: all of it was written.
+        self.parts.iter_mut().for_each(|part| unsafe { part.set_len(self.size) });
+        self.parts
+    }
+}
 
 /// Some panels of one matrix.
 struct Work<'a> {
@@ -271,22 +385,9 @@ impl Work<'_> {
                 Numbers::F16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
                 Numbers::Bf16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
                 Numbers::Pairs(numbers) => self.multiply(&x.pairs, numbers, inputs.div_ceil(2), tokens),
-                Numbers::Tiles(parts) => {
-                    let steps = amx::steps(inputs);
-                    let size = amx::panel_size(steps);
-                    self.each(tokens, |tokens, first, columns, out, stride| {
-                        let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
-                        let x = |part: usize| x.tiles[part].as_slice();
-                        match parts.len() {
-                            1 => amx::multiply(&[(x(0), panel(0))], steps, tokens, columns, out, stride),
-                            _ => {
-                                // Small terms first; what both rounded parts leave over is left out.
-                                let sides = [(x(1), panel(0)), (x(0), panel(1)), (x(0), panel(0))];
-                                amx::multiply(&sides, steps, tokens, columns, out, stride);
-                            }
-                        }
-                    });
-                }
+                Numbers::Tiles(_) => self.each(tokens, |tokens, first, columns, out, stride| {
+                    self.matrix.panel(x, tokens, first, columns, out, stride);
+                }),
             }
         }
     }
@@ -342,7 +443,8 @@ fn tiles<T: Copy + Sync>(
         let rows = &rows[panel * PANEL * inputs..];
         for (column, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
             for (at, pair) in row.chunks(2).enumerate() {
-                out[amx::place(at, column)] = [part(pair[0]), pair.get(1).map_or(bf16::ZERO, |&second| part(second))];
+                out[amx::place(at, column)] =
+                    [part(pair[0]), pair.get(1).map_or(bf16::ZERO, |&second| part(second))];
             }
         }
     });

@@ -28,7 +28,8 @@ impl<T: Plain> Pages<T> {
     /// # Errors
     /// No memory for them.
     pub fn zeros(count: usize) -> Result<Pages<T>> {
-        let bytes = count.checked_mul(size_of::<T>()).ok_or_else(|| Error::Msg("a matrix too large".into()))?;
+        let bytes =
+            count.checked_mul(size_of::<T>()).ok_or_else(|| Error::Msg("a matrix too large".into()))?;
         // Nothing can't be mapped.
         let map = MmapOptions::new().len(bytes.max(1)).map_anon().map_err(Error::wrap)?;
         // Advice: where it isn't taken, pages are small.

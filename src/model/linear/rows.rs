@@ -13,6 +13,10 @@ use rayon::prelude::*;
 #[cfg(target_arch = "x86_64")]
 use super::backend::Backend;
 use super::lanes::{LANES, Lanes, Loaded};
+#[cfg(target_arch = "x86_64")]
+use super::q8;
+#[cfg(target_arch = "x86_64")]
+use crate::model::weights::BlockKind;
 use crate::model::weights::{Blocks, Number};
 
 /// Numbers of the matrix that a thread takes at once: widened, they stay in a core's own cache for all tokens.
@@ -68,6 +72,11 @@ pub(super) fn product_with_blocks(x: &Tensor, weight: &Blocks) -> Result<Tensor>
         let numbers = if tokens < MANY { NUMBERS / 8 } else { NUMBERS };
         let rows = (numbers / inputs.max(1)).clamp(8, 64);
         cut(&mut out, outputs, rows, |range, out| {
+            #[cfg(target_arch = "x86_64")]
+            if tokens < MANY && weight.kind() == BlockKind::Q8_0 && Backend::current() >= Backend::Avx512 {
+                // SAFETY: the processor has the instructions, and the columns are this thread's.
+                return unsafe { q8::block(x, weight.bytes(range), out, inputs) };
+            }
             WIDENED.with_borrow_mut(|wide| {
                 wide.resize(range.len() * inputs, 0.0);
                 weight.widen(range, wide);
@@ -113,7 +122,7 @@ fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>,
 /// The result `[tokens, outputs]`, from one of its columns on. Threads write side by side into the same rows, each into
 /// columns of its own, which slices can't say.
 #[derive(Clone, Copy)]
-struct Out {
+pub(super) struct Out {
     begin: *mut f32,
     outputs: usize,
 }
@@ -132,7 +141,7 @@ impl Out {
 
     /// # Safety
     /// The token and the column must be there, and be no other thread's.
-    unsafe fn set(self, token: usize, column: usize, number: f32) {
+    pub(super) unsafe fn set(self, token: usize, column: usize, number: f32) {
         unsafe { *self.begin.add(token * self.outputs + column) = number }
     }
 }

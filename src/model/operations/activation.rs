@@ -117,6 +117,16 @@ pub(super) fn gated_row(gate: &[f32], up: &[f32], activation: Activation, out: &
     with_curve!(activation, row(gate, up, out))
 }
 
+/// `f(gate) · up` in the gate's place.
+#[inline(always)]
+pub(in crate::model) fn gate_in_place(gate: &mut [f32], up: &[f32], activation: Activation) {
+    #[inline(always)]
+    fn row<C: Curve>(gate: &mut [f32], up: &[f32]) {
+        gate.iter_mut().zip(up).for_each(|(gate, up)| *gate = C::value(*gate) * up);
+    }
+    with_curve!(activation, row(gate, up))
+}
+
 /// `x`: f32 of any shape.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Plain(activation))

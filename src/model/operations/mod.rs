@@ -10,13 +10,16 @@ mod product;
 mod rotation;
 mod row;
 mod slice;
+mod sum;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+pub(in crate::model) use activation::gate_in_place;
 pub use activation::{Activation, activate, gated};
 pub use attention::{Heads, Stretch, attend, attention};
+pub(in crate::model) use lanes::wide;
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::{Angles, prepare_heads, rotate};
 pub use row::Row;
-pub(in crate::model) use lanes::wide;
 pub(in crate::model) use slice::with as with_slices;
+pub use sum::sum;

@@ -60,9 +60,10 @@ impl CustomOp2 for RmsNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice::view(s1, l1)?, slice::view(s2, l2)?);
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(weight.len()).zip(x.par_chunks(weight.len())).with_min_len(ROWS).for_each(
-            |(out, x)| wide(|| rms_row(x, weight, self.epsilon, out)),
-        );
+        out.par_chunks_mut(weight.len())
+            .zip(x.par_chunks(weight.len()))
+            .with_min_len(ROWS)
+            .for_each(|(out, x)| wide(|| rms_row(x, weight, self.epsilon, out)));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -134,9 +135,10 @@ impl CustomOp3 for LayerNorm {
         let (x, weight, bias) = (slice::view(s1, l1)?, slice::view(s2, l2)?, slice::view(s3, l3)?);
         let width = weight.len();
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(width).zip(x.par_chunks(width)).with_min_len(ROWS).for_each(|(out, x)| {
-            wide(|| layer_row(x, weight, bias, self.epsilon, out))
-        });
+        out.par_chunks_mut(width)
+            .zip(x.par_chunks(width))
+            .with_min_len(ROWS)
+            .for_each(|(out, x)| wide(|| layer_row(x, weight, bias, self.epsilon, out)));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }

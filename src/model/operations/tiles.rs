@@ -117,7 +117,8 @@ impl<'a> Packed<'a> {
             let steps = amx::steps(width);
             let panel_size = amx::panel_size(steps);
             query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps), ZERO));
-            let numbers = tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
+            let numbers =
+                tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
             numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
             scores.resize(rows * seen.len(), 0.0);
             for panel in seen.clone().step_by(COLUMNS) {
@@ -146,7 +147,8 @@ impl<'a> Packed<'a> {
                 (self.values[0].len() / (columns / COLUMNS), amx::panel_size(amx::steps(seen.start)));
             for panel in 0..columns / COLUMNS {
                 let value = |part: usize| &self.values[part][panel * whole + first..(panel + 1) * whole];
-                let sides = [(&weights[1][..], value(0)), (&weights[0][..], value(1)), (&weights[0][..], value(0))];
+                let sides =
+                    [(&weights[1][..], value(0)), (&weights[0][..], value(1)), (&weights[0][..], value(0))];
                 // SAFETY: every row has `columns` columns.
                 unsafe {
                     let to = mixed.as_mut_ptr().add(panel * COLUMNS);

@@ -135,8 +135,13 @@ impl Blocks {
 
     /// Some rows as numbers. `out` has room for them.
     pub fn widen(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
+        self.kind.widen(self.bytes(rows), out);
+    }
+
+    /// Some rows as they stand.
+    pub fn bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
         let row = self.width() / self.kind.numbers() * self.kind.bytes();
-        self.kind.widen(&self.bytes[rows.start * row..rows.end * row], out);
+        &self.bytes[rows.start * row..rows.end * row]
     }
 }
 
