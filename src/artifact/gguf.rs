@@ -149,6 +149,11 @@ impl GgufFile {
         self.bytes.get().get(tensor.range.clone()).unwrap_or_default()
     }
 
+    /// The same without its metadata: a large vocabulary's takes tens of megabytes.
+    pub fn without_metadata(self) -> GgufFile {
+        GgufFile { metadata: BTreeMap::new(), ..self }
+    }
+
     /// A value of the metadata.
     pub fn value(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.get(key)

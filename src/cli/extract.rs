@@ -42,7 +42,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
-    let model = arguments.model.open()?;
+    let model = arguments.model.open(talk)?;
     let architecture = model.decoder.architecture();
     let reading = Reading {
         sites: architecture.parse_sites(&arguments.sites)?,

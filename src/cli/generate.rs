@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         true => Sampling::Greedy,
         false => Sampling::temperature(arguments.temperature)?,
     };
-    let model = arguments.model.open()?;
+    let model = arguments.model.open(talk)?;
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages

@@ -15,7 +15,7 @@ use crate::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// `organism`, a checkpoint folder, a GGUF file, or a model in the hub's cache: ORG/NAME, with @REVISION or without
+    /// `organism`, a checkpoint folder, a GGUF file, or a model of the hub: ORG/NAME, with @REVISION or without
     model: PathBuf,
     #[command(flatten)]
     options: Options,
@@ -41,9 +41,9 @@ struct Facts {
 }
 
 impl Facts {
-    fn read(arguments: Arguments) -> anyhow::Result<Facts> {
+    fn read(arguments: Arguments, talk: &Talk) -> anyhow::Result<Facts> {
         let Checkpoint { name, architecture, chat, weights } =
-            arguments.options.checkpoint(&arguments.model)?;
+            arguments.options.checkpoint(&arguments.model, talk)?;
         let mut stored = BTreeMap::new();
         for name in weights.names() {
             let kind = weights.stored_type(&name).unwrap_or_default();
@@ -81,9 +81,9 @@ fn numbers(place: &Place) -> usize {
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
 
-pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let as_json = arguments.json;
-    let facts = Facts::read(arguments)?;
+    let facts = Facts::read(arguments, talk)?;
     let a = &facts.architecture;
     let sites = a.sites();
     if as_json {

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::progress::Talk;
 use crate::model::{Checkpoint, Dtype, Model};
 use crate::organism;
 
 /// Which model.
 #[derive(Args)]
 pub struct Choice {
-    /// `organism`, a checkpoint folder, a GGUF file, or a model in the hub's cache: ORG/NAME, with @REVISION or without
+    /// `organism`, a checkpoint folder, a GGUF file, or a model of the hub: ORG/NAME, with @REVISION or without
     #[arg(long, default_value = "organism")]
     model: PathBuf,
     #[command(flatten)]
@@ -30,20 +31,21 @@ pub struct Options {
 }
 
 impl Choice {
-    pub fn open(&self) -> anyhow::Result<Model> {
-        self.options.open(&self.model)
+    pub fn open(&self, talk: &Talk) -> anyhow::Result<Model> {
+        self.options.open(&self.model, talk)
     }
 }
 
 impl Options {
-    pub fn open(&self, name: &Path) -> anyhow::Result<Model> {
-        Ok(self.checkpoint(name)?.load(self.dtype)?)
+    pub fn open(&self, name: &Path, talk: &Talk) -> anyhow::Result<Model> {
+        Ok(self.checkpoint(name, talk)?.load(self.dtype)?)
     }
 
     /// What the model is; its weights are not read yet.
-    pub fn checkpoint(&self, name: &Path) -> anyhow::Result<Checkpoint> {
+    pub fn checkpoint(&self, name: &Path, talk: &Talk) -> anyhow::Result<Checkpoint> {
         let template = self.chat_template.as_deref();
         if name != Path::new("organism") {
+            fetch(name, talk)?;
             return Ok(Checkpoint::open(name, template)?);
         }
         let mut checkpoint = organism::checkpoint()?;
@@ -52,4 +54,27 @@ impl Options {
         }
         Ok(checkpoint)
     }
+}
+
+/// Fetches a model of the hub that is not in its cache yet.
+#[cfg(feature = "hub")]
+fn fetch(name: &Path, talk: &Talk) -> anyhow::Result<()> {
+    let bar = talk.bytes("fetching");
+    let mut said = false;
+    crate::model::fetch(name, &mut |fetched| {
+        if fetched.total > 0 && !std::mem::replace(&mut said, true) {
+            talk.say(format!("{}: {} to fetch", name.display(), indicatif::HumanBytes(fetched.total)));
+        }
+        bar.set_length(fetched.total);
+        bar.set_position(fetched.done);
+        bar.set_message(fetched.file.clone());
+        talk.goes_on()
+    })?;
+    bar.finish_and_clear();
+    Ok(())
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(_: &Path, _: &Talk) -> anyhow::Result<()> {
+    Ok(())
 }

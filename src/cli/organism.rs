@@ -158,7 +158,7 @@ fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
 }
 
 fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
-    let model = arguments.model.open()?;
+    let model = arguments.model.open(talk)?;
     let bar = talk.bar(arguments.count, "answering");
     let report = check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
         bar.set_position(done as u64);

@@ -37,13 +37,22 @@ impl Talk {
 
     /// A bar that shows only on a terminal.
     pub fn bar(&self, length: usize, what: &'static str) -> ProgressBar {
+        self.styled(length, what, "{prefix:>12} {wide_bar} {pos}/{len} {per_sec} {eta} {msg}")
+    }
+
+    /// The same for bytes, of which nobody knows yet how many there are.
+    #[cfg(feature = "hub")]
+    pub fn bytes(&self, what: &'static str) -> ProgressBar {
+        self.styled(0, what, "{prefix:>12} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}")
+    }
+
+    fn styled(&self, length: usize, what: &'static str, template: &str) -> ProgressBar {
         if self.quiet {
             return ProgressBar::hidden();
         }
         let bar = ProgressBar::new(length as u64).with_prefix(what);
-        let style = ProgressStyle::with_template("{prefix:>12} {wide_bar} {pos}/{len} {per_sec} {eta} {msg}");
-        // The template is a constant; a wrong one would only cost the bar its looks.
-        if let Ok(style) = style {
+        // The templates are constants; a wrong one would only cost the bar its looks.
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar

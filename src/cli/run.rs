@@ -59,7 +59,7 @@ fn execute(
     talk: &Talk,
 ) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let model = options.open(&experiment.model)?;
+    let model = options.open(&experiment.model, talk)?;
     let bar = talk.bar(1, "");
     let mut stage = "";
     let results = experiment::run(experiment, text, &model, &out, &mut |progress| {

@@ -22,9 +22,9 @@ pub struct Arguments {
     no_think: bool,
 }
 
-pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
-    let model = arguments.model.open()?;
+    let model = arguments.model.open(talk)?;
     for dialogue in &dialogues {
         let tokens = model.chat.tokens(dialogue, 0, arguments.no_think.then_some(false))?;
         let picked = arguments.tokens.pick(&tokens);

@@ -38,6 +38,8 @@ pub use chat::Chat;
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;
 pub use hook::{Chain, Hook};
+#[cfg(feature = "hub")]
+pub use hub::{Fetched, fetch};
 pub use marks::Continuation;
 pub use site::{Point, Site};
 pub use tokens::{Phase, Pooling, Selector, Token};

@@ -4,6 +4,8 @@
 mod chat;
 mod gguf;
 mod hostile;
+#[cfg(feature = "hub")]
+mod hub;
 mod model;
 mod order;
 mod organism;

@@ -151,6 +151,7 @@ fn a_model_of_the_hub_is_found_in_its_cache() {
     let run = |name: &str| {
         let mut command = pearl(&["inspect", "--json", name]);
         command.env_remove("HF_HUB_CACHE").env_remove("HUGGINGFACE_HUB_CACHE").env("HF_HOME", home.path());
+        command.env("HF_HUB_OFFLINE", "1");
         command.output().unwrap()
     };
     for name in ["some/model", "some/model@0123abcd"] {

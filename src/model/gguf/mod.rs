@@ -34,7 +34,8 @@ pub fn open(path: &Path) -> Result<Parts> {
     }
     let (config, names) = config::config(&file)?;
     let chat = chat(&file)?;
-    let weights = Weights::translated(file, Box::new(move |place| names.translate(place)))?;
+    let weights =
+        Weights::translated(file.without_metadata(), Box::new(move |place| names.translate(place)))?;
     Ok(Parts { config, chat, weights })
 }
 

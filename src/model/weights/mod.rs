@@ -60,8 +60,8 @@ struct Found {
 /// Bytes of a file that are held in memory at once while it is hashed.
 const STRETCH: usize = 1 << 22;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// What the names of tensors end with that some checkpoints hold and no model needs: they follow from the config.
 const BUFFERS: [&str; 9] = [
@@ -318,8 +318,9 @@ impl Weights {
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
+
 /// The file of each tensor, as an index has it.
-fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
+pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: BTreeMap<String, String>,

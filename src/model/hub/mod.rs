@@ -1,12 +1,17 @@
-//! Models by the names that they have on the hub, from the cache that its own client keeps on this machine.
-//! It knows nothing of what is in them, and asks no network.
+//! Models by the names that they have on the hub, in the cache that its own client keeps on this machine: found there, and
+//! fetched into it. It knows nothing of what is in them.
 //!
 //! The layout is the client's: `models--org--name/refs/REVISION` holds a commit, `snapshots/COMMIT/` the files.
 
-use std::ffi::OsString;
+#[cfg(feature = "hub")]
+mod fetch;
+mod settings;
+
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Error, Result};
+#[cfg(feature = "hub")]
+pub use fetch::{Fetched, fetch};
 
 /// A repository on the hub: `name`, `org/name`, either with `@revision`.
 #[derive(Debug, PartialEq)]
@@ -29,6 +34,15 @@ impl<'a> Repo<'a> {
             .then_some(Repo { id, revision })
     }
 
+    /// As an error names it.
+    fn place(&self) -> String {
+        match self.revision {
+            "main" => self.id.to_owned(),
+            revision => format!("{}@{revision}", self.id),
+        }
+    }
+
+    /// Of all that the cache holds of it.
     fn folder(&self) -> String {
         format!("models--{}", self.id.replace('/', "--"))
     }
@@ -40,7 +54,9 @@ impl<'a> Repo<'a> {
 /// [`Error::Input`] if there is neither, with where it was looked for and how it gets there.
 pub(super) fn find(name: &Path) -> Result<PathBuf> {
     match name.to_str().and_then(Repo::parse) {
-        Some(repo) if !name.is_dir() => find_in(&repo, cache(&|name| std::env::var_os(name)).as_deref()),
+        Some(repo) if !name.is_dir() => {
+            find_in(&repo, settings::cache(&|name| std::env::var_os(name)).as_deref())
+        }
         _ if name.is_dir() => Ok(name.into()),
         _ => {
             let expected = "a checkpoint folder, `organism` for the embedded model, or ORG/NAME of the hub";
@@ -49,23 +65,9 @@ pub(super) fn find(name: &Path) -> Result<PathBuf> {
     }
 }
 
-/// Where the hub's client keeps what it fetched, from the environment.
-pub(super) fn cache(variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = set("HOME");
-    let expanded = |path: PathBuf| match (path.strip_prefix("~"), &home) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path,
-    };
-    let all = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(set);
-    let of_hub = set("HF_HOME").map(|path| path.join("hub"));
-    let of_user = || set("XDG_CACHE_HOME").or_else(|| Some(home.as_ref()?.join(".cache")));
-    all.or(of_hub).or_else(|| Some(of_user()?.join("huggingface/hub"))).map(expanded)
-}
-
 fn find_in(repo: &Repo, cache: Option<&Path>) -> Result<PathBuf> {
     let Repo { id, revision } = *repo;
-    let place = if revision == "main" { id.to_owned() } else { format!("{id}@{revision}") };
+    let place = repo.place();
     let fetch = match revision {
         "main" => format!("hf download {id}"),
         _ => format!("hf download {id} --revision {revision}"),
@@ -116,21 +118,6 @@ mod tests {
         for path in ["a/b/c", "./a", "../a", "/a", "a/", "", "a b", "org/name@../../x", "a@", "~/a", "a/.."] {
             assert_eq!(repo(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn the_cache_is_where_the_client_keeps_it() {
-        let at = |set: &[(&str, &str)]| {
-            let variable =
-                |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
-            cache(&variable).map(|path| path.display().to_string())
-        };
-        let home = ("HOME", "/h");
-        assert_eq!(at(&[home]).unwrap(), "/h/.cache/huggingface/hub");
-        assert_eq!(at(&[home, ("XDG_CACHE_HOME", "/x")]).unwrap(), "/x/huggingface/hub");
-        assert_eq!(at(&[home, ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "~/f")]).unwrap(), "/h/f/hub");
-        assert_eq!(at(&[home, ("HF_HOME", "/f"), ("HF_HUB_CACHE", "/c")]).unwrap(), "/c");
-        assert_eq!(at(&[]), None);
     }
 
     #[test]
