@@ -159,7 +159,7 @@ fn types_may_be_mixed_in_one_model() {
     let [blocks, plain] = [&blocks, &plain].map(|path| run(&decoder(path, None), &rows));
     for (site, expected) in &plain {
         let error = error(&blocks[site], expected);
-        assert!(error <= 1e-5, "{site}: {error}");
+        assert!(error <= 3e-5, "{site}: {error}");
     }
 }
 
