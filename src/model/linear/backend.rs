@@ -84,10 +84,15 @@ impl Backend {
     /// As [`Backend::chosen`].
     pub fn explained() -> Result<String> {
         let backend = Backend::chosen()?;
-        Ok(match std::env::var_os(VARIABLE) {
-            Some(_) => format!("{}, as {VARIABLE} says", backend.name()),
-            None => format!("{}, the widest that this processor has", backend.name()),
-        })
+        let why = match std::env::var_os(VARIABLE) {
+            Some(_) => format!("as {VARIABLE} says"),
+            None => "the widest that this processor has".into(),
+        };
+        let how = match backend {
+            Backend::Amx => "; of f32 numbers sixteen bits are multiplied (avx512: all)",
+            _ => "",
+        };
+        Ok(format!("{}, {why}{how}", backend.name()))
     }
 
     /// As [`Backend::chosen`], found out once; what is no backend was refused when the model was opened.
