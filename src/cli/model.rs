@@ -33,6 +33,11 @@ impl Choice {
     pub fn open(&self) -> anyhow::Result<Model> {
         self.options.open(&self.model)
     }
+
+    /// What the model is; its weights are not read yet.
+    pub fn checkpoint(&self) -> anyhow::Result<Checkpoint> {
+        self.options.checkpoint(&self.model)
+    }
 }
 
 impl Options {
