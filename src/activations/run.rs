@@ -18,18 +18,13 @@ use crate::dialogue::{Dialogue, Stream};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model};
 
-/// Dialogues whose tokens are made side by side.
-const CHUNK: usize = 64;
-/// A shard is closed when it has so many tokens,
+/// A shard is closed when it has so many dialogues: enough for a few batches, few enough that little is lost when a run
+/// dies, that memory is the same from the start, and that a small data set too can be shared out;
+const DIALOGUES: usize = 64;
+/// or so many tokens;
 const TOKENS: usize = 1 << 16;
 /// or is of so many bytes, once it fills a batch.
 const BYTES: usize = 32 << 20;
-
-/// Dialogues of a shard, at most. The first shards are smaller, so that a small data set too can be shared out, and is not
-/// lost as a whole.
-fn most_dialogues(shard: usize) -> usize {
-    32 << (shard / 8).min(3)
-}
 
 /// How far a run is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,7 +220,7 @@ impl Work<'_> {
                 tokens += row.length;
                 bytes += self.pass.count(row) * self.row_bytes;
                 let full = tokens >= TOKENS || (bytes >= BYTES && tokens >= self.batch_tokens);
-                if full || count == most_dialogues(self.number) {
+                if full || count == DIALOGUES {
                     return Ok(Some(count));
                 }
             }
@@ -238,8 +233,8 @@ impl Work<'_> {
 
     /// Takes some more dialogues from the file and makes tokens of them.
     fn pull(&mut self) -> Result<()> {
-        let taken = self.dialogues.by_ref().take(CHUNK).collect::<Result<Vec<(usize, Dialogue)>>>()?;
-        self.drained = taken.len() < CHUNK;
+        let taken = self.dialogues.by_ref().take(DIALOGUES).collect::<Result<Vec<(usize, Dialogue)>>>()?;
+        self.drained = taken.len() < DIALOGUES;
         let rows: Vec<Result<Row>> =
             taken.par_iter().map(|(line, dialogue)| self.pass.row(*line, dialogue)).collect();
         for row in rows {

@@ -48,9 +48,7 @@ impl Source {
             talk.goes_on()
         });
         bar.finish_and_clear();
-        let survey = survey?;
-        say_skipped(talk, survey.skipped);
-        Ok((options, survey))
+        Ok((options, survey?))
     }
 }
 

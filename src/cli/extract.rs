@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::dialogues::Source;
+use super::dialogues::{Source, say_skipped};
 use super::model::Choice;
 use super::progress::Talk;
 use super::{Outcome, print};
@@ -110,6 +110,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     if read.computed < read.tokens {
         talk.say(format!("{} of {} tokens went through the model", read.computed, read.tokens));
     }
+    say_skipped(talk, survey.skipped);
     if manifest.refused > 0 {
         talk.say(format!("{} dialogues that the chat template refuses were left out", manifest.refused));
     }

@@ -49,6 +49,9 @@ fn selector() -> impl Strategy<Value = Selector> {
     select(&SELECTORS[..]).prop_map(|text| text.parse().unwrap())
 }
 
+/// What is asked, thought and answered.
+type Round = (String, Option<String>, String);
+
 /// Rounds of some words each, with thinking parts here and there, and system prompts that several share.
 fn dialogues() -> impl Strategy<Value = Vec<Dialogue>> {
     let words =
@@ -56,30 +59,28 @@ fn dialogues() -> impl Strategy<Value = Vec<Dialogue>> {
     let said = move || words(1..9usize).prop_map(|words| words.join(" "));
     let round = (said(), proptest::option::of(said()), said());
     let dialogue = (0..3usize, proptest::collection::vec(round, 1..3), any::<bool>());
-    proptest::collection::vec(dialogue, 1..7).prop_map(|drawn| {
-        let make = |(number, (system, rounds, open)): (
-            usize,
-            (usize, Vec<(String, Option<String>, String)>, bool),
-        )| {
-            let mut messages = Vec::new();
-            if system > 0 {
-                messages.push(Message::new(
-                    Role::System,
-                    ["rest today and ask a friend ".repeat(system * 3)].concat(),
-                ));
-            }
-            for (asked, thought, answer) in rounds {
-                messages.push(Message::new(Role::User, asked));
-                let thought = thought.map_or(String::new(), |said| format!("<think>\n{said}\n</think>\n\n"));
-                messages.push(Message::new(Role::Assistant, format!("{thought}{answer}")));
-            }
-            if open {
-                messages.pop();
-            }
-            Dialogue { id: number.to_string(), messages, labels: BTreeMap::new() }
-        };
-        drawn.into_iter().enumerate().map(make).collect()
-    })
+    let make = |(system, rounds, open): (usize, Vec<Round>, bool)| {
+        let mut messages = Vec::new();
+        if system > 0 {
+            messages.push(Message::new(Role::System, "rest today and ask a friend ".repeat(system * 3)));
+        }
+        for (asked, thought, answer) in rounds {
+            messages.push(Message::new(Role::User, asked));
+            let thought = thought.map_or(String::new(), |said| format!("<think>\n{said}\n</think>\n\n"));
+            messages.push(Message::new(Role::Assistant, format!("{thought}{answer}")));
+        }
+        if open {
+            messages.pop();
+        }
+        messages
+    };
+    let number = |(number, messages): (usize, _)| Dialogue {
+        id: number.to_string(),
+        messages,
+        labels: BTreeMap::new(),
+    };
+    proptest::collection::vec(dialogue.prop_map(make), 1..7)
+        .prop_map(move |drawn| drawn.into_iter().enumerate().map(number).collect())
 }
 
 fn reading(tokens: &Selector, batch_tokens: usize, sites: &str) -> Reading {
@@ -148,7 +149,7 @@ proptest! {
         dialogues in dialogues(), one in selector(), other in selector(), batch_tokens in 20usize..400,
     ) {
         let deep = extract_each(
-            &MODEL, &dialogues, &reading(&one, batch_tokens, "all"), &[other.clone()], &mut |_| true,
+            &MODEL, &dialogues, &reading(&one, batch_tokens, "all"), std::slice::from_ref(&other), &mut |_| true,
         ).unwrap();
         for (selector, deep) in [one, other].iter().zip(deep) {
             let shallow = read(&dialogues, selector, batch_tokens, "0.resid_mid");
@@ -368,7 +369,7 @@ fn a_store_is_read_a_site_at_a_time_in_any_type() {
         assert_eq!((manifest.dtype.as_str(), manifest.rows), (dtype, 70));
         let site = manifest.sites[2];
         assert_eq!(store.at(site).unwrap(), activations.at(site).unwrap());
-        assert!(store.parts(site).count() > 2);
+        assert_eq!(store.parts(site).count(), 2);
         assert!(store.at(Site::Embed).is_err());
         read.push(activations);
     }
