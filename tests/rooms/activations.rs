@@ -237,7 +237,7 @@ fn begin(arguments: &[&str]) -> Child {
 #[test]
 fn a_run_killed_at_any_moment_ends_byte_identical() {
     let folder = tempfile::tempdir().unwrap();
-    let data = world(folder.path(), 900);
+    let data = world(folder.path(), 400);
     let at = |name: &str| folder.path().join(name);
     let extract = |out: &Path| {
         let out = out.display().to_string();
@@ -269,7 +269,7 @@ fn a_run_killed_at_any_moment_ends_byte_identical() {
     let line: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(
         (line["rows"].as_u64(), line["resumed"].as_u64(), line["tokens"].as_u64()),
-        (Some(900), Some(900), Some(0))
+        (Some(400), Some(400), Some(0))
     );
 }
 
