@@ -25,6 +25,9 @@ pub enum Error {
     Stopped,
 }
 
+/// Characters of what was found, and of what was expected, that a message shows.
+const LONGEST: usize = 600;
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
@@ -35,7 +38,14 @@ impl Error {
         expected: impl std::fmt::Display,
     ) -> Error {
         // An error is one line, whatever a library's message looks like.
-        let line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        // It stays a line that can be read, whatever a file holds.
+        let line = |text: String| {
+            let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            match line.char_indices().nth(LONGEST) {
+                Some((end, _)) => format!("{}…", &line[..end]),
+                None => line,
+            }
+        };
         Error::Input {
             place: place.to_string(),
             found: line(found.to_string()),

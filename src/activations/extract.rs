@@ -1,12 +1,13 @@
-//! From dialogues to activations: the run over the data in ragged batches, no deeper than the last site wanted.
+//! From dialogues to activations in memory.
 //! It knows nothing of what the activations are for.
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
+use rayon::prelude::*;
 
-use super::recorder::{Place, Recorder};
+use super::pass::Pass;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Chain, Hook, Model, Selector, Site, Token};
+use crate::model::{Model, Selector, Site};
 
 /// Activations in memory, a row a picked token (or a dialogue, when pooled).
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +18,7 @@ pub struct Activations {
     pub example: Vec<usize>,
     /// Absolute index of the token; none when pooled.
     pub position: Vec<Option<usize>>,
-    /// Tokens that were run through the model.
+    /// Tokens that the dialogues have.
     pub tokens: usize,
 }
 
@@ -41,7 +42,32 @@ impl Activations {
             Error::input(format!("site {site}"), "not among the activations", sites.join(", "))
         })
     }
+
+    /// These rows alone, in this order.
+    pub(super) fn select(&self, rows: &[usize]) -> Activations {
+        Activations {
+            sites: self.sites.iter().map(|(site, values)| (*site, values.select(Axis(0), rows))).collect(),
+            example: rows.iter().map(|&row| self.example[row]).collect(),
+            position: rows.iter().map(|&row| self.position[row]).collect(),
+            tokens: self.tokens,
+        }
+    }
+
+    /// Adds the rows of others, read at the same sites.
+    fn append(&mut self, others: &Activations) -> Result<()> {
+        for ((site, rows), (_, more)) in self.sites.iter_mut().zip(&others.sites) {
+            rows.append(Axis(0), more.view())
+                .map_err(|error| Error::input(format!("site {site}"), error, "rows of one width"))?;
+        }
+        self.example.extend(&others.example);
+        self.position.extend(&others.position);
+        self.tokens += others.tokens;
+        Ok(())
+    }
 }
+
+/// Dialogues whose tokens are in memory at once.
+const STRETCH: usize = 1024;
 
 /// Reads activations of dialogues. `tell` hears how many dialogues are done, and stops the run by giving false.
 pub fn extract(
@@ -50,9 +76,7 @@ pub fn extract(
     reading: &Reading,
     tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Activations> {
-    let mut recorder = Recorder::new(reading.sites.clone(), reading.tokens.clone());
-    let tokens = pass_over(model, dialogues, reading, &mut recorder, tell)?;
-    gather(model, recorder, tokens)
+    Ok(extract_each(model, dialogues, reading, &[], tell)?.remove(0))
 }
 
 /// Reads the same sites by several selectors in one run, those of `others` after the reading's own.
@@ -63,54 +87,15 @@ pub fn extract_each(
     others: &[Selector],
     tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Activations>> {
-    let selectors = std::iter::once(&reading.tokens).chain(others);
-    let mut recorders: Vec<Recorder> =
-        selectors.map(|selector| Recorder::new(reading.sites.clone(), selector.clone())).collect();
-    let mut chain = Chain(recorders.iter_mut().map(|recorder| recorder as &mut dyn Hook).collect());
-    let tokens = pass_over(model, dialogues, reading, &mut chain, tell)?;
-    recorders.into_iter().map(|recorder| gather(model, recorder, tokens)).collect()
-}
-
-/// Runs the dialogues through the model in batches and gives the number of their tokens.
-fn pass_over(
-    model: &Model,
-    dialogues: &[Dialogue],
-    reading: &Reading,
-    hook: &mut dyn Hook,
-    tell: &mut dyn FnMut(usize) -> bool,
-) -> Result<usize> {
-    let mut batch: Vec<Token> = Vec::new();
-    let mut count = 0;
-    for (row, dialogue) in dialogues.iter().enumerate() {
-        let tokens = model.chat.tokens(dialogue, row, reading.thinking)?;
-        if !batch.is_empty() && batch.len() + tokens.len() > reading.batch_tokens {
-            model.decoder.forward(&batch, None, &[], hook)?;
-            batch.clear();
-            if !tell(row) {
-                return Err(Error::Stopped);
-            }
+    let mut pass = Pass::new(model, reading, others);
+    let mut read = pass.read(&[], &mut |_| true)?;
+    for (begin, dialogues) in (0..).step_by(STRETCH).zip(dialogues.chunks(STRETCH)) {
+        let rows = dialogues.par_iter().enumerate().map(|(at, dialogue)| pass.row(begin + at, dialogue));
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        let part = pass.read(&rows, &mut |done| tell(begin + done))?;
+        for (read, part) in read.iter_mut().zip(&part) {
+            read.append(part)?;
         }
-        count += tokens.len();
-        batch.extend(tokens);
     }
-    model.decoder.forward(&batch, None, &[], hook)?;
-    tell(dialogues.len());
-    Ok(count)
-}
-
-/// A recorder's rows as matrices.
-fn gather(model: &Model, recorder: Recorder, tokens: usize) -> Result<Activations> {
-    let (places, sites) = recorder.finish();
-    let shaped = sites.into_iter().map(|(site, numbers)| {
-        let shape = (places.len(), model.decoder.architecture().site_width(site));
-        let rows = Array2::from_shape_vec(shape, numbers);
-        rows.map(|rows| (site, rows))
-            .map_err(|error| Error::input(format!("site {site}"), error, "whole rows"))
-    });
-    Ok(Activations {
-        sites: shaped.collect::<Result<_>>()?,
-        example: places.iter().map(|place: &Place| place.row).collect(),
-        position: places.iter().map(|place| place.position).collect(),
-        tokens,
-    })
+    Ok(read)
 }

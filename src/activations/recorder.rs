@@ -1,7 +1,7 @@
 //! A hook that keeps the activations of the tokens that a selector picks, and changes nothing.
 //! It knows nothing of files or of dialogues: rows are numbers.
 
-use candle_core::Tensor;
+use candle_core::{D, Tensor};
 
 use crate::error::Result;
 use crate::model::{Hook, Pooling, Selector, Site, Token};
@@ -51,16 +51,20 @@ impl Hook for Recorder {
         if picked.is_empty() {
             return Ok(activations);
         }
-        let at = Tensor::new(picked.iter().map(|&at| at as u32).collect::<Vec<_>>(), activations.device())?;
-        let rows: Vec<Vec<f32>> = activations.index_select(&at, 0)?.to_vec2()?;
+        let width = activations.dim(D::Minus1)?;
+        let rows = copied(&activations, &picked)?;
         let pooling = self.selector.pooling();
         // The first site of a pass tells where its rows come from; the others have the same.
         let first = number == 0;
         let mut begin = 0;
         for group in picked.chunk_by(|&a, &b| pooling != Pooling::Each && tokens[a].row == tokens[b].row) {
             let token = &tokens[group[0]];
-            self.kept[number].extend(pool(&rows[begin..begin + group.len()], pooling));
-            begin += group.len();
+            let end = begin + group.len() * width;
+            let kept = &mut self.kept[number];
+            kept.resize(kept.len() + width, 0.0);
+            let place = kept.len() - width;
+            pool(&rows[begin..end], pooling, &mut kept[place..]);
+            begin = end;
             if first {
                 self.places.push(Place {
                     row: token.row,
@@ -72,13 +76,32 @@ impl Hook for Recorder {
     }
 }
 
-/// One row from several of the same width; one alone stays as it is.
-fn pool(rows: &[Vec<f32>], pooling: Pooling) -> Vec<f32> {
-    let column = |at: usize| rows.iter().map(move |row| row[at]);
-    let columns = 0..rows[0].len();
+/// The activations of these tokens, row-major.
+pub(super) fn copied(activations: &Tensor, tokens: &[usize]) -> Result<Vec<f32>> {
+    if tokens.len() == activations.dim(0)? && tokens.is_sorted_by(|a, b| a < b) {
+        return Ok(activations.flatten_all()?.to_vec1()?);
+    }
+    let at: Vec<u32> = tokens.iter().map(|&at| at as u32).collect();
+    let at = Tensor::new(at, activations.device())?;
+    Ok(activations.index_select(&at, 0)?.flatten_all()?.to_vec1()?)
+}
+
+/// One row from several of its width, which stand end to end; one alone stays as it is.
+pub(super) fn pool(rows: &[f32], pooling: Pooling, row: &mut [f32]) {
+    let count = rows.len() / row.len().max(1);
+    let rows = rows.chunks_exact(row.len().max(1));
     match pooling {
-        Pooling::Each => rows[0].clone(),
-        Pooling::Mean => columns.map(|at| column(at).sum::<f32>() / rows.len() as f32).collect(),
-        Pooling::Max => columns.map(|at| column(at).fold(f32::NEG_INFINITY, f32::max)).collect(),
+        Pooling::Each => rows.for_each(|values| row.copy_from_slice(values)),
+        Pooling::Mean => {
+            row.fill(0.0);
+            rows.for_each(|values| row.iter_mut().zip(values).for_each(|(sum, value)| *sum += value));
+            row.iter_mut().for_each(|sum| *sum /= count as f32);
+        }
+        Pooling::Max => {
+            row.fill(f32::NEG_INFINITY);
+            rows.for_each(|values| {
+                row.iter_mut().zip(values).for_each(|(most, value)| *most = most.max(*value))
+            });
+        }
     }
 }

@@ -1,35 +1,20 @@
 //! Activations on disk: a folder with a manifest and safetensors shards, readable from Python with `safetensors` alone.
 //! It knows nothing of models: what made the activations is told to it.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, Axis, concatenate};
-use serde::{Deserialize, Serialize};
+use ndarray::{Array2, Axis, concatenate, s};
 
 use super::extract::Activations;
-use crate::artifact::{self, Header, Numbers, TensorFile};
+use super::manifest::{KIND, Manifest, VERSION};
+use super::shard;
+use crate::artifact::{Header, TensorFile};
+use crate::dialogue::Dialogues;
 use crate::error::{Error, Result};
-use crate::model::{Selector, Site};
+use crate::model::{Dtype, Selector, Site};
 
-const KIND: &str = "activations";
-const VERSION: u32 = 1;
-/// Rows of a shard.
+/// Rows of a shard, where all rows are in memory.
 const SHARD: usize = 4096;
-
-/// What stands in `manifest.json` beside the header.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
-    pub family: String,
-    /// The file that the dialogues were read from, or how they were drawn.
-    pub dataset: String,
-    pub sites: Vec<Site>,
-    pub tokens: Selector,
-    pub dtype: String,
-    pub rows: usize,
-    /// File names, in the order of their rows.
-    pub shards: Vec<String>,
-}
 
 /// Writes a store. The manifest comes last, so that a folder with one is whole.
 pub fn save(
@@ -40,72 +25,128 @@ pub fn save(
     tokens: &Selector,
     activations: &Activations,
 ) -> Result<Manifest> {
-    let rows = activations.example.len();
-    let mut shards = Vec::new();
-    for begin in (0..rows).step_by(SHARD) {
-        let at = begin..rows.min(begin + SHARD);
-        let mut tensors = BTreeMap::new();
-        for (site, values) in &activations.sites {
-            let part = values.slice(ndarray::s![at.clone(), ..]).to_owned();
-            tensors.insert(site.to_string(), Numbers::floats(&part));
-        }
-        let position = |position: &Option<usize>| position.map_or(-1, |position| position as i64);
-        let positions: Vec<i64> = activations.position[at.clone()].iter().map(position).collect();
-        let examples: Vec<i64> = activations.example[at].iter().map(|&example| example as i64).collect();
-        tensors.insert("example".into(), Numbers::integers(&examples));
-        tensors.insert("position".into(), Numbers::integers(&positions));
-        let name = format!("shard-{:05}.safetensors", shards.len());
-        artifact::write_tensors(&folder.join(&name), &Header::new(KIND, VERSION), &BTreeMap::new(), tensors)?;
-        shards.push(name);
+    let sites = activations.sites.iter().map(|(site, _)| *site).collect();
+    let mut manifest = Manifest::new(family, dataset, sites, tokens);
+    manifest.rows = activations.example.len();
+    manifest.tokens_read = activations.tokens;
+    for (number, begin) in (0..manifest.rows).step_by(SHARD).enumerate() {
+        let at = begin..manifest.rows.min(begin + SHARD);
+        let slice =
+            |(site, values): &(Site, Array2<f32>)| (*site, values.slice(s![at.clone(), ..]).to_owned());
+        let part = Activations {
+            sites: activations.sites.iter().map(slice).collect(),
+            example: activations.example[at.clone()].to_vec(),
+            position: activations.position[at.clone()].to_vec(),
+            tokens: 0,
+        };
+        let shard = shard::write(folder, number, &part, Dtype::F32)?;
+        manifest.shards.push(shard.name);
+        manifest.hashes.push(shard.hash);
     }
-    let manifest = Manifest {
-        family: family.into(),
-        dataset: dataset.into(),
-        sites: activations.sites.iter().map(|(site, _)| *site).collect(),
-        tokens: tokens.clone(),
-        dtype: "f32".into(),
-        rows,
-        shards,
-    };
-    let header = Header { kind: KIND.into(), version: VERSION, ..header };
-    artifact::write_json(&folder.join("manifest.json"), &header, &manifest)?;
+    manifest.write(folder, &header)?;
     Ok(manifest)
+}
+
+/// A store that is read as it is asked for: its shards are mapped into memory, and one site's numbers are looked at
+/// without the others'.
+pub struct Store {
+    folder: PathBuf,
+    pub header: Header,
+    pub manifest: Manifest,
+    shards: Vec<TensorFile>,
+}
+
+impl Store {
+    /// Opens a store and looks at its tables.
+    ///
+    /// # Errors
+    /// A manifest or a shard that is missing, cut short, or no part of a store.
+    pub fn open(folder: &Path) -> Result<Store> {
+        let (header, manifest) = Manifest::read(folder)?;
+        let open = |name: &String| Ok(TensorFile::open_kind(&folder.join(name), KIND, VERSION)?.1);
+        let shards = manifest.shards.iter().map(open).collect::<Result<_>>()?;
+        Ok(Store { folder: folder.into(), header, manifest, shards })
+    }
+
+    /// Number of the dialogue that each row belongs to: its number in the file, see [`Dialogues::lines`].
+    pub fn example(&self) -> Result<Vec<usize>> {
+        let mut example = Vec::new();
+        for file in &self.shards {
+            for &number in &file.integers("example")? {
+                let expected = "numbers of dialogues, from 0";
+                example.push(
+                    usize::try_from(number).map_err(|_| file.wrong(format!("example {number}"), expected))?,
+                );
+            }
+        }
+        self.count("examples", example.len())?;
+        Ok(example)
+    }
+
+    /// Absolute index of the token that each row was read at; none when pooled.
+    pub fn position(&self) -> Result<Vec<Option<usize>>> {
+        let mut position = Vec::new();
+        for file in &self.shards {
+            position.extend(file.integers("position")?.iter().map(|&at| usize::try_from(at).ok()));
+        }
+        self.count("positions", position.len())?;
+        Ok(position)
+    }
+
+    /// The activations at one site, shard after shard, each `[rows, width]`: never more than one in memory.
+    pub fn parts(&self, site: Site) -> impl Iterator<Item = Result<Array2<f32>>> + '_ {
+        let name = site.to_string();
+        self.shards.iter().map(move |file| {
+            let rows = file.matrix(&name)?;
+            let examples = file.shape("example").map_or(0, |shape| shape.iter().product());
+            if rows.nrows() != examples {
+                let found = format!("{} rows at {name} and {examples} examples", rows.nrows());
+                return Err(file.wrong(found, "as many of each"));
+            }
+            file.release(file.stored(&name)?.2);
+            Ok(rows)
+        })
+    }
+
+    /// The activations at one site, `[rows, width]`.
+    pub fn at(&self, site: Site) -> Result<Array2<f32>> {
+        if !self.manifest.sites.contains(&site) {
+            let sites = self.manifest.sites.iter().map(Site::to_string).collect::<Vec<_>>();
+            let found = format!("no site {site}");
+            return Err(Error::input(self.folder.display(), found, sites.join(", ")));
+        }
+        let parts = self.parts(site).collect::<Result<Vec<_>>>()?;
+        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+        let whole = match views.as_slice() {
+            [] => Array2::zeros((0, 0)),
+            views => concatenate(Axis(0), views).map_err(|error| {
+                let place = format!("{}, {site}", self.folder.display());
+                Error::input(place, error, "shards of one width")
+            })?,
+        };
+        self.count(&format!("rows at {site}"), whole.nrows())?;
+        Ok(whole)
+    }
+
+    fn count(&self, what: &str, found: usize) -> Result<()> {
+        match self.manifest.rows == found {
+            true => Ok(()),
+            false => {
+                let expected = format!("{}, as the manifest says", self.manifest.rows);
+                Err(Error::input(self.folder.display(), format!("{found} {what} in the shards"), expected))
+            }
+        }
+    }
 }
 
 /// Reads a store whole.
 pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
-    let place = folder.join("manifest.json");
-    let (header, manifest): (Header, Manifest) = artifact::read_json(&place, KIND, VERSION)?;
-    let mut parts: Vec<Vec<Array2<f32>>> = vec![Vec::new(); manifest.sites.len()];
-    let (mut example, mut position) = (Vec::new(), Vec::new());
-    for name in &manifest.shards {
-        let (_, file) = TensorFile::open_kind(&folder.join(name), KIND, VERSION)?;
-        let examples = file.integers("example")?;
-        for (site, parts) in manifest.sites.iter().zip(&mut parts) {
-            let rows = file.matrix(&site.to_string())?;
-            if rows.nrows() != examples.len() {
-                let found = format!("{} rows at {site} and {} examples", rows.nrows(), examples.len());
-                return Err(file.wrong(found, "as many of each"));
-            }
-            parts.push(rows);
-        }
-        example.extend(examples.iter().map(|&example| example.max(0) as usize));
-        position.extend(file.integers("position")?.iter().map(|&at| usize::try_from(at).ok()));
-    }
-    if example.len() != manifest.rows || position.len() != manifest.rows {
-        let found = format!("{} rows in the shards", example.len());
-        return Err(Error::input(place.display(), found, format!("{}, as the manifest says", manifest.rows)));
-    }
-    let mut sites = Vec::new();
-    for (site, parts) in manifest.sites.iter().zip(parts) {
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        let whole = concatenate(Axis(0), &views).map_err(|error| {
-            Error::input(format!("{}, {site}", place.display()), error, "shards of one width")
-        })?;
-        sites.push((*site, whole));
-    }
-    let activations = Activations { sites, example, position, tokens: 0 };
-    Ok((header, manifest, activations))
+    let store = Store::open(folder)?;
+    let (example, position) = (store.example()?, store.position()?);
+    let sites =
+        store.manifest.sites.iter().map(|&site| Ok((site, store.at(site)?))).collect::<Result<_>>()?;
+    let activations = Activations { sites, example, position, tokens: store.manifest.tokens_read };
+    Ok((store.header, store.manifest, activations))
 }
 
 /// Refuses dialogues that are not those which a store was read from.
@@ -131,4 +172,27 @@ pub fn check_dialogues(
             ))
         }
     }
+}
+
+/// The rows of these dialogues alone, each with the number that its dialogue has among them, not in the file.
+///
+/// # Errors
+/// Dialogues of another file than the store was read from; a store that holds no row of any of them.
+pub fn of_dialogues(
+    folder: &Path,
+    header: &Header,
+    activations: Activations,
+    data: &Dialogues,
+) -> Result<Activations> {
+    check_dialogues(folder, header, &activations, &data.hash, usize::MAX)?;
+    let among = |example: &usize| data.lines.binary_search(example).ok();
+    let places: Vec<Option<usize>> = activations.example.iter().map(among).collect();
+    let rows: Vec<usize> = (0..places.len()).filter(|&row| places[row].is_some()).collect();
+    if rows.is_empty() {
+        let expected = "dialogues that the store was read from (the same --where and --limit?)";
+        return Err(Error::input(folder.display(), "no row of any of these dialogues", expected));
+    }
+    let mut chosen = if rows.len() == places.len() { activations } else { activations.select(&rows) };
+    chosen.example = places.into_iter().flatten().collect();
+    Ok(chosen)
 }

@@ -89,6 +89,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What the names of files begin with that are being written; a killed run leaves them behind.
+pub const TEMPORARY: &str = ".pearl-";
+
 /// Writes a file so that it is either whole or absent: `fill` writes a temporary file in the same folder (made if it
 /// is missing), which is then brought to the disk and takes the place of `path` in one step.
 ///
@@ -102,7 +105,7 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Re
     let write = || -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".pearl-");
+        builder.prefix(TEMPORARY);
         #[cfg(unix)]
         {
             // Temporary files are private by default; a result is as readable as any file that the user makes.

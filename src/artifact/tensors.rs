@@ -340,6 +340,15 @@ impl Numbers {
         }
     }
 
+    /// Rounds to f16: half the bytes, and nothing above 65,504.
+    pub fn halved<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
+        Numbers {
+            dtype: Dtype::F16,
+            shape: array.shape().to_vec(),
+            bytes: array.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect(),
+        }
+    }
+
     /// Rounds to bf16: half the bytes, three digits.
     pub fn rounded<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
         Numbers {

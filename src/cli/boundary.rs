@@ -37,7 +37,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
     let (header, _, activations) = activations::load(&arguments.store)?;
     let data = arguments.source.read()?;
-    activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
+    let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
     let probe = Probe::load(&arguments.probe)?;
     let labels =
         activations.example.iter().map(|&example| label(&data.dialogues[example], &probe.source.label));

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options};
+use super::progress::Talk;
+use crate::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
 use crate::error::Error;
 
 /// A file of dialogues, and how it is read.
 #[derive(Args)]
 pub struct Source {
-    /// Dialogues: JSON Lines, CSV or TSV
+    /// Dialogues: JSON Lines, CSV or TSV (with .gz or .zst too), or Parquet
     #[arg(long)]
     pub data: PathBuf,
     #[command(flatten)]
@@ -37,19 +38,49 @@ impl Source {
     pub fn read(self) -> anyhow::Result<Dialogues> {
         self.filter.read(&self.data)
     }
+
+    /// Looks through the file before long work on it begins.
+    pub fn survey(&self, talk: &Talk) -> anyhow::Result<(Options, Survey)> {
+        let options = self.filter.options()?;
+        let bar = talk.bar(100, "looking");
+        let survey = dialogue::survey(&self.data, &options, &mut |done| {
+            bar.set_position((100.0 * done) as u64);
+            talk.goes_on()
+        });
+        bar.finish_and_clear();
+        Ok((options, survey?))
+    }
+}
+
+/// Bad records are left out, but not in silence.
+pub fn say_skipped(talk: &Talk, skipped: usize) {
+    if skipped > 0 {
+        talk.say(format!("{skipped} bad records were left out"));
+    }
 }
 
 impl Filter {
-    pub fn read(self, data: &std::path::Path) -> anyhow::Result<Dialogues> {
+    fn options(&self) -> anyhow::Result<Options> {
         let pair = |text: &String| {
             let (name, value) = text.split_once('=')?;
             Some((name.to_string(), value.to_string()))
         };
         let wrong = |text: &String| Error::input(format!("--where {text}"), "no condition", "NAME=VALUE");
         let pairs = self.with.iter().map(|text| pair(text).ok_or_else(|| wrong(text)));
-        let where_label = pairs.collect::<Result<_, _>>()?;
-        let options = Options { map: self.map, limit: self.limit, where_label, skip_bad: self.skip_bad };
-        Ok(dialogue::read(data, &options)?)
+        Ok(Options {
+            map: self.map.clone(),
+            limit: self.limit,
+            where_label: pairs.collect::<Result<_, _>>()?,
+            skip_bad: self.skip_bad,
+        })
+    }
+
+    pub fn read(self, data: &std::path::Path) -> anyhow::Result<Dialogues> {
+        let read = dialogue::read(data, &self.options()?)?;
+        if read.skipped > 0 {
+            eprintln!("{} bad records were left out", read.skipped);
+        }
+        Ok(read)
     }
 }
 
@@ -59,7 +90,7 @@ pub struct Prompts {
     /// One user message
     #[arg(long, conflicts_with = "data", required_unless_present = "data")]
     prompt: Option<String>,
-    /// Dialogues: JSON Lines, CSV or TSV
+    /// Dialogues: JSON Lines, CSV or TSV (with .gz or .zst too), or Parquet
     #[arg(long)]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -72,5 +103,31 @@ impl Prompts {
             (Some(prompt), _) => Ok(vec![Dialogue::prompt("prompt", prompt)]),
             (None, data) => Ok(self.filter.read(&data.unwrap_or_default())?.dialogues),
         }
+    }
+
+    /// One by one. That there is none, or a bad record, is said when it is come to.
+    pub fn stream(
+        self,
+        talk: &Talk,
+    ) -> anyhow::Result<Box<dyn Iterator<Item = crate::Result<Dialogue>> + '_>> {
+        if let Some(prompt) = self.prompt {
+            return Ok(Box::new(std::iter::once(Ok(Dialogue::prompt("prompt", prompt)))));
+        }
+        let mut stream = dialogue::stream(&self.data.unwrap_or_default(), &self.filter.options()?)?;
+        let mut given = 0;
+        Ok(Box::new(std::iter::from_fn(move || match stream.next() {
+            Some(item) => {
+                given += 1;
+                Some(item.map(|(_, dialogue)| dialogue))
+            }
+            None if given == 0 => {
+                given += 1;
+                Some(Err(stream.nothing()))
+            }
+            None => {
+                say_skipped(talk, stream.skipped());
+                None
+            }
+        })))
     }
 }

@@ -6,13 +6,14 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::json;
 
-use super::dialogues::Source;
+use super::dialogues::{Source, say_skipped};
 use super::model::Choice;
 use super::progress::Talk;
 use super::{Outcome, print};
-use crate::activations::{self, Reading};
-use crate::artifact::Header;
-use crate::model::Selector;
+use crate::activations::{self, Manifest, Part, Reading};
+use crate::artifact::{self, Header};
+use crate::dialogue;
+use crate::model::{Dtype, Selector};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -26,12 +27,18 @@ pub struct Arguments {
     /// Which tokens to read: last, assistant.start, mean(answer), …
     #[arg(long, default_value = "last")]
     tokens: Selector,
-    /// Folder of the store
+    /// Folder of the store. A run that was stopped goes on from what is in it
     #[arg(long)]
     out: PathBuf,
+    /// Type that activations are stored in: f32, f16 or bf16
+    #[arg(long, default_value_t = Dtype::F32)]
+    store_dtype: Dtype,
+    /// Read only the I-th of N parts (I from 1); `pearl store merge` puts them together
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Part>,
     /// Tokens of a batch
-    #[arg(long, default_value_t = 4096)]
-    batch_tokens: usize,
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_tokens: u32,
     /// The template's plain mode, where it has one
     #[arg(long)]
     no_think: bool,
@@ -41,48 +48,82 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
-    let data = arguments.source.read()?;
+    let (options, survey) = arguments.source.survey(talk)?;
     let model = arguments.model.open(talk)?;
     let architecture = model.decoder.architecture();
     let reading = Reading {
         sites: architecture.parse_sites(&arguments.sites)?,
         tokens: arguments.tokens,
         thinking: arguments.no_think.then_some(false),
-        batch_tokens: arguments.batch_tokens,
+        batch_tokens: arguments.batch_tokens as usize,
     };
-    let begin = Instant::now();
-    let bar = talk.bar(data.dialogues.len(), "reading");
-    let activations = activations::extract(&model, &data.dialogues, &reading, &mut |done| {
-        bar.set_position(done as u64);
-        talk.goes_on()
-    })?;
-    bar.finish_and_clear();
     let header = Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
-        data_hash: Some(data.hash.clone()),
+        data_hash: Some(survey.hash.clone()),
         ..Header::new("activations", 1)
     };
-    let source = data.path.display().to_string();
-    let manifest = activations::save(
+    let data = &arguments.source.data;
+    let dataset = data.display().to_string();
+    let plan = Manifest {
+        chosen: options.clone(),
+        dtype: arguments.store_dtype.to_string(),
+        weights: Some(model.dtype.clone()),
+        template: model.chat.template().map(|source| artifact::sha256(source.as_bytes())),
+        thinking: reading.thinking,
+        batch_tokens: Some(reading.batch_tokens),
+        part: arguments.shard,
+        ..Manifest::new(&architecture.family, &dataset, reading.sites.clone(), &reading.tokens)
+    };
+    let mut stream = dialogue::stream(data, &options)?;
+    let begin = Instant::now();
+    let bar = talk.bar(survey.dialogues, "reading");
+    let mut first = None;
+    let read = activations::extract_to(
         &arguments.out,
-        header,
-        &architecture.family,
-        &source,
-        &reading.tokens,
-        &activations,
-    )?;
+        &model,
+        &reading,
+        &header,
+        &plan,
+        &mut stream,
+        &mut |heard| {
+            // The rate and the time left are this run's: what was there before took none.
+            if first.is_none() {
+                first = Some(heard.dialogues);
+                bar.set_position(heard.dialogues as u64);
+                bar.reset_eta();
+            }
+            bar.set_position(heard.dialogues as u64);
+            bar.set_message(format!("{:.0} tokens/s", heard.tokens as f64 / begin.elapsed().as_secs_f64()));
+            talk.goes_on()
+        },
+    );
+    bar.finish_and_clear();
+    let read = read?;
     let seconds = begin.elapsed().as_secs_f64();
-    let rate = activations.tokens as f64 / seconds;
-    talk.say(format!(
-        "{} rows at {} sites in {}",
-        manifest.rows,
-        manifest.sites.len(),
-        arguments.out.display()
-    ));
+    let manifest = &read.manifest;
+    let out = arguments.out.display();
+    if read.resumed > 0 {
+        talk.say(format!("{} rows were there already", read.resumed));
+    }
+    talk.say(format!("{} rows at {} sites in {out}", manifest.rows, manifest.sites.len()));
+    if read.computed < read.tokens {
+        talk.say(format!("{} of {} tokens went through the model", read.computed, read.tokens));
+    }
+    say_skipped(talk, survey.skipped);
+    if manifest.refused > 0 {
+        talk.say(format!("{} dialogues that the chat template refuses were left out", manifest.refused));
+    }
     if arguments.json {
-        let line = json!({"rows": manifest.rows, "tokens": activations.tokens, "seconds": seconds, "tokens_per_second": rate});
-        print(line)?;
+        print(json!({
+            "rows": manifest.rows,
+            "tokens": read.tokens,
+            "seconds": seconds,
+            "tokens_per_second": read.tokens as f64 / seconds,
+            "computed": read.computed,
+            "resumed": read.resumed,
+            "skipped": survey.skipped + manifest.refused,
+        }))?;
     }
     Ok(Outcome::Done)
 }

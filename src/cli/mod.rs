@@ -12,6 +12,7 @@ mod plot;
 mod probe;
 mod progress;
 mod run;
+mod store;
 mod tokens;
 mod vector;
 
@@ -41,6 +42,8 @@ enum Command {
     Run(run::Arguments),
     /// Read activations of dialogues into a store
     Extract(extract::Arguments),
+    /// Put stores of activations together, or look them over
+    Store(store::Arguments),
     /// Show which tokens a selector picks
     Tokens(tokens::Arguments),
     /// Fit probes on a store
@@ -83,6 +86,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Demo(arguments) => run::demo(arguments, &talk),
         Command::Run(arguments) => run::run(arguments, &talk),
         Command::Extract(arguments) => extract::run(arguments, &talk),
+        Command::Store(arguments) => store::run(arguments, &talk),
         Command::Tokens(arguments) => tokens::run(arguments, &talk),
         Command::Probe(arguments) => probe::run(arguments, &talk),
         Command::Boundary(arguments) => boundary::run(arguments, &talk),

@@ -34,6 +34,11 @@ impl Choice {
     pub fn open(&self, talk: &Talk) -> anyhow::Result<Model> {
         self.options.open(&self.model, talk)
     }
+
+    /// What the model is; its weights are not read yet.
+    pub fn checkpoint(&self, talk: &Talk) -> anyhow::Result<Checkpoint> {
+        self.options.checkpoint(&self.model, talk)
+    }
 }
 
 impl Options {

@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
 fn fit(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
     let (header, manifest, activations) = activations::load(&arguments.store)?;
     let data = arguments.source.read()?;
-    activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
+    let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
     let question = Question {
         label: &arguments.label,
         order: &arguments.order,

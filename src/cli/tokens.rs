@@ -1,12 +1,21 @@
-//! `pearl tokens`: each dialogue with what a selector picks marked.
+//! `pearl tokens`: each dialogue with what a selector picks marked, and each token's role, turn and phase.
+
+use std::io::IsTerminal;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
 use super::dialogues::Prompts;
 use super::model::Choice;
 use super::progress::Talk;
 use super::{Outcome, print};
-use crate::model::Selector;
+use crate::artifact;
+use crate::dialogue::Dialogue;
+use crate::error::Error;
+use crate::model::{Chat, Phase, Selector, Token};
+use crate::report::picked::{self, Shown, Stretch};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -20,27 +29,154 @@ pub struct Arguments {
     /// The template's plain mode, where it has one
     #[arg(long)]
     no_think: bool,
+    /// The marked text alone, without a line for each token
+    #[arg(long)]
+    brief: bool,
+    /// A page instead, on stdout or into a file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["json", "brief"])]
+    html: Option<Option<PathBuf>>,
+    /// A line of JSON for each dialogue
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
-    let dialogues = arguments.prompts.read()?;
-    let model = arguments.model.open(talk)?;
-    for dialogue in &dialogues {
-        let tokens = model.chat.tokens(dialogue, 0, arguments.no_think.then_some(false))?;
-        let picked = arguments.tokens.pick(&tokens);
-        print(format!("{}: {} of {} tokens", dialogue.id, picked.len(), tokens.len()))?;
-        for (index, token) in tokens.iter().enumerate() {
-            let text = model.chat.decode(&[token.id], false)?;
-            let text = format!("{text:?}");
-            let shown = if picked.contains(&index) { format!("[[{text}]]") } else { text };
-            let phase = format!("{:?}", token.phase).to_lowercase();
-            print(format!(
-                "{:>6}  {:<9} turn {:<3} {phase:<9} {shown}",
-                token.position,
-                token.role.name(),
-                token.turn
-            ))?;
+    let dialogues = arguments.prompts.stream(talk)?;
+    let checkpoint = arguments.model.checkpoint(talk)?;
+    let chat = &checkpoint.chat;
+    let thinking = arguments.no_think.then_some(false);
+    let selector = &arguments.tokens;
+    let colour =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let mut page = String::new();
+    for dialogue in dialogues {
+        let dialogue = dialogue?;
+        let tokens = chat.tokens(&dialogue, 0, thinking)?;
+        let picked = selector.pick(&tokens);
+        if arguments.html.is_some() {
+            page += &picked::section(&shown(chat, &dialogue, &tokens, &picked)?);
+        } else if arguments.json {
+            print(as_json(chat, &dialogue, &tokens, &picked)?)?;
+        } else {
+            let marks = if colour { ["\u{1b}[30;43m", "\u{1b}[0m"] } else { ["[[", "]]"] };
+            print(format!("{}: {} of {} tokens", dialogue.id, picked.len(), tokens.len()))?;
+            print(marked(&shown(chat, &dialogue, &tokens, &picked)?, marks))?;
+            if !arguments.brief {
+                table(chat, &tokens, &picked, marks)?;
+            }
+        }
+        if !talk.goes_on() {
+            return Err(Error::Stopped.into());
         }
     }
+    match arguments.html {
+        None => {}
+        Some(None) => print(picked::page(&selector.to_string(), &checkpoint.name, &page))?,
+        Some(Some(path)) => write(&path, &picked::page(&selector.to_string(), &checkpoint.name, &page))?,
+    }
     Ok(Outcome::Done)
+}
+
+fn write(path: &Path, page: &str) -> anyhow::Result<()> {
+    Ok(artifact::write_whole(path, |file| file.write_all(page.as_bytes()))?)
+}
+
+/// The dialogue's text in stretches of tokens that are alike: so characters that are several tokens stay whole.
+fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -> anyhow::Result<Shown> {
+    let is_picked = |index: usize| picked.binary_search(&index).is_ok();
+    let numbers: Vec<usize> = (0..tokens.len()).collect();
+    let alike = |&a: &usize, &b: &usize| {
+        let of = |index: usize| (tokens[index].turn, tokens[index].phase, is_picked(index));
+        of(a) == of(b)
+    };
+    let stretch = |run: &[usize]| {
+        let first = &tokens[run[0]];
+        Ok(Stretch {
+            text: said(chat, tokens, run[0]..run[0] + run.len())?,
+            about: format!(
+                "{}, turn {}, {}, {}",
+                first.role.name(),
+                first.turn,
+                phase(first.phase),
+                match run {
+                    [_] => format!("token {}", first.position),
+                    run => format!("tokens {} to {}", first.position, first.position + run.len() - 1),
+                }
+            ),
+            template: first.phase == Phase::Template,
+            picked: is_picked(run[0]),
+        })
+    };
+    let stretches = numbers.chunk_by(alike).map(stretch).collect::<crate::error::Result<_>>()?;
+    Ok(Shown { id: dialogue.id.clone(), picked: picked.len(), tokens: tokens.len(), stretches })
+}
+
+/// The text of some tokens, with the space that stands before the first of them.
+fn said(chat: &Chat, tokens: &[Token], run: Range<usize>) -> crate::error::Result<String> {
+    let decode = |from: usize, to: usize| {
+        let ids: Vec<u32> = tokens[from..to].iter().map(|token| token.id).collect();
+        chat.decode(&ids, false)
+    };
+    let before = run.start.saturating_sub(1);
+    let (with, without) = (decode(before, run.end)?, decode(before, run.start)?);
+    match with.strip_prefix(&without) {
+        Some(text) => Ok(text.into()),
+        // A character that is several tokens ends here.
+        None => decode(run.start, run.end),
+    }
+}
+
+/// What is picked stands between the marks.
+fn marked(shown: &Shown, marks: [&str; 2]) -> String {
+    let mut text = String::new();
+    for stretch in shown.stretches.chunk_by(|a, b| a.picked == b.picked) {
+        let said: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
+        match stretch[0].picked {
+            true => text.extend([marks[0], &said, marks[1]]),
+            false => text += &said,
+        }
+    }
+    text.trim_end_matches('\n').into()
+}
+
+fn table(chat: &Chat, tokens: &[Token], picked: &[usize], marks: [&str; 2]) -> anyhow::Result<()> {
+    for (index, token) in tokens.iter().enumerate() {
+        let text = format!("{:?}", chat.decode(&[token.id], false)?);
+        let text = match picked.binary_search(&index) {
+            Ok(_) => format!("{}{text}{}", marks[0], marks[1]),
+            Err(_) => text,
+        };
+        let (position, role, turn) = (token.position, token.role.name(), token.turn);
+        print(format!("{position:>6}  {role:<9} turn {turn:<3} {:<9} {text}", phase(token.phase)))?;
+    }
+    Ok(())
+}
+
+fn as_json(
+    chat: &Chat,
+    dialogue: &Dialogue,
+    tokens: &[Token],
+    picked: &[usize],
+) -> anyhow::Result<serde_json::Value> {
+    let token = |token: &Token| {
+        Ok(json!({
+            "id": token.id,
+            "text": chat.decode(&[token.id], false)?,
+            "position": token.position,
+            "role": token.role.name(),
+            "turn": token.turn,
+            "phase": phase(token.phase),
+        }))
+    };
+    let tokens = tokens.iter().map(token).collect::<crate::error::Result<Vec<_>>>()?;
+    Ok(json!({"id": dialogue.id, "picked": picked, "tokens": tokens}))
+}
+
+fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Template => "template",
+        Phase::Prompt => "prompt",
+        Phase::Think => "think",
+        Phase::Answer => "answer",
+    }
 }

@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
 fn build(arguments: Build, talk: &Talk) -> anyhow::Result<Outcome> {
     let (header, manifest, activations) = activations::load(&arguments.store)?;
     let data = arguments.source.read()?;
-    activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
+    let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
     let sites = match &arguments.sites {
         None => manifest.sites.clone(),
         Some(sites) => Site::parse_set(

@@ -40,6 +40,25 @@ impl FromStr for ColumnMap {
     }
 }
 
+impl std::fmt::Display for ColumnMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pairs: Vec<String> = self.0.iter().map(|(target, column)| format!("{target}={column}")).collect();
+        f.write_str(&pairs.join(","))
+    }
+}
+
+impl serde::Serialize for ColumnMap {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ColumnMap {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<ColumnMap, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl ColumnMap {
     /// The column that a target is mapped to.
     pub(super) fn column(&self, target: &str) -> Option<&str> {
@@ -60,6 +79,7 @@ mod tests {
     fn refuses_a_map_that_leaves_a_question() {
         let map: ColumnMap = "prompt=a b, label.x=c=d".parse().unwrap();
         assert_eq!((map.column("prompt"), map.labels().next()), (Some("a b"), Some(("x", "c=d"))));
+        assert_eq!(map.to_string().parse::<ColumnMap>().unwrap(), map);
         let wrong = [
             "",
             "prompt",

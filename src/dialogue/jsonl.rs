@@ -1,26 +1,25 @@
 //! JSON Lines: a JSON object a line.
 //! It knows nothing of what the objects' keys mean.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde_json::Value;
 
-use super::read::{LONGEST_RECORD, Record, Records};
+use super::read::{Record, Records};
 use super::record::Dialogue;
+use super::source::LONGEST_RECORD;
 use crate::artifact;
 use crate::error::{Error, Result};
 
 /// The records of a file. Blank lines are passed over; a byte-order mark is too.
-pub(super) fn records(path: &Path) -> Result<Records> {
-    let file = File::open(path).map_err(Error::file(path))?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+pub(super) fn records(path: &Path, reader: Box<dyn Read>) -> Records {
+    let mut reader = BufReader::with_capacity(1 << 16, reader);
     let path = path.to_owned();
     let mut buffer = Vec::new();
     let mut line = 0u64;
     let mut ended = false;
-    Ok(Box::new(std::iter::from_fn(move || {
+    Box::new(std::iter::from_fn(move || {
         while !ended {
             let length = match read_line(&mut reader, &mut buffer) {
                 Ok(0) => break,
@@ -45,7 +44,7 @@ pub(super) fn records(path: &Path) -> Result<Records> {
         }
         ended = true;
         None
-    })))
+    }))
 }
 
 /// Reads up to and past the next newline; gives the line's length, 0 at the end of the file. What passes

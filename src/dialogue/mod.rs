@@ -3,11 +3,15 @@
 mod column_map;
 mod jsonl;
 mod layout;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod read;
 mod record;
+mod source;
 mod table;
 
 pub use column_map::ColumnMap;
 pub use jsonl::write_jsonl;
-pub use read::{Dialogues, Options, Stream, read, stream};
+pub use read::{Dialogues, Options, Stream, Survey, read, stream, survey};
 pub use record::{Dialogue, Label, Message, Role};
+pub use source::Progress;

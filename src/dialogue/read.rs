@@ -2,19 +2,18 @@
 //! It knows nothing of any one format or layout.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::column_map::ColumnMap;
 use super::record::{Dialogue, Label};
+use super::source::{self, Packing, Progress};
 use super::{jsonl, layout, table};
 use crate::artifact;
 use crate::error::{Error, Result};
-
-/// No record may be longer than this, so that a broken file can't fill the memory.
-pub(super) const LONGEST_RECORD: usize = 16 << 20;
 
 /// One record of a file, before it is known what its columns mean.
 pub(super) struct Record {
@@ -28,15 +27,20 @@ pub(super) struct Record {
 pub(super) type Records = Box<dyn Iterator<Item = Result<Record>>>;
 
 /// Which dialogues of a file are wanted, and how its columns are understood.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// What the columns mean, where the layout is not one of the known ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<ColumnMap>,
     /// Stop after this many dialogues.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
     /// Only dialogues with all of these labels. A label that is a list need only hold the value.
+    #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
     pub where_label: Vec<(String, String)>,
     /// Leave out bad records and count them, instead of stopping at the first.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad: bool,
 }
 
@@ -48,7 +52,8 @@ pub struct Dialogues {
     pub hash: String,
     /// At least one.
     pub dialogues: Vec<Dialogue>,
-    /// For each dialogue, the number of its record in the file, from 0 (a table's header is no record).
+    /// For each dialogue, its number in the file, from 0, whatever was left out: the number of its record (a table's
+    /// header is no record), but that a contrast pair counts as two.
     pub lines: Vec<usize>,
     /// How many bad records were left out.
     pub skipped: usize,
@@ -75,32 +80,83 @@ pub fn read(path: &Path, options: &Options) -> Result<Dialogues> {
     })
 }
 
-/// The dialogues of a file one by one, each with the number of its record from 0, in memory that does not grow.
+/// What a file holds, looked at from end to end before anything is made of it, in memory that does not grow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// SHA-256 of the file's bytes, in hexadecimal.
+    pub hash: String,
+    /// How many dialogues are wanted: at least one.
+    pub dialogues: usize,
+    /// How many bad records are left out.
+    pub skipped: usize,
+}
+
+/// Looks through a file, so that a bad record is known before long work begins, and how much work there is. `tell`
+/// hears how much of the file was read, from 0 to 1, and stops it by giving false.
+pub fn survey(path: &Path, options: &Options, tell: &mut dyn FnMut(f64) -> bool) -> Result<Survey> {
+    let mut stream = stream(path, options)?;
+    let progress = stream.progress();
+    let mut dialogues = 0;
+    for item in &mut stream {
+        item?;
+        dialogues += 1;
+        if dialogues % 256 == 0 && !tell(progress.fraction()) {
+            return Err(Error::Stopped);
+        }
+    }
+    match dialogues {
+        0 => Err(stream.nothing()),
+        _ => Ok(Survey { hash: artifact::sha256_file(path)?, dialogues, skipped: stream.skipped }),
+    }
+}
+
+/// The dialogues of a file one by one, each with its number in the file (see [`Dialogues`]), in memory that does not
+/// grow.
 pub fn stream(path: &Path, options: &Options) -> Result<Stream> {
+    let (records, progress) = open(path)?;
     Ok(Stream {
-        records: open(path)?,
+        records,
+        progress,
         path: path.to_owned(),
         options: options.clone(),
         waiting: Vec::new().into_iter(),
         number: 0,
+        line: 0,
         given: 0,
         skipped: 0,
         seen: BTreeSet::new(),
     })
 }
 
-fn open(path: &Path) -> Result<Records> {
+const ENDINGS: &str =
+    "a file whose name ends in .jsonl, .ndjson, .csv, .tsv or .parquet, the first four with .gz or .zst too";
+
+fn open(path: &Path) -> Result<(Records, Progress)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(name), _) => (name, Packing::Gzip),
+        (_, Some(name)) => (name, Packing::Zstandard),
+        _ => (name.as_str(), Packing::None),
+    };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let unread = |what: &str| {
-        Err(Error::input(path.display(), what, "a file whose name ends in .jsonl, .ndjson, .csv or .tsv"))
+    let unread = |what: &str| Err(Error::input(path.display(), what, ENDINGS));
+    let text = |records: &dyn Fn(Box<dyn Read>) -> Result<Records>| {
+        let (reader, progress) = source::open(path, packing)?;
+        Ok((records(reader)?, progress))
     };
     match ending {
-        "jsonl" | "ndjson" => jsonl::records(path),
-        "csv" => table::records(path, b','),
-        "tsv" => table::records(path, b'\t'),
-        "parquet" => unread("Parquet, which is not read yet"),
-        "gz" | "zst" => unread("a compressed file, which is not read yet"),
+        "jsonl" | "ndjson" => text(&|reader| Ok(jsonl::records(path, reader))),
+        "csv" => text(&|reader| table::records(path, reader, b',')),
+        "tsv" => text(&|reader| table::records(path, reader, b'\t')),
+        "parquet" if packing != Packing::None => unread("a Parquet file packed once more"),
+        #[cfg(feature = "parquet")]
+        "parquet" => super::parquet::records(path),
+        #[cfg(not(feature = "parquet"))]
+        "parquet" => {
+            let found = "Parquet, which this build of the program leaves out";
+            let expected = "a build with it: cargo build --release --features parquet";
+            Err(Error::input(path.display(), found, expected))
+        }
         "json" => unread("one JSON value rather than JSON Lines (`jq -c '.[]'` turns a list into lines)"),
         _ => unread("a file whose format its name does not tell"),
     }
@@ -109,12 +165,15 @@ fn open(path: &Path) -> Result<Records> {
 /// An iterator over a file's dialogues; see [`stream`].
 pub struct Stream {
     records: Records,
+    progress: Progress,
     path: PathBuf,
     options: Options,
     /// Dialogues of the last record that were not given yet: a contrast pair holds two.
     waiting: std::vec::IntoIter<Dialogue>,
     /// How many records were read.
     number: usize,
+    /// How many dialogues they held; a bad record counts as one.
+    line: usize,
     given: usize,
     skipped: usize,
     /// Some values of the first label asked for, for the error when none fits.
@@ -122,6 +181,11 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// How much of the file was read so far.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// How many bad records were left out so far.
     pub fn skipped(&self) -> usize {
         self.skipped
@@ -141,8 +205,8 @@ impl Stream {
         self.options.where_label.iter().all(has)
     }
 
-    /// Why no dialogue came out of the file.
-    fn nothing(&self) -> Error {
+    /// Why no dialogue came out of the file, where none did.
+    pub fn nothing(&self) -> Error {
         let path = self.path.display();
         if self.number == 0 {
             return Error::input(path, "no dialogue in the file", "a record a line");
@@ -183,9 +247,10 @@ impl Iterator for Stream {
                 return None;
             }
             if let Some(dialogue) = self.waiting.next() {
+                self.line += 1;
                 if self.wanted(&dialogue) {
                     self.given += 1;
-                    return Some(Ok((self.number - 1, dialogue)));
+                    return Some(Ok((self.line - 1, dialogue)));
                 }
                 continue;
             }
@@ -197,39 +262,13 @@ impl Iterator for Stream {
             });
             match dialogues {
                 Ok(dialogues) => self.waiting = dialogues.into_iter(),
-                Err(Error::Input { .. }) if self.options.skip_bad => self.skipped += 1,
+                Err(Error::Input { .. }) if self.options.skip_bad => {
+                    self.skipped += 1;
+                    self.line += 1;
+                }
                 Err(error) => return Some(Err(error)),
             }
         }
-    }
-}
-
-/// Fails once more than [`LONGEST_RECORD`] bytes were read since the last [`Budget::renew`]: for readers of others
-/// that would take a record of any length.
-pub(super) struct Budget<R> {
-    inner: R,
-    left: std::rc::Rc<std::cell::Cell<usize>>,
-}
-
-impl<R: Read> Budget<R> {
-    /// The reader, and the handle that sets its budget to the full again.
-    pub fn new(inner: R) -> (Budget<R>, impl Fn()) {
-        let left = std::rc::Rc::new(std::cell::Cell::new(LONGEST_RECORD));
-        let handle = left.clone();
-        (Budget { inner, left }, move || handle.set(LONGEST_RECORD))
-    }
-}
-
-impl<R: Read> Read for Budget<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 {
-            return Err(io::Error::other("a record of more than 16 MiB (is a quote not closed?)"));
-        }
-        let length = buffer.len().min(left);
-        let read = self.inner.read(&mut buffer[..length])?;
-        self.left.set(left - read);
-        Ok(read)
     }
 }
 
@@ -238,6 +277,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::record::Role;
+    use super::super::source::LONGEST_RECORD;
     use super::*;
 
     fn file(ending: &str, bytes: &[u8]) -> tempfile::NamedTempFile {
@@ -314,7 +354,13 @@ mod tests {
             assert!(message(ending, bytes).contains("no dialogue in the file"), "{ending}");
         }
         assert!(message(".parquet", b"PAR1").contains("Parquet"));
-        assert!(message(".jsonl.gz", b"").contains("compressed"));
+        #[cfg(not(feature = "parquet"))]
+        assert!(
+            message(".parquet", b"PAR1")
+                .contains("expected a build with it: cargo build --release --features")
+        );
+        assert!(message(".parquet.gz", b"").contains("packed once more"));
+        assert!(message(".jsonl.gz", b"").contains("no dialogue in the file"));
         assert!(message(".txt", b"hi").contains(".jsonl"));
         let missing = read(Path::new("/no/such.jsonl"), &Options::default()).unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.jsonl: No such file"), "{missing}");
@@ -336,6 +382,57 @@ mod tests {
     }
 
     #[test]
+    fn a_million_columns_are_one_short_line() {
+        let names = (0..1_000_000).map(|n| format!("c{n}")).collect::<Vec<_>>();
+        let object = format!("{{\"{}\":0}}\n", names.join("\":0,\""));
+        let table = format!("{}\n", names.join(","));
+        let wide_row = format!("prompt\n{}\n", ",".repeat(1_000_000));
+        for (ending, bytes, expected) in [
+            (".jsonl", object.as_str(), "columns of no known layout (c0, c1, "),
+            (".csv", &table, "1000000 columns; expected at most 10000"),
+            (".csv", &wide_row, "1000001 columns; expected 1 (prompt)"),
+            (".tsv", &table.replace(',', "\t"), "1000000 columns"),
+        ] {
+            let error = read_bytes(ending, bytes.as_bytes(), &Options::default()).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.len() < 1000, "{}", &error[..error.len().min(1000)]);
+        }
+        // A name or a value as long as a file is no message either.
+        let long = format!("{{\"{}\":1}}\n", "x".repeat(1 << 20));
+        let error = read_bytes(".jsonl", long.as_bytes(), &Options::default()).unwrap_err().to_string();
+        assert!(error.len() < 2000);
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let utf16: Vec<u8> = "id,prompt\n1,hi\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (ending, bytes) in [
+            (".csv", [b"\xff\xfe".as_slice(), &utf16].concat()),
+            (".jsonl", [b"\xff\xfe".as_slice(), &utf16].concat()),
+            (".csv", b"id,prompt\n1,caf\xe9\n".to_vec()),
+            (".jsonl", b"{\"prompt\":\"caf\xe9\"}\n".to_vec()),
+            (".tsv", b"id\tpr\xf6mpt\n1\tx\n".to_vec()),
+        ] {
+            let error = read_bytes(ending, &bytes, &Options::default()).unwrap_err().to_string();
+            assert!(error.contains("UTF-8") && error.lines().count() == 1, "{ending}: {error}");
+        }
+        let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
+        let error = read_bytes(".jsonl", deep.as_bytes(), &Options::default()).unwrap_err().to_string();
+        assert!(error.contains("recursion limit"), "{error}");
+    }
+
+    #[test]
+    fn what_is_surveyed_is_what_is_streamed() {
+        let pair = "{\"question\":\"q\",\"answer_matching_behavior\":\"a\",\"answer_not_matching_behavior\":\"b\"}\n";
+        let file = file(".jsonl", format!("{pair}oops\n{THREE}").as_bytes());
+        let options = Options { skip_bad: true, ..Options::default() };
+        let survey = survey(file.path(), &options, &mut |_| true).unwrap();
+        let read = read(file.path(), &options).unwrap();
+        // The pair counts as two, the bad record as one.
+        assert_eq!(read.lines, [0, 1, 3, 4, 5]);
+        assert_eq!((survey.dialogues, survey.skipped, survey.hash), (5, 1, read.hash));
+    }
+
+    #[test]
     fn what_is_written_is_read_back() {
         let file = file(".jsonl", b"");
         let written = read_bytes(".jsonl", THREE.as_bytes(), &Options::default()).unwrap().dialogues;
@@ -353,6 +450,21 @@ mod tests {
             for (ending, head) in [(".jsonl", ""), (".csv", "prompt,label\n"), (".tsv", "prompt\n")] {
                 let bytes = [head.as_bytes(), &bytes].concat();
                 let _ = read_bytes(ending, &bytes, &options);
+            }
+        }
+
+        /// Whole files that were cut short, or had a byte changed.
+        #[test]
+        fn broken_files_never_panic(at: proptest::sample::Index, to: u8, cut: bool, skip_bad: bool) {
+            let options = Options { skip_bad, ..Options::default() };
+            let table = "id,prompt,label\n1,\"a, \"\"b\"\"\nc\",safe\n2,d,\n";
+            for (ending, text) in [(".jsonl", THREE), (".csv", table), (".tsv", "id\tprompt\n1\tx\n")] {
+                let mut bytes = text.as_bytes().to_vec();
+                let at = at.index(bytes.len());
+                if cut { bytes.truncate(at) } else { bytes[at] = to }
+                if let Err(error) = read_bytes(ending, &bytes, &options) {
+                    prop_assert_eq!(error.to_string().lines().count(), 1);
+                }
             }
         }
     }

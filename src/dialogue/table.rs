@@ -1,21 +1,21 @@
 //! Tables of text: CSV and TSV, with a header line.
 //! It knows nothing of what the columns mean.
 
-use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::read::{Budget, Record, Records};
+use super::read::{Record, Records};
+use super::source::Budget;
 use crate::error::{Error, Result};
 
-const MOST_COLUMNS: usize = 10_000;
+pub(super) const MOST_COLUMNS: usize = 10_000;
 
 /// The records of a file. Every cell is text; a cell may hold newlines inside quotes.
-pub(super) fn records(path: &Path, delimiter: u8) -> Result<Records> {
-    let file = File::open(path).map_err(Error::file(path))?;
-    let (reader, renew) = Budget::new(file);
+pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Result<Records> {
+    let (reader, renew) = Budget::new(reader);
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
     let header = reader.byte_headers().map_err(|error| fatal(path, error))?.clone();
     let header = header_names(path, &header)?;

@@ -1,6 +1,8 @@
 //! Keys and values of tokens that were read before, a row at a time, so that a new token costs only itself.
 //! It knows nothing of the model that fills it, but how many blocks that has.
 
+use std::sync::Arc;
+
 use crate::model::operations::Stretch;
 use crate::model::tokens::Token;
 
@@ -11,18 +13,48 @@ struct Past {
     values: Vec<f32>,
 }
 
+/// What a beginning that several rows share left behind in every block.
+#[derive(Clone)]
+pub struct Prefix {
+    length: usize,
+    blocks: Arc<[Past]>,
+}
+
 /// The cache of a batch. It grows by the rows and tokens that pass through.
 #[derive(Clone, Default)]
 pub struct Cache {
     /// Tokens that each row holds.
     lengths: Vec<usize>,
     blocks: Vec<Vec<Past>>,
+    /// What every row begins with.
+    prefix: Option<Prefix>,
 }
 
 impl Cache {
+    /// What one row holds, for others to begin with.
+    pub fn into_prefix(self, row: usize) -> Prefix {
+        let length = self.length(row);
+        let of = |mut block: Vec<Past>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
+        Prefix { length, blocks: self.blocks.into_iter().map(of).collect() }
+    }
+
+    /// For a pass over rows that all begin with `prefix`, which stands in memory once. What the rows add to it is not
+    /// kept: they can be read, but not gone on with.
+    pub fn after(prefix: Prefix) -> Cache {
+        Cache { prefix: Some(prefix), ..Cache::default() }
+    }
+
+    /// Whether tokens that pass through are held.
+    pub(super) fn keeps(&self) -> bool {
+        self.prefix.is_none()
+    }
+
     /// How many tokens of a row are held.
     pub fn length(&self, row: usize) -> usize {
-        self.lengths.get(row).copied().unwrap_or(0)
+        match &self.prefix {
+            Some(prefix) => prefix.length,
+            None => self.lengths.get(row).copied().unwrap_or(0),
+        }
     }
 
     /// Drops what is held of a row.
@@ -45,10 +77,13 @@ impl Cache {
         values: &[f32],
         width: usize,
     ) -> Vec<Stretch<'a>> {
-        if self.blocks.len() <= block {
-            self.blocks.resize_with(block + 1, Vec::new);
+        // Where nothing is kept, each block takes the place of the one before it.
+        let place = if self.keeps() { block } else { 0 };
+        if self.blocks.len() <= place {
+            self.blocks.resize_with(place + 1, Vec::new);
         }
-        let pasts = &mut self.blocks[block];
+        let pasts = &mut self.blocks[place];
+        let shared = self.prefix.as_ref().and_then(|prefix| prefix.blocks.get(block));
         let mut places = Vec::new();
         let mut begin = 0;
         for row in tokens.chunk_by(|a, b| a.row == b.row) {
@@ -56,8 +91,13 @@ impl Cache {
             if pasts.len() <= number {
                 pasts.resize_with(number + 1, Past::default);
             }
-            pasts[number].keys.extend_from_slice(&keys[begin * width..end * width]);
-            pasts[number].values.extend_from_slice(&values[begin * width..end * width]);
+            let past = &mut pasts[number];
+            if let Some(shared) = shared {
+                past.keys.clone_from(&shared.keys);
+                past.values.clone_from(&shared.values);
+            }
+            past.keys.extend_from_slice(&keys[begin * width..end * width]);
+            past.values.extend_from_slice(&values[begin * width..end * width]);
             places.push((number, begin..end));
             begin = end;
         }
@@ -71,6 +111,9 @@ impl Cache {
 
     /// Counts tokens as held, once they have passed through every block.
     pub(super) fn advance(&mut self, tokens: &[Token]) {
+        if !self.keeps() {
+            return;
+        }
         for token in tokens {
             if self.lengths.len() <= token.row {
                 self.lengths.resize(token.row + 1, 0);

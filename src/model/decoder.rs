@@ -113,8 +113,8 @@ impl Decoder {
             [] => a.sites().into_iter().rfind(|&site| hook.wants(site)),
             _ => Some(Site::Logits),
         };
-        if cache.is_some() {
-            // A cache holds whole tokens: every block's keys and values.
+        if cache.as_deref().is_some_and(Cache::keeps) {
+            // Such a cache holds whole tokens: every block's keys and values.
             last = last.max(Some(Site::FinalNorm));
         }
         let Some(last) = last else { return empty() };

@@ -33,7 +33,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use architecture::Architecture;
-pub use cache::Cache;
+pub use cache::{Cache, Prefix};
 pub use chat::Chat;
 pub use checkpoint::Checkpoint;
 pub use decoder::Decoder;

@@ -68,7 +68,8 @@ pub enum Selector {
     Answer,
     /// The content of one message, counted from 0.
     Turn(usize),
-    /// The first tokens of each stretch that the inner selector picks.
+    /// The first tokens that the inner selector picks: of each stretch of a message's thinking part, answer or other
+    /// content, or else of the row.
     First(Box<Selector>, usize),
     /// The last tokens of what the inner selector picks in a row.
     LastOf(Box<Selector>, usize),
@@ -122,8 +123,12 @@ impl Selector {
             Selector::Turn(turn) => such(&|token| token.turn == *turn && token.is_content()),
             Selector::First(inner, count) => {
                 let mut picked = inner.pick_row(row);
-                // By the token's own index, so that a continuation of a row goes on counting where the row stopped.
-                picked.retain(|&index| row[index].index < *count);
+                match picked.first().and_then(|&first| inner.ordinal(&row[first])) {
+                    None => picked.truncate(*count),
+                    Some(_) => {
+                        picked.retain(|&at| inner.ordinal(&row[at]).is_some_and(|before| before < *count))
+                    }
+                }
                 picked
             }
             Selector::LastOf(inner, count) => {
@@ -135,6 +140,19 @@ impl Selector {
                 .filter_map(|turn| turn.last().copied())
                 .collect(),
             Selector::Mean(inner) | Selector::Max(inner) => inner.pick_row(row),
+        }
+    }
+
+    /// How many of a stretch's tokens that are picked stand before this one, where the token itself tells: so that a
+    /// continuation of a row goes on counting where the row stopped.
+    fn ordinal(&self, token: &Token) -> Option<usize> {
+        match self {
+            Selector::All | Selector::Given => Some(token.position),
+            Selector::Content(_) | Selector::Think | Selector::Answer | Selector::Turn(_) => {
+                Some(token.index)
+            }
+            Selector::First(inner, _) => inner.ordinal(token),
+            _ => None,
         }
     }
 
@@ -161,6 +179,11 @@ impl Selector {
                 "pooling is for reading",
                 "a selector without mean(…) or max(…) for steering",
             )),
+            Selector::First(inner, _) if **inner == Selector::Generated => Err(Error::input(
+                format!("tokens {self}"),
+                "how many were generated before is not known of a token",
+                "first(think,N), first(answer,N) or first(assistant,N) for steering",
+            )),
             Selector::First(inner, _) => inner.check_steering(),
             _ => Ok(()),
         }
@@ -183,6 +206,9 @@ const SIMPLE: [(&str, Selector); 13] = [
     ("tool", Selector::Content(Role::Tool)),
 ];
 
+/// Selectors inside each other, at most.
+const DEEPEST: usize = 16;
+
 impl FromStr for Selector {
     type Err = Error;
 
@@ -192,13 +218,17 @@ impl FromStr for Selector {
             return Ok(selector.clone());
         }
         let wrong = || {
+            let shown: String = text.chars().take(80).collect();
             Error::input(
-                format!("tokens {text}"),
+                format!("tokens {shown}"),
                 "no such selector",
                 "last, all, prompt, generated, user, assistant, system, user.last, assistant.start, think, answer, \
                  every(turn), turn(N), first(SELECTOR,N), last(SELECTOR,N), mean(SELECTOR) or max(SELECTOR)",
             )
         };
+        if text.matches('(').count() > DEEPEST {
+            return Err(wrong());
+        }
         let (name, rest) = text.split_once('(').ok_or_else(wrong)?;
         let argument = rest.strip_suffix(')').ok_or_else(wrong)?;
         let plain = |text: &str| -> Result<Box<Selector>> {
@@ -251,5 +281,73 @@ impl<'de> serde::Deserialize<'de> for Selector {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Selector, D::Error> {
         let text = String::deserialize(from)?;
         text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every selector that can be written.
+    fn selectors() -> impl Strategy<Value = Selector> {
+        let simple = proptest::sample::select(SIMPLE.map(|(_, selector)| selector).to_vec());
+        let plain =
+            prop_oneof![simple, (0usize..9).prop_map(Selector::Turn)].prop_recursive(3, 8, 1, |inner| {
+                let counted = (inner, 1usize..99);
+                prop_oneof![
+                    counted.clone().prop_map(|(inner, count)| Selector::First(Box::new(inner), count)),
+                    counted.prop_map(|(inner, count)| Selector::LastOf(Box::new(inner), count)),
+                ]
+            });
+        (plain, 0..3).prop_map(|(plain, pooled)| match pooled {
+            0 => plain,
+            1 => Selector::Mean(Box::new(plain)),
+            _ => Selector::Max(Box::new(plain)),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(selector in selectors()) {
+            let text = selector.to_string();
+            prop_assert_eq!(text.parse::<Selector>().unwrap(), selector.clone());
+            let spaced = text.replace('(', " ( ").replace(',', " , ").replace(')', " ) ");
+            prop_assert_eq!(spaced.parse::<Selector>().ok(), match selector {
+                // A name with a dot or a bracket of its own is one word.
+                _ if text.contains("every(turn)") => spaced.parse().ok(),
+                selector => Some(selector),
+            });
+        }
+
+        #[test]
+        fn any_text_is_a_selector_or_an_error(text in "[a-z(),.0-9 ]{0,40}") {
+            let _ = text.parse::<Selector>();
+        }
+    }
+
+    #[test]
+    fn rejects_what_is_no_selector() {
+        let deep = format!("{}think{}", "first(".repeat(5000), ",1)".repeat(5000));
+        let wrong = [
+            "",
+            "lasts",
+            "last()",
+            "last(think)",
+            "last(think,0)",
+            "first(,3)",
+            "mean(mean(user))",
+            "turn(x)",
+            "turn(-1)",
+            "first(max(user),2)",
+            "last(think,4",
+            "every(think)",
+            &deep,
+        ];
+        for text in wrong {
+            let error = text.parse::<Selector>().unwrap_err().to_string();
+            assert!(error.lines().count() == 1, "{error}");
+        }
     }
 }

@@ -14,6 +14,7 @@ mod line;
 mod map;
 mod markup;
 mod palette;
+pub mod picked;
 mod raster;
 pub mod table;
 

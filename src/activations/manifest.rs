@@ -1,0 +1,264 @@
+//! What a store of activations says of itself: what made it, and which shards it has.
+//! It knows nothing of what is in the shards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::artifact::{self, Header};
+use crate::dialogue;
+use crate::error::{Error, Result};
+use crate::model::{Selector, Site};
+
+pub(super) const KIND: &str = "activations";
+pub(super) const VERSION: u32 = 1;
+/// The manifest's name in the store's folder. It is written last: a folder that has it is whole.
+pub(super) const NAME: &str = "manifest.json";
+
+/// What stands in `manifest.json` beside the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub family: String,
+    /// The file that the dialogues were read from, or how they were drawn.
+    pub dataset: String,
+    /// Which of its dialogues.
+    #[serde(default)]
+    pub chosen: dialogue::Options,
+    pub sites: Vec<Site>,
+    pub tokens: Selector,
+    /// The type that activations are stored in: f32, f16 or bf16.
+    pub dtype: String,
+    /// The type that the model's matrices were kept in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
+    /// SHA-256 of the chat template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The template's mode, where it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<bool>,
+    /// Tokens of a batch: another batch rounds otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<usize>,
+    /// Where the store holds a part of the dialogues only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    pub rows: usize,
+    /// Tokens of the dialogues.
+    #[serde(default)]
+    pub tokens_read: usize,
+    /// Dialogues that the chat template or the model refused, and that were left out as asked.
+    #[serde(default)]
+    pub refused: usize,
+    /// File names, in the order of their rows.
+    pub shards: Vec<String>,
+    /// SHA-256 of each shard's file, in hex.
+    #[serde(default)]
+    pub hashes: Vec<String>,
+}
+
+/// A part of a run that is shared out: `2/8` is the second of eight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: usize,
+    pub of: usize,
+}
+
+impl Part {
+    /// Whether a shard is this part's: shards are dealt in turn.
+    pub(super) fn has(self, shard: usize) -> bool {
+        shard % self.of == self.number - 1
+    }
+}
+
+impl FromStr for Part {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Part> {
+        let numbers = text.split_once('/').and_then(|(number, of)| {
+            Some(Part { number: number.trim().parse().ok()?, of: of.trim().parse().ok()? })
+        });
+        numbers.filter(|part| (1..=part.of).contains(&part.number)).ok_or_else(|| {
+            Error::input(format!("part {text}"), "no part of a run", "I/N with I from 1 to N, such as 1/4")
+        })
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Part, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Manifest {
+    /// Of activations whose shards are yet to come: what is not known is left out.
+    pub fn new(family: &str, dataset: &str, sites: Vec<Site>, tokens: &Selector) -> Manifest {
+        Manifest {
+            family: family.into(),
+            dataset: dataset.into(),
+            chosen: dialogue::Options::default(),
+            sites,
+            tokens: tokens.clone(),
+            dtype: "f32".into(),
+            weights: None,
+            template: None,
+            thinking: None,
+            batch_tokens: None,
+            part: None,
+            rows: 0,
+            tokens_read: 0,
+            refused: 0,
+            shards: Vec::new(),
+            hashes: Vec::new(),
+        }
+    }
+
+    /// Writes it into the store's folder.
+    pub(super) fn write(&self, folder: &Path, header: &Header) -> Result<()> {
+        let header = Header { kind: KIND.into(), version: VERSION, ..header.clone() };
+        artifact::write_json(&folder.join(NAME), &header, self)
+    }
+
+    /// Reads that of a store's folder.
+    ///
+    /// # Errors
+    /// No manifest: a folder that is no store, or one whose run was not finished.
+    pub(super) fn read(folder: &Path) -> Result<(Header, Manifest)> {
+        let path = folder.join(NAME);
+        if !path.exists() && folder.join(super::journal::NAME).exists() {
+            let expected = "a whole one: the command that began it goes on where it was";
+            return Err(Error::input(folder.display(), "a store whose run was not finished", expected));
+        }
+        artifact::read_json(&path, KIND, VERSION)
+    }
+
+    /// Refuses another run's store in this one's place. Names of files may differ: what they hold is told by hashes.
+    pub(super) fn check_same(
+        &self,
+        header: &Header,
+        found: &(Header, Manifest),
+        folder: &Path,
+    ) -> Result<()> {
+        let ours = facts(header, self);
+        let theirs = facts(&found.0, &found.1);
+        let none = Value::Null;
+        for key in ours.keys().chain(theirs.keys()) {
+            let (here, there) = (ours.get(key).unwrap_or(&none), theirs.get(key).unwrap_or(&none));
+            if here != there {
+                let (there, here) = shown(there, here);
+                let found = format!("begun with another `{key}`: {there}");
+                let expected = format!("{here}, as this run has it, or another folder");
+                return Err(Error::input(folder.display(), found, expected));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What two runs must have in common to make the same store.
+fn facts(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
+    let values = [serde_json::to_value(header), serde_json::to_value(manifest)];
+    let objects = values.into_iter().flatten().filter_map(|value| match value {
+        Value::Object(object) => Some(object),
+        _ => None,
+    });
+    let named = ["kind", "version", "model", "dataset"];
+    let counted = ["rows", "tokens_read", "refused", "shards", "hashes"];
+    let kept = |key: &String| !named.contains(&key.as_str()) && !counted.contains(&key.as_str());
+    let mut facts: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();
+    // A run that leaves out what is bad, and one that stops there, agree on what came before.
+    if let Some(Value::Object(chosen)) = facts.get_mut("chosen") {
+        chosen.remove("skip_bad");
+    }
+    facts
+}
+
+/// Two values that differ, so that the difference can be seen.
+fn shown(one: &Value, other: &Value) -> (String, String) {
+    let (Value::Array(many), Value::Array(others)) = (one, other) else {
+        let plain = |value: &Value| match value {
+            Value::Null => "none".into(),
+            Value::String(text) => text.clone(),
+            value => value.to_string(),
+        };
+        return (plain(one), plain(other));
+    };
+    let list = |list: &[Value], others: &[Value]| {
+        let only: Vec<&str> =
+            list.iter().filter(|item| !others.contains(item)).filter_map(Value::as_str).take(4).collect();
+        match only.as_slice() {
+            [] => format!("{} of them", list.len()),
+            only => format!("{} of them, {} among them", list.len(), only.join(", ")),
+        }
+    };
+    (list(many, others), list(others, many))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_counted_from_1_and_share_every_shard_out() {
+        let part: Part = "2/3".parse().unwrap();
+        assert_eq!(
+            (part.to_string(), part.has(1), part.has(4), part.has(2)),
+            ("2/3".into(), true, true, false)
+        );
+        for wrong in ["0/3", "4/3", "1", "1/0", "a/b", "-1/2", ""] {
+            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn says_what_differs() {
+        let manifest = |sites: &str| {
+            let sites = Site::parse_set(sites, 4).unwrap();
+            Manifest::new("qwen3", "data.jsonl", sites, &Selector::Last)
+        };
+        let one = manifest("*.resid_post");
+        let folder = Path::new("store");
+        let against = |header: Header, other: Manifest| {
+            let found = (header, Manifest { rows: 7, dataset: "moved.jsonl".into(), ..other });
+            one.check_same(&of_data("a"), &found, folder).map_err(|error| error.to_string())
+        };
+        assert_eq!(against(of_data("a"), one.clone()), Ok(()));
+        assert_eq!(
+            against(of_data("b"), one.clone()).unwrap_err(),
+            "store: begun with another `data_hash`: b; expected a, as this run has it, or another folder"
+        );
+        let error = against(of_data("a"), manifest("0-2.resid_post,embed")).unwrap_err();
+        assert!(
+            error.contains("`sites`: 4 of them, embed among them; expected 4 of them, 3.resid_post"),
+            "{error}"
+        );
+        let pooled = Manifest { tokens: "mean(answer)".parse().unwrap(), ..one.clone() };
+        assert!(against(of_data("a"), pooled).unwrap_err().contains("`tokens`: mean(answer); expected last"));
+        let bad = dialogue::Options { skip_bad: true, ..Default::default() };
+        assert_eq!(against(of_data("a"), Manifest { chosen: bad, ..one.clone() }), Ok(()));
+        let few = dialogue::Options { limit: Some(5), ..Default::default() };
+        assert!(
+            against(of_data("a"), Manifest { chosen: few, ..one.clone() }).unwrap_err().contains("`chosen`")
+        );
+    }
+
+    fn of_data(hash: &str) -> Header {
+        Header { data_hash: Some(hash.into()), ..Header::new(KIND, VERSION) }
+    }
+}

@@ -1,0 +1,70 @@
+//! Parts of a run, put together: the store is then the one that a single run would have made.
+//! It knows nothing of what is in the shards.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::manifest::{self, Manifest};
+use crate::artifact::{self, TensorFile};
+use crate::error::{Error, Result};
+
+/// Copies the shards of all parts into one store. `tell` hears how many are done, and stops it by giving false.
+///
+/// # Errors
+/// Stores that are no parts, or parts of different runs; a part that is missing or given twice; a shard that was
+/// changed since it was written.
+pub fn merge(parts: &[PathBuf], out: &Path, tell: &mut dyn FnMut(usize) -> bool) -> Result<Manifest> {
+    if out.join(manifest::NAME).exists() {
+        return Err(Error::input(out.display(), "a store is there already", "another folder"));
+    }
+    let read =
+        parts.iter().map(|folder| Ok((folder, Manifest::read(folder)?))).collect::<Result<Vec<_>>>()?;
+    let Some((_, (header, first))) = read.first() else {
+        return Err(Error::input("parts", "none", "the folders of all parts"));
+    };
+    let mut whole = Manifest { part: None, shards: Vec::new(), hashes: Vec::new(), ..first.clone() };
+    (whole.rows, whole.tokens_read, whole.refused) = (0, 0, 0);
+    let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
+    let mut shards: BTreeMap<&str, (&Path, &str)> = BTreeMap::new();
+    let of = first.part.map_or(0, |part| part.of);
+    for (folder, (other, manifest)) in &read {
+        let wrong = |found: String, expected: String| Error::input(folder.display(), found, expected);
+        let Some(part) = manifest.part.filter(|part| part.of == of) else {
+            let found = manifest.part.map_or("a whole store".into(), |part| format!("part {part}"));
+            return Err(wrong(
+                found,
+                format!("a part of {}", if of == 0 { "a run".into() } else { of.to_string() }),
+            ));
+        };
+        whole.check_same(header, &(other.clone(), Manifest { part: None, ..manifest.clone() }), folder)?;
+        if let Some(twice) = seen.insert(part.number, folder) {
+            return Err(wrong(format!("part {part}, as {} is", twice.display()), "each part once".into()));
+        }
+        whole.rows += manifest.rows;
+        whole.tokens_read += manifest.tokens_read;
+        whole.refused += manifest.refused;
+        for (name, hash) in manifest.shards.iter().zip(&manifest.hashes) {
+            shards.insert(name, (folder, hash));
+        }
+    }
+    if let Some(missing) = (1..=of).find(|number| !seen.contains_key(number)) {
+        let expected = format!("all {of} parts");
+        return Err(Error::input("parts", format!("part {missing}/{of} is missing"), expected));
+    }
+    for (done, (name, (folder, hash))) in shards.into_iter().enumerate() {
+        let file = TensorFile::open(&folder.join(name))?;
+        if artifact::sha256(file.bytes()) != hash {
+            return Err(
+                file.wrong("changed since it was written", "a part that `pearl store check` finds whole")
+            );
+        }
+        artifact::write_whole(&out.join(name), |to| to.write_all(file.bytes()))?;
+        whole.shards.push(name.into());
+        whole.hashes.push(hash.into());
+        if !tell(done + 1) {
+            return Err(Error::Stopped);
+        }
+    }
+    whole.write(out, header)?;
+    Ok(whole)
+}

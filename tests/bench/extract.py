@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Extraction beside the usual way (transformers: batches of eight sorted by length and padded, a forward hook a block, the
+last token), in one run on the same cores; and what each of extraction's savings brings, by itself.
+
+    cargo build --release
+    python tests/bench/extract.py MODEL [--dtypes f32,bf16] [--dialogues 256] [--runs 3] > tests/bench/results/DATE-MACHINE-extract.json
+
+MODEL is a checkpoint in the hub's layout. Seconds are those of the run, loading apart, on both sides; the dialogues have 16 to
+512 tokens. `--only compare` or `--only savings` does the half.
+"""
+import argparse, json, os, pathlib, platform, random, statistics, subprocess, sys, tempfile, time, torch
+from transformers import AutoModel, AutoTokenizer
+
+a = argparse.ArgumentParser()
+a.add_argument("model"); a.add_argument("--dtypes", default="f32,bf16"); a.add_argument("--dialogues", type=int, default=256)
+a.add_argument("--runs", type=int, default=3); a.add_argument("--threads", type=int, default=2); a.add_argument("--only", default="")
+a.add_argument("--pearl", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release/pearl"))
+a = a.parse_args()
+torch.set_num_threads(a.threads); torch.set_grad_enabled(False)
+folder = pathlib.Path(tempfile.mkdtemp(prefix="extract-")); tokenizer = AutoTokenizer.from_pretrained(a.model)
+WORDS = "the user asks how to help a friend who feels low and wants safe advice about risk today system assistant model".split()
+
+def words(rng, tokens):
+    text = rng.choice(WORDS)
+    while len(tokenizer(text)["input_ids"]) < tokens: text += " " + " ".join(rng.choices(WORDS, k=max(1, (tokens - len(tokenizer(text)["input_ids"])) // 2)))
+    return text
+
+def dialogues(name, lengths, system=0):
+    rng, path = random.Random(name), folder / f"{name}.jsonl"
+    head = [{"role": "system", "content": words(random.Random(0), system)}] if system else []
+    with open(path, "w") as file:
+        for n in lengths: print(json.dumps({"messages": head + [{"role": "user", "content": words(rng, max(1, n - 8))}]}), file=file)
+    return path
+
+def ours(data, dtype, sites="*.resid_post", tokens="last"):
+    out = tempfile.mkdtemp(dir=folder)
+    command = [a.pearl, "extract", "--model", a.model, "--data", data, "--sites", sites, "--tokens", tokens, "--dtype", dtype, "--out", out, "--json", "--quiet"]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RAYON_NUM_THREADS": str(a.threads)})
+    if run.returncode: sys.exit(run.stderr)
+    return json.loads(run.stdout)
+
+class Usual:
+    def __init__(self, dtype):
+        self.model, self.kept = AutoModel.from_pretrained(a.model, dtype=dtype).eval(), []
+        tokenizer.padding_side = "left"
+        for block in self.model.layers:
+            block.register_forward_hook(lambda _m, _i, out: self.kept.append((out[0] if isinstance(out, tuple) else out)[:, -1].float()))
+    def __call__(self, data):
+        messages = [json.loads(line)["messages"] for line in open(data)]
+        texts = sorted((tokenizer.apply_chat_template(m, tokenize=False, add_generation_prompt=True) for m in messages), key=len)
+        start, tokens = time.time(), 0
+        for k in range(0, len(texts), 8):
+            batch = tokenizer(texts[k : k + 8], return_tensors="pt", padding=True, add_special_tokens=False)
+            tokens += int(batch.attention_mask.sum()); self.model(**batch); self.kept.clear()
+        return {"tokens": tokens, "seconds": time.time() - start}
+
+rng = random.Random(1)
+lengths = [rng.randint(16, 512) for _ in range(a.dialogues)]
+mixed = dialogues("mixed", lengths)
+report = {"date": time.strftime("%Y-%m-%d"), "machine": platform.processor(), "threads": a.threads, "torch": torch.__version__, "dialogues": a.dialogues, "figures": {}}
+say = lambda *what: print(*what, file=sys.stderr, flush=True)
+
+def rate(runs): return round(statistics.median(run["tokens"] / run["seconds"] for run in runs), 1)
+for dtype in a.dtypes.split(","):
+    if a.only in ("", "compare"):
+        usual = Usual({"f32": torch.float32, "bf16": torch.bfloat16}[dtype])
+        runs = {"ours": [], "transformers": []}
+        for _ in range(a.runs):
+            runs["ours"].append(ours(mixed, dtype)); runs["transformers"].append(usual(mixed))
+        assert len({run["tokens"] for side in runs.values() for run in side}) == 1, runs
+        rates = {side: rate(taken) for side, taken in runs.items()}
+        report["figures"][dtype] = {**rates, "ratio": round(rates["ours"] / rates["transformers"], 3), "seconds": {side: [round(r["seconds"], 2) for r in taken] for side, taken in runs.items()}}
+        say(dtype, report["figures"][dtype]); del usual
+    if a.only in ("", "savings"):
+        last = json.load(open(pathlib.Path(a.model) / "config.json"))["num_hidden_layers"] - 1
+        few = lengths[: max(16, a.dialogues // 4)]
+        groups = lambda order: [max(order[k : k + 8]) for k in range(0, len(order), 8) for _ in order[k : k + 8]]
+        short, shared = dialogues("few", few), dialogues("shared", [n // 4 for n in few], system=200)
+        cases = {
+            "no padding, against batches of eight as they come": (lambda: ours(short, dtype), lambda: ours(dialogues("padded", groups(few)), dtype)),
+            "no padding, against batches of eight sorted by length": (lambda: ours(short, dtype), lambda: ours(dialogues("sorted", groups(sorted(few))), dtype)),
+            "nothing past the last wanted block (the middle one, against all)": (lambda: ours(short, dtype, f"{last // 2}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post")),
+            "no vocabulary product (against logits of every token)": (lambda: ours(short, dtype, f"{last}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post,logits")),
+            "a system prompt of 200 tokens read once (against every time)": (lambda: ours(shared, dtype), lambda: ours(shared, dtype, tokens="mean(all)")),
+            "every resid_post (against the last alone)": (lambda: ours(short, dtype), lambda: ours(short, dtype, f"{last}.resid_post")),
+        }
+        for name, (with_it, without) in cases.items():
+            pairs = [(with_it()["seconds"], without()["seconds"]) for _ in range(a.runs)]
+            quick, slow = (statistics.median(side) for side in zip(*pairs))
+            report["figures"][f"{dtype}: {name}"] = {"seconds": round(quick, 2), "without": round(slow, 2), "times": round(slow / quick, 3)}
+            say(dtype, name, report["figures"][f"{dtype}: {name}"])
+print(json.dumps(report, indent=1))
