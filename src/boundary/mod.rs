@@ -9,7 +9,7 @@ mod threshold;
 pub use map::{Grid, MapPoint, RiskMap, Surface, risk_map};
 pub use pearl::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
-pub use threshold::{Guarantee, Threshold, threshold};
+pub use threshold::{Guarantee, Promise, Threshold, Trial, threshold, trial};
 
 #[cfg(test)]
 mod tests {
