@@ -40,7 +40,7 @@ impl Default for Plan {
 pub struct Trial {
     /// Inverse penalty.
     pub strength: f64,
-    /// Log loss out of fold, after calibration: what the choice is made by.
+    /// Log loss out of fold, calibrated by a temperature: what the choice is made by.
     pub log_loss: f64,
     /// AUROC out of fold, for comparison.
     pub auroc: Option<f64>,
@@ -54,8 +54,8 @@ pub struct Validated {
     pub trials: Vec<Trial>,
     /// The rows that it was fitted on and tested on.
     pub split: Split,
-    /// Calibrated probabilities `[fit rows, classes]`, each row's from a fold that did not fit on it: what thresholds
-    /// and strengths may be chosen by.
+    /// Calibrated probabilities `[fit rows, classes]`, each row's from a fold that neither fitted nor calibrated on it:
+    /// what thresholds and strengths may be chosen by.
     pub validation: Array2<f64>,
     /// Calibrated probabilities `[test rows, classes]`.
     pub test: Array2<f64>,
@@ -105,15 +105,15 @@ pub(super) struct Choice {
     pub strength: f64,
     pub calibration: Calibration,
     pub trials: Vec<Trial>,
-    /// Calibrated, out of fold, a row for each fit row in its order.
+    /// Out of fold, calibrated by the other folds, a row for each fit row in its order.
     pub probabilities: Array2<f64>,
 }
 
 /// Chooses among `strengths` on the groups of `fit` alone. `read(rows to fit on, rows to read, strengths)` gives the
 /// logits `[rows read, heads]` for each strength.
 ///
-/// The least log loss after calibration wins, because the calibrated probe is what will be used; of equals the first,
-/// which has the larger penalty.
+/// The least log loss after calibration by a temperature wins, because the calibrated probe is what will be used; of equals
+/// the first, which has the larger penalty. How the winner is calibrated is chosen across the same folds.
 pub(super) fn choose(
     targets: &Targets,
     fit: &[usize],
@@ -127,7 +127,7 @@ pub(super) fn choose(
     let parts = splits.par_iter().map(|split| read(&split.fit, &split.test, strengths));
     let parts = parts.collect::<Result<Vec<_>>>()?;
     let classes: Vec<usize> = fit.iter().map(|&row| targets.classes[row]).collect();
-    let mut best: Option<Choice> = None;
+    let mut best: Option<(f64, Array2<f64>)> = None;
     let mut trials = Vec::with_capacity(strengths.len());
     for (index, &strength) in strengths.iter().enumerate() {
         let mut logits = Array2::zeros((fit.len(), heads));
@@ -139,18 +139,20 @@ pub(super) fn choose(
             }
         }
         let calibration = Calibration::temperature(link, logits.view(), &classes);
-        let probabilities = link.probabilities(calibration.apply(logits));
+        let probabilities = link.probabilities(calibration.apply(logits.clone()));
         let log_loss = stats::log_loss(probabilities.view(), &classes).unwrap_or(f64::INFINITY);
         trials.push(Trial { strength, log_loss, auroc: stats::auroc_macro(probabilities.view(), &classes) });
         if trials.iter().rev().skip(1).all(|trial| log_loss < trial.log_loss) {
-            best = Some(Choice { strength, calibration, trials: Vec::new(), probabilities });
+            best = Some((strength, logits));
         }
     }
-    let mut best = best.ok_or_else(|| {
+    let (strength, logits) = best.ok_or_else(|| {
         crate::error::Error::input("probe", "no strength to choose from", "at least one inverse penalty")
     })?;
-    best.trials = trials;
-    Ok(best)
+    let places = |split: &Split| split.test.iter().map(|row| fit.partition_point(|other| other < row)).collect();
+    let parts: Vec<Vec<usize>> = splits.iter().map(places).collect();
+    let (calibration, probabilities) = Calibration::chosen(link, logits.view(), &classes, &parts);
+    Ok(Choice { strength, calibration, trials, probabilities })
 }
 
 #[cfg(test)]
@@ -219,8 +221,8 @@ mod tests {
         let other = Examples::new(examples.source.clone(), features, targets).unwrap();
         let after = validate(&Logistic::default(), &other, &split, &plan).unwrap();
         assert_eq!(
-            (&before.probe.weight, before.probe.calibration),
-            (&after.probe.weight, after.probe.calibration)
+            (&before.probe.weight, &before.probe.calibration),
+            (&after.probe.weight, &after.probe.calibration)
         );
         assert_eq!((before.trials, before.validation), (after.trials, after.validation));
     }
