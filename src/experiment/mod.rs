@@ -1,13 +1,17 @@
 //! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
 //! It prints nothing: whoever runs it hears of progress through a callback.
 
+pub mod boundary_charts;
+pub mod bounding;
 pub mod charts;
+pub mod crossing;
 mod data;
 mod figures;
 mod file;
 mod page;
 pub mod probing;
 mod steering;
+pub mod watching;
 
 use std::path::{Path, PathBuf};
 

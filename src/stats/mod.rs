@@ -8,7 +8,7 @@ mod ranking;
 mod vector;
 
 pub use binomial::{at_most, most_errors, upper_bound};
-pub use honesty::{accuracy, brier, calibration_error, calibration_gap, log_loss};
+pub use honesty::{Bin, accuracy, brier, calibration_error, calibration_gap, log_loss, reliability};
 pub use interval::{Figure, Interval, bootstrap, bootstrap_each, wilson};
 pub use ranking::{Ranking, auroc, auroc_macro, average_precision};
 pub use vector::{cosine, norm, project};
