@@ -122,7 +122,7 @@ pub fn crossings(found: &Crossings, summaries: &[Summary]) -> Chart {
             found.pairs
         ),
         x_label: format!("site, patched at {}", found.tokens),
-        y_label: "share of the way".into(),
+        y_label: "share of the way (0 first twin, 1 second)".into(),
         x_ticks: Some(ticks(summaries)),
         y_range: Some([0.0, 1.0]),
         series: all.into_iter().filter(|series| !series.points.is_empty()).collect(),
@@ -202,7 +202,7 @@ pub fn tokens(watched: &Watched) -> Chart {
     Chart::Heat(HeatChart {
         title: format!("Where in the dialogue it is read: {}", watched.class),
         subtitle: format!(
-            "probes of {} fitted at {}, read at every token of dialogue {}{cut}",
+            "probes of {} fitted at {} (elsewhere a look, not a promise), at every token of dialogue {}{cut}",
             watched.label, watched.fitted_at, watched.id
         ),
         x_label: "token".into(),

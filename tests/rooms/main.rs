@@ -1,6 +1,7 @@
 //! One binary, a module a room. What one file can show by itself is tested at the end of that file;
 //! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
 
+mod boundary;
 mod chat;
 mod gguf;
 mod hostile;

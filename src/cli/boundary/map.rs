@@ -18,7 +18,9 @@ use crate::experiment::{boundary_charts, charts};
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
 
+// A group is named after its struct, and there are others of that name beside it.
 #[derive(Args)]
+#[group(id = "boundary of a probe")]
 pub struct Arguments {
     /// A store that `pearl extract` made
     #[arg(long)]

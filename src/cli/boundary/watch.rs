@@ -52,7 +52,7 @@ pub struct Drift {
     probe: PathBuf,
     /// A map that `pearl boundary` made (map.json)
     #[arg(long)]
-    map: PathBuf,
+    risk_map: PathBuf,
     /// Ids of the dialogues to follow; those of most rounds where none is named
     #[arg(long, value_delimiter = ',')]
     ids: Vec<String>,
@@ -92,11 +92,11 @@ pub fn tokens(arguments: Tokens, _: &Talk) -> anyhow::Result<Outcome> {
 pub fn drift(arguments: Drift, _: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let probe = Probe::load(&arguments.probe)?;
-    let (_, map): (Header, RiskMap) = artifact::read_json(&arguments.map, "map", 1)?;
+    let (_, map): (Header, RiskMap) = artifact::read_json(&arguments.risk_map, "map", 1)?;
     if map.label != probe.source.label || map.site != probe.source.site.to_string() {
         let found = format!("a map of {} at {}", map.label, map.site);
         let expected = format!("one of the probe's, {} at {}", probe.source.label, probe.source.site);
-        return Err(Error::input(arguments.map.display(), found, expected).into());
+        return Err(Error::input(arguments.risk_map.display(), found, expected).into());
     }
     let dialogues = match arguments.ids.as_slice() {
         [] => {
