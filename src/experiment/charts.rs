@@ -42,7 +42,7 @@ pub fn sweep(sweep: &Sweep) -> Result<Chart> {
 }
 
 /// The name of a site on an axis: the block alone where that is enough.
-fn tick(site: Site) -> String {
+pub(super) fn tick(site: Site) -> String {
     match site {
         Site::Block(block, crate::model::Point::ResidPost) => format!("block {block}"),
         site => site.to_string(),
