@@ -6,4 +6,4 @@ mod store;
 
 pub use extract::{Activations, Reading, extract, extract_each};
 pub use recorder::{Place, Recorder};
-pub use store::{Manifest, check_dialogues, load, save};
+pub use store::{Manifest, Store, check_dialogues, load, save};

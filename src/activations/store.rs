@@ -2,9 +2,9 @@
 //! It knows nothing of models: what made the activations is told to it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use super::extract::Activations;
@@ -72,40 +72,84 @@ pub fn save(
     Ok(manifest)
 }
 
+/// A store that is read as it is asked for: its shards are mapped into memory, and one site's numbers are looked at
+/// without the others'.
+pub struct Store {
+    folder: PathBuf,
+    pub header: Header,
+    pub manifest: Manifest,
+    shards: Vec<TensorFile>,
+}
+
+impl Store {
+    /// Opens a store and looks at its tables.
+    ///
+    /// # Errors
+    /// A manifest or a shard that is missing, cut short, or no part of a store.
+    pub fn open(folder: &Path) -> Result<Store> {
+        let (header, manifest): (Header, Manifest) =
+            artifact::read_json(&folder.join("manifest.json"), KIND, VERSION)?;
+        let open = |name: &String| Ok(TensorFile::open_kind(&folder.join(name), KIND, VERSION)?.1);
+        let shards = manifest.shards.iter().map(open).collect::<Result<_>>()?;
+        Ok(Store { folder: folder.into(), header, manifest, shards })
+    }
+
+    /// Number of the dialogue that each row belongs to.
+    pub fn example(&self) -> Result<Vec<usize>> {
+        let mut example = Vec::new();
+        for file in &self.shards {
+            example.extend(file.integers("example")?.iter().map(|&number| number.max(0) as usize));
+        }
+        self.count("examples", example.len())?;
+        Ok(example)
+    }
+
+    /// Absolute index of the token that each row was read at; none when pooled.
+    pub fn position(&self) -> Result<Vec<Option<usize>>> {
+        let mut position = Vec::new();
+        for file in &self.shards {
+            position.extend(file.integers("position")?.iter().map(|&at| usize::try_from(at).ok()));
+        }
+        self.count("positions", position.len())?;
+        Ok(position)
+    }
+
+    /// The activations at one site, `[rows, width]`.
+    pub fn at(&self, site: Site) -> Result<Array2<f32>> {
+        let name = site.to_string();
+        let mut whole: Option<Array2<f32>> = None;
+        for file in &self.shards {
+            let rows = file.matrix(&name)?;
+            file.release(file.stored(&name)?.2);
+            match &mut whole {
+                None => whole = Some(rows),
+                Some(whole) => whole.append(Axis(0), rows.view()).map_err(|error| {
+                    Error::input(format!("{}, {site}", self.folder.display()), error, "shards of one width")
+                })?,
+            }
+        }
+        let whole = whole.unwrap_or_default();
+        self.count(&format!("rows at {site}"), whole.nrows())?;
+        Ok(whole)
+    }
+
+    fn count(&self, what: &str, found: usize) -> Result<()> {
+        match self.manifest.rows == found {
+            true => Ok(()),
+            false => {
+                let expected = format!("{}, as the manifest says", self.manifest.rows);
+                Err(Error::input(self.folder.display(), format!("{found} {what} in the shards"), expected))
+            }
+        }
+    }
+}
+
 /// Reads a store whole.
 pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
-    let place = folder.join("manifest.json");
-    let (header, manifest): (Header, Manifest) = artifact::read_json(&place, KIND, VERSION)?;
-    let mut parts: Vec<Vec<Array2<f32>>> = vec![Vec::new(); manifest.sites.len()];
-    let (mut example, mut position) = (Vec::new(), Vec::new());
-    for name in &manifest.shards {
-        let (_, file) = TensorFile::open_kind(&folder.join(name), KIND, VERSION)?;
-        let examples = file.integers("example")?;
-        for (site, parts) in manifest.sites.iter().zip(&mut parts) {
-            let rows = file.matrix(&site.to_string())?;
-            if rows.nrows() != examples.len() {
-                let found = format!("{} rows at {site} and {} examples", rows.nrows(), examples.len());
-                return Err(file.wrong(found, "as many of each"));
-            }
-            parts.push(rows);
-        }
-        example.extend(examples.iter().map(|&example| example.max(0) as usize));
-        position.extend(file.integers("position")?.iter().map(|&at| usize::try_from(at).ok()));
-    }
-    if example.len() != manifest.rows || position.len() != manifest.rows {
-        let found = format!("{} rows in the shards", example.len());
-        return Err(Error::input(place.display(), found, format!("{}, as the manifest says", manifest.rows)));
-    }
-    let mut sites = Vec::new();
-    for (site, parts) in manifest.sites.iter().zip(parts) {
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        let whole = concatenate(Axis(0), &views).map_err(|error| {
-            Error::input(format!("{}, {site}", place.display()), error, "shards of one width")
-        })?;
-        sites.push((*site, whole));
-    }
-    let activations = Activations { sites, example, position, tokens: 0 };
-    Ok((header, manifest, activations))
+    let store = Store::open(folder)?;
+    let (example, position) = (store.example()?, store.position()?);
+    let sites = store.manifest.sites.iter().map(|&site| Ok((site, store.at(site)?))).collect::<Result<_>>()?;
+    Ok((store.header, store.manifest, Activations { sites, example, position, tokens: 0 }))
 }
 
 /// Refuses dialogues that are not those which a store was read from.

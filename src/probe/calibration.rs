@@ -214,7 +214,7 @@ impl Calibration {
                     |(row, head)| if head == 0 { 0.0 } else { column[row] },
                 )
             }
-            Link::Multinomial => logits.to_owned(),
+            _ => logits.to_owned(),
         };
         let mut counts = vec![0.0; logits.ncols()];
         classes.iter().for_each(|&class| counts[class] += 1.0);

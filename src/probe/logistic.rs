@@ -1,18 +1,16 @@
-//! Logistic regression, binary and multinomial, with an L2 penalty: the objective of scikit-learn's
-//! `LogisticRegression` on standardised features, brought to its optimum by L-BFGS in f64.
+//! Logistic regression with an L2 penalty, binary, multinomial, multi-label or ordinal by the targets' link: the objective
+//! of scikit-learn's `LogisticRegression` on standardised features.
 //! It knows nothing of how its penalty is chosen.
 
-use ndarray::{Array1, Array2, ArrayView2, Axis};
-
-use crate::error::{Error, Result};
-use crate::probe::Fit;
-use crate::probe::design::{Design, Inverse, Standardised};
+use crate::error::Result;
 use crate::probe::examples::Examples;
-use crate::probe::lbfgs::{Problem, minimise};
-use crate::probe::linear::{Link, Probe};
+use crate::probe::regression::{Family, regress};
+use crate::probe::split::Split;
+use crate::probe::{Fit, Reading};
 
-/// Minimises `C · Σ log loss + ½ ‖weight‖²` over standardised features; the bias has no penalty. Two classes get one
-/// head, more get one each (softmax, every head's weight penalised).
+/// Minimises `C · Σ log loss + ½ ‖weight‖²` over features standardised by the rows that are fitted on; the bias has no
+/// penalty. Two classes get one head, more get one each (softmax, every head's weight penalised), labels that do not
+/// exclude one another one each, levels one direction with a bias between each two of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logistic {
     /// The values of C worth trying, ascending.
@@ -34,156 +32,8 @@ impl Fit for Logistic {
         self.strengths.clone()
     }
 
-    fn path(&self, examples: &Examples, strengths: &[f64]) -> Result<Vec<Probe>> {
-        examples.check()?;
-        let design = Standardised::new(examples.features().view());
-        let targets = examples.targets();
-        let names = &targets.class_names;
-        let fits = solve(&design, &targets.classes, names.len(), strengths, TOLERANCE);
-        let fits = fits.map_err(|(found, expected)| Error::input(examples.place(), found, expected))?;
-        let probes = fits.iter().zip(strengths).map(|(fit, &strength)| {
-            let folded = design.fold_back(fit.weight.view(), fit.bias.view());
-            Probe::new(folded, (&examples.source, names), (self.name(), strength))
-        });
-        Ok(probes.collect())
-    }
-}
-
-/// A fit in the design's own columns.
-pub(super) struct Solution {
-    /// `[heads, width]`.
-    pub weight: Array2<f64>,
-    /// `[heads]`; for several heads their mean is 0, for only differences count.
-    pub bias: Array1<f64>,
-    /// The objective's value, reached to a relative 1e-8.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the optimum is checked by"))]
-    pub objective: f64,
-}
-
-/// How near the optimum a probe is brought: the objective within this share of itself.
-const TOLERANCE: f64 = 1e-8;
-
-/// The optimum for each of `strengths`, each started where the one before it ended: its objective is above the least by
-/// `tolerance` times it at most. An error holds what was found and what would be right; the caller knows the place.
-pub(super) fn solve(
-    design: &impl Design,
-    classes: &[usize],
-    class_count: usize,
-    strengths: &[f64],
-    tolerance: f64,
-) -> std::result::Result<Vec<Solution>, (String, &'static str)> {
-    let heads = if class_count == 2 { 1 } else { class_count };
-    let width = design.width();
-    let mut start = vec![0.0; heads * (width + 1)];
-    let mut solutions = Vec::with_capacity(strengths.len());
-    for &strength in strengths {
-        if !(strength.is_finite() && strength > 0.0) {
-            return Err((format!("inverse penalty C = {strength}"), "a number above 0"));
-        }
-        let loss = Loss { design, classes, heads, strength };
-        // The Hessian of the loss is XᵀX times p (1 − p), which is taken as constant over the rows: its mean where this
-        // fit starts. The bias is nearly independent of the weights, for the columns have mean 0.
-        let curvature = strength * loss.curvature(&start).max(1e-4);
-        let inverse = Inverse::new(design.moments(), curvature);
-        let bias_curvature = curvature * design.rows() as f64;
-        let mut objective = 0.0;
-        let mut problem = Problem {
-            value: |at: &[f64], gradient: &mut [f64]| loss.value(at, gradient),
-            precondition: |vector: &mut [f64]| {
-                let (weight, bias) = vector.split_at_mut(heads * width);
-                weight.chunks_exact_mut(width).for_each(|head| inverse.apply(head));
-                bias.iter_mut().for_each(|b| *b /= bias_curvature);
-            },
-            // The penalty alone has curvature 1, so the objective is above its minimum by at most ½ ‖gradient‖² as far
-            // as the weights go; for the bias its own curvature stands instead.
-            done: |value: f64, gradient: &[f64]| {
-                objective = value;
-                let square = |part: &[f64]| part.iter().map(|g| g * g).sum::<f64>();
-                let (weight, bias) = gradient.split_at(heads * width);
-                (square(weight) + square(bias) / bias_curvature) / 2.0 <= tolerance * value
-            },
-        };
-        let (point, done) = minimise(&mut problem, start);
-        if !done {
-            return Err((
-                format!("no optimum found at C = {strength}"),
-                "a smaller C, or features of a smaller range",
-            ));
-        }
-        let (weight, bias) = point.split_at(heads * width);
-        let mut bias = Array1::from(bias.to_vec());
-        if heads > 1 {
-            bias -= bias.mean().unwrap_or(0.0);
-        }
-        let weight = Array2::from_shape_fn((heads, width), |(head, column)| weight[head * width + column]);
-        solutions.push(Solution { weight, bias, objective });
-        start = point;
-    }
-    Ok(solutions)
-}
-
-/// The objective at one C.
-struct Loss<'a, D> {
-    design: &'a D,
-    classes: &'a [usize],
-    heads: usize,
-    strength: f64,
-}
-
-impl<D: Design> Loss<'_, D> {
-    fn logits(&self, at: &[f64]) -> Array2<f64> {
-        let (weight, bias) = at.split_at(self.heads * self.design.width());
-        // The slice was split to just this size.
-        let Ok(weight) = ArrayView2::from_shape((self.heads, self.design.width()), weight) else {
-            return Array2::zeros((self.design.rows(), self.heads));
-        };
-        self.design.forward(weight) + ndarray::ArrayView1::from(bias)
-    }
-
-    /// Mean of p (1 − p) over rows and heads.
-    fn curvature(&self, at: &[f64]) -> f64 {
-        let link = if self.heads == 1 { Link::Binary } else { Link::Multinomial };
-        let probabilities = link.probabilities(self.logits(at));
-        probabilities.mapv(|p| p * (1.0 - p)).mean().unwrap_or(0.0)
-    }
-
-    fn value(&self, at: &[f64], gradient: &mut [f64]) -> f64 {
-        let mut logits = self.logits(at);
-        let mut loss = 0.0;
-        let mut row = vec![0.0; self.heads];
-        for (mut logits, &class) in logits.rows_mut().into_iter().zip(self.classes) {
-            // Each row of logits becomes its residual, probability − truth; in a plain slice, because a view's
-            // operations cost more than sums as short as these.
-            row.iter_mut().zip(&logits).for_each(|(to, from)| *to = *from);
-            if self.heads == 1 {
-                let (z, y) = (row[0], class as f64);
-                // log(1 + exp(z)) − y z, with the exponential of a negative number only.
-                let small = (-z.abs()).exp();
-                loss += small.ln_1p() + z.max(0.0) - y * z;
-                row[0] = if z >= 0.0 { 1.0 } else { small } / (1.0 + small) - y;
-            } else {
-                let largest = row.iter().fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-                let own = row[class] - largest;
-                row.iter_mut().for_each(|z| *z = (*z - largest).exp());
-                let sum: f64 = row.iter().sum();
-                loss += sum.ln() - own;
-                row.iter_mut().for_each(|p| *p /= sum);
-                row[class] -= 1.0;
-            }
-            logits.iter_mut().zip(&row).for_each(|(to, from)| *to = *from);
-        }
-        let width = self.design.width();
-        let weight = &at[..self.heads * width];
-        let sums = self.design.backward(logits.view());
-        let (weight_gradient, bias_gradient) = gradient.split_at_mut(self.heads * width);
-        for (head, sums) in sums.rows().into_iter().enumerate() {
-            let range = head * width..(head + 1) * width;
-            let pairs = weight_gradient[range.clone()].iter_mut().zip(&weight[range]);
-            pairs.zip(sums).for_each(|((g, w), sum)| *g = self.strength * sum + w);
-        }
-        let residuals = logits.sum_axis(Axis(0));
-        bias_gradient.iter_mut().zip(&residuals).for_each(|(g, sum)| *g = self.strength * sum);
-        self.strength * loss + weight.iter().map(|w| w * w).sum::<f64>() / 2.0
+    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<Reading>>> {
+        regress(self.name(), Family::Likelihood, examples, splits, strengths)
     }
 }
 
