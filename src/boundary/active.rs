@@ -155,8 +155,7 @@ fn buy(
     let mut bought = begin.to_vec();
     let mut scores = Vec::with_capacity(campaign.rounds + 1);
     for round in 0..=campaign.rounds {
-        let fitted = method.path(&examples.select(&bought), &[campaign.strength])?;
-        let probe = fitted.first().ok_or_else(|| Error::input("active learning", "no probe", "one a strength"))?;
+        let probe = method.whole(examples.select(&bought), campaign.strength)?;
         let probabilities = probe.probabilities(test.view())?;
         let score = stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));
         scores.push(score.ok_or_else(|| Error::input("active learning", "no test rows", "some"))?);

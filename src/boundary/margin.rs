@@ -5,9 +5,9 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::region::Region;
+use crate::boundary::region::{NONE, Region};
 use crate::error::{Error, Result};
-use crate::probe::Probe;
+use crate::probe::{Link, Probe};
 
 /// One example's place beside the boundary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +47,9 @@ pub fn margins(
         let found = format!("{} ids and {} labels", ids.len(), labels.len());
         return Err(Error::input("margins", found, format!("{} of each, one a row", states.nrows())));
     }
-    let regions = probe.classes.iter().map(|class| Region::of_class(probe, class));
+    let none = (probe.link == Link::MultiLabel).then_some(NONE);
+    let names = probe.classes.iter().map(String::as_str).chain(none);
+    let regions = names.map(|class| Region::of_class(probe, class));
     let regions = regions.collect::<Result<Vec<Region>>>()?;
     // Where calibration moves the boundary (of two classes), the region is the class's that calibration calls; elsewhere
     // the one that the state is in.
@@ -61,8 +63,11 @@ pub fn margins(
         Margin {
             id: ids[row].clone(),
             label: labels[row].clone(),
-            read: probe.classes[class].clone(),
-            probability: probabilities[[row, class]],
+            read: regions[class].class.clone(),
+            probability: match probabilities.get([row, class]) {
+                Some(probability) => *probability,
+                None => 1.0 - probabilities.row(row).fold(0.0, |most, &p| most.max(p)),
+            },
             distance: standing.margin.max(0.0),
             across: regions[class].across[standing.face].clone(),
         }

@@ -6,6 +6,9 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use crate::error::{Error, Result};
 use crate::probe::{Link, Probe};
 
+/// The name of what lies outside all classes that do not exclude one another.
+pub const NONE: &str = "none";
+
 /// A convex region bounded by planes, one a face: the states h with normal · h + offset ≥ 0 for every face.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
@@ -29,36 +32,51 @@ pub struct Standing {
 }
 
 impl Region {
-    /// The region in which `class` is the most probable. Of two classes the face lies where the calibrated probability is
-    /// one half; of more, where two logits are equal, as all but the isotonic calibration leave it.
+    /// The region of `class`. Of two classes its face lies where the calibrated probability is one half; of more, faces lie
+    /// where two logits are equal, as all but the isotonic calibration leave them; of levels, where it is as likely as not
+    /// that a level, or the next one, is reached. Where classes do not exclude one another, a class's region has one face,
+    /// its own head's; and what lies outside all of them is the region of [`NONE`], with a face to each.
     ///
     /// # Errors
     /// If the probe has no such class, or a face is no plane (equal weights on both sides).
     pub fn of_class(probe: &Probe, class: &str) -> Result<Region> {
-        let own = probe.class(class)?;
-        let side = |index: usize| -> (Array1<f64>, f64) {
-            match (probe.link, index) {
-                (Link::Binary, 0) => (Array1::zeros(probe.weight.ncols()), even_logit(probe)),
-                (Link::Binary, _) => (probe.weight.row(0).mapv(f64::from), f64::from(probe.bias[0])),
-                (_, index) => (probe.weight.row(index).mapv(f64::from), f64::from(probe.bias[index])),
+        let head = |index: usize| (probe.weight.row(index).mapv(f64::from), f64::from(probe.bias[index]));
+        let less = |(a, b): (Array1<f64>, f64), (c, d): (Array1<f64>, f64)| (a - c, b - d);
+        let nothing = || (Array1::zeros(probe.weight.ncols()), 0.0);
+        let outside = probe.link == Link::MultiLabel && class == NONE && probe.class(class).is_err();
+        let own = if outside { 0 } else { probe.class(class)? };
+        let others = (0..probe.classes.len()).filter(|&other| other != own);
+        let name = |index: usize| probe.classes[index].clone();
+        let planes: Vec<(String, (Array1<f64>, f64))> = match probe.link {
+            Link::Binary => {
+                let (weight, bias) = head(0);
+                let risen = (weight, bias - even_logit(probe));
+                vec![(name(1 - own), if own == 1 { risen } else { less(nothing(), risen) })]
+            }
+            Link::Multinomial => others.map(|other| (name(other), less(head(own), head(other)))).collect(),
+            Link::MultiLabel if outside => {
+                (0..probe.classes.len()).map(|other| (name(other), less(nothing(), head(other)))).collect()
+            }
+            Link::MultiLabel => vec![(NONE.to_owned(), head(own))],
+            Link::Ordinal => {
+                let lower = own.checked_sub(1).map(|below| (name(below), head(below)));
+                let upper = (own + 1 < probe.classes.len()).then(|| (name(own + 1), less(nothing(), head(own))));
+                lower.into_iter().chain(upper).collect()
             }
         };
-        let (weight, bias) = side(own);
-        let others: Vec<usize> = (0..probe.classes.len()).filter(|&other| other != own).collect();
-        let mut normals = Array2::zeros((others.len(), probe.weight.ncols()));
-        let mut offsets = Array1::zeros(others.len());
-        for (face, &other) in others.iter().enumerate() {
-            let (across, offset) = side(other);
-            let normal = &weight - &across;
+        let mut normals = Array2::zeros((planes.len(), probe.weight.ncols()));
+        let mut offsets = Array1::zeros(planes.len());
+        let mut across = Vec::new();
+        for (face, (name, (normal, offset))) in planes.into_iter().enumerate() {
             let length = normal.dot(&normal).sqrt();
             if !(length.is_finite() && length > 0.0) {
-                let found = format!("no direction from {class:?} to {:?}", probe.classes[other]);
+                let found = format!("no direction from {class:?} to {name:?}");
                 return Err(Error::input(format!("probe of {}", probe.source.label), found, "weights that differ"));
             }
             normals.row_mut(face).assign(&(normal / length));
-            offsets[face] = (bias - offset) / length;
+            offsets[face] = offset / length;
+            across.push(name);
         }
-        let across = others.into_iter().map(|other| probe.classes[other].clone()).collect();
         Ok(Region { class: class.to_owned(), across, normals, offsets })
     }
 
@@ -183,6 +201,26 @@ mod tests {
         let way = region.way_in(array![2.0f32, 2.0].view()).unwrap();
         assert!((way[0] + 3.0).abs() < 1e-9 && (way[1] + 4.0).abs() < 1e-9, "{way}");
         assert!(Region::of_class(&quarter(), "else").is_err());
+    }
+
+    #[test]
+    fn labels_bound_what_is_none_of_them_and_levels_bound_each_other() {
+        let mut labels = probe(array![[3.0, 0.0], [0.0, 4.0]], &["rumours", "fraud"]);
+        (labels.bias, labels.link) = (array![3.0, 8.0], Link::MultiLabel);
+        let state = array![[2.0f32, 2.0]];
+        let margin = |probe: &Probe, class: &str| {
+            let region = Region::of_class(probe, class).unwrap();
+            (region.standings(state.view()).unwrap()[0].margin, region.across)
+        };
+        // As in the quarter above.
+        let (out, across) = margin(&labels, NONE);
+        assert!((out + 5.0).abs() < 1e-9 && across == ["rumours", "fraud"], "{out}");
+        assert!((margin(&labels, "fraud").0 - 4.0).abs() < 1e-9);
+        // Levels along x: R1 begins at x = −1, R2 at x = 3.
+        let mut levels = probe(array![[2.0, 0.0], [2.0, 0.0]], &["R0", "R1", "R2"]);
+        (levels.bias, levels.link) = (array![2.0, -6.0], Link::Ordinal);
+        assert_eq!(margin(&levels, "R1"), (1.0, vec!["R0".to_owned(), "R2".to_owned()]));
+        assert_eq!((margin(&levels, "R0").0, margin(&levels, "R2").0), (-3.0, -1.0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::boundary::{
     Margin, Promise, Region, RiskMap, Threshold, Trial, margins, nearest, threshold, trial,
 };
 use crate::error::{Error, Result};
-use crate::probe::{Calibration, Plan, Probe, Targets, figures};
+use crate::probe::{Calibration, Link, Plan, Probe, Targets, figures};
 use crate::stats::{self, Bin, Figure};
 
 /// Examples, a row each.
@@ -117,7 +117,14 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
     }
     let labels: Vec<&str> = labelled.iter().filter_map(|&row| rows.labels[row].as_deref()).collect();
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
-    let targets = Targets::new(&labels, &labels, &order)?;
+    let targets = match probe.link {
+        Link::Ordinal => Targets::levels(&labels, &labels, &order)?,
+        Link::Binary | Link::Multinomial => Targets::new(&labels, &labels, &order)?,
+        Link::MultiLabel => {
+            let place = format!("boundary of {}", probe.source.label);
+            return Err(Error::input(place, "a probe of labels that do not exclude one another", "classes or levels"));
+        }
+    };
     let states = rows.states.select(Axis(0), &labelled);
     let map = super::map_of(probe, states.view(), &labels, &question.from, &question.to)?;
 

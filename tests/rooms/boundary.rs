@@ -82,7 +82,7 @@ fn examples(label: &str, site: &str) -> Examples {
 
 fn validated(examples: &Examples) -> Validated {
     let split = Split::hold_out(examples.targets(), &wording::HELD_OUT_TOPICS).unwrap();
-    validate(&Logistic::default(), examples, &split, &Plan::default()).unwrap()
+    validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap()
 }
 
 /// Labels and sites where nothing is certain, and where everything is.

@@ -35,6 +35,9 @@ struct Cosines {
     /// Probe files, of one model and width
     #[arg(required = true)]
     probes: Vec<PathBuf>,
+    /// Folder for a heat map of them
+    #[arg(long)]
+    out: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -45,6 +48,6 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         Command::Fit(arguments) => fit::run(*arguments, talk),
         Command::Score(arguments) => read::score(arguments, talk),
         Command::Compare(arguments) => read::compare(arguments, talk),
-        Command::Cosines(arguments) => read::cosines(&arguments.probes, arguments.json),
+        Command::Cosines(arguments) => read::cosines(&arguments.probes, arguments.out.as_deref(), arguments.json),
     }
 }

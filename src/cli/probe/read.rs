@@ -1,6 +1,6 @@
 //! What fitted probes say: `score`, `compare`, `cosines`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ndarray::{Array2, Axis};
@@ -8,13 +8,14 @@ use serde_json::json;
 
 use super::held::Held;
 use crate::activations::Store;
+use crate::artifact;
 use crate::cli::progress::Talk;
 use crate::cli::{Outcome, print};
 use crate::dialogue::Dialogues;
 use crate::error::Error;
-use crate::experiment::probing::labels;
+use crate::experiment::{boundary_charts, probing::labels};
 use crate::probe::{Link, Plan, Probe, Targets, figures};
-use crate::report::{Table, table::Column};
+use crate::report::{self, Table, table::Column};
 use crate::stats::{self, Figure};
 
 #[derive(Args)]
@@ -112,7 +113,7 @@ pub fn compare(arguments: Compare, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-pub fn cosines(paths: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
+pub fn cosines(paths: &[PathBuf], out: Option<&Path>, json: bool) -> anyhow::Result<Outcome> {
     let mut names = Vec::new();
     let mut directions = Vec::new();
     for path in paths {
@@ -137,6 +138,11 @@ pub fn cosines(paths: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
     };
     let matrix: Vec<Vec<f64>> =
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
+    if let Some(folder) = out {
+        let chart = serde_json::to_vec(&boundary_charts::cosines(&names, &matrix))?;
+        artifact::write_whole(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
+        report::draw_all(folder)?;
+    }
     if json {
         print(serde_json::to_string_pretty(&json!({"directions": names, "cosines": matrix}))?)?;
         return Ok(Outcome::Done);
