@@ -3,9 +3,9 @@
 //! It knows nothing of which method fits, or of who labels.
 
 use ndarray::{ArrayView1, Axis};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
-use rand::SeedableRng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -155,9 +155,12 @@ fn buy(
     let mut bought = begin.to_vec();
     let mut scores = Vec::with_capacity(campaign.rounds + 1);
     for round in 0..=campaign.rounds {
-        let probe = method.whole(examples.select(&bought), campaign.strength)?;
+        let (source, known) = (examples.source.clone(), examples.targets().select(&bought));
+        let labelled = Examples::new(source, examples.features().select(Axis(0), &bought), known)?;
+        let probe = method.whole(labelled, campaign.strength)?;
         let probabilities = probe.probabilities(test.view())?;
-        let score = stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));
+        let score =
+            stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));
         scores.push(score.ok_or_else(|| Error::input("active learning", "no test rows", "some"))?);
         if round == campaign.rounds {
             break;
@@ -177,9 +180,13 @@ fn buy(
 
 /// How far the most probable class leads the second: 0 on the boundary.
 fn lead(row: ArrayView1<f64>) -> f64 {
-    let (first, second) = row.iter().fold((0.0, 0.0), |(first, second), &p| {
-        if p > first { (p, first) } else { (first, f64::max(second, p)) }
-    });
+    let (first, second) =
+        row.iter().fold(
+            (0.0, 0.0),
+            |(first, second), &p| {
+                if p > first { (p, first) } else { (first, f64::max(second, p)) }
+            },
+        );
     first - second
 }
 

@@ -66,7 +66,7 @@ pub fn margins(
             read: regions[class].class.clone(),
             probability: match probabilities.get([row, class]) {
                 Some(probability) => *probability,
-                None => 1.0 - probabilities.row(row).fold(0.0, |most, &p| most.max(p)),
+                None => 1.0 - probabilities.row(row).fold(0.0f64, |most, &p| most.max(p)),
             },
             distance: standing.margin.max(0.0),
             across: regions[class].across[standing.face].clone(),

@@ -60,7 +60,8 @@ impl Region {
             Link::MultiLabel => vec![(NONE.to_owned(), head(own))],
             Link::Ordinal => {
                 let lower = own.checked_sub(1).map(|below| (name(below), head(below)));
-                let upper = (own + 1 < probe.classes.len()).then(|| (name(own + 1), less(nothing(), head(own))));
+                let upper =
+                    (own + 1 < probe.classes.len()).then(|| (name(own + 1), less(nothing(), head(own))));
                 lower.into_iter().chain(upper).collect()
             }
         };
@@ -71,7 +72,11 @@ impl Region {
             let length = normal.dot(&normal).sqrt();
             if !(length.is_finite() && length > 0.0) {
                 let found = format!("no direction from {class:?} to {name:?}");
-                return Err(Error::input(format!("probe of {}", probe.source.label), found, "weights that differ"));
+                return Err(Error::input(
+                    format!("probe of {}", probe.source.label),
+                    found,
+                    "weights that differ",
+                ));
             }
             normals.row_mut(face).assign(&(normal / length));
             offsets[face] = offset / length;

@@ -175,8 +175,10 @@ pub struct Trial {
     /// Rows of the class that each threshold was chosen by.
     pub n: usize,
     /// Share of the resamplings in which the true rate was within alpha; a promise with a delta holds if that is 1 − delta
-    /// or more.
+    /// or more. `due` is the share that theory gives for scores without ties: since errors are whole, it lies above
+    /// 1 − delta, by more the fewer rows there are.
     pub held: f64,
+    pub due: Option<f64>,
     /// Mean of the true rates (a promise without a delta is about this one), and the largest.
     pub mean_rate: f64,
     pub largest_rate: f64,
@@ -213,10 +215,14 @@ pub fn trial(
         Error::input("trial of a threshold", found, expected)
     })?;
     let held = rates.iter().filter(|&&rate| rate <= promise.alpha).count();
+    // The rate is above alpha where no more errors than are allowed lie beyond the alpha quantile.
+    let due =
+        promise.delta.and(promise.most_errors(n)).map(|most| 1.0 - stats::at_most(most, n, promise.alpha));
     Ok(Trial {
         resamplings,
         n,
         held: held as f64 / resamplings as f64,
+        due,
         mean_rate: rates.iter().sum::<f64>() / resamplings as f64,
         largest_rate: rates.iter().copied().fold(0.0, f64::max),
     })
@@ -237,7 +243,10 @@ mod tests {
         assert!(alarm.value > 18.0 && alarm.value < 18.0 + 1e-9);
         assert_eq!((alarm.rate, alarm.other_rate), (1.0 / 19.0, 18.0 / 19.0));
         // .05 allows none; .04 can't be promised by 19 rows.
-        assert_eq!(threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.05)).unwrap().value, 1.0);
+        assert_eq!(
+            threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.05)).unwrap().value,
+            1.0
+        );
         let error = threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.04)).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -256,7 +265,8 @@ mod tests {
         let mut missed = 0;
         for _ in 0..draws {
             let scores: Vec<f64> = (0..n).map(|_| random.random()).collect();
-            let found = threshold(&scores, &vec![true; n], Promise::expected(Guarantee::Miss, alpha)).unwrap();
+            let found =
+                threshold(&scores, &vec![true; n], Promise::expected(Guarantee::Miss, alpha)).unwrap();
             missed += usize::from(random.random::<f64>() < found.value);
         }
         // Exactly: 4 misses allowed, the value is the fifth of 50 uniform numbers, so 5/51 = .098 are expected;
@@ -275,11 +285,11 @@ mod tests {
         // The bound is the rate at which five of 200 have probability .1 (scipy: beta.ppf(.9, 6, 195)).
         assert!((found.bound - 0.045_878_69).abs() < 1e-5 && found.bound <= 0.05, "{}", found.bound);
         let error = threshold(&scores[..44], &[true; 44], promise).unwrap_err().to_string();
-        assert!(error.ends_with("44 rows of the class for a rate of 0.05; expected at least 45, or a larger rate"));
-        assert_eq!(
-            promise.sentence(),
-            "miss rate ≤ 0.05 with confidence 0.9 on exchangeable data"
+        assert!(
+            error
+                .ends_with("44 rows of the class for a rate of 0.05; expected at least 45, or a larger rate")
         );
+        assert_eq!(promise.sentence(), "miss rate ≤ 0.05 with confidence 0.9 on exchangeable data");
     }
 
     #[test]
@@ -291,6 +301,7 @@ mod tests {
         // The promise fails if six or more misses are where .05 of the population lie: with probability .0623.
         let confident = held(Promise::confident(Guarantee::Miss, 0.05, 0.1));
         assert!((confident.held - 0.9377).abs() < 0.02, "{confident:?}");
+        assert!((confident.due.unwrap() - 0.937_657_5).abs() < 1e-6);
         // The expected rate is within .05 too under the other promise, but the rate itself only half of the time.
         let expected = held(Promise::expected(Guarantee::Miss, 0.05));
         assert!(expected.mean_rate < 0.051 && expected.held < 0.7, "{expected:?}");

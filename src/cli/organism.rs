@@ -139,7 +139,8 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         Command::Sample(arguments) => sample(arguments, talk),
         Command::Pairs(arguments) => {
             let drawn = contrast::pairs(arguments.count, arguments.contrast.into(), arguments.seed);
-            let dialogues: Vec<Dialogue> = drawn.into_iter().flatten().map(|(_, dialogue)| dialogue).collect();
+            let dialogues: Vec<Dialogue> =
+                drawn.into_iter().flatten().map(|(_, dialogue)| dialogue).collect();
             write(&dialogues, arguments.out, talk)
         }
         Command::Check(arguments) => run_check(arguments, talk),

@@ -5,9 +5,7 @@ use super::charts;
 use super::crossing::{Crossings, Summary};
 use super::watching::{Drift, Watched};
 use crate::boundary::{Gain, Margin, RiskMap};
-use crate::report::chart::{
-    HeatChart, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Scale, Series, Style,
-};
+use crate::report::chart::{HeatChart, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Scale, Series, Style};
 use crate::report::strip::{Strip, StripToken};
 use crate::report::{Chart, LineChart};
 use crate::stats::{Bin, Interval, wilson};
@@ -33,7 +31,8 @@ pub fn reliability(label: &str, site: &str, method: &str, bins: [&[Bin]; 2], err
     let least = least.map(|bin| bin.confidence.min(bin.right as f64 / bin.n as f64)).fold(1.0, f64::min);
     let least = ((least - 0.05) * 10.0).floor().max(0.0) / 10.0;
     let ends = [least, 1.0].map(|at| LinePoint { x: at, y: at, ..LinePoint::default() });
-    let diagonal = Series { name: "as sure as right".into(), points: ends.into(), style: Style::Dotted, filled: false };
+    let diagonal =
+        Series { name: "as sure as right".into(), points: ends.into(), style: Style::Dotted, filled: false };
     Chart::Line(LineChart {
         title: format!("Is it as sure as it is right? {label} at {site}"),
         subtitle: format!(
@@ -69,7 +68,8 @@ pub fn margins(label: &str, site: &str, classes: &[String], margins: &[Margin]) 
     let below = (-low / step).ceil() as usize;
     let bars = below + (high / step).ceil().max(1.0) as usize;
     let series = classes.iter().filter_map(|class| {
-        let own: Vec<f64> = signed.iter().filter(|(_, label)| label == class).map(|(margin, _)| *margin).collect();
+        let own: Vec<f64> =
+            signed.iter().filter(|(_, label)| label == class).map(|(margin, _)| *margin).collect();
         if own.is_empty() {
             return None;
         }
@@ -170,7 +170,8 @@ pub fn gain(label: &str, site: &str, gain: &Gain) -> Chart {
             values.sort_by(f64::total_cmp);
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             // The middle half of the repeats.
-            let quarter = |share: f64| values.get((share * (values.len() - 1) as f64).round() as usize).copied();
+            let quarter =
+                |share: f64| values.get((share * (values.len() - 1) as f64).round() as usize).copied();
             LinePoint { x: labels as f64, y: mean, low: quarter(0.25), high: quarter(0.75) }
         });
         Series { name: name.into(), points: points.collect(), style, filled: false }
@@ -209,7 +210,11 @@ pub fn tokens(watched: &Watched) -> Chart {
         y_label: "site".into(),
         columns: watched.tokens[skip..].iter().map(|token| name(&token.text)).collect(),
         rows: watched.sites.iter().map(|site| charts::tick(*site)).collect(),
-        values: watched.probabilities.iter().map(|row| row[skip..].iter().map(|&p| Some(p)).collect()).collect(),
+        values: watched
+            .probabilities
+            .iter()
+            .map(|row| row[skip..].iter().map(|&p| Some(p)).collect())
+            .collect(),
         label: format!("P({})", watched.class),
         range: [0.0, 1.0],
         scale: Scale::Rising,
@@ -261,7 +266,8 @@ pub fn drift(map: &RiskMap, drifts: &[Drift]) -> Chart {
     let Chart::Map(mut chart) = charts::risk_map(map) else { return charts::risk_map(map) };
     chart.title = format!("Round by round: {} at {}", map.label, map.site);
     chart.subtitle =
-        "each way is one dialogue, read after every message of the user; points are dialogues as wholes".into();
+        "each way is one dialogue, read after every message of the user; points are dialogues as wholes"
+            .into();
     chart.paths = drifts
         .iter()
         .filter(|drift| drift.places.len() > 1)
@@ -275,7 +281,11 @@ pub fn drift(map: &RiskMap, drifts: &[Drift]) -> Chart {
     // A dialogue of one round is a place, not a way.
     for drift in drifts.iter().filter(|drift| drift.places.len() == 1) {
         let name = format!("{} (one round)", drift.id);
-        chart.points.push(MapPoint { x: drift.places[0][0], y: drift.places[0][1], group: chart.groups.len() });
+        chart.points.push(MapPoint {
+            x: drift.places[0][0],
+            y: drift.places[0][1],
+            group: chart.groups.len(),
+        });
         chart.groups.push(name);
     }
     Chart::Map(chart)

@@ -67,6 +67,8 @@ pub struct Flagged {
     pub threshold: Threshold,
     /// The promise made again and again on resamplings of these rows.
     pub trial: Trial,
+    /// Whether the trial agrees with the promise: the 95 % interval of the share in which it held reaches 1 − delta, or
+    /// the mean rate is within alpha.
     pub held: bool,
 }
 
@@ -122,7 +124,11 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         Link::Binary | Link::Multinomial => Targets::new(&labels, &labels, &order)?,
         Link::MultiLabel => {
             let place = format!("boundary of {}", probe.source.label);
-            return Err(Error::input(place, "a probe of labels that do not exclude one another", "classes or levels"));
+            return Err(Error::input(
+                place,
+                "a probe of labels that do not exclude one another",
+                "classes or levels",
+            ));
         }
     };
     let states = rows.states.select(Axis(0), &labelled);
@@ -133,9 +139,10 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
     let plan = Plan { seed: question.seed, ..Plan::default() };
     let ece = |probabilities: &Array2<f64>| {
         let found = figures(probabilities.view(), &targets, &plan, &rows.split);
-        found.into_iter().find(|figure| figure.name == "ece").ok_or_else(|| {
-            Error::input("calibration error", "no value", "rows with labels")
-        })
+        found
+            .into_iter()
+            .find(|figure| figure.name == "ece")
+            .ok_or_else(|| Error::input("calibration error", "no value", "rows with labels"))
     };
     let bins = [&as_fitted, &calibrated]
         .map(|probabilities| stats::reliability(probabilities.view(), &targets.classes, BINS));
@@ -151,8 +158,12 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         let positive: Vec<bool> = targets.classes.iter().map(|&class| class == column).collect();
         let threshold = threshold(&scores, &positive, promise)?;
         let trial = trial(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
+        // A share that chance alone may have brought below what was promised does not speak against it.
         let held = match promise.delta {
-            Some(delta) => trial.held >= 1.0 - delta,
+            Some(delta) => {
+                let count = (trial.held * trial.resamplings as f64).round() as usize;
+                stats::wilson(count, trial.resamplings).is_some_and(|share| share.high >= 1.0 - delta)
+            }
             None => trial.mean_rate <= promise.alpha,
         };
         Ok(Flagged { class: question.flag.clone(), promise: promise.sentence(), threshold, trial, held })
@@ -187,7 +198,8 @@ fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
             (!of.is_empty()).then(|| of.iter().map(|(distance, _)| distance).sum::<f64>() / of.len() as f64)
         };
         let across = region.across[index].clone();
-        let risky: Vec<&str> = side(false).iter().filter_map(|(_, label)| *label).filter(|l| *l != class).collect();
+        let risky: Vec<&str> =
+            side(false).iter().filter_map(|(_, label)| *label).filter(|l| *l != class).collect();
         Face {
             inside: side(true).len(),
             inside_distance: mean(side(true)),

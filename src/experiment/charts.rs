@@ -113,7 +113,12 @@ pub fn pearl(stage: &Stage, steered: &Steered, pearl: &PearlMap) -> Chart {
         paths: pearl
             .tracks
             .iter()
-            .map(|track| MapLine { name: track.name.clone(), points: track.places.clone(), arrow: true, names: Vec::new() })
+            .map(|track| MapLine {
+                name: track.name.clone(),
+                points: track.places.clone(),
+                arrow: true,
+                names: Vec::new(),
+            })
             .collect(),
         ..MapChart::default()
     })

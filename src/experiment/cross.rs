@@ -8,7 +8,7 @@ use super::probing::{Kind, Question, Rows};
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::probe::{Plan, Targets, cross_validate, method, split};
-use crate::report::chart::{LinePoint, Series, Style};
+use crate::report::chart::{LinePoint, Series};
 use crate::report::{Chart, LineChart};
 use crate::stats::Figure;
 
@@ -51,7 +51,8 @@ impl Crossed {
     /// Of the site with the greatest mean of the folds' AUROC, or else of all rows' together.
     pub fn best(&self) -> Option<&(Site, Vec<Figure>)> {
         let area = |(_, figures): &&(Site, Vec<Figure>)| {
-            let of = |name: &str| figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
+            let of =
+                |name: &str| figures.iter().find(|figure| figure.name == name).map(|figure| figure.value);
             of("auroc/mean").or(of("auroc")).unwrap_or(f64::NEG_INFINITY)
         };
         self.sites.iter().max_by(|a, b| area(a).total_cmp(&area(b)))
@@ -61,7 +62,8 @@ impl Crossed {
     pub fn figures(&self) -> Vec<Figure> {
         let name = |what: &str| format!("cross/{}/{}/{what}", self.label, self.name);
         let split = format!("{} held out", self.name);
-        let named = |what: &str, figure: &Figure| Figure { name: name(what), split: split.clone(), ..figure.clone() };
+        let named =
+            |what: &str, figure: &Figure| Figure { name: name(what), split: split.clone(), ..figure.clone() };
         let best = self.best().into_iter().flat_map(|(_, figures)| figures);
         let sites = self.sites.iter().flat_map(|(site, figures)| {
             let areas = figures.iter().filter(|figure| figure.name.starts_with("auroc"));
@@ -96,7 +98,11 @@ pub fn cross(
         (Some(folds), _) => folds,
         (None, Some(_)) => targets.group_names.len(),
         (None, None) => {
-            return Err(Error::input(format!("cross {}", cross.name), "neither folds nor a group", "folds = 5, or group = LABEL"));
+            return Err(Error::input(
+                format!("cross {}", cross.name),
+                "neither folds nor a group",
+                "folds = 5, or group = LABEL",
+            ));
         }
     };
     let splits = split::folds(&targets, &all, folds, seed)?;
@@ -127,7 +133,7 @@ pub fn chart(label: &str, crossed: &[&Crossed]) -> Chart {
         Series {
             name: format!("{} held out", crossed.name),
             points: crossed.sites.iter().enumerate().filter_map(point).collect(),
-            style: Style::Solid,
+            ..Series::default()
         }
     };
     let sites = crossed.first().map(|first| &first.sites);
@@ -139,6 +145,6 @@ pub fn chart(label: &str, crossed: &[&Crossed]) -> Chart {
         x_ticks: sites.map(|sites| sites.iter().map(|(site, _)| super::charts::tick(*site)).collect()),
         y_range: Some([0.4, 1.0]),
         series: crossed.iter().map(line).collect(),
-        rules: Vec::new(),
+        ..LineChart::default()
     })
 }

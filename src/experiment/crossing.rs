@@ -125,7 +125,11 @@ pub fn cross(
     let read = activations::extract(model, &dialogues, &reading, &mut |_| true)?;
     if read.example.len() != dialogues.len() {
         let found = format!("{} rows from {} dialogues", read.example.len(), dialogues.len());
-        return Err(Error::input(format!("tokens {tokens}"), found, "a selector that picks one token a dialogue"));
+        return Err(Error::input(
+            format!("tokens {tokens}"),
+            found,
+            "a selector that picks one token a dialogue",
+        ));
     }
     let mut passages = Vec::new();
     for (number, probe) in probes.iter().enumerate() {

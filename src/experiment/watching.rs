@@ -4,7 +4,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{self, Recorder, Reading};
+use crate::activations::{self, Reading, Recorder};
 use crate::boundary::Plane;
 use crate::dialogue::{Dialogue, Role};
 use crate::error::{Error, Result};
@@ -126,7 +126,12 @@ pub fn drift(
         drifts.push(Drift {
             id: dialogue.id.clone(),
             places: places.rows().into_iter().map(|place| [place[0], place[1]]).collect(),
-            probabilities: probe.probabilities(states.view())?.rows().into_iter().map(|row| row.to_vec()).collect(),
+            probabilities: probe
+                .probabilities(states.view())?
+                .rows()
+                .into_iter()
+                .map(|row| row.to_vec())
+                .collect(),
             classes: probe.classes.clone(),
         });
     }

@@ -55,7 +55,8 @@ pub fn pairs(count: usize, contrast: Contrast, seed: u64) -> Vec<[(Situation, Di
         pairs.push([(situation, dialogue), twin].map(|(situation, mut dialogue)| {
             dialogue.id = format!("pair-{number}-{}", situation.user_type.name());
             if contrast == Contrast::Openness {
-                dialogue.id = format!("pair-{number}-{}", if situation.openness == 0 { "closed" } else { "open" });
+                dialogue.id =
+                    format!("pair-{number}-{}", if situation.openness == 0 { "closed" } else { "open" });
             }
             dialogue.labels.insert("pair".into(), Label::Text(number.to_string()));
             (situation, dialogue)

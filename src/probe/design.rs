@@ -102,7 +102,12 @@ impl Standardised {
         let (mean, deviation) = spread(self.values.view(), &mask);
         // The design's columns have deviation 1: what is left of a column here below 1e-5 is rounding.
         let scale = |deviation: &f64| if *deviation > 1e-5 { (1.0 / deviation) as f32 } else { 0.0 };
-        Part { mask, rows: split.fit.len(), shift: mean.mapv(|mean| mean as f32), scale: deviation.map(scale) }
+        Part {
+            mask,
+            rows: split.fit.len(),
+            shift: mean.mapv(|mean| mean as f32),
+            scale: deviation.map(scale),
+        }
     }
 
     /// Weights and bias for the features as they were, of weights `[heads, width]` and bias `[heads]` for these.
@@ -177,13 +182,7 @@ enum Threads {
 }
 
 /// `a · b` into `out`, or added to it.
-fn product(
-    a: ArrayView2<f32>,
-    b: ArrayView2<f32>,
-    mut out: ArrayViewMut2<f32>,
-    add: bool,
-    threads: Threads,
-) {
+fn product(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>, add: bool, threads: Threads) {
     let (rows, columns) = out.dim();
     assert!(a.dim() == (rows, b.nrows()) && b.ncols() == columns, "matrices that do not fit");
     if rows == 0 || columns == 0 {
@@ -281,7 +280,12 @@ impl Presence {
     pub(super) fn part(&self, split: &Split, columns: &[u32]) -> Part {
         let mut scale = Array1::zeros(self.width);
         columns.iter().for_each(|&column| scale[column as usize] = 1.0);
-        Part { mask: mask(self.rows.len(), split), rows: split.fit.len(), shift: Array1::zeros(self.width), scale }
+        Part {
+            mask: mask(self.rows.len(), split),
+            rows: split.fit.len(),
+            shift: Array1::zeros(self.width),
+            scale,
+        }
     }
 }
 
@@ -420,8 +424,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_part_counts_as_if_it_had_been_standardised_alone() {
-        let features = Array2::from_shape_fn((40, 3), |(r, c)| ((r * 7 + c * 3) % 11) as f32 * 10f32.powi(c as i32));
-        let split = Split { fit: (0..40).filter(|row| row % 4 != 0).collect(), test: (0..40).step_by(4).collect() };
+        let features =
+            Array2::from_shape_fn((40, 3), |(r, c)| ((r * 7 + c * 3) % 11) as f32 * 10f32.powi(c as i32));
+        let split =
+            Split { fit: (0..40).filter(|row| row % 4 != 0).collect(), test: (0..40).step_by(4).collect() };
         let design = Standardised::new(features.clone(), &[all(40), split.clone()]);
         let part = design.part(&split);
         let alone = Standardised::new(features.select(Axis(0), &split.fit), &[all(30)]);
@@ -436,7 +442,8 @@ pub(super) mod tests {
         });
         let design = Standardised::new(features.clone(), &[all(6)]);
         let (weight, bias) = (array![[0.3, -2.0, 0.7], [1.0, 0.0, -1.0]], array![0.25, -4.0]);
-        let inside = design.forward(weight.mapv(|w: f64| w as f32).view()).reversed_axes() + &bias.mapv(|b| b as f32);
+        let inside =
+            design.forward(weight.mapv(|w: f64| w as f32).view()).reversed_axes() + &bias.mapv(|b| b as f32);
         let (weight, bias) = design.fold_back(weight.view(), bias.view());
         let outside = features.dot(&weight.t()) + &bias;
         assert!((inside - outside).iter().all(|d| d.abs() < 2e-4));

@@ -292,7 +292,11 @@ impl Chart {
     pub fn read(path: &Path) -> Result<Chart> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         serde_json::from_str(&text).map_err(|error| {
-            Error::input(path.display(), error, "a chart: a JSON object with \"chart\" of line, bar, map or heat")
+            Error::input(
+                path.display(),
+                error,
+                "a chart: a JSON object with \"chart\" of line, bar, map or heat",
+            )
         })
     }
 

@@ -45,7 +45,11 @@ pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
     }
     found.sort();
     if found.is_empty() {
-        return Err(Error::input(folder.display(), "no chart", "one or more files NAME.chart.json or NAME.strip.json"));
+        return Err(Error::input(
+            folder.display(),
+            "no chart",
+            "one or more files NAME.chart.json or NAME.strip.json",
+        ));
     }
     let mut drawn = Vec::new();
     for path in &found {
@@ -101,7 +105,10 @@ mod tests {
     fn what_can_not_be_drawn_is_named_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("no chart; expected one or more files NAME.chart.json or NAME.strip.json"), "{error}");
+        assert!(
+            error.ends_with("no chart; expected one or more files NAME.chart.json or NAME.strip.json"),
+            "{error}"
+        );
         let path = folder.path().join("sweep.chart.json");
         std::fs::write(&path, LINE.replace("\"chart\":\"line\"", "\"chart\":\"pie\"")).unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();

@@ -115,7 +115,8 @@ impl Frame {
             true => plan.x.ticks.iter().map(|(value, name)| (*value, vec![name.clone()])).collect(),
         };
         let tick_lines = shown.iter().map(|(_, lines)| lines.len()).max().unwrap_or(1);
-        let turned = plan.x.ticks.iter().map(|(_, name)| text_width(name, turned_size(&plan.x, right - left), false));
+        let turned =
+            plan.x.ticks.iter().map(|(_, name)| text_width(name, turned_size(&plan.x, right - left), false));
         let ticks_bottom = match plan.x.turned {
             false => bottom + 8.0 + 15.0 * tick_lines as f64,
             true => bottom + 10.0 + turned.fold(0.0, f64::max),

@@ -42,8 +42,10 @@ pub fn draw(chart: &HeatChart) -> Canvas {
     let written = high >= 15.0 && known().all(fits);
     for (row, values) in chart.values.iter().enumerate() {
         for (column, value) in values.iter().enumerate() {
-            let ([left, bottom], [right, top]) =
-                (frame.place(column as f64 - 0.5, row as f64 - 0.5), frame.place(column as f64 + 0.5, row as f64 + 0.5));
+            let ([left, bottom], [right, top]) = (
+                frame.place(column as f64 - 0.5, row as f64 - 0.5),
+                frame.place(column as f64 + 0.5, row as f64 + 0.5),
+            );
             let ground = value.map_or(MASK, colour);
             frame.canvas.rectangle([left, top], [right, bottom], ground, 1.0);
             if let (true, Some(value)) = (written, value) {

@@ -55,7 +55,8 @@ pub fn draw(chart: &LineChart) -> Canvas {
     });
     // Bands first, so that no band hides a curve.
     for (index, series) in chart.series.iter().enumerate() {
-        if let (true, Some(first), Some(last)) = (series.filled, series.points.first(), series.points.last()) {
+        if let (true, Some(first), Some(last)) = (series.filled, series.points.first(), series.points.last())
+        {
             let foot = [last, first].map(|point| frame.place(point.x, 0.0));
             let outline = series.points.iter().map(|point| frame.place(point.x, point.y)).chain(foot);
             let outline: Vec<Spot> = outline.collect();

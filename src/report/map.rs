@@ -218,8 +218,14 @@ fn name_stops(frame: &mut Frame, spots: &[Spot], names: &[String]) {
         let down = next.is_some_and(|next| (next[1] < y) == (index + 1 < spots.len()));
         let middle = [x, if down { y + 15.0 } else { y - 15.0 }];
         let half = text_width(name, TICK_SIZE, true) / 2.0 + 3.0;
-        frame.canvas.rectangle([middle[0] - half, middle[1] - 8.0], [middle[0] + half, middle[1] + 8.0], WHITE, 0.85);
-        let label = Label::new(name, [middle[0], middle[1] + 0.36 * TICK_SIZE], TICK_SIZE, INK, Anchor::Middle);
+        frame.canvas.rectangle(
+            [middle[0] - half, middle[1] - 8.0],
+            [middle[0] + half, middle[1] + 8.0],
+            WHITE,
+            0.85,
+        );
+        let label =
+            Label::new(name, [middle[0], middle[1] + 0.36 * TICK_SIZE], TICK_SIZE, INK, Anchor::Middle);
         frame.canvas.text(Label { bold: true, ..label });
     }
 }

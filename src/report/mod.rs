@@ -21,6 +21,6 @@ pub mod table;
 
 pub use chart::{BarChart, Chart, HeatChart, LineChart, MapChart};
 pub use draw::{draw, draw_all};
-pub use strip::Strip;
 pub use html::{Page, Section, write};
+pub use strip::Strip;
 pub use table::{Results, Table};

@@ -43,14 +43,20 @@ impl Strip {
     /// Reads `NAME.strip.json`. A file that is no such table is an error that names it.
     pub fn read(path: &Path) -> Result<Strip> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
-        let wrong = |error| Error::input(path.display(), error, "a strip: a JSON object with a list of tokens");
+        let wrong =
+            |error| Error::input(path.display(), error, "a strip: a JSON object with a list of tokens");
         serde_json::from_str(&text).map_err(wrong)
     }
 
     /// A page that holds this strip alone.
     pub fn page(&self) -> Page {
         let section = Section { title: self.label.clone(), strips: vec![self.clone()], ..Section::default() };
-        Page { title: self.title.clone(), lead: self.lead.clone(), facts: Vec::new(), sections: vec![section] }
+        Page {
+            title: self.title.clone(),
+            lead: self.lead.clone(),
+            facts: Vec::new(),
+            sections: vec![section],
+        }
     }
 
     /// Refuses what can't be shown. The error names the strip.
@@ -125,7 +131,13 @@ mod tests {
     fn strip() -> Strip {
         let token = |text: &str, value| StripToken { text: text.into(), value, ..StripToken::default() };
         let tokens = vec![token("<b>hello</b>", Some(0.25)), token("there", Some(0.75)), token("!", None)];
-        Strip { title: "Strip".into(), label: "P(risky)".into(), threshold: Some(0.5), tokens, ..Strip::default() }
+        Strip {
+            title: "Strip".into(),
+            label: "P(risky)".into(),
+            threshold: Some(0.5),
+            tokens,
+            ..Strip::default()
+        }
     }
 
     #[test]
@@ -142,7 +154,10 @@ mod tests {
     fn what_is_no_probability_is_refused() {
         let mut strip = strip();
         strip.tokens[0].value = Some(1.5);
-        assert_eq!(html(&strip).unwrap_err().to_string(), "strip \"Strip\": the value 1.5; expected one from 0 to 1");
+        assert_eq!(
+            html(&strip).unwrap_err().to_string(),
+            "strip \"Strip\": the value 1.5; expected one from 0 to 1"
+        );
         strip.tokens.clear();
         assert!(html(&strip).is_err());
     }

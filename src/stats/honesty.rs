@@ -139,7 +139,9 @@ mod tests {
         // Least sure first: .6 (wrong), .7 and .7 (one right) make up three of five; .8 and .9 are right.
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].n, found[0].right, found[1].n, found[1].right), (3, 1, 2, 2));
-        assert!((found[0].confidence - 2.0 / 3.0).abs() < 1e-12 && (found[1].confidence - 0.85).abs() < 1e-12);
+        assert!(
+            (found[0].confidence - 2.0 / 3.0).abs() < 1e-12 && (found[1].confidence - 0.85).abs() < 1e-12
+        );
         // Rows that are equally sure are never parted.
         assert_eq!(reliability(array![[1.0, 0.0], [1.0, 0.0]].view(), &[0, 1], 2).len(), 1);
     }

@@ -16,7 +16,7 @@ use pearlpoint::organism::{self, wording};
 use pearlpoint::probe::{Examples, Logistic, Plan, Source, Split, Targets, Validated, validate};
 
 /// Dialogues of the world in wordings that the organism was not trained on, what it holds at the end of each prompt, and
-/// the strategy that it answers by at temperature 1.
+/// the strategy of its greedy answer.
 struct Read {
     model: Model,
     dialogues: Vec<Dialogue>,
@@ -42,7 +42,7 @@ fn read() -> &'static Read {
         let activations = extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
         // The first word of the thinking part names the need, and with it the strategy.
         let options = Options {
-            sampling: Sampling::Temperature(1.0),
+            sampling: Sampling::Greedy,
             max_tokens: 1,
             seed: 11,
             thinking: Some(true),
@@ -121,12 +121,11 @@ fn a_confident_threshold_keeps_its_promise_in_200_resamplings() {
         let scores = validated.test.column(class).to_vec();
         let truth = examples.targets().select(&validated.split.test).classes;
         let positive: Vec<bool> = truth.iter().map(|&of| of == class).collect();
-        let n = positive.iter().filter(|&&is| is).count();
+        // By 200 rows theory has it hold in 93.8 %: one that is just kept would be seen below 90 % every second time.
         let (alpha, delta) = (0.05, 0.1);
         for guarantee in [Guarantee::Miss, Guarantee::FalseAlarm] {
-            let rows = if guarantee == Guarantee::Miss { n } else { positive.len() - n };
             let promise = Promise::confident(guarantee, alpha, delta);
-            let found = trial(&scores, &positive, promise, rows, 200, 7).unwrap();
+            let found = trial(&scores, &positive, promise, 200, 200, 7).unwrap();
             println!("{label} at {site}, {flag}: {promise:?} {found:?}");
             assert!(found.held >= 1.0 - delta, "{label}, {guarantee:?}: {found:?}");
             // It is no empty promise: the mean rate is not far below.
@@ -155,12 +154,8 @@ fn the_behavioural_boundary_lies_near_the_representational_one_where_the_state_d
     let drawn = contrast::pairs(8, Contrast::Deed, 3).into_iter().enumerate();
     let pairs: Vec<(String, [Dialogue; 2])> =
         drawn.map(|(number, twins)| (number.to_string(), twins.map(|(_, dialogue)| dialogue))).collect();
-    let how = Crossing {
-        search: Search { parts: 4, halvings: 5 },
-        max_tokens: 60,
-        thinking: Some(true),
-        seed: 0,
-    };
+    let how =
+        Crossing { search: Search { parts: 4, halvings: 5 }, max_tokens: 60, thinking: Some(true), seed: 0 };
     let found = cross(&read().model, &World, &pairs, &probes, &how, &mut |_| true).unwrap();
     let summaries = found.summaries(0);
     println!("{summaries:#?}");
@@ -213,8 +208,13 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
     assert_eq!(std::fs::read(at("margins.svg")).unwrap(), before);
 
     run("organism pairs --contrast trust --count 2 --out pairs.jsonl").success();
-    run("boundary tokens --data pairs.jsonl --probe p.safetensors --class malicious+R2 --out tokens").success();
-    assert!(std::fs::read_to_string(folder.path().join("tokens/tokens.html")).unwrap().contains("class=\"strip\""));
+    run("boundary tokens --data pairs.jsonl --probe p.safetensors --class malicious+R2 --out tokens")
+        .success();
+    assert!(
+        std::fs::read_to_string(folder.path().join("tokens/tokens.html"))
+            .unwrap()
+            .contains("class=\"strip\"")
+    );
     run("boundary drift --data d.jsonl --probe p.safetensors --risk-map map/map.json --out drift").success();
     assert!(folder.path().join("drift/drift.png").exists());
 
@@ -224,9 +224,15 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
         (format!("{map} --group topic --alpha 1.5"), "a rate of 1.5; expected one between 0 and 1"),
         (format!("{map} --group intent"), "no dialogue of the groups held out"),
         (format!("{map} --safe nobody"), "no class \"nobody\""),
-        ("boundary cross --data d.jsonl --probe p.safetensors --out x".into(), "no dialogue with a label pair"),
+        (
+            "boundary cross --data d.jsonl --probe p.safetensors --out x".into(),
+            "no dialogue with a label pair",
+        ),
         ("boundary --store store".into(), "required arguments"),
-        ("boundary tokens --data pairs.jsonl --probe p.safetensors --class R9 --out y".into(), "no class \"R9\""),
+        (
+            "boundary tokens --data pairs.jsonl --probe p.safetensors --class R9 --out y".into(),
+            "no class \"R9\"",
+        ),
     ];
     for (arguments, expected) in wrong {
         let refused = run(&arguments).code(2);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{save_chart, Outcome};
+use super::{Outcome, save_chart};
 use crate::artifact::{self, Header};
 use crate::boundary::Search;
 use crate::cli::dialogues::Source;
@@ -126,7 +126,9 @@ fn twins(dialogues: &[Dialogue], label: &str, place: &str) -> anyhow::Result<Vec
 
 fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Table {
     let interval = |interval: Option<Interval>| {
-        interval.map_or(String::new(), |i| format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high).replace('-', "−"))
+        interval.map_or(String::new(), |i| {
+            format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high).replace('-', "−")
+        })
     };
     let row = |summary: &Summary| {
         vec![

@@ -90,7 +90,11 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         seed: arguments.seed,
     };
     let found = gain(&Logistic::default(), &examples, &split, &campaign)?;
-    artifact::write_json(&arguments.out.join("gain.json"), &artifact::Header { kind: "gain".into(), ..header }, &found)?;
+    artifact::write_json(
+        &arguments.out.join("gain.json"),
+        &artifact::Header { kind: "gain".into(), ..header },
+        &found,
+    )?;
     let site = arguments.site.to_string();
     save_chart(&arguments.out, "gain", &boundary_charts::gain(&arguments.label, &site, &found))?;
     report::draw_all(&arguments.out)?;
@@ -124,9 +128,9 @@ fn show(found: &Gain) -> anyhow::Result<()> {
         ))?;
     }
     match found.labels_for_the_same() {
-        Some((near, random)) => print(format!(
-            "what {random} random labels reach, {near} near the boundary reach"
-        )),
+        Some((near, random)) => {
+            print(format!("what {random} random labels reach, {near} near the boundary reach"))
+        }
         None => print("what all random labels reach, those near the boundary do not"),
     }
 }

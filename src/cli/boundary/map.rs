@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use ndarray::Axis;
 
-use super::{save_chart, Outcome};
+use super::{Outcome, save_chart};
 use crate::activations;
 use crate::artifact::{self, Header};
 use crate::boundary::{Guarantee, Margin, Promise};
-use crate::cli::dialogues::Source;
+use crate::cli::dialogues::Filter;
 use crate::cli::print;
 use crate::cli::progress::Talk;
 use crate::error::Error;
@@ -18,24 +18,26 @@ use crate::experiment::{boundary_charts, charts};
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
 
-// A group is named after its struct, and there are others of that name beside it.
+// What is required is an option here, for the subcommands beside it go without.
 #[derive(Args)]
-#[group(id = "boundary of a probe")]
 pub struct Arguments {
     /// A store that `pearl extract` made
-    #[arg(long)]
-    store: PathBuf,
+    #[arg(long, required = true)]
+    store: Option<PathBuf>,
+    /// Dialogues: JSON Lines, CSV or TSV
+    #[arg(long, required = true)]
+    data: Option<PathBuf>,
     #[command(flatten)]
-    source: Source,
+    filter: Filter,
     /// A probe that `pearl probe fit` made
-    #[arg(long)]
-    probe: PathBuf,
+    #[arg(long, required = true)]
+    probe: Option<PathBuf>,
     /// The map's first axis runs from this class …
-    #[arg(long)]
-    from: String,
+    #[arg(long, required = true)]
+    from: Option<String>,
     /// … to this one
-    #[arg(long)]
-    to: String,
+    #[arg(long, required = true)]
+    to: Option<String>,
     /// The label that the probe's groups are values of: only dialogues of groups that were held out are looked at
     #[arg(long)]
     group: Option<String>,
@@ -66,30 +68,37 @@ pub struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Folder for the tables and pictures
-    #[arg(long)]
-    out: PathBuf,
+    #[arg(long, required = true)]
+    out: Option<PathBuf>,
     /// Print the card as JSON
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
-    let (header, _, activations) = activations::load(&arguments.store)?;
-    let data = arguments.source.read()?;
-    activations::check_dialogues(&arguments.store, &header, &activations, &data.hash, data.dialogues.len())?;
-    let mut probe = Probe::load(&arguments.probe)?;
+    let missing = |name: &'static str| move || Error::input("pearl boundary", format!("no {name}"), "one");
+    let store = arguments.store.ok_or_else(missing("--store"))?;
+    let out = arguments.out.ok_or_else(missing("--out"))?;
+    let from = arguments.from.ok_or_else(missing("--from"))?;
+    let to = arguments.to.ok_or_else(missing("--to"))?;
+    let (header, _, activations) = activations::load(&store)?;
+    let data = arguments.filter.read(&arguments.data.ok_or_else(missing("--data"))?)?;
+    activations::check_dialogues(&store, &header, &activations, &data.hash, data.dialogues.len())?;
+    let mut probe = Probe::load(&arguments.probe.ok_or_else(missing("--probe"))?)?;
     let of = |row: usize| &data.dialogues[activations.example[row]];
     let all = 0..activations.example.len();
     // Rows that the probe was fitted on can promise nothing.
     let seen = header.data_hash.is_some() && header.data_hash == probe.source.data_hash;
     let (kept, split): (Vec<usize>, String) = match &arguments.group {
         Some(group) => {
-            let held = |row: &usize| of(*row).label(group).is_some_and(|value| probe.held_out.contains(&value));
+            let held =
+                |row: &usize| of(*row).label(group).is_some_and(|value| probe.held_out.contains(&value));
             (all.filter(held).collect(), format!("{group} held out"))
         }
         None if seen && arguments.alpha.is_some() => {
             let found = "dialogues that the probe was fitted on among the store's, which promise nothing";
-            let expected = "--group LABEL, to take those of held-out groups alone, or a store of other dialogues";
+            let expected =
+                "--group LABEL, to take those of held-out groups alone, or a store of other dialogues";
             return Err(Error::input("--alpha", found, expected).into());
         }
         None if seen => (all.collect(), "fitted on and held out together".into()),
@@ -97,7 +106,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     };
     if kept.is_empty() {
         let found = format!("no dialogue of the groups held out ({})", probe.held_out.join(", "));
-        return Err(Error::input(arguments.store.display(), found, "the label that the probe was grouped by").into());
+        return Err(Error::input(store.display(), found, "the label that the probe was grouped by").into());
     }
     let rows = Rows {
         states: activations.at(probe.source.site)?.select(Axis(0), &kept),
@@ -111,29 +120,29 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         false => Promise::confident(guarantee, alpha, arguments.delta),
     });
     let question = Question {
-        safe: arguments.safe.unwrap_or_else(|| arguments.from.clone()),
-        flag: arguments.flag.unwrap_or_else(|| arguments.to.clone()),
-        from: arguments.from,
-        to: arguments.to,
+        safe: arguments.safe.unwrap_or_else(|| from.clone()),
+        flag: arguments.flag.unwrap_or_else(|| to.clone()),
+        from,
+        to,
         promise,
         resamplings: arguments.resamplings,
         next: arguments.next,
         seed: arguments.seed,
     };
     let found = bound(&probe, &rows, &question)?;
-    save(&arguments.out, header, &probe, &found)?;
+    save(&out, header, &probe, &found)?;
     if let Some(flagged) = &found.card.flagged {
         // The probe with its threshold, for whoever calls it.
         probe.threshold.insert(flagged.class.clone(), flagged.threshold.value);
-        probe.save(&arguments.out.join("probe.safetensors"))?;
+        probe.save(&out.join("probe.safetensors"))?;
     }
-    report::draw_all(&arguments.out)?;
+    report::draw_all(&out)?;
     if arguments.json {
         print(serde_json::to_string_pretty(&found.card)?)?;
     } else {
         show(&found)?;
     }
-    talk.say(format!("map, margins and reliability as tables and pictures: {}", arguments.out.display()));
+    talk.say(format!("map, margins and reliability as tables and pictures: {}", out.display()));
     Ok(Outcome::Done)
 }
 
@@ -157,7 +166,10 @@ fn save(out: &std::path::Path, header: Header, probe: &Probe, found: &Bounded) -
 
 fn show(found: &Bounded) -> anyhow::Result<()> {
     let card = &found.card;
-    print(format!("{} at {}, {} ({} rows, {} with a label)", card.label, card.site, card.split, card.rows, card.labelled))?;
+    print(format!(
+        "{} at {}, {} ({} rows, {} with a label)",
+        card.label, card.site, card.split, card.rows, card.labelled
+    ))?;
     let interval = |figure: &crate::stats::Figure| match (figure.low, figure.high) {
         (Some(low), Some(high)) => format!("{:.3} [{low:.3}, {high:.3}]", figure.value),
         _ => format!("{:.3}", figure.value),
@@ -176,15 +188,17 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
             threshold.n, threshold.rate, threshold.bound, threshold.other_rate
         ))?;
         print(format!(
-            "  tried on {} resamplings of {} rows: the true rate was within {} in {:.1} %, {:.4} on average",
+            "  tried on {} resamplings of {} rows: the true rate was within {} in {:.1} %{}, {:.4} on average",
             trial.resamplings,
             trial.n,
             threshold.promise.alpha,
             100.0 * trial.held,
+            trial.due.map_or(String::new(), |due| format!(" (theory: {:.1} %)", 100.0 * due)),
             trial.mean_rate
         ))?;
     }
-    let distance = |distance: Option<f64>| distance.map_or(String::new(), |distance| format!("{distance:.2}"));
+    let distance =
+        |distance: Option<f64>| distance.map_or(String::new(), |distance| format!("{distance:.2}"));
     let row = |face: &crate::experiment::bounding::Face| {
         vec![
             face.across.clone(),
@@ -211,7 +225,14 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
     let row = |margin: &Margin| {
         let label = margin.label.clone().unwrap_or_default();
         let distance = format!("{:.3}", margin.distance);
-        vec![margin.id.clone(), label, margin.read.clone(), format!("{:.3}", margin.probability), distance, margin.across.clone()]
+        vec![
+            margin.id.clone(),
+            label,
+            margin.read.clone(),
+            format!("{:.3}", margin.probability),
+            distance,
+            margin.across.clone(),
+        ]
     };
     let next = Table {
         caption: "nearest to the boundary, to be labelled next".into(),

@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::Outcome;
 use super::progress::Talk;
 use crate::artifact;
-use crate::error::Error;
 use crate::report::Chart;
 
 #[derive(Args)]
@@ -23,7 +22,7 @@ pub struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    map: Option<map::Arguments>,
+    map: map::Arguments,
 }
 
 #[derive(Subcommand)]
@@ -39,16 +38,12 @@ enum Command {
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
-    match (arguments.command, arguments.map) {
-        (Some(Command::Cross(arguments)), _) => cross::run(arguments, talk),
-        (Some(Command::Tokens(arguments)), _) => watch::tokens(arguments, talk),
-        (Some(Command::Drift(arguments)), _) => watch::drift(arguments, talk),
-        (Some(Command::Learn(arguments)), _) => learn::run(arguments, talk),
-        (None, Some(arguments)) => map::run(arguments, talk),
-        (None, None) => {
-            let expected = "--store, --data, --probe, --from, --to and --out, or a subcommand (see --help)";
-            Err(Error::input("pearl boundary", "nothing to draw", expected).into())
-        }
+    match arguments.command {
+        Some(Command::Cross(arguments)) => cross::run(arguments, talk),
+        Some(Command::Tokens(arguments)) => watch::tokens(arguments, talk),
+        Some(Command::Drift(arguments)) => watch::drift(arguments, talk),
+        Some(Command::Learn(arguments)) => learn::run(arguments, talk),
+        None => map::run(arguments.map, talk),
     }
 }
 

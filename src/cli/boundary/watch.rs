@@ -71,7 +71,8 @@ pub fn tokens(arguments: Tokens, _: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
     let wanted = |id: &String| dialogues.iter().find(|dialogue| dialogue.id == *id);
     let dialogue = match &arguments.id {
-        Some(id) => wanted(id).ok_or_else(|| Error::input("--id", format!("no dialogue {id}"), "one of the file's"))?,
+        Some(id) => wanted(id)
+            .ok_or_else(|| Error::input("--id", format!("no dialogue {id}"), "one of the file's"))?,
         None => dialogues.first().ok_or_else(|| Error::input("--data", "no dialogue", "one or more"))?,
     };
     let mut probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
@@ -119,7 +120,11 @@ pub fn drift(arguments: Drift, _: &Talk) -> anyhow::Result<Outcome> {
     struct List<'a> {
         drifts: &'a [watching::Drift],
     }
-    artifact::write_json(&arguments.out.join("drift.json"), &header("drift", &model), &List { drifts: &drifts })?;
+    artifact::write_json(
+        &arguments.out.join("drift.json"),
+        &header("drift", &model),
+        &List { drifts: &drifts },
+    )?;
     save_chart(&arguments.out, "drift", &boundary_charts::drift(&map, &drifts))?;
     for drawn in report::draw_all(&arguments.out)? {
         print(drawn.display())?;

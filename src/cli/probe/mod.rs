@@ -48,6 +48,8 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         Command::Fit(arguments) => fit::run(*arguments, talk),
         Command::Score(arguments) => read::score(arguments, talk),
         Command::Compare(arguments) => read::compare(arguments, talk),
-        Command::Cosines(arguments) => read::cosines(&arguments.probes, arguments.out.as_deref(), arguments.json),
+        Command::Cosines(arguments) => {
+            read::cosines(&arguments.probes, arguments.out.as_deref(), arguments.json)
+        }
     }
 }
