@@ -7,5 +7,6 @@ mod hostile;
 mod model;
 mod order;
 mod organism;
+mod probe;
 mod program;
 mod steer;
