@@ -219,15 +219,15 @@ pub fn sweep(
     };
     let texts: Vec<String> = rows.dialogues().map(Dialogue::user_text).collect();
     let messages: Vec<usize> = rows.dialogues().map(|dialogue| dialogue.messages.len()).collect();
-    let baseline = ngram::ngram(&texts, &targets, &split, plan, &ngram::Grams::default())?;
+    let plain = targets.unordered();
+    let baseline = ngram::ngram(&texts, &plain, &split, plan, &ngram::Grams::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     let baseline = baseline
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
     let (site, validated) = &sites[best];
     let (site, source, width) = (*site, validated.probe.source.clone(), validated.probe.weight.ncols());
-    let of = (&source, &targets);
-    let length = control::lengths(&Logistic::default(), of, (&texts, &messages), &split, plan)?;
-    let random = control::random(method, of, width, &split, plan)?;
+    let length = control::lengths(&Logistic::default(), (&source, &plain), (&texts, &messages), &split, plan)?;
+    let random = control::random(method, (&source, &targets), width, &split, plan)?;
     let mut again = || rows.examples(site, question.label, read(site)?, &targets);
     let shuffled = control::shuffled(method, &mut again, &split, plan, SHUFFLES)?;
     Ok(Sweep {

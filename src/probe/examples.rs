@@ -114,6 +114,12 @@ impl Targets {
         })
     }
 
+    /// The same with levels as mere classes: what a baseline may use, so that it is not held to one direction.
+    pub fn unordered(&self) -> Targets {
+        let link = if self.link == Link::Ordinal { Link::of(self.class_names.len()) } else { self.link };
+        Targets { link, ..self.clone() }
+    }
+
     /// Whether the row is of the class.
     pub fn is(&self, row: usize, class: usize) -> bool {
         match self.link {

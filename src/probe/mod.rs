@@ -19,6 +19,8 @@ mod loss;
 mod means;
 pub mod ngram;
 mod optimum;
+#[cfg(test)]
+mod reference;
 mod regression;
 mod ridge;
 pub mod split;

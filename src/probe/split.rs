@@ -159,7 +159,7 @@ mod tests {
         ) {
             let targets = targets(&rows);
             let all: Vec<usize> = (0..rows.len()).collect();
-            prop_assume!(targets.group_names.len() > 1);
+            prop_assume!(targets.group_names.len() > 1 && rows.len() >= count);
             let splits = folds(&targets, &all, count, seed).unwrap();
             let mut held: Vec<usize> = splits.iter().flat_map(|split| split.test.clone()).collect();
             held.sort_unstable();

@@ -8,5 +8,6 @@ mod hostile;
 mod model;
 mod order;
 mod organism;
+mod probe;
 mod program;
 mod steer;
