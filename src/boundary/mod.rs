@@ -1,15 +1,24 @@
-//! The risk boundary: thresholds with a guarantee, the plane on which a probe decides, the map on it, the pearl point.
+//! The risk boundary: thresholds with a guarantee, margins and faces, crossings on the way between two states, the plane
+//! on which a probe decides, the map on it, the pearl point.
 //! It knows nothing of models or plots: it takes probes and numbers, and gives tables to be saved and drawn.
 
+mod active;
+mod crossing;
 mod map;
+mod margin;
 mod pearl;
 mod plane;
+mod region;
 mod threshold;
 
+pub use active::{Campaign, Gain, Purchase, gain};
+pub use crossing::{Flip, Search, flips};
 pub use map::{Grid, MapPoint, RiskMap, Surface, risk_map};
+pub use margin::{Margin, margins, nearest};
 pub use pearl::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
-pub use threshold::{Guarantee, Threshold, threshold};
+pub use region::{NONE, Region, Standing};
+pub use threshold::{Guarantee, Promise, Threshold, Trial, threshold, trial};
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::probe::Probe;
+use crate::probe::{Link, Probe};
 
 /// A plane through `origin`, spanned by two orthonormal axes of activation space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ impl Plane {
     ///
     /// Of a probe of three classes the plane holds all weight differences: the probabilities of any activation are
     /// those of its foot on the plane, and contours drawn there are exact for all of activation space. Of more
-    /// classes it holds the differences between `from`, `to` and the first other class. Of two, the second axis is the
+    /// classes it holds the differences between `from`, `to` and the first other class. Of two, or of levels, the second axis is the
     /// one of greatest variance among what is left of `points` beside the first; contours are exact again.
     ///
     /// # Errors
@@ -43,7 +43,11 @@ impl Plane {
         let points = points.mapv(f64::from);
         let origin = points.sum_axis(Axis(0)) / points.nrows() as f64;
         let first = probe.direction(from, to)?.mapv(f64::from);
-        let other = probe.classes.iter().find(|class| *class != from && *class != to);
+        // Levels all lie along one direction.
+        let other = match probe.link {
+            Link::Ordinal => None,
+            _ => probe.classes.iter().find(|class| *class != from && *class != to),
+        };
         let (second, name) = match other {
             Some(other) => {
                 (probe.direction(from, other)?.mapv(f64::from), format!("{other} (the rest of it)"))

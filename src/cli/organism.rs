@@ -11,6 +11,7 @@ use super::progress::Talk;
 use super::{Outcome, print};
 use crate::dialogue::{self, Dialogue, Label, Message, Role};
 use crate::judge::check;
+use crate::organism::contrast::{self, Contrast};
 use crate::organism::training::{self, Recipe};
 use crate::organism::{self, Split};
 use crate::report::{Table, table::Column};
@@ -27,6 +28,8 @@ enum Command {
     Train(Train),
     /// Draw labelled dialogues from the organism's world
     Sample(Sample),
+    /// Draw contrast pairs: twins that are the same but for one thing, both with the label `pair`
+    Pairs(Pairs),
     /// Hold a model against the world: how often each strategy answers, and whether answers parse
     Check(Check),
     /// Write the embedded model as a checkpoint folder, which other tools open too
@@ -80,6 +83,41 @@ struct Sample {
     out: Option<PathBuf>,
 }
 
+/// What twins differ in.
+#[derive(Clone, Copy, ValueEnum)]
+enum Differ {
+    /// What the deed does: a benign and a malicious user
+    Deed,
+    /// What the user thinks of the report: a benign and a sensitive user
+    Trust,
+    /// Signs of openness to advice: two sensitive users, closed and open
+    Openness,
+}
+
+impl From<Differ> for Contrast {
+    fn from(differ: Differ) -> Contrast {
+        match differ {
+            Differ::Deed => Contrast::Deed,
+            Differ::Trust => Contrast::Trust,
+            Differ::Openness => Contrast::Openness,
+        }
+    }
+}
+
+#[derive(Args)]
+struct Pairs {
+    #[arg(long, default_value_t = 60)]
+    count: usize,
+    /// What the twins differ in
+    #[arg(long, value_enum)]
+    contrast: Differ,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File for the dialogues (JSON Lines); stdout where none is named
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
 #[derive(Args)]
 struct Check {
     #[command(flatten)]
@@ -99,6 +137,12 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Train(arguments) => train(arguments, talk),
         Command::Sample(arguments) => sample(arguments, talk),
+        Command::Pairs(arguments) => {
+            let drawn = contrast::pairs(arguments.count, arguments.contrast.into(), arguments.seed);
+            let dialogues: Vec<Dialogue> =
+                drawn.into_iter().flatten().map(|(_, dialogue)| dialogue).collect();
+            write(&dialogues, arguments.out, talk)
+        }
         Command::Check(arguments) => run_check(arguments, talk),
         Command::Export { out } => {
             organism::export(&out)?;
@@ -143,13 +187,18 @@ fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
             dialogue
         })
         .collect();
-    match arguments.out {
+    write(&dialogues, arguments.out, talk)
+}
+
+/// Dialogues into a file, or to stdout where none is named.
+fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Talk) -> anyhow::Result<Outcome> {
+    match out {
         Some(path) => {
-            dialogue::write_jsonl(&path, &dialogues)?;
+            dialogue::write_jsonl(&path, dialogues)?;
             talk.say(format!("{} dialogues in {}", dialogues.len(), path.display()));
         }
         None => {
-            for dialogue in &dialogues {
+            for dialogue in dialogues {
                 print(serde_json::to_string(dialogue)?)?;
             }
         }

@@ -1,4 +1,4 @@
-//! `pearl plot`: every chart of a folder, drawn again from its table.
+//! `pearl plot`: every chart and token strip of a folder, drawn again from its table.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::report;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A folder with NAME.chart.json files, such as a run's
+    /// A folder with NAME.chart.json (and NAME.strip.json) files, such as a run's
     folder: PathBuf,
 }
 
 pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
-    for chart in report::draw_all(&arguments.folder)? {
-        print(chart.with_extension("").with_extension("svg").display())?;
+    for drawn in report::draw_all(&arguments.folder)? {
+        print(drawn.display())?;
     }
     Ok(Outcome::Done)
 }

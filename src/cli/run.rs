@@ -31,6 +31,12 @@ pub struct Arguments {
     experiment: PathBuf,
     #[command(flatten)]
     options: Options,
+    /// A model instead of the experiment's
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// A file of dialogues instead of the experiment's
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Folder of the run
     #[arg(long)]
     out: PathBuf,
@@ -46,7 +52,13 @@ pub fn demo(arguments: Demo, talk: &Talk) -> anyhow::Result<Outcome> {
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let text = std::fs::read_to_string(&arguments.experiment).map_err(Error::file(&arguments.experiment))?;
-    let experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
+    let mut experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
+    if let Some(model) = arguments.model {
+        experiment.model = model;
+    }
+    if let Some(data) = arguments.data {
+        (experiment.data.file, experiment.data.draw) = (Some(data), None);
+    }
     execute(&experiment, &text, &arguments.options, arguments.out, arguments.json, talk)
 }
 

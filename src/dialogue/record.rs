@@ -74,14 +74,36 @@ impl Dialogue {
         Dialogue { id: id.into(), messages: vec![Message::new(Role::User, text)], labels: BTreeMap::new() }
     }
 
-    /// The label's value as text, if the dialogue has it.
+    /// The label's value as text, if the dialogue has it. `a+b` is both values, joined by a plus: a category and a level,
+    /// say.
     pub fn label(&self, name: &str) -> Option<String> {
-        self.labels.get(name).map(Label::to_string)
+        let whole = self.labels.get(name).map(Label::to_string);
+        whole.or_else(|| {
+            let (first, rest) = name.split_once('+')?;
+            Some(format!("{}+{}", self.label(first)?, self.label(rest)?))
+        })
     }
 
     /// What the user said, messages joined by newlines: what a text baseline sees.
     pub fn user_text(&self) -> String {
         let said = self.messages.iter().filter(|m| m.role == Role::User);
         said.map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_labels_are_read_as_one() {
+        let mut dialogue = Dialogue::prompt("one", "hello");
+        dialogue.labels.insert("category".into(), Label::Text("fraud".into()));
+        dialogue.labels.insert("level".into(), Label::Number(2.0));
+        assert_eq!(dialogue.label("category+level").as_deref(), Some("fraud+2"));
+        assert_eq!(dialogue.label("category+else"), None);
+        // A label whose own name has a plus comes first.
+        dialogue.labels.insert("category+level".into(), Label::Text("own".into()));
+        assert_eq!(dialogue.label("category+level").as_deref(), Some("own"));
     }
 }

@@ -23,7 +23,7 @@ pub fn sweep(sweep: &Sweep) -> Result<Chart> {
     let across = |name: &str, value: f64, style: Style| {
         let ends = [0.0, (sweep.sites.len() - 1) as f64];
         let points = ends.map(|x| LinePoint { x, y: value, ..LinePoint::default() });
-        Series { name: name.into(), points: points.into(), style }
+        Series { name: name.into(), points: points.into(), style, filled: false }
     };
     Ok(Chart::Line(LineChart {
         title: format!("Where the model knows: {}", sweep.label),
@@ -33,16 +33,16 @@ pub fn sweep(sweep: &Sweep) -> Result<Chart> {
         x_ticks: Some(sweep.sites.iter().map(|(site, _)| tick(*site)).collect()),
         y_range: Some([0.4, 1.0]),
         series: vec![
-            Series { name: "linear probe".into(), points, style: Style::Solid },
+            Series { name: "linear probe".into(), points, ..Series::default() },
             across("words and bigrams", sweep.ngram.value, Style::Dashed),
             across("shuffled labels", sweep.shuffled.value, Style::Dotted),
         ],
-        rules: Vec::new(),
+        ..LineChart::default()
     }))
 }
 
 /// The name of a site on an axis: the block alone where that is enough.
-fn tick(site: Site) -> String {
+pub(super) fn tick(site: Site) -> String {
     match site {
         Site::Block(block, crate::model::Point::ResidPost) => format!("block {block}"),
         site => site.to_string(),
@@ -80,7 +80,7 @@ pub fn risk_map(map: &RiskMap) -> Chart {
     })
 }
 
-fn ends(places: &[f64]) -> [f64; 2] {
+pub(super) fn ends(places: &[f64]) -> [f64; 2] {
     [places.first().copied().unwrap_or(0.0), places.last().copied().unwrap_or(1.0)]
 }
 
@@ -113,7 +113,12 @@ pub fn pearl(stage: &Stage, steered: &Steered, pearl: &PearlMap) -> Chart {
         paths: pearl
             .tracks
             .iter()
-            .map(|track| MapLine { name: track.name.clone(), points: track.places.clone(), arrow: true })
+            .map(|track| MapLine {
+                name: track.name.clone(),
+                points: track.places.clone(),
+                arrow: true,
+                names: Vec::new(),
+            })
             .collect(),
         ..MapChart::default()
     })
@@ -142,7 +147,7 @@ pub fn doses(stage: &Stage, steered: &Steered) -> Chart {
             };
             match series.iter_mut().find(|series| series.name == name) {
                 Some(series) => series.points.push(point),
-                None => series.push(Series { name, points: vec![point], style }),
+                None => series.push(Series { name, points: vec![point], style, filled: false }),
             }
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::file::Data;
-use super::probing::label;
+use super::probing::{label, labels};
 use crate::artifact;
-use crate::dialogue::{self, Dialogue};
+use crate::dialogue::{self, Dialogue, Label};
 use crate::error::{Error, Result};
 use crate::organism::{self, Split};
 
@@ -26,23 +26,7 @@ pub struct Dataset {
 
 impl Dataset {
     pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
-        let (mut dialogues, source, hash) = match (&data.file, data.draw) {
-            (Some(file), _) => {
-                let read = dialogue::read(file, &dialogue::Options::default())?;
-                (read.dialogues, file.display().to_string(), read.hash)
-            }
-            (None, count) => {
-                let drawn = organism::sample(count.unwrap_or(0), Split::HeldOutWording, seed);
-                let dialogues: Vec<Dialogue> = drawn.into_iter().map(|(_, dialogue)| dialogue).collect();
-                let text = serde_json::to_vec(&dialogues)
-                    .map_err(|error| Error::input("dialogues", error, "what JSON can hold"))?;
-                (dialogues, format!("the organism's world, seed {seed}"), artifact::sha256(&text))
-            }
-        };
-        let out = |dialogue: &Dialogue| {
-            data.without.iter().any(|(label, value)| dialogue.label(label).as_deref() == Some(value))
-        };
-        dialogues.retain(|dialogue| !out(dialogue));
+        let (dialogues, source, hash) = dialogues(data, seed)?;
         let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, dialogue) in dialogues.iter().enumerate() {
             let part = match label(dialogue, &data.group)? {
@@ -52,18 +36,51 @@ impl Dataset {
             };
             parts.entry(part).or_default().push(number);
         }
-        let mut part = |name: &str| {
-            let numbers = parts.remove(name);
-            numbers.ok_or_else(|| {
-                Error::input(&source, format!("no dialogue in the {name} part"), "some in each part")
-            })
+        let mut part = |name: &str, groups: &[String]| match parts.remove(name) {
+            Some(numbers) => Ok(numbers),
+            // A part that nobody asked for.
+            None if groups.is_empty() && name != "fit" => Ok(Vec::new()),
+            None => {
+                Err(Error::input(&source, format!("no dialogue in the {name} part"), "some in each part"))
+            }
         };
-        let (fit, validation, test) = (part("fit")?, part("validation")?, part("test")?);
+        let (fit, validation, test) =
+            (part("fit", &[])?, part("validation", &data.validation)?, part("test", &data.held_out)?);
         Ok(Dataset { dialogues, source, hash, fit, validation, test })
     }
 
     /// The values of a label, one a dialogue.
     pub fn labels(&self, name: &str) -> Result<Vec<String>> {
-        self.dialogues.iter().map(|dialogue| label(dialogue, name)).collect()
+        labels(self.dialogues.iter(), name)
     }
+}
+
+/// The dialogues that are asked for, the file that they are from or how they were drawn, and their hash.
+pub(super) fn dialogues(data: &Data, seed: u64) -> Result<(Vec<Dialogue>, String, String)> {
+    let (mut dialogues, source, hash) = match (&data.file, data.draw) {
+        (Some(file), _) => {
+            let read = dialogue::read(file, &dialogue::Options::default())?;
+            (read.dialogues, file.display().to_string(), read.hash)
+        }
+        (None, count) => {
+            let drawn = organism::sample(count.unwrap_or(0), Split::HeldOutWording, seed);
+            let dialogues: Vec<Dialogue> = drawn.into_iter().map(|(_, dialogue)| dialogue).collect();
+            let text = serde_json::to_vec(&dialogues)
+                .map_err(|error| Error::input("dialogues", error, "what JSON can hold"))?;
+            (dialogues, format!("the organism's world, seed {seed}"), artifact::sha256(&text))
+        }
+    };
+    let out = |dialogue: &Dialogue| {
+        data.without.iter().any(|(label, value)| dialogue.label(label).as_deref() == Some(value))
+    };
+    dialogues.retain(|dialogue| !out(dialogue));
+    for dialogue in &mut dialogues {
+        let group = dialogue.label(&data.group);
+        let whole =
+            data.together.iter().find(|(_, parts)| group.as_ref().is_some_and(|group| parts.contains(group)));
+        if let Some((name, _)) = whole {
+            dialogue.labels.insert(data.group.clone(), Label::Text(name.clone()));
+        }
+    }
+    Ok((dialogues, source, hash))
 }

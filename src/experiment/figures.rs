@@ -37,8 +37,7 @@ pub fn of_sweeps(sweeps: &[Sweep]) -> Result<Vec<Figure>> {
         for score in best.probe.scores.iter().filter(|score| score.split == "test") {
             figures.push(named(score, &score.name));
         }
-        figures.push(named(&sweep.ngram, "ngram/auroc"));
-        figures.push(named(&sweep.shuffled, "shuffled/auroc"));
+        figures.extend(sweep.controls().map(|control| named(control, &control.name)));
         for (site, validated) in &sweep.sites {
             figures.push(named(probing::figure(validated, "auroc", "test")?, &format!("{site}/auroc")));
         }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::cross::Cross;
+use super::probing::Kind;
 use crate::error::{Error, Result};
 use crate::model::Selector;
 use crate::steer::Strength;
@@ -25,8 +27,10 @@ pub struct Experiment {
     pub thinking: Option<bool>,
     pub data: Data,
     pub read: Read,
-    #[serde(rename = "probe")]
+    #[serde(rename = "probe", default)]
     pub probes: Vec<Probing>,
+    #[serde(default)]
+    pub cross: Vec<Cross>,
     pub boundary: Option<Boundary>,
     pub steer: Option<Steering>,
 }
@@ -49,9 +53,14 @@ pub struct Data {
     /// The label whose values are the groups.
     pub group: String,
     /// Groups that choices are made on: no probe and no vector is fitted on them.
+    #[serde(default)]
     pub validation: Vec<String>,
     /// Groups that results are measured on: nothing is fitted or chosen on them.
+    #[serde(default)]
     pub held_out: Vec<String>,
+    /// Values of the group's label that are one group, under its name.
+    #[serde(default)]
+    pub together: BTreeMap<String, Vec<String>>,
 }
 
 /// What is read from every dialogue.
@@ -67,6 +76,9 @@ pub struct Read {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Probing {
     pub label: String,
+    /// How the classes lie to one another.
+    #[serde(default)]
+    pub kind: Kind,
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,
@@ -113,27 +125,35 @@ impl Experiment {
     /// # Errors
     /// A file that is no such experiment; the line is named.
     pub fn parse(place: &str, text: &str) -> Result<Experiment> {
-        let experiment: Experiment = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            Error::input(
-                format!("{place}:{line}"),
-                error.message(),
-                "an experiment as in experiments/demo.toml",
-            )
-        })?;
-        match (&experiment.data.file, experiment.data.draw) {
-            (Some(_), None) | (None, Some(1..)) => Ok(experiment),
+        let experiment: Experiment = parse(place, text, "an experiment as in experiments/demo.toml")?;
+        experiment.data.check(place)?;
+        Ok(experiment)
+    }
+
+    pub fn load(path: &Path) -> Result<Experiment> {
+        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        Experiment::parse(&path.display().to_string(), &text)
+    }
+}
+
+/// What a TOML file says; an error names the line.
+pub(super) fn parse<T: serde::de::DeserializeOwned>(place: &str, text: &str, expected: &str) -> Result<T> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        Error::input(format!("{place}:{line}"), error.message(), expected)
+    })
+}
+
+impl Data {
+    pub(super) fn check(&self, place: &str) -> Result<()> {
+        match (&self.file, self.draw) {
+            (Some(_), None) | (None, Some(1..)) => Ok(()),
             _ => Err(Error::input(
                 format!("{place}, data"),
                 "no dialogues, or two sources",
                 "file = PATH or draw = COUNT",
             )),
         }
-    }
-
-    pub fn load(path: &Path) -> Result<Experiment> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
-        Experiment::parse(&path.display().to_string(), &text)
     }
 }
 

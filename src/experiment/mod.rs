@@ -1,14 +1,21 @@
 //! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
 //! It prints nothing: whoever runs it hears of progress through a callback.
 
+pub mod boundary_charts;
+pub mod bounding;
 pub mod charts;
+pub mod concept;
+pub mod cross;
+pub mod crossing;
 mod data;
 mod figures;
 mod file;
 mod page;
 pub mod probing;
 mod steering;
+pub mod watching;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use data::Dataset;
@@ -20,10 +27,11 @@ use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
 use crate::judge::World;
-use crate::model::{Model, Selector};
-use crate::probe::{Probe, Targets};
+use crate::model::{Model, Selector, Site};
+use crate::probe::{Logistic, Plan, Probe, Targets};
 use crate::report::{self, Results};
-use probing::{Question, Sweep};
+use cross::Crossed;
+use probing::{Question, Rows, Sweep};
 use steering::Stage;
 
 /// How far a stage has come.
@@ -106,16 +114,57 @@ pub fn run(
         }
         let own = probing.group.as_ref().map(|group| (group, &probing.held_out));
         let (group, held_out) = own.unwrap_or((&experiment.data.group, &experiment.data.held_out));
-        let question =
-            Question { label: &probing.label, order: &probing.order, group, held_out, seed: experiment.seed };
+        let question = Question {
+            label: &probing.label,
+            kind: probing.kind,
+            order: &probing.order,
+            group: Some(group),
+            held_out,
+            method: &Logistic::default(),
+            plan: Plan { seed: experiment.seed, ..Plan::default() },
+        };
         // Validation dialogues are for choosing strengths: here they belong to no part.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
         let own = selectors.iter().zip(&others).find(|(tokens, _)| Some(*tokens) == probing.tokens.as_ref());
         let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
-        let header = header("activations");
-        let sweep = probing::sweep(&question, values, &rows, &data.dialogues, &header, tokens)?;
+        let sites: Vec<Site> = values.sites.iter().map(|(site, _)| *site).collect();
+        let rows = Rows {
+            header: &header("activations"),
+            tokens,
+            sites: &sites,
+            example: &values.example,
+            chosen: &rows,
+            dialogues: &data.dialogues,
+        };
+        let mut read = |site| values.at(site).cloned();
+        let sweep = probing::sweep(&question, &rows, &mut read, &mut |_| true)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
+    }
+    let sites: Vec<Site> = activations.sites.iter().map(|(site, _)| *site).collect();
+    let all: Vec<usize> = (0..total).collect();
+    let mut crossed: Vec<Crossed> = Vec::new();
+    for way in &experiment.cross {
+        let rows = Rows {
+            header: &header("activations"),
+            tokens: &reading.tokens,
+            sites: &sites,
+            example: &activations.example,
+            chosen: &all,
+            dialogues: &data.dialogues,
+        };
+        let mut read = |site| activations.at(site).cloned();
+        let total = sites.len();
+        let mut heard = |done| tell(Progress { stage: "cross-validate", done, total });
+        let one = cross::cross(way, experiment.seed, &rows, &mut read, &mut heard)?;
+        let ids = |fold: &Vec<usize>| fold.iter().map(|&row| &data.dialogues[row].id).collect::<Vec<_>>();
+        let folds = BTreeMap::from([("folds", one.folds.iter().map(ids).collect::<Vec<_>>())]);
+        artifact::write_json(
+            &at(&format!("folds/{}-{}.json", one.label, one.name)),
+            &header("folds"),
+            &folds,
+        )?;
+        crossed.push(one);
     }
     let of = |label: &str| {
         let found = sweeps.iter().find(|sweep| sweep.label == label);
@@ -137,7 +186,9 @@ pub fn run(
     if let Some(map) = &map {
         show.map(map);
     }
+    show.crossed(&crossed);
     let mut figures = figures::of_sweeps(&sweeps)?;
+    figures.extend(crossed.iter().flat_map(Crossed::figures));
     if let Some(steering) = &experiment.steer {
         let stage = Stage { experiment, steering, model, data: &data, scorer: &World };
         let sweep = of(&steering.probe)?;

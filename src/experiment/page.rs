@@ -1,6 +1,7 @@
 //! The report of a run: its charts, its figures, and some dialogues before and after, on one page.
 
 use super::charts;
+use super::cross::{self, Crossed};
 use super::data::Dataset;
 use super::figures::{self, headline, short};
 use super::file::Experiment;
@@ -28,6 +29,9 @@ const CARDS: usize = 6;
 
 impl Show {
     pub fn sweeps(&mut self, sweeps: &[Sweep]) -> Result<()> {
+        if sweeps.is_empty() {
+            return Ok(());
+        }
         for sweep in sweeps {
             self.charts.push((format!("sweep-{}", sweep.label), charts::sweep(sweep)?));
         }
@@ -38,6 +42,22 @@ impl Show {
              that is in the words or in the method.",
         );
         Ok(())
+    }
+
+    /// A chart for each label that was cross-validated.
+    pub fn crossed(&mut self, crossed: &[Crossed]) {
+        let mut labels: Vec<&str> = crossed.iter().map(|one| one.label.as_str()).collect();
+        labels.dedup();
+        for label in &labels {
+            let own: Vec<&Crossed> = crossed.iter().filter(|one| one.label == *label).collect();
+            self.charts.push((format!("cross-{label}"), cross::chart(label, &own)));
+        }
+        if !labels.is_empty() {
+            self.section(
+                "Doubt",
+                "Every dialogue is scored by a probe that never saw it. Where whole kinds are held out and the score falls,                  part of it was what dialogues of one kind have in common.",
+            );
+        }
     }
 
     pub fn map(&mut self, map: &RiskMap) {

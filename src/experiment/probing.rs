@@ -1,11 +1,13 @@
 //! The probing stage: each probe at every site, on groups held out, beside what it has to beat.
 
-use crate::activations::Activations;
+use ndarray::{Array2, Axis};
+use serde::{Deserialize, Serialize};
+
 use crate::artifact::Header;
-use crate::dialogue::Dialogue;
+use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe::{self, Examples, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
+use crate::probe::{self, Examples, Fit, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
 use crate::stats::Figure;
 
 /// A probe's sweep over sites, with its controls.
@@ -19,14 +21,46 @@ pub struct Sweep {
     pub ngram: Figure,
     /// The best site's pipeline on shuffled labels.
     pub shuffled: Figure,
-    /// What the test part is.
+    /// The best site's pipeline on random features of as many columns.
+    pub random: Figure,
+    /// The pipeline on the texts' lengths.
+    pub length: Figure,
+    /// What the part is that scores are on, and its name in them.
     pub split: String,
+    pub on: &'static str,
+    /// Sites that no probe can be fitted at, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Shuffles of the labels that the control takes the mean of.
 const SHUFFLES: usize = 24;
 
 impl Sweep {
+    /// What a probe has to beat.
+    pub fn controls(&self) -> [&Figure; 4] {
+        [&self.ngram, &self.length, &self.shuffled, &self.random]
+    }
+
+    /// All figures of the best site.
+    pub fn best_figures(&self) -> Vec<Figure> {
+        self.best().1.probe.scores.iter().filter(|score| score.split == self.on).cloned().collect()
+    }
+
+    /// One line for each control that comes within the interval of the best site's AUROC, or above it.
+    pub fn doubts(&self) -> Result<Vec<String>> {
+        let own = figure(self.best().1, "auroc", self.on)?;
+        let low = own.low.unwrap_or(own.value);
+        let near = self.controls().into_iter().filter(|control| control.value >= low);
+        let line = |control: &Figure| {
+            let high = own.high.unwrap_or(own.value);
+            format!(
+                "{} is {:.3}, within the probe's own interval [{low:.3}, {high:.3}] or above it: this probe of {} need not have found more than that",
+                control.name, control.value, self.label
+            )
+        };
+        Ok(near.map(line).collect())
+    }
+
     pub fn best(&self) -> (Site, &Validated) {
         let (site, validated) = &self.sites[self.best];
         (*site, validated)
@@ -57,66 +91,208 @@ pub fn figure<'a>(validated: &'a Validated, name: &str, split: &str) -> Result<&
     })
 }
 
+/// How the classes of a label lie to one another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One of several.
+    #[default]
+    Classes,
+    /// One of several, which stand in order.
+    Levels,
+    /// Any number of several.
+    Labels,
+}
+
 /// What is asked of a sweep.
 pub struct Question<'a> {
     pub label: &'a str,
+    pub kind: Kind,
     /// The classes in order; sorted by name where none are given.
     pub order: &'a [String],
-    /// The label to group by, and the groups that are held out.
-    pub group: &'a str,
+    /// The label to group by; without one each dialogue is a group of its own.
+    pub group: Option<&'a str>,
+    /// The groups to test on; where there are none, scores are of the folds.
     pub held_out: &'a [String],
-    pub seed: u64,
+    pub method: &'a dyn Fit,
+    pub plan: Plan,
 }
 
-/// Fits a probe at every site of `activations`, using these of its rows. `header` and `tokens` say how they were read,
-/// `dialogues` are those that they were read from.
+/// Rows of activations, and the dialogues that they were read from.
+pub struct Rows<'a> {
+    /// How they were read.
+    pub header: &'a Header,
+    pub tokens: &'a Selector,
+    pub sites: &'a [Site],
+    /// Number of the dialogue of every row.
+    pub example: &'a [usize],
+    /// The rows to use.
+    pub chosen: &'a [usize],
+    pub dialogues: &'a [Dialogue],
+}
+
+impl<'a> Rows<'a> {
+    fn dialogues(&self) -> impl Iterator<Item = &'a Dialogue> + Clone + use<'a> {
+        let (example, dialogues) = (self.example, self.dialogues);
+        self.chosen.iter().map(move |&row| &dialogues[example[row]])
+    }
+
+    /// What is true of the chosen rows.
+    pub fn targets(&self, question: &Question) -> Result<Targets> {
+        let values = |name: &str| labels(self.dialogues(), name);
+        let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
+        let groups = match question.group {
+            Some(group) => values(group)?,
+            None => self.chosen.iter().map(|&row| self.example[row].to_string()).collect(),
+        };
+        match question.kind {
+            Kind::Classes => Targets::new(&values(question.label)?, &groups, &order),
+            Kind::Levels => Targets::levels(&values(question.label)?, &groups, &order),
+            Kind::Labels => Targets::sets(&lists(self.dialogues(), question.label)?, &groups, &order),
+        }
+    }
+
+    /// The chosen rows' examples at a site, of all rows' activations there.
+    pub fn examples(
+        &self,
+        site: Site,
+        label: &str,
+        values: Array2<f32>,
+        targets: &Targets,
+    ) -> Result<Examples> {
+        let source = Source {
+            site,
+            tokens: self.tokens.clone(),
+            label: label.into(),
+            model: self.header.model.clone(),
+            model_hash: self.header.model_hash.clone(),
+            data_hash: self.header.data_hash.clone(),
+        };
+        let all = self.chosen.len() == values.nrows() && self.chosen.iter().copied().eq(0..values.nrows());
+        let values = if all { values } else { values.select(Axis(0), self.chosen) };
+        Examples::new(source, values, targets.clone())
+    }
+}
+
+/// Fits a probe at every site of `rows`, each read by `read` (all rows, `[rows, width]`) and let go before the next.
+/// `tell` hears how many sites are done, and stops by giving false.
 pub fn sweep(
     question: &Question,
-    activations: &Activations,
-    rows: &[usize],
-    dialogues: &[Dialogue],
-    header: &Header,
-    tokens: &Selector,
+    rows: &Rows,
+    read: &mut dyn FnMut(Site) -> Result<Array2<f32>>,
+    tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Sweep> {
-    let of = |row: &usize| &dialogues[activations.example[*row]];
-    let values =
-        |name: &str| -> Result<Vec<String>> { rows.iter().map(|row| label(of(row), name)).collect() };
-    let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
-    let targets = Targets::new(&values(question.label)?, &values(question.group)?, &order)?;
+    let targets = rows.targets(question)?;
     let held_out: Vec<&str> = question.held_out.iter().map(String::as_str).collect();
-    let split = Split::hold_out(&targets, &held_out)?;
-    let plan = Plan { seed: question.seed, ..Plan::default() };
-    let method = Logistic::default();
-    let examples = activations.sites.iter().map(|(site, values)| {
-        let source = Source {
-            site: *site,
-            tokens: tokens.clone(),
-            label: question.label.into(),
-            model: header.model.clone(),
-            model_hash: header.model_hash.clone(),
-            data_hash: header.data_hash.clone(),
-        };
-        Examples::new(source, values.select(ndarray::Axis(0), rows), targets.clone())
-    });
-    let examples = examples.collect::<Result<Vec<_>>>()?;
-    let validated = probe::sweep(&method, &examples, &split, &plan)?;
-    let score = |validated: &Validated| figure(validated, "auroc", "validation").map(|figure| figure.value);
-    let scores = validated.iter().map(score).collect::<Result<Vec<f64>>>()?;
-    let best = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0);
-    let texts: Vec<String> = rows.iter().map(|row| of(row).user_text()).collect();
-    let baseline = ngram::ngram(&texts, &targets, &split, &plan, &ngram::Grams::default())?;
-    let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc");
+    let split = match held_out.as_slice() {
+        [] => Split::whole(&targets),
+        names => Split::hold_out(&targets, names)?,
+    };
+    let on = split.scored_on();
+    let (method, plan) = (question.method, &question.plan);
+    let mut sites = Vec::new();
+    let mut left_out = Vec::new();
+    for (done, &site) in rows.sites.iter().enumerate() {
+        if !tell(done) {
+            return Err(Error::Stopped);
+        }
+        let examples = rows.examples(site, question.label, read(site)?, &targets)?;
+        // Where only the template speaks (an embedding at its last token, say), nothing can be read.
+        if rows.sites.len() > 1
+            && let Err(still) = examples.check_spread(&split.fit)
+        {
+            left_out.push(still.to_string());
+            continue;
+        }
+        sites.push((site, probe::validate(method, examples, &split, plan)?));
+    }
+    tell(rows.sites.len());
+    let scores = sites.iter().map(|(_, validated)| figure(validated, "auroc", "validation").map(|f| f.value));
+    let scores = scores.collect::<Result<Vec<f64>>>()?;
+    let Some(best) = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])) else {
+        let found = left_out.first().cloned().unwrap_or_else(|| "no site".into());
+        return Err(Error::input(
+            format!("probe of {}", question.label),
+            found,
+            "a site that tells rows apart",
+        ));
+    };
+    let texts: Vec<String> = rows.dialogues().map(Dialogue::user_text).collect();
+    let messages: Vec<usize> = rows.dialogues().map(|dialogue| dialogue.messages.len()).collect();
+    let plain = targets.unordered();
+    let baseline = ngram::ngram(&texts, &plain, &split, plan, &ngram::Grams::default())?;
+    let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     let baseline = baseline
-        .ok_or_else(|| Error::input("n-gram baseline", "no AUROC", "two classes in the test part"))?;
-    let shuffled = control::shuffled(&method, &examples[best], &split, &plan, SHUFFLES)?;
+        .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
+    let (site, validated) = &sites[best];
+    let (site, source, width) = (*site, validated.probe.source.clone(), validated.probe.weight.ncols());
+    let length = control::lengths(&Logistic::default(), (&source, &plain), (&texts, &messages), &split, plan)?;
+    let random = control::random(method, (&source, &targets), width, &split, plan)?;
+    let mut again = || rows.examples(site, question.label, read(site)?, &targets);
+    let shuffled = control::shuffled(method, &mut again, &split, plan, SHUFFLES)?;
     Ok(Sweep {
         label: question.label.into(),
-        sites: activations.sites.iter().map(|(site, _)| *site).zip(validated).collect(),
+        sites,
         best,
-        ngram: baseline,
+        ngram: Figure { name: "ngram/auroc".into(), ..baseline },
         shuffled,
-        split: format!("{} held out", question.group),
+        random,
+        length,
+        split: match (question.group, on) {
+            (Some(group), "test") => format!("{group} held out"),
+            (Some(group), _) => format!("folds by {group}"),
+            (None, _) => "folds".into(),
+        },
+        on,
+        left_out,
     })
+}
+
+/// The values of a label, one a dialogue.
+///
+/// # Errors
+/// If some dialogues lack it: how many, and the first.
+pub fn labels<'a>(dialogues: impl Iterator<Item = &'a Dialogue>, name: &str) -> Result<Vec<String>> {
+    let (mut values, mut lacking, mut first) = (Vec::new(), 0, None);
+    for dialogue in dialogues {
+        match dialogue.label(name) {
+            Some(value) => values.push(value),
+            None => {
+                lacking += 1;
+                first = first.or(Some(&dialogue.id));
+            }
+        }
+    }
+    match first {
+        None => Ok(values),
+        Some(first) => {
+            let found = format!(
+                "missing on {lacking} of {} dialogues ({first} is the first)",
+                values.len() + lacking
+            );
+            Err(Error::input(
+                format!("label {name}"),
+                found,
+                "one on every dialogue; leave out those without",
+            ))
+        }
+    }
+}
+
+/// The values of a label that may be a list, a list a dialogue.
+///
+/// # Errors
+/// As [`labels`].
+pub fn lists<'a>(
+    dialogues: impl Iterator<Item = &'a Dialogue> + Clone,
+    name: &str,
+) -> Result<Vec<Vec<String>>> {
+    labels(dialogues.clone(), name)?;
+    let list = |dialogue: &Dialogue| match dialogue.labels.get(name) {
+        Some(Label::List(list)) => list.clone(),
+        one => one.iter().map(ToString::to_string).collect(),
+    };
+    Ok(dialogues.map(list).collect())
 }
 
 /// A label's value.

@@ -4,6 +4,7 @@
 mod adam;
 pub mod answer;
 mod checkpoint;
+pub mod contrast;
 pub mod rates;
 pub mod reading;
 pub mod situation;

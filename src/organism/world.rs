@@ -224,7 +224,7 @@ fn pick(rng: &mut impl Rng, choices: &[&str]) -> String {
 }
 
 /// What is known of the dialogue, as labels.
-fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<String, Label> {
+pub(super) fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<String, Label> {
     let text = |text: &str| Label::Text(text.to_string());
     let number = |number: usize| Label::Number(number as f64);
     let canary = match (&situation.canary, situation.asked_canary) {
@@ -248,6 +248,15 @@ fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<Str
     .into()
 }
 
+/// Whether all cue words of the dialogue are in pairs that training never had.
+#[cfg(test)]
+pub(super) fn wording_is_held_out(dialogue: &Dialogue) -> bool {
+    let [stance, deed, report, trust] = tests::cue_words(dialogue);
+    [(stance, deed), (report, trust)]
+        .into_iter()
+        .all(|(first, second)| held_out([first.0, second.0], [first.1, second.1]))
+}
+
 #[cfg(test)]
 mod tests {
     use rand::SeedableRng;
@@ -259,7 +268,7 @@ mod tests {
     const CUES: [&Cue; 4] = [&wording::STANCE, &wording::DEED, &wording::REPORT, &wording::TRUST];
 
     /// A dialogue's cue words: for each cue, group and place in it.
-    fn cue_words(dialogue: &Dialogue) -> [(usize, usize); 4] {
+    pub(super) fn cue_words(dialogue: &Dialogue) -> [(usize, usize); 4] {
         let text = dialogue.user_text();
         let tokens: Vec<&str> = text.split_whitespace().collect();
         CUES.map(|cue| {

@@ -1,13 +1,14 @@
-//! The shuffled-label control: the same pipeline on labels that mean nothing.
+//! Controls: the same pipeline on labels that mean nothing, on features that mean nothing, and on lengths alone.
 //! It knows nothing of the method under control.
 
+use ndarray::Array2;
 use rand::seq::SliceRandom;
-use rand::{SeedableRng, rngs::StdRng};
-use rayon::prelude::*;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand_distr::StandardNormal;
 
 use crate::error::{Error, Result};
 use crate::probe::Fit;
-use crate::probe::examples::Examples;
+use crate::probe::examples::{Examples, Source, Targets};
 use crate::probe::split::Split;
 use crate::probe::validate::{Plan, validate};
 use crate::stats::Figure;
@@ -19,37 +20,91 @@ use crate::stats::Figure;
 /// mean is near it. What lies above tells of a leak in the pipeline. (Hewitt & Liang 2019, arXiv 1909.03368, shuffle by
 /// word type to measure what a probe can memorise; here groups are held out, and memory does not help.)
 ///
+/// `examples` gives the examples anew each time, so that they are in memory once.
+///
 /// # Errors
 /// If `repeats` is 0, the test part has one class only, or the pipeline fails.
 pub fn shuffled(
     method: &dyn Fit,
-    examples: &Examples,
+    examples: &mut dyn FnMut() -> Result<Examples>,
     split: &Split,
     plan: &Plan,
     repeats: usize,
 ) -> Result<Figure> {
     let plan = Plan { resamples: 0, ..plan.clone() };
     let area = |repeat: usize| -> Result<f64> {
-        let mut targets = examples.targets().clone();
-        let mut labels: Vec<usize> = split.fit.iter().map(|&row| targets.classes[row]).collect();
-        labels.shuffle(&mut StdRng::seed_from_u64(plan.seed ^ (repeat as u64 + 1).rotate_left(32)));
-        split.fit.iter().zip(labels).for_each(|(&row, label)| targets.classes[row] = label);
-        let validated = validate(method, &examples.with_targets(targets), split, &plan)?;
-        let scores = validated.probe.scores;
-        let area = scores.iter().find(|score| score.name == "auroc" && score.split == "test");
-        area.map(|score| score.value)
-            .ok_or_else(|| Error::input("shuffled labels", "one class in the test part", "two or more"))
+        let (source, features, targets) = examples()?.into_parts();
+        let mut order = split.fit.clone();
+        order.shuffle(&mut StdRng::seed_from_u64(plan.seed ^ (repeat as u64 + 1).rotate_left(32)));
+        let mut shuffled = targets.clone();
+        for (&row, from) in split.fit.iter().zip(order) {
+            shuffled.classes[row] = targets.classes[from];
+            if let Some(members) = shuffled.members.get_mut(row) {
+                members.clone_from(&targets.members[from]);
+            }
+        }
+        let examples = Examples::new(source, features, shuffled)?;
+        auroc(method, examples, split, &plan).map(|area| area.value)
     };
-    let areas = (0..repeats).into_par_iter().map(area).collect::<Result<Vec<f64>>>()?;
+    let areas = (0..repeats).map(area).collect::<Result<Vec<f64>>>()?;
     if areas.is_empty() {
         return Err(Error::input("shuffled labels", "0 repeats", "1 or more"));
     }
     Ok(Figure {
-        name: "auroc/shuffled".into(),
+        name: "shuffled/auroc".into(),
         value: areas.iter().sum::<f64>() / areas.len() as f64,
         low: areas.iter().copied().reduce(f64::min),
         high: areas.iter().copied().reduce(f64::max),
-        n: split.test.len(),
-        split: "test".into(),
+        n: if split.test.is_empty() { split.fit.len() } else { split.test.len() },
+        split: split.scored_on().into(),
     })
+}
+
+/// AUROC on the test part of `width` features a row that were drawn from a normal distribution: what the
+/// pipeline finds where there is nothing to find.
+///
+/// # Errors
+/// As [`shuffled`].
+pub fn random(
+    method: &dyn Fit,
+    (source, targets): (&Source, &Targets),
+    width: usize,
+    split: &Split,
+    plan: &Plan,
+) -> Result<Figure> {
+    let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(16) ^ 1);
+    let features =
+        Array2::from_shape_fn((targets.rows(), width), |_| random.sample::<f32, _>(StandardNormal));
+    let examples = Examples::new(source.clone(), features, targets.clone())?;
+    Ok(Figure { name: "random/auroc".into(), ..auroc(method, examples, split, plan)? })
+}
+
+/// AUROC on the test part of how long the texts are, in characters and in words (and the logarithms of both), and of
+/// `counts` beside them (messages, say): what a probe may have found instead of a concept.
+///
+/// # Errors
+/// As [`shuffled`]; if there are not as many texts and counts as rows.
+pub fn lengths(
+    method: &dyn Fit,
+    (source, targets): (&Source, &Targets),
+    (texts, counts): (&[String], &[usize]),
+    split: &Split,
+    plan: &Plan,
+) -> Result<Figure> {
+    let row = |(text, count): (&String, &usize)| {
+        let (characters, words) = (text.chars().count() as f32, text.split_whitespace().count() as f32);
+        [characters, words, characters.ln_1p(), words.ln_1p(), *count as f32]
+    };
+    let rows: Vec<[f32; 5]> = texts.iter().zip(counts).map(row).collect();
+    let features = Array2::from(rows);
+    let examples = Examples::new(source.clone(), features, targets.clone())?;
+    Ok(Figure { name: "length/auroc".into(), ..auroc(method, examples, split, plan)? })
+}
+
+/// The pipeline's AUROC on the test part.
+fn auroc(method: &dyn Fit, examples: Examples, split: &Split, plan: &Plan) -> Result<Figure> {
+    let scores = validate(method, examples, split, plan)?.probe.scores;
+    let on = split.scored_on();
+    let figure = scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
+    figure.ok_or_else(|| Error::input("control", format!("one class in the {on} part"), "two or more"))
 }

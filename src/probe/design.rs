@@ -1,66 +1,113 @@
-//! The matrix that a logistic regression is fitted on: dense and standardised, or sparse.
-//! It knows nothing of classes or losses: it multiplies, and says how its columns lie to one another.
+//! The matrix that probes are fitted on, dense and standardised or sparse, and the parts of its rows that fits take.
+//! It knows nothing of classes or losses: it multiplies, and says roughly how its columns lie to one another.
 
-use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
+use rayon::prelude::*;
 
-/// Widest dense matrix whose columns' products are worth their cost as a preconditioner (width³/3 operations a fit).
-const FULL_WIDTH: usize = 1024;
+use crate::probe::split::Split;
 
-/// What the solver needs of a matrix `[rows, width]`.
+/// Widest matrix whose columns' products (or, with fewer rows than columns, whose rows' products) precondition a fit.
+const FULL_WIDTH: usize = 2048;
+/// Rows that a thread takes at once: they stay near it while they are used.
+const BLOCK: usize = 256;
+/// A column that varies less than this share of its size, beyond rounding, does not vary.
+const STILL: f64 = 1e-10;
+
+/// What the solver needs of a matrix `[rows, width]`. Numbers are f32: sums over rows lose about 1e-7 of their size, far
+/// less than a fit's tolerance, and twice as many fit into a register.
 pub(super) trait Design: Sync {
     fn rows(&self) -> usize;
 
     fn width(&self) -> usize;
 
-    /// `X · weightᵀ`, `[rows, heads]`, of weights `[heads, width]`.
-    fn forward(&self, weight: ArrayView2<f64>) -> Array2<f64>;
+    /// `weight · Xᵀ`, `[columns, rows]`, of weights `[columns, width]`.
+    fn forward(&self, weight: ArrayView2<f32>) -> Array2<f32>;
 
-    /// `residualᵀ · X`, `[heads, width]`, of residuals `[rows, heads]`.
-    fn backward(&self, residual: ArrayView2<f64>) -> Array2<f64>;
+    /// `residual · X`, `[columns, width]`, of residuals `[columns, rows]`.
+    fn backward(&self, residual: ArrayView2<f32>) -> Array2<f32>;
 
-    fn moments(&self) -> &Moments;
+    /// An approximate inverse of `curvature · XᵀX + 1` over the rows in use.
+    fn inverse(&self, curvature: f64) -> Inverse;
 }
 
-/// The columns' products with one another: `XᵀX`, or its diagonal alone.
-pub(super) enum Moments {
-    Full(Array2<f64>),
-    Diagonal(Array1<f64>),
+/// The rows that one fit takes, and how its columns differ from the design's: a column counts as
+/// `(column − shift) · scale` there.
+pub(super) struct Part {
+    /// 1 for a row that is fitted on, 0 for the others.
+    pub mask: Vec<f32>,
+    pub rows: usize,
+    pub shift: Array1<f32>,
+    pub scale: Array1<f32>,
 }
 
-/// Features of mean 0 and deviation 1 in every column, and the way back to what they were.
+fn mask(rows: usize, split: &Split) -> Vec<f32> {
+    let mut mask = vec![0.0; rows];
+    split.fit.iter().for_each(|&row| mask[row] = 1.0);
+    mask
+}
+
+/// Features of mean 0 and deviation 1 in every column over the rows in use, and the way back to what they were.
 pub(super) struct Standardised {
-    /// `[rows, width]`.
-    values: Array2<f64>,
+    /// `[rows, width]`, all rows: those that no fit takes are only read.
+    values: Array2<f32>,
     mean: Array1<f64>,
     deviation: Array1<f64>,
     moments: Moments,
 }
 
+/// Products over the rows in use.
+enum Moments {
+    /// `XᵀX`.
+    Columns(Array2<f32>),
+    /// `XXᵀ`.
+    Rows(Array2<f32>),
+    /// The diagonal of `XᵀX` alone.
+    Diagonal(Array1<f32>),
+}
+
 impl Standardised {
-    /// Standardises features `[rows, width]`. A column that does not vary beyond rounding becomes 0, so that no
-    /// weight falls on it.
-    pub(super) fn new(features: ArrayView2<f32>) -> Standardised {
-        let rows = features.nrows() as f64;
-        let mut values = features.mapv(f64::from);
-        let mean = values.sum_axis(Axis(0)) / rows;
-        values -= &mean;
-        let squares = values.map_axis(Axis(0), |column| column.dot(&column));
-        let mut deviation = (squares / rows).mapv(f64::sqrt);
-        for ((mut column, deviation), mean) in values.columns_mut().into_iter().zip(&mut deviation).zip(&mean)
-        {
-            if *deviation <= 1e-10 * mean.abs() {
-                column.fill(0.0);
-                *deviation = 1.0;
-            } else {
-                column /= *deviation;
+    /// Standardises features `[rows, width]` by the rows that some fit takes, in place. A column that does not vary
+    /// there becomes 0, so that no weight falls on it.
+    pub(super) fn new(mut values: Array2<f32>, splits: &[Split]) -> Standardised {
+        let mut used = vec![0f32; values.nrows()];
+        splits.iter().flat_map(|split| &split.fit).for_each(|&row| used[row] = 1.0);
+        let (mean, deviation) = spread(values.view(), &used);
+        let scale = deviation.mapv(|deviation| if deviation > 0.0 { 1.0 / deviation } else { 0.0 });
+        values.axis_chunks_iter_mut(Axis(0), BLOCK).into_par_iter().for_each(|mut block| {
+            for mut row in block.rows_mut() {
+                for ((value, mean), scale) in row.iter_mut().zip(&mean).zip(&scale) {
+                    *value = ((f64::from(*value) - mean) * scale) as f32;
+                }
             }
-        }
-        let moments = if values.ncols() <= FULL_WIDTH {
-            Moments::Full(values.t().dot(&values))
+        });
+        let deviation = deviation.mapv(|deviation| if deviation > 0.0 { deviation } else { 1.0 });
+        let (rows, width) = values.dim();
+        let moments = if width <= FULL_WIDTH {
+            Moments::Columns(column_products(values.view(), &used))
+        } else if rows <= FULL_WIDTH {
+            let mut kept = values.clone();
+            used.iter().zip(kept.rows_mut()).for_each(|(&used, mut row)| row *= used);
+            let mut products = Array2::zeros((rows, rows));
+            product(kept.view(), kept.t(), products.view_mut(), false, Threads::All);
+            Moments::Rows(products)
         } else {
-            Moments::Diagonal(values.map_axis(Axis(0), |column| column.dot(&column)))
+            Moments::Diagonal(Array1::from_elem(width, used.iter().sum()))
         };
         Standardised { values, mean, deviation, moments }
+    }
+
+    /// The part that a split's fit rows are, standardised by those rows alone.
+    pub(super) fn part(&self, split: &Split) -> Part {
+        let mask = mask(self.rows(), split);
+        let (mean, deviation) = spread(self.values.view(), &mask);
+        // The design's columns have deviation 1: what is left of a column here below 1e-5 is rounding.
+        let scale = |deviation: &f64| if *deviation > 1e-5 { (1.0 / deviation) as f32 } else { 0.0 };
+        Part {
+            mask,
+            rows: split.fit.len(),
+            shift: mean.mapv(|mean| mean as f32),
+            scale: deviation.map(scale),
+        }
     }
 
     /// Weights and bias for the features as they were, of weights `[heads, width]` and bias `[heads]` for these.
@@ -74,6 +121,103 @@ impl Standardised {
         let bias = &bias - &weight.mapv(f64::from).dot(&self.mean);
         (weight, bias.mapv(|b| b as f32))
     }
+
+    /// `[rows, width]`.
+    pub(super) fn values(&self) -> ArrayView2<'_, f32> {
+        self.values.view()
+    }
+}
+
+/// Mean and deviation of every column over the rows whose mask is 1; deviation 0 where a column does not vary.
+fn spread(values: ArrayView2<f32>, mask: &[f32]) -> (Array1<f64>, Array1<f64>) {
+    let count = mask.iter().map(|&m| f64::from(m)).sum::<f64>().max(1.0);
+    let nothing = Array1::zeros(values.ncols());
+    let mean = sums(values, mask, &nothing, |value| value) / count;
+    let square = sums(values, mask, &mean, |away| away * away) / count;
+    let deviation = square.iter().zip(&mean).map(|(square, mean)| {
+        let deviation = square.sqrt();
+        if deviation <= STILL * mean.abs() { 0.0 } else { deviation }
+    });
+    let deviation = deviation.collect();
+    (mean, deviation)
+}
+
+/// Each column's sum of what `term` makes of a value less its column's `from`, over the rows whose mask is 1: block by
+/// block, added up in order.
+fn sums(
+    values: ArrayView2<f32>,
+    mask: &[f32],
+    from: &Array1<f64>,
+    term: impl Fn(f64) -> f64 + Sync,
+) -> Array1<f64> {
+    let blocks = values.axis_chunks_iter(Axis(0), BLOCK).into_par_iter().zip(mask.par_chunks(BLOCK));
+    let blocks = blocks.map(|(block, mask)| {
+        let mut sums = Array1::<f64>::zeros(from.len());
+        for (row, _) in block.rows().into_iter().zip(mask).filter(|(_, mask)| **mask > 0.0) {
+            let sums = sums.iter_mut().zip(row).zip(from);
+            sums.for_each(|((sum, &value), from)| *sum += term(f64::from(value) - from));
+        }
+        sums
+    });
+    let nothing = Array1::zeros(from.len());
+    blocks.collect::<Vec<_>>().into_iter().fold(nothing, |all: Array1<f64>, sums| all + sums)
+}
+
+/// `XᵀX` over the rows whose mask is 1.
+pub(super) fn column_products(values: ArrayView2<f32>, mask: &[f32]) -> Array2<f32> {
+    let width = values.ncols();
+    let mut products = Array2::zeros((width, width));
+    for (block, mask) in values.axis_chunks_iter(Axis(0), BLOCK).zip(mask.chunks(BLOCK)) {
+        let mut kept = block.to_owned();
+        mask.iter().zip(kept.rows_mut()).for_each(|(&mask, mut row)| row *= mask);
+        product(kept.t(), kept.view(), products.view_mut(), true, Threads::All);
+    }
+    products
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Threads {
+    One,
+    All,
+}
+
+/// `a · b` into `out`, or added to it.
+fn product(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>, add: bool, threads: Threads) {
+    let (rows, columns) = out.dim();
+    assert!(a.dim() == (rows, b.nrows()) && b.ncols() == columns, "matrices that do not fit");
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    let parallelism = match threads {
+        Threads::One => gemm::Parallelism::None,
+        Threads::All => gemm::Parallelism::Rayon(0),
+    };
+    let (a_strides, b_strides) = ([a.strides()[0], a.strides()[1]], [b.strides()[0], b.strides()[1]]);
+    let out_strides = [out.strides()[0], out.strides()[1]];
+    // SAFETY: the shapes fit, as was asserted, and strides are the views' own.
+    unsafe {
+        gemm::gemm(
+            rows,
+            columns,
+            a.ncols(),
+            out.as_mut_ptr(),
+            out_strides[1],
+            out_strides[0],
+            add,
+            a.as_ptr(),
+            a_strides[1],
+            a_strides[0],
+            b.as_ptr(),
+            b_strides[1],
+            b_strides[0],
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
 }
 
 impl Design for Standardised {
@@ -85,32 +229,63 @@ impl Design for Standardised {
         self.values.ncols()
     }
 
-    fn forward(&self, weight: ArrayView2<f64>) -> Array2<f64> {
-        self.values.dot(&weight.t())
+    fn forward(&self, weight: ArrayView2<f32>) -> Array2<f32> {
+        let columns = weight.nrows();
+        let mut logits = Array2::zeros((columns, self.rows()));
+        let blocks = self.values.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
+        blocks.zip(logits.axis_chunks_iter_mut(Axis(1), BLOCK)).for_each(|(block, mut logits)| {
+            // Row by row first, which the product is quickest at; then turned, while it is near.
+            let mut near = Array2::zeros((block.nrows(), columns));
+            product(block, weight.t(), near.view_mut(), false, Threads::One);
+            logits.assign(&near.t());
+        });
+        logits
     }
 
-    fn backward(&self, residual: ArrayView2<f64>) -> Array2<f64> {
-        residual.t().dot(&self.values)
+    fn backward(&self, residual: ArrayView2<f32>) -> Array2<f32> {
+        let mut sums = Array2::zeros((residual.nrows(), self.width()));
+        product(residual, self.values.view(), sums.view_mut(), false, Threads::All);
+        sums
     }
 
-    fn moments(&self) -> &Moments {
-        &self.moments
+    fn inverse(&self, curvature: f64) -> Inverse {
+        match &self.moments {
+            Moments::Columns(products) => Inverse::Columns(inverse(products, curvature)),
+            Moments::Rows(products) => Inverse::Rows(inverse(products, curvature), curvature as f32),
+            Moments::Diagonal(squares) => Inverse::diagonal(squares, curvature),
+        }
     }
 }
 
 /// A matrix of zeros and ones, a list of columns a row: which words a text has.
 pub(super) struct Presence {
     rows: Vec<Vec<u32>>,
-    moments: Moments,
     width: usize,
+    /// How many rows in use have each column.
+    counts: Array1<f32>,
 }
 
 impl Presence {
     /// Takes for each row the columns (below `width`, each at most once) that hold a one.
-    pub(super) fn new(rows: Vec<Vec<u32>>, width: usize) -> Presence {
+    pub(super) fn new(rows: Vec<Vec<u32>>, width: usize, splits: &[Split]) -> Presence {
+        let mut used = vec![false; rows.len()];
+        splits.iter().flat_map(|split| &split.fit).for_each(|&row| used[row] = true);
         let mut counts = Array1::zeros(width);
-        rows.iter().flatten().for_each(|&column| counts[column as usize] += 1.0);
-        Presence { rows, moments: Moments::Diagonal(counts), width }
+        let in_use = rows.iter().zip(used).filter(|(_, used)| *used).flat_map(|(row, _)| row);
+        in_use.for_each(|&column| counts[column as usize] += 1.0);
+        Presence { rows, width, counts }
+    }
+
+    /// The part that a split's fit rows are, with these columns alone.
+    pub(super) fn part(&self, split: &Split, columns: &[u32]) -> Part {
+        let mut scale = Array1::zeros(self.width);
+        columns.iter().for_each(|&column| scale[column as usize] = 1.0);
+        Part {
+            mask: mask(self.rows.len(), split),
+            rows: split.fit.len(),
+            shift: Array1::zeros(self.width),
+            scale,
+        }
     }
 }
 
@@ -123,111 +298,141 @@ impl Design for Presence {
         self.width
     }
 
-    fn forward(&self, weight: ArrayView2<f64>) -> Array2<f64> {
-        // A column's weights of all heads side by side: one place in memory for each one of a row. Plain slices,
+    fn forward(&self, weight: ArrayView2<f32>) -> Array2<f32> {
+        // A word's weights of all columns side by side: one place in memory for each one of a row. Plain slices,
         // because so short a sum costs less than a view of it.
-        let heads = weight.nrows();
-        let by_column: Vec<f64> = weight.t().iter().copied().collect();
-        let mut logits = Array2::zeros((self.rows.len(), heads));
-        let mut sums = vec![0.0; heads];
-        for (row, mut logits) in self.rows.iter().zip(logits.rows_mut()) {
-            sums.fill(0.0);
-            for &column in row {
-                let weights = &by_column[column as usize * heads..][..heads];
-                sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+        let columns = weight.nrows();
+        let by_word: Vec<f32> = weight.t().iter().copied().collect();
+        let mut logits = Array2::zeros((columns, self.rows.len()));
+        let blocks = self.rows.par_chunks(BLOCK).zip(logits.axis_chunks_iter_mut(Axis(1), BLOCK));
+        blocks.for_each(|(rows, mut logits)| {
+            let mut sums = vec![0f32; columns];
+            for (row, mut logits) in rows.iter().zip(logits.columns_mut()) {
+                sums.fill(0.0);
+                for &word in row {
+                    let weights = &by_word[word as usize * columns..][..columns];
+                    sums.iter_mut().zip(weights).for_each(|(sum, weight)| *sum += weight);
+                }
+                logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
             }
-            logits.iter_mut().zip(&sums).for_each(|(logit, sum)| *logit = *sum);
-        }
+        });
         logits
     }
 
-    fn backward(&self, residual: ArrayView2<f64>) -> Array2<f64> {
-        let heads = residual.ncols();
-        let mut sums = vec![0.0; self.width * heads];
-        for (row, residual) in self.rows.iter().zip(residual.rows()) {
+    fn backward(&self, residual: ArrayView2<f32>) -> Array2<f32> {
+        let columns = residual.nrows();
+        let mut sums = vec![0f64; self.width * columns];
+        for (row, residual) in self.rows.iter().zip(residual.columns()) {
             let residual = residual.to_vec();
-            for &column in row {
-                let sums = &mut sums[column as usize * heads..][..heads];
-                sums.iter_mut().zip(&residual).for_each(|(sum, residual)| *sum += residual);
+            for &word in row {
+                let sums = &mut sums[word as usize * columns..][..columns];
+                sums.iter_mut().zip(&residual).for_each(|(sum, residual)| *sum += f64::from(*residual));
             }
         }
-        Array2::from_shape_fn((heads, self.width), |(head, column)| sums[column * heads + head])
+        Array2::from_shape_fn((columns, self.width), |(column, word)| sums[word * columns + column] as f32)
     }
 
-    fn moments(&self) -> &Moments {
-        &self.moments
+    fn inverse(&self, curvature: f64) -> Inverse {
+        Inverse::diagonal(&self.counts, curvature)
     }
 }
 
-/// The inverse of `scale · moments + 1`, ready to be multiplied with.
+/// An approximate inverse of `curvature · XᵀX + 1`, ready to be multiplied with.
 pub(super) enum Inverse {
-    /// Lower triangle L of the Cholesky factorisation L·Lᵀ.
-    Factor(Array2<f64>),
-    Diagonal(Array1<f64>),
+    /// The inverse itself.
+    Columns(Array2<f32>),
+    /// That of `curvature · XXᵀ + 1`, and the curvature: the other follows (Woodbury's identity).
+    Rows(Array2<f32>, f32),
+    Diagonal(Array1<f32>),
 }
 
 impl Inverse {
-    pub(super) fn new(moments: &Moments, scale: f64) -> Inverse {
-        match moments {
-            Moments::Full(products) => Inverse::Factor(cholesky(products, scale)),
-            Moments::Diagonal(squares) => {
-                Inverse::Diagonal(squares.mapv(|square| 1.0 / (scale * square + 1.0)))
-            }
-        }
+    fn diagonal(squares: &Array1<f32>, curvature: f64) -> Inverse {
+        Inverse::Diagonal(squares.mapv(|square| (1.0 / (curvature * f64::from(square) + 1.0)) as f32))
     }
 
-    /// Multiplies in place.
-    pub(super) fn apply(&self, vector: &mut [f64]) {
-        let factor = match self {
-            Inverse::Diagonal(scales) => {
-                vector.iter_mut().zip(scales).for_each(|(v, scale)| *v *= scale);
-                return;
-            }
-            Inverse::Factor(factor) => factor,
+    /// Times `vectors`, `[count, width]`.
+    pub(super) fn apply(&self, design: &impl Design, vectors: Array2<f32>) -> Array2<f32> {
+        let times = |matrix: &Array2<f32>, vectors: &Array2<f32>| {
+            let mut out = Array2::zeros(vectors.dim());
+            product(vectors.view(), matrix.view(), out.view_mut(), false, Threads::All);
+            out
         };
-        for row in 0..vector.len() {
-            let known = factor.slice(s![row, ..row]).dot(&ArrayView1::from(&vector[..row]));
-            vector[row] = (vector[row] - known) / factor[[row, row]];
-        }
-        for row in (0..vector.len()).rev() {
-            vector[row] /= factor[[row, row]];
-            let known = vector[row];
-            let above = factor.slice(s![row, ..row]);
-            vector[..row].iter_mut().zip(above).for_each(|(v, l)| *v -= l * known);
+        match self {
+            Inverse::Columns(inverse) => times(inverse, &vectors),
+            Inverse::Rows(inverse, curvature) => {
+                let inner = times(inverse, &design.forward(vectors.view()));
+                vectors - design.backward(inner.view()) * *curvature
+            }
+            Inverse::Diagonal(scales) => vectors * scales,
         }
     }
 }
 
-/// Of `scale · products + 1`, which is positive definite whatever the products are.
-fn cholesky(products: &Array2<f64>, scale: f64) -> Array2<f64> {
-    let width = products.nrows();
-    let mut factor = Array2::<f64>::zeros((width, width));
-    for row in 0..width {
-        let (above, mut below) = factor.view_mut().split_at(Axis(0), row);
-        let mut this = below.row_mut(0);
-        for column in 0..row {
-            let known = above.slice(s![column, ..column]).dot(&this.slice(s![..column]));
-            this[column] = (scale * products[[row, column]] - known) / above[[column, column]];
+/// The inverse of `curvature · products + 1`. It only has to be near: it is what a search is steered by.
+fn inverse(products: &Array2<f32>, curvature: f64) -> Array2<f32> {
+    use faer::linalg::solvers::DenseSolveCore;
+    let size = products.nrows();
+    let largest = products.diag().iter().copied().fold(0.0, f32::max);
+    // Where the ones drown in rounding beside the products, more is added.
+    let mut ridge = 1.0 + 1e-6 * curvature as f32 * largest;
+    for _ in 0..12 {
+        let matrix = faer::Mat::<f32>::from_fn(size, size, |row, column| {
+            curvature as f32 * products[[row, column]] + if row == column { ridge } else { 0.0 }
+        });
+        if let Ok(factor) = matrix.llt(faer::Side::Lower) {
+            drop(matrix);
+            let inverse = factor.inverse();
+            drop(factor);
+            return Array2::from_shape_fn((size, size), |(row, column)| inverse[(row, column)]);
         }
-        let known = this.slice(s![..row]).dot(&this.slice(s![..row]));
-        // At least the one that is added, but for rounding.
-        this[row] = (scale * products[[row, row]] + 1.0 - known).max(1e-3).sqrt();
+        ridge *= 10.0;
     }
-    factor
+    // Never so for finite features; a search without a preconditioner still ends.
+    Array2::eye(size)
+}
+
+/// Solves `matrix · x = right` for symmetric positive definite `matrix` and `right` `[size, count]`, in f64; `None` where
+/// the matrix is not positive definite.
+pub(super) fn solve_definite(matrix: ArrayView2<f64>, right: ArrayView2<f64>) -> Option<Array2<f64>> {
+    use faer::linalg::solvers::Solve;
+    let own = faer::Mat::<f64>::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[[row, column]]);
+    let mut x = faer::Mat::<f64>::from_fn(right.nrows(), right.ncols(), |row, column| right[[row, column]]);
+    own.llt(faer::Side::Lower).ok()?.solve_in_place(&mut x);
+    Some(Array2::from_shape_fn(right.dim(), |(row, column)| x[(row, column)]))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use ndarray::array;
 
+    /// All rows to fit on, none to test.
+    pub(crate) fn all(rows: usize) -> Split {
+        Split { fit: (0..rows).collect(), test: Vec::new() }
+    }
+
     #[test]
-    fn standardises_and_silences_what_does_not_vary() {
-        let design = Standardised::new(array![[1.0, 5.1], [3.0, 5.1], [5.0, 5.1]].view());
-        let unit = 1.5f64.sqrt();
-        assert!(
-            (&design.values - &array![[-unit, 0.0], [0.0, 0.0], [unit, 0.0]]).iter().all(|d| d.abs() < 1e-12)
-        );
+    fn standardises_by_the_rows_in_use_and_silences_what_does_not_vary() {
+        let split = Split { fit: vec![0, 1, 2], test: vec![3] };
+        let features = array![[1.0, 5.1], [3.0, 5.1], [5.0, 5.1], [3.0, 900.0]];
+        let design = Standardised::new(features, &[split]);
+        let unit = 1.5f32.sqrt();
+        let expected = array![[-unit, 0.0], [0.0, 0.0], [unit, 0.0], [0.0, 0.0]];
+        assert!((&design.values - &expected).iter().all(|d| d.abs() < 1e-6), "{}", design.values);
+    }
+
+    #[test]
+    fn a_part_counts_as_if_it_had_been_standardised_alone() {
+        let features =
+            Array2::from_shape_fn((40, 3), |(r, c)| ((r * 7 + c * 3) % 11) as f32 * 10f32.powi(c as i32));
+        let split =
+            Split { fit: (0..40).filter(|row| row % 4 != 0).collect(), test: (0..40).step_by(4).collect() };
+        let design = Standardised::new(features.clone(), &[all(40), split.clone()]);
+        let part = design.part(&split);
+        let alone = Standardised::new(features.select(Axis(0), &split.fit), &[all(30)]);
+        let seen = (&design.values.select(Axis(0), &split.fit) - &part.shift) * &part.scale;
+        assert!((seen - &alone.values).iter().all(|d| d.abs() < 1e-5));
     }
 
     #[test]
@@ -235,32 +440,38 @@ mod tests {
         let features = Array2::from_shape_fn((6, 3), |(r, c)| {
             (((r * 7 + c * 3) % 5) as f32 + 40.0) * 10f32.powi(c as i32)
         });
-        let design = Standardised::new(features.view());
+        let design = Standardised::new(features.clone(), &[all(6)]);
         let (weight, bias) = (array![[0.3, -2.0, 0.7], [1.0, 0.0, -1.0]], array![0.25, -4.0]);
-        let inside = design.forward(weight.view()) + &bias;
+        let inside =
+            design.forward(weight.mapv(|w: f64| w as f32).view()).reversed_axes() + &bias.mapv(|b| b as f32);
         let (weight, bias) = design.fold_back(weight.view(), bias.view());
         let outside = features.dot(&weight.t()) + &bias;
-        assert!((inside.mapv(|x| x as f32) - outside).iter().all(|d| d.abs() < 2e-4));
+        assert!((inside - outside).iter().all(|d| d.abs() < 2e-4));
     }
 
     #[test]
     fn the_inverse_undoes_the_matrix() {
-        let x = array![[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 1.0, 1.0], [1.0, 0.0, 2.0]];
-        let products = x.t().dot(&x);
-        let matrix: Array2<f64> = 0.5 * &products + Array2::<f64>::eye(3);
-        let wanted = array![1.0, -2.0, 3.0];
-        let mut vector = matrix.dot(&wanted).to_vec();
-        Inverse::new(&Moments::Full(products), 0.5).apply(&mut vector);
-        assert!(vector.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-12), "{vector:?}");
+        let x = array![[1.0f32, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 1.0, 1.0], [1.0, 0.0, 2.0]];
+        let design = Standardised::new(x, &[all(4)]);
+        let x = design.values.clone();
+        let matrix: Array2<f32> = x.t().dot(&x) * 0.5 + Array2::<f32>::eye(3);
+        let wanted = array![[1.0, -2.0, 3.0]];
+        let asked = wanted.dot(&matrix);
+        let rows = Inverse::Rows(inverse(&x.dot(&x.t()), 0.5), 0.5);
+        for inverse in [design.inverse(0.5), rows] {
+            let found = inverse.apply(&design, asked.clone());
+            assert!((found - &wanted).iter().all(|d| d.abs() < 1e-4));
+        }
     }
 
     #[test]
     fn sparse_products_equal_dense_ones() {
-        let sparse = Presence::new(vec![vec![0, 2], vec![], vec![1, 2]], 3);
+        let split = all(3);
+        let sparse = Presence::new(vec![vec![0, 2], vec![], vec![1, 2]], 3, &[split]);
         let dense = array![[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]];
-        let (weight, residual) =
-            (array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], array![[1.0, 0.5], [7.0, 7.0], [-1.0, 2.0]]);
-        assert_eq!(sparse.forward(weight.view()), dense.dot(&weight.t()));
-        assert_eq!(sparse.backward(residual.view()), residual.t().dot(&dense));
+        let weight = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+        let residual = array![[1.0, 7.0, -1.0], [0.5, 7.0, 2.0]];
+        assert_eq!(sparse.forward(weight.view()), weight.dot(&dense.t()));
+        assert_eq!(sparse.backward(residual.view()), residual.dot(&dense));
     }
 }

@@ -2,11 +2,12 @@
 //! It knows nothing of how the activations were read.
 
 use linfa::DatasetView;
-use ndarray::{Array2, ArrayView1, Axis, Ix1};
+use ndarray::{Array2, ArrayView1, Ix1};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
+use crate::probe::linear::Link;
 
 /// Where the features come from; a probe carries it on, so that it is only ever held against the same kind of reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,10 @@ pub struct Targets {
     pub class_names: Vec<String>,
     /// Index into `class_names`, a row.
     pub classes: Vec<usize>,
+    /// How classes exclude one another, or do not.
+    pub link: Link,
+    /// With [`Link::MultiLabel`] all the classes that each row has, of which `classes` then has the first; empty otherwise.
+    pub members: Vec<Vec<usize>>,
     pub group_names: Vec<String>,
     /// Index into `group_names`, a row. Rows of one group (a topic, say) are never on both sides of a split.
     pub groups: Vec<usize>,
@@ -66,7 +71,61 @@ impl Targets {
         let group_names = sorted(groups);
         // Every group is among its own sorted names, so none is left out here.
         let groups = groups.iter().filter_map(|group| number(group, &group_names)).collect();
-        Ok(Targets { class_names, classes, group_names, groups })
+        let link = Link::of(class_names.len());
+        Ok(Targets { class_names, classes, link, members: Vec::new(), group_names, groups })
+    }
+
+    /// [`Targets::new`] for levels, of which `order` has the lowest first.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn levels<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
+        let mut targets = Targets::new(labels, groups, order)?;
+        targets.link = Link::Ordinal;
+        Ok(targets)
+    }
+
+    /// [`Targets::new`] for rows that have any number of labels each.
+    ///
+    /// # Errors
+    /// As there; if no row has a label.
+    pub fn sets<T: AsRef<str>>(labels: &[Vec<T>], groups: &[T], order: &[&str]) -> Result<Targets> {
+        let names: Vec<&str> = labels.iter().flatten().map(AsRef::as_ref).collect();
+        let known = Targets::new(&names, &vec![""; names.len()], order)?;
+        if known.class_names.is_empty() {
+            return Err(Error::input("examples", "no label on any row", "at least one"));
+        }
+        let mut left = known.classes.into_iter();
+        let members: Vec<Vec<usize>> =
+            labels.iter().map(|labels| left.by_ref().take(labels.len()).collect()).collect();
+        let first = |members: &Vec<usize>| members.first().copied().unwrap_or(0);
+        let groups: Vec<&str> = groups.iter().map(AsRef::as_ref).collect();
+        let grouped = Targets::new(&groups, &groups, &[])?;
+        if grouped.rows() != members.len() {
+            let expected = format!("{} groups, one a row", members.len());
+            return Err(Error::input("examples", format!("{} groups", grouped.rows()), expected));
+        }
+        Ok(Targets {
+            classes: members.iter().map(first).collect(),
+            class_names: known.class_names,
+            link: Link::MultiLabel,
+            members,
+            ..grouped
+        })
+    }
+
+    /// The same with levels as mere classes: what a baseline may use, so that it is not held to one direction.
+    pub fn unordered(&self) -> Targets {
+        let link = if self.link == Link::Ordinal { Link::of(self.class_names.len()) } else { self.link };
+        Targets { link, ..self.clone() }
+    }
+
+    /// Whether the row is of the class.
+    pub fn is(&self, row: usize, class: usize) -> bool {
+        match self.link {
+            Link::MultiLabel => self.members[row].contains(&class),
+            _ => self.classes[row] == class,
+        }
     }
 
     pub fn rows(&self) -> usize {
@@ -78,6 +137,11 @@ impl Targets {
         Targets {
             class_names: self.class_names.clone(),
             classes: rows.iter().map(|&row| self.classes[row]).collect(),
+            link: self.link,
+            members: match self.link {
+                Link::MultiLabel => rows.iter().map(|&row| self.members[row].clone()).collect(),
+                _ => Vec::new(),
+            },
             group_names: self.group_names.clone(),
             groups: rows.iter().map(|&row| self.groups[row]).collect(),
         }
@@ -85,9 +149,8 @@ impl Targets {
 
     /// How many rows each class has.
     pub fn counts(&self) -> Vec<usize> {
-        let mut counts = vec![0; self.class_names.len()];
-        self.classes.iter().for_each(|&class| counts[class] += 1);
-        counts
+        let of = |class| (0..self.rows()).filter(|&row| self.is(row, class)).count();
+        (0..self.class_names.len()).map(of).collect()
     }
 
     /// The number of a class.
@@ -141,18 +204,9 @@ impl Examples {
         &self.targets
     }
 
-    /// The rows with these indices, in their order.
-    pub fn select(&self, rows: &[usize]) -> Examples {
-        Examples {
-            source: self.source.clone(),
-            features: self.features.select(Axis(0), rows),
-            targets: self.targets.select(rows),
-        }
-    }
-
-    /// The same features with other targets.
-    pub(super) fn with_targets(&self, targets: Targets) -> Examples {
-        Examples { targets, ..self.clone() }
+    /// What they are made of.
+    pub(super) fn into_parts(self) -> (Source, Array2<f32>, Targets) {
+        (self.source, self.features, self.targets)
     }
 
     /// The same rows as linfa has them, for its methods and metrics.
@@ -165,19 +219,47 @@ impl Examples {
         format!("probe of {} at {}", self.source.label, self.source.site)
     }
 
-    /// Refuses what no method can learn from.
-    pub(super) fn check(&self) -> Result<()> {
-        let counts = self.targets.counts();
+    /// Refuses what no method can learn from these rows.
+    pub(super) fn check(&self, rows: &[usize]) -> Result<()> {
+        let counts = self.targets.select(rows).counts();
         let names = &self.targets.class_names;
+        let wrong = |found: String, expected: &str| Err(Error::input(self.place(), found, expected));
+        if self.targets.link == Link::MultiLabel {
+            return match counts.iter().position(|&count| count < 2 || count + 2 > rows.len()) {
+                None => Ok(()),
+                Some(label) => wrong(
+                    format!("label {:?} on {} of {} rows to fit on", names[label], counts[label], rows.len()),
+                    "at least two rows with it and two without",
+                ),
+            };
+        }
         if names.len() < 2 {
-            let found = format!("one class only ({})", names.join(""));
-            return Err(Error::input(self.place(), found, "two classes or more"));
+            return wrong(format!("one class only ({})", names.join("")), "two classes or more");
         }
         match counts.iter().position(|&count| count < 2) {
             None => Ok(()),
-            Some(class) => {
-                let found = format!("{} rows of class {:?} to fit on", counts[class], names[class]);
-                Err(Error::input(self.place(), found, "at least two of each class"))
+            Some(class) => wrong(
+                format!("{} rows of class {:?} to fit on", counts[class], names[class]),
+                "at least two of each class",
+            ),
+        }
+    }
+
+    /// Refuses features that are the same in all of these rows.
+    ///
+    /// # Errors
+    /// If they are.
+    pub fn check_spread(&self, rows: &[usize]) -> Result<()> {
+        let first = rows.first().map(|&row| self.features.row(row));
+        match rows.iter().all(|&row| Some(self.features.row(row)) == first) {
+            false => Ok(()),
+            true => {
+                let found = format!("the same activations in all of {} rows", rows.len());
+                Err(Error::input(
+                    self.place(),
+                    found,
+                    "activations that vary from row to row (at a site or token that the words reach)",
+                ))
             }
         }
     }

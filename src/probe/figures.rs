@@ -1,9 +1,10 @@
 //! The figures that a probe or a baseline is judged by, each with its interval and the split that it is on.
 //! It knows nothing of where the probabilities come from.
 
-use ndarray::{ArrayView2, s};
+use ndarray::{ArrayView2, array, s};
 
 use crate::probe::examples::Targets;
+use crate::probe::linear::Link;
 use crate::probe::validate::Plan;
 use crate::stats::{self, Figure, Interval, Ranking};
 
@@ -15,7 +16,7 @@ const PLAIN: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", 
 pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, split: &str) -> Vec<Figure> {
     let class_count = targets.class_names.len();
     // Of two classes the second says all; its area is the first one's.
-    let heads = if class_count == 2 { 1..2 } else { 0..class_count };
+    let heads = if targets.link == Link::Binary { 1..2 } else { 0..class_count };
     let mut names: Vec<String> = PLAIN.map(str::to_owned).into();
     if heads.len() > 1 {
         for name in &PLAIN[..2] {
@@ -59,8 +60,8 @@ struct Known {
     rankings: Vec<Option<Ranking>>,
     /// Accuracy, log loss and Brier score of each row alone.
     losses: Vec<[f64; 3]>,
-    /// Calibration bin and gap of each row.
-    gaps: Vec<(usize, f64)>,
+    /// Calibration bin and gap of each row, or of each of its labels.
+    gaps: Vec<Vec<(usize, f64)>>,
     bins: usize,
 }
 
@@ -72,19 +73,44 @@ impl Known {
         bins: usize,
     ) -> Known {
         let ranking = |head: usize| {
-            let positive: Vec<bool> = targets.classes.iter().map(|&class| class == head).collect();
+            let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, head)).collect();
             Ranking::new(&probabilities.column(head).to_vec(), &positive)
         };
         let losses = |row: usize| {
-            let (row, class) = (probabilities.slice(s![row..=row, ..]), &targets.classes[row..=row]);
+            let whole = probabilities.slice(s![row..=row, ..]);
+            let all = [stats::accuracy, stats::log_loss, stats::brier];
             // One row always has a mean.
-            [stats::accuracy, stats::log_loss, stats::brier].map(|loss| loss(row, class).unwrap_or(f64::NAN))
+            let of = |p: ArrayView2<f64>, class: usize| all.map(|loss| loss(p, &[class]).unwrap_or(f64::NAN));
+            if targets.link != Link::MultiLabel {
+                return of(whole, targets.classes[row]);
+            }
+            // Each label is a yes or no of its own; the row's loss is their mean.
+            let mut mean = [0.0; 3];
+            for (label, &p) in whole.iter().enumerate() {
+                let own = of(array![[1.0 - p, p]].view(), usize::from(targets.is(row, label)));
+                mean.iter_mut().zip(own).for_each(|(mean, own)| *mean += own / whole.len() as f64);
+            }
+            mean
         };
-        let rows = probabilities.rows().into_iter().zip(&targets.classes);
+        let gaps = |row: usize| {
+            let whole = probabilities.row(row);
+            if targets.link != Link::MultiLabel {
+                return vec![stats::calibration_gap(whole, targets.classes[row], bins)];
+            }
+            let gap = |(label, &p): (usize, &f64)| {
+                let (bin, gap) = stats::calibration_gap(
+                    array![1.0 - p, p].view(),
+                    usize::from(targets.is(row, label)),
+                    bins,
+                );
+                (bin, gap / whole.len() as f64)
+            };
+            whole.iter().enumerate().map(gap).collect()
+        };
         Known {
             rankings: heads.map(ranking).collect(),
             losses: (0..targets.rows()).map(losses).collect(),
-            gaps: rows.map(|(row, &class)| stats::calibration_gap(row, class, bins)).collect(),
+            gaps: (0..targets.rows()).map(gaps).collect(),
             bins,
         }
     }
@@ -104,7 +130,7 @@ impl Known {
         let a_row = |sum: f64| (!rows.is_empty()).then(|| sum / rows.len() as f64);
         let loss = |index: usize| a_row(rows.iter().map(|&row| self.losses[row][index]).sum());
         let mut gaps = vec![0.0; self.bins];
-        rows.iter().for_each(|&row| gaps[self.gaps[row].0] += self.gaps[row].1);
+        rows.iter().flat_map(|&row| &self.gaps[row]).for_each(|&(bin, gap)| gaps[bin] += gap);
         let error = a_row(gaps.iter().map(|gap| gap.abs()).sum());
         let (areas, precisions) = (ranked(Ranking::auroc), ranked(Ranking::average_precision));
         let mut all = vec![mean(&areas), mean(&precisions), loss(0), loss(1), loss(2), error];
@@ -119,7 +145,6 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
 
     #[test]
     fn figures_equal_the_plain_scores_of_the_same_rows() {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::artifact::{Header, Numbers, TensorFile, write_tensors};
 use crate::error::{Error, Result};
 use crate::probe::calibration::Calibration;
-use crate::probe::examples::Source;
+use crate::probe::examples::{Source, Targets};
 use crate::stats::Figure;
 
 const KIND: &str = "probe";
@@ -24,6 +24,10 @@ pub enum Link {
     Binary,
     /// One head a class; the softmax over them.
     Multinomial,
+    /// One head a label, each with a probability of its own, as in [`Link::Binary`]: a row may have several labels.
+    MultiLabel,
+    /// One head for each level above the lowest: the log-odds of that level or a higher one. All heads have one direction.
+    Ordinal,
 }
 
 impl Link {
@@ -32,15 +36,47 @@ impl Link {
         if classes == 2 { Link::Binary } else { Link::Multinomial }
     }
 
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Binary => "binary",
+            Link::Multinomial => "multinomial",
+            Link::MultiLabel => "multilabel",
+            Link::Ordinal => "ordinal",
+        }
+    }
+
+    /// How many heads so many classes need.
+    pub fn heads(self, classes: usize) -> usize {
+        match self {
+            Link::Binary | Link::Ordinal => classes.saturating_sub(1),
+            Link::Multinomial | Link::MultiLabel => classes,
+        }
+    }
+
     /// Logits `[rows, heads]` to probabilities `[rows, classes]`.
     pub(super) fn probabilities(self, mut logits: Array2<f64>) -> Array2<f64> {
-        if self == Link::Binary {
-            // The softmax of (0, z) is the logistic function of z, without a case for its sign.
-            let zeros = Array2::zeros((logits.nrows(), 1));
-            let mut both = zeros;
-            // One column beside another of as many rows can't fail.
-            if both.append(Axis(1), logits.view()).is_ok() {
-                logits = both;
+        let logistic = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+        match self {
+            // The softmax of (0, z) is the logistic function of z, and 1 minus it loses nothing.
+            Link::Binary => {
+                logits = Array2::from_shape_fn((logits.nrows(), 2), |(row, class)| {
+                    class as f64 * logits[[row, 0]]
+                });
+            }
+            Link::Multinomial => (),
+            Link::MultiLabel => return logits.mapv(logistic),
+            Link::Ordinal => {
+                let heads = logits.ncols();
+                // At least this level, from 1 for the lowest to 0 beyond the highest.
+                let least = |row: usize, level: usize| match level {
+                    0 => 1.0,
+                    level if level > heads => 0.0,
+                    level => logistic(logits[[row, level - 1]]),
+                };
+                return Array2::from_shape_fn((logits.nrows(), heads + 1), |(row, level)| {
+                    (least(row, level) - least(row, level + 1)).max(0.0)
+                });
             }
         }
         for mut row in logits.rows_mut() {
@@ -81,14 +117,14 @@ impl Probe {
     /// A probe as a method gives it: not calibrated, not scored.
     pub(super) fn new(
         (weight, bias): (Array2<f32>, Array1<f32>),
-        (source, classes): (&Source, &[String]),
+        (source, targets): (&Source, &Targets),
         (method, strength): (&str, f64),
     ) -> Probe {
         Probe {
             weight,
             bias,
-            link: Link::of(classes.len()),
-            classes: classes.to_vec(),
+            link: targets.link,
+            classes: targets.class_names.clone(),
             source: source.clone(),
             method: method.to_owned(),
             strength,
@@ -100,12 +136,9 @@ impl Probe {
         }
     }
 
-    /// Names of the heads: every class, or of two the second.
+    /// Names of the heads: every class, or of two the second, or every level above the lowest.
     pub fn heads(&self) -> &[String] {
-        match self.link {
-            Link::Binary => &self.classes[1..],
-            Link::Multinomial => &self.classes,
-        }
+        &self.classes[self.classes.len() - self.link.heads(self.classes.len())..]
     }
 
     /// Logits `[rows, heads]` of features `[rows, width]`, not calibrated; summed in f64.
@@ -125,7 +158,8 @@ impl Probe {
         Ok(logits + &self.bias.mapv(f64::from))
     }
 
-    /// Calibrated probabilities `[rows, classes]` of features `[rows, width]`; each row sums to 1.
+    /// Calibrated probabilities `[rows, classes]` of features `[rows, width]`; each row sums to 1, but for
+    /// [`Link::MultiLabel`].
     ///
     /// # Errors
     /// If the features have another width.
@@ -164,9 +198,11 @@ impl Probe {
         let row = |name: &str| -> Result<Array1<f32>> {
             let index = self.class(name)?;
             Ok(match (self.link, index) {
-                (Link::Binary, 0) => Array1::zeros(self.weight.ncols()),
+                (Link::Binary | Link::Ordinal, 0) => Array1::zeros(self.weight.ncols()),
+                // Every level's head adds its own log-odds.
+                (Link::Ordinal, index) => &self.weight.row(0) * index as f32,
                 (Link::Binary, _) => self.weight.row(0).to_owned(),
-                (Link::Multinomial, index) => self.weight.row(index).to_owned(),
+                (Link::Multinomial | Link::MultiLabel, index) => self.weight.row(index).to_owned(),
             })
         };
         Ok(row(to)? - row(from)?)
@@ -205,7 +241,7 @@ impl Probe {
             ("label", self.source.label.clone()),
             ("classes", json(serde_json::to_string(&self.classes))?),
             ("heads", json(serde_json::to_string(self.heads()))?),
-            ("link", json(serde_json::to_string(&self.link))?.trim_matches('"').to_owned()),
+            ("link", self.link.name().to_owned()),
             ("method", self.method.clone()),
             ("strength", self.strength.to_string()),
             ("calibration", json(serde_json::to_string(&self.calibration))?),
@@ -233,10 +269,15 @@ impl Probe {
         let link = match file.string("link")? {
             "binary" => Link::Binary,
             "multinomial" => Link::Multinomial,
-            other => return Err(file.wrong(format!("link {other:?}"), "binary or multinomial")),
+            "multilabel" => Link::MultiLabel,
+            "ordinal" => Link::Ordinal,
+            other => {
+                let expected = "binary, multinomial, multilabel or ordinal";
+                return Err(file.wrong(format!("link {other:?}"), expected));
+            }
         };
-        let heads = if link == Link::Binary { 1 } else { classes.len() };
-        if classes.len() < 2 || link == Link::Binary && classes.len() != 2 {
+        let heads = link.heads(classes.len());
+        if heads == 0 || link == Link::Binary && heads != 1 {
             return Err(file.wrong(format!("{} classes", classes.len()), "two classes or more"));
         }
         if weight.nrows() != heads || bias.len() != heads || weight.ncols() == 0 {
@@ -279,8 +320,8 @@ mod tests {
 
     fn probe(weight: Array2<f32>, classes: &[&str]) -> Probe {
         let bias = Array1::from_iter((0..weight.nrows()).map(|head| head as f32));
-        let classes: Vec<String> = classes.iter().map(|name| (*name).to_owned()).collect();
-        Probe::new((weight, bias), (&source(), &classes), ("logistic", 0.1))
+        let targets = Targets::new(classes, classes, classes).unwrap();
+        Probe::new((weight, bias), (&source(), &targets), ("logistic", 0.1))
     }
 
     #[test]

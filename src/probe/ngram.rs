@@ -3,16 +3,15 @@
 
 use std::collections::HashMap;
 
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::probe::design::{Design, Presence};
+use crate::probe::design::{Part, Presence};
 use crate::probe::examples::Targets;
 use crate::probe::figures::figures;
-use crate::probe::linear::Link;
-use crate::probe::logistic::solve;
-use crate::probe::split::Split;
+use crate::probe::optimum::{Problem, solve};
+use crate::probe::regression::{Family, tasks, together};
+use crate::probe::split::{Split, folds};
 use crate::probe::validate::{Plan, Trial, choose};
 use crate::stats::Figure;
 
@@ -44,7 +43,7 @@ pub struct Baseline {
     pub trials: Vec<Trial>,
     /// Words and bigrams used.
     pub width: usize,
-    /// On the test part.
+    /// On the test part, and on the folds.
     pub scores: Vec<Figure>,
 }
 
@@ -64,25 +63,38 @@ pub fn ngram(
         let found = format!("{} texts", texts.len());
         return Err(Error::input("n-gram baseline", found, format!("{}, one a label", targets.rows())));
     }
+    let folds = folds(targets, &split.fit, plan.folds, plan.seed)?;
+    let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let corpus = Corpus::new(texts);
-    let read = |fit: &[usize], read: &[usize], strengths: &[f64]| -> Result<Vec<Array2<f64>>> {
-        let vocabulary = corpus.vocabulary(fit, grams)?;
-        let design = corpus.design(fit, &vocabulary);
-        let classes: Vec<usize> = fit.iter().map(|&row| targets.classes[row]).collect();
-        let fits = solve(&design, &classes, targets.class_names.len(), strengths, TOLERANCE);
-        let fits = fits.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
-        let asked = corpus.design(read, &vocabulary);
-        Ok(fits.iter().map(|fit| asked.forward(fit.weight.view()) + &fit.bias).collect())
+    let vocabularies = splits.iter().map(|split| corpus.vocabulary(&split.fit, grams));
+    let vocabularies = vocabularies.collect::<Result<Vec<Vec<u32>>>>()?;
+    let design = Presence::new(corpus.texts, corpus.count, &splits);
+    let parts = splits.iter().zip(&vocabularies).map(|(split, kept)| design.part(split, kept));
+    let parts: Vec<Part> = parts.collect();
+    let (loss, tasks) = tasks(targets, Family::Likelihood);
+    let problem = |part, classes| Problem { loss, classes, part };
+    let problems = parts.iter().flat_map(|part| tasks.iter().map(move |classes| problem(part, classes)));
+    let solutions = solve(&design, &problems.collect::<Vec<_>>(), &grams.strengths, TOLERANCE);
+    let solutions =
+        solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
+    let logits = |number: usize, strength: usize| {
+        let own = &solutions[strength][number * tasks.len()..][..tasks.len()];
+        together(own, loss, &splits[number].test).2
     };
-    let choice = choose(targets, &split.fit, plan, &grams.strengths, read)?;
-    let logits = read(&split.fit, &split.test, &[choice.strength])?.swap_remove(0);
-    let link = Link::of(targets.class_names.len());
-    let probabilities = link.probabilities(choice.calibration.apply(logits));
+    let of_fold = |fold| (0..grams.strengths.len()).map(|strength| logits(fold, strength)).collect();
+    let out_of_fold = (0..folds.len()).map(of_fold).collect();
+    let choice = choose(targets, &split.fit, plan, &grams.strengths, &folds, out_of_fold)?;
+    let logits = logits(folds.len(), choice.index);
+    let probabilities = targets.link.probabilities(choice.calibration.apply(logits));
     Ok(Baseline {
         strength: choice.strength,
         trials: choice.trials,
-        width: corpus.vocabulary(&split.fit, grams)?.len(),
-        scores: figures(probabilities.view(), &targets.select(&split.test), plan, "test"),
+        width: vocabularies.last().map_or(0, Vec::len),
+        scores: [
+            figures(probabilities.view(), &targets.select(&split.test), plan, "test"),
+            figures(choice.probabilities.view(), &targets.select(&split.fit), plan, "validation"),
+        ]
+        .concat(),
     })
 }
 
@@ -115,8 +127,8 @@ impl Corpus {
         Corpus { texts, count: numbers.len() }
     }
 
-    /// The column of each gram that is kept, by how many of these texts have it; of equals those met first.
-    fn vocabulary(&self, rows: &[usize], grams: &Grams) -> Result<HashMap<u32, u32>> {
+    /// The grams that are kept, by how many of these texts have each; of equals those met first.
+    fn vocabulary(&self, rows: &[usize], grams: &Grams) -> Result<Vec<u32>> {
         let mut counts = vec![0usize; self.count];
         let all = rows.iter().flat_map(|&row| &self.texts[row]);
         all.for_each(|&gram| counts[gram as usize] += 1);
@@ -128,15 +140,7 @@ impl Corpus {
             let found = format!("no word in {} of {} texts", grams.least.max(1), rows.len());
             return Err(Error::input("n-gram baseline", found, "texts that share words"));
         }
-        Ok(kept.into_iter().zip(0..).collect())
-    }
-
-    fn design(&self, rows: &[usize], vocabulary: &HashMap<u32, u32>) -> Presence {
-        let columns = |&row: &usize| {
-            let grams = self.texts[row].iter();
-            grams.filter_map(|gram| vocabulary.get(gram).copied()).collect()
-        };
-        Presence::new(rows.iter().map(columns).collect(), vocabulary.len())
+        Ok(kept)
     }
 }
 

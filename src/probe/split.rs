@@ -32,6 +32,16 @@ impl Split {
         Split::by(targets, &rows, is_held)
     }
 
+    /// All rows to fit on and none to test: scores are then of the folds alone.
+    pub fn whole(targets: &Targets) -> Split {
+        Split { fit: (0..targets.rows()).collect(), test: Vec::new() }
+    }
+
+    /// Where a probe's main scores are: on what was held out, or out of the folds where nothing was.
+    pub fn scored_on(&self) -> &'static str {
+        if self.test.is_empty() { "validation" } else { "test" }
+    }
+
     /// Holds out about one in `parts` of the rows, whole groups, with the classes in about the same shares as outside.
     ///
     /// # Errors
@@ -75,6 +85,10 @@ pub fn folds(targets: &Targets, rows: &[usize], folds: usize, seed: u64) -> Resu
     if groups.len() < 2 || folds < 2 {
         let found = format!("{} folds of {} groups", folds, groups.len());
         return Err(Error::input("split", found, "two folds and two groups, or more"));
+    }
+    if rows.len() < folds {
+        let expected = format!("{folds} rows or more, or fewer folds");
+        return Err(Error::input("split", format!("{folds} folds of {} rows", rows.len()), expected));
     }
     groups.shuffle(&mut StdRng::seed_from_u64(seed));
     groups.sort_by_key(|&group| std::cmp::Reverse(sizes[group]));
@@ -145,7 +159,7 @@ mod tests {
         ) {
             let targets = targets(&rows);
             let all: Vec<usize> = (0..rows.len()).collect();
-            prop_assume!(targets.group_names.len() > 1);
+            prop_assume!(targets.group_names.len() > 1 && rows.len() >= count);
             let splits = folds(&targets, &all, count, seed).unwrap();
             let mut held: Vec<usize> = splits.iter().flat_map(|split| split.test.clone()).collect();
             held.sort_unstable();

@@ -3,17 +3,16 @@
 //! It knows nothing of which method is validated.
 
 use ndarray::{Array2, Axis};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
-use crate::probe::Fit;
+use crate::error::{Error, Result};
 use crate::probe::calibration::Calibration;
 use crate::probe::examples::{Examples, Targets};
 use crate::probe::figures::figures;
 use crate::probe::linear::{Link, Probe};
 use crate::probe::split::{Split, folds};
-use crate::stats;
+use crate::probe::{Fit, Reading};
+use crate::stats::Figure;
 
 /// How a probe is validated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +39,7 @@ impl Default for Plan {
 pub struct Trial {
     /// Inverse penalty.
     pub strength: f64,
-    /// Log loss out of fold, after calibration: what the choice is made by.
+    /// Log loss out of fold, calibrated by a temperature: what the choice is made by.
     pub log_loss: f64,
     /// AUROC out of fold, for comparison.
     pub auroc: Option<f64>,
@@ -54,31 +53,37 @@ pub struct Validated {
     pub trials: Vec<Trial>,
     /// The rows that it was fitted on and tested on.
     pub split: Split,
-    /// Calibrated probabilities `[fit rows, classes]`, each row's from a fold that did not fit on it: what thresholds
-    /// and strengths may be chosen by.
+    /// Calibrated probabilities `[fit rows, classes]`, each row's from a fold that neither fitted nor calibrated on it:
+    /// what thresholds and strengths may be chosen by.
     pub validation: Array2<f64>,
     /// Calibrated probabilities `[test rows, classes]`.
     pub test: Array2<f64>,
 }
 
 /// Fits on `split.fit`, choosing the penalty by folds of its groups, calibrates on the logits out of fold, and scores
-/// on `split.test`.
+/// on `split.test`. All folds and strengths are one fit, in which the test rows are only read.
 ///
 /// # Errors
-/// If the fit part has fewer than two groups, or a fold's part can't be fitted on (a class without rows).
-pub fn validate(method: &dyn Fit, examples: &Examples, split: &Split, plan: &Plan) -> Result<Validated> {
-    let targets = examples.targets();
-    let read = |fit: &[usize], read: &[usize], strengths: &[f64]| -> Result<Vec<Array2<f64>>> {
-        let probes = method.path(&examples.select(fit), strengths)?;
-        let features = examples.features().select(Axis(0), read);
-        probes.iter().map(|probe| probe.logits(features.view())).collect()
-    };
-    let choice = choose(targets, &split.fit, plan, &method.strengths(), read)?;
-    let mut probe = method.path(&examples.select(&split.fit), &[choice.strength])?.swap_remove(0);
+/// If the fit part has fewer than two groups or fewer rows than folds, or a fold's part can't be fitted on (a class
+/// without rows).
+pub fn validate(method: &dyn Fit, examples: Examples, split: &Split, plan: &Plan) -> Result<Validated> {
+    let targets = examples.targets().clone();
+    let place = examples.place();
+    let folds = folds(&targets, &split.fit, plan.folds, plan.seed)?;
+    let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
+    let strengths = method.strengths();
+    let mut readings = method.fit(examples, &splits, &strengths)?;
+    let mut whole = readings.pop().unwrap_or_default();
+    let logits = readings.into_iter().map(|fold| fold.into_iter().map(|reading| reading.logits).collect());
+    let choice = choose(&targets, &split.fit, plan, &strengths, &folds, logits.collect())?;
+    if choice.index >= whole.len() {
+        return Err(Error::input(place, "a method without a fit", "a probe for each strength"));
+    }
+    let Reading { mut probe, logits } = whole.swap_remove(choice.index);
     probe.calibration = choice.calibration;
-    probe.held_out = split.held_out(targets);
+    probe.held_out = split.held_out(&targets);
     probe.seed = plan.seed;
-    let test = probe.probabilities(examples.features().select(Axis(0), &split.test).view())?;
+    let test = probe.from_logits(logits);
     probe.scores = figures(test.view(), &targets.select(&split.test), plan, "test");
     let out_of_fold = figures(choice.probabilities.view(), &targets.select(&split.fit), plan, "validation");
     probe.scores.extend(out_of_fold);
@@ -91,66 +96,130 @@ pub fn validate(method: &dyn Fit, examples: &Examples, split: &Split, plan: &Pla
     })
 }
 
-/// [`validate`] at each site, in parallel; results in the order of `sites`.
+/// [`validate`] on each of `splits` in turn, so that every row is tested once by a probe that never saw it: what the
+/// probes say of all test rows together, `figures` on split `folds`, and the mean over the splits of their AUROC as
+/// `auroc/mean`.
 ///
 /// # Errors
-/// The first site's that fails.
-pub fn sweep(method: &dyn Fit, sites: &[Examples], split: &Split, plan: &Plan) -> Result<Vec<Validated>> {
-    let validated = sites.par_iter().map(|examples| validate(method, examples, split, plan));
-    validated.collect()
+/// As [`validate`].
+pub fn cross_validate(
+    method: &dyn Fit,
+    examples: &Examples,
+    splits: &[Split],
+    plan: &Plan,
+) -> Result<Vec<Figure>> {
+    let targets = examples.targets();
+    let plain = Plan { resamples: 0, ..plan.clone() };
+    let mut rows = Vec::new();
+    let mut parts = Vec::new();
+    let mut areas = Vec::new();
+    for split in splits {
+        let validated = validate(method, examples.clone(), split, &plain)?;
+        let scores = &validated.probe.scores;
+        areas.extend(
+            scores.iter().find(|score| score.name == "auroc" && score.split == "test").map(|s| s.value),
+        );
+        rows.extend_from_slice(&split.test);
+        parts.push(validated.test);
+    }
+    let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    // All have a column a class.
+    let pooled = ndarray::concatenate(Axis(0), &parts).unwrap_or_default();
+    let mut all = figures(pooled.view(), &targets.select(&rows), plan, "folds");
+    if !areas.is_empty() && areas.len() == splits.len() {
+        let value = areas.iter().sum::<f64>() / areas.len() as f64;
+        all.push(Figure {
+            name: "auroc/mean".into(),
+            value,
+            low: None,
+            high: None,
+            n: rows.len(),
+            split: "folds".into(),
+        });
+    }
+    Ok(all)
 }
 
 /// What the folds say.
 pub(super) struct Choice {
+    /// Which of the strengths.
+    pub index: usize,
     pub strength: f64,
     pub calibration: Calibration,
     pub trials: Vec<Trial>,
-    /// Calibrated, out of fold, a row for each fit row in its order.
+    /// Out of fold, calibrated by the other folds, a row for each fit row in its order.
     pub probabilities: Array2<f64>,
 }
 
-/// Chooses among `strengths` on the groups of `fit` alone. `read(rows to fit on, rows to read, strengths)` gives the
-/// logits `[rows read, heads]` for each strength.
+/// Chooses among `strengths` by `logits`, `[rows held out, heads]` of each fold and strength; `folds` are of the rows `fit`.
 ///
-/// The least log loss after calibration wins, because the calibrated probe is what will be used; of equals the first,
-/// which has the larger penalty.
+/// The least log loss after calibration by a temperature wins, because the calibrated probe is what will be used; of equals
+/// the first, which has the larger penalty. How the winner is calibrated is chosen across the same folds.
 pub(super) fn choose(
     targets: &Targets,
     fit: &[usize],
     plan: &Plan,
     strengths: &[f64],
-    read: impl Fn(&[usize], &[usize], &[f64]) -> Result<Vec<Array2<f64>>> + Sync,
+    folds: &[Split],
+    logits: Vec<Vec<Array2<f64>>>,
 ) -> Result<Choice> {
-    let link = Link::of(targets.class_names.len());
-    let heads = if link == Link::Binary { 1 } else { targets.class_names.len() };
-    let splits = folds(targets, fit, plan.folds, plan.seed)?;
-    let parts = splits.par_iter().map(|split| read(&split.fit, &split.test, strengths));
-    let parts = parts.collect::<Result<Vec<_>>>()?;
-    let classes: Vec<usize> = fit.iter().map(|&row| targets.classes[row]).collect();
-    let mut best: Option<Choice> = None;
-    let mut trials = Vec::with_capacity(strengths.len());
+    let known = targets.select(fit);
+    let plan = Plan { resamples: 0, ..plan.clone() };
+    // The rows of each fold, as places in `fit`, which is ascending.
+    let places =
+        |split: &Split| split.test.iter().map(|row| fit.partition_point(|other| other < row)).collect();
+    let places: Vec<Vec<usize>> = folds.iter().map(places).collect();
+    let mut best: Option<(usize, Array2<f64>)> = None;
+    let mut trials: Vec<Trial> = Vec::with_capacity(strengths.len());
     for (index, &strength) in strengths.iter().enumerate() {
-        let mut logits = Array2::zeros((fit.len(), heads));
-        for (split, part) in splits.iter().zip(&parts) {
-            for (row, values) in split.test.iter().zip(part[index].rows()) {
-                // The folds' rows are rows of `fit`, which is ascending.
-                let place = fit.partition_point(|other| other < row);
-                logits.row_mut(place).assign(&values);
-            }
+        let mut whole = Array2::zeros((fit.len(), targets.link.heads(targets.class_names.len())));
+        for (places, part) in places.iter().zip(&logits) {
+            places.iter().zip(part[index].rows()).for_each(|(&place, row)| whole.row_mut(place).assign(&row));
         }
-        let calibration = Calibration::temperature(link, logits.view(), &classes);
-        let probabilities = link.probabilities(calibration.apply(logits));
-        let log_loss = stats::log_loss(probabilities.view(), &classes).unwrap_or(f64::INFINITY);
-        trials.push(Trial { strength, log_loss, auroc: stats::auroc_macro(probabilities.view(), &classes) });
-        if trials.iter().rev().skip(1).all(|trial| log_loss < trial.log_loss) {
-            best = Some(Choice { strength, calibration, trials: Vec::new(), probabilities });
+        let calibration = temperature(&known, &whole);
+        let probabilities = targets.link.probabilities(calibration.apply(whole.clone()));
+        let scores = figures(probabilities.view(), &known, &plan, "validation");
+        let score = |name: &str| scores.iter().find(|score| score.name == name).map(|score| score.value);
+        let log_loss = score("log_loss").unwrap_or(f64::INFINITY);
+        if trials.iter().all(|trial| log_loss < trial.log_loss) {
+            best = Some((index, whole));
+        }
+        trials.push(Trial { strength, log_loss, auroc: score("auroc") });
+    }
+    let (index, logits) =
+        best.ok_or_else(|| Error::input("probe", "no strength to choose from", "at least one"))?;
+    let (calibration, probabilities) = match targets.link {
+        Link::Binary | Link::Multinomial => {
+            Calibration::chosen(targets.link, logits.view(), &known.classes, &places)
+        }
+        // One number for all heads: what it costs to fit it on the rows that it is then scored on does not show.
+        Link::MultiLabel | Link::Ordinal => {
+            let calibration = temperature(&known, &logits);
+            let probabilities = targets.link.probabilities(calibration.apply(logits));
+            (calibration, probabilities)
+        }
+    };
+    Ok(Choice { index, strength: strengths[index], calibration, trials, probabilities })
+}
+
+/// The temperature for logits `[rows, heads]`; where heads do not exclude one another, one for all of them.
+fn temperature(targets: &Targets, logits: &Array2<f64>) -> Calibration {
+    match targets.link {
+        Link::Binary | Link::Multinomial => {
+            Calibration::temperature(targets.link, logits.view(), &targets.classes)
+        }
+        Link::MultiLabel | Link::Ordinal => {
+            let yes = |row: usize, head: usize| match targets.link {
+                Link::Ordinal => targets.classes[row] > head,
+                _ => targets.is(row, head),
+            };
+            let (rows, heads) = logits.dim();
+            let all = Array2::from_shape_fn((rows * heads, 1), |(n, _)| logits[[n / heads, n % heads]]);
+            let truth: Vec<usize> =
+                (0..rows * heads).map(|n| usize::from(yes(n / heads, n % heads))).collect();
+            Calibration::temperature(Link::Binary, all.view(), &truth)
         }
     }
-    let mut best = best.ok_or_else(|| {
-        crate::error::Error::input("probe", "no strength to choose from", "at least one inverse penalty")
-    })?;
-    best.trials = trials;
-    Ok(best)
 }
 
 #[cfg(test)]
@@ -159,7 +228,6 @@ mod tests {
     use crate::probe::control::shuffled;
     use crate::probe::examples::tests::examples;
     use crate::probe::{Logistic, Means};
-    use crate::stats::Figure;
     use rand::{Rng, SeedableRng, rngs::StdRng};
     use rand_distr::StandardNormal;
 
@@ -185,7 +253,7 @@ mod tests {
     fn scores_what_was_held_out_near_what_theory_allows() {
         let examples = world(1500, 12, 2.0, 1);
         let split = Split::hold_out(examples.targets(), &["0001", "0004", "0007"]).unwrap();
-        let validated = validate(&Logistic::default(), &examples, &split, &Plan::default()).unwrap();
+        let validated = validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap();
         // The best rule for equal spheres at pairwise distance 2√2 picks the largest of three: right with probability
         // ∫ φ(x) Φ(x + 2)² dx = 0.8658 (scipy.integrate.quad).
         let accuracy = score(&validated, "accuracy", "test");
@@ -195,9 +263,11 @@ mod tests {
         assert_eq!(validated.probe.held_out, ["0001", "0004", "0007"]);
         assert_eq!((validated.test.nrows(), validated.validation.nrows()), (450, 1050));
         // Shuffled labels tell nothing about what was held out.
-        let control = shuffled(&Logistic::default(), &examples, &split, &Plan::default(), 8).unwrap();
+        let control =
+            shuffled(&Logistic::default(), &mut || Ok(examples.clone()), &split, &Plan::default(), 8)
+                .unwrap();
         assert!((control.value - 0.5).abs() < 0.1, "{control:?}");
-        let means = validate(&Means, &examples, &split, &Plan::default()).unwrap();
+        let means = validate(&Means, examples.clone(), &split, &Plan::default()).unwrap();
         assert!(
             (score(&means, "auroc", "test").value - score(&validated, "auroc", "test").value).abs() < 0.03
         );
@@ -209,7 +279,7 @@ mod tests {
         let examples = world(300, 8, 1.5, 2);
         let split = Split::hold_out(examples.targets(), &["0000"]).unwrap();
         let plan = Plan { resamples: 20, ..Plan::default() };
-        let before = validate(&Logistic::default(), &examples, &split, &plan).unwrap();
+        let before = validate(&Logistic::default(), examples.clone(), &split, &plan).unwrap();
         let mut features = examples.features().clone();
         let mut targets = examples.targets().clone();
         for &row in &split.test {
@@ -217,10 +287,10 @@ mod tests {
             targets.classes[row] = 0;
         }
         let other = Examples::new(examples.source.clone(), features, targets).unwrap();
-        let after = validate(&Logistic::default(), &other, &split, &plan).unwrap();
+        let after = validate(&Logistic::default(), other, &split, &plan).unwrap();
         assert_eq!(
-            (&before.probe.weight, before.probe.calibration),
-            (&after.probe.weight, after.probe.calibration)
+            (&before.probe.weight, &before.probe.calibration),
+            (&after.probe.weight, &after.probe.calibration)
         );
         assert_eq!((before.trials, before.validation), (after.trials, after.validation));
     }
@@ -230,7 +300,7 @@ mod tests {
         let examples = world(240, 30, 0.0, 3);
         let split = Split::hold_out(examples.targets(), &["0002"]).unwrap();
         let plan = Plan { resamples: 0, ..Plan::default() };
-        let validated = validate(&Logistic::default(), &examples, &split, &plan).unwrap();
+        let validated = validate(&Logistic::default(), examples.clone(), &split, &plan).unwrap();
         assert_eq!(validated.probe.strength, 1e-3);
         assert!((score(&validated, "auroc", "validation").value - 0.5).abs() < 0.1);
     }
@@ -239,12 +309,7 @@ mod tests {
     fn the_same_seed_gives_the_same_figures() {
         let examples = world(300, 6, 1.0, 4);
         let split = Split::hold_out_share(examples.targets(), 3, 1).unwrap();
-        let run = || {
-            sweep(&Logistic::default(), &[examples.clone(), examples.clone()], &split, &Plan::default())
-                .unwrap()
-        };
-        let (one, two) = (run(), run());
-        assert_eq!(one, two);
-        assert_eq!(one[0], one[1]);
+        let run = || validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap();
+        assert_eq!(run(), run());
     }
 }

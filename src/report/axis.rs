@@ -9,6 +9,8 @@ pub struct Axis {
     pub ticks: Vec<(f64, String)>,
     /// Whether no tick may go without its name.
     pub whole: bool,
+    /// Whether the names of the ticks read upwards.
+    pub turned: bool,
 }
 
 impl Axis {
@@ -20,7 +22,7 @@ impl Axis {
             .map(|index| index as f64 * step)
             .map(|value| (value, grouped(&number(value, decimals(step)))))
             .collect();
-        Axis { low, high, ticks, whole: false }
+        Axis { low, high, ticks, whole: false, turned: false }
     }
 
     /// From round value to round value around this range.
@@ -32,8 +34,8 @@ impl Axis {
 
     /// Named whole numbers, with half a step of room at either end.
     pub fn named(names: &[String]) -> Axis {
-        let ticks = names.iter().enumerate().map(|(index, name)| (index as f64, name.clone()));
-        Axis { low: -0.5, high: names.len() as f64 - 0.5, ticks: ticks.collect(), whole: false }
+        let ticks = names.iter().enumerate().map(|(index, name)| (index as f64, name.clone())).collect();
+        Axis { low: -0.5, high: names.len() as f64 - 0.5, ticks, whole: false, turned: false }
     }
 
     pub fn share(&self, value: f64) -> f64 {

@@ -15,6 +15,7 @@ pub enum Chart {
     Line(LineChart),
     Bar(BarChart),
     Map(MapChart),
+    Heat(HeatChart),
 }
 
 /// How a line is drawn.
@@ -39,6 +40,9 @@ pub struct LineChart {
     /// Names of the whole numbers 0, 1, … on the x axis, where they have names.
     #[serde(default)]
     pub x_ticks: Option<Vec<String>>,
+    /// Both axes show at least this much; they grow where a point lies outside.
+    #[serde(default)]
+    pub x_range: Option<[f64; 2]>,
     /// The axis shows at least this much; it grows where a point lies outside.
     #[serde(default)]
     pub y_range: Option<[f64; 2]>,
@@ -54,6 +58,9 @@ pub struct Series {
     pub points: Vec<LinePoint>,
     #[serde(default)]
     pub style: Style,
+    /// Whether what lies between the curve and 0 is tinted: the outline of a distribution.
+    #[serde(default)]
+    pub filled: bool,
 }
 
 /// One point of a curve, and the interval around it where one is known.
@@ -195,6 +202,40 @@ pub struct MapLine {
     /// Whether the last point is the head of an arrow.
     #[serde(default)]
     pub arrow: bool,
+    /// Names of the first points, written beside them: the rounds of a dialogue, say.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// A value for each row and column: a probability by block and token, the cosine of two directions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeatChart {
+    pub title: String,
+    #[serde(default)]
+    pub subtitle: String,
+    pub x_label: String,
+    pub y_label: String,
+    pub columns: Vec<String>,
+    /// From the lowest up.
+    pub rows: Vec<String>,
+    /// A list a row, a value a column; null where there is none.
+    pub values: Vec<Vec<Option<f64>>>,
+    /// What the value is, for the colour bar, which spans this range.
+    pub label: String,
+    pub range: [f64; 2],
+    #[serde(default)]
+    pub scale: Scale,
+}
+
+/// How values become colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// From dark to light.
+    #[default]
+    Rising,
+    /// Away from the middle of the range, in two colours.
+    Diverging,
 }
 
 /// Values at the nodes of a regular grid: rows from the lowest y up, in a row from the lowest x on; the first and last
@@ -243,6 +284,7 @@ impl Chart {
             Chart::Line(chart) => &chart.title,
             Chart::Bar(chart) => &chart.title,
             Chart::Map(chart) => &chart.title,
+            Chart::Heat(chart) => &chart.title,
         }
     }
 
@@ -250,7 +292,11 @@ impl Chart {
     pub fn read(path: &Path) -> Result<Chart> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         serde_json::from_str(&text).map_err(|error| {
-            Error::input(path.display(), error, "a chart: a JSON object with \"chart\" of line, bar or map")
+            Error::input(
+                path.display(),
+                error,
+                "a chart: a JSON object with \"chart\" of line, bar, map or heat",
+            )
         })
     }
 
@@ -261,6 +307,7 @@ impl Chart {
             Chart::Line(chart) => check.line(chart),
             Chart::Bar(chart) => check.bar(chart),
             Chart::Map(chart) => check.map(chart),
+            Chart::Heat(chart) => check.heat(chart),
         }
     }
 }
@@ -299,8 +346,8 @@ impl Check<'_> {
 
     fn line(&self, chart: &LineChart) -> Result<()> {
         self.some("series", &chart.series)?;
-        if let Some(range) = chart.y_range {
-            self.range("y_range", range)?;
+        for (name, range) in [("x_range", chart.x_range), ("y_range", chart.y_range)] {
+            range.map_or(Ok(()), |range| self.range(name, range))?;
         }
         for series in &chart.series {
             let part = format!("series \"{}\"", series.name);
@@ -375,6 +422,19 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn heat(&self, chart: &HeatChart) -> Result<()> {
+        self.range("range", chart.range)?;
+        self.some("columns", &chart.columns)?;
+        self.some("rows", &chart.rows)?;
+        let even = chart.values.len() == chart.rows.len()
+            && chart.values.iter().all(|row| row.len() == chart.columns.len());
+        if !even {
+            let expected = format!("{} rows of {}", chart.rows.len(), chart.columns.len());
+            return Err(self.wrong("values", "rows too few or uneven", &expected));
+        }
+        self.finite("values", chart.values.iter().flatten().flatten().copied())
+    }
+
     fn grid(&self, part: &str, grid: &Grid) -> Result<()> {
         let [width, height] = grid.size();
         if width < 2 || height < 2 || grid.0.iter().any(|row| row.len() != width) {
@@ -393,7 +453,7 @@ mod tests {
     use super::*;
 
     fn line(points: Vec<LinePoint>) -> Chart {
-        let series = Series { name: "probe".into(), points, style: Style::Solid };
+        let series = Series { name: "probe".into(), points, ..Series::default() };
         Chart::Line(LineChart { title: "Sweep".into(), series: vec![series], ..LineChart::default() })
     }
 
@@ -446,6 +506,24 @@ mod tests {
         assert_eq!(
             refusal(&Chart::Map(chart)),
             "chart \"Map\", point 0: group 1; expected an index into groups"
+        );
+    }
+
+    #[test]
+    fn uneven_rows_of_a_heat_map_are_refused() {
+        let mut chart = HeatChart {
+            title: "Heat".into(),
+            columns: vec!["a".into(), "b".into()],
+            rows: vec!["0".into()],
+            values: vec![vec![Some(0.5), None]],
+            range: [0.0, 1.0],
+            ..HeatChart::default()
+        };
+        Chart::Heat(chart.clone()).check().unwrap();
+        chart.values[0].pop();
+        assert_eq!(
+            refusal(&Chart::Heat(chart)),
+            "chart \"Heat\", values: rows too few or uneven; expected 1 rows of 2"
         );
     }
 

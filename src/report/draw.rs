@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::canvas::Canvas;
 use super::chart::Chart;
-use super::{bar, line, map};
+use super::html;
+use super::strip::Strip;
+use super::{bar, heat, line, map};
 use crate::error::{Error, Result};
 
 /// Draws the chart and writes both files. A chart that can't be drawn is an error that names it, and writes nothing.
@@ -26,30 +28,43 @@ fn drawn(chart: &Chart) -> Result<Canvas> {
         Chart::Line(chart) => line::draw(chart),
         Chart::Bar(chart) => bar::draw(chart),
         Chart::Map(chart) => map::draw(chart),
+        Chart::Heat(chart) => heat::draw(chart),
     })
 }
 
-/// For every `NAME.chart.json` in the folder, writes `NAME.svg` and `NAME.png` beside it. Gives back the charts' files
-/// in the order of their names; a folder without any is an error.
+/// For every `NAME.chart.json` in the folder, writes `NAME.svg` and `NAME.png` beside it, and for every `NAME.strip.json`
+/// the page `NAME.html`. Gives back what was drawn (of a chart the SVG) in the order of the names; a folder without any
+/// is an error.
 pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(Error::file(folder))? {
         let path = entry.map_err(Error::file(folder))?.path();
-        if path.to_string_lossy().ends_with(".chart.json") {
+        if [".chart.json", ".strip.json"].iter().any(|end| path.to_string_lossy().ends_with(end)) {
             found.push(path);
         }
     }
     found.sort();
     if found.is_empty() {
-        return Err(Error::input(folder.display(), "no chart", "one or more files NAME.chart.json"));
+        return Err(Error::input(
+            folder.display(),
+            "no chart",
+            "one or more files NAME.chart.json or NAME.strip.json",
+        ));
     }
+    let mut drawn = Vec::new();
     for path in &found {
         // Both suffixes go: "sweep.chart.json" is drawn as "sweep.svg".
         let stem = path.with_extension("").with_extension("");
         let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", stem.display()));
-        draw(&Chart::read(path)?, &beside("svg"), &beside("png"))?;
+        if path.to_string_lossy().ends_with(".strip.json") {
+            html::write(&Strip::read(path)?.page(), &beside("html"))?;
+            drawn.push(beside("html"));
+        } else {
+            draw(&Chart::read(path)?, &beside("svg"), &beside("png"))?;
+            drawn.push(beside("svg"));
+        }
     }
-    Ok(found)
+    Ok(drawn)
 }
 
 /// Writes beside the file and moves the result into its place, so that the file is whole or absent.
@@ -77,7 +92,7 @@ mod tests {
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("layer.sweep.chart.json"), LINE).unwrap();
         std::fs::write(at("results.json"), "{}").unwrap();
-        assert_eq!(draw_all(folder.path()).unwrap(), [at("layer.sweep.chart.json")]);
+        assert_eq!(draw_all(folder.path()).unwrap(), [at("layer.sweep.svg")]);
         let svg = std::fs::read_to_string(at("layer.sweep.svg")).unwrap();
         assert!(svg.starts_with("<svg xmlns") && svg.contains("aria-label=\"Sweep &lt;1&gt;\""));
         let png = std::fs::read(at("layer.sweep.png")).unwrap();
@@ -90,7 +105,10 @@ mod tests {
     fn what_can_not_be_drawn_is_named_and_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert!(error.ends_with("no chart; expected one or more files NAME.chart.json"), "{error}");
+        assert!(
+            error.ends_with("no chart; expected one or more files NAME.chart.json or NAME.strip.json"),
+            "{error}"
+        );
         let path = folder.path().join("sweep.chart.json");
         std::fs::write(&path, LINE.replace("\"chart\":\"line\"", "\"chart\":\"pie\"")).unwrap();
         let error = draw_all(folder.path()).unwrap_err().to_string();

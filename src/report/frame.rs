@@ -38,6 +38,8 @@ pub enum Lattice {
     Rows,
     /// A box with tick marks; light lines both ways.
     Box,
+    /// None: cells fill the data's rectangle.
+    Bare,
 }
 
 /// Lines of at most `width` pixels, broken between words; a word that is longer has a line of its own.
@@ -108,9 +110,17 @@ impl Frame {
         let above = rule_rows(plan.rules, x_place);
         let top = rules_top + 17.0 * above.iter().map(|row| row + 1).max().unwrap_or(0) as f64;
         let bottom = top + plan.height;
-        let shown = x_labels(&plan.x, group_width(left, right), right - left);
+        let shown = match plan.x.turned {
+            false => x_labels(&plan.x, group_width(left, right), right - left),
+            true => plan.x.ticks.iter().map(|(value, name)| (*value, vec![name.clone()])).collect(),
+        };
         let tick_lines = shown.iter().map(|(_, lines)| lines.len()).max().unwrap_or(1);
-        let ticks_bottom = bottom + 8.0 + 15.0 * tick_lines as f64;
+        let turned =
+            plan.x.ticks.iter().map(|(_, name)| text_width(name, turned_size(&plan.x, right - left), false));
+        let ticks_bottom = match plan.x.turned {
+            false => bottom + 8.0 + 15.0 * tick_lines as f64,
+            true => bottom + 10.0 + turned.fold(0.0, f64::max),
+        };
         let height = ticks_bottom + 24.0 + MARGIN - 6.0;
 
         let mut canvas = Canvas::new(WIDTH, height.ceil());
@@ -155,7 +165,9 @@ impl Frame {
         let Frame { left, right, top, bottom, .. } = *self;
         for (value, name) in self.y.ticks.clone() {
             let y = self.y_place(value);
-            self.canvas.stroke([[left, y], [right, y]], GRID, 1.0);
+            if lattice != Lattice::Bare {
+                self.canvas.stroke([[left, y], [right, y]], GRID, 1.0);
+            }
             let spot = [left - 9.0, y + 0.36 * TICK_SIZE];
             self.canvas.text(Label::new(name, spot, TICK_SIZE, SOFT, Anchor::End));
         }
@@ -163,6 +175,13 @@ impl Frame {
             let x = self.x_place(*value);
             if lattice == Lattice::Box {
                 self.canvas.stroke([[x, top], [x, bottom]], GRID, 1.0);
+            }
+            if self.x.turned {
+                let size = turned_size(&self.x, right - left);
+                let name = lines.first().map_or("", String::as_str);
+                let label = Label::new(name, [x + 0.36 * size, bottom + 7.0], size, SOFT, Anchor::End);
+                self.canvas.text(Label { turned: true, ..label });
+                continue;
             }
             for (index, line) in lines.iter().enumerate() {
                 let spot = [x, bottom + 19.0 + 15.0 * index as f64];
@@ -228,6 +247,11 @@ impl Frame {
             free = top + 15.0 * lines.len() as f64;
         }
     }
+}
+
+/// The size of names that are turned: so that they stand beside each other, and can still be read.
+fn turned_size(axis: &Axis, width: f64) -> f64 {
+    (width / axis.ticks.len().max(1) as f64 - 0.5).clamp(8.0, TICK_SIZE)
 }
 
 /// The row above the plot in which each vertical rule's label finds room, in the order of the rules.

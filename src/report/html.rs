@@ -9,6 +9,7 @@ use super::canvas::{BOLD, REGULAR};
 use super::chart::Chart;
 use super::draw::svg;
 use super::markup::escape;
+use super::strip::{self, Strip};
 use super::table::Table;
 use crate::artifact;
 use crate::error::Result;
@@ -33,6 +34,8 @@ pub struct Section {
     pub text: String,
     #[serde(default)]
     pub charts: Vec<Chart>,
+    #[serde(default)]
+    pub strips: Vec<Strip>,
     #[serde(default)]
     pub tables: Vec<Table>,
     #[serde(default)]
@@ -116,6 +119,9 @@ pub fn html(page: &Page) -> Result<String> {
             &format!("<section>\n<h2>{}</h2>\n{}", escape(&section.title), paragraphs(&section.text, "text"));
         for chart in &section.charts {
             html += &format!("<figure>{}</figure>\n", svg(chart)?);
+        }
+        for tokens in &section.strips {
+            html += &strip::html(tokens)?;
         }
         for table in &section.tables {
             html += &table.to_html()?;

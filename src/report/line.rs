@@ -23,7 +23,11 @@ pub fn draw(chart: &LineChart) -> Canvas {
             let named = Axis::named(names);
             Axis { low: named.low.min(left - 0.5), high: named.high.max(right + 0.5), ..named }
         }
-        None => Axis::exact([left - 0.02 * (right - left), right + 0.02 * (right - left)], 8),
+        None => {
+            let room = 0.02 * (right - left);
+            let [least, most] = chart.x_range.unwrap_or([left - room, right + room]);
+            Axis::exact([least.min(left), most.max(right)], 8)
+        }
     };
     let values = points().flat_map(|point| [Some(point.y), point.low, point.high].into_iter().flatten());
     let [low, high] = span(&mut values.chain(rules(RuleAxis::Horizontal)));
@@ -51,6 +55,13 @@ pub fn draw(chart: &LineChart) -> Canvas {
     });
     // Bands first, so that no band hides a curve.
     for (index, series) in chart.series.iter().enumerate() {
+        if let (true, Some(first), Some(last)) = (series.filled, series.points.first(), series.points.last())
+        {
+            let foot = [last, first].map(|point| frame.place(point.x, 0.0));
+            let outline = series.points.iter().map(|point| frame.place(point.x, point.y)).chain(foot);
+            let outline: Vec<Spot> = outline.collect();
+            frame.canvas.fill(outline, palette::group(index), 0.22);
+        }
         for band in series.points.chunk_by(|a, b| interval(a).is_some() && interval(b).is_some()) {
             let place = |x: f64, y: f64| frame.place(x, y);
             let bounds = || band.iter().filter_map(|point| Some((point.x, interval(point)?)));

@@ -71,6 +71,7 @@ pub fn draw(chart: &MapChart) -> Canvas {
     for path in &chart.paths {
         let spots: Vec<Spot> = path.points.iter().map(|&[x, y]| frame.place(x, y)).collect();
         legend::arrow(&mut frame.canvas, &spots, path.arrow);
+        name_stops(&mut frame, &spots, &path.names);
     }
     if let Some(star) = &chart.star {
         let spot = frame.place(star.x, star.y);
@@ -208,6 +209,25 @@ fn colour_bar(frame: &mut Frame, label: &str, bands: &Axis) {
     let spot = [frame::WIDTH - 28.0, (top + bottom) / 2.0];
     let name = Label::new(label, spot, 13.0, TEXT, Anchor::Middle);
     frame.canvas.text(Label { turned: true, ..name });
+}
+
+/// Writes the names beside the stops of a way, each on a patch, on the side that the way does not take.
+fn name_stops(frame: &mut Frame, spots: &[Spot], names: &[String]) {
+    for (index, (&[x, y], name)) in spots.iter().zip(names).enumerate() {
+        let next = spots.get(index + 1).or_else(|| spots.get(index.wrapping_sub(1)));
+        let down = next.is_some_and(|next| (next[1] < y) == (index + 1 < spots.len()));
+        let middle = [x, if down { y + 15.0 } else { y - 15.0 }];
+        let half = text_width(name, TICK_SIZE, true) / 2.0 + 3.0;
+        frame.canvas.rectangle(
+            [middle[0] - half, middle[1] - 8.0],
+            [middle[0] + half, middle[1] + 8.0],
+            WHITE,
+            0.85,
+        );
+        let label =
+            Label::new(name, [middle[0], middle[1] + 0.36 * TICK_SIZE], TICK_SIZE, INK, Anchor::Middle);
+        frame.canvas.text(Label { bold: true, ..label });
+    }
 }
 
 /// Writes the name on the line, where it covers the fewest points and where the line runs most nearly level.

@@ -54,6 +54,29 @@ pub fn surface(share: f64) -> Colour {
     mix(CIVIDIS[index], CIVIDIS[index + 1], at - index as f64)
 }
 
+/// The colour of a value on a scale with a middle, at `share` from 0 to 1: blue below, white in the middle, vermilion above,
+/// which every kind of colour sight tells apart.
+pub fn diverging(share: f64) -> Colour {
+    let away = (2.0 * share.clamp(0.0, 1.0) - 1.0).abs();
+    mix([250, 250, 250], if share < 0.5 { [0, 90, 160] } else { [190, 75, 0] }, away)
+}
+
+/// White or dark: what is legible on a ground.
+pub fn ink_on(ground: Colour) -> Colour {
+    let light = luminance(ground);
+    // The larger of the two contrasts (WCAG 2).
+    if 1.05 / (light + 0.05) > (light + 0.05) / (luminance(INK) + 0.05) { WHITE } else { INK }
+}
+
+/// Relative luminance (WCAG 2).
+fn luminance(colour: Colour) -> f64 {
+    let linear = colour.map(|channel| {
+        let share = f64::from(channel) / 255.0;
+        if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
+    });
+    0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+}
+
 /// `share` of the way from `from` to `to`.
 pub fn mix(from: Colour, to: Colour, share: f64) -> Colour {
     std::array::from_fn(|channel| {
@@ -99,19 +122,20 @@ pub fn star() -> Vec<[f64; 2]> {
 mod tests {
     use super::*;
 
-    /// Relative luminance (WCAG 2).
-    fn luminance(colour: Colour) -> f64 {
-        let linear = colour.map(|channel| {
-            let share = f64::from(channel) / 255.0;
-            if share <= 0.04045 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
-        });
-        0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    }
-
     #[test]
     fn the_surface_grows_lighter_all_the_way() {
         let steps: Vec<f64> = (0..=20).map(|step| luminance(surface(f64::from(step) / 20.0))).collect();
         assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
+    }
+
+    #[test]
+    fn ink_is_legible_on_every_colour_of_both_scales() {
+        for step in 0..=20 {
+            for ground in [surface(f64::from(step) / 20.0), diverging(f64::from(step) / 20.0)] {
+                let (a, b) = (luminance(ground), luminance(ink_on(ground)));
+                assert!((a.max(b) + 0.05) / (a.min(b) + 0.05) >= 4.0, "{ground:?}");
+            }
+        }
     }
 
     #[test]

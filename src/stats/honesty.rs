@@ -48,6 +48,44 @@ pub fn calibration_gap(probabilities: ArrayView1<f64>, class: usize, bins: usize
     (bin.clamp(1, bins.max(1)) - 1, f64::from(column == class) - confidence)
 }
 
+/// Rows that are about equally sure, for a reliability diagram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bin {
+    /// Mean probability of the most probable class.
+    pub confidence: f64,
+    /// Rows, and those whose most probable class is the true one.
+    pub n: usize,
+    pub right: usize,
+}
+
+/// Rows in `bins` bins of equal count (to one row), by the probability of their most probable class, the least sure first.
+/// Rows that are equally sure stay together, so that there may be fewer bins.
+pub fn reliability(probabilities: ArrayView2<f64>, classes: &[usize], bins: usize) -> Vec<Bin> {
+    let rows = probabilities.rows().into_iter().zip(classes);
+    let mut rows: Vec<(f64, bool)> = rows
+        .map(|(row, &class)| {
+            let (column, confidence) = largest(row);
+            (confidence, column == class)
+        })
+        .collect();
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut found = Vec::new();
+    let (mut sum, mut n, mut right) = (0.0, 0, 0);
+    let ties: Vec<&[(f64, bool)]> = rows.chunk_by(|a, b| a.0 == b.0).collect();
+    let mut seen = 0;
+    for tie in ties {
+        sum += tie[0].0 * tie.len() as f64;
+        n += tie.len();
+        right += tie.iter().filter(|row| row.1).count();
+        seen += tie.len();
+        if seen * bins >= (found.len() + 1) * rows.len() {
+            found.push(Bin { confidence: sum / n as f64, n, right });
+            (sum, n, right) = (0.0, 0, 0);
+        }
+    }
+    found
+}
+
 /// Column and value of the largest entry, the first of several.
 fn largest(row: ArrayView1<f64>) -> (usize, f64) {
     let first = (0, f64::NEG_INFINITY);
@@ -92,5 +130,19 @@ mod tests {
         let sure = array![[1.0, 0.0], [0.0, 1.0]];
         assert_eq!(calibration_error(sure.view(), &[0, 1], 15), Some(0.0));
         assert_eq!(calibration_error(sure.view(), &[1, 0], 15), Some(1.0));
+    }
+
+    #[test]
+    fn bins_of_a_reliability_diagram_by_hand() {
+        let probabilities = array![[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7], [0.3, 0.7]];
+        let found = reliability(probabilities.view(), &[0, 0, 1, 1, 0], 2);
+        // Least sure first: .6 (wrong), .7 and .7 (one right) make up three of five; .8 and .9 are right.
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].n, found[0].right, found[1].n, found[1].right), (3, 1, 2, 2));
+        assert!(
+            (found[0].confidence - 2.0 / 3.0).abs() < 1e-12 && (found[1].confidence - 0.85).abs() < 1e-12
+        );
+        // Rows that are equally sure are never parted.
+        assert_eq!(reliability(array![[1.0, 0.0], [1.0, 0.0]].view(), &[0, 1], 2).len(), 1);
     }
 }

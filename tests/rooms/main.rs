@@ -2,6 +2,7 @@
 //! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
 
 mod activations;
+mod boundary;
 mod chat;
 mod gguf;
 mod hostile;
@@ -10,5 +11,6 @@ mod hub;
 mod model;
 mod order;
 mod organism;
+mod probe;
 mod program;
 mod steer;

@@ -5,14 +5,14 @@ use pulp::Arch;
 
 /// Runs `work` with the widest vector instructions of this processor. Only what is inlined into `work` gains.
 #[inline]
-pub(in crate::model) fn wide<T>(work: impl FnOnce() -> T) -> T {
+pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
     Arch::new().dispatch(work)
 }
 
 /// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
 /// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let whole = x * std::f32::consts::LOG2_E + ROUND;

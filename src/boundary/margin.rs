@@ -1,0 +1,110 @@
+//! How far every example lies from the boundary, which neighbour's face it lies nearest to, and which examples lie nearest
+//! of all: those are to be labelled next.
+//! It knows nothing of where the states come from.
+
+use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
+
+use crate::boundary::region::{NONE, Region};
+use crate::error::{Error, Result};
+use crate::probe::{Link, Probe};
+
+/// One example's place beside the boundary.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Margin {
+    /// Name of the example.
+    pub id: String,
+    /// Its label, where it has one.
+    pub label: Option<String>,
+    /// The class that the probe reads, and its calibrated probability.
+    pub read: String,
+    pub probability: f64,
+    /// Distance to the nearest face of that class's region, in activation units.
+    pub distance: f64,
+    /// The class on the other side of that face.
+    pub across: String,
+}
+
+impl Margin {
+    /// The distance, negative where the probe reads another class than the label's; none without a label.
+    pub fn signed(&self) -> Option<f64> {
+        let label = self.label.as_ref()?;
+        Some(if *label == self.read { self.distance } else { -self.distance })
+    }
+}
+
+/// The margins of states `[rows, width]`, with an id and perhaps a label each, in their order.
+///
+/// # Errors
+/// If there are not as many ids and labels as states, or the states have another width than the probe.
+pub fn margins(
+    probe: &Probe,
+    states: ArrayView2<f32>,
+    ids: &[String],
+    labels: &[Option<String>],
+) -> Result<Vec<Margin>> {
+    if ids.len() != states.nrows() || labels.len() != states.nrows() {
+        let found = format!("{} ids and {} labels", ids.len(), labels.len());
+        return Err(Error::input("margins", found, format!("{} of each, one a row", states.nrows())));
+    }
+    let none = (probe.link == Link::MultiLabel).then_some(NONE);
+    let names = probe.classes.iter().map(String::as_str).chain(none);
+    let regions = names.map(|class| Region::of_class(probe, class));
+    let regions = regions.collect::<Result<Vec<Region>>>()?;
+    // Where calibration moves the boundary (of two classes), the region is the class's that calibration calls; elsewhere
+    // the one that the state is in.
+    let standings = regions.iter().map(|region| region.standings(states));
+    let standings = standings.collect::<Result<Vec<_>>>()?;
+    let probabilities = probe.probabilities(states)?;
+    let margin = |row: usize| {
+        let inside = |class: &usize| standings[*class][row].margin;
+        let class = (0..regions.len()).max_by(|a, b| inside(a).total_cmp(&inside(b))).unwrap_or(0);
+        let standing = standings[class][row];
+        Margin {
+            id: ids[row].clone(),
+            label: labels[row].clone(),
+            read: regions[class].class.clone(),
+            probability: match probabilities.get([row, class]) {
+                Some(probability) => *probability,
+                None => 1.0 - probabilities.row(row).fold(0.0f64, |most, &p| most.max(p)),
+            },
+            distance: standing.margin.max(0.0),
+            across: regions[class].across[standing.face].clone(),
+        }
+    };
+    Ok((0..states.nrows()).map(margin).collect())
+}
+
+/// Indices of the `count` margins of least distance, nearest first.
+pub fn nearest(margins: &[Margin], count: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..margins.len()).collect();
+    order.sort_by(|&a, &b| margins[a].distance.total_cmp(&margins[b].distance));
+    order.truncate(count);
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boundary::tests::probe;
+    use ndarray::array;
+
+    #[test]
+    fn the_nearest_face_and_the_nearest_examples() {
+        let mut probe = probe(array![[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], &["R0", "rumours+R1", "fraud+R2"]);
+        probe.bias = array![0.0, 0.0, 0.0];
+        let states = array![[-1.0f32, -4.0], [-3.0, -0.5], [5.0, 1.0], [0.25, -2.0]];
+        let ids: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        let labels = vec![Some("R0".into()), None, Some("R0".into()), Some("rumours+R1".into())];
+        let found = margins(&probe, states.view(), &ids, &labels).unwrap();
+        let places: Vec<(&str, &str)> = found.iter().map(|m| (m.read.as_str(), m.across.as_str())).collect();
+        let expected =
+            [("R0", "rumours+R1"), ("R0", "fraud+R2"), ("rumours+R1", "fraud+R2"), ("rumours+R1", "R0")];
+        assert_eq!(places, expected);
+        // (5, 1): 2 · 5 against 2 · 1 over a normal of length √8.
+        assert!((found[2].distance - 8.0 / 8f64.sqrt()).abs() < 1e-9);
+        assert!(found[2].signed().unwrap() < 0.0 && found[1].signed().is_none());
+        assert_eq!(nearest(&found, 3), [3, 1, 0]);
+        assert!(margins(&probe, states.view(), &ids[1..], &labels).is_err());
+    }
+}

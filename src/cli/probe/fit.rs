@@ -1,0 +1,163 @@
+//! `pearl probe fit`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::held::Held;
+use crate::cli::dialogues::Source;
+use crate::cli::model::Options;
+use crate::cli::progress::Talk;
+use crate::cli::{Outcome, print};
+use crate::error::Error;
+use crate::experiment::concept::{self, Concept};
+use crate::experiment::probing::{self, Kind, Question, Rows, Sweep};
+use crate::model::Site;
+use crate::probe::{Fit as Method, Plan, method};
+use crate::report::{Table, table::Column};
+use crate::stats::Figure;
+
+#[derive(Args)]
+pub struct Fit {
+    /// A concept's folder: its probe.toml says all that the other options do, and what is found is written beside it
+    #[arg(required_unless_present = "store", conflicts_with = "store")]
+    concept: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+    /// A store that `pearl extract` made
+    #[arg(long, requires_all = ["data", "label", "out"])]
+    store: Option<PathBuf>,
+    /// Dialogues: JSON Lines, CSV or TSV
+    #[arg(long)]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    filter: crate::cli::dialogues::Filter,
+    /// The label to read
+    #[arg(long)]
+    label: Option<String>,
+    /// Whether a row has one of several classes, or levels, or any number of labels: classes, levels, labels
+    #[arg(long, default_value = "classes", value_parser = kind)]
+    kind: Kind,
+    /// The classes in order, where the order of their names is not right
+    #[arg(long, value_delimiter = ',')]
+    order: Vec<String>,
+    /// The label to group by; left out, each dialogue is a group of its own
+    #[arg(long)]
+    group: Option<String>,
+    /// Groups to test on, which nothing is fitted or chosen on; left out, scores are of the folds
+    #[arg(long, value_delimiter = ',', requires = "group")]
+    held_out: Vec<String>,
+    /// Sites of the store's; all of them where none are named
+    #[arg(long)]
+    sites: Option<String>,
+    /// logistic, ridge, lda or means
+    #[arg(long, default_value = "logistic")]
+    method: String,
+    /// Strengths to choose among, ascending (C of logistic and ridge, the covariance's share of lda)
+    #[arg(long, value_delimiter = ',')]
+    strengths: Vec<f64>,
+    #[arg(long, default_value_t = Plan::default().folds)]
+    folds: usize,
+    /// Bootstrap whole groups instead of rows: wider intervals, honest about groups to come
+    #[arg(long)]
+    by_group: bool,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File for the probe
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    match text {
+        "classes" => Ok(Kind::Classes),
+        "levels" => Ok(Kind::Levels),
+        "labels" => Ok(Kind::Labels),
+        _ => Err("expected classes, levels or labels".into()),
+    }
+}
+
+pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
+    let bar = talk.bar(1, "fitting");
+    let mut tell = |stage: &'static str, done: usize, total: usize| {
+        bar.set_prefix(stage);
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+        talk.goes_on()
+    };
+    if let Some(folder) = &arguments.concept {
+        let concept = Concept::load(folder)?;
+        let model = arguments.options.open(&concept.model, talk)?;
+        let sweep = concept::fit(&concept, folder, &model, &mut tell)?;
+        bar.finish_and_clear();
+        return show(&sweep, folder.join(concept::WEIGHTS), arguments.json, talk);
+    }
+    let missing = |option: &str| Error::input(format!("--{option}"), "left out", "it beside --store");
+    let source = Source { data: arguments.data.ok_or_else(|| missing("data"))?, filter: arguments.filter };
+    let label = arguments.label.ok_or_else(|| missing("label"))?;
+    let out = arguments.out.ok_or_else(|| missing("out"))?;
+    let store = arguments.store.ok_or_else(|| missing("store"))?;
+    let (store, example, data) = Held { store, source }.open()?;
+    let sites = match &arguments.sites {
+        None => store.manifest.sites.clone(),
+        Some(sites) => Site::parse_set(
+            sites,
+            store.manifest.sites.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1),
+        )?,
+    };
+    let method: Box<dyn Method> = method(&arguments.method, &arguments.strengths)?;
+    let question = Question {
+        label: &label,
+        kind: arguments.kind,
+        order: &arguments.order,
+        group: arguments.group.as_deref(),
+        held_out: &arguments.held_out,
+        method: method.as_ref(),
+        plan: Plan {
+            folds: arguments.folds,
+            by_group: arguments.by_group,
+            seed: arguments.seed,
+            ..Plan::default()
+        },
+    };
+    let chosen: Vec<usize> = (0..example.len()).collect();
+    let rows = Rows {
+        header: &store.header,
+        tokens: &store.manifest.tokens,
+        sites: &sites,
+        example: &example,
+        chosen: &chosen,
+        dialogues: &data.dialogues,
+    };
+    let total = sites.len();
+    let mut read = |site| store.at(site);
+    let sweep = probing::sweep(&question, &rows, &mut read, &mut |done| tell("fitting", done, total))?;
+    bar.finish_and_clear();
+    sweep.best().1.probe.save(&out)?;
+    show(&sweep, out, arguments.json, talk)
+}
+
+fn show(sweep: &Sweep, out: PathBuf, json: bool, talk: &Talk) -> anyhow::Result<Outcome> {
+    let (site, _) = sweep.best();
+    let mut figures: Vec<Figure> = Vec::new();
+    for (site, validated) in &sweep.sites {
+        let figure = probing::figure(validated, "auroc", sweep.on)?;
+        figures.push(Figure { name: format!("{site}/auroc"), ..figure.clone() });
+    }
+    figures.extend(sweep.best_figures());
+    figures.extend(sweep.controls().into_iter().cloned());
+    if json {
+        print(serde_json::to_string_pretty(&figures)?)?;
+    } else {
+        let mut table = Table::of_figures("", &figures);
+        table.columns[0] = Column::text(&format!("{} ({})", sweep.label, sweep.split));
+        print(table.to_text()?)?;
+    }
+    sweep.left_out.iter().for_each(|line| talk.say(format!("left out: {line}")));
+    sweep.doubts()?.iter().for_each(|line| talk.say(format!("doubt: {line}")));
+    talk.say(format!("the probe at {site}: {}", out.display()));
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,162 @@
+//! Contrast pairs: a dialogue and its twin, the same but for one thing, with what is true of both.
+//! It knows nothing of why they are compared.
+
+use super::situation::{Level, Situation, UserType};
+use super::wording::{self, Cue};
+use super::world::{self, Split};
+use crate::dialogue::{Dialogue, Label, Role};
+
+/// The one thing in which the twins differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contrast {
+    /// What the deed does: a malicious user where the first is benign or sensitive, or the other way round.
+    Deed,
+    /// What the user thinks of the report: a sensitive user where the first is benign, or the other way round.
+    Trust,
+    /// Signs of openness to advice: all of them where the first has none. The user stays who they are.
+    Openness,
+}
+
+impl Contrast {
+    pub const ALL: [Contrast; 3] = [Contrast::Deed, Contrast::Trust, Contrast::Openness];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Contrast::Deed => "deed",
+            Contrast::Trust => "trust",
+            Contrast::Openness => "openness",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<Contrast> {
+        Contrast::ALL.into_iter().find(|contrast| contrast.name() == name)
+    }
+}
+
+/// Draws `count` pairs, in wordings that training never had; both twins carry the label `pair` with the pair's number.
+///
+/// The first twin is benign for `Deed` and `Trust`, the second malicious or sensitive; for `Openness` both are sensitive,
+/// the first closed, the second open to advice. None asks for a canary.
+pub fn pairs(count: usize, contrast: Contrast, seed: u64) -> Vec<[(Situation, Dialogue); 2]> {
+    use rand::SeedableRng;
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut pairs = Vec::with_capacity(count);
+    while pairs.len() < count {
+        let (situation, dialogue) = world::draw(&mut rng, Split::HeldOutWording);
+        let fits = match contrast {
+            Contrast::Deed | Contrast::Trust => situation.user_type == UserType::Benign,
+            Contrast::Openness => situation.user_type == UserType::Sensitive && situation.openness == 0,
+        };
+        if situation.asked_canary || !fits {
+            continue;
+        }
+        let number = pairs.len();
+        let twin = twin(&situation, &dialogue, contrast);
+        pairs.push([(situation, dialogue), twin].map(|(situation, mut dialogue)| {
+            dialogue.id = format!("pair-{number}-{}", situation.user_type.name());
+            if contrast == Contrast::Openness {
+                dialogue.id =
+                    format!("pair-{number}-{}", if situation.openness == 0 { "closed" } else { "open" });
+            }
+            dialogue.labels.insert("pair".into(), Label::Text(number.to_string()));
+            (situation, dialogue)
+        }));
+    }
+    pairs
+}
+
+/// The twin of a dialogue of held-out wording, itself of held-out wording.
+fn twin(situation: &Situation, dialogue: &Dialogue, contrast: Contrast) -> (Situation, Dialogue) {
+    let mut situation = situation.clone();
+    let swaps: Vec<(String, String)> = match contrast {
+        Contrast::Deed => {
+            situation.harmful = !situation.harmful;
+            cue_swaps(&wording::DEED)
+        }
+        Contrast::Trust => {
+            situation.doubting = !situation.doubting;
+            cue_swaps(&wording::TRUST)
+        }
+        Contrast::Openness => {
+            situation.openness = 3;
+            wording::OPENNESS.iter().map(|[open, closed]| (closed.to_string(), open.to_string())).collect()
+        }
+    };
+    situation.user_type =
+        UserType::of(situation.willing, situation.harmful, situation.gloomy, situation.doubting);
+    situation.level = Level::of(situation.user_type, situation.intent);
+    let mut messages = dialogue.messages.clone();
+    for message in messages.iter_mut().filter(|message| message.role == Role::User) {
+        message.content = swapped(&message.content, &swaps);
+    }
+    let labels = world::labels(&situation, Split::HeldOutWording);
+    (situation, Dialogue { id: String::new(), messages, labels })
+}
+
+/// For every word of a cue that stands second in its grid, the word of the other group that makes a held-out pair with
+/// the same first word: two places on, as the second group counts twice in what is held out.
+fn cue_swaps(cue: &Cue) -> Vec<(String, String)> {
+    let word = |group: usize, place: usize| cue.groups[group][place % 4].to_owned();
+    let places = (0..2).flat_map(|group| (0..4).map(move |place| (group, place)));
+    places.map(|(group, place)| (word(group, place), word(1 - group, place + 2))).collect()
+}
+
+/// The text with each stretch of whole words replaced that a swap begins with, from the left.
+fn swapped(text: &str, swaps: &[(String, String)]) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let mut said = Vec::new();
+    let mut at = 0;
+    while at < words.len() {
+        let fits = |from: &str| {
+            let from: Vec<&str> = from.split(' ').collect();
+            words[at..].starts_with(&from).then_some(from.len())
+        };
+        match swaps.iter().find_map(|(from, to)| Some((fits(from)?, to))) {
+            Some((count, to)) => {
+                said.push(to.as_str());
+                at += count;
+            }
+            None => {
+                said.push(words[at]);
+                at += 1;
+            }
+        }
+    }
+    said.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twins_differ_in_one_thing_and_are_labelled_by_the_truth() {
+        for (contrast, other) in [(Contrast::Deed, "malicious"), (Contrast::Trust, "sensitive")] {
+            for [(_, first), (situation, second)] in pairs(200, contrast, 3) {
+                assert_eq!(first.label("user-type").as_deref(), Some("benign"));
+                assert_eq!(second.label("user-type").as_deref(), Some(other));
+                assert_eq!(situation.user_type.name(), other);
+                let texts = [&first, &second].map(|dialogue| dialogue.user_text());
+                let words = texts.each_ref().map(|text| text.split_whitespace().collect::<Vec<_>>());
+                let differ = words[0].iter().zip(&words[1]).filter(|(a, b)| a != b).count();
+                assert_eq!((differ, words[0].len()), (1, words[1].len()), "{texts:?}");
+                assert_eq!(first.label("pair"), second.label("pair"));
+                // The four cues are still a pair of words that training never had: the world says so itself.
+                assert!(world::wording_is_held_out(&second), "{}", texts[1]);
+            }
+        }
+    }
+
+    #[test]
+    fn openness_opens_every_sentence_that_was_closed() {
+        for [(_, first), (situation, second)] in pairs(100, Contrast::Openness, 5) {
+            assert_eq!((situation.openness, situation.user_type), (3, UserType::Sensitive));
+            let signs = |dialogue: &Dialogue, side: usize| {
+                let text = dialogue.user_text();
+                wording::OPENNESS.iter().filter(|pair| text.contains(pair[side])).count()
+            };
+            assert_eq!([signs(&first, 0), signs(&first, 1)], [0, 3]);
+            assert_eq!([signs(&second, 0), signs(&second, 1)], [3, 0]);
+        }
+    }
+}
