@@ -148,7 +148,8 @@ impl Store {
 pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
     let store = Store::open(folder)?;
     let (example, position) = (store.example()?, store.position()?);
-    let sites = store.manifest.sites.iter().map(|&site| Ok((site, store.at(site)?))).collect::<Result<_>>()?;
+    let sites =
+        store.manifest.sites.iter().map(|&site| Ok((site, store.at(site)?))).collect::<Result<_>>()?;
     Ok((store.header, store.manifest, Activations { sites, example, position, tokens: 0 }))
 }
 

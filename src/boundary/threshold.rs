@@ -237,7 +237,10 @@ mod tests {
         assert!(alarm.value > 18.0 && alarm.value < 18.0 + 1e-9);
         assert_eq!((alarm.rate, alarm.other_rate), (1.0 / 19.0, 18.0 / 19.0));
         // .05 allows none; .04 can't be promised by 19 rows.
-        assert_eq!(threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.05)).unwrap().value, 1.0);
+        assert_eq!(
+            threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.05)).unwrap().value,
+            1.0
+        );
         let error = threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.04)).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -256,7 +259,8 @@ mod tests {
         let mut missed = 0;
         for _ in 0..draws {
             let scores: Vec<f64> = (0..n).map(|_| random.random()).collect();
-            let found = threshold(&scores, &vec![true; n], Promise::expected(Guarantee::Miss, alpha)).unwrap();
+            let found =
+                threshold(&scores, &vec![true; n], Promise::expected(Guarantee::Miss, alpha)).unwrap();
             missed += usize::from(random.random::<f64>() < found.value);
         }
         // Exactly: 4 misses allowed, the value is the fifth of 50 uniform numbers, so 5/51 = .098 are expected;
@@ -275,11 +279,11 @@ mod tests {
         // The bound is the rate at which five of 200 have probability .1 (scipy: beta.ppf(.9, 6, 195)).
         assert!((found.bound - 0.045_878_69).abs() < 1e-5 && found.bound <= 0.05, "{}", found.bound);
         let error = threshold(&scores[..44], &[true; 44], promise).unwrap_err().to_string();
-        assert!(error.ends_with("44 rows of the class for a rate of 0.05; expected at least 45, or a larger rate"));
-        assert_eq!(
-            promise.sentence(),
-            "miss rate ≤ 0.05 with confidence 0.9 on exchangeable data"
+        assert!(
+            error
+                .ends_with("44 rows of the class for a rate of 0.05; expected at least 45, or a larger rate")
         );
+        assert_eq!(promise.sentence(), "miss rate ≤ 0.05 with confidence 0.9 on exchangeable data");
     }
 
     #[test]

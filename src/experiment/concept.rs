@@ -207,7 +207,8 @@ fn answer(
         batch_rows: BATCH_ROWS,
     };
     let total = dialogues.len();
-    let transcripts = generate(model, dialogues, &options, &mut (), &mut |done| tell("answering", done, total))?;
+    let transcripts =
+        generate(model, dialogues, &options, &mut (), &mut |done| tell("answering", done, total))?;
     let mut kept = Vec::with_capacity(total);
     for (mut dialogue, transcript) in std::mem::take(dialogues).into_iter().zip(&transcripts) {
         let strategy = World.score(&dialogue, transcript)?.strategy;
@@ -225,8 +226,10 @@ fn card(concept: &Concept, sweep: &Sweep, scores: &Scores, source: &str, header:
     let (site, best) = sweep.best();
     let probe = &best.probe;
     let own = probing::figure(best, "auroc", sweep.on)?;
-    let main: Vec<Figure> = scores.figures.iter().filter(|figure| !figure.name.contains("resid")).cloned().collect();
-    let sites: Vec<Figure> = scores.figures.iter().filter(|figure| figure.name.contains("resid")).cloned().collect();
+    let main: Vec<Figure> =
+        scores.figures.iter().filter(|figure| !figure.name.contains("resid")).cloned().collect();
+    let sites: Vec<Figure> =
+        scores.figures.iter().filter(|figure| figure.name.contains("resid")).cloned().collect();
     let rows: Vec<String> = scores.rows.iter().map(|(class, count)| format!("{class} {count}")).collect();
     let model = header.model_hash.as_deref().map_or("", artifact::short);
     let truth = match &concept.answers {

@@ -40,7 +40,9 @@ impl Dataset {
             Some(numbers) => Ok(numbers),
             // A part that nobody asked for.
             None if groups.is_empty() && name != "fit" => Ok(Vec::new()),
-            None => Err(Error::input(&source, format!("no dialogue in the {name} part"), "some in each part")),
+            None => {
+                Err(Error::input(&source, format!("no dialogue in the {name} part"), "some in each part"))
+            }
         };
         let (fit, validation, test) =
             (part("fit", &[])?, part("validation", &data.validation)?, part("test", &data.held_out)?);
@@ -74,7 +76,8 @@ pub(super) fn dialogues(data: &Data, seed: u64) -> Result<(Vec<Dialogue>, String
     dialogues.retain(|dialogue| !out(dialogue));
     for dialogue in &mut dialogues {
         let group = dialogue.label(&data.group);
-        let whole = data.together.iter().find(|(_, parts)| group.as_ref().is_some_and(|group| parts.contains(group)));
+        let whole =
+            data.together.iter().find(|(_, parts)| group.as_ref().is_some_and(|group| parts.contains(group)));
         if let Some((name, _)) = whole {
             dialogue.labels.insert(data.group.clone(), Label::Text(name.clone()));
         }

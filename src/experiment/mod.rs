@@ -155,7 +155,11 @@ pub fn run(
         let one = cross::cross(way, experiment.seed, &rows, &mut read, &mut heard)?;
         let ids = |fold: &Vec<usize>| fold.iter().map(|&row| &data.dialogues[row].id).collect::<Vec<_>>();
         let folds = BTreeMap::from([("folds", one.folds.iter().map(ids).collect::<Vec<_>>())]);
-        artifact::write_json(&at(&format!("folds/{}-{}.json", one.label, one.name)), &header("folds"), &folds)?;
+        artifact::write_json(
+            &at(&format!("folds/{}-{}.json", one.label, one.name)),
+            &header("folds"),
+            &folds,
+        )?;
         crossed.push(one);
     }
     let of = |label: &str| {

@@ -1,10 +1,10 @@
 //! The report of a run: its charts, its figures, and some dialogues before and after, on one page.
 
 use super::charts;
+use super::cross::{self, Crossed};
 use super::data::Dataset;
 use super::figures::{self, headline, short};
 use super::file::Experiment;
-use super::cross::{self, Crossed};
 use super::probing::Sweep;
 use super::steering::{Answers, GATED, NONE, Stage, Steered};
 use crate::boundary::{PearlMap, RiskMap};

@@ -7,9 +7,7 @@ use crate::artifact::Header;
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe::{
-    self, Examples, Fit, Logistic, Plan, Source, Split, Targets, Validated, control, ngram,
-};
+use crate::probe::{self, Examples, Fit, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
 use crate::stats::Figure;
 
 /// A probe's sweep over sites, with its controls.
@@ -200,7 +198,9 @@ pub fn sweep(
         }
         let examples = rows.examples(site, question.label, read(site)?, &targets)?;
         // Where only the template speaks (an embedding at its last token, say), nothing can be read.
-        if rows.sites.len() > 1 && let Err(still) = examples.check_spread(&split.fit) {
+        if rows.sites.len() > 1
+            && let Err(still) = examples.check_spread(&split.fit)
+        {
             left_out.push(still.to_string());
             continue;
         }
@@ -211,7 +211,11 @@ pub fn sweep(
     let scores = scores.collect::<Result<Vec<f64>>>()?;
     let Some(best) = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])) else {
         let found = left_out.first().cloned().unwrap_or_else(|| "no site".into());
-        return Err(Error::input(format!("probe of {}", question.label), found, "a site that tells rows apart"));
+        return Err(Error::input(
+            format!("probe of {}", question.label),
+            found,
+            "a site that tells rows apart",
+        ));
     };
     let texts: Vec<String> = rows.dialogues().map(Dialogue::user_text).collect();
     let messages: Vec<usize> = rows.dialogues().map(|dialogue| dialogue.messages.len()).collect();
@@ -222,7 +226,8 @@ pub fn sweep(
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
     let (site, validated) = &sites[best];
     let (site, source, width) = (*site, validated.probe.source.clone(), validated.probe.weight.ncols());
-    let length = control::lengths(&Logistic::default(), (&source, &plain), (&texts, &messages), &split, plan)?;
+    let length =
+        control::lengths(&Logistic::default(), (&source, &plain), (&texts, &messages), &split, plan)?;
     let random = control::random(method, (&source, &targets), width, &split, plan)?;
     let mut again = || rows.examples(site, question.label, read(site)?, &targets);
     let shuffled = control::shuffled(method, &mut again, &split, plan, SHUFFLES)?;
@@ -262,8 +267,15 @@ pub fn labels<'a>(dialogues: impl Iterator<Item = &'a Dialogue>, name: &str) -> 
     match first {
         None => Ok(values),
         Some(first) => {
-            let found = format!("missing on {lacking} of {} dialogues ({first} is the first)", values.len() + lacking);
-            Err(Error::input(format!("label {name}"), found, "one on every dialogue; leave out those without"))
+            let found = format!(
+                "missing on {lacking} of {} dialogues ({first} is the first)",
+                values.len() + lacking
+            );
+            Err(Error::input(
+                format!("label {name}"),
+                found,
+                "one on every dialogue; leave out those without",
+            ))
         }
     }
 }

@@ -155,9 +155,12 @@ impl Calibration {
             let known: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
             let fitted = Calibration::candidates(link, logits.select(Axis(0), &rest).view(), &known);
             for (candidate, read) in whole.iter().zip(&mut read) {
-                let Some(own) = fitted.iter().find(|other| other.name() == candidate.name()) else { continue };
+                let Some(own) = fitted.iter().find(|other| other.name() == candidate.name()) else {
+                    continue;
+                };
                 let part = link.probabilities(own.apply(logits.select(Axis(0), fold)));
-                let read = read.get_or_insert_with(|| Array2::from_elem((classes.len(), part.ncols()), f64::NAN));
+                let read =
+                    read.get_or_insert_with(|| Array2::from_elem((classes.len(), part.ncols()), f64::NAN));
                 fold.iter().zip(part.rows()).for_each(|(&row, part)| read.row_mut(row).assign(&part));
             }
         }
@@ -194,9 +197,10 @@ impl Calibration {
     pub fn isotonic(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> Calibration {
         let odds = log_odds(logits);
         let class_of = |head: usize| if link == Link::Binary { 1 } else { head };
-        let curves = odds.columns().into_iter().enumerate().map(|(head, column)| {
-            Curve::fit(column, classes.iter().map(|&class| class == class_of(head)))
-        });
+        let curves =
+            odds.columns().into_iter().enumerate().map(|(head, column)| {
+                Curve::fit(column, classes.iter().map(|&class| class == class_of(head)))
+            });
         Calibration::Isotonic { curves: curves.collect() }
     }
 
@@ -367,7 +371,8 @@ mod tests {
         let logistic = |z: f64| 1.0 / (1.0 + (-z).exp());
         let chosen = |p: &dyn Fn(f64) -> f64| {
             let (logits, classes, folds) = drawn(3000, p);
-            let (calibration, probabilities) = Calibration::chosen(Link::Binary, logits.view(), &classes, &folds);
+            let (calibration, probabilities) =
+                Calibration::chosen(Link::Binary, logits.view(), &classes, &folds);
             let error = stats::calibration_error(probabilities.view(), &classes, 15).unwrap();
             (calibration.name(), error)
         };
@@ -392,7 +397,12 @@ mod tests {
         let shares = Link::Multinomial.probabilities(truth.clone());
         let draw = |row: ArrayView1<f64>| {
             let mut left: f64 = random.random();
-            row.iter().position(|p| { left -= p; left < 0.0 }).unwrap_or(2)
+            row.iter()
+                .position(|p| {
+                    left -= p;
+                    left < 0.0
+                })
+                .unwrap_or(2)
         };
         let classes: Vec<usize> = shares.rows().into_iter().map(draw).collect();
         // The third class is called far too often: no temperature mends that.
@@ -404,7 +414,12 @@ mod tests {
         assert_eq!(calibration.name(), "isotonic");
         let before = Link::Multinomial.probabilities(logits);
         let error = |p: &Array2<f64>| stats::calibration_error(p.view(), &classes, 15).unwrap();
-        assert!(error(&before) > 0.1 && error(&probabilities) < 0.03, "{} {}", error(&before), error(&probabilities));
+        assert!(
+            error(&before) > 0.1 && error(&probabilities) < 0.03,
+            "{} {}",
+            error(&before),
+            error(&probabilities)
+        );
         assert!(probabilities.rows().into_iter().all(|row| (row.sum() - 1.0).abs() < 1e-9));
     }
 

@@ -73,7 +73,8 @@ pub fn random(
     plan: &Plan,
 ) -> Result<Figure> {
     let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(16) ^ 1);
-    let features = Array2::from_shape_fn((targets.rows(), width), |_| random.sample::<f32, _>(StandardNormal));
+    let features =
+        Array2::from_shape_fn((targets.rows(), width), |_| random.sample::<f32, _>(StandardNormal));
     let examples = Examples::new(source.clone(), features, targets.clone())?;
     Ok(Figure { name: "random/auroc".into(), ..auroc(method, examples, split, plan)? })
 }

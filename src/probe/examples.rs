@@ -255,7 +255,11 @@ impl Examples {
             false => Ok(()),
             true => {
                 let found = format!("the same activations in all of {} rows", rows.len());
-                Err(Error::input(self.place(), found, "activations that vary from row to row (at a site or token that the words reach)"))
+                Err(Error::input(
+                    self.place(),
+                    found,
+                    "activations that vary from row to row (at a site or token that the words reach)",
+                ))
             }
         }
     }

@@ -98,7 +98,11 @@ impl Known {
                 return vec![stats::calibration_gap(whole, targets.classes[row], bins)];
             }
             let gap = |(label, &p): (usize, &f64)| {
-                let (bin, gap) = stats::calibration_gap(array![1.0 - p, p].view(), usize::from(targets.is(row, label)), bins);
+                let (bin, gap) = stats::calibration_gap(
+                    array![1.0 - p, p].view(),
+                    usize::from(targets.is(row, label)),
+                    bins,
+                );
                 (bin, gap / whole.len() as f64)
             };
             whole.iter().enumerate().map(gap).collect()

@@ -57,7 +57,10 @@ impl Fit for Lda {
             let within = Within::new(&design, &targets, split);
             let fits = strengths.par_iter().map(|&strength| {
                 let (weight, bias) = within.discriminate(strength).ok_or_else(|| {
-                    wrong(format!("a covariance without an inverse at strength {strength}"), "a smaller strength")
+                    wrong(
+                        format!("a covariance without an inverse at strength {strength}"),
+                        "a smaller strength",
+                    )
                 })?;
                 let rows = design.values().select(Axis(0), &split.test).mapv(f64::from);
                 let logits = rows.dot(&weight.t()) + &bias;
@@ -97,7 +100,8 @@ impl Within {
         }
         means.rows_mut().into_iter().zip(&counts).for_each(|(mut mean, count)| mean /= *count);
         let mut covariance = column_products(values, &part.mask).mapv(f64::from);
-        let weighted = Array2::from_shape_fn(means.dim(), |(class, column)| counts[class] * means[[class, column]]);
+        let weighted =
+            Array2::from_shape_fn(means.dim(), |(class, column)| counts[class] * means[[class, column]]);
         covariance -= &means.t().dot(&weighted);
         let scale = part.scale.mapv(f64::from);
         for (row, mut values) in covariance.rows_mut().into_iter().enumerate() {

@@ -60,7 +60,9 @@ impl Link {
         match self {
             // The softmax of (0, z) is the logistic function of z, and 1 minus it loses nothing.
             Link::Binary => {
-                logits = Array2::from_shape_fn((logits.nrows(), 2), |(row, class)| class as f64 * logits[[row, 0]]);
+                logits = Array2::from_shape_fn((logits.nrows(), 2), |(row, class)| {
+                    class as f64 * logits[[row, 0]]
+                });
             }
             Link::Multinomial => (),
             Link::MultiLabel => return logits.mapv(logistic),

@@ -41,7 +41,13 @@ impl Loss {
         match self {
             Loss::Logistic | Loss::Ordinal(_) => 1,
             Loss::Softmax(classes) => classes,
-            Loss::Squared(classes) => if classes == 2 { 1 } else { classes },
+            Loss::Squared(classes) => {
+                if classes == 2 {
+                    1
+                } else {
+                    classes
+                }
+            }
         }
     }
 
@@ -226,7 +232,8 @@ fn squared(truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> 
         let own = if bias.len() == 1 { 1 } else { head };
         for row in 0..rows {
             let wanted = if truth.classes[row] as usize == own { 1.0 } else { -1.0 };
-            let away = (f64::from(logits[head * rows + row]) + bias[head] - wanted) * f64::from(truth.mask[row]);
+            let away =
+                (f64::from(logits[head * rows + row]) + bias[head] - wanted) * f64::from(truth.mask[row]);
             loss += away * away / 2.0;
             *pull += away;
             residual[head * rows + row] = away as f32;
@@ -250,7 +257,8 @@ mod tests {
         let logits: Vec<f32> = (0..heads * rows).map(|n| ((n * 13 % 29) as f32 - 14.0) / 4.0).collect();
         let mut residual = vec![f32::NAN; logits.len()];
         let here = loss.value(truth, &logits, bias, &mut residual);
-        let at = |logits: &[f32], bias: &[f64]| loss.value(truth, logits, bias, &mut vec![0.0; heads * rows]).loss;
+        let at =
+            |logits: &[f32], bias: &[f64]| loss.value(truth, logits, bias, &mut vec![0.0; heads * rows]).loss;
         for place in 0..logits.len() {
             let step = 0.0625;
             let moved = |by: f32| {
@@ -259,7 +267,11 @@ mod tests {
                 at(&logits, bias)
             };
             let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
-            assert!((slope - f64::from(residual[place])).abs() < 2e-3, "{loss:?} {place}: {slope} {}", residual[place]);
+            assert!(
+                (slope - f64::from(residual[place])).abs() < 2e-3,
+                "{loss:?} {place}: {slope} {}",
+                residual[place]
+            );
         }
         for place in 0..bias.len() {
             let moved = |by: f64| {
@@ -268,7 +280,11 @@ mod tests {
                 at(&logits, &bias)
             };
             let slope = (moved(0.01) - moved(-0.01)) / 0.02;
-            assert!((slope - here.bias[place]).abs() < 2e-3, "{loss:?} bias {place}: {slope} {}", here.bias[place]);
+            assert!(
+                (slope - here.bias[place]).abs() < 2e-3,
+                "{loss:?} bias {place}: {slope} {}",
+                here.bias[place]
+            );
         }
     }
 

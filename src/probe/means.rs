@@ -53,7 +53,9 @@ fn difference(examples: &Examples, rows: &[usize]) -> (Array2<f32>, Array1<f32>)
     for &row in rows {
         let class = targets.classes[row];
         counts[class] += 1.0;
-        means.row_mut(class).zip_mut_with(&examples.features().row(row), |sum, value| *sum += f64::from(*value));
+        means
+            .row_mut(class)
+            .zip_mut_with(&examples.features().row(row), |sum, value| *sum += f64::from(*value));
     }
     means.rows_mut().into_iter().zip(counts).for_each(|(mut mean, count)| mean /= count);
     // Relative to the middle of the means, so that a large common offset of the activations does not drown the

@@ -75,7 +75,8 @@ pub fn ngram(
     let problem = |part, classes| Problem { loss, classes, part };
     let problems = parts.iter().flat_map(|part| tasks.iter().map(move |classes| problem(part, classes)));
     let solutions = solve(&design, &problems.collect::<Vec<_>>(), &grams.strengths, TOLERANCE);
-    let solutions = solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
+    let solutions =
+        solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
     let logits = |number: usize, strength: usize| {
         let own = &solutions[strength][number * tasks.len()..][..tasks.len()];
         together(own, loss, &splits[number].test).2

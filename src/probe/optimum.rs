@@ -120,7 +120,11 @@ fn read(design: &impl Design, searches: &[&mut Search], mut weights: Array2<f32>
         }
     }
     let mut logits = design.forward(weights.view());
-    logits.axis_iter_mut(Axis(0)).zip(&shifts).filter(|(_, shift)| **shift != 0.0).for_each(|(mut own, shift)| own -= *shift);
+    logits
+        .axis_iter_mut(Axis(0))
+        .zip(&shifts)
+        .filter(|(_, shift)| **shift != 0.0)
+        .for_each(|(mut own, shift)| own -= *shift);
     let mut logits = logits.into_raw_vec_and_offset().0;
     let mut parts = Vec::with_capacity(searches.len());
     for search in searches.iter().rev() {
@@ -135,7 +139,9 @@ fn gradients(design: &impl Design, searches: &mut [&mut Search]) {
     let rows = design.rows();
     let mut residuals = Vec::new();
     searches.iter().for_each(|search| residuals.extend_from_slice(&search.residual));
-    let Ok(residuals) = Array2::from_shape_vec((residuals.len() / rows.max(1), rows), residuals) else { return };
+    let Ok(residuals) = Array2::from_shape_vec((residuals.len() / rows.max(1), rows), residuals) else {
+        return;
+    };
     let sums = design.backward(residuals.view());
     let mut begin = 0;
     for search in searches {
@@ -284,23 +290,32 @@ impl<'a> Search<'a> {
         let before = std::mem::take(&mut self.gradient);
         let mut gradient = self.weight.clone();
         for (head, (mut gradient, sums)) in gradient.rows_mut().into_iter().zip(sums.rows()).enumerate() {
-            let residuals: f64 = self.residual[head * self.rows..][..self.rows].iter().map(|&r| f64::from(r)).sum();
+            let residuals: f64 =
+                self.residual[head * self.rows..][..self.rows].iter().map(|&r| f64::from(r)).sum();
             let columns = gradient.iter_mut().zip(sums).zip(part.shift.iter().zip(&part.scale));
             for ((gradient, sum), (shift, scale)) in columns {
-                *gradient += self.strength * (f64::from(*sum) - f64::from(*shift) * residuals) * f64::from(*scale);
+                *gradient +=
+                    self.strength * (f64::from(*sum) - f64::from(*shift) * residuals) * f64::from(*scale);
             }
         }
         self.gradient = gradient;
         let Some((moved, moved_bias, bias_before)) = self.pending.take() else { return };
         let change = &self.gradient - &before;
-        let change_bias: Vec<f64> = self.bias_gradient.iter().zip(&bias_before).map(|(now, before)| now - before).collect();
+        let change_bias: Vec<f64> =
+            self.bias_gradient.iter().zip(&bias_before).map(|(now, before)| now - before).collect();
         let curvature = (&moved * &change).sum() + dot(&moved_bias, &change_bias);
         if curvature > f64::MIN_POSITIVE {
             if self.steps.len() == MEMORY {
                 self.steps.remove(0);
             }
             let round = |values: Array2<f64>| values.mapv(|v| v as f32);
-            self.steps.push(Step { moved: round(moved), moved_bias, change: round(change), change_bias, curvature });
+            self.steps.push(Step {
+                moved: round(moved),
+                moved_bias,
+                change: round(change),
+                change_bias,
+                curvature,
+            });
         }
     }
 
@@ -310,7 +325,9 @@ impl<'a> Search<'a> {
         self.bias_direction = self.bias_gradient.iter().map(|g| -g).collect();
         self.shares.clear();
         for step in self.steps.iter().rev() {
-            let share = (dot_mixed(&step.moved, &self.direction) + dot(&step.moved_bias, &self.bias_direction)) / step.curvature;
+            let share = (dot_mixed(&step.moved, &self.direction)
+                + dot(&step.moved_bias, &self.bias_direction))
+                / step.curvature;
             add_mixed(&mut self.direction, -share, &step.change);
             add(&mut self.bias_direction, -share, &step.change_bias);
             self.shares.push(share);
@@ -332,7 +349,8 @@ impl<'a> Search<'a> {
         }
         for (step, share) in self.steps.iter().zip(self.shares.iter().rev()) {
             let back = share
-                - (dot_mixed(&step.change, &self.direction) + dot(&step.change_bias, &self.bias_direction)) / step.curvature;
+                - (dot_mixed(&step.change, &self.direction) + dot(&step.change_bias, &self.bias_direction))
+                    / step.curvature;
             add_mixed(&mut self.direction, back, &step.moved);
             add(&mut self.bias_direction, back, &step.moved_bias);
         }
@@ -391,7 +409,8 @@ impl<'a> Search<'a> {
         let part = self.part();
         let weight = &self.weight * &part.scale.mapv(f64::from);
         let heads = self.heads();
-        let shifts: Vec<f64> = weight.rows().into_iter().map(|row| row.dot(&part.shift.mapv(f64::from))).collect();
+        let shifts: Vec<f64> =
+            weight.rows().into_iter().map(|row| row.dot(&part.shift.mapv(f64::from))).collect();
         let mut bias = Array1::from(self.bias.clone());
         if let Loss::Softmax(_) = self.problem.loss {
             // Only differences between the heads count.

@@ -116,7 +116,9 @@ pub fn cross_validate(
     for split in splits {
         let validated = validate(method, examples.clone(), split, &plain)?;
         let scores = &validated.probe.scores;
-        areas.extend(scores.iter().find(|score| score.name == "auroc" && score.split == "test").map(|s| s.value));
+        areas.extend(
+            scores.iter().find(|score| score.name == "auroc" && score.split == "test").map(|s| s.value),
+        );
         rows.extend_from_slice(&split.test);
         parts.push(validated.test);
     }
@@ -126,7 +128,14 @@ pub fn cross_validate(
     let mut all = figures(pooled.view(), &targets.select(&rows), plan, "folds");
     if !areas.is_empty() && areas.len() == splits.len() {
         let value = areas.iter().sum::<f64>() / areas.len() as f64;
-        all.push(Figure { name: "auroc/mean".into(), value, low: None, high: None, n: rows.len(), split: "folds".into() });
+        all.push(Figure {
+            name: "auroc/mean".into(),
+            value,
+            low: None,
+            high: None,
+            n: rows.len(),
+            split: "folds".into(),
+        });
     }
     Ok(all)
 }
@@ -157,7 +166,8 @@ pub(super) fn choose(
     let known = targets.select(fit);
     let plan = Plan { resamples: 0, ..plan.clone() };
     // The rows of each fold, as places in `fit`, which is ascending.
-    let places = |split: &Split| split.test.iter().map(|row| fit.partition_point(|other| other < row)).collect();
+    let places =
+        |split: &Split| split.test.iter().map(|row| fit.partition_point(|other| other < row)).collect();
     let places: Vec<Vec<usize>> = folds.iter().map(places).collect();
     let mut best: Option<(usize, Array2<f64>)> = None;
     let mut trials: Vec<Trial> = Vec::with_capacity(strengths.len());
@@ -195,7 +205,9 @@ pub(super) fn choose(
 /// The temperature for logits `[rows, heads]`; where heads do not exclude one another, one for all of them.
 fn temperature(targets: &Targets, logits: &Array2<f64>) -> Calibration {
     match targets.link {
-        Link::Binary | Link::Multinomial => Calibration::temperature(targets.link, logits.view(), &targets.classes),
+        Link::Binary | Link::Multinomial => {
+            Calibration::temperature(targets.link, logits.view(), &targets.classes)
+        }
         Link::MultiLabel | Link::Ordinal => {
             let yes = |row: usize, head: usize| match targets.link {
                 Link::Ordinal => targets.classes[row] > head,
@@ -203,7 +215,8 @@ fn temperature(targets: &Targets, logits: &Array2<f64>) -> Calibration {
             };
             let (rows, heads) = logits.dim();
             let all = Array2::from_shape_fn((rows * heads, 1), |(n, _)| logits[[n / heads, n % heads]]);
-            let truth: Vec<usize> = (0..rows * heads).map(|n| usize::from(yes(n / heads, n % heads))).collect();
+            let truth: Vec<usize> =
+                (0..rows * heads).map(|n| usize::from(yes(n / heads, n % heads))).collect();
             Calibration::temperature(Link::Binary, all.view(), &truth)
         }
     }
@@ -250,7 +263,9 @@ mod tests {
         assert_eq!(validated.probe.held_out, ["0001", "0004", "0007"]);
         assert_eq!((validated.test.nrows(), validated.validation.nrows()), (450, 1050));
         // Shuffled labels tell nothing about what was held out.
-        let control = shuffled(&Logistic::default(), &mut || Ok(examples.clone()), &split, &Plan::default(), 8).unwrap();
+        let control =
+            shuffled(&Logistic::default(), &mut || Ok(examples.clone()), &split, &Plan::default(), 8)
+                .unwrap();
         assert!((control.value - 0.5).abs() < 0.1, "{control:?}");
         let means = validate(&Means, examples.clone(), &split, &Plan::default()).unwrap();
         assert!(
@@ -294,9 +309,7 @@ mod tests {
     fn the_same_seed_gives_the_same_figures() {
         let examples = world(300, 6, 1.0, 4);
         let split = Split::hold_out_share(examples.targets(), 3, 1).unwrap();
-        let run = || {
-            validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap()
-        };
+        let run = || validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap();
         assert_eq!(run(), run());
     }
 }

@@ -96,10 +96,7 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
         return show(&sweep, folder.join(concept::WEIGHTS), arguments.json, talk);
     }
     let missing = |option: &str| Error::input(format!("--{option}"), "left out", "it beside --store");
-    let source = Source {
-        data: arguments.data.ok_or_else(|| missing("data"))?,
-        filter: arguments.filter,
-    };
+    let source = Source { data: arguments.data.ok_or_else(|| missing("data"))?, filter: arguments.filter };
     let label = arguments.label.ok_or_else(|| missing("label"))?;
     let out = arguments.out.ok_or_else(|| missing("out"))?;
     let store = arguments.store.ok_or_else(|| missing("store"))?;

@@ -22,7 +22,8 @@ impl Held {
     pub fn open(self) -> anyhow::Result<(Store, Vec<usize>, Dialogues)> {
         let store = Store::open(&self.store)?;
         let data = self.source.read()?;
-        let rows = Activations { sites: Vec::new(), example: store.example()?, position: Vec::new(), tokens: 0 };
+        let rows =
+            Activations { sites: Vec::new(), example: store.example()?, position: Vec::new(), tokens: 0 };
         activations::check_dialogues(&self.store, &store.header, &rows, &data.hash, data.dialogues.len())?;
         Ok((store, rows.example, data))
     }

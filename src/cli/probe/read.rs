@@ -71,9 +71,12 @@ pub fn score(arguments: Score, talk: &Talk) -> anyhow::Result<Outcome> {
 pub fn compare(arguments: Compare, talk: &Talk) -> anyhow::Result<Outcome> {
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let of = |probe: &Probe| (probe.source.label.clone(), probe.classes.clone());
-    if let Some((other, path)) = probes.iter().zip(&arguments.probes).find(|(probe, _)| of(probe) != of(&probes[0])) {
+    if let Some((other, path)) =
+        probes.iter().zip(&arguments.probes).find(|(probe, _)| of(probe) != of(&probes[0]))
+    {
         let found = format!("a probe of {} ({})", other.source.label, other.classes.join(", "));
-        let expected = format!("one of {} ({}), as the first", probes[0].source.label, probes[0].classes.join(", "));
+        let expected =
+            format!("one of {} ({}), as the first", probes[0].source.label, probes[0].classes.join(", "));
         return Err(Error::input(path.display(), found, expected).into());
     }
     let (store, example, data) = arguments.held.open()?;
@@ -123,7 +126,12 @@ pub fn cosines(paths: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
             let width = directions.first().map_or(weight.len(), Vec::len);
             if weight.len() != width {
                 let found = format!("weights of width {}", weight.len());
-                return Err(Error::input(path.display(), found, format!("width {width}, as the first probe's")).into());
+                return Err(Error::input(
+                    path.display(),
+                    found,
+                    format!("width {width}, as the first probe's"),
+                )
+                .into());
             }
             let concept = &probe.source.label;
             let name = if count == 1 { concept.clone() } else { format!("{concept}/{head}") };
@@ -164,16 +172,28 @@ fn rows(
         if probe.source.tokens != store.manifest.tokens {
             let found = format!("activations at {}", store.manifest.tokens);
             let place = format!("probe of {}", probe.source.label);
-            return Err(Error::input(place, found, format!("at {}, where it was fitted", probe.source.tokens)).into());
+            return Err(Error::input(
+                place,
+                found,
+                format!("at {}, where it was fitted", probe.source.tokens),
+            )
+            .into());
         }
         if probe.source.model_hash.is_some() && store.header.model_hash != probe.source.model_hash {
             let place = format!("probe of {}", probe.source.label);
-            return Err(Error::input(place, "activations of another model", "the model that it was fitted on").into());
+            return Err(Error::input(
+                place,
+                "activations of another model",
+                "the model that it was fitted on",
+            )
+            .into());
         }
     }
     let Some(group) = group else {
         if probes.iter().any(|probe| probe.source.data_hash == store.header.data_hash) {
-            talk.say("these are the dialogues that a probe was fitted on: --group reads only what it never saw");
+            talk.say(
+                "these are the dialogues that a probe was fitted on: --group reads only what it never saw",
+            );
         }
         return Ok((0..example.len()).collect());
     };
@@ -182,7 +202,9 @@ fn rows(
     let rows: Vec<usize> = (0..example.len()).filter(unseen).collect();
     if rows.is_empty() {
         let expected = format!("rows of {}", probes[0].held_out.join(", "));
-        return Err(Error::input(format!("--group {group}"), "no row that the probe never saw", expected).into());
+        return Err(
+            Error::input(format!("--group {group}"), "no row that the probe never saw", expected).into()
+        );
     }
     Ok(rows)
 }

@@ -10,7 +10,7 @@ mod rotation;
 mod slice;
 
 pub use activation::{Activation, activate, gated};
-pub(crate) use lanes::{exp, wide};
 pub use attention::{Heads, Stretch, attend, attention};
+pub(crate) use lanes::{exp, wide};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::{Angles, rotate};
