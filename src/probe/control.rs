@@ -98,7 +98,13 @@ pub fn lengths(
     let rows: Vec<[f32; 5]> = texts.iter().zip(counts).map(row).collect();
     let features = Array2::from(rows);
     let examples = Examples::new(source.clone(), features, targets.clone())?;
-    Ok(Figure { name: "length/auroc".into(), ..auroc(method, examples, split, plan)? })
+    let name = "length/auroc".to_owned();
+    if examples.check_spread(&split.fit).is_err() {
+        // Texts of one length tell nothing apart.
+        let n = if split.test.is_empty() { split.fit.len() } else { split.test.len() };
+        return Ok(Figure { name, value: 0.5, low: None, high: None, n, split: split.scored_on().into() });
+    }
+    Ok(Figure { name, ..auroc(method, examples, split, plan)? })
 }
 
 /// The pipeline's AUROC on the test part.

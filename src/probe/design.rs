@@ -1,6 +1,7 @@
 //! The matrix that probes are fitted on, dense and standardised or sparse, and the parts of its rows that fits take.
 //! It knows nothing of classes or losses: it multiplies, and says roughly how its columns lie to one another.
 
+use faer::linalg::solvers::{Llt, Solve};
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -249,11 +250,15 @@ impl Design for Standardised {
     }
 
     fn inverse(&self, curvature: f64) -> Inverse {
-        match &self.moments {
-            Moments::Columns(products) => Inverse::Columns(inverse(products, curvature)),
-            Moments::Rows(products) => Inverse::Rows(inverse(products, curvature), curvature as f32),
-            Moments::Diagonal(squares) => Inverse::diagonal(squares, curvature),
-        }
+        let known = match &self.moments {
+            Moments::Columns(products) => factor(products, curvature).map(Inverse::Columns),
+            Moments::Rows(products) => {
+                factor(products, curvature).map(|factor| Inverse::Rows(factor, curvature as f32))
+            }
+            Moments::Diagonal(squares) => Some(Inverse::diagonal(squares, curvature)),
+        };
+        // Never without one for finite features; a search that nothing steers still ends.
+        known.unwrap_or_else(|| Inverse::Diagonal(Array1::ones(self.width())))
     }
 }
 
@@ -339,10 +344,10 @@ impl Design for Presence {
 
 /// An approximate inverse of `curvature · XᵀX + 1`, ready to be multiplied with.
 pub(super) enum Inverse {
-    /// The inverse itself.
-    Columns(Array2<f32>),
+    /// A factor of the matrix itself.
+    Columns(Llt<f32>),
     /// That of `curvature · XXᵀ + 1`, and the curvature: the other follows (Woodbury's identity).
-    Rows(Array2<f32>, f32),
+    Rows(Llt<f32>, f32),
     Diagonal(Array1<f32>),
 }
 
@@ -353,15 +358,16 @@ impl Inverse {
 
     /// Times `vectors`, `[count, width]`.
     pub(super) fn apply(&self, design: &impl Design, vectors: Array2<f32>) -> Array2<f32> {
-        let times = |matrix: &Array2<f32>, vectors: &Array2<f32>| {
-            let mut out = Array2::zeros(vectors.dim());
-            product(vectors.view(), matrix.view(), out.view_mut(), false, Threads::All);
-            out
+        let solve = |factor: &Llt<f32>, vectors: &Array2<f32>| {
+            let (count, width) = vectors.dim();
+            let mut x = faer::Mat::<f32>::from_fn(width, count, |column, row| vectors[[row, column]]);
+            factor.solve_in_place(&mut x);
+            Array2::from_shape_fn((count, width), |(row, column)| x[(column, row)])
         };
         match self {
-            Inverse::Columns(inverse) => times(inverse, &vectors),
-            Inverse::Rows(inverse, curvature) => {
-                let inner = times(inverse, &design.forward(vectors.view()));
+            Inverse::Columns(factor) => solve(factor, &vectors),
+            Inverse::Rows(factor, curvature) => {
+                let inner = solve(factor, &design.forward(vectors.view()));
                 vectors - design.backward(inner.view()) * *curvature
             }
             Inverse::Diagonal(scales) => vectors * scales,
@@ -369,9 +375,9 @@ impl Inverse {
     }
 }
 
-/// The inverse of `curvature · products + 1`. It only has to be near: it is what a search is steered by.
-fn inverse(products: &Array2<f32>, curvature: f64) -> Array2<f32> {
-    use faer::linalg::solvers::DenseSolveCore;
+/// A factor of `curvature · products + 1`; `None` where it has none. It only has to be near: it is what a search is
+/// steered by.
+fn factor(products: &Array2<f32>, curvature: f64) -> Option<Llt<f32>> {
     let size = products.nrows();
     let largest = products.diag().iter().copied().fold(0.0, f32::max);
     // Where the ones drown in rounding beside the products, more is added.
@@ -381,21 +387,16 @@ fn inverse(products: &Array2<f32>, curvature: f64) -> Array2<f32> {
             curvature as f32 * products[[row, column]] + if row == column { ridge } else { 0.0 }
         });
         if let Ok(factor) = matrix.llt(faer::Side::Lower) {
-            drop(matrix);
-            let inverse = factor.inverse();
-            drop(factor);
-            return Array2::from_shape_fn((size, size), |(row, column)| inverse[(row, column)]);
+            return Some(factor);
         }
         ridge *= 10.0;
     }
-    // Never so for finite features; a search without a preconditioner still ends.
-    Array2::eye(size)
+    None
 }
 
 /// Solves `matrix · x = right` for symmetric positive definite `matrix` and `right` `[size, count]`, in f64; `None` where
 /// the matrix is not positive definite.
 pub(super) fn solve_definite(matrix: ArrayView2<f64>, right: ArrayView2<f64>) -> Option<Array2<f64>> {
-    use faer::linalg::solvers::Solve;
     let own = faer::Mat::<f64>::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[[row, column]]);
     let mut x = faer::Mat::<f64>::from_fn(right.nrows(), right.ncols(), |row, column| right[[row, column]]);
     own.llt(faer::Side::Lower).ok()?.solve_in_place(&mut x);
@@ -457,7 +458,7 @@ pub(super) mod tests {
         let matrix: Array2<f32> = x.t().dot(&x) * 0.5 + Array2::<f32>::eye(3);
         let wanted = array![[1.0, -2.0, 3.0]];
         let asked = wanted.dot(&matrix);
-        let rows = Inverse::Rows(inverse(&x.dot(&x.t()), 0.5), 0.5);
+        let rows = Inverse::Rows(factor(&x.dot(&x.t()), 0.5).unwrap(), 0.5);
         for inverse in [design.inverse(0.5), rows] {
             let found = inverse.apply(&design, asked.clone());
             assert!((found - &wanted).iter().all(|d| d.abs() < 1e-4));

@@ -47,7 +47,10 @@ impl Fit for Lda {
         }
         for split in splits {
             examples.check(&split.fit)?;
-            examples.check_spread(&split.fit)?;
+        }
+        // The last is the whole; in a fold what does not vary gets no weight.
+        if let Some(whole) = splits.last() {
+            examples.check_spread(&whole.fit)?;
         }
         let (source, features, targets) = examples.into_parts();
         let design = Standardised::new(features, splits);

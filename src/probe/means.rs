@@ -30,9 +30,11 @@ impl Fit for Means {
             let found = "levels or sets of labels for means";
             return Err(Error::input(examples.place(), found, "method logistic for them"));
         }
+        if let Some(whole) = splits.last() {
+            examples.check_spread(&whole.fit)?;
+        }
         let reading = |split: &Split| -> Result<Vec<Reading>> {
             examples.check(&split.fit)?;
-            examples.check_spread(&split.fit)?;
             let folded = difference(&examples, &split.fit);
             let features = examples.features().select(Axis(0), &split.test);
             let reading = |&strength: &f64| {
