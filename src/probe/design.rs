@@ -1,7 +1,9 @@
 //! The matrix that probes are fitted on, dense and standardised or sparse, and the parts of its rows that fits take.
 //! It knows nothing of classes or losses: it multiplies, and says roughly how its columns lie to one another.
 
-use faer::linalg::solvers::{Llt, Solve};
+use faer::Mat;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::cholesky::llt;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis};
 use rayon::prelude::*;
 
@@ -27,8 +29,8 @@ pub(super) trait Design: Sync {
     /// `residual · X`, `[columns, width]`, of residuals `[columns, rows]`.
     fn backward(&self, residual: ArrayView2<f32>) -> Array2<f32>;
 
-    /// An approximate inverse of `curvature · XᵀX + 1` over the rows in use.
-    fn inverse(&self, curvature: f64) -> Inverse;
+    /// An approximate inverse of `curvature · XᵀX + 1` over the rows in use, in the memory of the one before it.
+    fn inverse(&self, curvature: f64, before: Option<Inverse>) -> Inverse;
 }
 
 /// The rows that one fit takes, and how its columns differ from the design's: a column counts as
@@ -249,11 +251,12 @@ impl Design for Standardised {
         sums
     }
 
-    fn inverse(&self, curvature: f64) -> Inverse {
+    fn inverse(&self, curvature: f64, before: Option<Inverse>) -> Inverse {
+        let room = before.and_then(Inverse::room);
         let known = match &self.moments {
-            Moments::Columns(products) => factor(products, curvature).map(Inverse::Columns),
+            Moments::Columns(products) => factor(products, curvature, room).map(Inverse::Columns),
             Moments::Rows(products) => {
-                factor(products, curvature).map(|factor| Inverse::Rows(factor, curvature as f32))
+                factor(products, curvature, room).map(|factor| Inverse::Rows(factor, curvature as f32))
             }
             Moments::Diagonal(squares) => Some(Inverse::diagonal(squares, curvature)),
         };
@@ -337,17 +340,17 @@ impl Design for Presence {
         Array2::from_shape_fn((columns, self.width), |(column, word)| sums[word * columns + column] as f32)
     }
 
-    fn inverse(&self, curvature: f64) -> Inverse {
+    fn inverse(&self, curvature: f64, _: Option<Inverse>) -> Inverse {
         Inverse::diagonal(&self.counts, curvature)
     }
 }
 
 /// An approximate inverse of `curvature · XᵀX + 1`, ready to be multiplied with.
 pub(super) enum Inverse {
-    /// A factor of the matrix itself.
-    Columns(Llt<f32>),
+    /// The lower triangle of the matrix's Cholesky factor.
+    Columns(Mat<f32>),
     /// That of `curvature · XXᵀ + 1`, and the curvature: the other follows (Woodbury's identity).
-    Rows(Llt<f32>, f32),
+    Rows(Mat<f32>, f32),
     Diagonal(Array1<f32>),
 }
 
@@ -356,12 +359,22 @@ impl Inverse {
         Inverse::Diagonal(squares.mapv(|square| (1.0 / (curvature * f64::from(square) + 1.0)) as f32))
     }
 
+    /// The memory of a factor that is no longer wanted.
+    fn room(self) -> Option<Mat<f32>> {
+        match self {
+            Inverse::Columns(factor) | Inverse::Rows(factor, _) => Some(factor),
+            Inverse::Diagonal(_) => None,
+        }
+    }
+
     /// Times `vectors`, `[count, width]`.
     pub(super) fn apply(&self, design: &impl Design, vectors: Array2<f32>) -> Array2<f32> {
-        let solve = |factor: &Llt<f32>, vectors: &Array2<f32>| {
+        let solve = |factor: &Mat<f32>, vectors: &Array2<f32>| {
             let (count, width) = vectors.dim();
-            let mut x = faer::Mat::<f32>::from_fn(width, count, |column, row| vectors[[row, column]]);
-            factor.solve_in_place(&mut x);
+            let mut x = Mat::<f32>::from_fn(width, count, |column, row| vectors[[row, column]]);
+            let threads = faer::get_global_parallelism();
+            let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(width, count, threads));
+            llt::solve::solve_in_place(factor.as_ref(), x.as_mut(), threads, MemStack::new(&mut memory));
             Array2::from_shape_fn((count, width), |(row, column)| x[(column, row)])
         };
         match self {
@@ -375,19 +388,29 @@ impl Inverse {
     }
 }
 
-/// A factor of `curvature · products + 1`; `None` where it has none. It only has to be near: it is what a search is
-/// steered by.
-fn factor(products: &Array2<f32>, curvature: f64) -> Option<Llt<f32>> {
+/// The Cholesky factor of `curvature · products + 1`, in `room` where that is as large; `None` where it has none. It only
+/// has to be near: it is what a search is steered by.
+fn factor(products: &Array2<f32>, curvature: f64, room: Option<Mat<f32>>) -> Option<Mat<f32>> {
     let size = products.nrows();
+    let mut matrix = room.filter(|room| room.nrows() == size).unwrap_or_else(|| Mat::zeros(size, size));
+    let threads = faer::get_global_parallelism();
+    let scratch = llt::factor::cholesky_in_place_scratch::<f32>(size, threads, Default::default());
+    let mut memory = MemBuffer::new(scratch);
     let largest = products.diag().iter().copied().fold(0.0, f32::max);
     // Where the ones drown in rounding beside the products, more is added.
     let mut ridge = 1.0 + 1e-6 * curvature as f32 * largest;
     for _ in 0..12 {
-        let matrix = faer::Mat::<f32>::from_fn(size, size, |row, column| {
-            curvature as f32 * products[[row, column]] + if row == column { ridge } else { 0.0 }
-        });
-        if let Ok(factor) = matrix.llt(faer::Side::Lower) {
-            return Some(factor);
+        for column in 0..size {
+            for row in column..size {
+                matrix[(row, column)] = curvature as f32 * products[[column, row]];
+            }
+            matrix[(column, column)] += ridge;
+        }
+        let stack = MemStack::new(&mut memory);
+        let none = llt::factor::LltRegularization::default();
+        let done = llt::factor::cholesky_in_place(matrix.as_mut(), none, threads, stack, Default::default());
+        if done.is_ok() {
+            return Some(matrix);
         }
         ridge *= 10.0;
     }
@@ -397,6 +420,7 @@ fn factor(products: &Array2<f32>, curvature: f64) -> Option<Llt<f32>> {
 /// Solves `matrix · x = right` for symmetric positive definite `matrix` and `right` `[size, count]`, in f64; `None` where
 /// the matrix is not positive definite.
 pub(super) fn solve_definite(matrix: ArrayView2<f64>, right: ArrayView2<f64>) -> Option<Array2<f64>> {
+    use faer::linalg::solvers::Solve;
     let own = faer::Mat::<f64>::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[[row, column]]);
     let mut x = faer::Mat::<f64>::from_fn(right.nrows(), right.ncols(), |row, column| right[[row, column]]);
     own.llt(faer::Side::Lower).ok()?.solve_in_place(&mut x);
@@ -458,8 +482,8 @@ pub(super) mod tests {
         let matrix: Array2<f32> = x.t().dot(&x) * 0.5 + Array2::<f32>::eye(3);
         let wanted = array![[1.0, -2.0, 3.0]];
         let asked = wanted.dot(&matrix);
-        let rows = Inverse::Rows(factor(&x.dot(&x.t()), 0.5).unwrap(), 0.5);
-        for inverse in [design.inverse(0.5), rows] {
+        let rows = Inverse::Rows(factor(&x.dot(&x.t()), 0.5, None).unwrap(), 0.5);
+        for inverse in [design.inverse(0.5, None), rows] {
             let found = inverse.apply(&design, asked.clone());
             assert!((found - &wanted).iter().all(|d| d.abs() < 1e-4));
         }

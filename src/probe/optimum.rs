@@ -52,22 +52,25 @@ pub(super) fn solve(
 ) -> Result<Vec<Vec<Solution>>, Refusal> {
     let mut searches: Vec<Search> = problems.iter().map(|problem| Search::new(problem, design)).collect();
     let mut all = Vec::with_capacity(strengths.len());
+    let mut inverse = None;
     for &strength in strengths {
         if !(strength.is_finite() && strength > 0.0) {
             return Err((format!("inverse penalty C = {strength}"), "a number above 0"));
         }
-        descend(design, &mut searches, strength, tolerance)?;
+        inverse = Some(descend(design, &mut searches, strength, tolerance, inverse)?);
         all.push(searches.par_iter().map(|search| search.solution()).collect());
     }
     Ok(all)
 }
 
+/// Brings all searches to the optimum at one strength. Gives the preconditioner back, for its memory.
 fn descend(
     design: &impl Design,
     searches: &mut [Search],
     strength: f64,
     tolerance: f64,
-) -> Result<(), Refusal> {
+    before: Option<Inverse>,
+) -> Result<Inverse, Refusal> {
     // Logits anew, so that the rounding of many steps does not add up.
     let mut active: Vec<&mut Search> = searches.iter_mut().collect();
     let weights = stack(&active, |search| search.weight.mapv(|w| w as f32));
@@ -77,12 +80,12 @@ fn descend(
     }
     let curvature = active.iter().map(|search| search.curvature * search.share()).sum::<f64>()
         / active.len().max(1) as f64;
-    let inverse = design.inverse(curvature);
+    let inverse = design.inverse(curvature, before);
     gradients(design, &mut active);
     for _ in 0..STEPS {
         active.retain(|search| !search.done(tolerance));
         if active.is_empty() {
-            return Ok(());
+            return Ok(inverse);
         }
         let directions = directions(design, &inverse, &mut active);
         let along = read(design, &active, directions);
@@ -95,7 +98,7 @@ fn descend(
     }
     match active.iter().find(|search| !search.near()) {
         Some(search) => Err(search.lost()),
-        None => Ok(()),
+        None => Ok(inverse),
     }
 }
 
