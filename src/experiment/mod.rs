@@ -8,6 +8,7 @@ mod file;
 mod page;
 pub mod probing;
 mod steering;
+pub mod sweep;
 
 use std::path::{Path, PathBuf};
 

@@ -16,6 +16,7 @@ mod markup;
 mod palette;
 mod raster;
 pub mod table;
+pub mod trace;
 
 pub use chart::{BarChart, Chart, LineChart, MapChart};
 pub use draw::{draw, draw_all};

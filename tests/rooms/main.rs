@@ -4,8 +4,10 @@
 mod chat;
 mod gguf;
 mod hostile;
+mod invariants;
 mod model;
 mod order;
 mod organism;
 mod program;
 mod steer;
+mod vectors;

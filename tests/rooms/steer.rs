@@ -23,7 +23,7 @@ fn dialogues(count: usize) -> Vec<Dialogue> {
 
 fn vector(width: usize, seed: u64) -> Vector {
     let values: Array1<f32> = (0..width).map(|i| ((i as u64 * 31 + seed * 7) as f32).sin()).collect();
-    let directions = BTreeMap::from([(SITE, Direction { values, residual_norm: 20.0 })]);
+    let directions = BTreeMap::from([(SITE, Direction { values, residual_norm: Some(20.0) })]);
     Vector { method: "test".into(), directions }
 }
 
@@ -39,8 +39,13 @@ fn steer(
 }
 
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
-    let options =
-        Options { sampling: Sampling::Greedy, max_tokens: 24, seed: 0, thinking: Some(true), batch_rows: 4 };
+    let options = Options {
+        sampling: Sampling::Greedy,
+        max_tokens: 24,
+        thinking: Some(true),
+        batch_rows: 4,
+        ..Options::default()
+    };
     generate(model, dialogues, &options, hook, &mut |_| true).unwrap()
 }
 
@@ -68,8 +73,8 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
 #[test]
 fn after_ablation_the_projection_is_0_and_clamping_gives_the_value_asked_for() {
     let (model, dialogues) = (model(), dialogues(2));
-    let unit = vector(model.decoder.architecture().site_width(SITE), 1).directions[&SITE].unit();
-    for (operation, strength, expected) in [(Operation::Ablate, 0.0, 0.0), (Operation::Clamp, 3.5, 3.5)] {
+    let unit = vector(model.decoder.architecture().site_width(SITE), 1).directions[&SITE].unit().unwrap();
+    for (operation, strength, expected) in [(Operation::Ablate, 1.0, 0.0), (Operation::Clamp, 3.5, 3.5)] {
         let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
         let mut hook = steer(&model, operation, Strength::Raw(strength), "all", None);
         let mut recorder = Recorder::new(vec![SITE], Selector::All);
