@@ -2,6 +2,7 @@
 //! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
 
 mod chat;
+mod generate;
 mod gguf;
 mod hostile;
 mod invariants;
@@ -10,4 +11,5 @@ mod order;
 mod organism;
 mod program;
 mod steer;
+mod sweep;
 mod vectors;

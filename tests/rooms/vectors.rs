@@ -46,7 +46,7 @@ fn tensors_of_pt_files_are_read_as_torch_reads_them() {
 fn whatever_else_a_pt_file_holds_is_refused() {
     let at = Some("9.resid_post");
     for (name, expected) in [
-        ("code.pt", "builtins print"),
+        ("code.pt", "__builtin__ print"),
         ("dictionary.pt", "operation 0x7d"),
         ("parameter.pt", "torch._utils _rebuild_parameter"),
         ("whole.pt", "torch LongStorage"),
@@ -135,4 +135,62 @@ fn vectors_of_two_models_are_not_put_together() {
     }
     let path = |name: &str| at(name).display().to_string();
     one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["two different models"]);
+}
+
+/// Line 3 of what steering must show: a vector that we exported, applied by llama.cpp to a GGUF checkpoint of four blocks
+/// (`tests/fixtures/vectors/llama.py`), moves next-token logits as it does here, to the unsteered models' own parity.
+#[test]
+fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
+    use pearlpoint::model::{Dtype, Hook, Selector};
+    use pearlpoint::steer::{Operation, Steer, Strength};
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        prompts: Vec<Vec<u32>>,
+        plain: Vec<Vec<f32>>,
+        steered: Vec<Vec<f32>>,
+    }
+    for name in ["llama", "qwen3"] {
+        let folder = Path::new("tests/fixtures/vectors");
+        let case: Case =
+            serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        let decoder = crate::gguf::decoder(&folder.join(format!("{name}.model.gguf")), Some(Dtype::F32));
+        let (_, vector) = formats::read_gguf(&folder.join(format!("{name}.vector.gguf")), 0).unwrap();
+        let sites: Vec<Site> = vector.directions.keys().copied().collect();
+        assert_eq!(
+            sites.iter().map(Site::to_string).collect::<Vec<_>>(),
+            ["1.resid_post", "2.resid_post", "3.resid_post"]
+        );
+        let steer = |shift: usize| {
+            let directions = vector.directions.iter().map(|(site, direction)| {
+                let block = site.block().unwrap() - shift;
+                (format!("{block}.resid_post").parse().unwrap(), direction.clone())
+            });
+            let vector = Vector { method: "test".into(), directions: directions.collect() };
+            let sites: Vec<Site> = vector.directions.keys().copied().collect();
+            let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
+            Steer::new(&decoder, &vector, &sites, Operation::Add, strength, tokens, None).unwrap()
+        };
+        let apart = |expected: &[Vec<f32>], hook: &mut dyn Hook| -> f32 {
+            let mut most = 0f32;
+            for (ids, expected) in case.prompts.iter().zip(expected) {
+                let tokens = crate::model::tokens(std::slice::from_ref(ids));
+                let logits = decoder.forward(&tokens, None, &[tokens.len() - 1], hook).unwrap();
+                let logits: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+                most = logits.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(most, f32::max);
+            }
+            most
+        };
+        let parity = apart(&case.plain, &mut ());
+        let steered = apart(&case.steered, &mut steer(0));
+        // Off by one block, or not steered at all, it is far away.
+        let wrong = apart(&case.steered, &mut steer(1)).min(apart(&case.steered, &mut ()));
+        println!(
+            "{name}: unsteered {parity:.2e}, steered {steered:.2e}, a block off or unsteered {wrong:.2e}"
+        );
+        assert!(
+            parity < 2e-4 && steered <= 2.0 * parity.max(1e-5) && wrong > 0.1,
+            "{name}: {parity} {steered} {wrong}"
+        );
+    }
 }

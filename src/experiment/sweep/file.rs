@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::experiment::file::Data;
 use crate::model::Selector;
-use crate::steer::{Intervention, Operation};
+use crate::steer::{Intervention, Operation, Strength};
 
 /// A whole sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +174,10 @@ impl SweepFile {
         };
         if sweep.arms.is_empty() || sweep.strengths.is_empty() {
             return wrong("arm, strengths", "nothing to try", "at least one of each");
+        }
+        let own = sweep.arms.iter().filter_map(|arm| arm.strengths.as_ref());
+        for strength in own.chain([&sweep.strengths]).flatten() {
+            strength.parse::<Strength>()?;
         }
         if sweep.goal.strategy.is_some() == !sweep.goal.words.is_empty() {
             return wrong("goal", "no goal, or two", "strategy, or words");
