@@ -88,7 +88,8 @@ fn row(token: &Token, step: &Value) -> String {
     let number = |key: &str| step[key].as_f64().map_or(String::new(), |number| format!("{number:.3}"));
     let list = |key: &str| -> String {
         let entries = step[key].as_object().into_iter().flatten();
-        let shown = entries.map(|(name, value)| format!("{name} = {:.3}", value.as_f64().unwrap_or(0.0)));
+        let shown =
+            entries.map(|(name, value)| format!("{} = {:.3}", short(name), value.as_f64().unwrap_or(0.0)));
         shown.collect::<Vec<_>>().join("; ")
     };
     let mut read = list("readings");
@@ -109,6 +110,14 @@ fn row(token: &Token, step: &Value) -> String {
     )
 }
 
+/// A probe's name without the folder that it lies in.
+fn short(name: &str) -> String {
+    match name.rsplit_once(':') {
+        Some((path, class)) => format!("{}:{class}", path.rsplit('/').next().unwrap_or(path)),
+        None => name.into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,7 +125,7 @@ mod tests {
     #[test]
     fn a_token_that_was_moved_is_shown_with_what_was_read() {
         let step = serde_json::json!({"operation": "project", "site": "3.resid_post", "scale": 1.0, "moved": 2.5,
-            "readings": {"p:<b>": 0.25}, "faces": {"p:a < 0.5": 2.5}});
+            "readings": {"p:<b>": 0.25}, "faces": {"runs/p:a/b < 0.5": 2.5}});
         let token = |text: &str, steps: Vec<Value>| Token {
             position: 4,
             id: 7,
@@ -133,7 +142,7 @@ mod tests {
             "&lt;hi&gt;",
             "project at 3.resid_post",
             "p:&lt;b&gt; = 0.250",
-            "p:a &lt; 0.5 = 2.500",
+            ">p:a/b &lt; 0.5 = 2.500",
         ] {
             assert!(page.contains(part), "{part}");
         }

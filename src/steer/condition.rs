@@ -305,7 +305,7 @@ mod tests {
         for bits in 0..8 {
             let [a, b, c] = [0, 1, 2].map(|bit| bits >> bit & 1 == 1);
             let holds = condition.holds(|index| if [a, b, c][index] { 0.9 } else { 0.1 });
-            assert_eq!(holds, a && !(b || !c));
+            assert_eq!(holds, a && !b && c);
         }
     }
 

@@ -58,7 +58,9 @@ pub(super) fn edit_rows(
 }
 
 /// A change of all numbers of a tensor, as candle takes it.
-struct Edit<'a>(RefCell<&'a mut dyn FnMut(&mut [f32])>);
+struct Edit<'a>(RefCell<Change<'a>>);
+
+type Change<'a> = &'a mut dyn FnMut(&mut [f32]);
 
 impl InplaceOp1 for Edit<'_> {
     fn name(&self) -> &'static str {

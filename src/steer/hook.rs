@@ -204,7 +204,7 @@ impl Steer {
     /// With the strength that a closed loop sets, times its own.
     ///
     /// # Errors
-    /// As [`Control::new`].
+    /// A law that makes no sense; a reading that is taken between the sites that are steered.
     pub fn controlled(mut self, law: super::control::Law, reader: Reader) -> Result<Steer> {
         let sites: Vec<Site> = self.edits.keys().copied().collect();
         self.control = Some(Control::new(law, reader, &sites)?);

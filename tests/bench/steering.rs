@@ -1,5 +1,6 @@
 //! What steering costs: greedy decoding of one row, unsteered, with a vector added at every block, and with a projection
-//! on four faces at one block, in turn; each round's ratios, and their median.
+//! on four faces at one block, in turn; each round's ratios, and their median. Before that, the hooks by themselves: the
+//! least of many batches, which a busy machine disturbs less.
 //!
 //!     cargo bench --bench steering -- MODEL f32|bf16 CONTEXT STEPS ROUNDS
 
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
+use candle_core::{DType, Device, Tensor};
 use ndarray::Array1;
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
@@ -35,6 +37,27 @@ fn decode(decoder: &Decoder, context: usize, steps: usize, hook: &mut dyn Hook) 
         next = token(id, context + step, true);
     }
     Ok(begin.elapsed().as_secs_f64())
+}
+
+/// Seconds that a hook takes for one token at all of its sites; the least of many batches.
+fn alone(decoder: &Decoder, hook: &mut dyn Hook) -> Result<f64> {
+    const PASSES: usize = 200;
+    let tokens = [token(1, 0, true)];
+    let wanted: Vec<Site> =
+        decoder.architecture().sites().into_iter().filter(|&site| hook.wants(site)).collect();
+    let mut least = f64::INFINITY;
+    for _ in 0..100 {
+        let begin = Instant::now();
+        for _ in 0..PASSES {
+            for &site in &wanted {
+                // Each state lies in memory of its own, as in a pass.
+                let state = Tensor::ones((1, decoder.architecture().width), DType::F32, &Device::Cpu)?;
+                std::hint::black_box(hook.call(site, state, &tokens)?);
+            }
+        }
+        least = least.min(begin.elapsed().as_secs_f64() / PASSES as f64);
+    }
+    Ok(least)
 }
 
 fn values(width: usize, seed: usize) -> Vec<f32> {
@@ -80,6 +103,8 @@ fn main() -> Result<()> {
     let middle = Site::Block(blocks / 2, Point::ResidPost);
     let polyhedra = BTreeMap::from([(middle, polyhedron)]);
     let mut project = Steer::project(decoder, polyhedra, Strength::Raw(1.0), Selector::All, None)?;
+    let spent = [alone(decoder, &mut add)?, alone(decoder, &mut project)?].map(|seconds| 1e6 * seconds);
+    println!("alone: add {:.1} µs a token, project {:.1} µs a token", spent[0], spent[1]);
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
     decode(decoder, *context, 4, &mut ())?;
     for round in 0..*rounds {

@@ -18,6 +18,8 @@ use crate::program::one_line;
 
 /// Tokens of an answer, at most.
 const TOKENS: usize = 44;
+/// The residual stream's norm there, about.
+const NORM: f32 = 94.0;
 const SITE: Site = Site::Block(3, Point::ResidPost);
 
 fn model() -> Model {
@@ -48,7 +50,7 @@ fn steer(
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
     let options = Options {
         sampling: Sampling::Greedy,
-        max_tokens: 24,
+        max_tokens: TOKENS,
         thinking: Some(true),
         batch_rows: 4,
         ..Options::default()
@@ -204,7 +206,7 @@ fn hooks(
     let values = probe.direction("benign", "malicious").unwrap();
     let mut vector = vector(128, 1);
     if probe.source.site == SITE {
-        vector.directions.insert(SITE, Direction { values, residual_norm: Some(20.0) });
+        vector.directions.insert(SITE, Direction { values, residual_norm: Some(NORM) });
     }
     vector.save(&path, pearlpoint::artifact::Header::default()).unwrap();
     let plan = plan.replace("VECTOR", &format!("vector = \"{}\"", path.display()));
@@ -262,8 +264,7 @@ fn a_condition_at_every_token_steers_where_it_holds() {
     let (held, not): (Vec<&Step>, Vec<&Step>) =
         steps.iter().partition(|step| step.readings["p:sensitive"] > 0.4);
     assert!(!held.is_empty() && !not.is_empty());
-    // 0.3 times the norm of 20 that the vector was given.
-    assert!(held.iter().all(|step| step.scale == 1.0 && (step.moved - 6.0).abs() < 1e-3));
+    assert!(held.iter().all(|step| step.scale == 1.0 && (step.moved - 0.3 * NORM).abs() < 1e-2));
     assert!(not.iter().all(|step| step.scale == 0.0 && step.moved == 0.0));
 }
 
@@ -353,7 +354,7 @@ fn a_closed_loop_is_the_same_with_the_cache_and_without() {
 #[test]
 fn a_loops_trace_follows_from_its_law() {
     let (model, dialogues) = (model(), dialogues(2));
-    let law = "target = 0.7, proportional = 0.1, integral = 0.03, least = -9.0, most = 9.0";
+    let law = "target = 0.7, proportional = 0.1, integral = 0.03, least = -1e9, most = 1e9";
     for site in ["3.resid_post", "5.resid_post"] {
         let (_, steps) = traced(&model, &probe(&model, site), &looped(law), &dialogues);
         for row in 0..dialogues.len() {

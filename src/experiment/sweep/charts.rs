@@ -120,8 +120,8 @@ fn row(name: &str, place: [String; 2], effect: &Effect) -> Vec<String> {
         strength,
         format!("{:.3}", effect.response.value),
         interval(effect.response),
-        format!("{:.4}", effect.divergence.value),
-        format!("[{:.4}, {:.4}]", effect.divergence.low, effect.divergence.high),
+        format!("{:.1e}", effect.divergence.value),
+        format!("[{:.1e}, {:.1e}]", effect.divergence.low, effect.divergence.high),
         format!("{:.3}", effect.perplexity),
         format!("{:.3}", effect.broken),
         format!("{:.3}", effect.repetition),
@@ -131,7 +131,7 @@ fn row(name: &str, place: [String; 2], effect: &Effect) -> Vec<String> {
 /// The picks on the test part, as a table.
 pub fn table(file: &SweepFile, found: &Found) -> Table {
     let columns = [("way", false), ("site", false), ("strength", false), ("response", true), ("95 %", false)];
-    let more = [("KL", true), ("95 %", false), ("perplexity", true), ("broken", true), ("repetition", true)];
+    let more = [("KL", false), ("95 %", false), ("perplexity", true), ("broken", true), ("repetition", true)];
     let columns =
         columns.iter().chain(&more).map(|(name, numbers)| Column { name: (*name).into(), numbers: *numbers });
     let place = |name: &str| {
@@ -157,7 +157,7 @@ pub fn table(file: &SweepFile, found: &Found) -> Table {
 pub fn page(file: &SweepFile, model: &Model, data: &Dataset, found: &Found) -> Page {
     let left_out = found.picked.iter().filter(|(name, pick)| pick.is_none() && !is_control(&file.arms, name));
     let notes = left_out.map(|(name, _)| {
-        format!("{name}: no trial came near the reference; it was not tried on the test part")
+        format!("{name}: no trial kept within the guard; it was not tried on the test part")
     });
     let charts = |names: &str| {
         charts(file, found)
@@ -184,7 +184,11 @@ pub fn page(file: &SweepFile, model: &Model, data: &Dataset, found: &Found) -> P
         sections: vec![
             Section {
                 title: "The picks, on groups held out".into(),
-                text: "Site and strength were chosen on the validation part.".into(),
+                text: format!(
+                    "Site and strength were chosen on the validation part: for each way the least damage (KL a token, on \
+                     {} users' texts) at which it reaches what {} reaches, or else the most that it reaches.",
+                    file.guard.class, file.arms[0].name
+                ),
                 tables: vec![table(file, found)],
                 notes: notes.collect(),
                 ..Section::default()

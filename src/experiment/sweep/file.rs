@@ -179,7 +179,7 @@ impl SweepFile {
         for strength in own.chain([&sweep.strengths]).flatten() {
             strength.parse::<Strength>()?;
         }
-        if sweep.goal.strategy.is_some() == !sweep.goal.words.is_empty() {
+        if sweep.goal.strategy.is_some() != sweep.goal.words.is_empty() {
             return wrong("goal", "no goal, or two", "strategy, or words");
         }
         if sweep.vector.file.is_some() == (sweep.vector.from.is_some() && sweep.vector.to.is_some()) {

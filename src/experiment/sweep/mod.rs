@@ -70,8 +70,8 @@ pub struct Found {
     pub unsteered: Effect,
     /// On the validation part, in the order in which they were tried.
     pub trials: Vec<Trial>,
-    /// The trial that each arm is held at on the test part, an index into `trials`; none where no trial of the arm comes
-    /// near the reference.
+    /// The trial that each arm is held at on the test part, an index into `trials`; none where no trial of the arm keeps
+    /// within the guard.
     pub picked: Vec<(String, Option<usize>)>,
     /// On the test part: the unsteered model, then each arm at its pick.
     pub test: Vec<(String, Effect)>,
@@ -208,9 +208,9 @@ fn fitted(
             }
         };
         let mut rows = Vec::new();
-        for row in 0..total {
+        for (row, dialogue) in fit.iter().enumerate() {
             let known = probing.order.is_empty() || probing.order.contains(&of(&row)?);
-            if known && (!probing.goal || is_goal(&fit[row])) {
+            if known && (!probing.goal || is_goal(dialogue)) {
                 rows.push(row);
             }
         }
@@ -446,8 +446,8 @@ fn mark_pareto(trials: &mut [Trial], arms: &[Arm]) {
 }
 
 /// The reference arm's pick: of the trials within the guard (or of all, where none is) the one of highest response, of
-/// equals the one of least damage. Every other arm is held where it comes near that response with least damage; a control
-/// at the reference's own site and strength.
+/// equals the one of least damage. Every other arm is held where it comes near that response with least damage, or, where
+/// it never does, by the reference's own rule; a control at the reference's own site and strength.
 fn picks(file: &SweepFile, trials: &[Trial]) -> Vec<(String, Option<usize>)> {
     let of =
         |arm: &str| -> Vec<usize> { (0..trials.len()).filter(|&index| trials[index].arm == arm).collect() };
@@ -474,7 +474,9 @@ fn picks(file: &SweepFile, trials: &[Trial]) -> Vec<(String, Option<usize>)> {
             return own.iter().find(same).copied();
         }
         let near = own.iter().filter(|index| response(index) >= response(&reference) - NEAR);
-        near.min_by(|a, b| divergence(a).total_cmp(&divergence(b))).copied()
+        let near = near.min_by(|a, b| divergence(a).total_cmp(&divergence(b)));
+        // An arm that never comes near is held where it does best.
+        near.or_else(|| own.iter().filter(|index| trials[**index].guarded).max_by(better)).copied()
     };
     file.arms.iter().map(|arm| (arm.name.clone(), pick(arm))).collect()
 }
