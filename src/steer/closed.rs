@@ -24,6 +24,8 @@ pub struct Control {
 /// What is known of a row.
 #[derive(Clone, Debug, Default)]
 struct Row {
+    /// Ids of its tokens so far.
+    ids: Vec<u32>,
     sum: Sum,
     /// Position of the last token whose reading counts already.
     read: Option<usize>,
@@ -31,8 +33,8 @@ struct Row {
     next: (f32, Option<f64>),
     /// Whether `next` comes from a reading that no token has used yet.
     fresh: bool,
-    /// Position, id, strength and error of the tokens steered so far; kept where the loop reads late.
-    done: Vec<(usize, u32, f32, Option<f64>)>,
+    /// Position, strength and error of the tokens steered so far; kept where the loop reads late.
+    done: Vec<(usize, f32, Option<f64>)>,
 }
 
 impl Control {
@@ -56,19 +58,19 @@ impl Control {
 
     /// A pass begins: strength and error of each picked token, where they are known before the pass is read.
     pub(super) fn begin(&mut self, tokens: &[Token], picked: &[usize]) -> Result<Vec<(f32, Option<f64>)>> {
-        for token in tokens.iter().filter(|token| token.position == 0) {
-            let known = self.rows.entry(token.row).or_default();
-            // Read anew: all that was steered is there again. Anything else is another run.
-            let again = self.late
-                && known.done.iter().all(|(position, id, ..)| {
-                    picked.iter().any(|&at| {
-                        let other = &tokens[at];
-                        (other.row, other.position, other.id) == (token.row, *position, *id)
-                    })
-                });
-            if !again || known.done.is_empty() {
+        for row in tokens.chunk_by(|a, b| a.row == b.row) {
+            let known = self.rows.entry(row[0].row).or_default();
+            let ids = row.iter().map(|token| token.id);
+            if row[0].position > 0 {
+                known.ids.extend(ids);
+                continue;
+            }
+            // Read anew, with all that was read before: what was done then is done again. Anything else is another run.
+            let ids: Vec<u32> = ids.collect();
+            if !self.late || !ids.starts_with(&known.ids) {
                 *known = Row::default();
             }
+            known.ids = ids;
         }
         if !self.late {
             return Ok(Vec::new());
@@ -77,7 +79,7 @@ impl Control {
             let token = &tokens[at];
             let row = self.rows.entry(token.row).or_default();
             if let Some(done) = row.done.iter().find(|(position, ..)| *position == token.position) {
-                return Ok((done.2, done.3));
+                return Ok((done.1, done.2));
             }
             if !row.fresh && !row.done.is_empty() {
                 let found = format!(
@@ -90,7 +92,7 @@ impl Control {
             }
             row.fresh = false;
             let (strength, error) = row.next;
-            row.done.push((token.position, token.id, strength, error));
+            row.done.push((token.position, strength, error));
             Ok((strength, error))
         };
         picked.iter().map(strength).collect()
