@@ -81,9 +81,9 @@ impl Control {
             if let Some(done) = row.done.iter().find(|(position, ..)| *position == token.position) {
                 return Ok((done.1, done.2));
             }
-            if !row.fresh && !row.done.is_empty() {
+            if !row.fresh {
                 let found = format!(
-                    "several steered tokens at once, of which the reading at {} comes late",
+                    "a steered token before the reading at {} that sets its strength",
                     self.reader.site
                 );
                 let expected =
