@@ -1,5 +1,7 @@
 //! `pearl generate`: answers, steered or not.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,9 +10,12 @@ use super::dialogues::Prompts;
 use super::model::Choice;
 use super::progress::Talk;
 use super::{Outcome, print};
-use crate::generate::{Options, Sampling, generate};
-use crate::model::{Chain, Hook};
-use crate::steer::{Intervention, Plan};
+use crate::artifact;
+use crate::error::Error;
+use crate::generate::{Options, Sampling, Shape, Transcript, generate, generate_heard};
+use crate::model::{Chain, Hook, Model};
+use crate::report::trace;
+use crate::steer::{Intervention, Plan, Step};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -24,6 +29,25 @@ pub struct Arguments {
     /// A steering plan, TOML or JSON
     #[arg(long)]
     plan: Option<PathBuf>,
+    #[command(flatten)]
+    how: How,
+    /// The template's plain mode, where it has one
+    #[arg(long)]
+    no_think: bool,
+    /// Transcripts as JSON Lines
+    #[arg(long)]
+    json: bool,
+    /// Write the answer as it comes; for one prompt
+    #[arg(long, conflicts_with_all = ["json", "data"])]
+    stream: bool,
+    /// Keep what was read and changed at each token in the transcripts, and show it on a page: FILE.html
+    #[arg(long, value_name = "FILE.html", num_args = 0..=1)]
+    trace: Option<Option<PathBuf>>,
+}
+
+/// How tokens are chosen.
+#[derive(Args)]
+struct How {
     #[arg(long, default_value_t = 128)]
     max_tokens: usize,
     /// The likeliest token each time
@@ -31,18 +55,57 @@ pub struct Arguments {
     greedy: bool,
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
+    /// Only the so many likeliest tokens
+    #[arg(long)]
+    top_k: Option<usize>,
+    /// Only the likeliest tokens whose probabilities sum to this
+    #[arg(long)]
+    top_p: Option<f32>,
+    /// Only tokens at least so likely, as a share of the likeliest
+    #[arg(long)]
+    min_p: Option<f32>,
+    /// Makes what was said before less likely; 1 for not
+    #[arg(long)]
+    repetition_penalty: Option<f32>,
+    /// A text that ends an answer; again for another
+    #[arg(long)]
+    stop: Vec<String>,
+    /// Tokens of the thinking part, at most
+    #[arg(long, value_name = "TOKENS")]
+    think_budget: Option<usize>,
+    /// Each row draws by itself, from this and its number
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The template's plain mode, where it has one
-    #[arg(long)]
-    no_think: bool,
-    /// Transcripts as JSON Lines
-    #[arg(long)]
-    json: bool,
 }
 
 /// Rows that are decoded side by side.
 const BATCH_ROWS: usize = 32;
+
+impl How {
+    fn options(self, thinking: Option<bool>) -> crate::Result<Options> {
+        let sampling = match self.greedy {
+            true => Sampling::Greedy,
+            false => Sampling::temperature(self.temperature)?,
+        };
+        let shape = Shape {
+            repetition_penalty: self.repetition_penalty,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+        };
+        shape.check()?;
+        Ok(Options {
+            sampling,
+            shape,
+            max_tokens: self.max_tokens,
+            stop: self.stop,
+            think_budget: self.think_budget,
+            seed: self.seed,
+            thinking,
+            batch_rows: BATCH_ROWS,
+        })
+    }
+}
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
@@ -51,10 +114,8 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         None => Plan::default(),
     };
     plan.interventions.extend(arguments.vectors);
-    let sampling = match arguments.greedy {
-        true => Sampling::Greedy,
-        false => Sampling::temperature(arguments.temperature)?,
-    };
+    let thinking = arguments.no_think.then_some(false);
+    let options = arguments.how.options(thinking)?;
     let model = arguments.model.open(talk)?;
     for dialogue in &dialogues {
         let unknown = dialogue
@@ -66,27 +127,83 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
             talk.say(format!("{}: {unknown} words that the model does not know", dialogue.id));
         }
     }
-    let thinking = arguments.no_think.then_some(false);
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
+    if arguments.trace.is_some() {
+        hooks = hooks.into_iter().enumerate().map(|(number, hook)| hook.traced(number)).collect();
+    }
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
-    let options = Options {
-        sampling,
-        max_tokens: arguments.max_tokens,
-        seed: arguments.seed,
-        thinking,
-        batch_rows: BATCH_ROWS,
+    let mut transcripts = if arguments.stream {
+        let mut failed = None;
+        let mut hear = |_: usize, text: &str| {
+            let mut out = std::io::stdout().lock();
+            let said = write!(out, "{text}").and_then(|()| out.flush());
+            failed = failed.take().or(said.err());
+        };
+        let transcripts =
+            generate_heard(&model, &dialogues, &options, &mut chain, &mut |_| talk.goes_on(), &mut hear)?;
+        match failed {
+            Some(error) => return Err(error.into()),
+            None => print("")?,
+        }
+        transcripts
+    } else {
+        let bar = talk.bar(dialogues.len(), "answering");
+        let transcripts = generate(&model, &dialogues, &options, &mut chain, &mut |done| {
+            bar.set_position(done as u64);
+            talk.goes_on()
+        })?;
+        bar.finish_and_clear();
+        transcripts
     };
-    let bar = talk.bar(dialogues.len(), "answering");
-    let transcripts = generate(&model, &dialogues, &options, &mut chain, &mut |done| {
-        bar.set_position(done as u64);
-        talk.goes_on()
-    })?;
-    bar.finish_and_clear();
-    for transcript in &transcripts {
+    if let Some(page) = &arguments.trace {
+        let steps = hooks.iter_mut().flat_map(|hook| hook.take_trace()).collect();
+        let traces = traces(&model, &transcripts, &dialogues, steps, thinking)?;
+        for (transcript, trace) in transcripts.iter_mut().zip(&traces) {
+            transcript.trace = Some(serde_json::to_value(trace)?);
+        }
+        if let Some(path) = page {
+            let html = trace::page(&traces);
+            artifact::write_whole(path, |file| file.write_all(html.as_bytes()))?;
+        }
+    }
+    for transcript in transcripts.iter().filter(|_| !arguments.stream) {
         match arguments.json {
             true => print(serde_json::to_string(transcript)?)?,
             false => print(&transcript.text)?,
         }
     }
     Ok(Outcome::Done)
+}
+
+/// What was done at each token of each transcript.
+fn traces(
+    model: &Model,
+    transcripts: &[Transcript],
+    dialogues: &[crate::dialogue::Dialogue],
+    steps: Vec<Step>,
+    thinking: Option<bool>,
+) -> crate::Result<Vec<trace::Trace>> {
+    let mut by_place: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();
+    for step in steps {
+        let value = serde_json::to_value(&step)
+            .map_err(|error| Error::input("trace", error, "numbers that JSON can hold"))?;
+        by_place.entry((step.row, step.position)).or_default().push(value);
+    }
+    let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &crate::dialogue::Dialogue))| {
+        let mut tokens = model.chat.tokens(dialogue, row, thinking)?;
+        let mut continuation = model.chat.continuation(&tokens);
+        tokens.extend(transcript.tokens.iter().map(|id| continuation.next(*id)));
+        let shown = tokens.iter().map(|token| {
+            Ok(trace::Token {
+                position: token.position,
+                id: token.id,
+                text: model.chat.decode(&[token.id], false)?,
+                generated: token.generated,
+                phase: format!("{:?}", token.phase).to_lowercase(),
+                steps: by_place.remove(&(row, token.position)).unwrap_or_default(),
+            })
+        });
+        Ok(trace::Trace { id: transcript.id.clone(), tokens: shown.collect::<crate::Result<_>>()? })
+    };
+    transcripts.iter().zip(dialogues).enumerate().map(trace).collect()
 }

@@ -13,6 +13,7 @@ mod probe;
 mod progress;
 mod run;
 mod store;
+mod sweep;
 mod tokens;
 mod vector;
 
@@ -52,6 +53,8 @@ enum Command {
     Boundary(boundary::Arguments),
     /// Build steering vectors
     Vector(vector::Arguments),
+    /// Try ways to steer at several sites and strengths, and pick
+    Sweep(sweep::Arguments),
     /// Answer prompts, steered or not
     Generate(generate::Arguments),
     /// Draw every chart of a folder again
@@ -91,6 +94,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Probe(arguments) => probe::run(arguments, &talk),
         Command::Boundary(arguments) => boundary::run(arguments, &talk),
         Command::Vector(arguments) => vector::run(arguments, &talk),
+        Command::Sweep(arguments) => sweep::run(arguments, &talk),
         Command::Generate(arguments) => generate::run(arguments, &talk),
         Command::Plot(arguments) => plot::run(arguments, &talk),
         Command::Inspect(arguments) => inspect::run(arguments, &talk),

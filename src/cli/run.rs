@@ -9,7 +9,7 @@ use super::model::Options;
 use super::progress::Talk;
 use super::{Outcome, print};
 use crate::error::Error;
-use crate::experiment::{self, DEMO, Experiment, headline};
+use crate::experiment::{self, DEMO, Experiment, Progress, headline};
 use crate::report::Table;
 use crate::stats::Figure;
 
@@ -73,17 +73,8 @@ fn execute(
     let begin = Instant::now();
     let model = options.open(&experiment.model, talk)?;
     let bar = talk.bar(1, "");
-    let mut stage = "";
-    let results = experiment::run(experiment, text, &model, &out, &mut |progress| {
-        if bar.is_hidden() && progress.stage != stage {
-            talk.say(format!("{:6.1} s  {}", begin.elapsed().as_secs_f64(), progress.stage));
-        }
-        stage = progress.stage;
-        bar.set_prefix(progress.stage);
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        talk.goes_on()
-    })?;
+    let mut heard = stages(talk, &bar);
+    let results = experiment::run(experiment, text, &model, &out, &mut heard)?;
     bar.finish_and_clear();
     match json {
         true => print(serde_json::to_string_pretty(&results)?)?,
@@ -96,4 +87,19 @@ fn execute(
     let page = out.join("report.html");
     talk.say(format!("{:.0} s; the report: {}", begin.elapsed().as_secs_f64(), page.display()));
     Ok(Outcome::Done)
+}
+
+/// Shows how far each stage has come, or, where nobody sees a bar, that it has begun.
+pub fn stages(talk: &Talk, bar: &indicatif::ProgressBar) -> impl FnMut(Progress) -> bool {
+    let (begin, mut stage) = (Instant::now(), "");
+    move |progress| {
+        if bar.is_hidden() && progress.stage != stage {
+            talk.say(format!("{:6.1} s  {}", begin.elapsed().as_secs_f64(), progress.stage));
+        }
+        stage = progress.stage;
+        bar.set_prefix(progress.stage);
+        bar.set_length(progress.total as u64);
+        bar.set_position(progress.done as u64);
+        talk.goes_on()
+    }
 }

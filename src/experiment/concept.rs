@@ -205,6 +205,7 @@ fn answer(
         seed: concept.seed,
         thinking: concept.thinking,
         batch_rows: BATCH_ROWS,
+        ..Options::default()
     };
     let total = dialogues.len();
     let transcripts =

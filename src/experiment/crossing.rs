@@ -224,6 +224,7 @@ fn strategies(
         seed: how.seed,
         thinking: how.thinking,
         batch_rows: BATCH_ROWS,
+        ..Options::default()
     };
     let transcripts = match hook {
         Some(hook) => generate(model, dialogues, &options, hook, tell)?,

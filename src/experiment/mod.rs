@@ -13,6 +13,7 @@ mod file;
 mod page;
 pub mod probing;
 mod steering;
+pub mod sweep;
 pub mod watching;
 
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::generate::{Options, Sampling, Transcript, generate};
 use crate::judge::{Score, Scorer};
 use crate::model::{Hook, Model, Site};
-use crate::steer::{Condition, Operation, Steer, Strength, Vector};
+use crate::steer::{self, Asked, Condition, Method, Operation, Probes, Sides, Steer, Strength, Vector};
 
 /// Answers with their scores.
 #[derive(Clone)]
@@ -127,6 +127,7 @@ impl Stage<'_> {
             seed: self.experiment.seed,
             thinking: self.experiment.thinking,
             batch_rows: BATCH_ROWS,
+            ..Options::default()
         };
         let total = numbers.len();
         let mut heard = |done| tell(Progress { stage, done, total });
@@ -164,8 +165,9 @@ impl Stage<'_> {
     pub fn amount(&self, vector: &Vector, trial: &Trial) -> f64 {
         let direction = &vector.directions[&trial.site];
         match trial.strength {
-            Strength::Norms(norms) => f64::from(norms * direction.residual_norm),
-            Strength::Raw(times) => f64::from(times * direction.values.dot(&direction.values).sqrt()),
+            // The stage's own vectors know the norm.
+            Strength::Norms(norms) => f64::from(norms * direction.residual_norm.unwrap_or(0.0)),
+            Strength::Raw(times) => f64::from(times * direction.length()),
         }
     }
 
@@ -188,9 +190,10 @@ impl Stage<'_> {
         let (toward, away) = (rows(&self.steering.to), rows(&self.steering.from));
         let sides = sites.iter().map(|&site| {
             let values = activations.at(site)?;
-            Ok((site, values.select(Axis(0), &toward), values.select(Axis(0), &away)))
+            let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
+            Ok(Sides { site, toward, away })
         });
-        Vector::difference_of_means(&sides.collect::<Result<Vec<_>>>()?)
+        Vector::build(Method::Means, &sides.collect::<Result<Vec<_>>>()?)
     }
 
     /// Chooses site and strength: the highest mean of satisfaction less risk among users of the class in the validation
@@ -232,17 +235,15 @@ impl Stage<'_> {
         let vector = self.vector(&fit, activations, &sites)?;
         let (trials, chosen) = self.choose(&vector, tell)?;
         let Trial { site, strength, .. } = trials[chosen];
-        let condition = Condition {
-            probe: probe.to_owned(),
-            class: Some(self.steering.class.clone()),
-            above: true,
-            bound: self.steering.above,
-        };
+        let asked =
+            Asked { probe: probe.to_owned(), class: Some(self.steering.class.clone()), against: None };
+        let mut probes = Probes::default().with(probe, sweep.best().1.probe.clone());
+        let reader = probes.reader(&asked, self.model)?;
+        let condition = Condition::above(asked, self.steering.above);
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> =
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let rows =
-            condition.rows_by(&sweep.best().1.probe, self.model, &dialogues, self.experiment.thinking)?;
+        let rows = steer::rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
         let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);

@@ -1,25 +1,33 @@
 //! Answers to dialogues, token by token, under any hook.
 //! It knows nothing of what the hook reads or steers.
 
+mod row;
 mod sampling;
+mod shape;
 mod transcript;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-
 pub use sampling::Sampling;
+pub use shape::Shape;
 pub use transcript::{Finish, Transcript};
+
+use row::Row;
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Continuation, Hook, Model, Token};
+use crate::model::{Cache, Hook, Model, Token};
 
 /// How answers are generated.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub sampling: Sampling,
+    /// Which tokens may be drawn at all.
+    pub shape: Shape,
     /// Tokens of an answer, at most.
     pub max_tokens: usize,
+    /// Texts that end an answer; what stands from the first of them on is left out.
+    pub stop: Vec<String>,
+    /// Tokens of the thinking part, at most: then it is closed, and the answer begins.
+    pub think_budget: Option<usize>,
     /// Each row draws from a stream of its own, made of this seed and the row's number.
     pub seed: u64,
     /// Passed to chat templates that know a thinking and a plain mode.
@@ -28,15 +36,19 @@ pub struct Options {
     pub batch_rows: usize,
 }
 
-/// A row while it is being answered.
-struct Row<'a> {
-    number: usize,
-    continuation: Continuation<'a>,
-    rng: StdRng,
-    /// All of the row, so that it can be read anew.
-    tokens: Vec<Token>,
-    made: Vec<u32>,
-    finish: Option<Finish>,
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            sampling: Sampling::Temperature(1.0),
+            shape: Shape::default(),
+            max_tokens: 128,
+            stop: Vec::new(),
+            think_budget: None,
+            seed: 0,
+            thinking: None,
+            batch_rows: 32,
+        }
+    }
 }
 
 /// Answers every dialogue. Tokens that the hook sees carry the dialogue's number as their row.
@@ -48,13 +60,49 @@ pub fn generate(
     hook: &mut dyn Hook,
     tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
+    answer_all(model, dialogues, options, hook, tell, &mut |_, _| (), false)
+}
+
+/// The same, and `hear` hears the answers as they come: the dialogue's number, and what is newly sure of its text.
+pub fn generate_heard(
+    model: &Model,
+    dialogues: &[Dialogue],
+    options: &Options,
+    hook: &mut dyn Hook,
+    tell: &mut dyn FnMut(usize) -> bool,
+    hear: &mut dyn FnMut(usize, &str),
+) -> Result<Vec<Transcript>> {
+    answer_all(model, dialogues, options, hook, tell, hear, true)
+}
+
+fn answer_all(
+    model: &Model,
+    dialogues: &[Dialogue],
+    options: &Options,
+    hook: &mut dyn Hook,
+    tell: &mut dyn FnMut(usize) -> bool,
+    hear: &mut dyn FnMut(usize, &str),
+    heard: bool,
+) -> Result<Vec<Transcript>> {
+    options.shape.check()?;
+    if options.stop.iter().any(String::is_empty) {
+        return Err(Error::input("stop", "an empty text", "a text that ends an answer"));
+    }
+    let closing = match options.think_budget {
+        None => Vec::new(),
+        Some(_) => model.chat.close_thinking()?,
+    };
     let mut transcripts = Vec::with_capacity(dialogues.len());
     for batch in dialogues.chunks(options.batch_rows.max(1)) {
         let begin = transcripts.len();
-        for row in answer(model, batch, begin, options, hook)? {
-            let text = model.chat.decode(&row.made, true)?;
-            let finish = row.finish.unwrap_or(Finish::Length);
-            transcripts.push(Transcript::new(&dialogues[row.number], text, row.made, finish));
+        let mut rows = Vec::new();
+        for (number, dialogue) in (begin..).zip(batch) {
+            let prompt = model.chat.tokens(dialogue, number, options.thinking)?;
+            rows.push(Row::new(number, prompt, &model.chat, options, &closing, heard));
+        }
+        answer(model, &mut rows, options.max_tokens, hook, hear)?;
+        for (row, dialogue) in rows.into_iter().zip(batch) {
+            transcripts.push(row.transcript(dialogue)?);
         }
         if !tell(transcripts.len()) && transcripts.len() < dialogues.len() {
             return Err(Error::Stopped);
@@ -63,48 +111,33 @@ pub fn generate(
     Ok(transcripts)
 }
 
-fn answer<'a>(
-    model: &'a Model,
-    dialogues: &[Dialogue],
-    begin: usize,
-    options: &Options,
+/// Writes the answers of a batch side by side, until each is over.
+fn answer(
+    model: &Model,
+    rows: &mut [Row],
+    max_tokens: usize,
     hook: &mut dyn Hook,
-) -> Result<Vec<Row<'a>>> {
-    let (mut rows, mut tokens) = (Vec::new(), Vec::new());
-    for (number, dialogue) in (begin..).zip(dialogues) {
-        let prompt = model.chat.tokens(dialogue, number, options.thinking)?;
-        rows.push(Row {
-            number,
-            continuation: model.chat.continuation(&prompt),
-            rng: StdRng::seed_from_u64(options.seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            tokens: prompt.clone(),
-            made: Vec::new(),
-            finish: None,
-        });
-        tokens.extend(prompt);
-    }
+    hear: &mut dyn FnMut(usize, &str),
+) -> Result<()> {
+    let mut tokens: Vec<Token> = rows.iter().flat_map(|row| row.tokens.clone()).collect();
     let mut cache = Cache::default();
-    for _ in 0..options.max_tokens {
+    for _ in 0..max_tokens {
         let ends =
             (0..tokens.len()).filter(|&at| tokens.get(at + 1).is_none_or(|next| next.row != tokens[at].row));
         let ends: Vec<usize> = ends.collect();
         let logits: Vec<Vec<f32>> =
             model.decoder.forward(&tokens, Some(&mut cache), &ends, hook)?.to_vec2()?;
         let mut next: Vec<Token> = Vec::new();
-        for (row, logits) in rows.iter_mut().filter(|row| row.finish.is_none()).zip(logits) {
-            let id = options.sampling.next(&logits, &mut row.rng);
-            if model.chat.eos().contains(&id) {
-                row.finish = Some(Finish::Stop);
+        for (row, logits) in rows.iter_mut().filter(|row| !row.is_finished()).zip(logits) {
+            row.go_on(logits, hear)?;
+            if row.is_finished() {
                 continue;
             }
-            row.made.push(id);
-            let token = row.continuation.next(id);
-            row.tokens.push(token.clone());
             if model.decoder.rereads(cache.length(row.number), row.tokens.len()) {
                 cache.forget(row.number);
                 next.extend_from_slice(&row.tokens);
             } else {
-                next.push(token);
+                next.extend(row.tokens.last().cloned());
             }
         }
         if next.is_empty() {
@@ -112,5 +145,6 @@ fn answer<'a>(
         }
         tokens = next;
     }
-    Ok(rows)
+    rows.iter_mut().for_each(|row| row.say_rest(hear));
+    Ok(())
 }

@@ -15,6 +15,9 @@ pub struct Transcript {
     /// Ids of what was generated.
     pub tokens: Vec<u32>,
     pub finish: Finish,
+    /// What was read and changed, token by token, where that was asked for; the hooks' own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<serde_json::Value>,
 }
 
 /// Why generation ended.
@@ -29,6 +32,13 @@ pub enum Finish {
 
 impl Transcript {
     pub fn new(dialogue: &Dialogue, text: String, tokens: Vec<u32>, finish: Finish) -> Transcript {
-        Transcript { id: dialogue.id.clone(), messages: dialogue.messages.clone(), text, tokens, finish }
+        Transcript {
+            id: dialogue.id.clone(),
+            messages: dialogue.messages.clone(),
+            text,
+            tokens,
+            finish,
+            trace: None,
+        }
     }
 }

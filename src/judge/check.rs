@@ -101,6 +101,7 @@ pub fn check(
         seed,
         thinking: Some(thinking),
         batch_rows: BATCH_ROWS,
+        ..Options::default()
     };
     let transcripts = generate(model, &dialogues, &options, &mut (), tell)?;
     let readings = transcripts.iter().map(|transcript| {

@@ -25,6 +25,8 @@ pub struct Prefix {
 pub struct Cache {
     /// Tokens that each row holds.
     lengths: Vec<usize>,
+    /// What steered each row while it was read: [`crate::model::Hook::steers`].
+    steered: Vec<u64>,
     blocks: Vec<Vec<Past>>,
     /// What every row begins with.
     prefix: Option<Prefix>,
@@ -55,6 +57,19 @@ impl Cache {
             Some(prefix) => prefix.length,
             None => self.lengths.get(row).copied().unwrap_or(0),
         }
+    }
+
+    /// What steered the tokens that are held of a row.
+    pub fn steered(&self, row: usize) -> u64 {
+        self.steered.get(row).copied().unwrap_or(0)
+    }
+
+    /// Remembers what steers a row.
+    pub(super) fn steer(&mut self, row: usize, mark: u64) {
+        if self.steered.len() <= row {
+            self.steered.resize(row + 1, 0);
+        }
+        self.steered[row] = mark;
     }
 
     /// Drops what is held of a row.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::layout;
 use super::marks::{self, Continuation};
-use super::spans;
+use super::spans::{self, CLOSE};
 use super::template::Template;
 use super::tokens::Token;
 use super::vocabulary::Vocabulary;
@@ -183,6 +183,26 @@ impl Chat {
     /// Marks what the model writes after `prompt`, which is one row's tokens as [`Chat::tokens`] gives them.
     pub fn continuation(&self, prompt: &[Token]) -> Continuation<'_> {
         Continuation::new(&self.vocabulary, &self.eos, prompt)
+    }
+
+    /// The tokens that close a thinking part.
+    ///
+    /// # Errors
+    /// A tokenizer that can't write it.
+    pub fn close_thinking(&self) -> Result<Vec<u32>> {
+        if let Some(id) = self.vocabulary.id(CLOSE) {
+            return Ok(vec![id]);
+        }
+        let pieces = self.vocabulary.encode(CLOSE, &[], false)?;
+        let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
+        match self.decode(&ids, false)?.trim() == CLOSE {
+            true => Ok(ids),
+            false => Err(Error::input(
+                &self.place,
+                format!("no way to write {CLOSE}"),
+                "a model with a thinking part",
+            )),
+        }
     }
 
     /// The text of tokens, with or without those that the tokenizer calls special.

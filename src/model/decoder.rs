@@ -104,6 +104,10 @@ impl Decoder {
     ) -> Result<Tensor> {
         let vocabulary = self.architecture.vocabulary;
         self.check(tokens, cache.as_deref())?;
+        let mut cache = cache;
+        if let Some(cache) = &mut cache {
+            check_steering(tokens, cache, hook)?;
+        }
         let empty = || Ok(Tensor::zeros((0, vocabulary), candle_core::DType::F32, &Device::Cpu)?);
         if tokens.is_empty() {
             return empty();
@@ -248,4 +252,22 @@ impl Decoder {
         }
         Ok(())
     }
+}
+
+/// Refuses to go on from keys and values that another steering made, and remembers what steers each row.
+fn check_steering(tokens: &[Token], cache: &mut Cache, hook: &dyn Hook) -> Result<()> {
+    for range in rows(tokens) {
+        let row = tokens[range].first().map_or(0, |token| token.row);
+        let mark = hook.steers(row);
+        if cache.length(row) > 0 && cache.steered(row) != mark {
+            let expected = "a fresh cache, or the steering that filled it";
+            return Err(Error::input(
+                format!("row {row}"),
+                "a cache that was filled under another steering",
+                expected,
+            ));
+        }
+        cache.steer(row, mark);
+    }
+    Ok(())
 }

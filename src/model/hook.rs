@@ -13,8 +13,15 @@ pub trait Hook: Send {
     fn wants(&self, site: Site) -> bool;
 
     /// Takes the activations `[tokens, width]` (f32) at `site` and gives them back, changed or not.
-    /// `tokens` holds a record for each row of the activations, in the same order.
+    /// `tokens` holds a record for each row of the activations, in the same order. Whoever keeps them has to copy them:
+    /// the next hook may change them where they lie.
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor>;
+
+    /// Stands for all that the hook changes in a row; 0 where it changes nothing. A cache remembers it, so that keys and
+    /// values that were made under one steering are never read under another.
+    fn steers(&self, _row: usize) -> u64 {
+        0
+    }
 }
 
 /// No hook.
@@ -40,5 +47,11 @@ impl Hook for Chain<'_> {
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
         let wanting = self.0.iter_mut().filter(|hook| hook.wants(site));
         wanting.into_iter().try_fold(activations, |activations, hook| hook.call(site, activations, tokens))
+    }
+
+    fn steers(&self, row: usize) -> u64 {
+        // In order: the same changes the other way round are others.
+        let marks = self.0.iter().map(|hook| hook.steers(row)).filter(|mark| *mark != 0);
+        marks.fold(0, |all, mark| (all ^ mark).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).max(1))
     }
 }

@@ -147,6 +147,11 @@ impl<'a> Continuation<'a> {
         }
     }
 
+    /// Whether what comes next stands inside the thinking part.
+    pub fn is_thinking(&self) -> bool {
+        self.part == Part::Think
+    }
+
     /// The token that the model writes next, marked.
     pub fn next(&mut self, id: u32) -> Token {
         let phase = self.phase(id);

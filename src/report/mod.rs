@@ -19,6 +19,7 @@ pub mod picked;
 mod raster;
 pub mod strip;
 pub mod table;
+pub mod trace;
 
 pub use chart::{BarChart, Chart, HeatChart, LineChart, MapChart};
 pub use draw::{draw, draw_all};

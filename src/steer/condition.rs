@@ -1,105 +1,361 @@
-//! When to steer: a condition on what a probe reads from the prompt (CAST, arXiv 2409.05907).
-//! It knows nothing of what is steered.
+//! When to steer: what must hold of probes' readings, with `and`, `or`, `not` and brackets.
+//! It knows nothing of what is steered, or of where readings come from.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
-use crate::activations::{Reading, extract};
-use crate::dialogue::Dialogue;
+use super::reading::Asked;
 use crate::error::{Error, Result};
-use crate::model::Model;
-use crate::probe::Probe;
+use crate::model::Site;
 
-/// `probe FILE[:CLASS] > NUMBER` (or `<`): the class's calibrated probability, read where the probe was fitted.
+/// A rule over probes' readings.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Condition {
-    pub probe: PathBuf,
-    /// The class that is asked about; the last of a binary probe where none is named.
-    pub class: Option<String>,
-    /// Whether the probability must be above or below the bound.
+pub enum Condition {
+    Bound(Bound),
+    Not(Box<Condition>),
+    /// Two or more, all of which must hold.
+    All(Vec<Condition>),
+    /// Two or more, one of which must hold.
+    Any(Vec<Condition>),
+}
+
+/// `probe FILE[:CLASS[/OTHER]] > PROBABILITY`, or `<`: the class's calibrated probability.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bound {
+    pub asked: Asked,
+    /// Whether the probability must be above or below.
     pub above: bool,
     pub bound: f64,
+    /// The site that the probe is said to read, to be held against the one that it does.
+    pub at: Option<Site>,
+}
+
+const EXPECTED: &str = "probe FILE:CLASS > PROBABILITY (or <), joined by and, or, not and brackets";
+
+impl Condition {
+    /// That a class's calibrated probability is above a bound.
+    pub fn above(asked: Asked, bound: f64) -> Condition {
+        Condition::Bound(Bound { asked, above: true, bound, at: None })
+    }
+
+    /// Every bound in it, in the order in which they are written.
+    pub fn bounds(&self) -> Vec<&Bound> {
+        match self {
+            Condition::Bound(bound) => vec![bound],
+            Condition::Not(inner) => inner.bounds(),
+            Condition::All(parts) | Condition::Any(parts) => {
+                parts.iter().flat_map(Condition::bounds).collect()
+            }
+        }
+    }
+
+    /// Whether it holds, given a probability for each of [`Condition::bounds`].
+    pub fn holds(&self, mut probability: impl FnMut(usize) -> f64) -> bool {
+        self.walk(&mut 0, &mut |index, bound| (probability(index) > bound.bound) == bound.above)
+    }
+
+    fn walk(&self, next: &mut usize, met: &mut dyn FnMut(usize, &Bound) -> bool) -> bool {
+        match self {
+            Condition::Bound(bound) => {
+                *next += 1;
+                met(*next - 1, bound)
+            }
+            Condition::Not(inner) => !inner.walk(next, met),
+            // No short cut: every bound has its number.
+            Condition::All(parts) => parts.iter().fold(true, |all, part| part.walk(next, met) & all),
+            Condition::Any(parts) => parts.iter().fold(false, |any, part| part.walk(next, met) | any),
+        }
+    }
+
+    /// Refuses a rule that no reading can meet, such as `p > 0.7 and p < 0.3`. Each probe's probabilities are tried
+    /// between all of the bounds on them; those of classes of one probe can't sum to more than 1.
+    fn check_satisfiable(&self) -> Result<()> {
+        let bounds = self.bounds();
+        let mut levels: BTreeMap<&Asked, Vec<f64>> = BTreeMap::new();
+        for bound in &bounds {
+            levels.entry(&bound.asked).or_insert_with(|| vec![0.0]).push(bound.bound);
+        }
+        for levels in levels.values_mut() {
+            levels.sort_by(f64::total_cmp);
+            levels.dedup();
+        }
+        let count = levels.values().try_fold(1usize, |count, levels| count.checked_mul(levels.len()));
+        // A rule with so many bounds that it can't be tried out is taken as it is.
+        if count.is_none_or(|count| count > 1 << 16) {
+            return Ok(());
+        }
+        let asked: Vec<&Asked> = levels.keys().copied().collect();
+        let mut cell = vec![0; asked.len()];
+        loop {
+            let low = |index: usize| levels[asked[index]][cell[index]];
+            let mut sums: BTreeMap<&std::path::Path, f64> = BTreeMap::new();
+            for (index, asked) in asked.iter().enumerate().filter(|(_, asked)| asked.against.is_none()) {
+                *sums.entry(&asked.probe).or_default() += low(index);
+            }
+            // A cell reaches from its level up to the next; its upper end is in it, its lower end is not.
+            let inside = |index: usize| low(index) + 1e-9;
+            let place = |bound: &Bound| asked.iter().position(|asked| **asked == bound.asked).unwrap_or(0);
+            let reachable =
+                (0..cell.len()).all(|index| low(index) < 1.0) && sums.values().all(|sum| *sum < 1.0);
+            if reachable && self.holds(|index| inside(place(bounds[index]))) {
+                return Ok(());
+            }
+            let Some(index) = (0..cell.len()).find(|&index| cell[index] + 1 < levels[asked[index]].len())
+            else {
+                let found = "no reading can ever meet it";
+                return Err(Error::input(format!("when {self}"), found, "bounds that can hold together"));
+            };
+            cell[index] += 1;
+            cell[..index].fill(0);
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let joined = |f: &mut fmt::Formatter<'_>, parts: &[Condition], word: &str| {
+            for (index, part) in parts.iter().enumerate() {
+                if index > 0 {
+                    write!(f, " {word} ")?;
+                }
+                match part {
+                    Condition::All(_) | Condition::Any(_) => write!(f, "({part})")?,
+                    part => write!(f, "{part}")?,
+                }
+            }
+            Ok(())
+        };
+        match self {
+            Condition::Bound(Bound { asked, above, bound, at }) => {
+                write!(f, "probe {asked} {} {bound}", if *above { '>' } else { '<' })?;
+                at.map_or(Ok(()), |at| write!(f, " at {at}"))
+            }
+            Condition::Not(inner) => match **inner {
+                Condition::Bound(_) => write!(f, "not {inner}"),
+                _ => write!(f, "not ({inner})"),
+            },
+            Condition::All(parts) => joined(f, parts, "and"),
+            Condition::Any(parts) => joined(f, parts, "or"),
+        }
+    }
 }
 
 impl FromStr for Condition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Condition> {
-        let wrong = || {
-            let expected = "probe FILE:CLASS > PROBABILITY, or <, with a probability from 0 to 1";
-            Error::input(format!("when {text:?}"), "no such condition", expected)
-        };
-        let rest = text.trim().strip_prefix("probe ").ok_or_else(wrong)?;
-        let above = rest.contains('>');
-        let (probe, bound) = rest.split_once(['>', '<']).ok_or_else(wrong)?;
-        let bound = bound.trim().parse().ok().filter(|bound| (0.0..=1.0).contains(bound));
-        let (file, class) = match probe.trim().rsplit_once(':') {
-            None => (probe.trim(), None),
-            Some((file, class)) => (file, Some(class.to_string())),
-        };
-        Ok(Condition { probe: file.into(), class, above, bound: bound.ok_or_else(wrong)? })
+        let wrong = |found: &str| Error::input(format!("when {text:?}"), found, EXPECTED);
+        let words = words(text).ok_or_else(|| wrong("a quote that does not end"))?;
+        let mut parser = Parser { words: &words, at: 0, depth: 0 };
+        let condition = parser.any().map_err(|found| wrong(&found))?;
+        match parser.peek() {
+            None => {
+                condition.check_satisfiable()?;
+                Ok(condition)
+            }
+            Some(word) => Err(wrong(&format!("{word:?} where it should end"))),
+        }
     }
 }
 
-/// Tokens of a batch when prompts are read for a condition.
-const BATCH_TOKENS: usize = 8192;
+/// Words, brackets and comparisons; what stands in quotes is one word.
+fn words(text: &str) -> Option<Vec<String>> {
+    let (mut words, mut word) = (Vec::new(), String::new());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => {
+                let mut closed = false;
+                for inner in characters.by_ref() {
+                    closed = inner == '"';
+                    if closed {
+                        break;
+                    }
+                    word.push(inner);
+                }
+                if !closed {
+                    return None;
+                }
+            }
+            '(' | ')' | '<' | '>' => {
+                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
+                words.push(character.to_string());
+            }
+            space if space.is_whitespace() => {
+                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
+            }
+            other => word.push(other),
+        }
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    Some(words)
+}
 
-impl Condition {
-    /// The rows (numbers of the dialogues) whose prompt meets the condition.
-    pub fn rows(
-        &self,
-        model: &Model,
-        dialogues: &[Dialogue],
-        thinking: Option<bool>,
-    ) -> Result<BTreeSet<usize>> {
-        self.rows_by(&Probe::load(&self.probe)?, model, dialogues, thinking)
+/// Brackets in brackets are followed so far.
+const DEEPEST: usize = 64;
+
+struct Parser<'a> {
+    words: &'a [String],
+    at: usize,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<&str> {
+        self.words.get(self.at).map(String::as_str)
     }
 
-    /// The same with a probe that is at hand.
-    pub fn rows_by(
-        &self,
-        probe: &Probe,
-        model: &Model,
-        dialogues: &[Dialogue],
-        thinking: Option<bool>,
-    ) -> Result<BTreeSet<usize>> {
-        let place = || format!("probe {}", self.probe.display());
-        if probe.source.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
-            let expected = format!("a probe of {}", model.name);
-            return Err(Error::input(place(), "it was fitted on another model's weights", expected));
+    fn takes(&mut self, word: &str) -> bool {
+        let is = self.peek() == Some(word);
+        self.at += usize::from(is);
+        is
+    }
+
+    fn next(&mut self) -> std::result::Result<&str, String> {
+        self.at += 1;
+        self.words.get(self.at - 1).map(String::as_str).ok_or_else(|| "nothing more".to_string())
+    }
+
+    fn any(&mut self) -> std::result::Result<Condition, String> {
+        let mut parts = vec![self.all()?];
+        while self.takes("or") {
+            parts.push(self.all()?);
         }
-        let class = match (&self.class, probe.classes.as_slice()) {
-            (Some(class), _) => probe.class(class)?,
-            (None, [_, _]) => 1,
-            (None, classes) => return Err(Error::input(place(), "no class is named", classes.join(" or "))),
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Condition::Any(parts) })
+    }
+
+    fn all(&mut self) -> std::result::Result<Condition, String> {
+        let mut parts = vec![self.one()?];
+        while self.takes("and") {
+            parts.push(self.one()?);
+        }
+        Ok(if parts.len() == 1 { parts.remove(0) } else { Condition::All(parts) })
+    }
+
+    fn one(&mut self) -> std::result::Result<Condition, String> {
+        self.depth += 1;
+        if self.depth > DEEPEST {
+            return Err("brackets or nots inside each other, too deep".into());
+        }
+        let condition = if self.takes("not") {
+            Condition::Not(Box::new(self.one()?))
+        } else if self.takes("(") {
+            let inner = self.any()?;
+            if !self.takes(")") {
+                return Err("a bracket that does not close".into());
+            }
+            inner
+        } else {
+            self.bound()?
         };
-        let reading = Reading {
-            sites: vec![probe.source.site],
-            tokens: probe.source.tokens.clone(),
-            thinking,
-            batch_tokens: BATCH_TOKENS,
+        self.depth -= 1;
+        Ok(condition)
+    }
+
+    fn bound(&mut self) -> std::result::Result<Condition, String> {
+        match self.next()? {
+            "probe" => (),
+            word => return Err(format!("{word:?} instead of a probe")),
+        }
+        let asked = Asked::parse(self.next()?);
+        let above = match self.next()? {
+            ">" => true,
+            "<" => false,
+            word => return Err(format!("{word:?} instead of > or <")),
         };
-        let activations = extract(model, dialogues, &reading, &mut |_| true)?;
-        let probabilities = probe.probabilities(activations.at(probe.source.site)?.view())?;
-        let meets = |row: &usize| (probabilities[[*row, class]] > self.bound) == self.above;
-        let rows = (0..activations.example.len()).filter(meets);
-        Ok(rows.map(|row| activations.example[row]).collect())
+        let word = self.next()?;
+        let bound = word.parse().ok().filter(|bound| (0.0..=1.0).contains(bound));
+        let bound = bound.ok_or_else(|| format!("{word:?} instead of a probability from 0 to 1"))?;
+        let at = match self.takes("at") {
+            false => None,
+            true => Some(self.next()?.parse().map_err(|_| "no site after at".to_string())?),
+        };
+        Ok(Condition::Bound(Bound { asked, above, bound, at }))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn reads_a_condition() {
+    fn reads_rules_and_says_them_again() {
         let condition: Condition =
             "probe runs/demo/probes/user-type.safetensors:sensitive > 0.5".parse().unwrap();
-        assert_eq!(condition.class.as_deref(), Some("sensitive"));
-        assert!(condition.above && condition.bound == 0.5);
-        for wrong in ["", "probe a:b", "probe a:b > 2", "a:b > 0.5", "probe a > NaN"] {
+        let [bound] = condition.bounds()[..] else { panic!("one bound") };
+        assert_eq!(bound.asked.class.as_deref(), Some("sensitive"));
+        assert!(bound.above && bound.bound == 0.5);
+        for text in [
+            "probe a:x > 0.7 at 9.resid_post and not probe b < 0.2",
+            "(probe a:x/y > 0.1 or probe b < 0.2) and probe c > 0.3",
+            "not (probe a > 0.1 and probe b > 0.1)",
+        ] {
+            assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
+        }
+        let spaced: Condition = "probe \"my runs/a b:x\">0.7".parse().unwrap();
+        assert_eq!(spaced.bounds()[0].asked.probe, std::path::PathBuf::from("my runs/a b"));
+    }
+
+    #[test]
+    fn rules_hold_as_logic_says() {
+        let condition: Condition = "probe a > 0.5 and not (probe b > 0.5 or probe c < 0.5)".parse().unwrap();
+        for bits in 0..8 {
+            let [a, b, c] = [0, 1, 2].map(|bit| bits >> bit & 1 == 1);
+            let holds = condition.holds(|index| if [a, b, c][index] { 0.9 } else { 0.1 });
+            assert_eq!(holds, a && !b && c);
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused() {
+        let wrong = [
+            "",
+            "probe a:b",
+            "probe a:b > 2",
+            "a:b > 0.5",
+            "probe a > NaN",
+            "probe a > 0.5 and",
+            "probe a > 0.5 probe b > 1",
+            "(probe a > 0.5",
+            "not",
+            "probe \"a > 0.5",
+            "probe a > 0.5 at nowhere",
+        ];
+        for wrong in wrong {
             assert!(wrong.parse::<Condition>().is_err(), "{wrong}");
+        }
+        let deep = format!("{}probe a > 0.5", "not ".repeat(100_000));
+        assert!(deep.parse::<Condition>().unwrap_err().to_string().contains("too deep"));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for wrong in [
+            "probe a > 0.7 and probe a < 0.3",
+            "probe a:x > 0.6 and probe a:y > 0.5",
+            "probe a > 0.2 and not probe a > 0.2",
+            "probe a > 1",
+            "(probe a > 0.7 or probe a > 0.9) and probe a < 0.7",
+        ] {
+            let error = wrong.parse::<Condition>().unwrap_err().to_string();
+            assert!(error.contains("no reading can ever meet it"), "{wrong}: {error}");
+        }
+        for right in [
+            "probe a > 0.3 and probe a < 0.7",
+            "probe a:x > 0.6 and probe b:y > 0.5",
+            "probe a < 0.5 or probe a > 0.5",
+        ] {
+            assert!(right.parse::<Condition>().is_ok(), "{right}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_without_panic(text in "[ ()<>a-c\"/:.0-9probentd]{0,60}") {
+            let _ = text.parse::<Condition>();
         }
     }
 }

@@ -2,9 +2,11 @@
 //! It knows nothing of why a row is moved.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use candle_core::Tensor;
 
+use super::edit::edit_rows;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Hook, Selector, Site, Token};
 
@@ -47,17 +49,21 @@ impl Hook for Displace {
     }
 
     fn call(&mut self, _: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
-        let picked = self.selector.pick(tokens);
-        if picked.is_empty() {
-            return Ok(activations);
-        }
-        let mut numbers: Vec<f32> = activations.flatten_all()?.to_vec1()?;
-        for at in picked {
-            if let Some(offset) = self.offsets.get(&tokens[at].row) {
-                let row = &mut numbers[at * offset.len()..(at + 1) * offset.len()];
-                row.iter_mut().zip(offset).for_each(|(number, offset)| *number += offset);
+        let mut picked = self.selector.pick(tokens);
+        picked.retain(|&at| self.offsets.contains_key(&tokens[at].row));
+        edit_rows(activations, &picked, |place, h| {
+            // Rows without an offset are not among the picked.
+            if let Some(offset) = self.offsets.get(&tokens[picked[place]].row) {
+                h.iter_mut().zip(offset).for_each(|(number, offset)| *number += offset);
             }
-        }
-        Ok(Tensor::from_vec(numbers, activations.shape(), activations.device())?)
+        })
+    }
+
+    fn steers(&self, row: usize) -> u64 {
+        let Some(offset) = self.offsets.get(&row) else { return 0 };
+        let mut hasher = DefaultHasher::new();
+        (self.site, &self.selector).hash(&mut hasher);
+        offset.iter().for_each(|number| number.to_bits().hash(&mut hasher));
+        hasher.finish().max(1)
     }
 }

@@ -47,6 +47,7 @@ fn read() -> &'static Read {
             seed: 11,
             thinking: Some(true),
             batch_rows: 256,
+            ..Options::default()
         };
         let answers = generate(&model, &dialogues, &options, &mut (), &mut |_| true).unwrap();
         let strategy = |text: &str| wording::strategy_of_need(text.trim()).map_or("broken", |one| one.name());

@@ -37,7 +37,7 @@ const WHOLE: [&str; 17] = [
 /// Made of `tests/fixtures/NAME`, with most matrices in blocks.
 const QUANTISED: [(&str, &str); 3] = [("llama", "q8_0"), ("qwen3", "q4_0"), ("qwen3", "q5_0")];
 
-fn decoder(path: &Path, dtype: Option<Dtype>) -> Decoder {
+pub(crate) fn decoder(path: &Path, dtype: Option<Dtype>) -> Decoder {
     let gguf::Parts { config, weights, .. } = gguf::open(path).unwrap();
     let architecture = families::architecture(&config).unwrap();
     let decoder = Decoder::build(architecture, |place| weights.take(place, dtype)).unwrap();

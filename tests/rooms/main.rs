@@ -4,13 +4,17 @@
 mod activations;
 mod boundary;
 mod chat;
+mod generate;
 mod gguf;
 mod hostile;
 #[cfg(feature = "hub")]
 mod hub;
+mod invariants;
 mod model;
 mod order;
 mod organism;
 mod probe;
 mod program;
 mod steer;
+mod sweep;
+mod vectors;

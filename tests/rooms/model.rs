@@ -16,7 +16,7 @@ use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Place, Site, Token, 
 const CHECKPOINTS: [&str; 4] = ["qwen3", "qwen3-wide", "llama", "llama3"];
 
 /// Two shapes of every family (`tests/fixtures/families/make.py`).
-fn families() -> Vec<String> {
+pub(crate) fn families() -> Vec<String> {
     let folders = std::fs::read_dir("tests/fixtures/families").unwrap();
     let folders = folders.map(|folder| folder.unwrap().path()).filter(|path| path.is_dir());
     let mut names: Vec<String> =
@@ -30,7 +30,7 @@ fn checkpoints() -> Vec<String> {
     CHECKPOINTS.map(String::from).into_iter().chain(families()).collect()
 }
 
-fn decoder(name: &str) -> Decoder {
+pub(crate) fn decoder(name: &str) -> Decoder {
     decoder_in(name, Dtype::F32)
 }
 

@@ -21,7 +21,7 @@ fn an_exact_transcript() {
     let model = organism::model().unwrap();
     let (_, dialogue) = organism::sample(1, Split::HeldOutWording, 2).remove(0);
     let options =
-        Options { sampling: Sampling::Greedy, max_tokens: 60, seed: 0, thinking: Some(true), batch_rows: 1 };
+        Options { sampling: Sampling::Greedy, max_tokens: 60, thinking: Some(true), ..Options::default() };
     let transcripts = generate(&model, &[dialogue], &options, &mut (), &mut |_| true).unwrap();
     assert_eq!(transcripts[0].finish, Finish::Stop);
     insta::assert_snapshot!(transcripts[0].text);

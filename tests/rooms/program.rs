@@ -192,7 +192,7 @@ fn bad_data_is_named_with_its_line() {
 }
 
 #[test]
-fn a_vector_of_another_width_is_refused() {
+fn a_vector_of_another_model_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (data, store, vector) = (at("data.jsonl"), at("store"), at("vector.safetensors"));
@@ -208,7 +208,7 @@ fn a_vector_of_another_width_is_refused() {
     pearl(&build).assert().success();
     one_line(
         &["generate", "--prompt", "i see .", "--vector", &format!("{vector}:1")],
-        &["width 32", "width 128"],
+        &["another model's weights (tests/fixtures/qwen3)", "a vector of organism"],
     );
     pearl(&[
         "generate",

@@ -28,7 +28,11 @@ impl Held {
         let among = |line: usize| {
             data.lines.binary_search(&line).map_err(|_| {
                 let found = format!("a row of dialogue {line} of the file, which is not among those read");
-                Error::input(self.store.display(), found, "the --where and --limit that the store was read with")
+                Error::input(
+                    self.store.display(),
+                    found,
+                    "the --where and --limit that the store was read with",
+                )
             })
         };
         let example = store.example()?.into_iter().map(among).collect::<Result<_, Error>>()?;

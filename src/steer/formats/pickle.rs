@@ -1,0 +1,381 @@
+//! A pickle that holds one tensor, read without running anything: only what torch writes for a tensor is understood, and
+//! whatever else a pickle can say is refused by name.
+//! It knows nothing of files: bytes in, a description of the tensor out.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// A tensor as a pickle describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Description {
+    /// `float32` and the like.
+    pub dtype: &'static str,
+    /// Bytes a number.
+    pub size: usize,
+    /// The entry of the archive that holds its storage, and how many numbers that has.
+    pub storage: String,
+    pub count: usize,
+    /// Where in the storage it begins, and how it lies there, in numbers.
+    pub offset: usize,
+    pub shape: Vec<usize>,
+    pub stride: Vec<usize>,
+}
+
+enum Value {
+    None,
+    Flag,
+    Whole(i64),
+    Text(String),
+    Tuple(Vec<Rc<Value>>),
+    /// What OrderedDict() makes: a tensor's hooks, which are none.
+    Nothing,
+    Rebuild,
+    Ordered,
+    Kind(&'static str, usize),
+    Storage {
+        dtype: &'static str,
+        size: usize,
+        key: String,
+        count: usize,
+    },
+    Tensor(Description),
+    Mark,
+}
+
+/// A tensor's pickle is some hundred bytes; nesting can't go deeper than there are bytes.
+const LONGEST: usize = 16 << 10;
+
+const KINDS: [(&str, &str, usize); 4] = [
+    ("torch FloatStorage", "float32", 4),
+    ("torch DoubleStorage", "float64", 8),
+    ("torch HalfStorage", "float16", 2),
+    ("torch BFloat16Storage", "bfloat16", 2),
+];
+
+/// The tensor, or what else was found.
+pub(super) fn tensor(bytes: &[u8]) -> Result<Description, String> {
+    if bytes.len() > LONGEST {
+        return Err(format!("a pickle of {} bytes", bytes.len()));
+    }
+    let mut machine = Machine { bytes, at: 0, stack: Vec::new(), memo: HashMap::new() };
+    machine.run()?;
+    match machine.stack.as_slice() {
+        [value] => match &**value {
+            Value::Tensor(description) => Ok(description.clone()),
+            other => Err(format!("{} instead of a tensor", other.kind())),
+        },
+        _ => Err("a pickle that leaves several values".into()),
+    }
+}
+
+impl Value {
+    fn kind(&self) -> &'static str {
+        match self {
+            Value::None => "None",
+            Value::Flag => "True or False",
+            Value::Whole(_) => "a whole number",
+            Value::Text(_) => "a text",
+            Value::Tuple(_) => "a tuple",
+            Value::Nothing => "a dictionary",
+            Value::Rebuild | Value::Ordered | Value::Kind(..) => "a name",
+            Value::Storage { .. } => "a storage",
+            Value::Tensor(_) => "a tensor",
+            Value::Mark => "a mark",
+        }
+    }
+
+    fn count(&self) -> Option<usize> {
+        match self {
+            Value::Whole(number) => usize::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    fn counts(&self) -> Option<Vec<usize>> {
+        match self {
+            Value::Tuple(values) => values.iter().map(|value| value.count()).collect(),
+            _ => None,
+        }
+    }
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    stack: Vec<Rc<Value>>,
+    memo: HashMap<u32, Rc<Value>>,
+}
+
+impl<'a> Machine<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8], String> {
+        let taken = self.at.checked_add(count).and_then(|end| self.bytes.get(self.at..end));
+        self.at = self.at.saturating_add(count);
+        taken.ok_or_else(|| "a pickle that was cut short".into())
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], String> {
+        let mut fixed = [0; N];
+        fixed.copy_from_slice(self.take(N)?);
+        Ok(fixed)
+    }
+
+    fn text(&mut self, length: usize) -> Result<String, String> {
+        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| "a text that is no UTF-8".into())
+    }
+
+    fn line(&mut self) -> Result<String, String> {
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        let length = rest.iter().position(|&byte| byte == b'\n').ok_or("a name without an end")?;
+        let line = self.text(length)?;
+        self.at += 1;
+        Ok(line)
+    }
+
+    fn push(&mut self, value: Value) {
+        self.stack.push(Rc::new(value));
+    }
+
+    fn pop(&mut self) -> Result<Rc<Value>, String> {
+        self.stack.pop().ok_or_else(|| "a pickle that takes more than there is".into())
+    }
+
+    fn remember(&mut self, at: u32) -> Result<(), String> {
+        let value = self.stack.last().ok_or("a pickle that takes more than there is")?;
+        self.memo.insert(at, value.clone());
+        Ok(())
+    }
+
+    fn recall(&mut self, at: u32) -> Result<(), String> {
+        let value = self.memo.get(&at).ok_or("a pickle that recalls what was not there")?;
+        self.stack.push(value.clone());
+        Ok(())
+    }
+
+    fn tuple(&mut self, count: usize) -> Result<(), String> {
+        let begin = self.stack.len().checked_sub(count).ok_or("a pickle that takes more than there is")?;
+        let values = self.stack.split_off(begin);
+        self.push(Value::Tuple(values));
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        loop {
+            let at = self.at;
+            match self.fixed::<1>()?[0] {
+                // PROTO, FRAME
+                0x80 => drop(self.take(1)?),
+                0x95 => drop(self.take(8)?),
+                b'N' => self.push(Value::None),
+                // NEWTRUE, NEWFALSE
+                0x88 | 0x89 => self.push(Value::Flag),
+                b'K' => {
+                    let number = self.fixed::<1>()?[0];
+                    self.push(Value::Whole(number.into()));
+                }
+                b'M' => {
+                    let number = u16::from_le_bytes(self.fixed()?);
+                    self.push(Value::Whole(number.into()));
+                }
+                b'J' => {
+                    let number = i32::from_le_bytes(self.fixed()?);
+                    self.push(Value::Whole(number.into()));
+                }
+                // LONG1
+                0x8a => {
+                    let length = self.fixed::<1>()?[0] as usize;
+                    let bytes = self.take(length)?;
+                    if length > 8 {
+                        return Err(format!("a number of {length} bytes"));
+                    }
+                    let sign = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
+                    let mut whole = [sign; 8];
+                    whole[..length].copy_from_slice(bytes);
+                    self.push(Value::Whole(i64::from_le_bytes(whole)));
+                }
+                b'X' => {
+                    let length = u32::from_le_bytes(self.fixed()?) as usize;
+                    let text = self.text(length)?;
+                    self.push(Value::Text(text));
+                }
+                // SHORT_BINUNICODE
+                0x8c => {
+                    let length = self.fixed::<1>()?[0] as usize;
+                    let text = self.text(length)?;
+                    self.push(Value::Text(text));
+                }
+                b'(' => self.push(Value::Mark),
+                b't' => {
+                    let mark = self.stack.iter().rposition(|value| matches!(**value, Value::Mark));
+                    let mark = mark.ok_or("a tuple without a beginning")?;
+                    self.tuple(self.stack.len() - mark - 1)?;
+                    // The mark, under the tuple.
+                    let tuple = self.pop()?;
+                    self.pop()?;
+                    self.stack.push(tuple);
+                }
+                b')' => self.push(Value::Tuple(Vec::new())),
+                // TUPLE1 to TUPLE3
+                count @ 0x85..=0x87 => self.tuple((count - 0x84) as usize)?,
+                b'q' => {
+                    let at = self.fixed::<1>()?[0];
+                    self.remember(at.into())?;
+                }
+                b'r' => {
+                    let at = u32::from_le_bytes(self.fixed()?);
+                    self.remember(at)?;
+                }
+                // MEMOIZE
+                0x94 => self.remember(self.memo.len() as u32)?,
+                b'h' => {
+                    let at = self.fixed::<1>()?[0];
+                    self.recall(at.into())?;
+                }
+                b'j' => {
+                    let at = u32::from_le_bytes(self.fixed()?);
+                    self.recall(at)?;
+                }
+                b'c' => {
+                    let name = format!("{} {}", self.line()?, self.line()?);
+                    self.global(&name)?;
+                }
+                // STACK_GLOBAL
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Text(module), Value::Text(name)) = (&*module, &*name) else {
+                        return Err("a name that is no text".into());
+                    };
+                    self.global(&format!("{module} {name}"))?;
+                }
+                b'Q' => self.storage()?,
+                b'R' => self.reduce()?,
+                b'.' => return Ok(()),
+                other => return Err(format!("operation 0x{other:02x} at byte {at} of its pickle")),
+            }
+        }
+    }
+
+    /// The few names that a tensor needs; none is looked up anywhere.
+    fn global(&mut self, name: &str) -> Result<(), String> {
+        let kind = KINDS.iter().find(|(known, ..)| *known == name);
+        self.push(match (name, kind) {
+            ("torch._utils _rebuild_tensor_v2", _) => Value::Rebuild,
+            ("collections OrderedDict", _) => Value::Ordered,
+            (_, Some((_, dtype, size))) => Value::Kind(dtype, *size),
+            _ => return Err(format!("the name {name:?} in its pickle")),
+        });
+        Ok(())
+    }
+
+    fn storage(&mut self) -> Result<(), String> {
+        let value = self.pop()?;
+        let wrong = || "a storage that is described in another way than torch does".to_string();
+        let Value::Tuple(parts) = &*value else { return Err(wrong()) };
+        let [what, kind, key, _, count] = parts.as_slice() else { return Err(wrong()) };
+        match (&**what, &**kind, &**key, count.count()) {
+            (Value::Text(what), Value::Kind(dtype, size), Value::Text(key), Some(count))
+                if what == "storage" =>
+            {
+                let storage = Value::Storage { dtype, size: *size, key: key.clone(), count };
+                self.push(storage);
+                Ok(())
+            }
+            _ => Err(wrong()),
+        }
+    }
+
+    fn reduce(&mut self) -> Result<(), String> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Value::Tuple(arguments) = &*arguments else { return Err("a call without arguments".into()) };
+        match (&*function, arguments.as_slice()) {
+            (Value::Ordered, []) => {
+                self.push(Value::Nothing);
+                Ok(())
+            }
+            (Value::Rebuild, [storage, offset, shape, stride, _, hooks]) => {
+                let (Value::Storage { dtype, size, key, count }, Value::Nothing) = (&**storage, &**hooks)
+                else {
+                    return Err("a tensor without a storage, or with hooks".into());
+                };
+                let parts = (offset.count(), shape.counts(), stride.counts());
+                let (Some(offset), Some(shape), Some(stride)) = parts else {
+                    return Err("a tensor whose shape is no tuple of numbers from 0 up".into());
+                };
+                self.push(Value::Tensor(Description {
+                    dtype,
+                    size: *size,
+                    storage: key.clone(),
+                    count: *count,
+                    offset,
+                    shape,
+                    stride,
+                }));
+                Ok(())
+            }
+            (function, arguments) => {
+                Err(format!("a call of {} with {} arguments", function.kind(), arguments.len()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What torch 2 writes for `torch.arange(8.)[2:5]`, protocol 2.
+    pub fn arange() -> Vec<u8> {
+        let mut bytes = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\x00((X\x07\x00\x00\x00storageq\x01ctorch\nFloatStorage\nq\x02".to_vec();
+        bytes.extend(b"X\x01\x00\x00\x000q\x03X\x03\x00\x00\x00cpuq\x04K\x08tq\x05QK\x02K\x03\x85q\x06K\x01\x85q\x07\x89");
+        bytes.extend(b"ccollections\nOrderedDict\nq\x08)Rq\x09tq\x0aRq\x0b.");
+        bytes
+    }
+
+    #[test]
+    fn reads_what_torch_writes() {
+        let expected = Description {
+            dtype: "float32",
+            size: 4,
+            storage: "0".into(),
+            count: 8,
+            offset: 2,
+            shape: vec![3],
+            stride: vec![1],
+        };
+        assert_eq!(tensor(&arange()).unwrap(), expected);
+    }
+
+    #[test]
+    fn anything_else_is_refused_by_name() {
+        let cases: [(&[u8], &str); 8] = [
+            (b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "the name \"os system\""),
+            (b"\x80\x02cbuiltins\neval\n.", "the name \"builtins eval\""),
+            (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "the name \"posix system\""),
+            (b"\x80\x02}.", "operation 0x7d"),
+            (b"\x80\x02K\x01.", "a whole number instead of a tensor"),
+            (b"\x80\x02ccollections\nOrderedDict\n(K\x01tR.", "a call of a name with 1 arguments"),
+            (b"\x80\x02h\x05.", "recalls what was not there"),
+            (b"\x80\x02K", "cut short"),
+        ];
+        for (bytes, expected) in cases {
+            let error = tensor(bytes).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        // Tuples in tuples, doubled each time: as many values as there are bytes, and no more.
+        let mut laughs = b"\x80\x02)".to_vec();
+        (0..4000).for_each(|_| laughs.extend(b"q\x00h\x00\x86"));
+        laughs.push(b'.');
+        assert!(tensor(&laughs).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_pickle_is_refused_or_read_without_panic(at in 0usize..200, byte: u8) {
+            let mut bytes = arange();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = tensor(&bytes);
+        }
+    }
+}
