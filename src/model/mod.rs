@@ -19,6 +19,7 @@ mod marks;
 mod mlp;
 mod norm;
 pub mod operations;
+mod pages;
 mod python;
 pub mod rope;
 pub mod site;

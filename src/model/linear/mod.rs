@@ -11,8 +11,6 @@ mod lanes;
 #[cfg(target_arch = "x86_64")]
 mod packed;
 #[cfg(target_arch = "x86_64")]
-mod pages;
-#[cfg(target_arch = "x86_64")]
 pub(super) mod pairs;
 #[cfg(target_arch = "x86_64")]
 mod q8;

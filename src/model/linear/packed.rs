@@ -20,8 +20,8 @@ use super::amx;
 use super::backend::Backend;
 use super::input::Input;
 use super::kernel::{self, Kernel};
-use super::pages::{Pages, Plain};
 use super::pairs::{self, Pair, left_over, narrow, rounded};
+use crate::model::pages::{Pages, Plain};
 use crate::model::operations::{Activation, Row, gate_in_place, wide};
 
 /// Rows of the matrix in a panel: four registers of sixteen.

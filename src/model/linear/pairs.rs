@@ -8,7 +8,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::packed::PANEL;
-use super::pages::Pages;
+use crate::model::pages::Pages;
 
 pub(in crate::model) type Pair = [bf16; 2];
 

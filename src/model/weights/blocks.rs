@@ -6,6 +6,7 @@
 use half::f16;
 
 use super::number::Number;
+use crate::model::pages::Pages;
 
 /// A kind of block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub struct Blocks {
     kind: BlockKind,
     /// Rows may be those of several matrices, one after the other.
     shape: Vec<usize>,
-    bytes: Vec<u8>,
+    bytes: Pages<u8>,
 }
 
 impl BlockKind {
@@ -112,7 +113,7 @@ impl BlockKind {
 
 impl Blocks {
     /// `bytes` are as many as the shape says, each row a whole number of blocks.
-    pub fn new(kind: BlockKind, shape: Vec<usize>, bytes: Vec<u8>) -> Blocks {
+    pub(in crate::model) fn new(kind: BlockKind, shape: Vec<usize>, bytes: Pages<u8>) -> Blocks {
         Blocks { kind, shape, bytes }
     }
 
@@ -436,7 +437,9 @@ mod tests {
             assert_eq!(bytes.len(), 6 * 512 / kind.numbers() * kind.bytes());
             let expected = other.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
             let expected: Vec<f32> = expected.to_vec1().unwrap();
-            let blocks = Blocks::new(kind, vec![6, 512], bytes);
+            let mut pages = Pages::zeros(bytes.len()).unwrap();
+            pages.copy_from_slice(&bytes);
+            let blocks = Blocks::new(kind, vec![6, 512], pages);
             let mut found = vec![0f32; 4 * 512];
             blocks.widen(1..5, &mut found);
             let far = found.iter().zip(&expected[512..5 * 512]).map(|(a, b)| (a - b).abs());

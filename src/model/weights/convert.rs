@@ -97,18 +97,19 @@ pub(super) fn read<T: Number>(
     })
 }
 
-/// The wanted rows of blocks, as they stand; the first block that is unfit, if one is.
+/// The wanted rows of blocks, as they stand, into `out`, which has the bytes for them; the first block that is unfit, if one
+/// is.
 pub(super) fn gather(
     place: &Place,
     kind: BlockKind,
     bytes: &[u8],
+    out: &mut [u8],
     done: &(dyn Fn(&[u8]) + Sync),
-) -> Fit<Vec<u8>> {
+) -> Fit<()> {
     let stored = Stored::Blocks(kind);
     let width = place.row_width();
-    let mut out = vec![0; stored.size(place.wanted().iter().product())];
     let all = 0..stored_rows(place);
-    let mut rest = out.as_mut_slice();
+    let mut rest = out;
     let stretch = stored.size(STRETCH);
     ranges(&place.part, &all).iter().try_for_each(|range| {
         let (out, after) = std::mem::take(&mut rest).split_at_mut(stored.size(range.len() * width));
@@ -127,8 +128,7 @@ pub(super) fn gather(
                 }
             },
         )
-    })?;
-    Ok(out)
+    })
 }
 
 fn stored_rows(place: &Place) -> usize {

@@ -25,6 +25,7 @@ pub use weight::{Dtype, Weight};
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
 use crate::model::architecture::{Architecture, Head};
+use crate::model::pages::Pages;
 use convert::{Stored, Unfit};
 use file::File;
 
@@ -160,8 +161,11 @@ impl Weights {
             _ => None,
         };
         let read = match (dtype, kind) {
-            (None, Some(kind)) => convert::gather(&place, kind, bytes, &done)
-                .map(|blocks| Weight::Blocks(Arc::new(Blocks::new(kind, place.wanted(), blocks)))),
+            (None, Some(kind)) => {
+                let mut blocks = Pages::zeros(stored.size(place.wanted().iter().product()))?;
+                convert::gather(&place, kind, bytes, &mut blocks, &done)
+                    .map(|()| Weight::Blocks(Arc::new(Blocks::new(kind, place.wanted(), blocks))))
+            }
             (dtype, _) => match dtype.unwrap_or_default() {
                 Dtype::F32 => convert::read::<f32>(&place, stored, bytes, &done)?,
                 Dtype::Bf16 => convert::read::<bf16>(&place, stored, bytes, &done)?,

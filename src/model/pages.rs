@@ -9,14 +9,16 @@ use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
 
 /// A number for which bytes of zero are a zero, and any bytes some number.
-pub(super) trait Plain: Copy + Send + Sync {}
+pub(in crate::model) trait Plain: Copy + Send + Sync {}
 
+impl Plain for u8 {}
 impl Plain for f32 {}
 impl Plain for f16 {}
 impl Plain for bf16 {}
 impl Plain for [bf16; 2] {}
 
-pub(super) struct Pages<T> {
+#[derive(Debug)]
+pub(in crate::model) struct Pages<T> {
     map: MmapMut,
     count: usize,
     of: PhantomData<T>,
