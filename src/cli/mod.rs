@@ -46,7 +46,7 @@ enum Command {
     /// Fit probes on a store
     Probe(probe::Arguments),
     /// Draw the map on which a probe decides
-    Boundary(boundary::Arguments),
+    Boundary(Box<boundary::Arguments>),
     /// Build steering vectors
     Vector(vector::Arguments),
     /// Answer prompts, steered or not
@@ -85,7 +85,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Extract(arguments) => extract::run(arguments, &talk),
         Command::Tokens(arguments) => tokens::run(arguments, &talk),
         Command::Probe(arguments) => probe::run(arguments, &talk),
-        Command::Boundary(arguments) => boundary::run(arguments, &talk),
+        Command::Boundary(arguments) => boundary::run(*arguments, &talk),
         Command::Vector(arguments) => vector::run(arguments, &talk),
         Command::Generate(arguments) => generate::run(arguments, &talk),
         Command::Plot(arguments) => plot::run(arguments, &talk),

@@ -62,7 +62,8 @@ impl Crossed {
     pub fn figures(&self) -> Vec<Figure> {
         let name = |what: &str| format!("cross/{}/{}/{what}", self.label, self.name);
         let split = format!("{} held out", self.name);
-        let named = |what: &str, figure: &Figure| Figure { name: name(what), split: split.clone(), ..figure.clone() };
+        let named =
+            |what: &str, figure: &Figure| Figure { name: name(what), split: split.clone(), ..figure.clone() };
         let best = self.best().into_iter().flat_map(|(_, figures)| figures);
         let sites = self.sites.iter().flat_map(|(site, figures)| {
             let areas = figures.iter().filter(|figure| figure.name.starts_with("auroc"));
@@ -97,7 +98,11 @@ pub fn cross(
         (Some(folds), _) => folds,
         (None, Some(_)) => targets.group_names.len(),
         (None, None) => {
-            return Err(Error::input(format!("cross {}", cross.name), "neither folds nor a group", "folds = 5, or group = LABEL"));
+            return Err(Error::input(
+                format!("cross {}", cross.name),
+                "neither folds nor a group",
+                "folds = 5, or group = LABEL",
+            ));
         }
     };
     let splits = split::folds(&targets, &all, folds, seed)?;

@@ -135,7 +135,12 @@ fn ranks_held_out_folds_as_scikit_learn_does() {
             let probabilities = readings[1].probe.from_logits(readings[1].logits.clone());
             let truth: Vec<usize> = split.test.iter().map(|&row| truth[row]).collect();
             let area = stats::auroc_macro(probabilities.view(), &truth).unwrap();
-            assert!((area - expected).abs() < 0.002, "{} classes, C = {}: {area} {expected}", case.classes, case.strength);
+            assert!(
+                (area - expected).abs() < 0.002,
+                "{} classes, C = {}: {area} {expected}",
+                case.classes,
+                case.strength
+            );
         }
     }
 }
@@ -149,18 +154,27 @@ fn first_logits(method: &dyn Fit, strength: f64, count: usize) -> Array2<f64> {
 #[test]
 fn ridge_and_lda_read_as_scikit_learn_does() {
     let expected = expected();
-    let ways: [(&dyn Fit, Logits); 2] = [(&Ridge::default(), expected.ridge), (&Lda::default(), expected.lda)];
+    let ways: [(&dyn Fit, Logits); 2] =
+        [(&Ridge::default(), expected.ridge), (&Lda::default(), expected.lda)];
     for (method, expected) in ways {
         let two = first_logits(method, expected.strength, 2);
         for (found, expected) in two.column(0).iter().zip(&expected.two) {
-            assert!((found - expected).abs() < 1e-3 * expected.abs().max(1.0), "{}: {found} {expected}", method.name());
+            assert!(
+                (found - expected).abs() < 1e-3 * expected.abs().max(1.0),
+                "{}: {found} {expected}",
+                method.name()
+            );
         }
         let three = first_logits(method, expected.strength, 3);
         for (found, expected) in three.rows().into_iter().zip(&expected.three) {
             // Only differences between heads count.
             let (found, expected) = (found.to_owned(), Array1::from(expected.clone()));
             let away = (&found - found[0]) - (&expected - expected[0]);
-            assert!(away.iter().all(|d| d.abs() < 2e-3 * expected[0].abs().max(1.0)), "{}: {away}", method.name());
+            assert!(
+                away.iter().all(|d| d.abs() < 2e-3 * expected[0].abs().max(1.0)),
+                "{}: {away}",
+                method.name()
+            );
         }
     }
 }
@@ -172,7 +186,9 @@ fn levels_reach_the_optimum_that_scipy_finds() {
     let solution = optimum(&x, &classes(&cut, 3), Loss::Ordinal(3), &[0.1, expected.strength]);
     let gap = (solution.objective - expected.objective) / expected.objective;
     assert!(gap.abs() < 1e-6, "{gap:e}");
-    for (found, expected) in solution.weight.iter().zip(&expected.weight).chain(solution.bias.iter().zip(&expected.bias)) {
+    for (found, expected) in
+        solution.weight.iter().zip(&expected.weight).chain(solution.bias.iter().zip(&expected.bias))
+    {
         assert!((found - expected).abs() < 3e-3 * expected.abs().max(1.0), "{found} {expected}");
     }
 }
@@ -182,7 +198,9 @@ fn labels_that_do_not_exclude_one_another_are_fits_of_their_own() {
     let (x, cut) = formula(200, 6, 0.6, false);
     let lists: Vec<Vec<&str>> = cut
         .iter()
-        .map(|&cut| [("high", cut > 0.5), ("positive", cut > 0.0)].iter().filter(|l| l.1).map(|l| l.0).collect())
+        .map(|&cut| {
+            [("high", cut > 0.5), ("positive", cut > 0.0)].iter().filter(|l| l.1).map(|l| l.0).collect()
+        })
         .collect();
     let groups: Vec<&str> = vec!["one"; 200];
     let targets = Targets::sets(&lists, &groups, &[]).unwrap();
@@ -190,8 +208,12 @@ fn labels_that_do_not_exclude_one_another_are_fits_of_their_own() {
     let alone = Logistic::default().whole(own.clone(), 1.0).unwrap();
     let both = super::Examples::new(own.source.clone(), x.clone(), targets).unwrap();
     let both = Logistic::default().whole(both, 1.0).unwrap();
-    assert_eq!((both.link, both.heads()), (Link::MultiLabel, ["high".to_owned(), "positive".into()].as_slice()));
-    let (probabilities, alone) = (both.probabilities(x.view()).unwrap(), alone.probabilities(x.view()).unwrap());
+    assert_eq!(
+        (both.link, both.heads()),
+        (Link::MultiLabel, ["high".to_owned(), "positive".into()].as_slice())
+    );
+    let (probabilities, alone) =
+        (both.probabilities(x.view()).unwrap(), alone.probabilities(x.view()).unwrap());
     // "positive" is the binary probe's second class; and the two columns do not sum to 1.
     assert!((&probabilities.column(1) - &alone.column(1)).iter().all(|d| d.abs() < 1e-3));
     assert!(probabilities.sum_axis(ndarray::Axis(1)).iter().any(|sum| *sum > 1.5));

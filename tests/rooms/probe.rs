@@ -16,7 +16,11 @@ use super::program::{one_line, pearl};
 fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String) {
     let rows = features.nrows();
     let line = |row: usize| {
-        format!("{{\"id\":\"d{row}\",\"prompt\":\"we speak of thing {}\",\"labels\":{{{}}}}}\n", row % 7, labels(row))
+        format!(
+            "{{\"id\":\"d{row}\",\"prompt\":\"we speak of thing {}\",\"labels\":{{{}}}}}\n",
+            row % 7,
+            labels(row)
+        )
     };
     std::fs::write(folder.join("data.jsonl"), (0..rows).map(line).collect::<String>()).unwrap();
     let activations = Activations {
@@ -26,7 +30,8 @@ fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String)
         tokens: 0,
     };
     let header = Header::new("activations", 1);
-    activations::save(&folder.join("store"), header, "llama", "data.jsonl", &Selector::Last, &activations).unwrap();
+    activations::save(&folder.join("store"), header, "llama", "data.jsonl", &Selector::Last, &activations)
+        .unwrap();
 }
 
 /// The first column tells the class; the others are noise of a kind.
@@ -43,7 +48,18 @@ fn risk(row: usize) -> String {
 
 fn fit(folder: &Path, more: &[&str]) -> Vec<String> {
     let at = |name: &str| folder.join(name).display().to_string();
-    let plain = ["probe", "fit", "--store", &at("store"), "--data", &at("data.jsonl"), "--label", "risk", "--out", &at("p")];
+    let plain = [
+        "probe",
+        "fit",
+        "--store",
+        &at("store"),
+        "--data",
+        &at("data.jsonl"),
+        "--label",
+        "risk",
+        "--out",
+        &at("p"),
+    ];
     plain.iter().chain(more).map(|part| part.to_string()).collect()
 }
 
@@ -57,7 +73,12 @@ fn degenerate_input_is_one_clear_line() {
         assert!(!folder.path().join("p").exists());
     };
     let one = |row: usize| format!("\"risk\":\"low\",\"topic\":\"t{}\"", row % 6);
-    refused(telling(40), one, &[], &["probe of risk at 0.resid_post", "one class only (low)", "two classes or more"]);
+    refused(
+        telling(40),
+        one,
+        &[],
+        &["probe of risk at 0.resid_post", "one class only (low)", "two classes or more"],
+    );
     let still = Array2::from_elem((40, 4), 0.25);
     refused(still, risk, &[], &["probe of risk at 0.resid_post", "the same activations in all of"]);
     refused(telling(4), risk, &[], &["5 folds of 4 rows", "5 rows or more, or fewer folds"]);
@@ -66,10 +87,22 @@ fn degenerate_input_is_one_clear_line() {
     refused(nan, risk, &[], &["shard-00000.safetensors", "NaN at index 30 of tensor 0.resid_post", "finite"]);
     let half = |row: usize| if row < 20 { risk(row) } else { "\"topic\":\"t0\"".into() };
     refused(telling(40), half, &[], &["label risk: missing on 20 of 40 dialogues (d20 is the first)"]);
-    refused(telling(40), risk, &["--group", "topic", "--held-out", "t9"], &["no group \"t9\"", "one of t0, t1"]);
-    refused(telling(40), risk, &["--method", "magic"], &["no method \"magic\"", "logistic, ridge, lda or means"]);
+    refused(
+        telling(40),
+        risk,
+        &["--group", "topic", "--held-out", "t9"],
+        &["no group \"t9\"", "one of t0, t1"],
+    );
+    refused(
+        telling(40),
+        risk,
+        &["--method", "magic"],
+        &["no method \"magic\"", "logistic, ridge, lda or means"],
+    );
     refused(telling(40), risk, &["--strengths", "1,0.1"], &["strengths: 1, 0.1", "ascending"]);
-    let rare = |row: usize| format!("\"risk\":\"{}\",\"topic\":\"t{}\"", if row == 3 { "high" } else { "low" }, row % 6);
+    let rare = |row: usize| {
+        format!("\"risk\":\"{}\",\"topic\":\"t{}\"", if row == 3 { "high" } else { "low" }, row % 6)
+    };
     refused(telling(40), rare, &[], &["probe of risk at 0.resid_post", "rows of class \"high\" to fit on"]);
 }
 
@@ -84,17 +117,22 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
         String::from_utf8(output.stdout).unwrap()
     };
     for (method, file) in [("logistic", "p1"), ("lda", "p2"), ("ridge", "p3"), ("means", "p4")] {
-        let mut arguments = fit(folder.path(), &["--group", "topic", "--held-out", "t0,t3", "--method", method, "--json"]);
+        let mut arguments =
+            fit(folder.path(), &["--group", "topic", "--held-out", "t0,t3", "--method", method, "--json"]);
         let place = arguments.iter().position(|part| *part == at("p")).unwrap();
         arguments[place] = at(file);
-        let figures: Value = serde_json::from_str(&out(&arguments.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
+        let figures: Value =
+            serde_json::from_str(&out(&arguments.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
         let value = |name: &str| {
             let figures = figures.as_array().unwrap();
             figures.iter().find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
         };
         assert!(value("auroc") > 0.97, "{method}");
         // The words say nothing of the risk here, nor do lengths or noise.
-        assert!(["ngram/auroc", "length/auroc", "random/auroc"].iter().all(|name| value(name) < 0.75), "{figures}");
+        assert!(
+            ["ngram/auroc", "length/auroc", "random/auroc"].iter().all(|name| value(name) < 0.75),
+            "{figures}"
+        );
     }
     let held = ["--store", &at("store"), "--data", &at("data.jsonl"), "--group", "topic"];
     let lines = out(&[&["probe", "score", &at("p1"), "--json"], held.as_slice()].concat());
@@ -102,17 +140,21 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
     assert_eq!(lines.lines().count(), 40);
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
-        let sum = line["probabilities"]["low"].as_f64().unwrap() + line["probabilities"]["high"].as_f64().unwrap();
+        let sum =
+            line["probabilities"]["low"].as_f64().unwrap() + line["probabilities"]["high"].as_f64().unwrap();
         assert!((sum - 1.0).abs() < 1e-9 && line["id"].as_str().unwrap().starts_with('d'));
     }
-    let compared = out(&[&["probe", "compare", &at("p1"), &at("p1"), &at("p4"), "--json"], held.as_slice()].concat());
+    let compared =
+        out(&[&["probe", "compare", &at("p1"), &at("p1"), &at("p4"), "--json"], held.as_slice()].concat());
     let compared: Value = serde_json::from_str(&compared).unwrap();
     // A probe does not differ from itself.
     assert_eq!((&compared[3]["value"], &compared[3]["low"]), (&Value::from(0.0), &Value::from(0.0)));
     let cosines = out(&["probe", "cosines", &at("p1"), &at("p2"), &at("p4"), "--json"]);
     let cosines: Value = serde_json::from_str(&cosines).unwrap();
     let cosine = |a: usize, b: usize| cosines["cosines"][a][b].as_f64().unwrap();
-    assert!((cosine(0, 0) - 1.0).abs() < 1e-9 && (cosine(0, 1) - cosine(1, 0)).abs() < 1e-9 && cosine(0, 2) > 0.5);
+    assert!(
+        (cosine(0, 0) - 1.0).abs() < 1e-9 && (cosine(0, 1) - cosine(1, 0)).abs() < 1e-9 && cosine(0, 2) > 0.5
+    );
     one_line(
         &[&["probe", "score", &at("p1")], &["--store", "nowhere", "--data", &at("data.jsonl")][..]].concat(),
         &["nowhere/manifest.json"],
@@ -126,7 +168,8 @@ fn the_probes_that_ship_read_new_dialogues() {
     for (concept, least) in [("user-type", 0.95), ("risk-level", 0.9)] {
         let probe = Probe::load(&Path::new("probes").join(concept).join("probe.safetensors")).unwrap();
         assert_eq!(probe.source.label, concept);
-        let drawn = organism::sample(500, Split::HeldOutWording, 99).into_iter().map(|(_, dialogue)| dialogue);
+        let drawn =
+            organism::sample(500, Split::HeldOutWording, 99).into_iter().map(|(_, dialogue)| dialogue);
         let fresh = drawn.filter(|dialogue| {
             let topic = dialogue.label("topic").unwrap();
             probe.held_out.contains(&topic) && dialogue.label("canary").unwrap() != "asked"
@@ -140,9 +183,13 @@ fn the_probes_that_ship_read_new_dialogues() {
             batch_tokens: 1024,
         };
         let read = activations::extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
-        let values = read.at(probe.source.site).unwrap().select(Axis(0), &(0..dialogues.len()).collect::<Vec<_>>());
+        let values =
+            read.at(probe.source.site).unwrap().select(Axis(0), &(0..dialogues.len()).collect::<Vec<_>>());
         let called = probe.predict(values.view()).unwrap();
-        let right = called.iter().zip(&dialogues).filter(|(class, dialogue)| Some(&probe.classes[**class]) == dialogue.label(concept).as_ref());
+        let right = called
+            .iter()
+            .zip(&dialogues)
+            .filter(|(class, dialogue)| Some(&probe.classes[**class]) == dialogue.label(concept).as_ref());
         let share = right.count() as f64 / dialogues.len() as f64;
         assert!(share >= least, "{concept}: {share}");
     }
