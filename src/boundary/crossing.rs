@@ -39,17 +39,16 @@ impl Flip {
     }
 }
 
+/// Answers at places: a way's number, and the share of it.
+pub type Ask<'a> = dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>> + 'a;
+
 /// The first change on each of `ways` ways, or none where the answers at all places looked at are one. `ask` takes places
 /// (the way's number, the share of it) and gives an answer each; it is called `halvings + 1` times at most, with many
 /// places at once, since models answer many rows faster than one.
 ///
 /// # Errors
 /// If `parts` is 0, `ask` gives too few answers, or what `ask` says.
-pub fn flips(
-    ways: usize,
-    search: Search,
-    ask: &mut dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>>,
-) -> Result<Vec<Option<Flip>>> {
+pub fn flips(ways: usize, search: Search, ask: &mut Ask) -> Result<Vec<Option<Flip>>> {
     if search.parts == 0 {
         return Err(Error::input("crossing", "0 parts", "one or more"));
     }

@@ -50,7 +50,7 @@ enum Command {
     /// Fit probes on a store
     Probe(probe::Arguments),
     /// Draw the map on which a probe decides
-    Boundary(boundary::Arguments),
+    Boundary(Box<boundary::Arguments>),
     /// Build steering vectors
     Vector(vector::Arguments),
     /// Try ways to steer at several sites and strengths, and pick
@@ -92,7 +92,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Store(arguments) => store::run(arguments, &talk),
         Command::Tokens(arguments) => tokens::run(arguments, &talk),
         Command::Probe(arguments) => probe::run(arguments, &talk),
-        Command::Boundary(arguments) => boundary::run(arguments, &talk),
+        Command::Boundary(arguments) => boundary::run(*arguments, &talk),
         Command::Vector(arguments) => vector::run(arguments, &talk),
         Command::Sweep(arguments) => sweep::run(arguments, &talk),
         Command::Generate(arguments) => generate::run(arguments, &talk),

@@ -187,7 +187,9 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
 fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let region = Region::of_class(probe, class)?;
     let standings = region.standings(rows.states.view())?;
-    let mut at: BTreeMap<(usize, bool), Vec<(f64, Option<&str>)>> = BTreeMap::new();
+    // By face and side: how far each example is, and its label.
+    type Lying<'a> = Vec<(f64, Option<&'a str>)>;
+    let mut at: BTreeMap<(usize, bool), Lying> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
         at.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_deref()));

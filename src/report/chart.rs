@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 /// One plot's table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "chart", rename_all = "lowercase")]
-#[expect(clippy::large_enum_variant, reason = "a run holds a handful of charts")]
 pub enum Chart {
     Line(LineChart),
     Bar(BarChart),

@@ -53,7 +53,7 @@ pub struct Drift {
     /// A map that `pearl boundary` made (map.json)
     #[arg(long)]
     risk_map: PathBuf,
-    /// Ids of the dialogues to follow; those of most rounds where none is named
+    /// Ids of the dialogues to follow; the one of most rounds where none is named
     #[arg(long, value_delimiter = ',')]
     ids: Vec<String>,
     /// The template's plain mode, where it has one
@@ -65,7 +65,7 @@ pub struct Drift {
 }
 
 /// Dialogues that are followed where none is named.
-const FOLLOWED: usize = 2;
+const FOLLOWED: usize = 1;
 
 pub fn tokens(arguments: Tokens, talk: &Talk) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
