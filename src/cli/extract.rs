@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
     /// Tokens of a batch
-    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     /// The template's plain mode, where it has one
     #[arg(long)]

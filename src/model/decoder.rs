@@ -1,8 +1,6 @@
 //! The one forward pass: every family, reading, generating and training run through it, and every hook site is in it.
 //! It knows nothing of files, of text, or of what its hooks are for.
 
-use std::ops::Range;
-
 use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
@@ -15,9 +13,6 @@ use crate::model::operations::Angles;
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 use crate::model::weights::{Place, Weight};
-
-/// Tokens of one pass, at most, unless one row alone is longer.
-const TOKENS: usize = 2048;
 
 /// A transformer with its weights.
 pub struct Decoder {
@@ -57,42 +52,7 @@ impl Decoder {
         hook: &mut dyn Hook,
     ) -> Result<Tensor> {
         // On one of the pool's own threads, so that the many short parallel steps of a pass need no change of thread.
-        rayon::scope(|_| self.parts(tokens, cache, logits_at, hook))
-    }
-
-    /// Rows in several passes where they are many: what stands between two products should stay in a cache, and memory should
-    /// not grow with the batch.
-    fn parts(
-        &self,
-        tokens: &[Token],
-        mut cache: Option<&mut Cache>,
-        logits_at: &[usize],
-        hook: &mut dyn Hook,
-    ) -> Result<Tensor> {
-        let mut parts: Vec<Range<usize>> = Vec::new();
-        for row in rows(tokens) {
-            match parts.last_mut() {
-                Some(part) if row.end - part.start <= TOKENS => part.end = row.end,
-                _ => parts.push(row),
-            }
-        }
-        if parts.len() < 2 {
-            return self.pass(tokens, cache, logits_at, hook);
-        }
-        self.check(tokens, cache.as_deref())?;
-        let mut logits = Vec::new();
-        let mut order = Vec::new();
-        for part in parts {
-            let (places, at): (Vec<usize>, Vec<usize>) = (0..logits_at.len())
-                .filter(|&place| part.contains(&logits_at[place]))
-                .map(|place| (place, logits_at[place] - part.start))
-                .unzip();
-            order.extend(places);
-            logits.push(self.pass(&tokens[part], cache.as_deref_mut(), &at, hook)?);
-        }
-        let mut back = vec![0u32; order.len()];
-        order.iter().enumerate().for_each(|(now, &place)| back[place] = now as u32);
-        Ok(Tensor::cat(&logits, 0)?.index_select(&Tensor::new(back, &Device::Cpu)?, 0)?)
+        rayon::scope(|_| self.pass(tokens, cache, logits_at, hook))
     }
 
     fn pass(

@@ -21,6 +21,9 @@ use pearlpoint::model::operations::{Angles, Heads, attention, gated, rms_norm, r
 use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Site, Token, Weight};
 use rayon::prelude::*;
 
+/// Tokens of a batch, as `pearl extract` has them where `--batch-tokens` says nothing.
+const BATCH: usize = 2048;
+
 /// As the program's own.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -68,10 +71,20 @@ fn tokens(decoder: &Decoder, lengths: &[usize]) -> Vec<Token> {
     lengths.iter().enumerate().flat_map(row).collect()
 }
 
+/// In batches of whole rows, as extraction makes them.
 fn prefill(decoder: &Decoder, lengths: &[usize], all: bool) -> Result<f64> {
-    let tokens = tokens(decoder, lengths);
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    for &length in lengths {
+        match batches.last_mut() {
+            Some(batch) if batch.iter().sum::<usize>() + length <= BATCH => batch.push(length),
+            _ => batches.push(vec![length]),
+        }
+    }
+    let batches: Vec<Vec<Token>> = batches.iter().map(|lengths| tokens(decoder, lengths)).collect();
     let begin = Instant::now();
-    decoder.forward(&tokens, None, &[], &mut Watch { all, kept: Vec::new() })?;
+    for tokens in &batches {
+        decoder.forward(tokens, None, &[], &mut Watch { all, kept: Vec::new() })?;
+    }
     Ok(begin.elapsed().as_secs_f64())
 }
 

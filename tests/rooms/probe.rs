@@ -23,8 +23,11 @@ fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String)
         )
     };
     std::fs::write(folder.join("data.jsonl"), (0..rows).map(line).collect::<String>()).unwrap();
+    // No store is written with NaN in it: it gets there as it would on a bad disk.
+    const MARK: f32 = 12_345.678;
+    let marked = features.mapv(|x| if x.is_nan() { MARK } else { x });
     let activations = Activations {
-        sites: vec![("0.resid_post".parse().unwrap(), features)],
+        sites: vec![("0.resid_post".parse().unwrap(), marked)],
         example: (0..rows).collect(),
         position: vec![None; rows],
         tokens: 0,
@@ -32,6 +35,14 @@ fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String)
     let header = Header::new("activations", 1);
     activations::save(&folder.join("store"), header, "llama", "data.jsonl", &Selector::Last, &activations)
         .unwrap();
+    let shard = folder.join("store/shard-00000.safetensors");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    for at in 0..bytes.len() - 3 {
+        if bytes[at..at + 4] == MARK.to_le_bytes() {
+            bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        }
+    }
+    std::fs::write(&shard, bytes).unwrap();
 }
 
 /// The first column tells the class; the others are noise of a kind.

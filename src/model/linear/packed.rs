@@ -21,8 +21,8 @@ use super::backend::Backend;
 use super::input::Input;
 use super::kernel::{self, Kernel};
 use super::pairs::{self, Pair, left_over, narrow, rounded};
-use crate::model::pages::{Pages, Plain};
 use crate::model::operations::{Activation, Row, gate_in_place, wide};
+use crate::model::pages::{Pages, Plain};
 
 /// Rows of the matrix in a panel: four registers of sixteen.
 pub(super) const PANEL: usize = 64;
