@@ -20,11 +20,6 @@ fn main() -> ExitCode {
             std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
         }
     }
-    // A pass's buffers are as large as those of the one before it: pages that went back to the system at once would be faulted
-    // in anew.
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: the allocator takes any option and number.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::refuse(&error),

@@ -43,7 +43,9 @@ impl Choice {
 
 impl Options {
     pub fn open(&self, name: &Path, talk: &Talk) -> anyhow::Result<Model> {
-        Ok(self.checkpoint(name, talk)?.load(self.dtype)?)
+        let model = self.checkpoint(name, talk)?.load(self.dtype)?;
+        keep_pages();
+        Ok(model)
     }
 
     /// What the model is; its weights are not read yet.
@@ -59,6 +61,14 @@ impl Options {
         }
         Ok(checkpoint)
     }
+}
+
+/// A pass's buffers are as large as those of the one before it: pages that went back to the system would be faulted in anew.
+/// What loading needed has gone back by then.
+fn keep_pages() {
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    // SAFETY: the allocator takes any option and number.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
 }
 
 /// Fetches a model of the hub that is not in its cache yet.

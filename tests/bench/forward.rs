@@ -197,10 +197,7 @@ fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f6
 fn main() -> Result<()> {
     // As the program does.
     // SAFETY: no other thread has been started yet.
-    unsafe {
-        std::env::set_var("CANDLE_NUM_THREADS", "1");
-        libmimalloc_sys::mi_option_set(15, -1);
-    }
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [model, dtype] = arguments.as_slice() else {
         eprintln!("forward MODEL f32|bf16|f16|stored, then commands on stdin");
@@ -213,6 +210,8 @@ fn main() -> Result<()> {
         _ => None,
     };
     let model = Model::open(Path::new(model), dtype)?;
+    // SAFETY: the allocator takes any option and number.
+    unsafe { libmimalloc_sys::mi_option_set(15, -1) };
     let decoder = &model.decoder;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
