@@ -43,9 +43,12 @@ impl Choice {
 
 impl Options {
     pub fn open(&self, name: &Path, talk: &Talk) -> anyhow::Result<Model> {
-        let model = self.checkpoint(name, talk)?.load(self.dtype)?;
-        keep_pages();
-        Ok(model)
+        // What one matrix was read into should be gone when the next one is read; but a pass's buffers are as large as those of
+        // the one before it, and their pages would only be faulted in anew.
+        pages_go_back_after(0);
+        let model = self.checkpoint(name, talk)?.load(self.dtype);
+        pages_go_back_after(-1);
+        Ok(model?)
     }
 
     /// What the model is; its weights are not read yet.
@@ -63,12 +66,11 @@ impl Options {
     }
 }
 
-/// A pass's buffers are as large as those of the one before it: pages that went back to the system would be faulted in anew.
-/// What loading needed has gone back by then.
-fn keep_pages() {
+/// How soon the allocator gives unused pages back to the system: after so many milliseconds, or never (−1).
+fn pages_go_back_after(milliseconds: std::ffi::c_long) {
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: the allocator takes any option and number.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds) };
 }
 
 /// Fetches a model of the hub that is not in its cache yet.
