@@ -7,8 +7,11 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
-use std::ops::Range;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::OnceLock;
+
+use half::bf16;
 
 use super::pairs::Pair;
 
@@ -29,6 +32,62 @@ const TILE: usize = ROWS * ROWS;
 
 /// Sides of a sum, at most.
 const SIDES: usize = 3;
+
+/// A tile's row: one line of the cache. One that stood across two would take three times as long to read.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([Pair; ROWS]);
+
+const EMPTY: Line = Line([[bf16::ZERO; 2]; ROWS]);
+
+/// Tiles one after the other.
+#[derive(Default)]
+pub(in crate::model) struct Tiles(Vec<Line>);
+
+impl Tiles {
+    /// So many pairs, all zero.
+    pub fn zeros(pairs: usize) -> Tiles {
+        Tiles(vec![EMPTY; pairs.div_ceil(ROWS)])
+    }
+
+    /// Room for so many pairs. What the last of them, `zeros`, hold is zero, the others are still to be written.
+    pub fn with_room(pairs: usize, zeros: usize) -> Tiles {
+        let mut lines = Vec::with_capacity(pairs.div_ceil(ROWS));
+        lines.spare_capacity_mut()[(pairs - zeros).div_ceil(ROWS)..].fill(MaybeUninit::new(EMPTY));
+        Tiles(lines)
+    }
+
+    /// # Safety
+    /// So many pairs have room, and were written.
+    pub unsafe fn written(&mut self, pairs: usize) {
+        // SAFETY: as the caller says.
+        unsafe { self.0.set_len(pairs.div_ceil(ROWS)) }
+    }
+
+    pub fn resize(&mut self, pairs: usize) {
+        self.0.resize(pairs.div_ceil(ROWS), EMPTY);
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut Pair {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+impl Deref for Tiles {
+    type Target = [Pair];
+
+    fn deref(&self) -> &[Pair] {
+        // SAFETY: a line is its pairs, end to end.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * ROWS) }
+    }
+}
+
+impl DerefMut for Tiles {
+    fn deref_mut(&mut self) -> &mut [Pair] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * ROWS) }
+    }
+}
 
 /// How many instructions take so many inputs.
 pub(in crate::model) fn steps(inputs: usize) -> usize {

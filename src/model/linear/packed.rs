@@ -9,7 +9,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Error, Result, Storage, Tensor};
@@ -28,7 +27,7 @@ use crate::model::pages::{Pages, Plain};
 pub(super) const PANEL: usize = 64;
 
 /// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
-const STRETCH: usize = 240;
+const STRETCH: usize = 256;
 
 /// A matrix `[outputs, inputs]`.
 pub(super) struct Packed {
@@ -117,7 +116,7 @@ impl Packed {
             return None;
         }
         let steps = amx::steps(gate.outputs);
-        let tiles = Tiles::new(tokens, steps, parts(gate)?);
+        let tiles = Writing::new(tokens, steps, parts(gate)?);
         let made = x.with_row(|row| {
             let x = Activations::new(row, tokens, inputs, &[gate, up]);
             let work = gate.work(std::ptr::null_mut());
@@ -135,7 +134,7 @@ impl Packed {
                         let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
                         for (token, (gate, up)) in tokens.zip(rows) {
                             let (gate, up) = (&mut gate[..columns], &up[..columns]);
-                            wide(|| gate_in_place(gate, up, activation));
+                            wide!(gate_in_place(gate, up, activation));
                             // SAFETY: a token's numbers of this panel have a place of their own.
                             unsafe { tiles.put(gate, token, first) };
                         }
@@ -224,7 +223,7 @@ impl Packed {
         let steps = amx::steps(self.inputs);
         let size = amx::panel_size(steps);
         let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
-        let x = |part: usize| x.tiles[part].as_slice();
+        let x = |part: usize| &x.tiles[part][..];
         // SAFETY: as the caller says.
         unsafe {
             match parts.len() {
@@ -246,7 +245,7 @@ struct Activations<'a> {
     /// Rounded to bf16, `[tokens, inputs / 2]`.
     pairs: Vec<Pair>,
     /// The same in tiles, and what rounding left over, as the matrices have it.
-    tiles: Vec<Vec<Pair>>,
+    tiles: Vec<amx::Tiles>,
 }
 
 impl<'a> Activations<'a> {
@@ -294,7 +293,7 @@ fn each_row<T: Copy + Default + Send>(
     out.par_chunks_mut(width.max(1)).enumerate().with_min_len(16).for_each(|(token, out)| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(inputs, 0.0);
-            wide(|| row.write(token, scratch));
+            wide!(row.write(token, scratch));
             write(scratch, out);
         });
     });
@@ -302,12 +301,12 @@ fn each_row<T: Copy + Default + Send>(
 }
 
 /// Every token's row in so many parts, as rows of tiles.
-fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<Vec<Pair>> {
-    let tiles = Tiles::new(tokens, amx::steps(inputs), parts);
+fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
+    let tiles = Writing::new(tokens, amx::steps(inputs), parts);
     (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(inputs, 0.0);
-            wide(|| row.write(token, scratch));
+            wide!(row.write(token, scratch));
             // SAFETY: a token has a place of its own.
             unsafe { tiles.put(scratch, token, 0) };
         });
@@ -316,28 +315,25 @@ fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<Vec<P
 }
 
 /// Rows of tiles while threads write them, in one part or two.
-struct Tiles {
-    parts: Vec<Vec<Pair>>,
+struct Writing {
+    parts: Vec<amx::Tiles>,
     places: [*mut Pair; 2],
     steps: usize,
     size: usize,
 }
 
 // SAFETY: who writes says that no two threads have the same place.
-unsafe impl Sync for Tiles {}
+unsafe impl Sync for Writing {}
 
-impl Tiles {
-    fn new(tokens: usize, steps: usize, parts: usize) -> Tiles {
+impl Writing {
+    fn new(tokens: usize, steps: usize, parts: usize) -> Writing {
         let size = amx::rows_size(tokens, steps);
-        let mut parts: Vec<Vec<Pair>> = (0..parts).map(|_| Vec::with_capacity(size)).collect();
         // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
         let last = amx::rows_size(tokens.min(1), steps);
-        for part in &mut parts {
-            part.spare_capacity_mut()[size - last..size].fill(MaybeUninit::new([bf16::ZERO; 2]));
-        }
+        let mut parts: Vec<_> = (0..parts).map(|_| amx::Tiles::with_room(size, last)).collect();
         let mut places = [std::ptr::null_mut(); 2];
         parts.iter_mut().zip(&mut places).for_each(|(part, place)| *place = part.as_mut_ptr());
-        Tiles { parts, places, steps, size }
+        Writing { parts, places, steps, size }
     }
 
     /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
@@ -354,9 +350,9 @@ impl Tiles {
     }
 
     /// Once every token's numbers were written.
-    fn finish(mut self) -> Vec<Vec<Pair>> {
+    fn finish(mut self) -> Vec<amx::Tiles> {
         // SAFETY: all of it was written.
-        self.parts.iter_mut().for_each(|part| unsafe { part.set_len(self.size) });
+        self.parts.iter_mut().for_each(|part| unsafe { part.written(self.size) });
         self.parts
     }
 }

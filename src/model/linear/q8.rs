@@ -11,8 +11,11 @@ use super::rows::Out;
 const BYTES: usize = 34;
 const NUMBERS: usize = 32;
 
-/// Tokens that meet a row at once.
+/// Tokens that meet some rows at once.
 const TOKENS: usize = 8;
+
+/// Bytes that are asked for ahead, at least.
+const AHEAD: usize = 1 << 13;
 
 /// Rows of blocks with every token. `x`: `[tokens, inputs]`, inputs whole blocks.
 ///
@@ -20,55 +23,91 @@ const TOKENS: usize = 8;
 /// Only where the processor has AVX-512F and F16C; `out` must have the tokens and the rows, and be no other thread's.
 #[target_feature(enable = "avx512f,f16c")]
 pub(super) unsafe fn block(x: &[f32], rows: &[u8], out: Out, inputs: usize) {
-    let row_bytes = inputs / NUMBERS * BYTES;
-    for (number, row) in rows.chunks_exact(row_bytes.max(1)).enumerate() {
-        for (group, x) in x.chunks(TOKENS * inputs).enumerate() {
-            // SAFETY: as the caller says.
-            unsafe {
-                match x.len() / inputs {
-                    1 => tokens::<1>(x, row, inputs, out, group * TOKENS, number),
-                    2 => tokens::<2>(x, row, inputs, out, group * TOKENS, number),
-                    3 => tokens::<3>(x, row, inputs, out, group * TOKENS, number),
-                    4 => tokens::<4>(x, row, inputs, out, group * TOKENS, number),
-                    5 => tokens::<5>(x, row, inputs, out, group * TOKENS, number),
-                    6 => tokens::<6>(x, row, inputs, out, group * TOKENS, number),
-                    7 => tokens::<7>(x, row, inputs, out, group * TOKENS, number),
-                    _ => tokens::<TOKENS>(x, row, inputs, out, group * TOKENS, number),
-                }
+    for (group, x) in x.chunks((TOKENS * inputs).max(1)).enumerate() {
+        let first = group * TOKENS;
+        // As many rows as leave every sum in a register.
+        // SAFETY: as the caller says.
+        unsafe {
+            match x.len() / inputs {
+                1 => each::<1, 4>(x, rows, out, inputs, first),
+                2 => each::<2, 4>(x, rows, out, inputs, first),
+                3 => each::<3, 4>(x, rows, out, inputs, first),
+                4 => each::<4, 4>(x, rows, out, inputs, first),
+                5 => each::<5, 4>(x, rows, out, inputs, first),
+                6 => each::<6, 2>(x, rows, out, inputs, first),
+                7 => each::<7, 2>(x, rows, out, inputs, first),
+                _ => each::<TOKENS, 2>(x, rows, out, inputs, first),
             }
         }
     }
 }
 
+/// All rows with `N` tokens, `R` of them at a time.
 #[target_feature(enable = "avx512f,f16c")]
-unsafe fn tokens<const N: usize>(
+unsafe fn each<const N: usize, const R: usize>(
     x: &[f32],
-    row: &[u8],
-    inputs: usize,
+    rows: &[u8],
     out: Out,
+    inputs: usize,
     first: usize,
-    number: usize,
 ) {
-    // Two sums a token, of even and of odd blocks, so that one need not wait for the other.
-    let mut sums = [[_mm512_setzero_ps(); 2]; N];
-    // SAFETY: a block has its bytes, every token as many inputs, and `out` the place.
+    let width = inputs / NUMBERS * BYTES;
+    let mut groups = rows.chunks_exact(R * width);
+    let whole = groups.len() * R;
+    // SAFETY: as the caller says.
     unsafe {
-        for (at, block) in row.chunks_exact(BYTES).enumerate() {
-            let scale = u16::from_le_bytes([block[0], block[1]]);
-            let scale = _mm512_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(i32::from(scale))));
-            let numbers = |from: usize| {
-                _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(block.as_ptr().add(from).cast())))
-            };
-            let (low, high) = (numbers(2), numbers(18));
-            for (token, sums) in sums.iter_mut().enumerate() {
+        for (group, rows) in groups.by_ref().enumerate() {
+            few::<N, R>(x, rows, out, inputs, (first, group * R));
+        }
+        for (row, rows) in groups.remainder().chunks_exact(width).enumerate() {
+            few::<N, 1>(x, rows, out, inputs, (first, whole + row));
+        }
+    }
+}
+
+/// `R` rows with `N` tokens. Each sum has an order of its own, whatever stands beside.
+#[target_feature(enable = "avx512f,f16c")]
+unsafe fn few<const N: usize, const R: usize>(
+    x: &[f32],
+    rows: &[u8],
+    out: Out,
+    inputs: usize,
+    (first_token, first_row): (usize, usize),
+) {
+    let width = inputs / NUMBERS * BYTES;
+    let mut sums = [[_mm512_setzero_ps(); N]; R];
+    // SAFETY: the rows have their blocks, every token as many inputs, and `out` the places; to fetch what is not there does
+    // nothing.
+    unsafe {
+        for at in 0..inputs / NUMBERS {
+            // What comes after these rows, in the order in which it stands: that is how memory is read fastest.
+            let next = rows.as_ptr().wrapping_add(AHEAD + R * at * BYTES);
+            for line in (0..R * BYTES).step_by(64) {
+                _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line).cast());
+            }
+            let weights: [[__m512; 2]; R] = std::array::from_fn(|row| {
+                let block = rows.as_ptr().add(row * width + at * BYTES);
+                let scale = _mm512_cvtph_ps(_mm256_set1_epi16(block.cast::<i16>().read_unaligned()));
+                let numbers = |from: usize| {
+                    let bytes = _mm_loadu_si128(block.add(from).cast());
+                    _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), scale)
+                };
+                [numbers(2), numbers(18)]
+            });
+            for token in 0..N {
                 let x = x.as_ptr().add(token * inputs + at * NUMBERS);
-                let products = _mm512_mul_ps(low, _mm512_loadu_ps(x));
-                let products = _mm512_fmadd_ps(high, _mm512_loadu_ps(x.add(16)), products);
-                sums[at % 2] = _mm512_fmadd_ps(scale, products, sums[at % 2]);
+                let (low, high) = (_mm512_loadu_ps(x), _mm512_loadu_ps(x.add(16)));
+                for row in 0..R {
+                    let sum = _mm512_fmadd_ps(weights[row][0], low, sums[row][token]);
+                    sums[row][token] = _mm512_fmadd_ps(weights[row][1], high, sum);
+                }
             }
         }
-        for (token, [even, odd]) in sums.into_iter().enumerate() {
-            out.set(first + token, number, _mm512_reduce_add_ps(_mm512_add_ps(even, odd)));
+        for row in 0..R {
+            for token in 0..N {
+                let sum = _mm512_reduce_add_ps(sums[row][token]);
+                out.set(first_token + token, first_row + row, sum);
+            }
         }
     }
 }

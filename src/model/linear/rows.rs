@@ -68,12 +68,17 @@ pub(super) fn product_with_blocks(x: &Tensor, weight: &Blocks) -> Result<Tensor>
     let mut out = vec![0f32; tokens * outputs];
     let loops = Loops::<f32>::best();
     with(&x, |x: &[f32]| {
-        // For one token a row is used once: then it had better stay in the nearest cache.
-        let numbers = if tokens < MANY { NUMBERS / 8 } else { NUMBERS };
+        #[cfg(target_arch = "x86_64")]
+        let direct =
+            tokens < MANY && weight.kind() == BlockKind::Q8_0 && Backend::current() >= Backend::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        let direct = false;
+        // For one token a widened row is used once: then it had better stay in the nearest cache.
+        let numbers = if tokens < MANY && !direct { NUMBERS / 8 } else { NUMBERS };
         let rows = (numbers / inputs.max(1)).clamp(8, 64);
         cut(&mut out, outputs, rows, |range, out| {
             #[cfg(target_arch = "x86_64")]
-            if tokens < MANY && weight.kind() == BlockKind::Q8_0 && Backend::current() >= Backend::Avx512 {
+            if direct {
                 // SAFETY: the processor has the instructions, and the columns are this thread's.
                 return unsafe { q8::block(x, weight.bytes(range), out, inputs) };
             }

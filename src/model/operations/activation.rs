@@ -144,7 +144,7 @@ struct Gated(Activation);
 fn values(x: &[f32], activation: Activation) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
     let chunks = out.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK));
-    chunks.for_each(|(out, x)| wide(|| active_row(x, activation, out)));
+    chunks.for_each(|(out, x)| wide!(active_row(x, activation, out)));
     out
 }
 
@@ -152,7 +152,7 @@ fn pulled<C: Curve>(x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let mut out = vec![0f32; x.len()];
     let inputs = x.par_chunks(CHUNK).zip(gradient.par_chunks(CHUNK));
     out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, gradient))| {
-        wide(|| {
+        wide!({
             for ((out, x), gradient) in out.iter_mut().zip(x).zip(gradient) {
                 *out = gradient * C::slope(*x);
             }
@@ -165,7 +165,7 @@ fn gated_values(gate: &[f32], up: &[f32], activation: Activation) -> Vec<f32> {
     let mut out = vec![0f32; gate.len()];
     let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK));
     let chunks = out.par_chunks_mut(CHUNK).zip(inputs);
-    chunks.for_each(|(out, (gate, up))| wide(|| gated_row(gate, up, activation, out)));
+    chunks.for_each(|(out, (gate, up))| wide!(gated_row(gate, up, activation, out)));
     out
 }
 
@@ -174,7 +174,7 @@ fn gated_pulled<C: Curve>(gate: &[f32], up: &[f32], gradient: &[f32]) -> (Vec<f3
     let inputs = gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)).zip(gradient.par_chunks(CHUNK));
     let outputs = for_gate.par_chunks_mut(CHUNK).zip(for_up.par_chunks_mut(CHUNK));
     outputs.zip(inputs).for_each(|((for_gate, for_up), ((gate, up), gradient))| {
-        wide(|| {
+        wide!({
             for i in 0..for_gate.len() {
                 for_gate[i] = gradient[i] * up[i] * C::slope(gate[i]);
                 for_up[i] = gradient[i] * C::value(gate[i]);

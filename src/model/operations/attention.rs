@@ -147,7 +147,7 @@ impl<'a> Block<'a> {
         let mut weights = vec![0f32; self.rows() * seen];
         let queries = View::new(queries, self.rows(), heads.width, heads.width);
         product(&mut weights, seen, queries, self.keys.transposed(), heads.scale, false);
-        wide(|| {
+        wide!({
             for (slot, row) in weights.chunks_exact_mut(seen).enumerate() {
                 let sees = heads.seen(self.position + slot / heads.group(), self.seen.end);
                 let sees = sees.start - self.seen.start..sees.end - self.seen.start;
@@ -287,7 +287,7 @@ impl CustomOp3 for Attention {
                 let [q, gradient_rows] = [&q, &gradient].map(|part| View::new(part, rows, width, width));
                 let mut pull = vec![0f32; rows * seen];
                 product(&mut pull, seen, gradient_rows, block.values.transposed(), 1.0, false);
-                wide(|| {
+                wide!({
                     for (row, pull) in pull.chunks_exact_mut(seen).enumerate() {
                         let at = row * width;
                         let mean = lanes::sum(width, |i| out[at + i] * gradient[at + i]);

@@ -14,7 +14,7 @@ pub(super) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&Stretch
     let all: Vec<_> = all.collect();
     all.into_par_iter().for_each(|(stretch, key_head)| {
         // SAFETY: as the caller says; a key head's outputs are its own.
-        wide(|| unsafe { head(queries, heads, stretch, key_head, out) })
+        wide!(unsafe { head(queries, heads, stretch, key_head, out) })
     });
 }
 

@@ -1,13 +1,24 @@
 //! Loops that run on whole vector registers: compiled once for each width that processors have, and chosen when the
 //! program runs. Their sums are taken in the same order everywhere.
 
-use pulp::Arch;
-
-/// Runs `work` with the widest vector instructions of this processor. Only what is inlined into `work` gains.
-#[inline]
-pub(crate) fn wide<T>(work: impl FnOnce() -> T) -> T {
-    Arch::new().dispatch(work)
+/// Runs an expression with the widest vector instructions of this processor. Only what is inlined into it gains.
+macro_rules! wide {
+    ($work:expr) => {{
+        // A closure that could be called again is called through a function of its own, which has the narrowest.
+        let once = $crate::model::operations::Once;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let _once = once;
+                $work
+            },
+        )
+    }};
 }
+pub(crate) use wide;
+
+/// What a closure that holds it can be called.
+pub(crate) struct Once;
 
 /// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
 /// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
@@ -116,7 +127,7 @@ mod tests {
     #[test]
     fn sums_take_every_term_once() {
         for count in [0, 1, 15, 16, 17, 100] {
-            assert_eq!(wide(|| sum(count, |i| i as f32)), (0..count).sum::<usize>() as f32);
+            assert_eq!(wide!(sum(count, |i| i as f32)), (0..count).sum::<usize>() as f32);
         }
         assert_eq!(largest(&[-3.0, -1.0, -2.0]), -1.0);
     }

@@ -17,7 +17,7 @@ mod tiles;
 pub(in crate::model) use activation::gate_in_place;
 pub use activation::{Activation, activate, gated};
 pub use attention::{Heads, Stretch, attend, attention};
-pub(crate) use lanes::{exp, wide};
+pub(crate) use lanes::{Once, exp, wide};
 pub use norm::{layer_norm, rms_norm};
 pub use rotation::{Angles, prepare_heads, rotate};
 pub use row::Row;

@@ -63,7 +63,7 @@ impl CustomOp2 for RmsNorm {
         out.par_chunks_mut(weight.len())
             .zip(x.par_chunks(weight.len()))
             .with_min_len(ROWS)
-            .for_each(|(out, x)| wide(|| rms_row(x, weight, self.epsilon, out)));
+            .for_each(|(out, x)| wide!(rms_row(x, weight, self.epsilon, out)));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -83,7 +83,7 @@ impl CustomOp2 for RmsNorm {
                 for (row, out) in out.chunks_mut(width).enumerate() {
                     let at = (chunk * ROWS + row) * width..(chunk * ROWS + row + 1) * width;
                     let (x, gradient) = (&x[at.clone()], &gradient[at]);
-                    wide(|| {
+                    wide!({
                         let scale = rms_scale(x, self.epsilon);
                         let along = sum(width, |i| gradient[i] * weight[i] * x[i]);
                         let pull = along * scale * scale * scale / width as f32;
@@ -138,7 +138,7 @@ impl CustomOp3 for LayerNorm {
         out.par_chunks_mut(width)
             .zip(x.par_chunks(width))
             .with_min_len(ROWS)
-            .for_each(|(out, x)| wide(|| layer_row(x, weight, bias, self.epsilon, out)));
+            .for_each(|(out, x)| wide!(layer_row(x, weight, bias, self.epsilon, out)));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 }

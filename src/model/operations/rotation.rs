@@ -75,7 +75,7 @@ impl CustomOp1 for Rotation {
         let mut out = x.to_vec();
         out.par_chunks_mut(heads * head_width).zip(self.angles.tokens()).with_min_len(16).for_each(
             |(token, angles)| {
-                wide(|| {
+                wide!({
                     for head in token.chunks_mut(head_width) {
                         turn_head(head, angles, self.direction);
                     }
@@ -121,7 +121,7 @@ impl InplaceOp1 for InPlace<'_> {
             return Err(Error::Msg("the heads are not contiguous f32 numbers".into()));
         };
         let work = |token: &mut [f32], angles: Option<(&[f32], &[f32])>| {
-            wide(|| {
+            wide!({
                 if let Some((weight, epsilon)) = self.norm {
                     for part in token.chunks_exact_mut(weight.len()) {
                         let scale = rms_scale(part, epsilon);

@@ -19,7 +19,7 @@ use crate::model::linear::pairs::{Pair, left_over, narrow, rounded};
 const ROWS: usize = 64;
 
 /// A matrix in its two parts: what is left of rounding stands second.
-type Parts = [Vec<Pair>; 2];
+type Parts = [amx::Tiles; 2];
 
 const ZERO: Pair = [bf16::ZERO; 2];
 
@@ -50,7 +50,7 @@ pub(super) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&Stretch
     let blocks: Vec<_> = blocks.collect();
     blocks.into_par_iter().for_each(|(packed, tokens)| {
         // SAFETY: as the caller says; a block's tokens and heads are its own.
-        wide(|| unsafe { packed.attend(queries, heads, tokens, out) })
+        wide!(unsafe { packed.attend(queries, heads, tokens, out) })
     });
 }
 
@@ -61,8 +61,8 @@ impl<'a> Packed<'a> {
         // Steps of the products with keys and with values.
         let (inner, outer) = (amx::steps(width), count.div_ceil(COLUMNS) * COLUMNS / amx::INPUTS);
         let (key_panel, value_panel) = (amx::panel_size(inner), amx::panel_size(outer));
-        let mut keys = [(); 2].map(|_| vec![ZERO; count.div_ceil(COLUMNS) * key_panel]);
-        let mut values = [(); 2].map(|_| vec![ZERO; width.div_ceil(COLUMNS) * value_panel]);
+        let mut keys = [(); 2].map(|_| amx::Tiles::zeros(count.div_ceil(COLUMNS) * key_panel));
+        let mut values = [(); 2].map(|_| amx::Tiles::zeros(width.div_ceil(COLUMNS) * value_panel));
         let numbers = |of: &'a [f32], token: usize| match token < count {
             true => &of[token * row + key_head * width..][..width],
             // Beside the last token of an odd number there is none.
@@ -116,7 +116,7 @@ impl<'a> Packed<'a> {
             let Scratch { query, scores, weights, mixed, shares } = scratch;
             let steps = amx::steps(width);
             let panel_size = amx::panel_size(steps);
-            query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps), ZERO));
+            query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
             let numbers =
                 tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
             numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
@@ -131,7 +131,7 @@ impl<'a> Packed<'a> {
                 }
             }
             let steps = amx::steps(seen.len());
-            weights.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps), ZERO));
+            weights.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
             shares.clear();
             for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
                 let sees = heads.seen(position + slot / group, count);
