@@ -49,8 +49,10 @@ pub(super) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&Stretch
     });
     let blocks: Vec<_> = blocks.collect();
     blocks.into_par_iter().for_each(|(packed, tokens)| {
-        // SAFETY: as the caller says; a block's tokens and heads are its own.
-        wide!(unsafe { packed.attend(queries, heads, tokens, out) })
+        SCRATCH.with_borrow_mut(|scratch| {
+            // SAFETY: as the caller says; a block's tokens and heads are its own.
+            wide!(unsafe { packed.attend(queries, heads, tokens, scratch, out) })
+        })
     });
 }
 
@@ -101,7 +103,14 @@ impl<'a> Packed<'a> {
 
     /// Some new tokens, which stand so among the batch's.
     #[inline(always)]
-    unsafe fn attend(&self, queries: &[f32], heads: Heads, tokens: Range<usize>, out: Out) {
+    unsafe fn attend(
+        &self,
+        queries: &[f32],
+        heads: Heads,
+        tokens: Range<usize>,
+        scratch: &mut Scratch,
+        out: Out,
+    ) {
         let (width, group) = (heads.width, heads.group());
         let row = heads.queries * width;
         let rows = tokens.len() * group;
@@ -112,56 +121,54 @@ impl<'a> Packed<'a> {
         let seen = heads.seen(position, count).start / COLUMNS * COLUMNS..last.next_multiple_of(COLUMNS);
         let begin = |token: usize| token * row + self.key_head * group * width;
 
-        SCRATCH.with_borrow_mut(|scratch| {
-            let Scratch { query, scores, weights, mixed, shares } = scratch;
-            let steps = amx::steps(width);
-            let panel_size = amx::panel_size(steps);
-            query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
-            let numbers =
-                tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
-            numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
-            scores.resize(rows * seen.len(), 0.0);
-            for panel in seen.clone().step_by(COLUMNS) {
-                let key = |part: usize| &self.keys[part][panel / COLUMNS * panel_size..][..panel_size];
-                let sides = [(&query[1][..], key(0)), (&query[0][..], key(1)), (&query[0][..], key(0))];
-                // SAFETY: every row has `seen` columns.
-                unsafe {
-                    let to = scores.as_mut_ptr().add(panel - seen.start);
-                    amx::multiply(&sides, steps, 0..rows, COLUMNS, to, seen.len());
-                }
+        let Scratch { query, scores, weights, mixed, shares } = scratch;
+        let steps = amx::steps(width);
+        let panel_size = amx::panel_size(steps);
+        query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
+        let numbers =
+            tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
+        numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
+        scores.resize(rows * seen.len(), 0.0);
+        for panel in seen.clone().step_by(COLUMNS) {
+            let key = |part: usize| &self.keys[part][panel / COLUMNS * panel_size..][..panel_size];
+            let sides = [(&query[1][..], key(0)), (&query[0][..], key(1)), (&query[0][..], key(0))];
+            // SAFETY: every row has `seen` columns.
+            unsafe {
+                let to = scores.as_mut_ptr().add(panel - seen.start);
+                amx::multiply(&sides, steps, 0..rows, COLUMNS, to, seen.len());
             }
-            let steps = amx::steps(seen.len());
-            weights.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
-            shares.clear();
-            for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
-                let sees = heads.seen(position + slot / group, count);
-                let sees = sees.start - seen.start..sees.end - seen.start;
-                shares.push(exponentials(&mut scores[sees.clone()], heads));
-                scores[..sees.start].fill(0.0);
-                scores[sees.end..].fill(0.0);
-                halve(scores, weights, slot, steps);
+        }
+        let steps = amx::steps(seen.len());
+        weights.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
+        shares.clear();
+        for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
+            let sees = heads.seen(position + slot / group, count);
+            let sees = sees.start - seen.start..sees.end - seen.start;
+            shares.push(exponentials(&mut scores[sees.clone()], heads));
+            scores[..sees.start].fill(0.0);
+            scores[sees.end..].fill(0.0);
+            halve(scores, weights, slot, steps);
+        }
+        let columns = width.next_multiple_of(COLUMNS);
+        mixed.resize(rows * columns, 0.0);
+        let (whole, first) =
+            (self.values[0].len() / (columns / COLUMNS), amx::panel_size(amx::steps(seen.start)));
+        for panel in 0..columns / COLUMNS {
+            let value = |part: usize| &self.values[part][panel * whole + first..(panel + 1) * whole];
+            let sides =
+                [(&weights[1][..], value(0)), (&weights[0][..], value(1)), (&weights[0][..], value(0))];
+            // SAFETY: every row has `columns` columns.
+            unsafe {
+                let to = mixed.as_mut_ptr().add(panel * COLUMNS);
+                amx::multiply(&sides, steps, 0..rows, COLUMNS, to, columns);
             }
-            let columns = width.next_multiple_of(COLUMNS);
-            mixed.resize(rows * columns, 0.0);
-            let (whole, first) =
-                (self.values[0].len() / (columns / COLUMNS), amx::panel_size(amx::steps(seen.start)));
-            for panel in 0..columns / COLUMNS {
-                let value = |part: usize| &self.values[part][panel * whole + first..(panel + 1) * whole];
-                let sides =
-                    [(&weights[1][..], value(0)), (&weights[0][..], value(1)), (&weights[0][..], value(0))];
-                // SAFETY: every row has `columns` columns.
-                unsafe {
-                    let to = mixed.as_mut_ptr().add(panel * COLUMNS);
-                    amx::multiply(&sides, steps, 0..rows, COLUMNS, to, columns);
-                }
-            }
-            for (slot, mixed) in mixed.chunks_exact(columns).enumerate() {
-                let place = begin(tokens.start + slot / group) + slot % group * width;
-                // SAFETY: the token's head has its place in `out`, and is this block's alone.
-                let out = unsafe { out.slice(place..place + width) };
-                out.iter_mut().zip(mixed).for_each(|(out, mixed)| *out = mixed * shares[slot]);
-            }
-        });
+        }
+        for (slot, mixed) in mixed.chunks_exact(columns).enumerate() {
+            let place = begin(tokens.start + slot / group) + slot % group * width;
+            // SAFETY: the token's head has its place in `out`, and is this block's alone.
+            let out = unsafe { out.slice(place..place + width) };
+            out.iter_mut().zip(mixed).for_each(|(out, mixed)| *out = mixed * shares[slot]);
+        }
     }
 }
 
