@@ -66,8 +66,7 @@ impl Options {
     }
 }
 
-/// How soon the allocator gives unused pages back to the system: after so many milliseconds. (Told never to, it lets memory
-/// grow with the length of a run.)
+/// How soon the allocator gives unused pages back to the system: after so many milliseconds.
 fn pages_go_back_after(milliseconds: std::ffi::c_long) {
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: the allocator takes any option and number.
