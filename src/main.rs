@@ -20,6 +20,9 @@ fn main() -> ExitCode {
             std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
         }
     }
+    // Work is handed out by this thread, which is one of the pool's: were a pass run by whichever thread is free, each would keep
+    // the memory that a pass takes. Where a pool can't be made so, the usual one is made when it is needed.
+    let _ = rayon::ThreadPoolBuilder::new().use_current_thread().build_global();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return cli::refuse(&error),

@@ -12,7 +12,7 @@ use super::extract::{Activations, Reading};
 use super::recorder::{copied, pool};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Hook, Model, Pooling, Prefix, Selector, Site, Token};
+use crate::model::{Cache, Hook, Model, Point, Pooling, Prefix, Selector, Site, Token};
 
 /// A dialogue as the model reads it.
 pub(super) struct Row {
@@ -35,6 +35,8 @@ pub(super) struct Pass<'a> {
     batch_tokens: usize,
     /// Whether a token's activations follow from the tokens before it alone.
     causal: bool,
+    /// How many blocks see what stands before a token, on the way to the last site.
+    depth: usize,
     prefix: Option<(Vec<u32>, Prefix)>,
     /// Tokens that went through the model.
     pub computed: usize,
@@ -47,9 +49,17 @@ impl<'a> Pass<'a> {
         let mut sites = reading.sites.clone();
         sites.sort_unstable();
         sites.dedup();
+        let deepest = sites.last().map(|&site| match site {
+            Site::Embed => 0,
+            Site::Block(block, Point::ResidPre) => block,
+            Site::Block(block, _) => block + 1,
+            _ => architecture.blocks.len(),
+        });
         Pass {
             model,
             sites,
+            // A beginning is one block deep at least: that is how a cache knows that it was read.
+            depth: deepest.unwrap_or(0).max(1),
             selectors: std::iter::once(&reading.tokens).chain(others).cloned().collect(),
             thinking: reading.thinking,
             batch_tokens: reading.batch_tokens,
@@ -127,7 +137,7 @@ impl<'a> Pass<'a> {
                     let own = rows[row].tokens[shared..].iter().cloned();
                     tokens.extend(own.map(|token| Token { row: number, ..token }));
                 }
-                let mut gather = Gather { sites: &self.sites, picks: &picks, tables: &mut tables };
+                let mut gather = Gather::new(&self.sites, &picks, &mut tables);
                 let mut cache = prefix.clone().map(Cache::after);
                 self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut gather)?;
                 self.computed += tokens.len();
@@ -157,7 +167,7 @@ impl<'a> Pass<'a> {
         {
             return Ok(prefix.clone());
         }
-        let mut cache = Cache::default();
+        let mut cache = Cache::of_first(self.depth);
         self.model.decoder.forward(tokens, Some(&mut cache), &[], &mut ())?;
         self.computed += tokens.len();
         let prefix = cache.into_prefix(0);
@@ -245,14 +255,29 @@ struct Gather<'a> {
     /// One a selector, as are the tables.
     picks: &'a [Picks],
     tables: &'a mut [Activations],
+    /// Every token that is picked, ascending.
+    needed: Vec<usize>,
+}
+
+impl<'a> Gather<'a> {
+    fn new(sites: &'a [Site], picks: &'a [Picks], tables: &'a mut [Activations]) -> Gather<'a> {
+        let mut needed: Vec<usize> = picks.iter().flat_map(|picks| &picks.tokens).copied().collect();
+        needed.sort_unstable();
+        needed.dedup();
+        Gather { sites, picks, tables, needed }
+    }
 }
 
 impl Hook for Gather<'_> {
+    fn reads(&self) -> Option<Vec<usize>> {
+        Some(self.needed.clone())
+    }
+
     fn wants(&self, site: Site) -> bool {
         self.sites.binary_search(&site).is_ok()
     }
 
-    fn call(&mut self, site: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {
+    fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
         let Ok(number) = self.sites.binary_search(&site) else {
             return Ok(activations);
         };
@@ -261,7 +286,12 @@ impl Hook for Gather<'_> {
             if picks.tokens.is_empty() {
                 continue;
             }
-            let values = copied(&activations, &picks.tokens)?;
+            // In the batch, or among those that are picked where the others did not go on.
+            let place = |at: &usize| self.needed.partition_point(|needed| needed < at);
+            let values = match tokens.len() == self.needed.len() {
+                true => copied(&activations, &picks.tokens.iter().map(place).collect::<Vec<_>>())?,
+                false => copied(&activations, &picks.tokens)?,
+            };
             let table = &mut table.sites[number].1;
             for (from, to) in &picks.rows {
                 let values = &values[from.start * width..from.end * width];

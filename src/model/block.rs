@@ -1,6 +1,8 @@
 //! One block of the forward pass, with its hook sites: attention, then (or beside it) an MLP or experts.
 //! It knows nothing of files, or of what its hooks are for.
 
+use std::borrow::Cow;
+
 use candle_core::{D, Device, Tensor};
 
 use crate::error::{Error, Result};
@@ -54,21 +56,44 @@ pub(super) enum Feed {
 
 /// What every block of one pass shares.
 pub(super) struct Pass<'a> {
-    pub tokens: &'a [Token],
+    pub tokens: Cow<'a, [Token]>,
     /// One a rotation of the model.
     pub angles: Vec<Angles>,
     pub cache: Option<&'a mut Cache>,
+    /// The last site that anything is wanted of.
+    pub last: Site,
+    /// The tokens of which anything is wanted past the attention of the last block that is run; none where it is all.
+    pub needed: Option<Vec<usize>>,
+}
+
+impl Pass<'_> {
+    /// Lets only those tokens go on that are needed.
+    fn narrow(&mut self, x: Tensor, heads: Tensor) -> Result<(Tensor, Tensor)> {
+        let Some(needed) = self.needed.take() else { return Ok((x, heads)) };
+        self.tokens = needed.iter().map(|&at| self.tokens[at].clone()).collect();
+        let at = Tensor::new(needed.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
+        Ok((x.index_select(&at, 0)?, heads.index_select(&at, 0)?))
+    }
 }
 
 impl Block {
-    /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves.
+    /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves, or anything where the pass ends
+    /// before that.
     pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
-        let tokens = pass.tokens;
-        let wanted = hook.wants(Site::Block(self.number, Point::MlpHidden));
-        let mut at = |point, activations| visit(hook, Site::Block(self.number, point), activations, tokens);
-        let x = at(Point::ResidPre, x)?;
+        let site = |point| Site::Block(self.number, point);
+        let x = visit(hook, site(Point::ResidPre), x, &pass.tokens)?;
+        if pass.last <= site(Point::ResidPre) {
+            return Ok(x);
+        }
         let read = Input::normed(&x, &self.attention_norms.before);
-        let heads = at(Point::AttnHeads, self.attention.mix(self.number, &read, pass)?)?;
+        let heads = self.attention.mix(self.number, &read, pass)?;
+        let heads = visit(hook, site(Point::AttnHeads), heads, &pass.tokens)?;
+        if pass.last <= site(Point::AttnHeads) {
+            return Ok(x);
+        }
+        let (x, heads) = pass.narrow(x, heads)?;
+        let wanted = hook.wants(site(Point::MlpHidden));
+        let mut at = |point, activations| visit(hook, site(point), activations, &pass.tokens);
         let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
         let added = at(Point::AttnOut, added)?;
         // What the MLP reads is normed; to what its output is added depends on the order.
@@ -105,9 +130,9 @@ impl Attention {
         let key = prepared(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
         let value = value.reshape((count, heads.keys, heads.width))?;
         let mixed = match &mut pass.cache {
-            None => attention(&query, &key, &value, heads, rows(pass.tokens))?,
+            None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
             Some(cache) => with_slices([&query, &key, &value], |[query, keys, values]| {
-                let stretches = cache.extend(block, pass.tokens, keys, values, heads.keys * heads.width);
+                let stretches = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
                 Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
             })?,
         };

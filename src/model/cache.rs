@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::model::operations::Stretch;
+use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 
 /// What one row left behind in one block: `[tokens, key heads, head width]`, flat.
@@ -30,6 +32,8 @@ pub struct Cache {
     blocks: Vec<Vec<Past>>,
     /// What every row begins with.
     prefix: Option<Prefix>,
+    /// How many blocks' keys and values are held; none for all.
+    depth: Option<usize>,
 }
 
 impl Cache {
@@ -44,6 +48,31 @@ impl Cache {
     /// kept: they can be read, but not gone on with.
     pub fn after(prefix: Prefix) -> Cache {
         Cache { prefix: Some(prefix), ..Cache::default() }
+    }
+
+    /// For tokens of which only the first blocks' keys and values will be asked.
+    pub fn of_first(blocks: usize) -> Cache {
+        Cache { depth: Some(blocks), ..Cache::default() }
+    }
+
+    /// The last site that a pass must reach for what is to be held, in a model of so many blocks.
+    pub(super) fn last(&self, blocks: usize) -> Option<Site> {
+        let deepest = self.depth.map_or(blocks, |depth| depth.min(blocks)).checked_sub(1)?;
+        self.keeps().then_some(Site::Block(deepest, Point::AttnHeads))
+    }
+
+    /// Refuses a pass that goes on to blocks of which nothing is held.
+    pub(super) fn check_depth(&self, last: Option<Site>, blocks: usize) -> Result<()> {
+        let depth = self.prefix.as_ref().map(|prefix| prefix.blocks.len()).or(self.depth).unwrap_or(blocks);
+        if depth < blocks && last >= Some(Site::Block(depth, Point::AttnHeads)) {
+            let expected = "a cache of every block that is run";
+            return Err(Error::input(
+                "the cache",
+                format!("keys and values of {depth} blocks only"),
+                expected,
+            ));
+        }
+        Ok(())
     }
 
     /// Whether tokens that pass through are held.

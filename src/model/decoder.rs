@@ -77,16 +77,22 @@ impl Decoder {
             [] => a.sites().into_iter().rfind(|&site| hook.wants(site)),
             _ => Some(Site::Logits),
         };
-        if cache.as_deref().is_some_and(Cache::keeps) {
-            // Such a cache holds whole tokens: every block's keys and values.
-            last = last.max(Some(Site::FinalNorm));
+        if let Some(cache) = cache.as_deref() {
+            last = last.max(cache.last(a.blocks.len()));
+            cache.check_depth(last, a.blocks.len())?;
         }
         let Some(last) = last else { return empty() };
-        let mut pass = Pass { tokens, angles: self.angles(tokens), cache };
+        let ends = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
+        let mut pass = Pass { tokens: tokens.into(), angles: self.angles(tokens), cache, last, needed: None };
+        let mut needed = None;
         let mut x = visit(hook, Site::Embed, self.embed(tokens)?, tokens)?;
         for (number, block) in self.parts.blocks.iter().enumerate() {
             if last < Site::Block(number, Point::ResidPre) {
-                return empty();
+                break;
+            }
+            if number == ends {
+                needed = self.needed(ends, tokens.len(), logits_at, hook);
+                pass.needed = needed.clone();
             }
             x = block.forward(x, &mut pass, hook)?;
         }
@@ -97,7 +103,13 @@ impl Decoder {
             return empty();
         }
         let everywhere = hook.wants(Site::FinalNorm) || hook.wants(Site::Logits);
-        let at = Tensor::new(logits_at.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
+        // From here on, a token's place is among those that went on.
+        let tokens = &*pass.tokens;
+        let place = |&at: &usize| match &needed {
+            Some(needed) => needed.partition_point(|&other| other < at) as u32,
+            None => at as u32,
+        };
+        let at = Tensor::new(logits_at.iter().map(place).collect::<Vec<_>>(), x.device())?;
         if !everywhere {
             if logits_at.is_empty() {
                 return empty();
@@ -115,6 +127,21 @@ impl Decoder {
         }
         normed = normed.index_select(&at, 0)?;
         self.logits(&normed)
+    }
+
+    /// The tokens of which anything is wanted past the attention of the block that is run last, ascending; none where it is
+    /// all. Products give a row the same bits whatever rows stand beside it.
+    fn needed(&self, block: usize, count: usize, logits_at: &[usize], hook: &dyn Hook) -> Option<Vec<usize>> {
+        let past = |&site: &Site| site > Site::Block(block, Point::AttnHeads);
+        let read = self.architecture.sites().iter().filter(|site| past(site)).any(|&site| hook.wants(site));
+        let mut needed = match (read, logits_at) {
+            (true, []) => hook.reads()?,
+            (true, _) => return None,
+            (false, _) => logits_at.to_vec(),
+        };
+        needed.sort_unstable();
+        needed.dedup();
+        (!needed.is_empty() && needed.len() < count).then_some(needed)
     }
 
     /// The residual stream that enters the first block.

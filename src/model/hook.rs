@@ -17,6 +17,12 @@ pub trait Hook: Send {
     /// the next hook may change them where they lie.
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor>;
 
+    /// Which tokens of the batch it looks at, ascending; none where it looks at all of them. Past the attention of the last block
+    /// that is run, a pass without logits then makes these alone, and calls the hook with these alone.
+    fn reads(&self) -> Option<Vec<usize>> {
+        None
+    }
+
     /// Stands for all that the hook changes in a row; 0 where it changes nothing. A cache remembers it, so that keys and
     /// values that were made under one steering are never read under another.
     fn steers(&self, _row: usize) -> u64 {

@@ -5,8 +5,10 @@ last token), in one run on the same cores; and what each of extraction's savings
     cargo build --release
     python tests/bench/extract.py MODEL [--dtypes f32,bf16] [--dialogues 256] [--runs 3] > tests/bench/results/DATE-MACHINE-extract.json
 
-MODEL is a checkpoint in the hub's layout. Seconds are those of the run, loading apart, on both sides; the dialogues have 16 to
-512 tokens. `--only compare` or `--only savings` does the half.
+MODEL is a checkpoint in the hub's layout. Seconds are those of the run, loading apart, on both sides (ours has making tokens and
+writing the store in it, the other side making tokens); the dialogues have 16 to 512 tokens. `--only compare`, `savings` or `memory`
+does a part. Each saving is the same dialogues read with it and without it, in turns, or, for padding, dialogues as long as padding would
+have made them. Memory is the organism's, which needs no MODEL to be large: the peak at so many dialogues.
 """
 import argparse, json, os, pathlib, platform, random, statistics, subprocess, sys, tempfile, time, torch
 from transformers import AutoModel, AutoTokenizer
@@ -25,11 +27,15 @@ def words(rng, tokens):
     while len(tokenizer(text)["input_ids"]) < tokens: text += " " + " ".join(rng.choices(WORDS, k=max(1, (tokens - len(tokenizer(text)["input_ids"])) // 2)))
     return text
 
-def dialogues(name, lengths, system=0):
-    rng, path = random.Random(name), folder / f"{name}.jsonl"
-    head = [{"role": "system", "content": words(random.Random(0), system)}] if system else []
+def dialogues(name, lengths, system=0, alike=True):
+    rng, path = random.Random(name), folder / f"{name}{alike:d}.jsonl"
+    # Beginnings of the same words in another order share nothing, and have as many tokens.
+    content = words(random.Random(0), system).split()
+    turned = lambda k: " ".join(content if alike else content[k % len(content):] + content[: k % len(content)])
     with open(path, "w") as file:
-        for n in lengths: print(json.dumps({"messages": head + [{"role": "user", "content": words(rng, max(1, n - 8))}]}), file=file)
+        for k, n in enumerate(lengths):
+            head = [{"role": "system", "content": turned(k)}] if system else []
+            print(json.dumps({"messages": head + [{"role": "user", "content": words(rng, max(1, n - 8))}]}), file=file)
     return path
 
 def ours(data, dtype, sites="*.resid_post", tokens="last"):
@@ -38,6 +44,18 @@ def ours(data, dtype, sites="*.resid_post", tokens="last"):
     run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RAYON_NUM_THREADS": str(a.threads)})
     if run.returncode: sys.exit(run.stderr)
     return json.loads(run.stdout)
+
+def peak(count):
+    """The most memory, in MB, of reading so many of the organism's dialogues, in three runs: threads take turns by chance."""
+    data, peaks = folder / f"organism-{count}.jsonl", []
+    data.write_bytes(subprocess.run([a.pearl, "organism", "sample", "--count", str(count)], capture_output=True, check=True).stdout)
+    for _ in range(3):
+        out = tempfile.mkdtemp(dir=folder)
+        process = subprocess.Popen([a.pearl, "extract", "--data", data, "--tokens", "assistant.start", "--out", out, "--quiet"])
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        peaks.append(used.ru_maxrss / 1024)
+    return [round(run, 1) for run in sorted(peaks)]
 
 class Usual:
     def __init__(self, dtype):
@@ -75,13 +93,18 @@ for dtype in a.dtypes.split(","):
         last = json.load(open(pathlib.Path(a.model) / "config.json"))["num_hidden_layers"] - 1
         few = lengths[: max(16, a.dialogues // 4)]
         groups = lambda order: [max(order[k : k + 8]) for k in range(0, len(order), 8) for _ in order[k : k + 8]]
-        short, shared = dialogues("few", few), dialogues("shared", [n // 4 for n in few], system=200)
+        short, rests = dialogues("few", few), [n // 4 for n in few]
+        shared, apart = dialogues("shared", rests, system=200), dialogues("shared", rests, system=200, alike=False)
+        bottom = f"{last // 7}.resid_post"
         cases = {
             "no padding, against batches of eight as they come": (lambda: ours(short, dtype), lambda: ours(dialogues("padded", groups(few)), dtype)),
             "no padding, against batches of eight sorted by length": (lambda: ours(short, dtype), lambda: ours(dialogues("sorted", groups(sorted(few))), dtype)),
             "nothing past the last wanted block (the middle one, against all)": (lambda: ours(short, dtype, f"{last // 2}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post")),
-            "no vocabulary product (against logits of every token)": (lambda: ours(short, dtype, f"{last}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post,logits")),
-            "a system prompt of 200 tokens read once (against every time)": (lambda: ours(shared, dtype), lambda: ours(shared, dtype, tokens="mean(all)")),
+            "past the last block's attention, the picked token only (against all, for their mean)": (lambda: ours(short, dtype, f"{last}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post", "mean(all)")),
+            "no vocabulary product (against logits of the last token)": (lambda: ours(short, dtype, f"{last}.resid_post"), lambda: ours(short, dtype, f"{last}.resid_post,logits")),
+            "no vocabulary product (against logits of every token, for their mean)": (lambda: ours(short, dtype, f"{last}.resid_post", "mean(all)"), lambda: ours(short, dtype, f"{last}.resid_post,logits", "mean(all)")),
+            "a system prompt of 200 tokens read once (against one of its own for each)": (lambda: ours(shared, dtype), lambda: ours(apart, dtype)),
+            f"the same, of {bottom} alone": (lambda: ours(shared, dtype, bottom), lambda: ours(apart, dtype, bottom)),
             "every resid_post (against the last alone)": (lambda: ours(short, dtype), lambda: ours(short, dtype, f"{last}.resid_post")),
         }
         for name, (with_it, without) in cases.items():
@@ -89,4 +112,7 @@ for dtype in a.dtypes.split(","):
             quick, slow = (statistics.median(side) for side in zip(*pairs))
             report["figures"][f"{dtype}: {name}"] = {"seconds": round(quick, 2), "without": round(slow, 2), "times": round(slow / quick, 3)}
             say(dtype, name, report["figures"][f"{dtype}: {name}"])
+if a.only in ("", "memory"):
+    report["figures"]["peak MB by dialogues"] = {count: peak(count) for count in (500, 5000, 50000)}
+    say(report["figures"]["peak MB by dialogues"])
 print(json.dumps(report, indent=1))

@@ -10,7 +10,7 @@ use pearlpoint::dialogue::Role;
 use pearlpoint::model::families::{self, Config};
 use pearlpoint::model::linear::backend::Backend;
 use pearlpoint::model::rope::{Rope, Scaling};
-use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Place, Site, Token, Weights};
+use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Place, Point, Site, Token, Weights};
 
 /// With tokenizers and templates (`tests/fixtures/make.py`).
 const CHECKPOINTS: [&str; 4] = ["qwen3", "qwen3-wide", "llama", "llama3"];
@@ -303,4 +303,104 @@ fn several_files_with_an_index_are_one_checkpoint() {
         });
         assert_eq!(both[0], both[1], "{name}");
     }
+}
+
+/// Looks at some tokens of some sites, and keeps what it is called with.
+struct Look {
+    sites: Vec<Site>,
+    tokens: Option<Vec<usize>>,
+    seen: BTreeMap<Site, Vec<Vec<f32>>>,
+    positions: BTreeMap<Site, Vec<usize>>,
+}
+
+impl Look {
+    fn new(sites: Vec<Site>, tokens: Option<Vec<usize>>) -> Look {
+        Look { sites, tokens, seen: BTreeMap::new(), positions: BTreeMap::new() }
+    }
+}
+
+impl Hook for Look {
+    fn wants(&self, site: Site) -> bool {
+        self.sites.contains(&site)
+    }
+
+    fn reads(&self) -> Option<Vec<usize>> {
+        self.tokens.clone()
+    }
+
+    fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
+        let rows: Vec<Vec<f32>> = activations.to_vec2()?;
+        assert_eq!(rows.len(), tokens.len());
+        self.positions.insert(site, tokens.iter().map(|token| token.position).collect());
+        self.seen.insert(site, rows);
+        Ok(activations)
+    }
+}
+
+fn close(found: &[f32], expected: &[f32], to: f32) -> bool {
+    let most = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
+    found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= to * most)
+}
+
+/// Whoever looks at few tokens has them past the last block's attention, the same numbers, and no others.
+#[test]
+fn past_the_last_attention_only_what_is_looked_at_is_made() {
+    for name in checkpoints() {
+        let (decoder, expected) = (decoder(&name), expected(&name));
+        let tokens = tokens(&expected.rows());
+        let some: Vec<usize> = (0..tokens.len()).filter(|at| at % 7 == 3).collect();
+        let a = decoder.architecture();
+        let all = a.sites();
+        let first = a.parse_sites("0.attn_out,0.mlp_hidden,0.resid_post").unwrap_or_default();
+        for sites in [all, first, vec![a.sites()[1]]] {
+            if sites.is_empty() {
+                continue;
+            }
+            let (mut whole, mut few) = (Look::new(sites.clone(), None), Look::new(sites, Some(some.clone())));
+            decoder.forward(&tokens, None, &[], &mut whole).unwrap();
+            decoder.forward(&tokens, None, &[], &mut few).unwrap();
+            let last = few.seen.keys().next_back().copied().unwrap();
+            let ends = last.block().unwrap_or(a.blocks.len() - 1);
+            for (site, rows) in &few.seen {
+                let narrow = *site > Site::Block(ends, Point::AttnHeads);
+                let at: Vec<usize> = if narrow { some.clone() } else { (0..tokens.len()).collect() };
+                let positions: Vec<usize> = at.iter().map(|&at| tokens[at].position).collect();
+                assert_eq!(few.positions[site], positions, "{name} {site}");
+                for (row, at) in rows.iter().zip(at) {
+                    assert!(close(row, &whole.seen[site][at], 1e-5), "{name} {site} {at}");
+                }
+            }
+        }
+        if a.has(Site::Logits) {
+            let every: Vec<usize> = (0..tokens.len()).collect();
+            let logits = |at: &[usize]| -> Vec<Vec<f32>> {
+                decoder.forward(&tokens, None, at, &mut ()).unwrap().to_vec2().unwrap()
+            };
+            let (whole, few) = (logits(&every), logits(&[some[1], some[0]]));
+            assert!(few.iter().zip([1, 0]).all(|(row, n)| close(row, &whole[some[n]], 1e-5)), "{name}");
+        }
+    }
+}
+
+/// Of a beginning, the first blocks are enough for whoever looks at the first blocks, and for nobody else.
+#[test]
+fn a_beginning_is_read_no_deeper_than_what_follows_it() {
+    let (decoder, expected) = (decoder("qwen3-wide"), expected("qwen3-wide"));
+    let tokens = tokens(&expected.rows()[..1]);
+    let (begin, rest) = tokens.split_at(tokens.len() / 2);
+    let mut cache = Cache::of_first(1);
+    decoder.forward(begin, Some(&mut cache), &[], &mut ()).unwrap();
+    let prefix = cache.into_prefix(0);
+    let read = |sites: &str| {
+        let sites = decoder.architecture().parse_sites(sites).unwrap();
+        let mut look = Look::new(sites, None);
+        decoder.forward(rest, Some(&mut Cache::after(prefix.clone())), &[], &mut look).map(|_| look)
+    };
+    let look = read("0.resid_post,1.resid_pre").unwrap();
+    let expected = &expected.sites[&"0.resid_post".parse().unwrap()].to_vec2::<f32>().unwrap()[begin.len()..];
+    for (row, expected) in look.seen.values().next().unwrap().iter().zip(expected) {
+        assert!(close(row, expected, 1e-4));
+    }
+    let error = read("1.resid_post").map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("keys and values of 1 blocks only"), "{error}");
 }

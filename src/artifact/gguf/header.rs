@@ -1,0 +1,217 @@
+//! The header of a GGUF file, read from its beginning on. It knows nothing of files: only of bytes and what they are called.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::{GgmlType, GgufTensor, GgufValue};
+use crate::error::{Error, Result};
+
+/// Values of the metadata, those in lists counted: a list of small numbers takes more room here than in the file.
+const MOST_VALUES: usize = 1 << 22;
+/// A list in a list in a list… is followed so far.
+const DEEPEST: usize = 4;
+/// `GGML_MAX_DIMS`.
+const MOST_DIMENSIONS: u32 = 4;
+const WHOLE: &str = "a whole GGUF file (was it cut short?)";
+
+type Table = (BTreeMap<String, GgufValue>, BTreeMap<String, GgufTensor>);
+
+/// Reads a header.
+pub(super) struct Reader<'a> {
+    name: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+    /// Values that were read.
+    values: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Of the file of this name.
+    pub fn new(name: &'a str, bytes: &'a [u8]) -> Reader<'a> {
+        Reader { name, bytes, at: 0, values: 0 }
+    }
+
+    fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
+        Error::input(self.name, found, expected)
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let rest = &self.bytes[self.at..];
+        if count > rest.len() {
+            let found = format!("{count} bytes claimed at byte {} of {}", self.at, self.bytes.len());
+            return Err(self.wrong(found, WHOLE));
+        }
+        self.at += count;
+        Ok(&rest[..count])
+    }
+
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut fixed = [0; N];
+        fixed.copy_from_slice(self.take(N)?);
+        Ok(fixed)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        Ok(u32::from_le_bytes(self.fixed()?))
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        Ok(u64::from_le_bytes(self.fixed()?))
+    }
+
+    fn text(&mut self) -> Result<&'a [u8]> {
+        let length = self.u64()?;
+        self.take(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    fn key(&mut self) -> Result<String> {
+        let at = self.at;
+        let key = self.text()?;
+        let wrong = |_| self.wrong(format!("a name at byte {at} that is no UTF-8"), WHOLE);
+        String::from_utf8(key.to_vec()).map_err(wrong)
+    }
+
+    /// Its metadata, and its tensors, which lie in the file apart from each other.
+    pub fn file(mut self) -> Result<Table> {
+        const MAGIC: &[u8] = b"GGUF";
+        if !self.bytes.starts_with(MAGIC) {
+            return Err(self.wrong("no GGUF at its beginning", "a GGUF file"));
+        }
+        self.take(MAGIC.len())?;
+        match self.u32()? {
+            2 | 3 => (),
+            version if version.swap_bytes() <= 3 => {
+                return Err(self.wrong("numbers in big-endian order", "a little-endian GGUF file"));
+            }
+            version => return Err(self.wrong(format!("version {version}"), "a GGUF file of version 2 or 3")),
+        }
+        let (tensors, pairs) = (self.u64()?, self.u64()?);
+        let mut metadata = BTreeMap::new();
+        for _ in 0..pairs {
+            let key = self.key()?;
+            let kind = self.u32()?;
+            let value = self.value(kind, 0)?;
+            if metadata.contains_key(&key) {
+                return Err(self.wrong(format!("key {key} twice"), "each key once"));
+            }
+            metadata.insert(key, value);
+        }
+        let mut found = BTreeMap::new();
+        for _ in 0..tensors {
+            let name = self.key()?;
+            let tensor = self.tensor(&name)?;
+            if found.contains_key(&name) {
+                return Err(self.wrong(format!("tensor {name} twice"), "each tensor once"));
+            }
+            found.insert(name, tensor);
+        }
+        self.place(&metadata, &mut found)?;
+        Ok((metadata, found))
+    }
+
+    fn value(&mut self, kind: u32, depth: usize) -> Result<GgufValue> {
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            let found = format!("more than {MOST_VALUES} values of metadata");
+            return Err(self.wrong(found, "metadata of a model"));
+        }
+        Ok(match kind {
+            0 => GgufValue::Whole(u8::from_le_bytes(self.fixed()?).into()),
+            1 => GgufValue::Whole(i8::from_le_bytes(self.fixed()?).into()),
+            2 => GgufValue::Whole(u16::from_le_bytes(self.fixed()?).into()),
+            3 => GgufValue::Whole(i16::from_le_bytes(self.fixed()?).into()),
+            4 => GgufValue::Whole(self.u32()?.into()),
+            5 => GgufValue::Whole(i32::from_le_bytes(self.fixed()?).into()),
+            6 => GgufValue::Number(f32::from_le_bytes(self.fixed()?).into()),
+            7 => GgufValue::Flag(self.fixed::<1>()? != [0]),
+            8 => GgufValue::Text(String::from_utf8_lossy(self.text()?).into_owned()),
+            9 if depth < DEEPEST => {
+                let (kind, count) = (self.u32()?, self.u64()?);
+                // Grows with what is there, whatever the count claims.
+                let mut list = Vec::new();
+                for _ in 0..count {
+                    list.push(self.value(kind, depth + 1)?);
+                }
+                GgufValue::List(list)
+            }
+            9 => return Err(self.wrong("lists inside each other, too deep", "metadata of a model")),
+            10 => {
+                let number = self.u64()?;
+                let wrong = |_| self.wrong(format!("the number {number}"), "numbers below 2⁶³");
+                GgufValue::Whole(number.try_into().map_err(wrong)?)
+            }
+            11 => GgufValue::Whole(i64::from_le_bytes(self.fixed()?)),
+            12 => GgufValue::Number(f64::from_le_bytes(self.fixed()?)),
+            _ => {
+                let found = format!("metadata of type {kind} at byte {}", self.at);
+                return Err(self.wrong(found, "types 0 to 12"));
+            }
+        })
+    }
+
+    /// A tensor, whose range has its offset among the tensors and its length yet.
+    fn tensor(&mut self, name: &str) -> Result<GgufTensor> {
+        let dimensions = self.u32()?;
+        if dimensions > MOST_DIMENSIONS {
+            let found = format!("tensor {name} of {dimensions} dimensions");
+            return Err(self.wrong(found, format!("{MOST_DIMENSIONS} at most")));
+        }
+        let mut shape = Vec::new();
+        for _ in 0..dimensions {
+            shape.insert(0, usize::try_from(self.u64()?).unwrap_or(usize::MAX));
+        }
+        let id = self.u32()?;
+        let offset = usize::try_from(self.u64()?).unwrap_or(usize::MAX);
+        let Some(kind) = GgmlType::find(id) else {
+            return Err(self.wrong(format!("tensor {name} of type {id}"), "a type of GGML's"));
+        };
+        let row = shape.last().copied().unwrap_or(1);
+        if !row.is_multiple_of(kind.numbers) {
+            let found = format!("tensor {name} of type {} with rows of {row} numbers", kind.name);
+            return Err(self.wrong(found, format!("rows of whole blocks, {} numbers each", kind.numbers)));
+        }
+        let numbers = shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+        let length = numbers.and_then(|numbers| (numbers / kind.numbers).checked_mul(kind.bytes));
+        let end = length.and_then(|length| offset.checked_add(length));
+        match end {
+            Some(end) => Ok(GgufTensor { kind, shape, range: offset..end }),
+            None => {
+                let found = format!("tensor {name} of shape {shape:?} at {offset}");
+                Err(self.wrong(found, "tensors that lie in the file"))
+            }
+        }
+    }
+
+    /// Brings the tensors' ranges to where they are in the file.
+    fn place(
+        &self,
+        metadata: &BTreeMap<String, GgufValue>,
+        tensors: &mut BTreeMap<String, GgufTensor>,
+    ) -> Result<()> {
+        const KEY: &str = "general.alignment";
+        let alignment = metadata.get(KEY).map_or(Some(32), GgufValue::count);
+        let Some(alignment) = alignment.filter(|by| by.is_power_of_two() && *by <= 1 << 20) else {
+            return Err(self.wrong(format!("{KEY} that is none"), "a power of two"));
+        };
+        let begin = self.at.next_multiple_of(alignment);
+        let mut order: Vec<(&String, &mut GgufTensor)> = tensors.iter_mut().collect();
+        order.sort_by_key(|(_, tensor)| tensor.range.start);
+        let mut last: Option<(&str, usize)> = None;
+        for (name, tensor) in order {
+            let Range { start, end } = tensor.range;
+            let inside = begin.checked_add(end).is_some_and(|end| end <= self.bytes.len());
+            if !inside || !start.is_multiple_of(alignment) {
+                let found = format!("tensor {name} at {start} to {end} of {} bytes", self.bytes.len());
+                return Err(self.wrong(found, WHOLE));
+            }
+            if let Some((other, _)) = last.filter(|(_, end)| start < *end && start < tensor.range.end) {
+                return Err(self.wrong(format!("tensors {other} and {name} that overlap"), "tensors apart"));
+            }
+            if last.is_none_or(|(_, before)| end >= before) {
+                last = Some((name, end));
+            }
+            tensor.range = begin + start..begin + end;
+        }
+        Ok(())
+    }
+}
