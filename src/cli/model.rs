@@ -67,7 +67,7 @@ impl Options {
 }
 
 /// How soon the allocator gives unused pages back to the system: after so many milliseconds, or never (−1).
-fn pages_go_back_after(milliseconds: std::ffi::c_long) {
+pub fn pages_go_back_after(milliseconds: std::ffi::c_long) {
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: the allocator takes any option and number.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds) };

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::held::Held;
 use crate::cli::dialogues::Source;
-use crate::cli::model::Options;
+use crate::cli::model::{Options, pages_go_back_after};
 use crate::cli::progress::Talk;
 use crate::cli::{Outcome, print};
 use crate::error::Error;
@@ -100,6 +100,8 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
     let label = arguments.label.ok_or_else(|| missing("label"))?;
     let out = arguments.out.ok_or_else(|| missing("out"))?;
     let store = arguments.store.ok_or_else(|| missing("store"))?;
+    // One site's matrix takes the place of the one before it, and nothing of a fit is kept beside it.
+    pages_go_back_after(0);
     let (store, example, data) = Held { store, source }.open()?;
     let sites = match &arguments.sites {
         None => store.manifest.sites.clone(),
