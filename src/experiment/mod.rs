@@ -236,19 +236,19 @@ fn map(data: &Dataset, sweep: &Sweep, activations: &Activations, from: &str, to:
     let (site, validated) = sweep.best();
     let points = activations.at(site)?.select(ndarray::Axis(0), &data.test);
     let labels: Vec<&str> = data.test.iter().map(|&number| labels[number].as_str()).collect();
-    map_of(&validated.probe, points.view(), &labels, from, to)
+    let order: Vec<&str> = validated.probe.classes.iter().map(String::as_str).collect();
+    let targets = Targets::new(&labels, &labels, &order)?;
+    map_of(&validated.probe, points.view(), &targets, from, to)
 }
 
-/// The risk map of a probe with these points `[rows, width]`, a label each.
+/// The risk map of a probe with these points `[rows, width]`, and what is true of each.
 pub fn map_of(
     probe: &Probe,
     points: ndarray::ArrayView2<f32>,
-    labels: &[&str],
+    targets: &Targets,
     from: &str,
     to: &str,
 ) -> Result<RiskMap> {
     let plane = Plane::of_probe(probe, points, from, to)?;
-    let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
-    let targets = Targets::new(labels, labels, &order)?;
-    risk_map(probe, plane, points, &targets, CELLS)
+    risk_map(probe, plane, points, targets, CELLS)
 }

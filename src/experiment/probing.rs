@@ -4,7 +4,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Header;
-use crate::dialogue::{Dialogue, Label};
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
 use crate::probe::{self, Examples, Fit, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
@@ -289,11 +289,7 @@ pub fn lists<'a>(
     name: &str,
 ) -> Result<Vec<Vec<String>>> {
     labels(dialogues.clone(), name)?;
-    let list = |dialogue: &Dialogue| match dialogue.labels.get(name) {
-        Some(Label::List(list)) => list.clone(),
-        one => one.iter().map(ToString::to_string).collect(),
-    };
-    Ok(dialogues.map(list).collect())
+    Ok(dialogues.map(|dialogue| dialogue.values(name).unwrap_or_default()).collect())
 }
 
 /// A label's value.

@@ -13,7 +13,7 @@ use crate::cli::dialogues::Filter;
 use crate::cli::print;
 use crate::cli::progress::Talk;
 use crate::error::Error;
-use crate::experiment::bounding::{Bounded, Card, Question, Rows, bound};
+use crate::experiment::bounding::{self, Bounded, Card, Question, Rows, bound};
 use crate::experiment::{boundary_charts, charts};
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
@@ -111,7 +111,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let rows = Rows {
         states: activations.at(probe.source.site)?.select(Axis(0), &kept),
         ids: kept.iter().map(|&row| of(row).id.clone()).collect(),
-        labels: kept.iter().map(|&row| of(row).label(&probe.source.label)).collect(),
+        labels: kept.iter().map(|&row| bounding::label(of(row), &probe)).collect(),
         split,
     };
     let guarantee = if arguments.false_alarms { Guarantee::FalseAlarm } else { Guarantee::Miss };
@@ -223,7 +223,7 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
     };
     print(format!("\n{}", faces.to_text()?))?;
     let row = |margin: &Margin| {
-        let label = margin.label.clone().unwrap_or_default();
+        let label = margin.label.as_ref().map_or(String::new(), ToString::to_string);
         let distance = format!("{:.3}", margin.distance);
         vec![
             margin.id.clone(),
