@@ -1,52 +1,44 @@
-//! A symmetric matrix, and a Cholesky factor of what is made of it.
+//! A symmetric matrix and a Cholesky factor of what is made of it, in the memory of one.
 //! It knows nothing of what the matrix is of.
 
-use faer::MatMut;
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt;
-use ndarray::{Array2, ArrayView2};
+use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
+use faer::{Accum, Mat, MatMut, MatRef, Par};
+use ndarray::{Array1, Array2, ArrayView2};
+
+/// Columns that are factored at once.
+const STRIP: usize = 128;
+/// Rows and columns that are copied at once from one half to the other, so that both stay near.
+const TILE: usize = 32;
 
 pub struct Square {
-    size: usize,
-    /// The matrix from the diagonal on, row after row: half of its memory.
-    half: Vec<f32>,
-    /// The factor, column by column in what was the matrix's own memory; what is above its diagonal means nothing.
-    factor: Array2<f32>,
+    /// Below the diagonal the matrix, on it and above the factor: row by row what is column by column its lower half.
+    halves: Array2<f32>,
+    /// The matrix's own.
+    diagonal: Array1<f32>,
     is_factored: bool,
 }
 
 impl Square {
     pub fn new(matrix: Array2<f32>) -> Square {
-        let size = matrix.nrows();
-        let mut half = Vec::with_capacity(size * (size + 1) / 2);
-        matrix.rows().into_iter().enumerate().for_each(|(at, row)| half.extend(row.iter().skip(at)));
-        Square { size, half, factor: matrix.as_standard_layout().into_owned(), is_factored: false }
+        let matrix = matrix.as_standard_layout().into_owned();
+        Square { diagonal: matrix.diag().to_owned(), halves: matrix, is_factored: false }
     }
 
     /// Makes the factor of `curvature · matrix + 1`. It only has to be near: it is what a search is steered by.
     pub fn factor(&mut self, curvature: f64) {
-        let (size, curvature) = (self.size, curvature as f32);
-        let threads = faer::get_global_parallelism();
-        let scratch = llt::factor::cholesky_in_place_scratch::<f32>(size, threads, Default::default());
-        let mut memory = MemBuffer::new(scratch);
-        let diagonal = (0..size).scan(0, |at, row| Some(self.half[std::mem::replace(at, *at + size - row)]));
-        let largest = diagonal.fold(0.0, f32::max);
+        let curvature = curvature as f32;
+        let largest = self.diagonal.iter().copied().fold(0.0, f32::max);
         // Where the ones drown in rounding beside the matrix, more is added.
         let mut ridge = 1.0 + 1e-6 * curvature * largest;
         for _ in 0..12 {
-            let mut half = self.half.as_slice();
-            for (at, mut row) in self.factor.rows_mut().into_iter().enumerate() {
-                let (own, rest) = half.split_at(size - at);
-                row.iter_mut().skip(at).zip(own).for_each(|(to, from)| *to = curvature * from);
-                row[at] += ridge;
-                half = rest;
-            }
-            let numbers = self.factor.as_slice_mut().unwrap_or_default();
+            self.begin(curvature, ridge);
+            let size = self.diagonal.len();
+            let numbers = self.halves.as_slice_mut().unwrap_or_default();
             let lower = MatMut::from_column_major_slice_mut(numbers, size, size);
-            let none = llt::factor::LltRegularization::default();
-            let stack = MemStack::new(&mut memory);
-            let done = llt::factor::cholesky_in_place(lower, none, threads, stack, Default::default());
-            self.is_factored = done.is_ok();
+            self.is_factored = factor_lower(lower, faer::get_global_parallelism());
             if self.is_factored {
                 return;
             }
@@ -54,12 +46,27 @@ impl Square {
         }
     }
 
+    /// Puts `curvature · matrix + ridge` where the factor is to be.
+    fn begin(&mut self, curvature: f32, ridge: f32) {
+        let size = self.diagonal.len();
+        for top in (0..size).step_by(TILE) {
+            for left in (0..=top).step_by(TILE) {
+                for row in top..size.min(top + TILE) {
+                    for column in left..row.min(left + TILE) {
+                        self.halves[[column, row]] = curvature * self.halves[[row, column]];
+                    }
+                }
+            }
+        }
+        self.halves.diag_mut().zip_mut_with(&self.diagonal, |to, from| *to = curvature * from + ridge);
+    }
+
     /// The inverse of what was factored times `vectors`, `[count, size]`; the vectors as they are where there is no factor,
     /// which is never so for finite numbers: a search that nothing steers still ends.
     pub fn solve(&self, vectors: Array2<f32>) -> Array2<f32> {
         let (count, size) = vectors.dim();
-        let Some(numbers) = self.factor.as_slice().filter(|_| self.is_factored) else { return vectors };
-        let factor = faer::MatRef::from_column_major_slice(numbers, size, size);
+        let Some(numbers) = self.halves.as_slice().filter(|_| self.is_factored) else { return vectors };
+        let factor = MatRef::from_column_major_slice(numbers, size, size);
         let mut vectors = vectors.as_standard_layout().into_owned();
         let threads = faer::get_global_parallelism();
         let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(size, count, threads));
@@ -72,6 +79,34 @@ impl Square {
         llt::solve::solve_in_place(factor, columns, threads, MemStack::new(&mut memory));
         vectors
     }
+}
+
+/// The Cholesky factor of a matrix of which only the lower half is read and written; false where it has none. (faer's own
+/// factorisation in place leaves anything above the diagonal, where the matrix itself still stands here: so it is given
+/// the blocks on the diagonal aside, and does the rest between them.)
+fn factor_lower(mut matrix: MatMut<'_, f32>, threads: Par) -> bool {
+    let size = matrix.nrows();
+    let mut block = Mat::<f32>::zeros(STRIP.min(size), STRIP.min(size));
+    let scratch = llt::factor::cholesky_in_place_scratch::<f32>(STRIP, threads, Default::default());
+    let mut memory = MemBuffer::new(scratch);
+    for begin in (0..size).step_by(STRIP) {
+        let count = STRIP.min(size - begin);
+        let (mut corner, _, mut below, rest) =
+            matrix.as_mut().get_mut(begin.., begin..).split_at_mut(count, count);
+        let mut own = block.as_mut().get_mut(..count, ..count);
+        let places = || (0..count).flat_map(|column| (column..count).map(move |row| (row, column)));
+        places().for_each(|at| own[at] = corner[at]);
+        let none = llt::factor::LltRegularization::default();
+        let stack = MemStack::new(&mut memory);
+        if llt::factor::cholesky_in_place(own.as_mut(), none, threads, stack, Default::default()).is_err() {
+            return false;
+        }
+        places().for_each(|at| corner[at] = own[at]);
+        solve_lower_triangular_in_place(own.as_ref(), below.as_mut().transpose_mut(), threads);
+        let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        matmul(rest, lower, Accum::Add, below.as_ref(), full, below.as_ref().transpose(), full, -1.0, threads);
+    }
+    true
 }
 
 /// Solves `matrix · x = right` for symmetric positive definite `matrix` and `right` `[size, count]`, in f64; `None` where
@@ -89,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_factor_after_another_undoes_the_same_matrix() {
+    fn a_factor_leaves_the_matrix_as_it_was() {
         // Large enough for the solver's blocks, and of no even size.
         let root = Array2::from_shape_fn((301, 301), |(r, c)| ((r * 31 + c * 17) % 23) as f32 / 23.0 - 0.4);
         let matrix = root.dot(&root.t());
@@ -100,6 +135,9 @@ mod tests {
             let asked = wanted.dot(&(&matrix * curvature as f32 + Array2::<f32>::eye(301)));
             let found = square.solve(asked);
             assert!((found - &wanted).iter().all(|d| d.abs() < 2e-2), "{curvature}");
+            for (row, column) in (0..301).flat_map(|row| (0..row).map(move |column| (row, column))) {
+                assert_eq!(square.halves[[row, column]], matrix[[row, column]]);
+            }
         }
     }
 }
