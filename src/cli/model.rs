@@ -73,6 +73,16 @@ pub fn pages_go_back_after(milliseconds: std::ffi::c_long) {
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds) };
 }
 
+/// Has the system give single pages where the allocator asks for large ones, of which each would be there whole as soon as
+/// a byte of it is written. Where the system knows no such thing, memory is what it costs.
+pub fn pages_stay_small() {
+    // SAFETY: it says how this process is given memory from now on, and nothing about what it has.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
+    }
+}
+
 /// Fetches a model of the hub that is not in its cache yet.
 #[cfg(feature = "hub")]
 fn fetch(name: &Path, talk: &Talk) -> anyhow::Result<()> {

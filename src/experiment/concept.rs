@@ -159,16 +159,20 @@ pub fn fit(
     };
     let chosen: Vec<usize> = (0..activations.example.len()).collect();
     let rows = Rows {
-        header: &header,
-        tokens: &concept.tokens,
-        sites: &reading.sites,
+        read: probing::Read {
+            header: &header,
+            tokens: &concept.tokens,
+            sites: &reading.sites,
+            chosen: &chosen,
+        },
         example: &activations.example,
-        chosen: &chosen,
         dialogues: &dialogues,
     };
     let total = reading.sites.len();
     let mut read = |site| activations.at(site).cloned();
-    let sweep = probing::sweep(&question, &rows, &mut read, &mut |done| tell("fitting", done, total))?;
+    let known = rows.known(&question)?;
+    let mut heard = |done| tell("fitting", done, total);
+    let sweep = probing::sweep(&question, rows.read, &known, &mut read, &mut heard)?;
 
     let mut figures = sweep.best_figures();
     figures.extend(sweep.controls().into_iter().cloned());
@@ -176,7 +180,6 @@ pub fn fit(
         let figure = probing::figure(validated, "auroc", sweep.on)?;
         figures.push(Figure { name: format!("{site}/auroc"), ..figure.clone() });
     }
-    let targets = rows.targets(&question)?;
     let (site, best) = sweep.best();
     let scores = Scores {
         label: &sweep.label,
@@ -184,7 +187,7 @@ pub fn fit(
         strength: best.probe.strength,
         split: &sweep.split,
         held_out: &best.probe.held_out,
-        rows: targets.class_names.iter().cloned().zip(targets.counts()).collect(),
+        rows: known.targets.class_names.iter().cloned().zip(known.targets.counts()).collect(),
         broken,
         figures: &figures,
         doubts: &sweep.doubts()?,

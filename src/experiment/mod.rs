@@ -130,15 +130,12 @@ pub fn run(
         let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
         let sites: Vec<Site> = values.sites.iter().map(|(site, _)| *site).collect();
         let rows = Rows {
-            header: &header("activations"),
-            tokens,
-            sites: &sites,
+            read: probing::Read { header: &header("activations"), tokens, sites: &sites, chosen: &rows },
             example: &values.example,
-            chosen: &rows,
             dialogues: &data.dialogues,
         };
         let mut read = |site| values.at(site).cloned();
-        let sweep = probing::sweep(&question, &rows, &mut read, &mut |_| true)?;
+        let sweep = probing::sweep(&question, rows.read, &rows.known(&question)?, &mut read, &mut |_| true)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
     }
@@ -147,11 +144,13 @@ pub fn run(
     let mut crossed: Vec<Crossed> = Vec::new();
     for way in &experiment.cross {
         let rows = Rows {
-            header: &header("activations"),
-            tokens: &reading.tokens,
-            sites: &sites,
+            read: probing::Read {
+                header: &header("activations"),
+                tokens: &reading.tokens,
+                sites: &sites,
+                chosen: &all,
+            },
             example: &activations.example,
-            chosen: &all,
             dialogues: &data.dialogues,
         };
         let mut read = |site| activations.at(site).cloned();

@@ -10,6 +10,8 @@ use ndarray::{Array1, Array2, ArrayView2};
 
 /// Columns that are factored at once.
 const STRIP: usize = 128;
+/// Two threads would wait for each other longer than they work, and each keeps memory of its own.
+const THREADS: Par = Par::Seq;
 /// Rows and columns that are copied at once from one half to the other, so that both stay near.
 const TILE: usize = 32;
 
@@ -38,7 +40,7 @@ impl Square {
             let size = self.diagonal.len();
             let numbers = self.halves.as_slice_mut().unwrap_or_default();
             let lower = MatMut::from_column_major_slice_mut(numbers, size, size);
-            self.is_factored = factor_lower(lower, faer::get_global_parallelism());
+            self.is_factored = factor_lower(lower);
             if self.is_factored {
                 return;
             }
@@ -68,7 +70,7 @@ impl Square {
         let Some(numbers) = self.halves.as_slice().filter(|_| self.is_factored) else { return vectors };
         let factor = MatRef::from_column_major_slice(numbers, size, size);
         let mut vectors = vectors.as_standard_layout().into_owned();
-        let threads = faer::get_global_parallelism();
+        let threads = THREADS;
         let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(size, count, threads));
         // Row by row `[count, size]` is column by column `[size, count]`.
         let columns = MatMut::from_column_major_slice_mut(
@@ -84,7 +86,8 @@ impl Square {
 /// The Cholesky factor of a matrix of which only the lower half is read and written; false where it has none. (faer's own
 /// factorisation in place leaves anything above the diagonal, where the matrix itself still stands here: so it is given
 /// the blocks on the diagonal aside, and does the rest between them.)
-fn factor_lower(mut matrix: MatMut<'_, f32>, threads: Par) -> bool {
+fn factor_lower(mut matrix: MatMut<'_, f32>) -> bool {
+    let threads = THREADS;
     let size = matrix.nrows();
     let mut block = Mat::<f32>::zeros(STRIP.min(size), STRIP.min(size));
     let scratch = llt::factor::cholesky_in_place_scratch::<f32>(STRIP, threads, Default::default());
