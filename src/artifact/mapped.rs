@@ -8,10 +8,10 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 
-/// Whoever looks at a page is given those around it too, on Linux all that lie in the same stretch of this many bytes: they
-/// are let go with it.
+/// Whoever looks at a page is given those around it too, which are let go with it: on Linux as many as the system keeps
+/// together, up to the first number of bytes (aligned in the file), and those up to the second number away.
 #[cfg(unix)]
-const AROUND: usize = 64 << 10;
+const AROUND: [usize; 2] = [2 << 20, 64 << 10];
 
 #[derive(Debug)]
 pub(super) enum Bytes {
@@ -41,10 +41,9 @@ impl Bytes {
         if let Bytes::Mapped(map) = self {
             let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
             if offset <= map.len() && bytes.len() <= map.len() - offset {
-                // By address, as the system counts them.
-                let start = map.as_ptr() as usize;
-                let begin = ((start + offset) / AROUND * AROUND).saturating_sub(start);
-                let end = ((start + offset + bytes.len()).next_multiple_of(AROUND) - start).min(map.len());
+                let [together, near] = AROUND;
+                let begin = (offset / together * together).saturating_sub(near);
+                let end = ((offset + bytes.len()).next_multiple_of(together) + near).min(map.len());
                 // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
                 let advised = unsafe {
                     map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin)

@@ -242,7 +242,9 @@ impl TensorFile {
             let found = format!("tensor {name} of shape {:?} with {} bytes", info.shape, bytes.len());
             return Err(self.wrong(found, format!("{} values", values.len())));
         }
-        for (stretch, (bytes, values)) in bytes.chunks(size * STRETCH).zip(values.chunks_mut(STRETCH)).enumerate() {
+        for (stretch, (bytes, values)) in
+            bytes.chunks(size * STRETCH).zip(values.chunks_mut(STRETCH)).enumerate()
+        {
             match info.dtype {
                 Dtype::F64 => each(values, bytes, |b| f64::from_le_bytes(b) as f32),
                 Dtype::F32 => each(values, bytes, f32::from_le_bytes),

@@ -62,13 +62,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     if let Some(data) = arguments.data {
         (experiment.data.file, experiment.data.draw) = (Some(data), None);
     }
-    execute(
-        (&experiment, &text),
-        &arguments.options,
-        (arguments.out, arguments.again),
-        arguments.json,
-        talk,
-    )
+    execute((&experiment, &text), &arguments.options, (arguments.out, arguments.again), arguments.json, talk)
 }
 
 fn execute(

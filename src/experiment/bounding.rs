@@ -142,11 +142,10 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
             .find(|figure| figure.name == "ece")
             .ok_or_else(|| Error::input("calibration error", "no value", "rows with labels"))
     };
-    let bins = [&as_fitted, &calibrated]
-        .map(|probabilities| {
-            let (probabilities, classes) = decisions(probabilities, &targets);
-            stats::reliability(probabilities.view(), &classes, BINS)
-        });
+    let bins = [&as_fitted, &calibrated].map(|probabilities| {
+        let (probabilities, classes) = decisions(probabilities, &targets);
+        stats::reliability(probabilities.view(), &classes, BINS)
+    });
 
     let margins = margins(probe, rows.states.view(), &rows.ids, &rows.labels)?;
     let open: Vec<Margin> = margins.iter().filter(|margin| margin.label.is_none()).cloned().collect();

@@ -54,7 +54,9 @@ pub(super) fn tick(site: Site) -> String {
 pub fn risk_map(map: &RiskMap) -> Chart {
     let mut groups: Vec<String> = map.surfaces.iter().map(|surface| surface.class.clone()).collect();
     // Where classes do not exclude one another, a point may be of none.
-    if map.points.iter().any(|point| point.label == probe::NONE) && !groups.iter().any(|group| group == probe::NONE) {
+    if map.points.iter().any(|point| point.label == probe::NONE)
+        && !groups.iter().any(|group| group == probe::NONE)
+    {
         groups.push(probe::NONE.to_owned());
     }
     let point = |point: &crate::boundary::MapPoint| {

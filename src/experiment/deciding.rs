@@ -111,7 +111,9 @@ pub fn bounded(
     });
     Ok(Shown {
         title: "How near, how sure",
-        text: format!("How far every dialogue lies from the boundary, and how honest the probe is.{promised}"),
+        text: format!(
+            "How far every dialogue lies from the boundary, and how honest the probe is.{promised}"
+        ),
         charts: bounded_charts(&best.probe, &found),
         figures,
     })
@@ -164,9 +166,11 @@ pub fn crossed(
         seed,
     };
     let text = |problem| Error::input(&place, problem, "what JSON can hold");
-    let weights: Vec<_> = probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
+    let weights: Vec<_> =
+        probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
     let weights: Vec<String> = weights.iter().map(|weights| format!("{weights:?}")).collect();
-    let made_from = serde_json::to_vec(&(asked, &dialogues, thinking, seed, &model.hash, weights)).map_err(text)?;
+    let made_from =
+        serde_json::to_vec(&(asked, &dialogues, thinking, seed, &model.hash, weights)).map_err(text)?;
     let made_from = artifact::sha256(&made_from);
     let path = out.join(format!("crossing-{}.json", asked.name));
     let before = artifact::read_json::<Kept>(&path, "crossing", 1).ok();
@@ -181,8 +185,10 @@ pub fn crossed(
         }
     };
     let summaries = found.summaries(seed);
-    let mut charts =
-        vec![(format!("crossing-shares-{}", asked.name), boundary_charts::crossing_shares(&found, &summaries))];
+    let mut charts = vec![(
+        format!("crossing-shares-{}", asked.name),
+        boundary_charts::crossing_shares(&found, &summaries),
+    )];
     if summaries.iter().any(|summary| summary.probe_at.is_some() || summary.model_at.is_some()) {
         charts.push((format!("crossing-{}", asked.name), boundary_charts::crossings(&found, &summaries)));
     }
@@ -230,7 +236,11 @@ pub fn watched(
         ids => {
             let missing = ids.iter().find(|id| !chosen.iter().any(|dialogue| dialogue.id == **id));
             if let Some(missing) = missing {
-                return Err(Error::input("watching", format!("no dialogue {missing}"), "ids of the test part"));
+                return Err(Error::input(
+                    "watching",
+                    format!("no dialogue {missing}"),
+                    "ids of the test part",
+                ));
             }
             chosen.retain(|dialogue| ids.contains(&dialogue.id));
         }
@@ -255,7 +265,8 @@ pub fn watched(
     }
     Ok(Shown {
         title: "Token by token, round by round",
-        text: "A dialogue of the test part as the probes read it at every token, and its way over the map.".into(),
+        text: "A dialogue of the test part as the probes read it at every token, and its way over the map."
+            .into(),
         charts,
         figures: Vec::new(),
     })

@@ -75,7 +75,9 @@ pub fn fresh(experiment: &Experiment, model: &Model, out: &Path) -> Result<Optio
     let now = made_from(experiment, model, &data)?;
     let before = artifact::read_json::<MadeFrom>(&out.join(MADE_FROM), "made-from", 1).ok();
     // A folder that lacks its results, or has others, is not fresh: the run then says what is wrong, if anything is.
-    Ok(before.filter(|(_, before)| *before == now).and_then(|_| Results::read(&out.join("results.json")).ok()))
+    Ok(before
+        .filter(|(_, before)| *before == now)
+        .and_then(|_| Results::read(&out.join("results.json")).ok()))
 }
 
 fn made_from(experiment: &Experiment, model: &Model, data: &Dataset) -> Result<MadeFrom> {
@@ -229,14 +231,7 @@ pub fn run(
     let place = (out, &header("boundary"));
     let mut shown = Vec::new();
     if let Some(asked) = &experiment.bounding {
-        shown.push(deciding::bounded(
-            asked,
-            of(&asked.probe)?,
-            &data,
-            &activations,
-            place,
-            experiment.seed,
-        )?);
+        shown.push(deciding::bounded(asked, of(&asked.probe)?, &data, &activations, place, experiment.seed)?);
     }
     for asked in &experiment.crossing {
         let by = (model, &World as &dyn Scorer);

@@ -258,8 +258,7 @@ pub fn sweep(
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
     let (site, Fitted { probe, .. }) = &sites[best];
     let (site, source, width) = (*site, probe.source.clone(), probe.weight.ncols());
-    let length =
-        control::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
+    let length = control::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
     let random = control::random(method, (&source, targets), width, &split, plan)?;
     let mut again = || rows.examples(site, question.label, read(site)?, targets);
     let shuffled = control::shuffled(method, &mut again, &split, plan, SHUFFLES)?;

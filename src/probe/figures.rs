@@ -124,7 +124,8 @@ impl Known {
     fn chance(&self, plan: &Plan, split: &str) -> Option<Figure> {
         let rows = self.gaps.len();
         // A gap is right (1 or 0) less the confidence.
-        let sure = |&(bin, gap): &(usize, f64), share: f64| (bin, if gap >= 0.0 { share - gap } else { -gap });
+        let sure =
+            |&(bin, gap): &(usize, f64), share: f64| (bin, if gap >= 0.0 { share - gap } else { -gap });
         let draw = |resample: usize| {
             let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(8) ^ resample as u64);
             let mut gaps = vec![0.0; self.bins];
@@ -208,7 +209,8 @@ mod tests {
         let probabilities = ndarray::Array2::from_shape_fn((400, 2), |(_, class)| [0.2, 0.8][class]);
         let labels: Vec<&str> = (0..400).map(|row| if row < 320 { "b" } else { "a" }).collect();
         let targets = Targets::new(&labels, &labels, &[]).unwrap();
-        let figures = figures(probabilities.view(), &targets, &Plan { resamples: 4000, ..Plan::default() }, "test");
+        let figures =
+            figures(probabilities.view(), &targets, &Plan { resamples: 4000, ..Plan::default() }, "test");
         let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
         assert!((figure("ece/chance").value - 0.015_96).abs() < 0.000_8, "{:?}", figure("ece/chance"));
         assert!(figure("ece").value < 1e-9);

@@ -127,8 +127,7 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
         },
     };
     let chosen: Vec<usize> = (0..example.len()).collect();
-    let rows =
-        Read { header: &store.header, tokens: &store.manifest.tokens, sites: &sites, chosen: &chosen };
+    let rows = Read { header: &store.header, tokens: &store.manifest.tokens, sites: &sites, chosen: &chosen };
     let known = Rows { read: rows, example: &example, dialogues: &data.dialogues }.known(&question)?;
     // Thousands of dialogues take as much memory as a site's products.
     drop(data);

@@ -33,7 +33,13 @@ pub enum Threads {
 }
 
 /// `a · b` into `out`, or added to it.
-pub fn product(a: ArrayView2<f32>, b: ArrayView2<f32>, mut out: ArrayViewMut2<f32>, add: bool, threads: Threads) {
+pub fn product(
+    a: ArrayView2<f32>,
+    b: ArrayView2<f32>,
+    mut out: ArrayViewMut2<f32>,
+    add: bool,
+    threads: Threads,
+) {
     let (rows, columns) = out.dim();
     assert!(a.dim() == (rows, b.nrows()) && b.ncols() == columns, "matrices that do not fit");
     if rows == 0 || columns == 0 {

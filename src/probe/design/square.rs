@@ -73,11 +73,8 @@ impl Square {
         let threads = THREADS;
         let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(size, count, threads));
         // Row by row `[count, size]` is column by column `[size, count]`.
-        let columns = MatMut::from_column_major_slice_mut(
-            vectors.as_slice_mut().unwrap_or_default(),
-            size,
-            count,
-        );
+        let columns =
+            MatMut::from_column_major_slice_mut(vectors.as_slice_mut().unwrap_or_default(), size, count);
         llt::solve::solve_in_place(factor, columns, threads, MemStack::new(&mut memory));
         vectors
     }
@@ -107,7 +104,17 @@ fn factor_lower(mut matrix: MatMut<'_, f32>) -> bool {
         places().for_each(|at| corner[at] = own[at]);
         solve_lower_triangular_in_place(own.as_ref(), below.as_mut().transpose_mut(), threads);
         let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(rest, lower, Accum::Add, below.as_ref(), full, below.as_ref().transpose(), full, -1.0, threads);
+        matmul(
+            rest,
+            lower,
+            Accum::Add,
+            below.as_ref(),
+            full,
+            below.as_ref().transpose(),
+            full,
+            -1.0,
+            threads,
+        );
     }
     true
 }

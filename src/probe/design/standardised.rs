@@ -69,11 +69,7 @@ impl Standardised {
     }
 
     /// Weights and bias for the features as they were, of weights `[heads, width]` and bias `[heads]` for these.
-    pub fn fold_back(
-        &self,
-        weight: ArrayView2<f64>,
-        bias: ArrayView1<f64>,
-    ) -> (Array2<f32>, Array1<f32>) {
+    pub fn fold_back(&self, weight: ArrayView2<f64>, bias: ArrayView1<f64>) -> (Array2<f32>, Array1<f32>) {
         let weight = (&weight / &self.deviation).mapv(|w| w as f32);
         // From the weights as they are saved, so that their rounding does not shift the logits of the mean.
         let bias = &bias - &weight.mapv(f64::from).dot(&self.mean);
