@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array2, Axis, concatenate, s};
+use ndarray::{Array2, s};
 
 use super::extract::Activations;
 use super::manifest::{KIND, Manifest, VERSION};
@@ -93,38 +93,30 @@ impl Store {
         Ok(position)
     }
 
-    /// The activations at one site, shard after shard, each `[rows, width]`: never more than one in memory.
-    pub fn parts(&self, site: Site) -> impl Iterator<Item = Result<Array2<f32>>> + '_ {
-        let name = site.to_string();
-        self.shards.iter().map(move |file| {
-            let rows = file.matrix(&name)?;
-            let examples = file.shape("example").map_or(0, |shape| shape.iter().product());
-            if rows.nrows() != examples {
-                let found = format!("{} rows at {name} and {examples} examples", rows.nrows());
-                return Err(file.wrong(found, "as many of each"));
-            }
-            file.release(file.stored(&name)?.2);
-            Ok(rows)
-        })
-    }
-
-    /// The activations at one site, `[rows, width]`.
+    /// The activations at one site, `[rows, width]`: in memory once, and nothing else of the store.
     pub fn at(&self, site: Site) -> Result<Array2<f32>> {
         if !self.manifest.sites.contains(&site) {
             let sites = self.manifest.sites.iter().map(Site::to_string).collect::<Vec<_>>();
             let found = format!("no site {site}");
             return Err(Error::input(self.folder.display(), found, sites.join(", ")));
         }
-        let parts = self.parts(site).collect::<Result<Vec<_>>>()?;
-        let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-        let whole = match views.as_slice() {
-            [] => Array2::zeros((0, 0)),
-            views => concatenate(Axis(0), views).map_err(|error| {
-                let place = format!("{}, {site}", self.folder.display());
-                Error::input(place, error, "shards of one width")
-            })?,
-        };
-        self.count(&format!("rows at {site}"), whole.nrows())?;
+        let name = site.to_string();
+        let shapes = self.shards.iter().map(|file| shape(file, &name)).collect::<Result<Vec<_>>>()?;
+        let width = shapes.first().map_or(0, |[_, width]| *width);
+        if let Some(other) = shapes.iter().find(|shape| shape[1] != width) {
+            let place = format!("{}, {site}", self.folder.display());
+            let found = format!("shards of width {width} and of {}", other[1]);
+            return Err(Error::input(place, found, "shards of one width"));
+        }
+        let rows = shapes.iter().map(|[rows, _]| rows).sum();
+        self.count(&format!("rows at {site}"), rows)?;
+        let mut whole = Array2::zeros((rows, width));
+        let mut left = whole.as_slice_mut().unwrap_or_default();
+        for (file, [rows, width]) in self.shards.iter().zip(shapes) {
+            let (own, rest) = left.split_at_mut(rows * width);
+            file.fill(&name, own)?;
+            left = rest;
+        }
         Ok(whole)
     }
 
@@ -137,6 +129,20 @@ impl Store {
             }
         }
     }
+}
+
+/// Rows and width of a shard's activations at a site.
+fn shape(file: &TensorFile, site: &str) -> Result<[usize; 2]> {
+    let (_, shape, _) = file.stored(site)?;
+    let &[rows, width] = shape else {
+        return Err(file.wrong(format!("tensor {site} of shape {shape:?}"), "two dimensions"));
+    };
+    let examples = file.shape("example").map_or(0, |shape| shape.iter().product());
+    if rows != examples {
+        let found = format!("{rows} rows at {site} and {examples} examples");
+        return Err(file.wrong(found, "as many of each"));
+    }
+    Ok([rows, width])
 }
 
 /// Reads a store whole.

@@ -8,6 +8,11 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 
+/// Whoever looks at a page is given those around it too, which are let go with it: on Linux as many as the system keeps
+/// together, up to the first number of bytes (aligned in the file), and those up to the second number away.
+#[cfg(unix)]
+const AROUND: [usize; 2] = [2 << 20, 64 << 10];
+
 #[derive(Debug)]
 pub(super) enum Bytes {
     Mapped(Mmap),
@@ -36,9 +41,12 @@ impl Bytes {
         if let Bytes::Mapped(map) = self {
             let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
             if offset <= map.len() && bytes.len() <= map.len() - offset {
+                let [together, near] = AROUND;
+                let begin = (offset / together * together).saturating_sub(near);
+                let end = ((offset + bytes.len()).next_multiple_of(together) + near).min(map.len());
                 // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
                 let advised = unsafe {
-                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, bytes.len())
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin)
                 };
                 // Advice that is not taken costs memory, and nothing else.
                 let _ = advised;

@@ -92,6 +92,9 @@ pub struct TensorFile {
 /// The longest table that is read, in bytes: room for some hundred thousand tensors.
 const LONGEST_TABLE: u64 = 32 << 20;
 
+/// Numbers of a tensor that are read before their bytes in the file are let go.
+const STRETCH: usize = 1 << 16;
+
 impl TensorFile {
     /// Opens any safetensors file.
     ///
@@ -214,23 +217,48 @@ impl TensorFile {
     /// # Errors
     /// [`Error::Input`] if it is missing, holds no floats, or holds NaN or infinity.
     pub fn floats(&self, name: &str) -> Result<ArrayD<f32>> {
+        let (info, _) = self.tensor(name)?;
+        let mut values = vec![0.0; info.shape.iter().product()];
+        self.fill(name, &mut values)?;
+        self.shaped(name, info, values)
+    }
+
+    /// [`TensorFile::floats`] into `values`, as many as the tensor has; what was read of the file need not stay in memory,
+    /// so that a tensor is there once.
+    ///
+    /// # Errors
+    /// As there, and if there are more or fewer values.
+    pub fn fill(&self, name: &str, values: &mut [f32]) -> Result<()> {
         let (info, bytes) = self.tensor(name)?;
-        let values: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            Dtype::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect(),
-            Dtype::BF16 => {
-                bytes.as_chunks().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect()
-            }
+        let size = match info.dtype {
+            Dtype::F64 => 8,
+            Dtype::F32 => 4,
+            Dtype::F16 | Dtype::BF16 => 2,
             other => {
                 return Err(self.wrong(format!("tensor {name} of type {other}"), "f32, f16, bf16 or f64"));
             }
         };
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let found = format!("{} at index {index} of tensor {name}", values[index]);
-            return Err(self.wrong(found, "finite numbers"));
+        if bytes.len() != size * values.len() {
+            let found = format!("tensor {name} of shape {:?} with {} bytes", info.shape, bytes.len());
+            return Err(self.wrong(found, format!("{} values", values.len())));
         }
-        self.shaped(name, info, values)
+        for (stretch, (bytes, values)) in
+            bytes.chunks(size * STRETCH).zip(values.chunks_mut(STRETCH)).enumerate()
+        {
+            match info.dtype {
+                Dtype::F64 => each(values, bytes, |b| f64::from_le_bytes(b) as f32),
+                Dtype::F32 => each(values, bytes, f32::from_le_bytes),
+                Dtype::F16 => each(values, bytes, |b| half::f16::from_le_bytes(b).to_f32()),
+                _ => each(values, bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
+            }
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                let place = stretch * STRETCH + index;
+                let found = format!("{} at index {place} of tensor {name}", values[index]);
+                return Err(self.wrong(found, "finite numbers"));
+            }
+            self.bytes.release(bytes);
+        }
+        Ok(())
     }
 
     /// A tensor of two dimensions of any float type as f32.
@@ -282,6 +310,11 @@ impl TensorFile {
         ArrayD::from_shape_vec(IxDyn(&info.shape), values)
             .map_err(|problem| self.wrong(found, format!("as many as its shape says ({problem})")))
     }
+}
+
+/// Little-endian numbers of `N` bytes each, one a value.
+fn each<const N: usize>(values: &mut [f32], bytes: &[u8], number: impl Fn([u8; N]) -> f32) {
+    values.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = number(bytes));
 }
 
 /// A name that stands twice in a table; reading it into a map would keep only one of them.

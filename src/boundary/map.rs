@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::plane::Plane;
 use crate::error::{Error, Result};
-use crate::probe::{Probe, Targets};
+use crate::probe::{NONE, Probe, Targets};
 
 /// Places at equal distances along both axes, the ends among them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,7 +116,11 @@ pub fn risk_map(
     let point = |(row, foot): (usize, &[f64; 2])| MapPoint {
         x: foot[0],
         y: foot[1],
-        label: targets.class_names[targets.classes[row]].clone(),
+        // A row of several labels stands under its first.
+        label: match targets.members.get(row) {
+            Some(members) if members.is_empty() => NONE.to_owned(),
+            _ => targets.class_names[targets.classes[row]].clone(),
+        },
         group: targets.group_names[targets.groups[row]].clone(),
     };
     Ok(RiskMap {

@@ -5,17 +5,18 @@
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::region::{NONE, Region};
+use crate::boundary::region::Region;
+use crate::dialogue::Label;
 use crate::error::{Error, Result};
-use crate::probe::{Link, Probe};
+use crate::probe::{Link, NONE, Probe};
 
 /// One example's place beside the boundary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
     /// Name of the example.
     pub id: String,
-    /// Its label, where it has one.
-    pub label: Option<String>,
+    /// Its label, where it has one; a list where classes do not exclude one another.
+    pub label: Option<Label>,
     /// The class that the probe reads, and its calibrated probability.
     pub read: String,
     pub probability: f64,
@@ -28,8 +29,11 @@ pub struct Margin {
 impl Margin {
     /// The distance, negative where the probe reads another class than the label's; none without a label.
     pub fn signed(&self) -> Option<f64> {
-        let label = self.label.as_ref()?;
-        Some(if *label == self.read { self.distance } else { -self.distance })
+        let is_right = match self.label.as_ref()? {
+            Label::List(list) if list.is_empty() => self.read == NONE,
+            label => label.holds(&self.read),
+        };
+        Some(if is_right { self.distance } else { -self.distance })
     }
 }
 
@@ -41,7 +45,7 @@ pub fn margins(
     probe: &Probe,
     states: ArrayView2<f32>,
     ids: &[String],
-    labels: &[Option<String>],
+    labels: &[Option<Label>],
 ) -> Result<Vec<Margin>> {
     if ids.len() != states.nrows() || labels.len() != states.nrows() {
         let found = format!("{} ids and {} labels", ids.len(), labels.len());
@@ -95,7 +99,8 @@ mod tests {
         probe.bias = array![0.0, 0.0, 0.0];
         let states = array![[-1.0f32, -4.0], [-3.0, -0.5], [5.0, 1.0], [0.25, -2.0]];
         let ids: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
-        let labels = vec![Some("R0".into()), None, Some("R0".into()), Some("rumours+R1".into())];
+        let label = |name: &str| Some(Label::Text(name.into()));
+        let labels = vec![label("R0"), None, label("R0"), label("rumours+R1")];
         let found = margins(&probe, states.view(), &ids, &labels).unwrap();
         let places: Vec<(&str, &str)> = found.iter().map(|m| (m.read.as_str(), m.across.as_str())).collect();
         let expected =
@@ -106,5 +111,21 @@ mod tests {
         assert!(found[2].signed().unwrap() < 0.0 && found[1].signed().is_none());
         assert_eq!(nearest(&found, 3), [3, 1, 0]);
         assert!(margins(&probe, states.view(), &ids[1..], &labels).is_err());
+    }
+
+    #[test]
+    fn of_several_labels_the_one_that_is_read_counts_and_none_is_one_of_them() {
+        let mut probe = probe(array![[2.0, 0.0], [0.0, 2.0]], &["rumours", "fraud"]);
+        (probe.bias, probe.link) = (array![0.0, 0.0], Link::MultiLabel);
+        let states = array![[1.0f32, 3.0], [-1.0, -3.0], [-1.0, -3.0], [4.0, -1.0]];
+        let ids: Vec<String> = ["a", "b", "c", "d"].map(str::to_owned).into();
+        let label = |names: &[&str]| Some(Label::List(names.iter().map(|name| (*name).into()).collect()));
+        let labels = vec![label(&["rumours", "fraud"]), label(&[]), label(&["fraud"]), label(&["fraud"])];
+        let found = margins(&probe, states.view(), &ids, &labels).unwrap();
+        let read: Vec<&str> = found.iter().map(|margin| margin.read.as_str()).collect();
+        assert_eq!(read, ["fraud", NONE, NONE, "rumours"]);
+        let signed: Vec<f64> = found.iter().filter_map(Margin::signed).collect();
+        assert_eq!(signed, [3.0, 1.0, -1.0, -4.0]);
+        assert_eq!((found[0].across.as_str(), found[1].across.as_str()), (NONE, "rumours"));
     }
 }

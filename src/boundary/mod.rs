@@ -17,7 +17,7 @@ pub use map::{Grid, MapPoint, RiskMap, Surface, risk_map};
 pub use margin::{Margin, margins, nearest};
 pub use pearl::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
-pub use region::{NONE, Region, Standing};
+pub use region::{Region, Standing};
 pub use threshold::{Guarantee, Promise, Threshold, Trial, threshold, trial};
 
 #[cfg(test)]

@@ -30,6 +30,9 @@ impl Plane {
     /// classes it holds the differences between `from`, `to` and the first other class. Of two, or of levels, the second axis is the
     /// one of greatest variance among what is left of `points` beside the first; contours are exact again.
     ///
+    /// Where classes do not exclude one another, `from` or `to` may be [`crate::probe::NONE`] of them, and the plane holds the
+    /// weights of two labels at most: contours of others are those on the plane itself.
+    ///
     /// # Errors
     /// If the probe has no such classes, `points` has another width or fewer than two rows, or the probe's directions
     /// are 0 or parallel.

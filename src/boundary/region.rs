@@ -4,10 +4,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::error::{Error, Result};
-use crate::probe::{Link, Probe};
-
-/// The name of what lies outside all classes that do not exclude one another.
-pub const NONE: &str = "none";
+use crate::probe::{Link, NONE, Probe};
 
 /// A convex region bounded by planes, one a face: the states h with normal · h + offset ≥ 0 for every face.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ mod dialogues;
 mod extract;
 mod generate;
 mod inspect;
+mod memory;
 mod model;
 mod organism;
 mod plot;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::memory::pages_go_back_after;
 use super::progress::Talk;
 use crate::model::{Checkpoint, Dtype, Model};
 use crate::organism;
@@ -64,13 +65,6 @@ impl Options {
         }
         Ok(checkpoint)
     }
-}
-
-/// How soon the allocator gives unused pages back to the system: after so many milliseconds.
-pub(super) fn pages_go_back_after(milliseconds: std::ffi::c_long) {
-    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: the allocator takes any option and number.
-    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, milliseconds) };
 }
 
 /// Fetches a model of the hub that is not in its cache yet.

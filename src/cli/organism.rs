@@ -6,7 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::model::{Choice, pages_go_back_after};
+use super::memory::pages_go_back_after;
+use super::model::Choice;
 use super::progress::Talk;
 use super::{Outcome, print};
 use crate::dialogue::{self, Dialogue, Label, Message, Role};
@@ -156,7 +157,7 @@ fn train(arguments: Train, talk: &Talk) -> anyhow::Result<Outcome> {
     let recipe = Recipe { seed: arguments.seed, steps: arguments.steps, ..Recipe::default() };
     let bar = talk.bar(recipe.steps, "training");
     // Every step needs what the one before it did.
-    pages_go_back_after(-1);
+    pages_go_back_after(10_000);
     let (mut tokens, mut smooth, begin) = (0, 0.0f32, std::time::Instant::now());
     let tensors = training::train(recipe, &arguments.out.join("training.safetensors"), &mut |progress| {
         tokens += progress.tokens;

@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Folder of the run
     #[arg(long)]
     out: PathBuf,
+    /// Run it again, although experiment, model and data are those that the folder's results were made from
+    #[arg(long)]
+    again: bool,
     /// Print results.json instead of a table
     #[arg(long)]
     json: bool,
@@ -47,7 +50,7 @@ pub struct Arguments {
 
 pub fn demo(arguments: Demo, talk: &Talk) -> anyhow::Result<Outcome> {
     let experiment = Experiment::parse("experiments/demo.toml", DEMO)?;
-    execute(&experiment, DEMO, &arguments.options, arguments.out, arguments.json, talk)
+    execute((&experiment, DEMO), &arguments.options, (arguments.out, true), arguments.json, talk)
 }
 
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
@@ -59,14 +62,13 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     if let Some(data) = arguments.data {
         (experiment.data.file, experiment.data.draw) = (Some(data), None);
     }
-    execute(&experiment, &text, &arguments.options, arguments.out, arguments.json, talk)
+    execute((&experiment, &text), &arguments.options, (arguments.out, arguments.again), arguments.json, talk)
 }
 
 fn execute(
-    experiment: &Experiment,
-    text: &str,
+    (experiment, text): (&Experiment, &str),
     options: &Options,
-    out: PathBuf,
+    (out, again): (PathBuf, bool),
     json: bool,
     talk: &Talk,
 ) -> anyhow::Result<Outcome> {
@@ -74,7 +76,12 @@ fn execute(
     let model = options.open(&experiment.model, talk)?;
     let bar = talk.bar(1, "");
     let mut heard = stages(talk, &bar);
-    let results = experiment::run(experiment, text, &model, &out, &mut heard)?;
+    let before = if again { None } else { experiment::fresh(experiment, &model, &out)? };
+    let is_fresh = before.is_some();
+    let results = match before {
+        Some(results) => results,
+        None => experiment::run(experiment, text, &model, &out, &mut heard)?,
+    };
     bar.finish_and_clear();
     match json {
         true => print(serde_json::to_string_pretty(&results)?)?,
@@ -85,6 +92,9 @@ fn execute(
         }
     }
     let page = out.join("report.html");
+    if is_fresh {
+        talk.say("nothing has changed since these results were made; --again makes them again");
+    }
     talk.say(format!("{:.0} s; the report: {}", begin.elapsed().as_secs_f64(), page.display()));
     Ok(Outcome::Done)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::column_map::ColumnMap;
-use super::record::{Dialogue, Label};
+use super::record::Dialogue;
 use super::source::{self, Packing, Progress};
 use super::{jsonl, layout, table};
 use crate::artifact;
@@ -197,10 +197,9 @@ impl Stream {
         {
             self.seen.insert(label);
         }
-        let has = |(name, value): &(String, String)| match dialogue.labels.get(name) {
-            Some(Label::List(list)) if list.contains(value) => true,
-            Some(label) => label.to_string() == *value,
-            None => false,
+        let has = |(name, value): &(String, String)| {
+            let label = dialogue.labels.get(name);
+            label.is_some_and(|label| label.holds(value) || label.to_string() == *value)
         };
         self.options.where_label.iter().all(has)
     }

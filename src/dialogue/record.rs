@@ -59,6 +59,16 @@ impl std::fmt::Display for Label {
     }
 }
 
+impl Label {
+    /// Whether it is this value, or a list that has it.
+    pub fn holds(&self, value: &str) -> bool {
+        match self {
+            Label::List(list) => list.iter().any(|one| one == value),
+            one => one.to_string() == value,
+        }
+    }
+}
+
 /// Messages in order, and what is known of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dialogue {
@@ -84,6 +94,19 @@ impl Dialogue {
         })
     }
 
+    /// All values of a label that may be a list, if the dialogue has it. `a+b` is the values of both: a category and a level
+    /// that do not exclude one another, say.
+    pub fn values(&self, name: &str) -> Option<Vec<String>> {
+        match self.labels.get(name) {
+            Some(Label::List(list)) => Some(list.clone()),
+            Some(one) => Some(vec![one.to_string()]),
+            None => {
+                let (first, rest) = name.split_once('+')?;
+                Some([self.values(first)?, self.values(rest)?].concat())
+            }
+        }
+    }
+
     /// What the user said, messages joined by newlines: what a text baseline sees.
     pub fn user_text(&self) -> String {
         let said = self.messages.iter().filter(|m| m.role == Role::User);
@@ -102,6 +125,10 @@ mod tests {
         dialogue.labels.insert("level".into(), Label::Number(2.0));
         assert_eq!(dialogue.label("category+level").as_deref(), Some("fraud+2"));
         assert_eq!(dialogue.label("category+else"), None);
+        assert_eq!(dialogue.values("category+level").unwrap(), ["fraud", "2"]);
+        dialogue.labels.insert("harms".into(), Label::List(vec!["a".into(), "b".into()]));
+        assert_eq!(dialogue.values("harms+level").unwrap(), ["a", "b", "2"]);
+        assert_eq!((dialogue.values("else"), dialogue.labels["harms"].holds("b")), (None, true));
         // A label whose own name has a plus comes first.
         dialogue.labels.insert("category+level".into(), Label::Text("own".into()));
         assert_eq!(dialogue.label("category+level").as_deref(), Some("own"));

@@ -5,6 +5,7 @@ use super::charts;
 use super::crossing::{Crossings, Summary};
 use super::watching::{Drift, Watched};
 use crate::boundary::{Gain, Margin, RiskMap};
+use crate::dialogue::Label;
 use crate::report::chart::{HeatChart, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Scale, Series, Style};
 use crate::report::strip::{Strip, StripToken};
 use crate::report::{Chart, LineChart};
@@ -58,8 +59,8 @@ const MARGIN_BINS: usize = 48;
 
 /// How far the examples of each class lie from the boundary: negative where the probe reads another class.
 pub fn margins(label: &str, site: &str, classes: &[String], margins: &[Margin]) -> Chart {
-    let signed: Vec<(f64, &str)> =
-        margins.iter().filter_map(|margin| Some((margin.signed()?, margin.label.as_deref()?))).collect();
+    let signed: Vec<(f64, &Label)> =
+        margins.iter().filter_map(|margin| Some((margin.signed()?, margin.label.as_ref()?))).collect();
     let [low, high] = signed
         .iter()
         .fold([0.0f64, 0.0f64], |[low, high], (margin, _)| [low.min(*margin), high.max(*margin)]);
@@ -69,7 +70,7 @@ pub fn margins(label: &str, site: &str, classes: &[String], margins: &[Margin]) 
     let bars = below + (high / step).ceil().max(1.0) as usize;
     let series = classes.iter().filter_map(|class| {
         let own: Vec<f64> =
-            signed.iter().filter(|(_, label)| label == class).map(|(margin, _)| *margin).collect();
+            signed.iter().filter(|(_, label)| label.holds(class)).map(|(margin, _)| *margin).collect();
         if own.is_empty() {
             return None;
         }

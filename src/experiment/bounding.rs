@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::{
     Margin, Promise, Region, RiskMap, Threshold, Trial, margins, nearest, threshold, trial,
 };
+use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
-use crate::probe::{Calibration, Link, Plan, Probe, Targets, figures};
+use crate::probe::{Calibration, Link, NONE, Plan, Probe, Targets, figures};
 use crate::stats::{self, Bin, Figure};
 
 /// Examples, a row each.
@@ -19,10 +20,19 @@ pub struct Rows {
     /// `[rows, width]` at the probe's site.
     pub states: Array2<f32>,
     pub ids: Vec<String>,
-    /// None where a row has no label yet.
-    pub labels: Vec<Option<String>>,
+    /// None where a row has no label yet; a list where classes do not exclude one another (see [`label`]).
+    pub labels: Vec<Option<Label>>,
     /// What these rows are, for figures: "topic held out".
     pub split: String,
+}
+
+/// A dialogue's label as a probe has it: one value, or, where classes do not exclude one another, a list.
+pub fn label(dialogue: &Dialogue, probe: &Probe) -> Option<Label> {
+    let name = &probe.source.label;
+    match probe.link {
+        Link::MultiLabel => dialogue.values(name).map(Label::List),
+        _ => dialogue.label(name).map(Label::Text),
+    }
 }
 
 /// What is asked.
@@ -117,22 +127,10 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         let place = format!("boundary of {}", probe.source.label);
         return Err(Error::input(place, "no row with a label", "some, to hold the probe against"));
     }
-    let labels: Vec<&str> = labelled.iter().filter_map(|&row| rows.labels[row].as_deref()).collect();
-    let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
-    let targets = match probe.link {
-        Link::Ordinal => Targets::levels(&labels, &labels, &order)?,
-        Link::Binary | Link::Multinomial => Targets::new(&labels, &labels, &order)?,
-        Link::MultiLabel => {
-            let place = format!("boundary of {}", probe.source.label);
-            return Err(Error::input(
-                place,
-                "a probe of labels that do not exclude one another",
-                "classes or levels",
-            ));
-        }
-    };
+    let labels: Vec<&Label> = labelled.iter().filter_map(|&row| rows.labels[row].as_ref()).collect();
+    let targets = targets(probe, &labels)?;
     let states = rows.states.select(Axis(0), &labelled);
-    let map = super::map_of(probe, states.view(), &labels, &question.from, &question.to)?;
+    let map = super::map_of(probe, states.view(), &targets, &question.from, &question.to)?;
 
     let calibrated = probe.probabilities(states.view())?;
     let as_fitted = Probe { calibration: Calibration::None, ..probe.clone() }.probabilities(states.view())?;
@@ -144,8 +142,10 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
             .find(|figure| figure.name == "ece")
             .ok_or_else(|| Error::input("calibration error", "no value", "rows with labels"))
     };
-    let bins = [&as_fitted, &calibrated]
-        .map(|probabilities| stats::reliability(probabilities.view(), &targets.classes, BINS));
+    let bins = [&as_fitted, &calibrated].map(|probabilities| {
+        let (probabilities, classes) = decisions(probabilities, &targets);
+        stats::reliability(probabilities.view(), &classes, BINS)
+    });
 
     let margins = margins(probe, rows.states.view(), &rows.ids, &rows.labels)?;
     let open: Vec<Margin> = margins.iter().filter(|margin| margin.label.is_none()).cloned().collect();
@@ -155,7 +155,7 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
     let column = probe.class(&question.flag)?;
     let flagged = question.promise.map(|promise| -> Result<Flagged> {
         let scores = calibrated.column(column).to_vec();
-        let positive: Vec<bool> = targets.classes.iter().map(|&class| class == column).collect();
+        let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, column)).collect();
         let threshold = threshold(&scores, &positive, promise)?;
         let trial = trial(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
         // A share that chance alone may have brought below what was promised does not speak against it.
@@ -183,32 +183,68 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
     Ok(Bounded { card, map, margins, next, bins })
 }
 
+/// What is true of rows with these labels, in the probe's own classes.
+fn targets(probe: &Probe, labels: &[&Label]) -> Result<Targets> {
+    let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
+    let names: Vec<String> = labels.iter().map(ToString::to_string).collect();
+    match probe.link {
+        Link::Ordinal => Targets::levels(&names, &names, &order),
+        Link::Binary | Link::Multinomial => Targets::new(&names, &names, &order),
+        Link::MultiLabel => {
+            let list = |label: &&Label| match label {
+                Label::List(list) => list.clone(),
+                one => vec![one.to_string()],
+            };
+            Targets::sets(&labels.iter().map(list).collect::<Vec<_>>(), &names, &order)
+        }
+    }
+}
+
+/// Probabilities and truth of what was decided: one of several a row, or a yes or no a label of each row.
+fn decisions(probabilities: &Array2<f64>, targets: &Targets) -> (Array2<f64>, Vec<usize>) {
+    if targets.link != Link::MultiLabel {
+        return (probabilities.clone(), targets.classes.clone());
+    }
+    let (rows, labels) = probabilities.dim();
+    let at = |n: usize| (n / labels, n % labels);
+    let both = Array2::from_shape_fn((rows * labels, 2), |(n, yes)| {
+        let p = probabilities[at(n)];
+        if yes == 1 { p } else { 1.0 - p }
+    });
+    let truth = (0..rows * labels).map(|n| usize::from(targets.is(at(n).0, at(n).1)));
+    (both, truth.collect())
+}
+
 /// Counts the examples at each face of a class's region.
 fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let region = Region::of_class(probe, class)?;
     let standings = region.standings(rows.states.view())?;
     // By face and side: how far each example is, and its label.
-    type Lying<'a> = Vec<(f64, Option<&'a str>)>;
+    type Lying<'a> = Vec<(f64, Option<&'a Label>)>;
     let mut at: BTreeMap<(usize, bool), Lying> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
-        at.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_deref()));
+        at.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
     }
     let face = |index: usize| {
         let side = |inside: bool| at.get(&(index, inside)).map_or(&[][..], Vec::as_slice);
-        let mean = |of: &[(f64, Option<&str>)]| {
+        let mean = |of: &[(f64, Option<&Label>)]| {
             (!of.is_empty()).then(|| of.iter().map(|(distance, _)| distance).sum::<f64>() / of.len() as f64)
         };
         let across = region.across[index].clone();
-        let risky: Vec<&str> =
-            side(false).iter().filter_map(|(_, label)| *label).filter(|l| *l != class).collect();
+        let is_of_it = |label: &Label| match label {
+            Label::List(list) if list.is_empty() => class == NONE,
+            label => label.holds(class),
+        };
+        let risky: Vec<&Label> =
+            side(false).iter().filter_map(|(_, label)| *label).filter(|label| !is_of_it(label)).collect();
         Face {
             inside: side(true).len(),
             inside_distance: mean(side(true)),
             outside: side(false).len(),
             outside_distance: mean(side(false)),
             labelled: risky.len(),
-            own: risky.iter().filter(|label| **label == across).count(),
+            own: risky.iter().filter(|label| label.holds(&across)).count(),
             across,
         }
     };

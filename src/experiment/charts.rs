@@ -6,6 +6,7 @@ use super::steering::{ALWAYS, Answers, GATED, NONE, RANDOM, Stage, Steered};
 use crate::boundary::{PearlMap, RiskMap};
 use crate::error::Result;
 use crate::model::Site;
+use crate::probe;
 use crate::report::chart::{
     Bar, BarSeries, Contour, Filled, Grid, LinePoint, MapLine, MapPoint, Rule, RuleAxis, Series, Star, Style,
 };
@@ -51,7 +52,13 @@ pub(super) fn tick(site: Site) -> String {
 
 /// The plane on which the probe decides, with the contours of its calibrated probabilities.
 pub fn risk_map(map: &RiskMap) -> Chart {
-    let groups: Vec<String> = map.surfaces.iter().map(|surface| surface.class.clone()).collect();
+    let mut groups: Vec<String> = map.surfaces.iter().map(|surface| surface.class.clone()).collect();
+    // Where classes do not exclude one another, a point may be of none.
+    if map.points.iter().any(|point| point.label == probe::NONE)
+        && !groups.iter().any(|group| group == probe::NONE)
+    {
+        groups.push(probe::NONE.to_owned());
+    }
     let point = |point: &crate::boundary::MapPoint| {
         let group = groups.iter().position(|group| *group == point.label)?;
         Some(MapPoint { x: point.x, y: point.y, group })

@@ -62,11 +62,13 @@ pub struct Concept {
     pub answers: Option<Answers>,
 }
 
-/// The model answers every dialogue greedily, and the strategy of its answer is the label.
+/// The model answers every dialogue, and the strategy of its answer is the label.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Answers {
     pub max_tokens: usize,
+    /// Answers are drawn at this temperature; left out, they are decoded greedily.
+    pub temperature: Option<f32>,
 }
 
 fn logistic() -> String {
@@ -102,6 +104,8 @@ struct Scores<'a> {
     held_out: &'a [String],
     /// Rows of each class, fitted on and tested on together.
     rows: Vec<(String, usize)>,
+    /// Dialogues that the model answers brokenly, which are left out.
+    broken: usize,
     figures: &'a [Figure],
     doubts: &'a [String],
     left_out: &'a [String],
@@ -119,8 +123,9 @@ pub fn fit(
     tell: &mut dyn FnMut(&'static str, usize, usize) -> bool,
 ) -> Result<Sweep> {
     let (mut dialogues, source, data_hash) = dialogues(&concept.data, concept.seed)?;
+    let mut broken = 0;
     if let Some(answers) = &concept.answers {
-        answer(concept, answers, model, &mut dialogues, tell)?;
+        broken = answer(concept, answers, model, &mut dialogues, tell)?;
     }
     let reading = Reading {
         sites: model.decoder.architecture().parse_sites(&concept.sites)?,
@@ -154,16 +159,20 @@ pub fn fit(
     };
     let chosen: Vec<usize> = (0..activations.example.len()).collect();
     let rows = Rows {
-        header: &header,
-        tokens: &concept.tokens,
-        sites: &reading.sites,
+        read: probing::Read {
+            header: &header,
+            tokens: &concept.tokens,
+            sites: &reading.sites,
+            chosen: &chosen,
+        },
         example: &activations.example,
-        chosen: &chosen,
         dialogues: &dialogues,
     };
     let total = reading.sites.len();
     let mut read = |site| activations.at(site).cloned();
-    let sweep = probing::sweep(&question, &rows, &mut read, &mut |done| tell("fitting", done, total))?;
+    let known = rows.known(&question)?;
+    let mut heard = |done| tell("fitting", done, total);
+    let sweep = probing::sweep(&question, rows.read, &known, &mut read, &mut heard)?;
 
     let mut figures = sweep.best_figures();
     figures.extend(sweep.controls().into_iter().cloned());
@@ -171,7 +180,6 @@ pub fn fit(
         let figure = probing::figure(validated, "auroc", sweep.on)?;
         figures.push(Figure { name: format!("{site}/auroc"), ..figure.clone() });
     }
-    let targets = rows.targets(&question)?;
     let (site, best) = sweep.best();
     let scores = Scores {
         label: &sweep.label,
@@ -179,7 +187,8 @@ pub fn fit(
         strength: best.probe.strength,
         split: &sweep.split,
         held_out: &best.probe.held_out,
-        rows: targets.class_names.iter().cloned().zip(targets.counts()).collect(),
+        rows: known.targets.class_names.iter().cloned().zip(known.targets.counts()).collect(),
+        broken,
         figures: &figures,
         doubts: &sweep.doubts()?,
         left_out: &sweep.left_out,
@@ -191,16 +200,17 @@ pub fn fit(
     Ok(sweep)
 }
 
-/// Labels every dialogue by the strategy of the model's own answer; those that it answers brokenly are left out.
+/// Labels every dialogue by the strategy of the model's own answer; those that it answers brokenly are left out, and
+/// counted.
 fn answer(
     concept: &Concept,
     answers: &Answers,
     model: &Model,
     dialogues: &mut Vec<Dialogue>,
     tell: &mut dyn FnMut(&'static str, usize, usize) -> bool,
-) -> Result<()> {
+) -> Result<usize> {
     let options = Options {
-        sampling: Sampling::Greedy,
+        sampling: answers.temperature.map_or(Ok(Sampling::Greedy), Sampling::temperature)?,
         max_tokens: answers.max_tokens,
         seed: concept.seed,
         thinking: concept.thinking,
@@ -219,7 +229,7 @@ fn answer(
         }
     }
     *dialogues = kept;
-    Ok(())
+    Ok(total - dialogues.len())
 }
 
 /// What a reader of the folder wants to know.
@@ -234,8 +244,14 @@ fn card(concept: &Concept, sweep: &Sweep, scores: &Scores, source: &str, header:
     let rows: Vec<String> = scores.rows.iter().map(|(class, count)| format!("{class} {count}")).collect();
     let model = header.model_hash.as_deref().map_or("", artifact::short);
     let truth = match &concept.answers {
-        Some(_) => "how the model itself answers, decoded greedily",
-        None => "the dialogues' own",
+        Some(answers) => {
+            let how = match answers.temperature {
+                Some(temperature) => format!("drawn at temperature {temperature}"),
+                None => "decoded greedily".into(),
+            };
+            format!("how the model itself answers, {how}; {} broken answers are left out", scores.broken)
+        }
+        None => "the dialogues' own".into(),
     };
     let mut text = format!(
         "# {}\n\n{}\n\n- read: {site}, at `{}`, of {} (weights {model})\n- label: {truth}; rows: {}\n- data: {source}\n- split: {}: {}\n- \

@@ -107,14 +107,14 @@ pub fn cross(
     };
     let splits = split::folds(&targets, &all, folds, seed)?;
     let mut sites = Vec::new();
-    for (done, &site) in rows.sites.iter().enumerate() {
+    for (done, &site) in rows.read.sites.iter().enumerate() {
         if !tell(done) {
             return Err(Error::Stopped);
         }
-        let examples = rows.examples(site, &cross.label, read(site)?, &targets)?;
+        let examples = rows.read.examples(site, &cross.label, read(site)?, &targets)?;
         sites.push((site, cross_validate(method.as_ref(), &examples, &splits, &question.plan)?));
     }
-    tell(rows.sites.len());
+    tell(rows.read.sites.len());
     Ok(Crossed {
         name: cross.name.clone(),
         label: cross.label.clone(),

@@ -176,6 +176,38 @@ pub fn cross(
     })
 }
 
+/// Dialogues that share a value of the label, two by two, in the order of the file.
+///
+/// # Errors
+/// A value that one dialogue has, or more than two; no value at all.
+pub fn twins(dialogues: &[Dialogue], label: &str, place: &str) -> Result<Vec<(String, [Dialogue; 2])>> {
+    let mut groups: BTreeMap<String, Vec<&Dialogue>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for dialogue in dialogues {
+        let Some(value) = dialogue.label(label) else { continue };
+        let group = groups.entry(value.clone()).or_default();
+        if group.is_empty() {
+            order.push(value);
+        }
+        group.push(dialogue);
+    }
+    let mut pairs = Vec::new();
+    for value in order {
+        match groups[&value][..] {
+            [first, second] => pairs.push((value, [first.clone(), second.clone()])),
+            ref other => {
+                let found = format!("{} dialogues with {label} = {value}", other.len());
+                return Err(Error::input(place, found, "two, a pair"));
+            }
+        }
+    }
+    if pairs.is_empty() {
+        let expected = "two dialogues for each value of it, as `pearl organism pairs` writes them";
+        return Err(Error::input(place, format!("no dialogue with a label {label}"), expected));
+    }
+    Ok(pairs)
+}
+
 /// From one twin's state to the other's, and as far in a random direction.
 struct Way {
     from: Array1<f32>,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cross::Cross;
 use super::probing::Kind;
+use crate::boundary::Search;
 use crate::error::{Error, Result};
 use crate::model::Selector;
 use crate::steer::Strength;
@@ -32,6 +33,10 @@ pub struct Experiment {
     #[serde(default)]
     pub cross: Vec<Cross>,
     pub boundary: Option<Boundary>,
+    pub bounding: Option<Bounding>,
+    #[serde(default)]
+    pub crossing: Vec<Twins>,
+    pub watching: Option<Watching>,
     pub steer: Option<Steering>,
 }
 
@@ -99,6 +104,92 @@ pub struct Boundary {
     /// The map's first axis runs from this class to the other.
     pub from: String,
     pub to: String,
+}
+
+/// The boundary's card over the test part: margins, faces, honesty, and a threshold with a promise. The options of
+/// `pearl boundary`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Bounding {
+    /// Label of the probe.
+    pub probe: String,
+    pub from: String,
+    pub to: String,
+    /// The class whose region is the safe one; `from` where it is not given.
+    pub safe: Option<String>,
+    /// The class that the threshold flags; `to` where it is not given.
+    pub flag: Option<String>,
+    /// The rate that is promised; without it nothing is.
+    pub alpha: Option<f64>,
+    #[serde(default = "tenth")]
+    pub delta: f64,
+    #[serde(default)]
+    pub expected: bool,
+    #[serde(default)]
+    pub false_alarms: bool,
+    #[serde(default = "two_hundred")]
+    pub resamplings: usize,
+    #[serde(default = "twenty")]
+    pub next: usize,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn two_hundred() -> usize {
+    200
+}
+
+fn twenty() -> usize {
+    20
+}
+
+/// The way between twins: where the probe flips, and where the answer does. The options of `pearl boundary cross`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Twins {
+    /// What the twins differ in, for figures and files.
+    pub name: String,
+    /// Label of the probe, and the sites at which its sweep is asked; all where none are named.
+    pub probe: String,
+    pub sites: Option<String>,
+    /// A file of twins …
+    pub file: Option<PathBuf>,
+    #[serde(default = "pair")]
+    pub pair: String,
+    /// … or so many pairs drawn from the organism's world, and what they differ in.
+    pub draw: Option<usize>,
+    pub contrast: Option<String>,
+    #[serde(default = "parts")]
+    pub parts: usize,
+    #[serde(default = "halvings")]
+    pub halvings: usize,
+    pub max_tokens: usize,
+}
+
+fn pair() -> String {
+    "pair".into()
+}
+
+fn parts() -> usize {
+    Search::default().parts
+}
+
+fn halvings() -> usize {
+    Search::default().halvings
+}
+
+/// Dialogues of the test part under the probes' eye.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watching {
+    /// Label of the probe, and the class whose probability is shown.
+    pub probe: String,
+    pub class: String,
+    /// The dialogue of most rounds where none is named.
+    #[serde(default)]
+    pub ids: Vec<String>,
 }
 
 /// A vector between two kinds of answers, the strength chosen for it, and what it does.

@@ -8,6 +8,7 @@ pub mod concept;
 pub mod cross;
 pub mod crossing;
 mod data;
+pub mod deciding;
 mod figures;
 mod file;
 mod page;
@@ -19,6 +20,8 @@ pub mod watching;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 pub use data::Dataset;
 pub use figures::headline;
 pub use file::Experiment;
@@ -27,7 +30,7 @@ use crate::activations::{self, Activations, Reading, extract_each};
 use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
-use crate::judge::World;
+use crate::judge::{Scorer, World};
 use crate::model::{Model, Selector, Site};
 use crate::probe::{Logistic, Plan, Probe, Targets};
 use crate::report::{self, Results};
@@ -51,6 +54,38 @@ const BATCH_TOKENS: usize = 1024;
 /// Places of a map a side.
 const CELLS: usize = 61;
 
+/// Where a run says what it was made from.
+const MADE_FROM: &str = "made-from.json";
+
+/// What a run follows from (JSON, kind `made-from`).
+#[derive(Serialize, Deserialize, PartialEq)]
+struct MadeFrom {
+    /// SHA-256 of the experiment with its model's and its data's hashes, in hex.
+    hash: String,
+    program: String,
+}
+
+/// The results of a run that stands in the folder already, from this experiment, model and data, and this version of the
+/// program.
+///
+/// # Errors
+/// As reading the data.
+pub fn fresh(experiment: &Experiment, model: &Model, out: &Path) -> Result<Option<Results>> {
+    let data = Dataset::load(&experiment.data, experiment.seed)?;
+    let now = made_from(experiment, model, &data)?;
+    let before = artifact::read_json::<MadeFrom>(&out.join(MADE_FROM), "made-from", 1).ok();
+    // A folder that lacks its results, or has others, is not fresh: the run then says what is wrong, if anything is.
+    Ok(before
+        .filter(|(_, before)| *before == now)
+        .and_then(|_| Results::read(&out.join("results.json")).ok()))
+}
+
+fn made_from(experiment: &Experiment, model: &Model, data: &Dataset) -> Result<MadeFrom> {
+    let whole = serde_json::to_vec(&(experiment, &model.hash, &data.hash))
+        .map_err(|error| Error::input("experiment", error, "what JSON can hold"))?;
+    Ok(MadeFrom { hash: artifact::sha256(&whole), program: env!("CARGO_PKG_VERSION").into() })
+}
+
 /// Runs an experiment into a folder; files of an earlier run there are replaced. `text` is the experiment's own text, kept beside the
 /// results. `tell` hears of progress, and stops the run by giving false.
 ///
@@ -71,6 +106,10 @@ pub fn run(
         ..Header::new(kind, 1)
     };
     let at = |name: &str| out.join(name);
+    let before = at(MADE_FROM);
+    if before.exists() {
+        std::fs::remove_file(&before).map_err(Error::file(&before))?;
+    }
     write(&at("experiment.toml"), text)?;
     crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
 
@@ -130,15 +169,12 @@ pub fn run(
         let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
         let sites: Vec<Site> = values.sites.iter().map(|(site, _)| *site).collect();
         let rows = Rows {
-            header: &header("activations"),
-            tokens,
-            sites: &sites,
+            read: probing::Read { header: &header("activations"), tokens, sites: &sites, chosen: &rows },
             example: &values.example,
-            chosen: &rows,
             dialogues: &data.dialogues,
         };
         let mut read = |site| values.at(site).cloned();
-        let sweep = probing::sweep(&question, &rows, &mut read, &mut |_| true)?;
+        let sweep = probing::sweep(&question, rows.read, &rows.known(&question)?, &mut read, &mut |_| true)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
     }
@@ -147,11 +183,13 @@ pub fn run(
     let mut crossed: Vec<Crossed> = Vec::new();
     for way in &experiment.cross {
         let rows = Rows {
-            header: &header("activations"),
-            tokens: &reading.tokens,
-            sites: &sites,
+            read: probing::Read {
+                header: &header("activations"),
+                tokens: &reading.tokens,
+                sites: &sites,
+                chosen: &all,
+            },
             example: &activations.example,
-            chosen: &all,
             dialogues: &data.dialogues,
         };
         let mut read = |site| activations.at(site).cloned();
@@ -190,6 +228,23 @@ pub fn run(
     show.crossed(&crossed);
     let mut figures = figures::of_sweeps(&sweeps)?;
     figures.extend(crossed.iter().flat_map(Crossed::figures));
+    let place = (out, &header("boundary"));
+    let mut shown = Vec::new();
+    if let Some(asked) = &experiment.bounding {
+        shown.push(deciding::bounded(asked, of(&asked.probe)?, &data, &activations, place, experiment.seed)?);
+    }
+    for asked in &experiment.crossing {
+        let by = (model, &World as &dyn Scorer);
+        shown.push(deciding::crossed(asked, of(&asked.probe)?, by, experiment.thinking, place, tell)?);
+    }
+    if let Some(asked) = &experiment.watching {
+        let what = (model, &data, map.as_ref());
+        shown.push(deciding::watched(asked, of(&asked.probe)?, what, experiment.thinking, place)?);
+    }
+    for one in shown {
+        figures.extend(one.figures.iter().cloned());
+        show.decided(one);
+    }
     if let Some(steering) = &experiment.steer {
         let stage = Stage { experiment, steering, model, data: &data, scorer: &World };
         let sweep = of(&steering.probe)?;
@@ -219,6 +274,7 @@ pub fn run(
     report::write(&show.page(experiment, model, &data, &results), &at("report.html"))?;
     // Last, so that a folder with results is whole.
     results.write(&at("results.json"))?;
+    artifact::write_json(&at(MADE_FROM), &header("made-from"), &made_from(experiment, model, &data)?)?;
     Ok(results)
 }
 
@@ -236,19 +292,19 @@ fn map(data: &Dataset, sweep: &Sweep, activations: &Activations, from: &str, to:
     let (site, validated) = sweep.best();
     let points = activations.at(site)?.select(ndarray::Axis(0), &data.test);
     let labels: Vec<&str> = data.test.iter().map(|&number| labels[number].as_str()).collect();
-    map_of(&validated.probe, points.view(), &labels, from, to)
+    let order: Vec<&str> = validated.probe.classes.iter().map(String::as_str).collect();
+    let targets = Targets::new(&labels, &labels, &order)?;
+    map_of(&validated.probe, points.view(), &targets, from, to)
 }
 
-/// The risk map of a probe with these points `[rows, width]`, a label each.
+/// The risk map of a probe with these points `[rows, width]`, and what is true of each.
 pub fn map_of(
     probe: &Probe,
     points: ndarray::ArrayView2<f32>,
-    labels: &[&str],
+    targets: &Targets,
     from: &str,
     to: &str,
 ) -> Result<RiskMap> {
     let plane = Plane::of_probe(probe, points, from, to)?;
-    let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
-    let targets = Targets::new(labels, labels, &order)?;
-    risk_map(probe, plane, points, &targets, CELLS)
+    risk_map(probe, plane, points, targets, CELLS)
 }

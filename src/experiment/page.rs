@@ -3,6 +3,7 @@
 use super::charts;
 use super::cross::{self, Crossed};
 use super::data::Dataset;
+use super::deciding::Shown;
 use super::figures::{self, headline, short};
 use super::file::Experiment;
 use super::probing::Sweep;
@@ -66,6 +67,11 @@ impl Show {
             "Decide",
             "Where one kind of user ends and the next begins, in the model's own activations.",
         );
+    }
+
+    pub fn decided(&mut self, shown: Shown) {
+        self.charts.extend(shown.charts);
+        self.section(shown.title, &shown.text);
     }
 
     pub fn steering(&mut self, stage: &Stage, steered: &Steered) {

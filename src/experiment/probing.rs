@@ -4,17 +4,19 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Header;
-use crate::dialogue::{Dialogue, Label};
+use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe::{self, Examples, Fit, Logistic, Plan, Source, Split, Targets, Validated, control, ngram};
+use crate::probe::{
+    self, Examples, Fit, Logistic, Plan, Probe, Source, Split, Targets, Trial, Validated, control, ngram,
+};
 use crate::stats::Figure;
 
 /// A probe's sweep over sites, with its controls.
 pub struct Sweep {
     pub label: String,
     /// One a site, in the order of the forward pass.
-    pub sites: Vec<(Site, Validated)>,
+    pub sites: Vec<(Site, Fitted)>,
     /// Index of the best site, by the folds inside the fit part.
     pub best: usize,
     /// Word-and-bigram baseline on the same split.
@@ -30,6 +32,12 @@ pub struct Sweep {
     pub on: &'static str,
     /// Sites that no probe can be fitted at, and why.
     pub left_out: Vec<String>,
+}
+
+/// What is kept of a site: not what was read there, of which there is as much as there are rows.
+pub struct Fitted {
+    pub probe: Probe,
+    pub trials: Vec<Trial>,
 }
 
 /// Shuffles of the labels that the control takes the mean of.
@@ -61,15 +69,15 @@ impl Sweep {
         Ok(near.map(line).collect())
     }
 
-    pub fn best(&self) -> (Site, &Validated) {
-        let (site, validated) = &self.sites[self.best];
-        (*site, validated)
+    pub fn best(&self) -> (Site, &Fitted) {
+        let (site, fitted) = &self.sites[self.best];
+        (*site, fitted)
     }
 
     /// The fit at one site.
-    pub fn at(&self, site: Site) -> Result<&Validated> {
+    pub fn at(&self, site: Site) -> Result<&Fitted> {
         let found = self.sites.iter().find(|(other, _)| *other == site);
-        found.map(|(_, validated)| validated).ok_or_else(|| {
+        found.map(|(_, fitted)| fitted).ok_or_else(|| {
             Error::input(
                 format!("probe of {} at {site}", self.label),
                 "not fitted there",
@@ -79,12 +87,12 @@ impl Sweep {
     }
 }
 
-/// A figure of a validated probe.
-pub fn figure<'a>(validated: &'a Validated, name: &str, split: &str) -> Result<&'a Figure> {
-    let mut scores = validated.probe.scores.iter();
+/// A figure of a fitted probe.
+pub fn figure<'a>(fitted: &'a Fitted, name: &str, split: &str) -> Result<&'a Figure> {
+    let mut scores = fitted.probe.scores.iter();
     scores.find(|score| score.name == name && score.split == split).ok_or_else(|| {
         Error::input(
-            format!("probe of {}", validated.probe.source.label),
+            format!("probe of {}", fitted.probe.source.label),
             format!("no {name} on {split}"),
             "two classes there",
         )
@@ -118,23 +126,36 @@ pub struct Question<'a> {
     pub plan: Plan,
 }
 
-/// Rows of activations, and the dialogues that they were read from.
-pub struct Rows<'a> {
-    /// How they were read.
+/// Rows of activations: how they were read, and which of them are used.
+#[derive(Clone, Copy)]
+pub struct Read<'a> {
     pub header: &'a Header,
     pub tokens: &'a Selector,
     pub sites: &'a [Site],
-    /// Number of the dialogue of every row.
-    pub example: &'a [usize],
     /// The rows to use.
     pub chosen: &'a [usize],
+}
+
+/// The dialogues that rows were read from.
+pub struct Rows<'a> {
+    pub read: Read<'a>,
+    /// Number of the dialogue of every row.
+    pub example: &'a [usize],
     pub dialogues: &'a [Dialogue],
+}
+
+/// What a sweep has to know of the chosen rows' dialogues, which can then be let go.
+pub struct Known {
+    pub targets: Targets,
+    /// What the users said, and how many messages there are.
+    texts: Vec<String>,
+    messages: Vec<usize>,
 }
 
 impl<'a> Rows<'a> {
     fn dialogues(&self) -> impl Iterator<Item = &'a Dialogue> + Clone + use<'a> {
         let (example, dialogues) = (self.example, self.dialogues);
-        self.chosen.iter().map(move |&row| &dialogues[example[row]])
+        self.read.chosen.iter().map(move |&row| &dialogues[example[row]])
     }
 
     /// What is true of the chosen rows.
@@ -143,7 +164,7 @@ impl<'a> Rows<'a> {
         let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
         let groups = match question.group {
             Some(group) => values(group)?,
-            None => self.chosen.iter().map(|&row| self.example[row].to_string()).collect(),
+            None => self.read.chosen.iter().map(|&row| self.example[row].to_string()).collect(),
         };
         match question.kind {
             Kind::Classes => Targets::new(&values(question.label)?, &groups, &order),
@@ -152,6 +173,17 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// What is true of the chosen rows, and what was said in them.
+    pub fn known(&self, question: &Question) -> Result<Known> {
+        Ok(Known {
+            targets: self.targets(question)?,
+            texts: self.dialogues().map(Dialogue::user_text).collect(),
+            messages: self.dialogues().map(|dialogue| dialogue.messages.len()).collect(),
+        })
+    }
+}
+
+impl Read<'_> {
     /// The chosen rows' examples at a site, of all rows' activations there.
     pub fn examples(
         &self,
@@ -174,19 +206,20 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Fits a probe at every site of `rows`, each read by `read` (all rows, `[rows, width]`) and let go before the next.
+/// Fits a probe at every site of `rows`, each given by `read` (all rows, `[rows, width]`) and let go before the next.
 /// `tell` hears how many sites are done, and stops by giving false.
 pub fn sweep(
     question: &Question,
-    rows: &Rows,
+    rows: Read,
+    known: &Known,
     read: &mut dyn FnMut(Site) -> Result<Array2<f32>>,
     tell: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Sweep> {
-    let targets = rows.targets(question)?;
+    let Known { targets, texts, messages } = known;
     let held_out: Vec<&str> = question.held_out.iter().map(String::as_str).collect();
     let split = match held_out.as_slice() {
-        [] => Split::whole(&targets),
-        names => Split::hold_out(&targets, names)?,
+        [] => Split::whole(targets),
+        names => Split::hold_out(targets, names)?,
     };
     let on = split.scored_on();
     let (method, plan) = (question.method, &question.plan);
@@ -196,7 +229,7 @@ pub fn sweep(
         if !tell(done) {
             return Err(Error::Stopped);
         }
-        let examples = rows.examples(site, question.label, read(site)?, &targets)?;
+        let examples = rows.examples(site, question.label, read(site)?, targets)?;
         // Where only the template speaks (an embedding at its last token, say), nothing can be read.
         if rows.sites.len() > 1
             && let Err(still) = examples.check_spread(&split.fit)
@@ -204,10 +237,11 @@ pub fn sweep(
             left_out.push(still.to_string());
             continue;
         }
-        sites.push((site, probe::validate(method, examples, &split, plan)?));
+        let Validated { probe, trials, .. } = probe::validate(method, examples, &split, plan)?;
+        sites.push((site, Fitted { probe, trials }));
     }
     tell(rows.sites.len());
-    let scores = sites.iter().map(|(_, validated)| figure(validated, "auroc", "validation").map(|f| f.value));
+    let scores = sites.iter().map(|(_, fitted)| figure(fitted, "auroc", "validation").map(|f| f.value));
     let scores = scores.collect::<Result<Vec<f64>>>()?;
     let Some(best) = (0..scores.len()).rev().max_by(|&a, &b| scores[a].total_cmp(&scores[b])) else {
         let found = left_out.first().cloned().unwrap_or_else(|| "no site".into());
@@ -217,19 +251,16 @@ pub fn sweep(
             "a site that tells rows apart",
         ));
     };
-    let texts: Vec<String> = rows.dialogues().map(Dialogue::user_text).collect();
-    let messages: Vec<usize> = rows.dialogues().map(|dialogue| dialogue.messages.len()).collect();
     let plain = targets.unordered();
-    let baseline = ngram::ngram(&texts, &plain, &split, plan, &ngram::Grams::default())?;
+    let baseline = ngram::ngram(texts, &plain, &split, plan, &ngram::Grams::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     let baseline = baseline
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
-    let (site, validated) = &sites[best];
-    let (site, source, width) = (*site, validated.probe.source.clone(), validated.probe.weight.ncols());
-    let length =
-        control::lengths(&Logistic::default(), (&source, &plain), (&texts, &messages), &split, plan)?;
-    let random = control::random(method, (&source, &targets), width, &split, plan)?;
-    let mut again = || rows.examples(site, question.label, read(site)?, &targets);
+    let (site, Fitted { probe, .. }) = &sites[best];
+    let (site, source, width) = (*site, probe.source.clone(), probe.weight.ncols());
+    let length = control::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
+    let random = control::random(method, (&source, targets), width, &split, plan)?;
+    let mut again = || rows.examples(site, question.label, read(site)?, targets);
     let shuffled = control::shuffled(method, &mut again, &split, plan, SHUFFLES)?;
     Ok(Sweep {
         label: question.label.into(),
@@ -289,11 +320,7 @@ pub fn lists<'a>(
     name: &str,
 ) -> Result<Vec<Vec<String>>> {
     labels(dialogues.clone(), name)?;
-    let list = |dialogue: &Dialogue| match dialogue.labels.get(name) {
-        Some(Label::List(list)) => list.clone(),
-        one => one.iter().map(ToString::to_string).collect(),
-    };
-    Ok(dialogues.map(list).collect())
+    Ok(dialogues.map(|dialogue| dialogue.values(name).unwrap_or_default()).collect())
 }
 
 /// A label's value.

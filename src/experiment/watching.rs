@@ -87,6 +87,12 @@ pub struct Drift {
     pub classes: Vec<String>,
 }
 
+/// The ways of several dialogues, as they are saved.
+#[derive(Serialize)]
+pub struct Drifts<'a> {
+    pub drifts: &'a [Drift],
+}
+
 /// Follows dialogues round by round: each is read as it stood after every message of the user, where the probe reads, and
 /// put on the plane.
 ///

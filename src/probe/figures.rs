@@ -2,6 +2,8 @@
 //! It knows nothing of where the probabilities come from.
 
 use ndarray::{ArrayView2, array, s};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rayon::prelude::*;
 
 use crate::probe::examples::Targets;
 use crate::probe::linear::Link;
@@ -13,6 +15,9 @@ const PLAIN: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", 
 /// The figures of probabilities `[rows, classes]`, with bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
 /// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (the plain
 /// ones are then means over the classes). A figure that has no value on these rows is left out.
+///
+/// `ece/chance` is the calibration error that these probabilities would show on so many rows if all of them were exactly
+/// true: what bins of few rows make of luck alone.
 pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, split: &str) -> Vec<Figure> {
     let class_count = targets.class_names.len();
     // Of two classes the second says all; its area is the first one's.
@@ -40,7 +45,7 @@ pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, s
             split: split.to_owned(),
         })
     };
-    named.filter_map(figure).collect()
+    named.filter_map(figure).chain(known.chance(plan, split)).collect()
 }
 
 /// The rows that the bootstrap draws together.
@@ -115,6 +120,38 @@ impl Known {
         }
     }
 
+    /// The mean calibration error of truths drawn by the probabilities themselves, and where 95 % of them lie.
+    fn chance(&self, plan: &Plan, split: &str) -> Option<Figure> {
+        let rows = self.gaps.len();
+        // A gap is right (1 or 0) less the confidence.
+        let sure =
+            |&(bin, gap): &(usize, f64), share: f64| (bin, if gap >= 0.0 { share - gap } else { -gap });
+        let draw = |resample: usize| {
+            let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(8) ^ resample as u64);
+            let mut gaps = vec![0.0; self.bins];
+            for row in &self.gaps {
+                let share = 1.0 / row.len() as f64;
+                for (bin, confidence) in row.iter().map(|gap| sure(gap, share)) {
+                    let right = if random.random::<f64>() * share < confidence { share } else { 0.0 };
+                    gaps[bin] += right - confidence;
+                }
+            }
+            gaps.iter().map(|gap| gap.abs()).sum::<f64>() / rows as f64
+        };
+        let mut drawn: Vec<f64> = (0..plan.resamples).into_par_iter().map(draw).collect();
+        drawn.sort_by(f64::total_cmp);
+        let value = drawn.iter().sum::<f64>() / drawn.len() as f64;
+        let at = |share: f64| drawn.get((share * (drawn.len() as f64 - 1.0)).round() as usize).copied();
+        (rows > 0 && !drawn.is_empty()).then(|| Figure {
+            name: "ece/chance".into(),
+            value,
+            low: at(0.025),
+            high: at(0.975),
+            n: rows,
+            split: split.to_owned(),
+        })
+    }
+
     /// In the order of the names.
     fn statistics(&self, rows: &[usize]) -> Vec<Option<f64>> {
         let mut counts = vec![0; self.losses.len()];
@@ -163,6 +200,19 @@ mod tests {
         assert!(near(value("ece"), stats::calibration_error(view, classes, 5)));
         // Class b's own column: .3 and .8 among .2, .1, .2: both above all others.
         assert_eq!((value("auroc/b"), value("average_precision/b")), (1.0, 1.0));
-        assert_eq!(figures.len(), 12);
+        assert_eq!(figures.len(), 13);
+    }
+
+    #[test]
+    fn luck_alone_makes_a_calibration_error() {
+        // 400 rows that are 0.8 sure, all in one bin: |share right − 0.8| is sqrt(2/π) · sqrt(0.8 · 0.2 / 400) on average.
+        let probabilities = ndarray::Array2::from_shape_fn((400, 2), |(_, class)| [0.2, 0.8][class]);
+        let labels: Vec<&str> = (0..400).map(|row| if row < 320 { "b" } else { "a" }).collect();
+        let targets = Targets::new(&labels, &labels, &[]).unwrap();
+        let figures =
+            figures(probabilities.view(), &targets, &Plan { resamples: 4000, ..Plan::default() }, "test");
+        let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
+        assert!((figure("ece/chance").value - 0.015_96).abs() < 0.000_8, "{:?}", figure("ece/chance"));
+        assert!(figure("ece").value < 1e-9);
     }
 }

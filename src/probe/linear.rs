@@ -16,6 +16,9 @@ use crate::stats::Figure;
 const KIND: &str = "probe";
 const VERSION: u32 = 1;
 
+/// The name of what lies outside all classes that do not exclude one another.
+pub const NONE: &str = "none";
+
 /// How logits become probabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -190,12 +193,16 @@ impl Probe {
         Ok(self.probabilities(features)?.map_axis(Axis(1), largest))
     }
 
-    /// The direction `[width]` in which the log-odds of class `to` against class `from` grow.
+    /// The direction `[width]` in which the log-odds of class `to` against class `from` grow. Where classes do not exclude
+    /// one another, [`NONE`] of them is a class here too.
     ///
     /// # Errors
     /// If the probe has no such class.
     pub fn direction(&self, from: &str, to: &str) -> Result<Array1<f32>> {
         let row = |name: &str| -> Result<Array1<f32>> {
+            if self.link == Link::MultiLabel && name == NONE && self.class(name).is_err() {
+                return Ok(Array1::zeros(self.weight.ncols()));
+            }
             let index = self.class(name)?;
             Ok(match (self.link, index) {
                 (Link::Binary | Link::Ordinal, 0) => Array1::zeros(self.weight.ncols()),

@@ -30,7 +30,7 @@ pub use calibration::Calibration;
 pub use examples::{Examples, Source, Targets};
 pub use figures::figures;
 pub use lda::Lda;
-pub use linear::{Link, Probe};
+pub use linear::{Link, NONE, Probe};
 pub use logistic::Logistic;
 pub use means::Means;
 pub use ridge::Ridge;

@@ -68,13 +68,13 @@ pub fn ngram(
     let corpus = Corpus::new(texts);
     let vocabularies = splits.iter().map(|split| corpus.vocabulary(&split.fit, grams));
     let vocabularies = vocabularies.collect::<Result<Vec<Vec<u32>>>>()?;
-    let design = Presence::new(corpus.texts, corpus.count, &splits);
+    let mut design = Presence::new(corpus.texts, corpus.count, &splits);
     let parts = splits.iter().zip(&vocabularies).map(|(split, kept)| design.part(split, kept));
     let parts: Vec<Part> = parts.collect();
     let (loss, tasks) = tasks(targets, Family::Likelihood);
     let problem = |part, classes| Problem { loss, classes, part };
     let problems = parts.iter().flat_map(|part| tasks.iter().map(move |classes| problem(part, classes)));
-    let solutions = solve(&design, &problems.collect::<Vec<_>>(), &grams.strengths, TOLERANCE);
+    let solutions = solve(&mut design, &problems.collect::<Vec<_>>(), &grams.strengths, TOLERANCE);
     let solutions =
         solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
     let logits = |number: usize, strength: usize| {

@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use crate::probe::design::{Design, Inverse, Part};
+use crate::probe::design::{Design, Part};
 use crate::probe::loss::{Loss, Truth};
 
 /// One fit: minimises `C · Σ loss + ½ ‖weight‖²` over the part's rows; biases have no penalty.
@@ -45,49 +45,48 @@ pub(super) type Refusal = (String, &'static str);
 /// length is then found on the logits alone, and one for the gradient. The penalty alone has curvature 1, so that the
 /// objective is above its least value by at most ½ ‖gradient‖² (its duality gap): that is what ends a search.
 pub(super) fn solve(
-    design: &impl Design,
+    design: &mut impl Design,
     problems: &[Problem],
     strengths: &[f64],
     tolerance: f64,
 ) -> Result<Vec<Vec<Solution>>, Refusal> {
-    let mut searches: Vec<Search> = problems.iter().map(|problem| Search::new(problem, design)).collect();
+    let mut searches: Vec<Search> = problems.iter().map(|problem| Search::new(problem, &*design)).collect();
     let mut all = Vec::with_capacity(strengths.len());
-    let mut inverse = None;
     for &strength in strengths {
         if !(strength.is_finite() && strength > 0.0) {
             return Err((format!("inverse penalty C = {strength}"), "a number above 0"));
         }
-        inverse = Some(descend(design, &mut searches, strength, tolerance, inverse)?);
+        descend(design, &mut searches, strength, tolerance)?;
         all.push(searches.par_iter().map(|search| search.solution()).collect());
     }
     Ok(all)
 }
 
-/// Brings all searches to the optimum at one strength. Gives the preconditioner back, for its memory.
+/// Brings all searches to the optimum at one strength.
 fn descend(
-    design: &impl Design,
+    design: &mut impl Design,
     searches: &mut [Search],
     strength: f64,
     tolerance: f64,
-    before: Option<Inverse>,
-) -> Result<Inverse, Refusal> {
+) -> Result<(), Refusal> {
     // Logits anew, so that the rounding of many steps does not add up.
     let mut active: Vec<&mut Search> = searches.iter_mut().collect();
     let weights = stack(&active, |search| search.weight.mapv(|w| w as f32));
-    let logits = read(design, &active, weights);
+    let logits = read(&*design, &active, weights);
     for (search, logits) in active.iter_mut().zip(logits) {
         search.begin(logits, strength);
     }
     let curvature = active.iter().map(|search| search.curvature * search.share()).sum::<f64>()
         / active.len().max(1) as f64;
-    let inverse = design.inverse(curvature, before);
+    design.prepare(curvature);
+    let design = &*design;
     gradients(design, &mut active);
     for _ in 0..STEPS {
         active.retain(|search| !search.done(tolerance));
         if active.is_empty() {
-            return Ok(inverse);
+            return Ok(());
         }
-        let directions = directions(design, &inverse, &mut active);
+        let directions = directions(design, &mut active);
         let along = read(design, &active, directions);
         active.par_iter_mut().zip(along).for_each(|(search, along)| search.step(along));
         gradients(design, &mut active);
@@ -98,7 +97,7 @@ fn descend(
     }
     match active.iter().find(|search| !search.near()) {
         Some(search) => Err(search.lost()),
-        None => Ok(inverse),
+        None => Ok(()),
     }
 }
 
@@ -155,7 +154,7 @@ fn gradients(design: &impl Design, searches: &mut [&mut Search]) {
 }
 
 /// Each search's next direction in its weights, stacked; that of the biases it keeps itself.
-fn directions(design: &impl Design, inverse: &Inverse, searches: &mut [&mut Search]) -> Array2<f32> {
+fn directions(design: &impl Design, searches: &mut [&mut Search]) -> Array2<f32> {
     searches.par_iter_mut().for_each(|search| search.look_back());
     let asked = stack(searches, |search| search.direction.mapv(|d| d as f32));
     let changes = stack(searches, |search| match search.steps.last() {
@@ -164,7 +163,7 @@ fn directions(design: &impl Design, inverse: &Inverse, searches: &mut [&mut Sear
     });
     let count = asked.nrows();
     let both = ndarray::concatenate(Axis(0), &[asked.view(), changes.view()]).unwrap_or_default();
-    let both = inverse.apply(design, both);
+    let both = design.precondition(both);
     let mut begin = 0;
     for search in &mut *searches {
         let heads = search.heads();

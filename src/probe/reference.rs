@@ -91,11 +91,11 @@ fn expected() -> Expected {
 
 fn optimum(x: &Array2<f32>, classes: &[usize], loss: Loss, strengths: &[f64]) -> Solution {
     let all = all(x.nrows());
-    let design = Standardised::new(x.clone(), std::slice::from_ref(&all));
+    let mut design = Standardised::new(x.clone(), std::slice::from_ref(&all));
     let classes: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
     let part = design.part(&all);
     let problem = Problem { loss, classes: &classes, part: &part };
-    solve(&design, &[problem], strengths, TOLERANCE).unwrap().pop().unwrap().pop().unwrap()
+    solve(&mut design, &[problem], strengths, TOLERANCE).unwrap().pop().unwrap().pop().unwrap()
 }
 
 #[test]

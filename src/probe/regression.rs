@@ -62,12 +62,12 @@ pub(super) fn regress(
         return Err(Error::input(place, format!("levels for {method}"), "method logistic for levels"));
     }
     let (loss, tasks) = tasks(&targets, family);
-    let design = Standardised::new(features, splits);
+    let mut design = Standardised::new(features, splits);
     let parts: Vec<Part> = splits.iter().map(|split| design.part(split)).collect();
     let problem = |part, classes| Problem { loss, classes, part };
     let problems = parts.iter().flat_map(|part| tasks.iter().map(move |classes| problem(part, classes)));
     let problems: Vec<Problem> = problems.collect();
-    let solutions = solve(&design, &problems, strengths, TOLERANCE);
+    let solutions = solve(&mut design, &problems, strengths, TOLERANCE);
     let solutions = solutions.map_err(|(found, expected)| Error::input(place, found, expected))?;
     let reading = |(split, number): (&Split, usize), strength: usize| {
         let own = &solutions[strength][number * tasks.len()..][..tasks.len()];

@@ -1,6 +1,5 @@
 //! `pearl boundary cross`: the representational and the behavioural boundary between twins, a site at a time.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,10 +11,8 @@ use crate::cli::dialogues::Source;
 use crate::cli::model::Choice;
 use crate::cli::print;
 use crate::cli::progress::Talk;
-use crate::dialogue::Dialogue;
-use crate::error::Error;
 use crate::experiment::boundary_charts;
-use crate::experiment::crossing::{Crossing, Summary, cross};
+use crate::experiment::crossing::{Crossing, Summary, cross, twins};
 use crate::judge::World;
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
@@ -93,35 +90,6 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         print(table(&found.label, found.pairs, found.given, &summaries).to_text()?)?;
     }
     Ok(Outcome::Done)
-}
-
-/// Dialogues that share a value of the label, two by two, in the order of the file.
-fn twins(dialogues: &[Dialogue], label: &str, place: &str) -> anyhow::Result<Vec<(String, [Dialogue; 2])>> {
-    let mut groups: BTreeMap<String, Vec<&Dialogue>> = BTreeMap::new();
-    let mut order = Vec::new();
-    for dialogue in dialogues {
-        let Some(value) = dialogue.label(label) else { continue };
-        let group = groups.entry(value.clone()).or_default();
-        if group.is_empty() {
-            order.push(value);
-        }
-        group.push(dialogue);
-    }
-    let mut pairs = Vec::new();
-    for value in order {
-        match groups[&value][..] {
-            [first, second] => pairs.push((value, [first.clone(), second.clone()])),
-            ref other => {
-                let found = format!("{} dialogues with {label} = {value}", other.len());
-                return Err(Error::input(place, found, "two, a pair").into());
-            }
-        }
-    }
-    if pairs.is_empty() {
-        let expected = "two dialogues for each value of it, as `pearl organism pairs` writes them";
-        return Err(Error::input(place, format!("no dialogue with a label {label}"), expected).into());
-    }
-    Ok(pairs)
 }
 
 fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Table {

@@ -7,14 +7,13 @@ use ndarray::Axis;
 
 use super::{Outcome, save_chart};
 use crate::activations;
-use crate::artifact::{self, Header};
 use crate::boundary::{Guarantee, Margin, Promise};
 use crate::cli::dialogues::Filter;
 use crate::cli::print;
 use crate::cli::progress::Talk;
 use crate::error::Error;
-use crate::experiment::bounding::{Bounded, Card, Question, Rows, bound};
-use crate::experiment::{boundary_charts, charts};
+use crate::experiment::bounding::{self, Bounded, Question, Rows, bound};
+use crate::experiment::{charts, deciding};
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
 
@@ -111,7 +110,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let rows = Rows {
         states: activations.at(probe.source.site)?.select(Axis(0), &kept),
         ids: kept.iter().map(|&row| of(row).id.clone()).collect(),
-        labels: kept.iter().map(|&row| of(row).label(&probe.source.label)).collect(),
+        labels: kept.iter().map(|&row| bounding::label(of(row), &probe)).collect(),
         split,
     };
     let guarantee = if arguments.false_alarms { Guarantee::FalseAlarm } else { Guarantee::Miss };
@@ -130,7 +129,11 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         seed: arguments.seed,
     };
     let found = bound(&probe, &rows, &question)?;
-    save(&out, header, &probe, &found)?;
+    deciding::save_bounded(&out, &header, &found)?;
+    save_chart(&out, "map", &charts::risk_map(&found.map))?;
+    for (name, chart) in deciding::bounded_charts(&probe, &found) {
+        save_chart(&out, &name, &chart)?;
+    }
     if let Some(flagged) = &found.card.flagged {
         // The probe with its threshold, for whoever calls it.
         probe.threshold.insert(flagged.class.clone(), flagged.threshold.value);
@@ -144,24 +147,6 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     }
     talk.say(format!("map, margins and reliability as tables and pictures: {}", out.display()));
     Ok(Outcome::Done)
-}
-
-fn save(out: &std::path::Path, header: Header, probe: &Probe, found: &Bounded) -> anyhow::Result<()> {
-    let kind = |kind: &str| Header { kind: kind.into(), version: 1, ..header.clone() };
-    #[derive(serde::Serialize)]
-    struct List<'a> {
-        margins: &'a [Margin],
-    }
-    artifact::write_json(&out.join("map.json"), &kind("map"), &found.map)?;
-    artifact::write_json(&out.join("margins.json"), &kind("margins"), &List { margins: &found.margins })?;
-    artifact::write_json(&out.join("next.json"), &kind("margins"), &List { margins: &found.next })?;
-    artifact::write_json(&out.join("boundary.json"), &kind("boundary"), &found.card)?;
-    let Card { label, site, calibration, .. } = &found.card;
-    let errors = [found.card.ece_as_fitted.value, found.card.ece.value];
-    let bins = [&found.bins[0][..], &found.bins[1][..]];
-    save_chart(out, "map", &charts::risk_map(&found.map))?;
-    save_chart(out, "reliability", &boundary_charts::reliability(label, site, calibration, bins, errors))?;
-    save_chart(out, "margins", &boundary_charts::margins(label, site, &probe.classes, &found.margins))
 }
 
 fn show(found: &Bounded) -> anyhow::Result<()> {
@@ -223,7 +208,7 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
     };
     print(format!("\n{}", faces.to_text()?))?;
     let row = |margin: &Margin| {
-        let label = margin.label.clone().unwrap_or_default();
+        let label = margin.label.as_ref().map_or(String::new(), ToString::to_string);
         let distance = format!("{:.3}", margin.distance);
         vec![
             margin.id.clone(),

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::{Outcome, save, save_chart};
 use crate::artifact::{self, Header};
@@ -116,14 +115,10 @@ pub fn drift(arguments: Drift, talk: &Talk) -> anyhow::Result<Outcome> {
     let model = arguments.model.open(talk)?;
     let thinking = arguments.no_think.then_some(false);
     let drifts = watching::drift(&model, &dialogues, &probe, &map.plane, thinking)?;
-    #[derive(Serialize)]
-    struct List<'a> {
-        drifts: &'a [watching::Drift],
-    }
     artifact::write_json(
         &arguments.out.join("drift.json"),
         &header("drift", &model),
-        &List { drifts: &drifts },
+        &watching::Drifts { drifts: &drifts },
     )?;
     save_chart(&arguments.out, "drift", &boundary_charts::drift(&map, &drifts))?;
     for drawn in report::draw_all(&arguments.out)? {

@@ -6,12 +6,13 @@ use clap::Args;
 
 use super::held::Held;
 use crate::cli::dialogues::Source;
+use crate::cli::memory::{pages_go_back_after, pages_stay_small};
 use crate::cli::model::Options;
 use crate::cli::progress::Talk;
 use crate::cli::{Outcome, print};
 use crate::error::Error;
 use crate::experiment::concept::{self, Concept};
-use crate::experiment::probing::{self, Kind, Question, Rows, Sweep};
+use crate::experiment::probing::{self, Kind, Question, Read, Rows, Sweep};
 use crate::model::Site;
 use crate::probe::{Fit as Method, Plan, method};
 use crate::report::{Table, table::Column};
@@ -100,6 +101,9 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
     let label = arguments.label.ok_or_else(|| missing("label"))?;
     let out = arguments.out.ok_or_else(|| missing("out"))?;
     let store = arguments.store.ok_or_else(|| missing("store"))?;
+    // One site's matrix takes the place of the one before it, and nothing of a fit is kept beside it.
+    pages_go_back_after(0);
+    pages_stay_small();
     let (store, example, data) = Held { store, source }.open()?;
     let sites = match &arguments.sites {
         None => store.manifest.sites.clone(),
@@ -124,17 +128,14 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
         },
     };
     let chosen: Vec<usize> = (0..example.len()).collect();
-    let rows = Rows {
-        header: &store.header,
-        tokens: &store.manifest.tokens,
-        sites: &sites,
-        example: &example,
-        chosen: &chosen,
-        dialogues: &data.dialogues,
-    };
+    let rows = Read { header: &store.header, tokens: &store.manifest.tokens, sites: &sites, chosen: &chosen };
+    let known = Rows { read: rows, example: &example, dialogues: &data.dialogues }.known(&question)?;
+    // Thousands of dialogues take as much memory as a site's products.
+    drop(data);
     let total = sites.len();
     let mut read = |site| store.at(site);
-    let sweep = probing::sweep(&question, &rows, &mut read, &mut |done| tell("fitting", done, total))?;
+    let mut heard = |done| tell("fitting", done, total);
+    let sweep = probing::sweep(&question, rows, &known, &mut read, &mut heard)?;
     bar.finish_and_clear();
     sweep.best().1.probe.save(&out)?;
     show(&sweep, out, arguments.json, talk)
