@@ -4,6 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
 pub mod backend;
+mod composed;
 mod input;
 #[cfg(target_arch = "x86_64")]
 mod kernel;
@@ -22,7 +23,9 @@ use half::{bf16, f16};
 use super::operations::Activation;
 use super::weights::Weight;
 
+#[cfg(target_arch = "x86_64")]
 use backend::Backend;
+use composed::Composed;
 pub(super) use input::Input;
 #[cfg(target_arch = "x86_64")]
 use packed::Packed;
@@ -39,11 +42,15 @@ enum Kept {
     Read(Weight),
     #[cfg(target_arch = "x86_64")]
     Packed(Packed),
+    Composed(Composed),
 }
 
 impl Linear {
     /// Packs the matrix where that pays: then the packed copy takes the place of the one that was read.
     pub fn new(weight: Weight, bias: Option<Tensor>) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear { weight: Kept::Composed(Composed::new(&weight, device)?), bias });
+        }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
             && !tensor.track_op()
@@ -57,6 +64,9 @@ impl Linear {
     /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
     /// copy serves all, number for number.
     pub fn table(weight: Weight) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear { weight: Kept::Composed(Composed::table(&weight, device)?), bias: None });
+        }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
             && !tensor.track_op()
@@ -74,6 +84,7 @@ impl Linear {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
             Kept::Packed(packed) => packed.rows(rows),
+            Kept::Composed(composed) => composed.rows(rows),
             Kept::Read(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
         }
     }
@@ -133,7 +144,7 @@ impl Linear {
     fn packed(&self) -> Option<&Packed> {
         match &self.weight {
             Kept::Packed(packed) => Some(packed),
-            Kept::Read(_) => None,
+            Kept::Read(_) | Kept::Composed(_) => None,
         }
     }
 
@@ -142,6 +153,7 @@ impl Linear {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
             Kept::Packed(packed) => Ok(Packed::products(&[packed], &x.into())?.swap_remove(0)),
+            Kept::Composed(composed) => composed.product(x),
             // Our own products leave no trace for a gradient to follow.
             Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
@@ -154,4 +166,10 @@ impl Linear {
             Kept::Read(Weight::Blocks(blocks)) => rows::product_with_blocks(x, blocks),
         }
     }
+}
+
+/// The device that a matrix is brought to, if one multiplies it; one that is trained stays where it is.
+fn placed_on(weight: &Weight) -> Option<&'static Device> {
+    let trained = matches!(weight, Weight::Tensor(tensor) if tensor.track_op());
+    backend::device().filter(|_| !trained)
 }

@@ -168,7 +168,7 @@ impl<T: Loaded> Loops<T> {
                 Backend::Avx2 => {
                     return Loops { narrow: x86::block_256, wide: x86::block_256, widen: x86::widen_256 };
                 }
-                Backend::Plain => (),
+                _ => (),
             }
         }
         Loops {

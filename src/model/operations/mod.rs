@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+pub(in crate::model) mod composed;
 mod few;
 mod lanes;
 mod norm;
