@@ -14,6 +14,8 @@ pub enum Backend {
     Candle,
     /// What every processor has.
     Plain,
+    /// Every aarch64 processor's vectors.
+    Neon,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512F.
@@ -29,9 +31,10 @@ pub enum Backend {
 const VARIABLE: &str = "PEARL_BACKEND";
 
 impl Backend {
-    pub const ALL: [Backend; 7] = [
+    pub const ALL: [Backend; 8] = [
         Backend::Candle,
         Backend::Plain,
+        Backend::Neon,
         Backend::Avx2,
         Backend::Avx512,
         Backend::Avx512Bf16,
@@ -43,6 +46,7 @@ impl Backend {
         match self {
             Backend::Candle => "candle",
             Backend::Plain => "plain",
+            Backend::Neon => "neon",
             Backend::Avx2 => "avx2",
             Backend::Avx512 => "avx512",
             Backend::Avx512Bf16 => "avx512bf16",
@@ -68,12 +72,12 @@ impl Backend {
                 Backend::Avx512 => avx512,
                 Backend::Avx512Bf16 => avx512bf16,
                 Backend::Amx => avx512bf16 && super::amx::runs(),
-                _ => true,
+                _ => self <= Backend::Plain,
             }
         }
         #[cfg(not(target_arch = "x86_64"))]
         {
-            self <= Backend::Plain
+            self <= if cfg!(target_arch = "aarch64") { Backend::Neon } else { Backend::Plain }
         }
     }
 

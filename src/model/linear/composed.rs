@@ -36,7 +36,7 @@ impl Composed {
         }
     }
 
-    /// The same for a matrix that is used for few tokens and whose results are compared (the vocabulary): nothing is rounded.
+    /// The same for a matrix whose results are held against each other (the vocabulary, a router): nothing is rounded.
     pub fn table(weight: &Weight, device: &Device) -> Result<Composed> {
         match Composed::new(weight, device)? {
             Composed::Rounded(tensor) => Ok(Composed::Whole(tensor)),
@@ -56,6 +56,7 @@ impl Composed {
 
     /// `x · matrixᵀ`. `x`: f32 `[tokens, inputs]`, where the matrix is; gives f32 `[tokens, outputs]`.
     pub fn product(&self, x: &Tensor) -> Result<Tensor> {
+        let x = &x.contiguous()?;
         match self {
             Composed::Rounded(matrix) => x.to_dtype(DType::BF16)?.matmul(&matrix.t()?)?.to_dtype(DType::F32),
             Composed::Whole(matrix) if matrix.dtype() == DType::F32 => x.matmul(&matrix.t()?),
@@ -73,7 +74,7 @@ impl Composed {
             Composed::Blocks(blocks) if blocks.device().is_cpu() => {
                 x.matmul(&blocks.dequantize(x.device())?.t()?)
             }
-            Composed::Blocks(blocks) => QMatMul::from_arc(blocks.clone())?.forward(&x.contiguous()?),
+            Composed::Blocks(blocks) => QMatMul::from_arc(blocks.clone())?.forward(x),
         }
     }
 }

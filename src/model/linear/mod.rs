@@ -79,6 +79,16 @@ impl Linear {
         Ok(Linear::unpacked(weight, None))
     }
 
+    /// A matrix whose results are held against each other (a router's): on a device, too, nothing is rounded.
+    pub fn compared(weight: Weight) -> Result<Linear> {
+        match placed_on(&weight) {
+            Some(device) => {
+                Ok(Linear { weight: Kept::Composed(Composed::table(&weight, device)?), bias: None })
+            }
+            None => Linear::new(weight, None),
+        }
+    }
+
     /// Rows of the matrix, as f32: `[rows, in]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         match &self.weight {

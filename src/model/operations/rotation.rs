@@ -36,7 +36,7 @@ impl Angles {
     }
 
     /// Cosines and sines, each `[tokens, pairs]`, on the device of the pass.
-    fn tensors(&self, device: &Device) -> Result<&[Tensor; 2]> {
+    pub(super) fn tensors(&self, device: &Device) -> Result<&[Tensor; 2]> {
         if let Some(tensors) = self.tensors.get() {
             return Ok(tensors);
         }
