@@ -217,8 +217,7 @@ impl Source<'_> {
     fn experts(&mut self, shape: architecture::Experts, prefix: &str) -> Result<Experts> {
         let a = self.architecture;
         let names = a.names;
-        let router = Place::whole(format!("{prefix}{}.weight", names.router), &[shape.count, a.width]);
-        let router = Linear::compared((self.take)(&router)?)?;
+        let router = self.linear(&format!("{prefix}{}", names.router), a.width, false, alone(shape.count))?;
         let expert = |number: usize| -> Result<Mlp> {
             let prefix = format!("{prefix}{}{number}.", names.expert);
             let mut linear = |name: &str, inputs: usize, outputs: usize| {

@@ -56,7 +56,7 @@ fn a_backend_that_cannot_run_here_is_one_line() {
         assert_eq!((output.status.code(), said.trim_end().lines().count()), (Some(2), 1), "{name}: {said}");
         said
     };
-    for arguments in [&["inspect"][..], &["generate", "--prompt", "hello"]] {
+    for arguments in [&["inspect", "organism"][..], &["generate", "--prompt", "hello"]] {
         let said = said("abacus", arguments);
         assert!(said.contains("abacus, which is none; expected one of candle, plain"), "{said}");
     }

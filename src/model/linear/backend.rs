@@ -126,7 +126,7 @@ impl Backend {
         };
         let how = match backend {
             Backend::Amx => "; of f32 numbers sixteen bits are multiplied (avx512: all)",
-            Backend::Candle | Backend::Cuda => "; beside a bf16 matrix, what goes in and comes out is bf16",
+            Backend::Candle | Backend::Cuda => "; what is multiplied with a bf16 matrix is rounded to bf16",
             _ => "",
         };
         Ok(format!("{}, {why}{how}", backend.name()))

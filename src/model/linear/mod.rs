@@ -16,6 +16,8 @@ pub(super) mod pairs;
 #[cfg(target_arch = "x86_64")]
 mod q8;
 mod rows;
+#[cfg(feature = "cuda")]
+mod summed;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
@@ -65,7 +67,7 @@ impl Linear {
     /// copy serves all, number for number.
     pub fn table(weight: Weight) -> Result<Linear> {
         if let Some(device) = placed_on(&weight) {
-            return Ok(Linear { weight: Kept::Composed(Composed::table(&weight, device)?), bias: None });
+            return Ok(Linear { weight: Kept::Composed(Composed::new(&weight, device)?), bias: None });
         }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
@@ -77,16 +79,6 @@ impl Linear {
             return Ok(Linear { weight: Kept::Packed(packed), bias: None });
         }
         Ok(Linear::unpacked(weight, None))
-    }
-
-    /// A matrix whose results are held against each other (a router's): on a device, too, nothing is rounded.
-    pub fn compared(weight: Weight) -> Result<Linear> {
-        match placed_on(&weight) {
-            Some(device) => {
-                Ok(Linear { weight: Kept::Composed(Composed::table(&weight, device)?), bias: None })
-            }
-            None => Linear::new(weight, None),
-        }
     }
 
     /// Rows of the matrix, as f32: `[rows, in]`.
