@@ -116,7 +116,7 @@ impl Linear {
         let products =
             packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
         #[cfg(not(target_arch = "x86_64"))]
-        let products = None;
+        let products: Option<Result<Vec<Tensor>>> = None;
         let products = match products {
             Some(products) => products?,
             None => {
@@ -133,6 +133,7 @@ impl Linear {
     }
 
     /// `down · (f(gate · x) · (up · x))` without what stands between, where the matrices are packed for it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     pub(super) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
         #[cfg(target_arch = "x86_64")]
         if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {

@@ -120,6 +120,7 @@ pub(super) fn gated_row(gate: &[f32], up: &[f32], activation: Activation, out: &
 
 /// `f(gate) · up` in the gate's place.
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(in crate::model) fn gate_in_place(gate: &mut [f32], up: &[f32], activation: Activation) {
     #[inline(always)]
     fn row<C: Curve>(gate: &mut [f32], up: &[f32]) {
