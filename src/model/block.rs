@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use crate::model::cache::Cache;
 use crate::model::experts::Experts;
 use crate::model::hook::Hook;
+use crate::model::linear::backend::composes;
 use crate::model::linear::{Input, Linear};
 use crate::model::mlp::Mlp;
 use crate::model::norm::Norm;
-use crate::model::operations::{Angles, Heads, attend, attention, prepare_heads, rotate, sum, with_slices};
+use crate::model::operations::{
+    Angles, Heads, attend, attention, composed, prepare_heads, rotate, sum, with_slices,
+};
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 
@@ -131,6 +134,9 @@ impl Attention {
         let value = value.reshape((count, heads.keys, heads.width))?;
         let mixed = match &mut pass.cache {
             None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
+            Some(cache) if composes(&query) => {
+                composed::attend(&query, heads, &cache.extend_tensors(block, &pass.tokens, [&key, &value])?)?
+            }
             Some(cache) => with_slices([&query, &key, &value], |[query, keys, values]| {
                 let stretches = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
                 Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
@@ -143,7 +149,7 @@ impl Attention {
 /// Queries or keys after their norm and rotation: `[tokens, heads, width]`.
 fn prepared(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
     let count = x.dim(0)?;
-    if x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
+    if composes(&x) || x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
         let x = match norm {
             Some(norm) => norm.forward(&x.reshape((count, (), norm.width()))?)?,
             None => x,

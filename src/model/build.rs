@@ -10,6 +10,7 @@ use crate::model::architecture::{self, Architecture, Fused, Head, HeadNorm, Name
 use crate::model::block::{Attention, Block, Feed, Norms};
 use crate::model::experts::Experts;
 use crate::model::linear::Linear;
+use crate::model::linear::backend::placed;
 use crate::model::mlp::Mlp;
 use crate::model::norm::Norm;
 use crate::model::operations::Heads;
@@ -29,7 +30,7 @@ pub(super) struct Embed {
     /// `[vocabulary, width]`.
     pub words: Linear,
     /// `[positions, width]`, where they are learnt.
-    pub positions: Option<Weight>,
+    pub positions: Option<Linear>,
     /// `[1, width]`: of the segment that every token is of.
     pub segment: Option<Tensor>,
     pub norm: Option<Norm>,
@@ -57,7 +58,10 @@ pub(super) fn parts(
     let mut source = Source { architecture, take };
     let words = Linear::table(source.table(names.embed, a.vocabulary)?)?;
     let embed = Embed {
-        positions: a.positions.map(|count| source.table(names.positions, count)).transpose()?,
+        positions: a
+            .positions
+            .map(|count| -> Result<Linear> { Ok(Linear::table(source.table(names.positions, count)?)?) })
+            .transpose()?,
         segment: a.segments.map(|count| source.segment(count)).transpose()?,
         norm: source.norm(names.embed_norm.map(String::from), a.width)?,
         words,
@@ -77,24 +81,29 @@ impl Source<'_> {
         (self.take)(&Place::whole(format!("{name}.weight"), &[count, self.architecture.width]))
     }
 
+    /// All numbers of a tensor as f32, where the model computes: what a norm or a bias is used as.
+    fn floats(&mut self, place: &Place) -> Result<Tensor> {
+        Ok(placed(&(self.take)(place)?.floats()?)?)
+    }
+
     fn segment(&mut self, count: usize) -> Result<Tensor> {
         let name = format!("{}.weight", self.architecture.names.segments);
         let first = std::iter::once(0..1);
-        Ok((self.take)(&Place::rows(name, &[count, self.architecture.width], first))?.floats()?)
+        self.floats(&Place::rows(name, &[count, self.architecture.width], first))
     }
 
     fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
         let Some(name) = name else { return Ok(None) };
-        let mut vector = |what: &str| -> Result<Tensor> {
-            Ok((self.take)(&Place::whole(format!("{name}.{what}"), &[width]))?.floats()?)
-        };
+        let a = self.architecture;
+        let mut vector =
+            |what: &str| -> Result<Tensor> { self.floats(&Place::whole(format!("{name}.{what}"), &[width])) };
         let weight = vector("weight")?;
-        let (weight, bias) = match self.architecture.norm {
+        let (weight, bias) = match a.norm {
             NormKind::Rms => (weight, None),
             NormKind::RmsLessOne => (weight.affine(1.0, 1.0)?, None),
             NormKind::Layer => (weight, Some(vector("bias")?)),
         };
-        Ok(Some(Norm::new(weight, bias, self.architecture.norm_epsilon)))
+        Ok(Some(Norm::new(weight, bias, a.norm_epsilon)))
     }
 
     fn norms(&mut self, block: &str, names: &architecture::Norms) -> Result<Norms> {
@@ -118,8 +127,8 @@ impl Source<'_> {
             true => Some(Place::rows(format!("{name}.bias"), &[total], rows)),
             false => None,
         };
-        let bias = bias.map(|place| (self.take)(&place)).transpose()?;
-        Ok(Linear::new(weight, bias.map(|bias| bias.floats()).transpose()?)?)
+        let bias = bias.map(|place| self.floats(&place)).transpose()?;
+        Ok(Linear::new(weight, bias)?)
     }
 
     fn block(&mut self, number: usize) -> Result<Block> {

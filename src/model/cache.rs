@@ -1,10 +1,13 @@
 //! Keys and values of tokens that were read before, a row at a time, so that a new token costs only itself.
 //! It knows nothing of the model that fills it, but how many blocks that has.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::Tensor;
+
 use crate::error::{Error, Result};
-use crate::model::operations::Stretch;
+use crate::model::operations::{Stretch, composed};
 use crate::model::site::{Point, Site};
 use crate::model::tokens::Token;
 
@@ -13,6 +16,8 @@ use crate::model::tokens::Token;
 struct Past {
     keys: Vec<f32>,
     values: Vec<f32>,
+    /// Keys and values where candle's own operations made them: then there are no others.
+    tensors: Option<[Tensor; 2]>,
 }
 
 /// What a beginning that several rows share left behind in every block.
@@ -121,36 +126,75 @@ impl Cache {
         values: &[f32],
         width: usize,
     ) -> Vec<Stretch<'a>> {
-        // Where nothing is kept, each block takes the place of the one before it.
-        let place = if self.keeps() { block } else { 0 };
-        if self.blocks.len() <= place {
-            self.blocks.resize_with(place + 1, Vec::new);
-        }
-        let pasts = &mut self.blocks[place];
-        let shared = self.prefix.as_ref().and_then(|prefix| prefix.blocks.get(block));
-        let mut places = Vec::new();
-        let mut begin = 0;
-        for row in tokens.chunk_by(|a, b| a.row == b.row) {
-            let (number, end) = (row[0].row, begin + row.len());
-            if pasts.len() <= number {
-                pasts.resize_with(number + 1, Past::default);
-            }
-            let past = &mut pasts[number];
+        let places = self.each_past(block, tokens, |past, shared, tokens| {
             if let Some(shared) = shared {
                 past.keys.clone_from(&shared.keys);
                 past.values.clone_from(&shared.values);
             }
-            past.keys.extend_from_slice(&keys[begin * width..end * width]);
-            past.values.extend_from_slice(&values[begin * width..end * width]);
-            places.push((number, begin..end));
-            begin = end;
-        }
-        let stretch = |(number, tokens): (usize, _)| Stretch {
+            past.keys.extend_from_slice(&keys[tokens.start * width..tokens.end * width]);
+            past.values.extend_from_slice(&values[tokens.start * width..tokens.end * width]);
+        });
+        let pasts = &self.blocks[self.place(block)];
+        let stretch = |(number, tokens, ()): (usize, Range<usize>, ())| Stretch {
             tokens,
             keys: &pasts[number].keys,
             values: &pasts[number].values,
         };
         places.into_iter().map(stretch).collect()
+    }
+
+    /// [`Cache::extend`] of keys and values `[tokens, key heads, head width]` on any device, where they stay.
+    pub(super) fn extend_tensors(
+        &mut self,
+        block: usize,
+        tokens: &[Token],
+        sides: [&Tensor; 2],
+    ) -> Result<Vec<composed::Stretch>> {
+        let rows = self.each_past(block, tokens, |past, shared, tokens| -> Result<composed::Stretch> {
+            let before = shared.unwrap_or(past).tensors.clone();
+            let side = |which: usize| -> Result<Tensor> {
+                let new = sides[which].narrow(0, tokens.start, tokens.len())?;
+                match &before {
+                    Some(before) => Ok(Tensor::cat(&[&before[which], &new], 0)?),
+                    None => Ok(new),
+                }
+            };
+            let [keys, values] = [side(0)?, side(1)?];
+            past.tensors = Some([keys.clone(), values.clone()]);
+            Ok(composed::Stretch { tokens, keys, values })
+        });
+        rows.into_iter().map(|(_, _, stretch)| stretch).collect()
+    }
+
+    /// Where a block's past stands: where nothing is kept, each block takes the place of the one before it.
+    fn place(&self, block: usize) -> usize {
+        if self.keeps() { block } else { 0 }
+    }
+
+    /// Calls `with` on the past of each row, what all rows share of it, and where the row's tokens stand among `tokens`;
+    /// gives each row's number, those places, and what `with` gave.
+    fn each_past<T>(
+        &mut self,
+        block: usize,
+        tokens: &[Token],
+        mut with: impl FnMut(&mut Past, Option<&Past>, Range<usize>) -> T,
+    ) -> Vec<(usize, Range<usize>, T)> {
+        let place = self.place(block);
+        if self.blocks.len() <= place {
+            self.blocks.resize_with(place + 1, Vec::new);
+        }
+        let pasts = &mut self.blocks[place];
+        let shared = self.prefix.as_ref().and_then(|prefix| prefix.blocks.get(block));
+        let mut begin = 0;
+        let rows = tokens.chunk_by(|a, b| a.row == b.row).map(|row| {
+            let (number, tokens) = (row[0].row, begin..begin + row.len());
+            begin = tokens.end;
+            if pasts.len() <= number {
+                pasts.resize_with(number + 1, Past::default);
+            }
+            (number, tokens.clone(), with(&mut pasts[number], shared, tokens))
+        });
+        rows.collect()
     }
 
     /// Counts tokens as held, once they have passed through every block.

@@ -157,7 +157,7 @@ impl Decoder {
         }
         if let Some(positions) = &embed.positions {
             let at: Vec<u32> = tokens.iter().map(|token| token.position as u32).collect();
-            x = (x + positions.rows(&Tensor::new(at, &Device::Cpu)?)?)?;
+            x = (x + positions.rows(&at)?)?;
         }
         match &embed.norm {
             Some(norm) => Ok(norm.forward(&x)?),

@@ -1,7 +1,7 @@
 //! Several MLPs and the router that sends each token through few of them (Shazeer et al., arXiv 1701.06538).
 //! It knows nothing of hooks.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax;
 
 use super::linear::Linear;
@@ -40,8 +40,8 @@ impl Experts {
                 continue;
             }
             let count = weights.len();
-            let tokens = Tensor::new(tokens, &Device::Cpu)?;
-            let weights = Tensor::from_vec(weights, (count, 1), &Device::Cpu)?;
+            let tokens = Tensor::new(tokens, x.device())?;
+            let weights = Tensor::from_vec(weights, (count, 1), x.device())?;
             let given = expert.forward(&(&x.index_select(&tokens, 0)?).into())?.broadcast_mul(&weights)?;
             out = out.index_add(&tokens, &given, 0)?;
         }

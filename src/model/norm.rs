@@ -30,6 +30,7 @@ impl Norm {
     }
 
     /// Calls `with` on what makes the norm of `x`, `[tokens, width]`, row by row.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn with_row<T>(&self, x: &Tensor, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
         let epsilon = self.epsilon as f32;
         match &self.bias {

@@ -24,10 +24,8 @@ pub(super) fn read_rows(
         return Ok(());
     }
     drop(storage);
-    let numbers: Vec<f32> = activations.flatten_all()?.to_vec1()?;
-    for (place, at) in picked.iter().enumerate() {
-        read(place, &numbers[at * width..(at + 1) * width]);
-    }
+    let numbers = picked_rows(&activations, picked)?;
+    numbers.chunks_exact(width.max(1)).enumerate().for_each(|(place, row)| read(place, row));
     Ok(())
 }
 
@@ -42,19 +40,37 @@ pub(super) fn edit_rows(
         return Ok(activations);
     }
     let width = activations.dim(1)?;
+    if !activations.device().is_cpu() {
+        // The picked rows leave the device and come back, after all others, from where each is put in its place.
+        let mut numbers = picked_rows(&activations, picked)?;
+        numbers.chunks_exact_mut(width.max(1)).enumerate().for_each(|(place, row)| change(place, row));
+        let rows = Tensor::from_vec(numbers, (picked.len(), width), activations.device())?;
+        let tokens = activations.dim(0)?;
+        let mut order: Vec<u32> = (0..tokens as u32).collect();
+        for (place, at) in picked.iter().enumerate() {
+            order[*at] = (tokens + place) as u32;
+        }
+        let order = Tensor::new(order, activations.device())?;
+        return Ok(Tensor::cat(&[&activations, &rows], 0)?.index_select(&order, 0)?);
+    }
     let mut each = |numbers: &mut [f32]| {
         for (place, at) in picked.iter().enumerate() {
             change(place, &mut numbers[at * width..(at + 1) * width]);
         }
     };
-    if !activations.device().is_cpu() {
-        let mut numbers: Vec<f32> = activations.flatten_all()?.to_vec1()?;
-        each(&mut numbers);
-        return Ok(Tensor::from_vec(numbers, activations.shape(), activations.device())?);
-    }
     let activations = activations.contiguous()?;
     activations.inplace_op1(&Edit(RefCell::new(&mut each)))?;
     Ok(activations)
+}
+
+/// Copies of rows of activations that lie on a device, end to end.
+fn picked_rows(activations: &Tensor, picked: &[usize]) -> Result<Vec<f32>> {
+    if picked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let at: Vec<u32> = picked.iter().map(|&at| at as u32).collect();
+    let at = Tensor::new(at, activations.device())?;
+    Ok(activations.index_select(&at, 0)?.flatten_all()?.to_vec1()?)
 }
 
 /// A change of all numbers of a tensor, as candle takes it.

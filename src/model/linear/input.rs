@@ -31,6 +31,7 @@ impl<'a> Input<'a> {
     }
 
     /// The tensor that it is made of, or one of them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) fn source(&self) -> &'a Tensor {
         match self {
             Input::Plain(x) | Input::Normed(x, _) | Input::Active(x, _) | Input::Gated(x, ..) => x,
@@ -48,6 +49,7 @@ impl<'a> Input<'a> {
     }
 
     /// Calls `with` on what makes it, row by row.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(super) fn with_row<T>(&self, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
         match *self {
             Input::Plain(x) => with_slices([x], |[x]| with(&Row::Plain(x))),

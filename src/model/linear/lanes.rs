@@ -1,7 +1,7 @@
 //! Sixteen f32 numbers side by side, in whatever registers the processor has for them.
 //! It knows nothing of matrices. Compiled for each kind of register, because left to itself the compiler takes the narrowest.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use half::{bf16, f16};
 
 use crate::model::weights::Number;
@@ -62,11 +62,87 @@ pub(super) trait Loaded: Number {
     unsafe fn eight(numbers: *const Self) -> x86::Eight;
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+pub(super) trait Loaded: Number {
+    /// # Safety
+    /// NEON, and four numbers there.
+    unsafe fn four(numbers: *const Self) -> neon::Four;
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) trait Loaded: Number {}
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 impl<T: Number> Loaded for T {}
+
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon {
+    use super::{Lanes, Loaded, bf16, f16};
+    use std::arch::aarch64::{
+        vandq_u32, vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vld1_u16, vld1q_f32, vmovl_u16, vmulq_f32, vorrq_u32,
+        vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32,
+    };
+
+    pub use std::arch::aarch64::float32x4_t as Four;
+
+    impl<T: Loaded> Lanes<T> for [Four; 4] {
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            unsafe { [vdupq_n_f32(0.0); 4] }
+        }
+
+        #[inline(always)]
+        unsafe fn load(numbers: *const f32) -> Self {
+            std::array::from_fn(|part| unsafe { vld1q_f32(numbers.add(4 * part)) })
+        }
+
+        #[inline(always)]
+        unsafe fn widen(numbers: *const T) -> Self {
+            std::array::from_fn(|part| unsafe { T::four(numbers.add(4 * part)) })
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, x: Self, y: Self) -> Self {
+            std::array::from_fn(|part| unsafe { vfmaq_f32(self[part], x[part], y[part]) })
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, numbers: *mut f32) {
+            for (part, four) in self.into_iter().enumerate() {
+                unsafe { vst1q_f32(numbers.add(4 * part), four) }
+            }
+        }
+    }
+
+    impl Loaded for f32 {
+        #[inline(always)]
+        unsafe fn four(numbers: *const f32) -> Four {
+            unsafe { vld1q_f32(numbers) }
+        }
+    }
+
+    impl Loaded for bf16 {
+        #[inline(always)]
+        unsafe fn four(numbers: *const bf16) -> Four {
+            unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(vld1_u16(numbers.cast())))) }
+        }
+    }
+
+    impl Loaded for f16 {
+        /// As `f16`'s own `widen`: the product brings the exponent's bias over, and makes subnormal numbers normal.
+        #[inline(always)]
+        unsafe fn four(numbers: *const f16) -> Four {
+            unsafe {
+                let bits = vmovl_u16(vld1_u16(numbers.cast()));
+                let size = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7FFF)));
+                let bias = vdupq_n_f32(f32::from_bits((112 + 127) << 23));
+                let size = vmulq_f32(vreinterpretq_f32_u32(size), bias);
+                let sign = vshlq_n_u32::<16>(vandq_u32(bits, vdupq_n_u32(0x8000)));
+                vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(size), sign))
+            }
+        }
+    }
+}
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {

@@ -4,6 +4,7 @@
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
 pub mod backend;
+mod composed;
 mod input;
 #[cfg(target_arch = "x86_64")]
 mod kernel;
@@ -15,6 +16,8 @@ pub(super) mod pairs;
 #[cfg(target_arch = "x86_64")]
 mod q8;
 mod rows;
+#[cfg(feature = "cuda")]
+mod summed;
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
@@ -22,7 +25,9 @@ use half::{bf16, f16};
 use super::operations::Activation;
 use super::weights::Weight;
 
+#[cfg(target_arch = "x86_64")]
 use backend::Backend;
+use composed::Composed;
 pub(super) use input::Input;
 #[cfg(target_arch = "x86_64")]
 use packed::Packed;
@@ -39,11 +44,15 @@ enum Kept {
     Read(Weight),
     #[cfg(target_arch = "x86_64")]
     Packed(Packed),
+    Composed(Composed),
 }
 
 impl Linear {
     /// Packs the matrix where that pays: then the packed copy takes the place of the one that was read.
     pub fn new(weight: Weight, bias: Option<Tensor>) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear { weight: Kept::Composed(Composed::new(&weight, device)?), bias });
+        }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
             && !tensor.track_op()
@@ -57,6 +66,9 @@ impl Linear {
     /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
     /// copy serves all, number for number.
     pub fn table(weight: Weight) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear { weight: Kept::Composed(Composed::new(&weight, device)?), bias: None });
+        }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
             && !tensor.track_op()
@@ -74,6 +86,7 @@ impl Linear {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
             Kept::Packed(packed) => packed.rows(rows),
+            Kept::Composed(composed) => composed.rows(rows),
             Kept::Read(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
         }
     }
@@ -103,7 +116,7 @@ impl Linear {
         let products =
             packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
         #[cfg(not(target_arch = "x86_64"))]
-        let products = None;
+        let products: Option<Result<Vec<Tensor>>> = None;
         let products = match products {
             Some(products) => products?,
             None => {
@@ -120,6 +133,7 @@ impl Linear {
     }
 
     /// `down · (f(gate · x) · (up · x))` without what stands between, where the matrices are packed for it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     pub(super) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
         #[cfg(target_arch = "x86_64")]
         if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {
@@ -133,7 +147,7 @@ impl Linear {
     fn packed(&self) -> Option<&Packed> {
         match &self.weight {
             Kept::Packed(packed) => Some(packed),
-            Kept::Read(_) => None,
+            Kept::Read(_) | Kept::Composed(_) => None,
         }
     }
 
@@ -142,6 +156,7 @@ impl Linear {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
             Kept::Packed(packed) => Ok(Packed::products(&[packed], &x.into())?.swap_remove(0)),
+            Kept::Composed(composed) => composed.product(x),
             // Our own products leave no trace for a gradient to follow.
             Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
@@ -154,4 +169,10 @@ impl Linear {
             Kept::Read(Weight::Blocks(blocks)) => rows::product_with_blocks(x, blocks),
         }
     }
+}
+
+/// The device that a matrix is brought to, if one multiplies it; one that is trained stays where it is.
+fn placed_on(weight: &Weight) -> Option<&'static Device> {
+    let trained = matches!(weight, Weight::Tensor(tensor) if tensor.track_op());
+    backend::device().filter(|_| !trained)
 }

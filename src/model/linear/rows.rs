@@ -10,7 +10,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use super::backend::Backend;
 use super::lanes::{LANES, Lanes, Loaded};
 #[cfg(target_arch = "x86_64")]
@@ -173,8 +173,12 @@ impl<T: Loaded> Loops<T> {
                 Backend::Avx2 => {
                     return Loops { narrow: x86::block_256, wide: x86::block_256, widen: x86::widen_256 };
                 }
-                Backend::Plain => (),
+                _ => (),
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if Backend::current() == Backend::Neon {
+            return Loops { narrow: neon::block_128, wide: neon::block_128, widen: neon::widen_128 };
         }
         Loops {
             narrow: block::<[f32; LANES], T, 4, 2, 2>,
@@ -305,6 +309,22 @@ mod x86 {
     }
 }
 
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use super::super::lanes::neon::Four;
+    use super::{Loaded, Out};
+
+    #[target_feature(enable = "neon")]
+    pub unsafe fn block_128<T: Loaded>(x: &[f32], rows: &[T], out: Out, inputs: usize) {
+        unsafe { super::block::<[Four; 4], T, 4, 2, 2>(x, rows, out, inputs) }
+    }
+
+    #[target_feature(enable = "neon")]
+    pub unsafe fn widen_128<T: Loaded>(rows: &[T], out: &mut [f32]) {
+        unsafe { super::widen::<[Four; 4], T>(rows, out) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,5 +405,7 @@ mod tests {
         if Backend::Avx2.runs() {
             assert!(close(run(x86::block_256)));
         }
+        #[cfg(target_arch = "aarch64")]
+        assert!(close(run(neon::block_128)));
     }
 }

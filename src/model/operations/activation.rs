@@ -4,7 +4,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::lanes::{erf, exp, sigmoid, tanh, wide};
-use super::slice;
+use super::{composed, slice};
+use crate::model::linear::backend::composes;
 
 /// Numbers a thread takes at once.
 const CHUNK: usize = 4096;
@@ -119,6 +120,7 @@ pub(super) fn gated_row(gate: &[f32], up: &[f32], activation: Activation, out: &
 
 /// `f(gate) · up` in the gate's place.
 #[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(in crate::model) fn gate_in_place(gate: &mut [f32], up: &[f32], activation: Activation) {
     #[inline(always)]
     fn row<C: Curve>(gate: &mut [f32], up: &[f32]) {
@@ -129,11 +131,17 @@ pub(in crate::model) fn gate_in_place(gate: &mut [f32], up: &[f32], activation: 
 
 /// `x`: f32 of any shape.
 pub fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    if composes(x) {
+        return composed::activate(x, activation);
+    }
     x.contiguous()?.apply_op1(Plain(activation))
 }
 
 /// `gate` and `up`: f32 of one shape.
 pub fn gated(gate: &Tensor, up: &Tensor, activation: Activation) -> Result<Tensor> {
+    if composes(gate) {
+        return composed::activate(gate, activation)? * up;
+    }
     gate.contiguous()?.apply_op2(&up.contiguous()?, Gated(activation))
 }
 

@@ -6,13 +6,14 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
+use super::composed;
 use super::few;
 use super::lanes::{self, wide};
 use super::product::{View, product};
 use super::slice;
 #[cfg(target_arch = "x86_64")]
 use super::tiles;
-use crate::model::linear::backend::Backend;
+use crate::model::linear::backend::{Backend, composes};
 
 /// How many heads of which width, and what they see.
 #[derive(Clone, Copy, Debug)]
@@ -229,6 +230,14 @@ pub fn attention(
     heads: Heads,
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
+    if composes(queries) {
+        let part = |of: &Tensor, row: &Range<usize>| of.narrow(0, row.start, row.len());
+        let stretch = |row: Range<usize>| -> Result<composed::Stretch> {
+            Ok(composed::Stretch { keys: part(keys, &row)?, values: part(values, &row)?, tokens: row })
+        };
+        let stretches: Vec<_> = rows.into_iter().map(stretch).collect::<Result<_>>()?;
+        return composed::attend(queries, heads, &stretches);
+    }
     let operation = Attention { heads, rows };
     queries.contiguous()?.apply_op3(&keys.contiguous()?, &values.contiguous()?, operation)
 }

@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+pub(in crate::model) mod composed;
 mod few;
 mod lanes;
 mod norm;
@@ -14,6 +15,7 @@ mod sum;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
+#[cfg(target_arch = "x86_64")]
 pub(in crate::model) use activation::gate_in_place;
 pub use activation::{Activation, activate, gated};
 pub use attention::{Heads, Stretch, attend, attention};

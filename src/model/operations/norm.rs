@@ -5,7 +5,8 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::lanes::{sum, wide};
-use super::slice;
+use super::{composed, slice};
+use crate::model::linear::backend::composes;
 
 /// Rows that a thread takes at once.
 const ROWS: usize = 64;
@@ -16,6 +17,9 @@ struct RmsNorm {
 
 /// `x`: `[…, width]`, `weight`: `[width]`, both f32.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    if composes(x) {
+        return composed::rms_norm(x, weight, epsilon as f32);
+    }
     let operation = RmsNorm { epsilon: epsilon as f32 };
     x.contiguous()?.apply_op2(weight, operation)
 }
@@ -115,6 +119,9 @@ struct LayerNorm {
 
 /// `x`: `[…, width]`, `weight` and `bias`: `[width]`, all f32.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
+    if composes(x) {
+        return composed::layer_norm(x, weight, bias, epsilon as f32);
+    }
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
 }
 

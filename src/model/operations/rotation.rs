@@ -1,20 +1,23 @@
 //! Rotary position embedding over a ragged batch: each token's heads are turned by the angles of its own position
 //! (Su et al., RoFormer, arXiv 2104.09864; halves of a head rotated against each other).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp1, Error, InplaceOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Device, Error, InplaceOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::lanes::wide;
 use super::norm::rms_scale;
-use super::slice;
+use super::{composed, slice};
+use crate::model::linear::backend::composes;
 
 /// Cosine and sine of every rotated pair, `[tokens, 2, pairs]`, shared by all blocks of a pass.
 #[derive(Clone)]
 pub struct Angles {
     table: Arc<Vec<f32>>,
     pairs: usize,
+    /// Cosines and sines, each `[tokens, pairs]`, where candle's own operations want them.
+    tensors: Arc<OnceLock<[Tensor; 2]>>,
 }
 
 impl Angles {
@@ -29,7 +32,19 @@ impl Angles {
             table.extend(angles.clone().map(|angle| angle.cos() * scale as f32));
             table.extend(angles.map(|angle| angle.sin() * scale as f32));
         }
-        Angles { table: Arc::new(table), pairs }
+        Angles { table: Arc::new(table), pairs, tensors: Arc::default() }
+    }
+
+    /// Cosines and sines, each `[tokens, pairs]`, on the device of the pass.
+    pub(super) fn tensors(&self, device: &Device) -> Result<&[Tensor; 2]> {
+        if let Some(tensors) = self.tensors.get() {
+            return Ok(tensors);
+        }
+        let shape = (self.table.len() / (2 * self.pairs).max(1), 2, self.pairs);
+        let table = Tensor::from_slice(&self.table, shape, device)?;
+        let part = |which: usize| table.narrow(1, which, 1)?.squeeze(1)?.contiguous();
+        let made = [part(0)?, part(1)?];
+        Ok(self.tensors.get_or_init(|| made))
     }
 
     /// Cosines and sines of each token.
@@ -56,7 +71,10 @@ struct Rotation {
 
 /// `x`: `[tokens, heads, head width]`, f32. Where a head is wider than the pairs, its last numbers stay as they are.
 pub fn rotate(x: &Tensor, angles: &Angles) -> Result<Tensor> {
-    turn(x, angles, 1.0)
+    match composes(x) {
+        true => composed::rotate(x, angles.tensors(x.device())?),
+        false => turn(x, angles, 1.0),
+    }
 }
 
 fn turn(x: &Tensor, angles: &Angles, direction: f32) -> Result<Tensor> {

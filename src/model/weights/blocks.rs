@@ -3,6 +3,7 @@
 //!
 //! The layouts: <https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c>, `dequantize_row_…`.
 
+use candle_core::quantized::GgmlDType;
 use half::f16;
 
 use super::number::Number;
@@ -108,6 +109,22 @@ impl BlockKind {
         }
         // SAFETY: what any processor has.
         unsafe { widen::<Plain>(self, bytes, out) }
+    }
+}
+
+/// Candle's own type for a kind of block.
+impl From<BlockKind> for GgmlDType {
+    fn from(kind: BlockKind) -> GgmlDType {
+        match kind {
+            BlockKind::Q4_0 => GgmlDType::Q4_0,
+            BlockKind::Q4_1 => GgmlDType::Q4_1,
+            BlockKind::Q5_0 => GgmlDType::Q5_0,
+            BlockKind::Q5_1 => GgmlDType::Q5_1,
+            BlockKind::Q8_0 => GgmlDType::Q8_0,
+            BlockKind::Q4K => GgmlDType::Q4K,
+            BlockKind::Q5K => GgmlDType::Q5K,
+            BlockKind::Q6K => GgmlDType::Q6K,
+        }
     }
 }
 
@@ -411,28 +428,14 @@ unsafe fn q6_k<S: Sixteen>(block: &[u8; 210], out: &mut [f32; 256]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::quantized::{GgmlDType, QTensor};
+    use candle_core::quantized::QTensor;
     use candle_core::{Device, Tensor};
-
-    /// Candle's own type for a kind of block.
-    fn candle(kind: BlockKind) -> GgmlDType {
-        match kind {
-            BlockKind::Q4_0 => GgmlDType::Q4_0,
-            BlockKind::Q4_1 => GgmlDType::Q4_1,
-            BlockKind::Q5_0 => GgmlDType::Q5_0,
-            BlockKind::Q5_1 => GgmlDType::Q5_1,
-            BlockKind::Q8_0 => GgmlDType::Q8_0,
-            BlockKind::Q4K => GgmlDType::Q4K,
-            BlockKind::Q5K => GgmlDType::Q5K,
-            BlockKind::Q6K => GgmlDType::Q6K,
-        }
-    }
 
     #[test]
     fn blocks_widen_to_what_another_implementation_gives() {
         let numbers = Tensor::randn(0f32, 1.0, (6, 512), &Device::Cpu).unwrap();
         for kind in BlockKind::ALL {
-            let other = QTensor::quantize(&numbers, candle(kind)).unwrap();
+            let other = QTensor::quantize(&numbers, kind.into()).unwrap();
             let bytes = other.data().unwrap().into_owned();
             assert_eq!(bytes.len(), 6 * 512 / kind.numbers() * kind.bytes());
             let expected = other.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
