@@ -1,7 +1,7 @@
 //! The forward pass on a clock: opens a checkpoint once, then answers each line of stdin with the seconds that it took.
 //!
 //!     prefill LENGTH …            rows of so many tokens, side by side, up to the final norm
-//!     recorded LENGTH …           the same, with every `resid_post` copied
+//!     recorded LENGTH …           the same, with every `resid_post` kept until the end
 //!     decode ROWS CONTEXT STEPS   greedy tokens for so many rows, after CONTEXT tokens that are not timed
 //!     peak                        a product of 4096 × 1024 × 3072
 //!     copy                        half a gibibyte, copied by all threads
@@ -40,7 +40,8 @@ impl Hook for Watch {
     }
 
     fn call(&mut self, _: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {
-        self.kept.push(activations.copy()?);
+        // Nobody writes into a tensor: to keep it is enough.
+        self.kept.push(activations.clone());
         Ok(activations)
     }
 }
