@@ -161,6 +161,7 @@ impl Source<'_> {
             let shared = query_key_value(a, which);
             self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, shared)
         };
+        let query = projection(0, query)?;
         Ok(Attention {
             heads: Heads {
                 queries: a.heads,
@@ -170,9 +171,10 @@ impl Source<'_> {
                 causal: a.causal,
                 window: kind.window,
                 cap: a.attention_cap.map(|cap| cap as f32),
+                rounded: query.rounds(),
             },
             rope: (!a.ropes.is_empty()).then_some(kind.rope),
-            query: projection(0, query)?,
+            query,
             key: projection(1, key)?,
             value: projection(2, value)?,
             head_norms: None,

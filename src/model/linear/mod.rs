@@ -143,6 +143,15 @@ impl Linear {
         None
     }
 
+    /// Whether what it multiplies is rounded to bf16 first.
+    pub(super) fn rounds(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Kept::Packed(packed) = &self.weight {
+            return packed.rounds();
+        }
+        false
+    }
+
     #[cfg(target_arch = "x86_64")]
     fn packed(&self) -> Option<&Packed> {
         match &self.weight {

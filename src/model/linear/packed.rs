@@ -150,6 +150,15 @@ impl Packed {
         Some(Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0)))
     }
 
+    /// Whether what it multiplies is rounded to bf16 first.
+    pub fn rounds(&self) -> bool {
+        match &self.numbers {
+            Numbers::Pairs(_) => true,
+            Numbers::Tiles(parts) => parts.len() == 1,
+            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => false,
+        }
+    }
+
     /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         let Numbers::Tiles(parts) = &self.numbers else {

@@ -30,13 +30,15 @@ pub struct Heads {
     pub window: Option<usize>,
     /// Scores are held inside ±cap: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
     pub cap: Option<f32>,
+    /// Where the processor has tiles of bf16, all that is multiplied is rounded to it once, as what it was made of was.
+    pub rounded: bool,
 }
 
 impl Heads {
     /// Causal heads that see all that came before, scores scaled by `1/√width`.
     pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
         let scale = 1.0 / (width as f32).sqrt();
-        Heads { queries, keys, width, scale, causal: true, window: None, cap: None }
+        Heads { queries, keys, width, scale, causal: true, window: None, cap: None, rounded: false }
     }
 
     pub(super) fn group(&self) -> usize {

@@ -1,5 +1,5 @@
 //! Attention of many tokens on AMX tiles. Each f32 number is multiplied as two bf16 parts, so that what comes out is f32's
-//! own to about sixteen bits, whatever the weights are kept in. It knows nothing of tensors.
+//! own to about sixteen bits; or as one, where what it was made of was rounded too. It knows nothing of tensors.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -18,8 +18,38 @@ use crate::model::linear::pairs::{Pair, left_over, narrow, rounded};
 /// core's cache.
 const ROWS: usize = 64;
 
-/// A matrix in its two parts: what is left of rounding stands second.
+/// A matrix in its two parts: what is left of rounding stands second, or nothing where it is left out.
 type Parts = [amx::Tiles; 2];
+
+/// Both parts with so many pairs of zeros, or only the first.
+fn zeros(pairs: usize, heads: Heads) -> Parts {
+    [amx::Tiles::zeros(pairs), amx::Tiles::zeros(if heads.rounded { 0 } else { pairs })]
+}
+
+/// Sums of products for [`COLUMNS`] columns.
+///
+/// # Safety
+/// As [`amx::multiply`].
+#[inline(always)]
+unsafe fn multiply<'a>(
+    x: &Parts,
+    panel: impl Fn(usize) -> &'a [Pair],
+    steps: usize,
+    rows: usize,
+    (out, stride): (*mut f32, usize),
+) {
+    let [large, small] = x;
+    let rounded = (&large[..], panel(0));
+    // SAFETY: as the caller says.
+    unsafe {
+        if small.is_empty() {
+            return amx::multiply(&[rounded], steps, 0..rows, COLUMNS, out, stride);
+        }
+        // Small terms first; what both rounded parts leave over is left out.
+        let sides = [(&small[..], panel(0)), (&large[..], panel(1)), rounded];
+        amx::multiply(&sides, steps, 0..rows, COLUMNS, out, stride);
+    }
+}
 
 const ZERO: Pair = [bf16::ZERO; 2];
 
@@ -63,8 +93,8 @@ impl<'a> Packed<'a> {
         // Steps of the products with keys and with values.
         let (inner, outer) = (amx::steps(width), count.div_ceil(COLUMNS) * COLUMNS / amx::INPUTS);
         let (key_panel, value_panel) = (amx::panel_size(inner), amx::panel_size(outer));
-        let mut keys = [(); 2].map(|_| amx::Tiles::zeros(count.div_ceil(COLUMNS) * key_panel));
-        let mut values = [(); 2].map(|_| amx::Tiles::zeros(width.div_ceil(COLUMNS) * value_panel));
+        let mut keys = zeros(count.div_ceil(COLUMNS) * key_panel, heads);
+        let mut values = zeros(width.div_ceil(COLUMNS) * value_panel, heads);
         let numbers = |of: &'a [f32], token: usize| match token < count {
             true => &of[token * row + key_head * width..][..width],
             // Beside the last token of an odd number there is none.
@@ -73,7 +103,7 @@ impl<'a> Packed<'a> {
         let mut pairs = vec![ZERO; width.div_ceil(2)];
         for token in 0..count {
             let begin = token / COLUMNS * key_panel;
-            for (part, keys) in keys.iter_mut().enumerate() {
+            for (part, keys) in keys.iter_mut().enumerate().filter(|(_, keys)| !keys.is_empty()) {
                 let (key, row) = (numbers(stretch.keys, token), pairs.as_flattened_mut());
                 // SAFETY: only where there are tiles, which asks for more than AVX-512F.
                 unsafe { if part == 0 { narrow(key, row, rounded) } else { narrow(key, row, left_over) } }
@@ -90,11 +120,12 @@ impl<'a> Packed<'a> {
                 let first = &first[column..column + many];
                 let second = second.get(column..column + many).unwrap_or(&[0.0; amx::ROWS][..many]);
                 let [large, small] = &mut values;
-                let (large, small) = (&mut large[place..place + many], &mut small[place..place + many]);
                 // SAFETY: as above.
                 unsafe {
-                    beside(first, second, large, rounded);
-                    beside(first, second, small, left_over);
+                    beside(first, second, &mut large[place..place + many], rounded);
+                    if !small.is_empty() {
+                        beside(first, second, &mut small[place..place + many], left_over);
+                    }
                 }
             }
         }
@@ -124,22 +155,21 @@ impl<'a> Packed<'a> {
         let Scratch { query, scores, weights, mixed, shares } = scratch;
         let steps = amx::steps(width);
         let panel_size = amx::panel_size(steps);
-        query.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
+        resize(query, amx::rows_size(rows, steps), heads);
         let numbers =
             tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
         numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
         scores.resize(rows * seen.len(), 0.0);
         for panel in seen.clone().step_by(COLUMNS) {
             let key = |part: usize| &self.keys[part][panel / COLUMNS * panel_size..][..panel_size];
-            let sides = [(&query[1][..], key(0)), (&query[0][..], key(1)), (&query[0][..], key(0))];
             // SAFETY: every row has `seen` columns.
             unsafe {
                 let to = scores.as_mut_ptr().add(panel - seen.start);
-                amx::multiply(&sides, steps, 0..rows, COLUMNS, to, seen.len());
+                multiply(query, key, steps, rows, (to, seen.len()));
             }
         }
         let steps = amx::steps(seen.len());
-        weights.iter_mut().for_each(|part| part.resize(amx::rows_size(rows, steps)));
+        resize(weights, amx::rows_size(rows, steps), heads);
         shares.clear();
         for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
             let sees = heads.seen(position + slot / group, count);
@@ -155,12 +185,10 @@ impl<'a> Packed<'a> {
             (self.values[0].len() / (columns / COLUMNS), amx::panel_size(amx::steps(seen.start)));
         for panel in 0..columns / COLUMNS {
             let value = |part: usize| &self.values[part][panel * whole + first..(panel + 1) * whole];
-            let sides =
-                [(&weights[1][..], value(0)), (&weights[0][..], value(1)), (&weights[0][..], value(0))];
             // SAFETY: every row has `columns` columns.
             unsafe {
                 let to = mixed.as_mut_ptr().add(panel * COLUMNS);
-                amx::multiply(&sides, steps, 0..rows, COLUMNS, to, columns);
+                multiply(weights, value, steps, rows, (to, columns));
             }
         }
         for (slot, mixed) in mixed.chunks_exact(columns).enumerate() {
@@ -213,14 +241,20 @@ fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
     1.0 / sums.iter().sum::<f32>()
 }
 
-/// A row of numbers as two parts of bf16.
+fn resize([large, small]: &mut Parts, pairs: usize, heads: Heads) {
+    large.resize(pairs);
+    small.resize(if heads.rounded { 0 } else { pairs });
+}
+
+/// A row of numbers as its parts of bf16.
 #[inline(always)]
 fn halve(numbers: &[f32], [large, small]: &mut Parts, slot: usize, steps: usize) {
     let tile = amx::rows_size(amx::ROWS, steps);
     let at = slot / amx::ROWS * tile;
-    let (large, small) = (&mut large[at..at + tile], &mut small[at..at + tile]);
+    let large = &mut large[at..at + tile];
+    let small = (!small.is_empty()).then(|| small[at..at + tile].as_mut_ptr());
     // SAFETY: only where there are tiles; the slices are as long as they should be.
-    unsafe { amx::put(numbers, slot % amx::ROWS, large.as_mut_ptr(), Some(small.as_mut_ptr())) }
+    unsafe { amx::put(numbers, slot % amx::ROWS, large.as_mut_ptr(), small) }
 }
 
 /// Two rows of numbers, each number beside the other row's.
