@@ -171,7 +171,8 @@ impl Source<'_> {
                 causal: a.causal,
                 window: kind.window,
                 cap: a.attention_cap.map(|cap| cap as f32),
-                rounded: query.rounds(),
+                // Where a router is near a tie, a little more noise sends a token to another expert.
+                rounded: query.rounds() && a.experts.is_none(),
             },
             rope: (!a.ropes.is_empty()).then_some(kind.rope),
             query,
