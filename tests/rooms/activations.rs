@@ -369,11 +369,7 @@ fn a_store_is_read_a_site_at_a_time_in_any_type() {
         assert_eq!((manifest.dtype.as_str(), manifest.rows), (dtype, 70));
         let site = manifest.sites[2];
         assert_eq!(store.at(site).unwrap(), activations.at(site).unwrap());
-<<<<<<< HEAD
         assert_eq!(manifest.shards.len(), 2);
-=======
-        assert_eq!(store.manifest.shards.len(), 2);
->>>>>>> probe
         assert!(store.at(Site::Embed).is_err());
         read.push(activations);
     }
