@@ -75,7 +75,7 @@ unsafe fn few<const N: usize, const R: usize>(
     (first_token, first_row): (usize, usize),
 ) {
     let width = inputs / NUMBERS * BYTES;
-    let mut sums = [[_mm512_setzero_ps(); N]; R];
+    let mut sums = [[_mm512_setzero_ps(); R]; N];
     // SAFETY: the rows have their blocks, every token as many inputs, and `out` the places; to fetch what is not there does
     // nothing.
     unsafe {
@@ -94,19 +94,17 @@ unsafe fn few<const N: usize, const R: usize>(
                 };
                 [numbers(2), numbers(18)]
             });
-            for token in 0..N {
+            for (token, sums) in sums.iter_mut().enumerate() {
                 let x = x.as_ptr().add(token * inputs + at * NUMBERS);
                 let (low, high) = (_mm512_loadu_ps(x), _mm512_loadu_ps(x.add(16)));
-                for row in 0..R {
-                    let sum = _mm512_fmadd_ps(weights[row][0], low, sums[row][token]);
-                    sums[row][token] = _mm512_fmadd_ps(weights[row][1], high, sum);
+                for (sum, [first, second]) in sums.iter_mut().zip(weights) {
+                    *sum = _mm512_fmadd_ps(second, high, _mm512_fmadd_ps(first, low, *sum));
                 }
             }
         }
-        for row in 0..R {
-            for token in 0..N {
-                let sum = _mm512_reduce_add_ps(sums[row][token]);
-                out.set(first_token + token, first_row + row, sum);
+        for (token, sums) in sums.into_iter().enumerate() {
+            for (row, sum) in sums.into_iter().enumerate() {
+                out.set(first_token + token, first_row + row, _mm512_reduce_add_ps(sum));
             }
         }
     }
