@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 a = argparse.ArgumentParser()
 a.add_argument("model"); a.add_argument("--dtypes", default="f32,bf16"); a.add_argument("--dialogues", type=int, default=256)
 a.add_argument("--runs", type=int, default=3); a.add_argument("--threads", type=int, default=2); a.add_argument("--only", default="")
+a.add_argument("--case", default="", help="only the savings whose name has this in it")
 a.add_argument("--pearl", default=os.path.join(os.environ.get("CARGO_TARGET_DIR", "target"), "release/pearl"))
 a = a.parse_args()
 torch.set_num_threads(a.threads); torch.set_grad_enabled(False)
@@ -108,9 +109,10 @@ for dtype in a.dtypes.split(","):
             "every resid_post (against the last alone)": (lambda: ours(short, dtype), lambda: ours(short, dtype, f"{last}.resid_post")),
         }
         for name, (with_it, without) in cases.items():
+            if a.case not in name: continue
             pairs = [(with_it()["seconds"], without()["seconds"]) for _ in range(a.runs)]
             quick, slow = (statistics.median(side) for side in zip(*pairs))
-            report["figures"][f"{dtype}: {name}"] = {"seconds": round(quick, 2), "without": round(slow, 2), "times": round(slow / quick, 3)}
+            report["figures"][f"{dtype}: {name}"] = {"seconds": round(quick, 2), "without": round(slow, 2), "times": round(slow / quick, 3), "runs": pairs}
             say(dtype, name, report["figures"][f"{dtype}: {name}"])
 if a.only in ("", "memory"):
     report["figures"]["peak MB by dialogues"] = {count: peak(count) for count in (500, 5000, 50000)}
