@@ -5,6 +5,7 @@ mod axis;
 mod bar;
 mod canvas;
 pub mod chart;
+mod check;
 mod contour;
 pub mod draw;
 mod frame;

@@ -2,6 +2,8 @@
 //! It knows nothing of what the product is for.
 
 #[cfg(target_arch = "x86_64")]
+mod activations;
+#[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
 pub mod backend;
 mod composed;

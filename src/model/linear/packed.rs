@@ -7,7 +7,6 @@
 
 #![cfg(target_arch = "x86_64")]
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -15,12 +14,13 @@ use candle_core::{DType, Device, Error, Result, Storage, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::activations::{Activations, Forms, Rows};
 use super::amx;
 use super::backend::Backend;
 use super::input::Input;
 use super::kernel::{self, Kernel};
-use super::pairs::{self, Pair, left_over, narrow, rounded};
-use crate::model::operations::{Activation, Row, gate_in_place, wide};
+use super::pairs::{self, Pair, left_over, rounded};
+use crate::model::operations::{Activation, gate_in_place, wide};
 use crate::model::pages::{Pages, Plain};
 
 /// Rows of the matrix in a panel: four registers of sixteen.
@@ -93,7 +93,7 @@ impl Packed {
             return Err(Error::Msg(format!("product of {:?} and {shape:?} transposed", [tokens, inputs])));
         }
         x.with_row(|row| {
-            let x = Activations::new(row, tokens, inputs, matrices);
+            let x = Activations::new(row, tokens, inputs, forms(matrices));
             Packed::multiply(matrices, &x, tokens, inputs)
         })
     }
@@ -116,9 +116,9 @@ impl Packed {
             return None;
         }
         let steps = amx::steps(gate.outputs);
-        let tiles = Writing::new(tokens, steps, parts(gate)?);
+        let tiles = Rows::new(tokens, steps, parts(gate)?);
         let made = x.with_row(|row| {
-            let x = Activations::new(row, tokens, inputs, &[gate, up]);
+            let x = Activations::new(row, tokens, inputs, forms(&[gate, up]));
             let work = gate.work(std::ptr::null_mut());
             work.into_par_iter().for_each(|work| {
                 BESIDE.with_borrow_mut(|beside| {
@@ -146,7 +146,7 @@ impl Packed {
         if let Err(error) = made {
             return Some(Err(error));
         }
-        let x = Activations { floats: Cow::Borrowed(&[]), pairs: Vec::new(), tiles: tiles.finish() };
+        let x = Activations { tiles: tiles.finish(), ..Activations::default() };
         Some(Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0)))
     }
 
@@ -247,123 +247,22 @@ impl Packed {
     }
 }
 
-/// The other side of the product, in every form that one of the matrices wants it in.
-struct Activations<'a> {
-    /// `[tokens, inputs]`
-    floats: Cow<'a, [f32]>,
-    /// Rounded to bf16, `[tokens, inputs / 2]`.
-    pairs: Vec<Pair>,
-    /// The same in tiles, and what rounding left over, as the matrices have it.
-    tiles: Vec<amx::Tiles>,
-}
-
-impl<'a> Activations<'a> {
-    fn new(row: &Row<'a>, tokens: usize, inputs: usize, matrices: &[&Packed]) -> Activations<'a> {
-        let parts = |numbers: &Numbers| if let Numbers::Tiles(parts) = numbers { parts.len() } else { 0 };
-        let parts = matrices.iter().map(|matrix| parts(&matrix.numbers)).max().unwrap_or(0);
-        let pairs = matrices.iter().any(|matrix| matches!(matrix.numbers, Numbers::Pairs(_)));
-        let floats =
-            matrices.iter().any(|matrix| !matches!(matrix.numbers, Numbers::Pairs(_) | Numbers::Tiles(_)));
-        Activations {
-            floats: match row {
-                _ if !floats => Cow::Borrowed(&[]),
-                Row::Plain(x) => Cow::Borrowed(x),
-                _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row))
-                    .into(),
-            },
-            pairs: match pairs {
-                true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
-                    // SAFETY: only where bf16 is multiplied, which asks for more than this.
-                    unsafe { narrow(row, out.as_flattened_mut(), rounded) }
-                }),
-                false => Vec::new(),
-            },
-            tiles: if parts > 0 { tile_rows(row, tokens, inputs, parts) } else { Vec::new() },
-        }
-    }
-}
-
 thread_local! {
-    /// One row on its way.
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     /// A panel of two products, `[tokens, 64]` each.
     static BESIDE: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// What `write` makes of each token's row, `[tokens, width]`.
-fn each_row<T: Copy + Default + Send>(
-    row: &Row,
-    tokens: usize,
-    inputs: usize,
-    width: usize,
-    write: impl Fn(&[f32], &mut [T]) + Sync,
-) -> Vec<T> {
-    let mut out = vec![T::default(); tokens * width];
-    out.par_chunks_mut(width.max(1)).enumerate().with_min_len(16).for_each(|(token, out)| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(inputs, 0.0);
-            wide!(row.write(token, scratch));
-            write(scratch, out);
-        });
-    });
-    out
-}
-
-/// Every token's row in so many parts, as rows of tiles.
-fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
-    let tiles = Writing::new(tokens, amx::steps(inputs), parts);
-    (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
-        SCRATCH.with_borrow_mut(|scratch| {
-            scratch.resize(inputs, 0.0);
-            wide!(row.write(token, scratch));
-            // SAFETY: a token has a place of its own.
-            unsafe { tiles.put(scratch, token, 0) };
-        });
-    });
-    tiles.finish()
-}
-
-/// Rows of tiles while threads write them, in one part or two.
-struct Writing {
-    parts: Vec<amx::Tiles>,
-    places: [*mut Pair; 2],
-    steps: usize,
-    size: usize,
-}
-
-// SAFETY: who writes says that no two threads have the same place.
-unsafe impl Sync for Writing {}
-
-impl Writing {
-    fn new(tokens: usize, steps: usize, parts: usize) -> Writing {
-        let size = amx::rows_size(tokens, steps);
-        // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
-        let last = amx::rows_size(tokens.min(1), steps);
-        let mut parts: Vec<_> = (0..parts).map(|_| amx::Tiles::with_room(size, last)).collect();
-        let mut places = [std::ptr::null_mut(); 2];
-        parts.iter_mut().zip(&mut places).for_each(|(part, place)| *place = part.as_mut_ptr());
-        Writing { parts, places, steps, size }
-    }
-
-    /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
-    ///
-    /// # Safety
-    /// Only where there are tiles; no other thread may write there.
-    unsafe fn put(&self, numbers: &[f32], token: usize, first: usize) {
-        let at = token / amx::ROWS * amx::rows_size(1, self.steps) + amx::rows_size(1, first / amx::INPUTS);
-        // SAFETY: the token and the numbers have their place.
-        unsafe {
-            let small = (self.parts.len() > 1).then(|| self.places[1].add(at));
-            amx::put(numbers, token % amx::ROWS, self.places[0].add(at), small);
+/// What some matrices want to be met with.
+fn forms(matrices: &[&Packed]) -> Forms {
+    let mut forms = Forms::default();
+    for matrix in matrices {
+        match &matrix.numbers {
+            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => forms.floats = true,
+            Numbers::Pairs(_) => forms.pairs = true,
+            Numbers::Tiles(parts) => forms.parts = forms.parts.max(parts.len()),
         }
     }
-
-    /// Once every token's numbers were written.
-    fn finish(mut self) -> Vec<amx::Tiles> {
-        // SAFETY: all of it was written.
-        self.parts.iter_mut().for_each(|part| unsafe { part.written(self.size) });
-        self.parts
-    }
+    forms
 }
 
 /// Some panels of one matrix.
