@@ -3,8 +3,9 @@
 //! Source of the setup: `transformers.utils.chat_template_utils` (`ImmutableSandboxedEnvironment` with `trim_blocks`,
 //! `lstrip_blocks`, loop controls, `tojson`, `raise_exception`, `strftime_now`, and the `generation` block).
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::syntax::SyntaxConfig;
@@ -117,13 +118,34 @@ impl Template {
     }
 }
 
-/// Does some work on a thread with room for deep recursion, and gives up waiting for one that does not end.
+type Work = Box<dyn FnOnce() + Send>;
+
+thread_local! {
+    /// Where this thread's work is done that is done apart.
+    static APART: RefCell<Option<Sender<Work>>> = const { RefCell::new(None) };
+}
+
+/// Does some work on a thread with room for deep recursion, and gives up waiting for one that does not end. The thread stays for
+/// whoever asks to ask again: to begin one for each work costs more than most work does, and whoever lets go of a thread while
+/// it ends may look at it when it is gone (glibc's `pthread_detach` does).
 fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
-    // Nobody may be waiting any more; then there is nobody to tell.
-    thread.spawn(move || drop(sender.send(work()))).ok()?;
-    receiver.recv_timeout(PATIENCE).ok()
+    let (sender, receiver) = channel();
+    APART.with_borrow_mut(|apart| {
+        if apart.is_none() {
+            let (to, works) = channel::<Work>();
+            let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK);
+            thread.spawn(move || works.into_iter().for_each(|work| work())).ok()?;
+            *apart = Some(to);
+        }
+        // Nobody may be waiting any more; then there is nobody to tell.
+        apart.as_ref()?.send(Box::new(move || drop(sender.send(work())))).ok()?;
+        let answer = receiver.recv_timeout(PATIENCE).ok();
+        if answer.is_none() {
+            // It may never be free again.
+            *apart = None;
+        }
+        answer
+    })
 }
 
 fn shortened(text: &str) -> String {

@@ -47,15 +47,14 @@ def ours(data, dtype, sites="*.resid_post", tokens="last"):
     return json.loads(run.stdout)
 
 def peak(count):
-    """The most memory, in MB, of reading so many of the organism's dialogues, in three runs: threads take turns by chance."""
+    """The most memory, in MB, of reading so many of the organism's dialogues, in three runs: threads take turns by chance. Each is
+    started by a small program, since a child's count begins with its parent's."""
     data, peaks = folder / f"organism-{count}.jsonl", []
     data.write_bytes(subprocess.run([a.pearl, "organism", "sample", "--count", str(count)], capture_output=True, check=True).stdout)
     for _ in range(3):
-        out = tempfile.mkdtemp(dir=folder)
-        process = subprocess.Popen([a.pearl, "extract", "--data", data, "--tokens", "assistant.start", "--out", out, "--quiet"])
-        _, status, used = os.wait4(process.pid, 0)
-        assert status == 0
-        peaks.append(used.ru_maxrss / 1024)
+        out, said = tempfile.mkdtemp(dir=folder), folder / "peak"
+        subprocess.run(["/usr/bin/time", "-o", said, "-f", "%M", a.pearl, "extract", "--data", data, "--tokens", "assistant.start", "--out", out, "--quiet"], check=True)
+        peaks.append(int(said.read_text()) / 1024)
     return [round(run, 1) for run in sorted(peaks)]
 
 class Usual:

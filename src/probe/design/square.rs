@@ -25,8 +25,9 @@ pub struct Square {
 
 impl Square {
     pub fn new(matrix: Array2<f32>) -> Square {
-        let matrix = matrix.as_standard_layout().into_owned();
-        Square { diagonal: matrix.diag().to_owned(), halves: matrix, is_factored: false }
+        // Read the other way, a symmetric matrix is itself.
+        let halves = if matrix.is_standard_layout() { matrix } else { matrix.reversed_axes() };
+        Square { diagonal: halves.diag().to_owned(), halves, is_factored: false }
     }
 
     /// Makes the factor of `curvature · matrix + 1`. It only has to be near: it is what a search is steered by.
