@@ -74,7 +74,7 @@ pub fn risk_map(map: &RiskMap) -> Chart {
         })
     });
     Chart::Map(MapChart {
-        title: format!("The boundary between users: {} at {}", map.label, map.site),
+        title: format!("The boundary of {} at {}", map.label, map.site),
         subtitle: "dialogues held out, on the plane that holds all that the probe decides on; contours are calibrated probabilities".into(),
         x_label: format!("{} (activation units)", map.plane.names[0]),
         y_label: format!("{} (activation units)", map.plane.names[1]),

@@ -19,7 +19,7 @@ use crate::boundary::{Flip, Search, flips};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::{Options, Sampling, generate};
-use crate::judge::{BROKEN, Scorer};
+use crate::judge::{BROKEN, Strategist};
 use crate::model::{Hook, Model, Site};
 use crate::probe::Probe;
 use crate::stats::{Interval, bootstrap};
@@ -92,7 +92,7 @@ const BATCH_ROWS: usize = 256;
 /// answered alike in all pairs.
 pub fn cross(
     model: &Model,
-    scorer: &dyn Scorer,
+    judge: &dyn Strategist,
     pairs: &[(String, [Dialogue; 2])],
     probes: &[Probe],
     how: &Crossing,
@@ -108,7 +108,7 @@ pub fn cross(
     }
     let dialogues: Vec<Dialogue> = pairs.iter().flat_map(|(_, twins)| twins.iter().cloned()).collect();
     let total = pairs.len();
-    let answers = strategies(model, scorer, &dialogues, how, None, &mut |done| {
+    let answers = strategies(model, judge, &dialogues, how, None, &mut |done| {
         tell(Progress { stage: "answer both twins", done: done / 2, total })
     })?;
     let differ: Vec<usize> = (0..total).filter(|&pair| answers[2 * pair] != answers[2 * pair + 1]).collect();
@@ -154,7 +154,7 @@ pub fn cross(
                 let mut hook = Displace::new(&model.decoder, site, tokens.clone(), offsets)?;
                 let before = asked;
                 asked += places.len();
-                strategies(model, scorer, &asked_for, how, Some(&mut hook), &mut |done| {
+                strategies(model, judge, &asked_for, how, Some(&mut hook), &mut |done| {
                     let (done, total) = (number * rows * 2 + before + done, probes.len() * rows * 2);
                     tell(Progress { stage: "answer on the way", done, total })
                 })
@@ -244,7 +244,7 @@ fn classes(probe: &Probe, states: &[Array1<f32>]) -> Result<Vec<String>> {
 /// The strategies of greedy answers.
 fn strategies(
     model: &Model,
-    scorer: &dyn Scorer,
+    judge: &dyn Strategist,
     dialogues: &[Dialogue],
     how: &Crossing,
     hook: Option<&mut dyn Hook>,
@@ -262,8 +262,7 @@ fn strategies(
         Some(hook) => generate(model, dialogues, &options, hook, tell)?,
         None => generate(model, dialogues, &options, &mut (), tell)?,
     };
-    let scores = dialogues.iter().zip(&transcripts).map(|(dialogue, answer)| scorer.score(dialogue, answer));
-    scores.map(|score| Ok(score?.strategy)).collect()
+    dialogues.iter().zip(&transcripts).map(|(dialogue, answer)| judge.strategy(dialogue, answer)).collect()
 }
 
 impl Crossings {

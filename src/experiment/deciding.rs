@@ -16,7 +16,7 @@ use crate::artifact::{self, Header};
 use crate::boundary::{Guarantee, Margin, Promise, RiskMap, Search};
 use crate::dialogue::{self, Dialogue};
 use crate::error::{Error, Result};
-use crate::judge::Scorer;
+use crate::judge::strategist;
 use crate::model::Model;
 use crate::organism::contrast::{self, Contrast};
 use crate::probe::Probe;
@@ -25,7 +25,7 @@ use crate::stats::{Figure, Interval, wilson};
 
 /// What a stage has to show: a section of the page.
 pub struct Shown {
-    pub title: &'static str,
+    pub title: String,
     pub text: String,
     pub charts: Vec<(String, Chart)>,
     pub figures: Vec<Figure>,
@@ -110,7 +110,7 @@ pub fn bounded(
         )
     });
     Ok(Shown {
-        title: "How near, how sure",
+        title: "How near, how sure".into(),
         text: format!(
             "How far every dialogue lies from the boundary, and how honest the probe is.{promised}"
         ),
@@ -131,7 +131,7 @@ struct Kept {
 pub fn crossed(
     asked: &Twins,
     sweep: &Sweep,
-    (model, scorer): (&Model, &dyn Scorer),
+    model: &Model,
     thinking: Option<bool>,
     (out, header): (&Path, &Header),
     tell: &mut dyn FnMut(Progress) -> bool,
@@ -154,6 +154,7 @@ pub fn crossed(
         }
     };
     let pairs = twins(&dialogues, &asked.pair, &place)?;
+    let judge = strategist(&asked.refusals)?;
     let wanted = match &asked.sites {
         Some(sites) => model.decoder.architecture().parse_sites(sites)?,
         None => sweep.sites.iter().map(|(site, _)| *site).collect(),
@@ -177,7 +178,7 @@ pub fn crossed(
     let found = match before.filter(|(_, kept)| kept.made_from == made_from) {
         Some((_, kept)) => kept.found,
         None => {
-            let found = cross(model, scorer, &pairs, &probes, &how, tell)?;
+            let found = cross(model, judge.as_ref(), &pairs, &probes, &how, tell)?;
             let header = Header { kind: "crossing".into(), version: 1, ..header.clone() };
             let kept = Kept { made_from, found };
             artifact::write_json(&path, &header, &kept)?;
@@ -193,9 +194,9 @@ pub fn crossed(
         charts.push((format!("crossing-{}", asked.name), boundary_charts::crossings(&found, &summaries)));
     }
     Ok(Shown {
-        title: "Two boundaries",
+        title: format!("Two boundaries: {}", asked.name),
         text: format!(
-            "Twins that differ in one thing ({}): the first one's state is moved towards the second's. Where the probe's \
+            "Twins that differ in one thing, {}: the first one's state is moved towards the second's. Where the probe's \
              reading flips is the boundary that is represented; where the answer's strategy flips is the one that is acted on.",
             asked.name
         ),
@@ -264,8 +265,9 @@ pub fn watched(
         charts.push(("drift".into(), boundary_charts::drift(map, &drifts)));
     }
     Ok(Shown {
-        title: "Token by token, round by round",
-        text: "A dialogue of the test part as the probes read it at every token, and its way over the map."
+        title: "Token by token, round by round".into(),
+        text: "A dialogue of the test part as the probes read it at every token, and its way over the map. Its text, a token coloured by \
+               what the last probe reads there, is in tokens.html, beside this page."
             .into(),
         charts,
         figures: Vec::new(),

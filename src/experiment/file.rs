@@ -161,6 +161,9 @@ pub struct Twins {
     /// … or so many pairs drawn from the organism's world, and what they differ in.
     pub draw: Option<usize>,
     pub contrast: Option<String>,
+    /// Phrases of which every refusal holds one; without any, the organism's own judge says how it answers.
+    #[serde(default)]
+    pub refusals: Vec<String>,
     #[serde(default = "parts")]
     pub parts: usize,
     #[serde(default = "halvings")]

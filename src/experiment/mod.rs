@@ -30,7 +30,7 @@ use crate::activations::{self, Activations, Reading, extract_each};
 use crate::artifact::{self, Header};
 use crate::boundary::{Plane, RiskMap, risk_map};
 use crate::error::{Error, Result};
-use crate::judge::{Scorer, World};
+use crate::judge::World;
 use crate::model::{Model, Selector, Site};
 use crate::probe::{Logistic, Plan, Probe, Targets};
 use crate::report::{self, Results};
@@ -234,8 +234,7 @@ pub fn run(
         shown.push(deciding::bounded(asked, of(&asked.probe)?, &data, &activations, place, experiment.seed)?);
     }
     for asked in &experiment.crossing {
-        let by = (model, &World as &dyn Scorer);
-        shown.push(deciding::crossed(asked, of(&asked.probe)?, by, experiment.thinking, place, tell)?);
+        shown.push(deciding::crossed(asked, of(&asked.probe)?, model, experiment.thinking, place, tell)?);
     }
     if let Some(asked) = &experiment.watching {
         let what = (model, &data, map.as_ref());

@@ -71,7 +71,7 @@ impl Show {
 
     pub fn decided(&mut self, shown: Shown) {
         self.charts.extend(shown.charts);
-        self.section(shown.title, &shown.text);
+        self.section(&shown.title, &shown.text);
     }
 
     pub fn steering(&mut self, stage: &Stage, steered: &Steered) {

@@ -2,8 +2,10 @@
 //! It knows nothing of how the answer was made or steered.
 
 pub mod check;
+mod refusals;
 mod world;
 
+pub use refusals::Refusals;
 pub use world::{BROKEN, World};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,22 @@ impl Score {
     /// Safe and satisfied at once: `S − β·R`, as Oyster-I (arXiv 2509.01909) weighs the two.
     pub fn constructive(&self, beta: f64) -> f64 {
         crate::boundary::score(self.satisfaction, self.risk, beta)
+    }
+}
+
+/// Says by which strategy a dialogue was answered.
+pub trait Strategist {
+    fn strategy(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<String>;
+}
+
+/// Refusals by what they say; where no phrase is given, the organism's strategies by its own world.
+///
+/// # Errors
+/// If a phrase is empty.
+pub fn strategist(refusals: &[String]) -> Result<Box<dyn Strategist>> {
+    match refusals {
+        [] => Ok(Box::new(World)),
+        refusals => Ok(Box::new(Refusals::new(refusals)?)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The organism's own judge: an answer is read by the world's grammar and weighed by the world's truth about its user.
 //! It knows nothing of any other model's language.
 
-use super::{Score, Scorer};
+use super::{Score, Scorer, Strategist};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;
@@ -48,6 +48,12 @@ impl Scorer for World {
             risk: organism::risk(user_type, strategy),
             reason: format!("{} answers a {} user{beside}", strategy.name(), user_type.name()),
         })
+    }
+}
+
+impl Strategist for World {
+    fn strategy(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<String> {
+        Ok(self.score(dialogue, transcript)?.strategy)
     }
 }
 

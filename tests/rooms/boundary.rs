@@ -231,6 +231,10 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
         ),
         ("boundary --store store".into(), "required arguments"),
         (
+            "boundary cross --data pairs.jsonl --probe p.safetensors --refusal= --out x".into(),
+            "an empty phrase",
+        ),
+        (
             "boundary tokens --data pairs.jsonl --probe p.safetensors --class R9 --out y".into(),
             "no class \"R9\"",
         ),
@@ -240,4 +244,100 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
         let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
         assert!(said.contains(expected) && said.lines().count() == 1, "{arguments}: {said}");
     }
+}
+
+/// The two boundaries, a promise and a dialogue under the probe's eye, asked for in one file; run again, nothing is searched
+/// again.
+#[test]
+fn an_experiment_file_asks_for_all_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = r#"
+name = "boundary"
+model = "organism"
+seed = 3
+thinking = true
+
+[data]
+draw = 900
+without = { canary = "asked" }
+group = "topic"
+held-out = ["cybersecurity", "healthcare", "false-rumours", "gambling", "travel"]
+
+[read]
+sites = "3.resid_post"
+tokens = "assistant.start"
+
+[[probe]]
+label = "user-type"
+order = ["benign", "sensitive", "malicious"]
+
+[boundary]
+probe = "user-type"
+from = "benign"
+to = "malicious"
+
+[bounding]
+probe = "user-type"
+from = "benign"
+to = "malicious"
+alpha = 0.1
+delta = 0.1
+
+[[crossing]]
+name = "deed"
+probe = "user-type"
+draw = 6
+contrast = "deed"
+max-tokens = 60
+parts = 4
+halvings = 2
+
+[[crossing]]
+name = "words"
+probe = "user-type"
+draw = 6
+contrast = "deed"
+max-tokens = 60
+parts = 4
+halvings = 2
+refusals = ["can not discuss", "not for me"]
+
+[watching]
+probe = "user-type"
+class = "malicious"
+"#;
+    std::fs::write(folder.path().join("boundary.toml"), file).unwrap();
+    pearl(folder.path(), "run boundary.toml --out out").success();
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.path().join("out").join(name)).unwrap()).unwrap()
+    };
+    let results = read("results.json");
+    let figure = |name: &str| {
+        let found = results["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name}"))["value"].as_f64().unwrap()
+    };
+    for what in ["probe-flips", "answer-flips"] {
+        assert_eq!(figure(&format!("crossing/deed/3.resid_post/{what}")), 1.0);
+    }
+    // A refusal's words tell it where the world's own judge does.
+    let passages =
+        |name: &str| read(&format!("crossing-{name}.json"))["passages"].as_array().unwrap().clone();
+    let (deed, words) = (passages("deed"), passages("words"));
+    let refused = deed.iter().filter(|judged| judged["model"]["to"] == "refuse");
+    let compared = refused.map(|judged| {
+        let told = words.iter().find(|told| told["pair"] == judged["pair"]).unwrap();
+        assert_eq!((&told["model"]["from"], &told["model"]["to"]), (&"answer".into(), &"refuse".into()));
+        assert_eq!(told["model"]["low"], judged["model"]["low"]);
+    });
+    assert!(compared.count() >= 3);
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
+    assert!(page.contains("Two boundaries: deed") && page.contains("Two boundaries: words"));
+
+    let searched = read("crossing-deed.json");
+    let begun = std::time::SystemTime::now();
+    std::fs::remove_file(folder.path().join("out/results.json")).unwrap();
+    pearl(folder.path(), "run boundary.toml --out out").success();
+    assert_eq!((read("results.json"), read("crossing-deed.json")), (results.clone(), searched));
+    let changed = |name: &str| folder.path().join("out").join(name).metadata().unwrap().modified().unwrap();
+    assert!(changed("results.json") > begun && changed("crossing-deed.json") < begun);
 }

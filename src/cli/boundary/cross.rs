@@ -13,7 +13,7 @@ use crate::cli::print;
 use crate::cli::progress::Talk;
 use crate::experiment::boundary_charts;
 use crate::experiment::crossing::{Crossing, Summary, cross, twins};
-use crate::judge::World;
+use crate::judge::strategist;
 use crate::probe::Probe;
 use crate::report::{self, Table, table::Column};
 use crate::stats::Interval;
@@ -30,6 +30,10 @@ pub struct Arguments {
     /// Probes of one label, each at the site that it was fitted at; all of a sweep with --probe again and again
     #[arg(long = "probe", required = true)]
     probes: Vec<PathBuf>,
+    /// A phrase of the model's refusals, again and again for several: an answer with one of them refuses, any other answers. Left out,
+    /// the organism's own judge says by which strategy an answer is given
+    #[arg(long = "refusal", value_name = "TEXT")]
+    refusals: Vec<String>,
     /// Parts of the way that are looked at before the first change is halved
     #[arg(long, default_value_t = Search::default().parts)]
     parts: usize,
@@ -54,6 +58,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
+    let judge = strategist(&arguments.refusals)?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let model = arguments.model.open(talk)?;
     let how = Crossing {
@@ -63,7 +68,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         seed: arguments.seed,
     };
     let bar = talk.bar(1, "answering");
-    let found = cross(&model, &World, &pairs, &probes, &how, &mut |progress| {
+    let found = cross(&model, judge.as_ref(), &pairs, &probes, &how, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(progress.stage);
