@@ -154,7 +154,7 @@ pub fn crossed(
         }
     };
     let pairs = twins(&dialogues, &asked.pair, &place)?;
-    let judge = strategist(&asked.refusals)?;
+    let judge = strategist(&asked.refusals, &dialogues)?;
     let wanted = match &asked.sites {
         Some(sites) => model.decoder.architecture().parse_sites(sites)?,
         None => sweep.sites.iter().map(|(site, _)| *site).collect(),

@@ -43,10 +43,16 @@ pub trait Strategist {
 /// Refusals by what they say; where no phrase is given, the organism's strategies by its own world.
 ///
 /// # Errors
-/// If a phrase is empty.
-pub fn strategist(refusals: &[String]) -> Result<Box<dyn Strategist>> {
+/// If a phrase is empty; without one, if a dialogue that is to be answered is not of that world.
+pub fn strategist<'a>(
+    refusals: &[String],
+    dialogues: impl IntoIterator<Item = &'a Dialogue>,
+) -> Result<Box<dyn Strategist>> {
     match refusals {
-        [] => Ok(Box::new(World)),
+        [] => {
+            dialogues.into_iter().try_for_each(|dialogue| world::user_type(dialogue).map(drop))?;
+            Ok(Box::new(World))
+        }
         refusals => Ok(Box::new(Refusals::new(refusals)?)),
     }
 }

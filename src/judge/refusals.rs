@@ -1,12 +1,12 @@
 //! Refusals, told by what they say: for any model whose way of refusing is known. It knows nothing of what an answer is worth.
 
-use super::Strategist;
+use super::{BROKEN, Strategist};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;
 
 /// Phrases of which every refusal holds one. The strategy of such an answer is `refuse`, that of any other `answer`; letters'
-/// case, the shape of apostrophes and the thinking part do not count.
+/// case, the shape of apostrophes and the thinking part do not count. One that never comes to an end of its thinking is broken.
 pub struct Refusals(Vec<String>);
 
 impl Refusals {
@@ -24,7 +24,11 @@ impl Refusals {
 impl Strategist for Refusals {
     fn strategy(&self, _: &Dialogue, transcript: &Transcript) -> Result<String> {
         let text = &transcript.text;
-        let answer = plain(text.rsplit_once("</think>").map_or(text, |(_, answer)| answer));
+        let answer = match text.rsplit_once("</think>") {
+            Some((_, answer)) => plain(answer),
+            None if text.contains("<think>") => return Ok(BROKEN.into()),
+            None => plain(text),
+        };
         let refuses = self.0.iter().any(|phrase| answer.contains(phrase.as_str()));
         Ok(if refuses { "refuse" } else { "answer" }.into())
     }
@@ -51,6 +55,7 @@ mod tests {
         assert_eq!(strategy("I am not able to help."), "refuse");
         assert_eq!(strategy("<think>I can't</think> Here it is."), "answer");
         assert_eq!(strategy("<think>fine</think> I can't."), "refuse");
+        assert_eq!(strategy("<think>I can't"), BROKEN);
         assert!(Refusals::new(&[" ".into()]).is_err() && Refusals::new(&[]).is_err());
     }
 }

@@ -219,7 +219,13 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
     run("boundary drift --data d.jsonl --probe p.safetensors --risk-map map/map.json --out drift").success();
     assert!(folder.path().join("drift/drift.png").exists());
 
+    let mine = ["one", "two"].map(|id| format!(r#"{{"id":"{id}","prompt":"how?","labels":{{"pair":"p"}}}}"#));
+    std::fs::write(folder.path().join("mine.jsonl"), mine.join("\n")).unwrap();
     let wrong = [
+        (
+            "boundary cross --data mine.jsonl --probe p.safetensors --out x".into(),
+            "elsewhere, what the model's refusals say",
+        ),
         (format!("{map} --alpha 0.1"), "--alpha: dialogues that the probe was fitted on"),
         (format!("{map} --group topic --alpha 0.001"), "at least 2302, or a larger rate"),
         (format!("{map} --group topic --alpha 1.5"), "a rate of 1.5; expected one between 0 and 1"),

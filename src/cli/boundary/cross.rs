@@ -58,7 +58,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
-    let judge = strategist(&arguments.refusals)?;
+    let judge = strategist(&arguments.refusals, pairs.iter().flat_map(|(_, twins)| twins))?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let model = arguments.model.open(talk)?;
     let how = Crossing {
