@@ -4,9 +4,11 @@
 //! The modules stand in the order in which data passes through them; each uses only those before it.
 
 pub mod error;
+pub mod progress;
 pub mod artifact;
 pub mod stats;
 pub mod dialogue;
+pub mod report;
 pub mod model;
 pub mod organism;
 pub mod activations;
@@ -15,8 +17,9 @@ pub mod boundary;
 pub mod steer;
 pub mod generate;
 pub mod judge;
-pub mod report;
+pub mod config;
+pub mod analysis;
+pub mod plots;
 pub mod experiment;
-pub mod cli;
 
 pub use error::{Error, Result};

@@ -1,9 +1,11 @@
 //! The program `pearl`: arguments in, a command run, an exit code out.
 
+mod cli;
+
 use std::process::ExitCode;
 
 use clap::Parser;
-use pearlpoint::cli::{self, Arguments};
+use cli::Arguments;
 
 /// Tensors come and go by the thousand; the system's allocator gives their pages back each time and faults them in anew.
 #[global_allocator]

@@ -4,7 +4,7 @@
 use ndarray::{Array2, Axis};
 use rayon::prelude::*;
 
-use super::pass::Pass;
+use super::batching::Pass;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -74,9 +74,9 @@ pub fn extract(
     model: &Model,
     dialogues: &[Dialogue],
     reading: &Reading,
-    tell: &mut dyn FnMut(usize) -> bool,
+    on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Activations> {
-    Ok(extract_each(model, dialogues, reading, &[], tell)?.remove(0))
+    Ok(extract_each(model, dialogues, reading, &[], on_progress)?.remove(0))
 }
 
 /// Reads the same sites by several selectors in one run, those of `others` after the reading's own.
@@ -85,14 +85,14 @@ pub fn extract_each(
     dialogues: &[Dialogue],
     reading: &Reading,
     others: &[Selector],
-    tell: &mut dyn FnMut(usize) -> bool,
+    on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Activations>> {
     let mut pass = Pass::new(model, reading, others);
     let mut read = pass.read(&[], &mut |_| true)?;
     for (begin, dialogues) in (0..).step_by(STRETCH).zip(dialogues.chunks(STRETCH)) {
         let rows = dialogues.par_iter().enumerate().map(|(at, dialogue)| pass.row(begin + at, dialogue));
         let rows = rows.collect::<Result<Vec<_>>>()?;
-        let part = pass.read(&rows, &mut |done| tell(begin + done))?;
+        let part = pass.read(&rows, &mut |done| on_progress(begin + done))?;
         for (read, part) in read.iter_mut().zip(&part) {
             read.append(part)?;
         }

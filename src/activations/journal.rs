@@ -146,7 +146,7 @@ impl Journal {
             for entry in &self.entries {
                 text.extend(line(entry, &path)?);
             }
-            artifact::write_whole(&path, |file| file.write_all(&text))?;
+            artifact::write_atomic(&path, |file| file.write_all(&text))?;
             self.file = Some(OpenOptions::new().append(true).open(&path).map_err(Error::file(&path))?);
         }
         // It was set above.

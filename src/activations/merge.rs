@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// Stores that are no parts, or parts of different runs; a part that is missing or given twice; a shard that was
 /// changed since it was written.
-pub fn merge(parts: &[PathBuf], out: &Path, tell: &mut dyn FnMut(usize) -> bool) -> Result<Manifest> {
+pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -> bool) -> Result<Manifest> {
     if out.join(manifest::NAME).exists() {
         return Err(Error::input(out.display(), "a store is there already", "another folder"));
     }
@@ -58,10 +58,10 @@ pub fn merge(parts: &[PathBuf], out: &Path, tell: &mut dyn FnMut(usize) -> bool)
                 file.wrong("changed since it was written", "a part that `pearl store check` finds whole")
             );
         }
-        artifact::write_whole(&out.join(name), |to| to.write_all(file.bytes()))?;
+        artifact::write_atomic(&out.join(name), |to| to.write_all(file.bytes()))?;
         whole.shards.push(name.into());
         whole.hashes.push(hash.into());
-        if !tell(done + 1) {
+        if !on_progress(done + 1) {
             return Err(Error::Stopped);
         }
     }

@@ -2,7 +2,7 @@
 //! It knows nothing of what the files hold: each kind is described where it is made.
 
 mod gguf;
-mod mapped;
+mod mmap;
 mod tensors;
 
 use std::fs::File;
@@ -97,7 +97,7 @@ pub const TEMPORARY: &str = ".pearl-";
 ///
 /// # Errors
 /// [`Error::File`] if the folder or the file can't be written; what stood at `path` before is then untouched.
-pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -124,6 +124,11 @@ pub fn write_whole(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Re
     write().map_err(Error::file(path))
 }
 
+/// Writes a file of text whole; see [`write_atomic`].
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, |file| file.write_all(text.as_bytes()))
+}
+
 /// Writes `body`'s fields after the header's as one JSON object, indented, whole or not at all.
 ///
 /// # Errors
@@ -139,7 +144,7 @@ pub fn write_json<T: Serialize>(path: &Path, header: &Header, body: &T) -> Resul
     let mut text = serde_json::to_vec_pretty(&Whole { header, body })
         .map_err(|problem| Error::input(path.display(), problem, "a body that JSON can hold"))?;
     text.push(b'\n');
-    write_whole(path, |file| file.write_all(&text))
+    write_atomic(path, |file| file.write_all(&text))
 }
 
 /// Reads what [`write_json`] wrote. `T` has to overlook fields that it does not know, for the header's are among them.
@@ -175,7 +180,7 @@ mod tests {
         let hash = sha256(b"abc");
         assert_eq!(hash, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let path = folder().path().join("abc");
-        write_whole(&path, |file| file.write_all(b"abc")).unwrap();
+        write_atomic(&path, |file| file.write_all(b"abc")).unwrap();
         assert_eq!((sha256_file(&path).unwrap(), short(&hash)), (hash.clone(), "ba7816bf8f01"));
     }
 
@@ -204,8 +209,8 @@ mod tests {
     fn a_failed_write_leaves_what_was_there() {
         let folder = folder();
         let path = folder.path().join("file");
-        write_whole(&path, |file| file.write_all(b"old")).unwrap();
-        let failed = write_whole(&path, |file| {
+        write_atomic(&path, |file| file.write_all(b"old")).unwrap();
+        let failed = write_atomic(&path, |file| {
             file.write_all(b"half of the n")?;
             Err(std::io::Error::other("disk full"))
         });

@@ -9,8 +9,8 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensors, View};
 use serde::de::DeserializeOwned;
 
-use super::mapped::Bytes;
-use super::{Header, write_whole};
+use super::mmap::Bytes;
+use super::{Header, write_atomic};
 use crate::error::{Error, Result};
 
 /// Writes tensors with the header and further `metadata` (strings) as one safetensors file, whole or not at all. The
@@ -56,7 +56,7 @@ pub fn write_tensors<V: View>(
     }
     let mut table = table.to_string().into_bytes();
     table.resize(table.len().next_multiple_of(8), b' ');
-    write_whole(path, |file| {
+    write_atomic(path, |file| {
         file.write_all(&(table.len() as u64).to_le_bytes())?;
         file.write_all(&table)?;
         tensors.iter().try_for_each(|(_, tensor)| file.write_all(&tensor.data()))
@@ -469,7 +469,7 @@ mod tests {
             let mut bytes = (shape.len() as u64).to_le_bytes().to_vec();
             bytes.extend(shape.as_bytes());
             bytes.extend([0; 8]);
-            write_whole(&path, |file| file.write_all(&bytes)).unwrap();
+            write_atomic(&path, |file| file.write_all(&bytes)).unwrap();
             let error = TensorFile::open(&path).unwrap_err().to_string();
             assert!(error.contains("expected a whole safetensors file"), "{shape}: {error}");
         }
@@ -481,11 +481,11 @@ mod tests {
             let path = folder().path().join("file");
             save(&path);
             let whole = std::fs::read(&path).unwrap();
-            write_whole(&path, |file| file.write_all(&whole[..cut.min(whole.len() - 1)])).unwrap();
+            write_atomic(&path, |file| file.write_all(&whole[..cut.min(whole.len() - 1)])).unwrap();
             prop_assert!(TensorFile::open(&path).is_err());
             let mut changed = whole.clone();
             changed[at % whole.len()] = byte;
-            write_whole(&path, |file| file.write_all(&changed)).unwrap();
+            write_atomic(&path, |file| file.write_all(&changed)).unwrap();
             if let Ok(file) = TensorFile::open(&path) {
                 let _ = file.names().iter().map(|name| file.floats(name)).collect::<Vec<_>>();
             }

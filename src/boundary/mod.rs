@@ -2,23 +2,23 @@
 //! on which a probe decides, the map on it, the pearl point.
 //! It knows nothing of models or plots: it takes probes and numbers, and gives tables to be saved and drawn.
 
-mod active;
-mod crossing;
-mod map;
+mod active_learning;
+mod flip_search;
+mod risk_map;
 mod margin;
-mod pearl;
+mod pearl_point;
 mod plane;
 mod region;
 mod threshold;
 
-pub use active::{Campaign, Gain, Purchase, gain};
-pub use crossing::{Flip, Search, flips};
-pub use map::{Grid, MapPoint, RiskMap, Surface, risk_map};
+pub use active_learning::{ActiveLearning, Comparison, LearningCurve, gain};
+pub use flip_search::{Flip, Search, flips};
 pub use margin::{Margin, margins, nearest};
-pub use pearl::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
+pub use pearl_point::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
-pub use region::{Region, Standing};
-pub use threshold::{Guarantee, Promise, Threshold, Trial, threshold, trial};
+pub use region::{Region, SignedDistance};
+pub use risk_map::{Grid, MapPoint, RiskMap, Surface, risk_map};
+pub use threshold::{ErrorKind, RiskBound, Threshold, Trial, threshold, trial};
 
 #[cfg(test)]
 mod tests {

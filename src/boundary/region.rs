@@ -20,7 +20,7 @@ pub struct Region {
 
 /// Where a state stands to a region.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Standing {
+pub struct SignedDistance {
     /// Distance to the boundary in activation units: positive inside, negative outside.
     pub margin: f64,
     /// The face that it lies nearest to, an index into `across`: inside, the plane at the least distance; outside, the one
@@ -99,17 +99,17 @@ impl Region {
     ///
     /// # Errors
     /// If the states have another width.
-    pub fn standings(&self, states: ArrayView2<f32>) -> Result<Vec<Standing>> {
+    pub fn standings(&self, states: ArrayView2<f32>) -> Result<Vec<SignedDistance>> {
         let products = self.normals.dot(&self.normals.t());
         let standing = |distances: ArrayView1<f64>| {
             let (face, &least) = least(distances);
             if least >= 0.0 {
-                return Standing { margin: least, face };
+                return SignedDistance { margin: least, face };
             }
             let pushes = pushes(products.view(), distances);
             let length = pushes.dot(&products.dot(&pushes)).max(0.0).sqrt();
             let (face, _) = self::least(pushes.mapv(|push| -push).view());
-            Standing { margin: -length, face }
+            SignedDistance { margin: -length, face }
         };
         Ok(self.distances(states)?.rows().into_iter().map(standing).collect())
     }

@@ -12,7 +12,7 @@ use crate::stats;
 /// The error that is kept rare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Guarantee {
+pub enum ErrorKind {
     /// Positives that are not flagged.
     Miss,
     /// Negatives that are flagged.
@@ -21,8 +21,8 @@ pub enum Guarantee {
 
 /// What is promised of the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Promise {
-    pub guarantee: Guarantee,
+pub struct RiskBound {
+    pub guarantee: ErrorKind,
     /// The bound on the rate.
     pub alpha: f64,
     /// One minus the confidence with which the rate itself is within the bound; where there is none, only its expectation
@@ -35,7 +35,7 @@ pub struct Promise {
 pub struct Threshold {
     pub value: f64,
     #[serde(flatten)]
-    pub promise: Promise,
+    pub promise: RiskBound,
     /// Rows of the class that the rate is about.
     pub n: usize,
     /// The rate of that error on the rows it was chosen by, and of the other error.
@@ -46,15 +46,15 @@ pub struct Threshold {
     pub bound: f64,
 }
 
-impl Promise {
+impl RiskBound {
     /// That the expected rate is at most `alpha`.
-    pub fn expected(guarantee: Guarantee, alpha: f64) -> Promise {
-        Promise { guarantee, alpha, delta: None }
+    pub fn expected(guarantee: ErrorKind, alpha: f64) -> RiskBound {
+        RiskBound { guarantee, alpha, delta: None }
     }
 
     /// That the rate is at most `alpha`, with confidence 1 − `delta`.
-    pub fn confident(guarantee: Guarantee, alpha: f64, delta: f64) -> Promise {
-        Promise { guarantee, alpha, delta: Some(delta) }
+    pub fn confident(guarantee: ErrorKind, alpha: f64, delta: f64) -> RiskBound {
+        RiskBound { guarantee, alpha, delta: Some(delta) }
     }
 
     fn check(&self) -> Result<()> {
@@ -89,8 +89,8 @@ impl Promise {
     /// What it says, in a sentence.
     pub fn sentence(&self) -> String {
         let error = match self.guarantee {
-            Guarantee::Miss => "miss rate",
-            Guarantee::FalseAlarm => "false-alarm rate",
+            ErrorKind::Miss => "miss rate",
+            ErrorKind::FalseAlarm => "false-alarm rate",
         };
         match self.delta {
             Some(delta) => {
@@ -118,7 +118,7 @@ impl Promise {
 /// # Errors
 /// If a rate is not between 0 and 1, scores and truth differ in number, a score is NaN, or there are so few rows of the
 /// class that nothing can be promised.
-pub fn threshold(scores: &[f64], positive: &[bool], promise: Promise) -> Result<Threshold> {
+pub fn threshold(scores: &[f64], positive: &[bool], promise: RiskBound) -> Result<Threshold> {
     promise.check()?;
     if scores.len() != positive.len() || scores.iter().any(|score| score.is_nan()) {
         let found = format!("{} scores of {} rows, or NaN among them", scores.len(), positive.len());
@@ -129,7 +129,7 @@ pub fn threshold(scores: &[f64], positive: &[bool], promise: Promise) -> Result<
         rows.map(|(score, _)| *score).collect()
     };
     let (mut own, other) =
-        (of(promise.guarantee == Guarantee::Miss), of(promise.guarantee != Guarantee::Miss));
+        (of(promise.guarantee == ErrorKind::Miss), of(promise.guarantee != ErrorKind::Miss));
     let n = own.len();
     let value = value(&mut own, promise).ok_or_else(|| {
         let found = format!("{n} rows of the class for a rate of {}", promise.alpha);
@@ -138,8 +138,8 @@ pub fn threshold(scores: &[f64], positive: &[bool], promise: Promise) -> Result<
     })?;
     let (errors, rate) = wrong(&own, value, promise.guarantee);
     let (_, other_rate) = match promise.guarantee {
-        Guarantee::Miss => wrong(&other, value, Guarantee::FalseAlarm),
-        Guarantee::FalseAlarm => wrong(&other, value, Guarantee::Miss),
+        ErrorKind::Miss => wrong(&other, value, ErrorKind::FalseAlarm),
+        ErrorKind::FalseAlarm => wrong(&other, value, ErrorKind::Miss),
     };
     let bound = match promise.delta {
         Some(delta) => stats::upper_bound(errors, n, delta).unwrap_or(1.0),
@@ -149,21 +149,21 @@ pub fn threshold(scores: &[f64], positive: &[bool], promise: Promise) -> Result<
 }
 
 /// The threshold for scores of the class that the rate is about, which are sorted on the way.
-fn value(own: &mut [f64], promise: Promise) -> Option<f64> {
+fn value(own: &mut [f64], promise: RiskBound) -> Option<f64> {
     let errors = promise.most_errors(own.len())?;
     own.sort_by(f64::total_cmp);
     match promise.guarantee {
-        Guarantee::Miss => own.get(errors).copied(),
+        ErrorKind::Miss => own.get(errors).copied(),
         // Just above the first negative that must not be flagged any more.
-        Guarantee::FalseAlarm => own.iter().rev().nth(errors).map(|score| score.next_up()),
+        ErrorKind::FalseAlarm => own.iter().rev().nth(errors).map(|score| score.next_up()),
     }
 }
 
 /// How many of the scores are errors, and their share.
-fn wrong(scores: &[f64], value: f64, guarantee: Guarantee) -> (usize, f64) {
+fn wrong(scores: &[f64], value: f64, guarantee: ErrorKind) -> (usize, f64) {
     let errors = match guarantee {
-        Guarantee::Miss => scores.iter().filter(|score| **score < value).count(),
-        Guarantee::FalseAlarm => scores.iter().filter(|score| **score >= value).count(),
+        ErrorKind::Miss => scores.iter().filter(|score| **score < value).count(),
+        ErrorKind::FalseAlarm => scores.iter().filter(|score| **score >= value).count(),
     };
     (errors, errors as f64 / scores.len().max(1) as f64)
 }
@@ -192,13 +192,13 @@ pub struct Trial {
 pub fn trial(
     scores: &[f64],
     positive: &[bool],
-    promise: Promise,
+    promise: RiskBound,
     n: usize,
     resamplings: usize,
     seed: u64,
 ) -> Result<Trial> {
     threshold(scores, positive, promise)?;
-    let class = promise.guarantee == Guarantee::Miss;
+    let class = promise.guarantee == ErrorKind::Miss;
     let rows = scores.iter().zip(positive).filter(|(_, is)| **is == class);
     let population: Vec<f64> = rows.map(|(score, _)| *score).collect();
     let rate = |resampling: usize| {
@@ -237,25 +237,25 @@ mod tests {
         let scores: Vec<f64> = (1..=19).chain(1..=19).map(f64::from).collect();
         let positive: Vec<bool> = (0..38).map(|row| row < 19).collect();
         // n = 19, alpha = .1: (misses + 1) / 20 ≤ .1 allows one, so 2 is the least score that is flagged.
-        let miss = threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.1)).unwrap();
+        let miss = threshold(&scores, &positive, RiskBound::expected(ErrorKind::Miss, 0.1)).unwrap();
         assert_eq!((miss.value, miss.n, miss.rate, miss.other_rate), (2.0, 19, 1.0 / 19.0, 18.0 / 19.0));
-        let alarm = threshold(&scores, &positive, Promise::expected(Guarantee::FalseAlarm, 0.1)).unwrap();
+        let alarm = threshold(&scores, &positive, RiskBound::expected(ErrorKind::FalseAlarm, 0.1)).unwrap();
         assert!(alarm.value > 18.0 && alarm.value < 18.0 + 1e-9);
         assert_eq!((alarm.rate, alarm.other_rate), (1.0 / 19.0, 18.0 / 19.0));
         // .05 allows none; .04 can't be promised by 19 rows.
         assert_eq!(
-            threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.05)).unwrap().value,
+            threshold(&scores, &positive, RiskBound::expected(ErrorKind::Miss, 0.05)).unwrap().value,
             1.0
         );
-        let error = threshold(&scores, &positive, Promise::expected(Guarantee::Miss, 0.04)).unwrap_err();
+        let error = threshold(&scores, &positive, RiskBound::expected(ErrorKind::Miss, 0.04)).unwrap_err();
         assert_eq!(
             error.to_string(),
             "threshold: 19 rows of the class for a rate of 0.04; expected at least 24, or a larger rate"
         );
         // Ties can't be told apart: none may be missed where one too many would be.
-        let tied = threshold(&[0.5; 20], &[true; 20], Promise::expected(Guarantee::Miss, 0.2)).unwrap();
+        let tied = threshold(&[0.5; 20], &[true; 20], RiskBound::expected(ErrorKind::Miss, 0.2)).unwrap();
         assert_eq!((tied.value, tied.rate), (0.5, 0.0));
-        assert!(threshold(&[f64::NAN], &[true], Promise::expected(Guarantee::Miss, 0.2)).is_err());
+        assert!(threshold(&[f64::NAN], &[true], RiskBound::expected(ErrorKind::Miss, 0.2)).is_err());
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
         for _ in 0..draws {
             let scores: Vec<f64> = (0..n).map(|_| random.random()).collect();
             let found =
-                threshold(&scores, &vec![true; n], Promise::expected(Guarantee::Miss, alpha)).unwrap();
+                threshold(&scores, &vec![true; n], RiskBound::expected(ErrorKind::Miss, alpha)).unwrap();
             missed += usize::from(random.random::<f64>() < found.value);
         }
         // Exactly: 4 misses allowed, the value is the fifth of 50 uniform numbers, so 5/51 = .098 are expected;
@@ -279,7 +279,7 @@ mod tests {
     fn a_confident_promise_allows_as_many_errors_as_the_binomial_tail() {
         // P(Binomial(200, .05) ≤ 5) = .0623, ≤ 6 it is .1237: at delta .1 five misses are allowed.
         let scores: Vec<f64> = (1..=200).map(f64::from).collect();
-        let promise = Promise::confident(Guarantee::Miss, 0.05, 0.1);
+        let promise = RiskBound::confident(ErrorKind::Miss, 0.05, 0.1);
         let found = threshold(&scores, &[true; 200], promise).unwrap();
         assert_eq!((found.value, found.rate), (6.0, 0.025));
         // The bound is the rate at which five of 200 have probability .1 (scipy: beta.ppf(.9, 6, 195)).
@@ -299,12 +299,12 @@ mod tests {
         let all = vec![true; scores.len()];
         let held = |promise| trial(&scores, &all, promise, 200, 2000, 3).unwrap();
         // The promise fails if six or more misses are where .05 of the population lie: with probability .0623.
-        let confident = held(Promise::confident(Guarantee::Miss, 0.05, 0.1));
+        let confident = held(RiskBound::confident(ErrorKind::Miss, 0.05, 0.1));
         assert!((confident.held - 0.9377).abs() < 0.02, "{confident:?}");
         assert!((confident.due.unwrap() - 0.937_657_5).abs() < 1e-6);
         // The expected rate is within .05 too under the other promise, but the rate itself only half of the time.
-        let expected = held(Promise::expected(Guarantee::Miss, 0.05));
+        let expected = held(RiskBound::expected(ErrorKind::Miss, 0.05));
         assert!(expected.mean_rate < 0.051 && expected.held < 0.7, "{expected:?}");
-        assert!(trial(&scores, &all, Promise::confident(Guarantee::Miss, 0.05, 0.1), 30, 10, 0).is_err());
+        assert!(trial(&scores, &all, RiskBound::confident(ErrorKind::Miss, 0.05, 0.1), 30, 10, 0).is_err());
     }
 }

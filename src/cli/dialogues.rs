@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::progress::Talk;
-use crate::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
-use crate::error::Error;
+use super::progress::Console;
+use pearlpoint::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
+use pearlpoint::error::Error;
 
 /// A file of dialogues, and how it is read.
 #[derive(Args)]
@@ -40,12 +40,12 @@ impl Source {
     }
 
     /// Looks through the file before long work on it begins.
-    pub fn survey(&self, talk: &Talk) -> anyhow::Result<(Options, Survey)> {
+    pub fn survey(&self, talk: &Console) -> anyhow::Result<(Options, Survey)> {
         let options = self.filter.options()?;
         let bar = talk.bar(100, "looking");
         let survey = dialogue::survey(&self.data, &options, &mut |done| {
             bar.set_position((100.0 * done) as u64);
-            talk.goes_on()
+            talk.should_continue()
         });
         bar.finish_and_clear();
         Ok((options, survey?))
@@ -53,7 +53,7 @@ impl Source {
 }
 
 /// Bad records are left out, but not in silence.
-pub fn say_skipped(talk: &Talk, skipped: usize) {
+pub fn say_skipped(talk: &Console, skipped: usize) {
     if skipped > 0 {
         talk.say(format!("{skipped} bad records were left out"));
     }
@@ -108,8 +108,8 @@ impl Prompts {
     /// One by one. That there is none, or a bad record, is said when it is come to.
     pub fn stream(
         self,
-        talk: &Talk,
-    ) -> anyhow::Result<Box<dyn Iterator<Item = crate::Result<Dialogue>> + '_>> {
+        talk: &Console,
+    ) -> anyhow::Result<Box<dyn Iterator<Item = pearlpoint::Result<Dialogue>> + '_>> {
         if let Some(prompt) = self.prompt {
             return Ok(Box::new(std::iter::once(Ok(Dialogue::prompt("prompt", prompt)))));
         }

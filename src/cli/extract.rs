@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::dialogues::{Source, say_skipped};
 use super::model::Choice;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::activations::{self, Manifest, Part, Reading};
-use crate::artifact::{self, Header};
-use crate::dialogue;
-use crate::model::{Dtype, Selector};
+use pearlpoint::activations::{self, Manifest, Part, Reading};
+use pearlpoint::artifact::{self, Header};
+use pearlpoint::dialogue;
+use pearlpoint::model::{Dtype, Selector};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -47,7 +47,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let (options, survey) = arguments.source.survey(talk)?;
     let model = arguments.model.open(talk)?;
     let architecture = model.decoder.architecture();
@@ -95,7 +95,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
             }
             bar.set_position(heard.dialogues as u64);
             bar.set_message(format!("{:.0} tokens/s", heard.tokens as f64 / begin.elapsed().as_secs_f64()));
-            talk.goes_on()
+            talk.should_continue()
         },
     );
     bar.finish_and_clear();

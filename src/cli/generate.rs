@@ -8,14 +8,14 @@ use clap::Args;
 
 use super::dialogues::Prompts;
 use super::model::Choice;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::artifact;
-use crate::error::Error;
-use crate::generate::{Options, Sampling, Shape, Transcript, generate, generate_heard};
-use crate::model::{Chain, Hook, Model};
-use crate::report::trace;
-use crate::steer::{Intervention, Plan, Step};
+use pearlpoint::artifact;
+use pearlpoint::error::Error;
+use pearlpoint::generate::{Options, Sampling, Shape, Transcript, generate, generate_heard};
+use pearlpoint::model::{Chain, Hook, Model};
+use pearlpoint::report::pages::steering_trace;
+use pearlpoint::steer::{Intervention, Plan, Step};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -82,7 +82,7 @@ struct How {
 const BATCH_ROWS: usize = 32;
 
 impl How {
-    fn options(self, thinking: Option<bool>) -> crate::Result<Options> {
+    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<Options> {
         let sampling = match self.greedy {
             true => Sampling::Greedy,
             false => Sampling::temperature(self.temperature)?,
@@ -107,7 +107,7 @@ impl How {
     }
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
     let mut plan = match &arguments.plan {
         Some(path) => Plan::load(path)?,
@@ -134,13 +134,19 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let mut transcripts = if arguments.stream {
         let mut failed = None;
-        let mut hear = |_: usize, text: &str| {
+        let mut on_token = |_: usize, text: &str| {
             let mut out = std::io::stdout().lock();
             let said = write!(out, "{text}").and_then(|()| out.flush());
             failed = failed.take().or(said.err());
         };
-        let transcripts =
-            generate_heard(&model, &dialogues, &options, &mut chain, &mut |_| talk.goes_on(), &mut hear)?;
+        let transcripts = generate_heard(
+            &model,
+            &dialogues,
+            &options,
+            &mut chain,
+            &mut |_| talk.should_continue(),
+            &mut on_token,
+        )?;
         match failed {
             Some(error) => return Err(error.into()),
             None => print("")?,
@@ -150,7 +156,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         let bar = talk.bar(dialogues.len(), "answering");
         let transcripts = generate(&model, &dialogues, &options, &mut chain, &mut |done| {
             bar.set_position(done as u64);
-            talk.goes_on()
+            talk.should_continue()
         })?;
         bar.finish_and_clear();
         transcripts
@@ -162,8 +168,8 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
             transcript.trace = Some(serde_json::to_value(trace)?);
         }
         if let Some(path) = page {
-            let html = trace::page(&traces);
-            artifact::write_whole(path, |file| file.write_all(html.as_bytes()))?;
+            let html = steering_trace::page(&traces);
+            artifact::write_atomic(path, |file| file.write_all(html.as_bytes()))?;
         }
     }
     for transcript in transcripts.iter().filter(|_| !arguments.stream) {
@@ -179,22 +185,22 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
 fn traces(
     model: &Model,
     transcripts: &[Transcript],
-    dialogues: &[crate::dialogue::Dialogue],
+    dialogues: &[pearlpoint::dialogue::Dialogue],
     steps: Vec<Step>,
     thinking: Option<bool>,
-) -> crate::Result<Vec<trace::Trace>> {
+) -> pearlpoint::Result<Vec<steering_trace::Trace>> {
     let mut by_place: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();
     for step in steps {
         let value = serde_json::to_value(&step)
             .map_err(|error| Error::input("trace", error, "numbers that JSON can hold"))?;
         by_place.entry((step.row, step.position)).or_default().push(value);
     }
-    let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &crate::dialogue::Dialogue))| {
+    let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &pearlpoint::dialogue::Dialogue))| {
         let mut tokens = model.chat.tokens(dialogue, row, thinking)?;
         let mut continuation = model.chat.continuation(&tokens);
         tokens.extend(transcript.tokens.iter().map(|id| continuation.next(*id)));
         let shown = tokens.iter().map(|token| {
-            Ok(trace::Token {
+            Ok(steering_trace::Token {
                 position: token.position,
                 id: token.id,
                 text: model.chat.decode(&[token.id], false)?,
@@ -203,7 +209,10 @@ fn traces(
                 steps: by_place.remove(&(row, token.position)).unwrap_or_default(),
             })
         });
-        Ok(trace::Trace { id: transcript.id.clone(), tokens: shown.collect::<crate::Result<_>>()? })
+        Ok(steering_trace::Trace {
+            id: transcript.id.clone(),
+            tokens: shown.collect::<pearlpoint::Result<_>>()?,
+        })
     };
     transcripts.iter().zip(dialogues).enumerate().map(trace).collect()
 }

@@ -8,10 +8,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::model::Options;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::model::linear::backend::Backend;
-use crate::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
+use pearlpoint::model::compute::backend::Backend;
+use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -41,7 +41,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn read(arguments: Arguments, talk: &Talk) -> anyhow::Result<Facts> {
+    fn read(arguments: Arguments, talk: &Console) -> anyhow::Result<Facts> {
         let Checkpoint { name, architecture, chat, weights } =
             arguments.options.checkpoint(&arguments.model, talk)?;
         let mut stored = BTreeMap::new();
@@ -81,7 +81,7 @@ fn numbers(place: &Place) -> usize {
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let as_json = arguments.json;
     let facts = Facts::read(arguments, talk)?;
     let a = &facts.architecture;

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use progress::Talk;
+use progress::Console;
 
 /// Read a language model's hidden states, map its risk boundary, steer its reasoning.
 #[derive(Parser)]
@@ -85,7 +85,7 @@ impl From<Outcome> for ExitCode {
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    let talk = Talk::new(arguments.quiet);
+    let talk = Console::new(arguments.quiet);
     match arguments.command {
         Command::Demo(arguments) => run::demo(arguments, &talk),
         Command::Run(arguments) => run::run(arguments, &talk),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::memory::pages_go_back_after;
-use super::progress::Talk;
-use crate::model::{Checkpoint, Dtype, Model};
-use crate::organism;
+use super::progress::Console;
+use pearlpoint::model::{Checkpoint, Dtype, Model};
+use pearlpoint::organism;
 
 /// Which model.
 #[derive(Args)]
@@ -32,18 +32,18 @@ pub struct Options {
 }
 
 impl Choice {
-    pub fn open(&self, talk: &Talk) -> anyhow::Result<Model> {
+    pub fn open(&self, talk: &Console) -> anyhow::Result<Model> {
         self.options.open(&self.model, talk)
     }
 
     /// What the model is; its weights are not read yet.
-    pub fn checkpoint(&self, talk: &Talk) -> anyhow::Result<Checkpoint> {
+    pub fn checkpoint(&self, talk: &Console) -> anyhow::Result<Checkpoint> {
         self.options.checkpoint(&self.model, talk)
     }
 }
 
 impl Options {
-    pub fn open(&self, name: &Path, talk: &Talk) -> anyhow::Result<Model> {
+    pub fn open(&self, name: &Path, talk: &Console) -> anyhow::Result<Model> {
         // What one matrix was read into should be gone when the next one is read; but a pass's buffers are as large as those of
         // the one before it, and their pages would only be faulted in anew: a second's wait costs 4 % of a pass in bf16.
         pages_go_back_after(0);
@@ -53,7 +53,7 @@ impl Options {
     }
 
     /// What the model is; its weights are not read yet.
-    pub fn checkpoint(&self, name: &Path, talk: &Talk) -> anyhow::Result<Checkpoint> {
+    pub fn checkpoint(&self, name: &Path, talk: &Console) -> anyhow::Result<Checkpoint> {
         let template = self.chat_template.as_deref();
         if name != Path::new("organism") {
             fetch(name, talk)?;
@@ -69,23 +69,23 @@ impl Options {
 
 /// Fetches a model of the hub that is not in its cache yet.
 #[cfg(feature = "hub")]
-fn fetch(name: &Path, talk: &Talk) -> anyhow::Result<()> {
+fn fetch(name: &Path, talk: &Console) -> anyhow::Result<()> {
     let bar = talk.bytes("fetching");
     let mut said = false;
-    crate::model::fetch(name, &mut |fetched| {
+    pearlpoint::model::fetch(name, &mut |fetched| {
         if fetched.total > 0 && !std::mem::replace(&mut said, true) {
             talk.say(format!("{}: {} to fetch", name.display(), indicatif::HumanBytes(fetched.total)));
         }
         bar.set_length(fetched.total);
         bar.set_position(fetched.done);
         bar.set_message(fetched.file.clone());
-        talk.goes_on()
+        talk.should_continue()
     })?;
     bar.finish_and_clear();
     Ok(())
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(_: &Path, _: &Talk) -> anyhow::Result<()> {
+fn fetch(_: &Path, _: &Console) -> anyhow::Result<()> {
     Ok(())
 }

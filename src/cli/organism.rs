@@ -8,14 +8,14 @@ use rand::rngs::StdRng;
 
 use super::memory::pages_go_back_after;
 use super::model::Choice;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::dialogue::{self, Dialogue, Label, Message, Role};
-use crate::judge::check;
-use crate::organism::contrast::{self, Contrast};
-use crate::organism::training::{self, Recipe};
-use crate::organism::{self, Split};
-use crate::report::{Table, table::Column};
+use pearlpoint::analysis::organism_check;
+use pearlpoint::dialogue::{self, Dialogue, Label, Message, Role};
+use pearlpoint::organism::contrast::{self, Contrast};
+use pearlpoint::organism::training::{self, Recipe};
+use pearlpoint::organism::{self, Split};
+use pearlpoint::report::{Table, table::Column};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -134,7 +134,7 @@ struct Check {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Train(arguments) => train(arguments, talk),
         Command::Sample(arguments) => sample(arguments, talk),
@@ -153,7 +153,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     }
 }
 
-fn train(arguments: Train, talk: &Talk) -> anyhow::Result<Outcome> {
+fn train(arguments: Train, talk: &Console) -> anyhow::Result<Outcome> {
     let recipe = Recipe { seed: arguments.seed, steps: arguments.steps, ..Recipe::default() };
     let bar = talk.bar(recipe.steps, "training");
     // Every step needs what the one before it did.
@@ -168,7 +168,7 @@ fn train(arguments: Train, talk: &Talk) -> anyhow::Result<Outcome> {
             let rate = tokens as f64 / begin.elapsed().as_secs_f64();
             talk.say(format!("step {}, loss {smooth:.4}, {rate:.0} tokens/s", progress.step));
         }
-        talk.goes_on()
+        talk.should_continue()
     })?;
     bar.finish();
     organism::write(&arguments.out, &tensors)?;
@@ -176,7 +176,7 @@ fn train(arguments: Train, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
+fn sample(arguments: Sample, talk: &Console) -> anyhow::Result<Outcome> {
     let drawn = organism::sample(arguments.count, arguments.wording.into(), arguments.seed);
     let mut rng = StdRng::seed_from_u64(arguments.seed);
     let dialogues: Vec<Dialogue> = drawn
@@ -194,7 +194,7 @@ fn sample(arguments: Sample, talk: &Talk) -> anyhow::Result<Outcome> {
 }
 
 /// Dialogues into a file, or to stdout where none is named.
-fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Talk) -> anyhow::Result<Outcome> {
+fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Console) -> anyhow::Result<Outcome> {
     match out {
         Some(path) => {
             dialogue::write_jsonl(&path, dialogues)?;
@@ -209,19 +209,20 @@ fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Talk) -> anyhow::R
     Ok(Outcome::Done)
 }
 
-fn run_check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
+fn run_check(arguments: Check, talk: &Console) -> anyhow::Result<Outcome> {
     let model = arguments.model.open(talk)?;
     let bar = talk.bar(arguments.count, "answering");
-    let report = check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
-        bar.set_position(done as u64);
-        talk.goes_on()
-    })?;
+    let report =
+        organism_check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
+            bar.set_position(done as u64);
+            talk.should_continue()
+        })?;
     bar.finish_and_clear();
     if arguments.json {
         print(serde_json::to_string_pretty(&report)?)?;
     } else {
         let columns = ["n", "world %", "model %", "difference"].map(Column::numbers);
-        let row = |row: &check::Row| {
+        let row = |row: &organism_check::Row| {
             let percent = |share: f64| format!("{:.1}", 100.0 * share);
             vec![
                 row.name.clone(),

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::report;
+use pearlpoint::report;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -14,7 +14,7 @@ pub struct Arguments {
     folder: PathBuf,
 }
 
-pub fn run(arguments: Arguments, _: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, _: &Console) -> anyhow::Result<Outcome> {
     for drawn in report::draw_all(&arguments.folder)? {
         print(drawn.display())?;
     }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Talks on stderr, and hears Ctrl-C.
-pub struct Talk {
+pub struct Console {
     quiet: bool,
     stop: Arc<AtomicBool>,
 }
 
-impl Talk {
-    pub fn new(quiet: bool) -> Talk {
+impl Console {
+    pub fn new(quiet: bool) -> Console {
         let stop = Arc::new(AtomicBool::new(false));
         let heard = stop.clone();
         // The first Ctrl-C stops at the next safe place, the second at once. Without a handler it is always at once.
@@ -21,11 +21,11 @@ impl Talk {
                 std::process::exit(130);
             }
         });
-        Talk { quiet, stop }
+        Console { quiet, stop }
     }
 
     /// Whether to go on.
-    pub fn goes_on(&self) -> bool {
+    pub fn should_continue(&self) -> bool {
         !self.stop.load(Ordering::SeqCst)
     }
 

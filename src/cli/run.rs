@@ -6,12 +6,12 @@ use std::time::Instant;
 use clap::Args;
 
 use super::model::Options;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::error::Error;
-use crate::experiment::{self, DEMO, Experiment, Progress, headline};
-use crate::report::Table;
-use crate::stats::Figure;
+use pearlpoint::error::Error;
+use pearlpoint::experiment::{self, DEMO, Experiment, Progress, headline};
+use pearlpoint::report::Table;
+use pearlpoint::stats::Metric;
 
 #[derive(Args)]
 pub struct Demo {
@@ -48,12 +48,12 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn demo(arguments: Demo, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn demo(arguments: Demo, talk: &Console) -> anyhow::Result<Outcome> {
     let experiment = Experiment::parse("experiments/demo.toml", DEMO)?;
     execute((&experiment, DEMO), &arguments.options, (arguments.out, true), arguments.json, talk)
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let text = std::fs::read_to_string(&arguments.experiment).map_err(Error::file(&arguments.experiment))?;
     let mut experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
     if let Some(model) = arguments.model {
@@ -70,7 +70,7 @@ fn execute(
     options: &Options,
     (out, again): (PathBuf, bool),
     json: bool,
-    talk: &Talk,
+    talk: &Console,
 ) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let model = options.open(&experiment.model, talk)?;
@@ -86,7 +86,7 @@ fn execute(
     match json {
         true => print(serde_json::to_string_pretty(&results)?)?,
         false => {
-            let shown: Vec<Figure> =
+            let shown: Vec<Metric> =
                 results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
             print(Table::of_figures("", &shown).to_text()?)?;
         }
@@ -100,7 +100,7 @@ fn execute(
 }
 
 /// Shows how far each stage has come, or, where nobody sees a bar, that it has begun.
-pub fn stages(talk: &Talk, bar: &indicatif::ProgressBar) -> impl FnMut(Progress) -> bool {
+pub fn stages(talk: &Console, bar: &indicatif::ProgressBar) -> impl FnMut(Progress) -> bool {
     let (begin, mut stage) = (Instant::now(), "");
     move |progress| {
         if bar.is_hidden() && progress.stage != stage {
@@ -110,6 +110,6 @@ pub fn stages(talk: &Talk, bar: &indicatif::ProgressBar) -> impl FnMut(Progress)
         bar.set_prefix(progress.stage);
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
-        talk.goes_on()
+        talk.should_continue()
     }
 }

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::activations::{self, Store};
+use pearlpoint::activations::{self, Store};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -45,18 +45,18 @@ struct Check {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Merge(arguments) => merge(arguments, talk),
         Command::Check(arguments) => check(arguments, talk),
     }
 }
 
-fn merge(arguments: Merge, talk: &Talk) -> anyhow::Result<Outcome> {
+fn merge(arguments: Merge, talk: &Console) -> anyhow::Result<Outcome> {
     let bar = talk.bar(0, "copying");
     let merged = activations::merge(&arguments.parts, &arguments.out, &mut |done| {
         bar.set_position(done as u64);
-        talk.goes_on()
+        talk.should_continue()
     });
     bar.finish_and_clear();
     let manifest = merged?;
@@ -72,12 +72,12 @@ fn merge(arguments: Merge, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn check(arguments: Check, talk: &Talk) -> anyhow::Result<Outcome> {
+fn check(arguments: Check, talk: &Console) -> anyhow::Result<Outcome> {
     let shards = Store::open(&arguments.store).map_or(0, |store| store.manifest.shards.len());
     let bar = talk.bar(shards, "checking");
     let wrong = activations::check(&arguments.store, &mut |done| {
         bar.set_position(done as u64);
-        talk.goes_on()
+        talk.should_continue()
     });
     bar.finish_and_clear();
     let wrong = wrong?;

@@ -6,11 +6,11 @@ use std::time::Instant;
 use clap::Args;
 
 use super::model::Options;
-use super::progress::Talk;
+use super::progress::Console;
 use super::run::stages;
 use super::{Outcome, print};
-use crate::error::Error;
-use crate::experiment::sweep::{SweepFile, run as sweep, table};
+use pearlpoint::analysis::steering_grid::{SweepFile, run as sweep, table};
+use pearlpoint::error::Error;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -26,7 +26,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let text = std::fs::read_to_string(&arguments.sweep).map_err(Error::file(&arguments.sweep))?;
     let file = SweepFile::parse(&arguments.sweep.display().to_string(), &text)?;

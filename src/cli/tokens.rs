@@ -9,13 +9,14 @@ use serde_json::json;
 
 use super::dialogues::Prompts;
 use super::model::Choice;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::artifact;
-use crate::dialogue::Dialogue;
-use crate::error::Error;
-use crate::model::{Chat, Phase, Selector, Token};
-use crate::report::picked::{self, Shown, Stretch};
+use pearlpoint::artifact;
+use pearlpoint::dialogue::Dialogue;
+use pearlpoint::error::Error;
+use pearlpoint::model::{Chat, Phase, Selector, Token};
+use pearlpoint::report::pages::selected_tokens;
+use pearlpoint::report::pages::selected_tokens::{KvSegment, Shown};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -40,7 +41,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.stream(talk)?;
     let checkpoint = arguments.model.checkpoint(talk)?;
     let chat = &checkpoint.chat;
@@ -54,7 +55,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         let tokens = chat.tokens(&dialogue, 0, thinking)?;
         let picked = selector.pick(&tokens);
         if arguments.html.is_some() {
-            page += &picked::section(&shown(chat, &dialogue, &tokens, &picked)?);
+            page += &selected_tokens::section(&shown(chat, &dialogue, &tokens, &picked)?);
         } else if arguments.json {
             print(as_json(chat, &dialogue, &tokens, &picked)?)?;
         } else {
@@ -65,20 +66,22 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
                 table(chat, &tokens, &picked, marks)?;
             }
         }
-        if !talk.goes_on() {
+        if !talk.should_continue() {
             return Err(Error::Stopped.into());
         }
     }
     match arguments.html {
         None => {}
-        Some(None) => print(picked::page(&selector.to_string(), &checkpoint.name, &page))?,
-        Some(Some(path)) => write(&path, &picked::page(&selector.to_string(), &checkpoint.name, &page))?,
+        Some(None) => print(selected_tokens::page(&selector.to_string(), &checkpoint.name, &page))?,
+        Some(Some(path)) => {
+            write(&path, &selected_tokens::page(&selector.to_string(), &checkpoint.name, &page))?
+        }
     }
     Ok(Outcome::Done)
 }
 
 fn write(path: &Path, page: &str) -> anyhow::Result<()> {
-    Ok(artifact::write_whole(path, |file| file.write_all(page.as_bytes()))?)
+    Ok(artifact::write_atomic(path, |file| file.write_all(page.as_bytes()))?)
 }
 
 /// The dialogue's text in stretches of tokens that are alike: so characters that are several tokens stay whole.
@@ -91,7 +94,7 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
     };
     let stretch = |run: &[usize]| {
         let first = &tokens[run[0]];
-        Ok(Stretch {
+        Ok(KvSegment {
             text: said(chat, tokens, run[0]..run[0] + run.len())?,
             about: format!(
                 "{}, turn {}, {}, {}",
@@ -107,12 +110,12 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
             picked: is_picked(run[0]),
         })
     };
-    let stretches = numbers.chunk_by(alike).map(stretch).collect::<crate::error::Result<_>>()?;
+    let stretches = numbers.chunk_by(alike).map(stretch).collect::<pearlpoint::error::Result<_>>()?;
     Ok(Shown { id: dialogue.id.clone(), picked: picked.len(), tokens: tokens.len(), stretches })
 }
 
 /// The text of some tokens, with the space that stands before the first of them.
-fn said(chat: &Chat, tokens: &[Token], run: Range<usize>) -> crate::error::Result<String> {
+fn said(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::error::Result<String> {
     let decode = |from: usize, to: usize| {
         let ids: Vec<u32> = tokens[from..to].iter().map(|token| token.id).collect();
         chat.decode(&ids, false)
@@ -168,7 +171,7 @@ fn as_json(
             "phase": phase(token.phase),
         }))
     };
-    let tokens = tokens.iter().map(token).collect::<crate::error::Result<Vec<_>>>()?;
+    let tokens = tokens.iter().map(token).collect::<pearlpoint::error::Result<Vec<_>>>()?;
     Ok(json!({"id": dialogue.id, "picked": picked, "tokens": tokens}))
 }
 

@@ -8,13 +8,13 @@ use clap::{Args, Subcommand};
 use ndarray::Axis;
 
 use super::dialogues::Source;
-use super::progress::Talk;
+use super::progress::Console;
 use super::{Outcome, print};
-use crate::activations;
-use crate::artifact::Header;
-use crate::error::{Error, Result};
-use crate::model::Site;
-use crate::steer::{Method, Sides, Strength, Vector, formats};
+use pearlpoint::activations;
+use pearlpoint::artifact::Header;
+use pearlpoint::error::{Error, Result};
+use pearlpoint::model::Site;
+use pearlpoint::steer::{ContrastSet, Method, Strength, Vector, formats};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -135,7 +135,7 @@ struct Import {
     out: PathBuf,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Build(arguments) => build(*arguments, talk),
         Command::Info { file } => info(&file),
@@ -156,7 +156,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     }
 }
 
-fn build(arguments: Build, talk: &Talk) -> anyhow::Result<Outcome> {
+fn build(arguments: Build, talk: &Console) -> anyhow::Result<Outcome> {
     let (header, manifest, activations) = activations::load(&arguments.store)?;
     let data = arguments.source.read()?;
     let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
@@ -193,7 +193,7 @@ fn build(arguments: Build, talk: &Talk) -> anyhow::Result<Outcome> {
     for site in sites {
         let values = activations.at(site)?;
         let [toward, away] = [&toward, &away].map(|rows| values.select(Axis(0), rows));
-        sides.push(Sides { site, toward, away });
+        sides.push(ContrastSet { site, toward, away });
     }
     let vector = Vector::build(arguments.method, &sides)?;
     vector.save(&arguments.out, Header { kind: "vector".into(), ..header })?;
@@ -300,7 +300,7 @@ fn export(arguments: Export) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn import(arguments: Import, talk: &Talk) -> anyhow::Result<Outcome> {
+fn import(arguments: Import, talk: &Console) -> anyhow::Result<Outcome> {
     let mut begin = [0; 4];
     let mut file =
         std::fs::File::open(&arguments.file).with_context(|| arguments.file.display().to_string())?;

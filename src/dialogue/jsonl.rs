@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::read::{Record, Records};
-use super::record::Dialogue;
-use super::source::LONGEST_RECORD;
+use super::byte_source::LONGEST_RECORD;
+use super::dialogue::Dialogue;
+use super::reader::{Record, Records};
 use crate::artifact;
 use crate::error::{Error, Result};
 
@@ -77,7 +77,7 @@ fn parse(line: &[u8], place: &dyn Fn() -> String) -> Result<serde_json::Map<Stri
     })?;
     match serde_json::from_str(text) {
         Ok(Value::Object(columns)) => Ok(columns),
-        Ok(other) => Err(Error::input(place(), super::layout::kind(&other), object)),
+        Ok(other) => Err(Error::input(place(), crate::dialogue::datasets::kind(&other), object)),
         Err(error) => {
             let message = error.to_string();
             // The parser's own "line 1" is not the file's.
@@ -88,9 +88,9 @@ fn parse(line: &[u8], place: &dyn Fn() -> String) -> Result<serde_json::Map<Stri
     }
 }
 
-/// Writes dialogues so that [`super::read`] gives them back. The file is whole or absent.
+/// Writes dialogues so that [`crate::dialogue::reader`] gives them back. The file is whole or absent.
 pub fn write_jsonl<'a>(path: &Path, dialogues: impl IntoIterator<Item = &'a Dialogue>) -> Result<()> {
-    artifact::write_whole(path, |file| {
+    artifact::write_atomic(path, |file| {
         for dialogue in dialogues {
             serde_json::to_writer(&mut *file, dialogue)?;
             file.write_all(b"\n")?;

@@ -2,16 +2,17 @@
 
 mod column_map;
 mod jsonl;
-mod layout;
+mod datasets;
 #[cfg(feature = "parquet")]
 mod parquet;
-mod read;
-mod record;
-mod source;
-mod table;
+mod reader;
+#[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
+mod dialogue;
+mod byte_source;
+mod csv;
 
+pub use byte_source::Progress;
 pub use column_map::ColumnMap;
+pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
-pub use read::{Dialogues, Options, Stream, Survey, read, stream, survey};
-pub use record::{Dialogue, Label, Message, Role};
-pub use source::Progress;
+pub use reader::{Dialogues, Options, Stream, Survey, read, stream, survey};

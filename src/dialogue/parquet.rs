@@ -9,9 +9,9 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use serde_json::Value;
 
-use super::read::{Record, Records};
-use super::source::Progress;
-use super::table::MOST_COLUMNS;
+use super::byte_source::Progress;
+use super::csv::MOST_COLUMNS;
+use super::reader::{Record, Records};
 use crate::error::{Error, Result};
 
 /// The records of a file, numbered from 1 as lines are.
@@ -73,7 +73,7 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
 
-    use super::super::read::{Dialogues, Options, read};
+    use super::super::reader::{Dialogues, Options, read};
     use crate::error::Result;
 
     /// Dialogues with messages as lists of groups, and a label.

@@ -1,58 +1,37 @@
 //! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
 //! It prints nothing: whoever runs it hears of progress through a callback.
 
-pub mod boundary_charts;
-pub mod bounding;
-pub mod charts;
-pub mod concept;
-pub mod cross;
-pub mod crossing;
-mod data;
-pub mod deciding;
-mod figures;
-mod file;
-mod page;
-pub mod probing;
-mod steering;
-pub mod sweep;
-pub mod watching;
+pub mod boundary_stages;
+mod report_page;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use data::Dataset;
-pub use figures::headline;
-pub use file::Experiment;
+pub use crate::analysis::dataset::Dataset;
+pub use crate::analysis::metrics::headline;
+pub use crate::config::experiment::Experiment;
 
 use crate::activations::{self, Activations, Reading, extract_each};
+use crate::analysis::cross_validation::{self, Crossed};
+use crate::analysis::layer_sweep::{self, Question, Rows, Sweep};
+use crate::analysis::metrics;
+use crate::analysis::steering_eval::Stage;
 use crate::artifact::{self, Header};
-use crate::boundary::{Plane, RiskMap, risk_map};
+use crate::boundary::RiskMap;
 use crate::error::{Error, Result};
 use crate::judge::World;
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Logistic, Plan, Probe, Targets};
+use crate::probe::{Logistic, Plan, Targets};
+pub use crate::progress::Progress;
 use crate::report::{self, Results};
-use cross::Crossed;
-use probing::{Question, Rows, Sweep};
-use steering::Stage;
-
-/// How far a stage has come.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    pub stage: &'static str,
-    pub done: usize,
-    pub total: usize,
-}
 
 /// The experiment that the program carries: the whole job on the embedded model.
 pub const DEMO: &str = include_str!("../../experiments/demo.toml");
 
 /// Tokens of a batch when dialogues are read.
 const BATCH_TOKENS: usize = 1024;
-/// Places of a map a side.
-const CELLS: usize = 61;
 
 /// Where a run says what it was made from.
 const MADE_FROM: &str = "made-from.json";
@@ -95,7 +74,7 @@ pub fn run(
     text: &str,
     model: &Model,
     out: &Path,
-    tell: &mut dyn FnMut(Progress) -> bool,
+    on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Results> {
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let header = |kind: &str| Header {
@@ -110,7 +89,7 @@ pub fn run(
     if before.exists() {
         std::fs::remove_file(&before).map_err(Error::file(&before))?;
     }
-    write(&at("experiment.toml"), text)?;
+    artifact::write_text(&at("experiment.toml"), text)?;
     crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
 
     let reading = Reading {
@@ -126,7 +105,7 @@ pub fn run(
         }
     }
     let total = data.dialogues.len();
-    let mut heard = |done| tell(Progress { stage: "read activations", done, total });
+    let mut heard = |done| on_progress(Progress { stage: "read activations", done, total });
     let mut read = extract_each(model, &data.dialogues, &reading, &selectors, &mut heard)?;
     for (tokens, activations) in std::iter::once(&reading.tokens).chain(&selectors).zip(&read) {
         if activations.example.len() != total {
@@ -149,7 +128,7 @@ pub fn run(
 
     let mut sweeps: Vec<Sweep> = Vec::new();
     for (done, probing) in experiment.probes.iter().enumerate() {
-        if !tell(Progress { stage: "fit probes", done, total: experiment.probes.len() }) {
+        if !on_progress(Progress { stage: "fit probes", done, total: experiment.probes.len() }) {
             return Err(Error::Stopped);
         }
         let own = probing.group.as_ref().map(|group| (group, &probing.held_out));
@@ -169,12 +148,13 @@ pub fn run(
         let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
         let sites: Vec<Site> = values.sites.iter().map(|(site, _)| *site).collect();
         let rows = Rows {
-            read: probing::Read { header: &header("activations"), tokens, sites: &sites, chosen: &rows },
+            read: layer_sweep::Read { header: &header("activations"), tokens, sites: &sites, chosen: &rows },
             example: &values.example,
             dialogues: &data.dialogues,
         };
         let mut read = |site| values.at(site).cloned();
-        let sweep = probing::sweep(&question, rows.read, &rows.known(&question)?, &mut read, &mut |_| true)?;
+        let sweep =
+            layer_sweep::sweep(&question, rows.read, &rows.known(&question)?, &mut read, &mut |_| true)?;
         sweep.best().1.probe.save(&probe_path(out, &probing.label))?;
         sweeps.push(sweep);
     }
@@ -183,7 +163,7 @@ pub fn run(
     let mut crossed: Vec<Crossed> = Vec::new();
     for way in &experiment.cross {
         let rows = Rows {
-            read: probing::Read {
+            read: layer_sweep::Read {
                 header: &header("activations"),
                 tokens: &reading.tokens,
                 sites: &sites,
@@ -194,8 +174,8 @@ pub fn run(
         };
         let mut read = |site| activations.at(site).cloned();
         let total = sites.len();
-        let mut heard = |done| tell(Progress { stage: "cross-validate", done, total });
-        let one = cross::cross(way, experiment.seed, &rows, &mut read, &mut heard)?;
+        let mut heard = |done| on_progress(Progress { stage: "cross-validate", done, total });
+        let one = cross_validation::cross(way, experiment.seed, &rows, &mut read, &mut heard)?;
         let ids = |fold: &Vec<usize>| fold.iter().map(|&row| &data.dialogues[row].id).collect::<Vec<_>>();
         let folds = BTreeMap::from([("folds", one.folds.iter().map(ids).collect::<Vec<_>>())]);
         artifact::write_json(
@@ -220,25 +200,39 @@ pub fn run(
         artifact::write_json(&at("map.json"), &header("map"), map)?;
     }
 
-    let mut show = page::Show::default();
+    let mut show = report_page::Show::default();
     show.sweeps(&sweeps)?;
     if let Some(map) = &map {
         show.map(map);
     }
     show.crossed(&crossed);
-    let mut figures = figures::of_sweeps(&sweeps)?;
+    let mut figures = metrics::of_sweeps(&sweeps)?;
     figures.extend(crossed.iter().flat_map(Crossed::figures));
     let place = (out, &header("boundary"));
     let mut shown = Vec::new();
     if let Some(asked) = &experiment.bounding {
-        shown.push(deciding::bounded(asked, of(&asked.probe)?, &data, &activations, place, experiment.seed)?);
+        shown.push(boundary_stages::bounded(
+            asked,
+            of(&asked.probe)?,
+            &data,
+            &activations,
+            place,
+            experiment.seed,
+        )?);
     }
     for asked in &experiment.crossing {
-        shown.push(deciding::crossed(asked, of(&asked.probe)?, model, experiment.thinking, place, tell)?);
+        shown.push(boundary_stages::crossed(
+            asked,
+            of(&asked.probe)?,
+            model,
+            experiment.thinking,
+            place,
+            on_progress,
+        )?);
     }
     if let Some(asked) = &experiment.watching {
         let what = (model, &data, map.as_ref());
-        shown.push(deciding::watched(asked, of(&asked.probe)?, what, experiment.thinking, place)?);
+        shown.push(boundary_stages::watched(asked, of(&asked.probe)?, what, experiment.thinking, place)?);
     }
     for one in shown {
         figures.extend(one.figures.iter().cloned());
@@ -247,16 +241,19 @@ pub fn run(
     if let Some(steering) = &experiment.steer {
         let stage = Stage { experiment, steering, model, data: &data, scorer: &World };
         let sweep = of(&steering.probe)?;
-        let steered = stage.run(sweep, &probe_path(out, &steering.probe), &activations, tell)?;
+        let steered = stage.run(sweep, &probe_path(out, &steering.probe), &activations, on_progress)?;
         steered.vector.save(&at("vectors").join(format!("{}.safetensors", steering.to)), header("vector"))?;
         for (name, answers) in std::iter::once(("fit", &steered.fit))
             .chain(steered.test.iter().map(|(name, answers)| (*name, answers)))
         {
             let lines = answers.lines()?;
-            write(&at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))), &lines)?;
+            artifact::write_text(
+                &at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))),
+                &lines,
+            )?;
         }
-        figures.extend(figures::of_steering(&stage, &steered)?);
-        let pearl = figures::pearl(&stage, sweep, &activations, &steered, tell)?;
+        figures.extend(metrics::of_steering(&stage, &steered)?);
+        let pearl = metrics::pearl(&stage, sweep, &activations, &steered, on_progress)?;
         artifact::write_json(&at("pearl.json"), &header("pearl"), &pearl)?;
         show.steering(&stage, &steered);
         show.pearl(&stage, &steered, &pearl);
@@ -266,7 +263,7 @@ pub fn run(
     for (name, chart) in show.charts() {
         let text = serde_json::to_string(chart)
             .map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
-        write(&at(&format!("{name}.chart.json")), &text)?;
+        artifact::write_text(&at(&format!("{name}.chart.json")), &text)?;
     }
     report::draw_all(out)?;
     let results = Results::new(&experiment.name, &model.name, experiment.seed, figures);
@@ -275,10 +272,6 @@ pub fn run(
     results.write(&at("results.json"))?;
     artifact::write_json(&at(MADE_FROM), &header("made-from"), &made_from(experiment, model, &data)?)?;
     Ok(results)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    artifact::write_whole(path, |file| file.write_all(text.as_bytes()))
 }
 
 fn probe_path(out: &Path, label: &str) -> PathBuf {
@@ -293,17 +286,5 @@ fn map(data: &Dataset, sweep: &Sweep, activations: &Activations, from: &str, to:
     let labels: Vec<&str> = data.test.iter().map(|&number| labels[number].as_str()).collect();
     let order: Vec<&str> = validated.probe.classes.iter().map(String::as_str).collect();
     let targets = Targets::new(&labels, &labels, &order)?;
-    map_of(&validated.probe, points.view(), &targets, from, to)
-}
-
-/// The risk map of a probe with these points `[rows, width]`, and what is true of each.
-pub fn map_of(
-    probe: &Probe,
-    points: ndarray::ArrayView2<f32>,
-    targets: &Targets,
-    from: &str,
-    to: &str,
-) -> Result<RiskMap> {
-    let plane = Plane::of_probe(probe, points, from, to)?;
-    risk_map(probe, plane, points, targets, CELLS)
+    RiskMap::of_probe(&validated.probe, points.view(), &targets, from, to)
 }

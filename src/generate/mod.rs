@@ -1,16 +1,16 @@
 //! Answers to dialogues, token by token, under any hook.
 //! It knows nothing of what the hook reads or steers.
 
-mod row;
+mod sequence;
 mod sampling;
-mod shape;
+mod logits_processor;
 mod transcript;
 
+pub use logits_processor::Shape;
 pub use sampling::Sampling;
-pub use shape::Shape;
 pub use transcript::{Finish, Transcript};
 
-use row::Row;
+use sequence::Row;
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
@@ -58,21 +58,21 @@ pub fn generate(
     dialogues: &[Dialogue],
     options: &Options,
     hook: &mut dyn Hook,
-    tell: &mut dyn FnMut(usize) -> bool,
+    on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
-    answer_all(model, dialogues, options, hook, tell, &mut |_, _| (), false)
+    answer_all(model, dialogues, options, hook, on_progress, &mut |_, _| (), false)
 }
 
-/// The same, and `hear` hears the answers as they come: the dialogue's number, and what is newly sure of its text.
+/// The same, and `on_token` hears the answers as they come: the dialogue's number, and what is newly sure of its text.
 pub fn generate_heard(
     model: &Model,
     dialogues: &[Dialogue],
     options: &Options,
     hook: &mut dyn Hook,
-    tell: &mut dyn FnMut(usize) -> bool,
-    hear: &mut dyn FnMut(usize, &str),
+    on_progress: &mut dyn FnMut(usize) -> bool,
+    on_token: &mut dyn FnMut(usize, &str),
 ) -> Result<Vec<Transcript>> {
-    answer_all(model, dialogues, options, hook, tell, hear, true)
+    answer_all(model, dialogues, options, hook, on_progress, on_token, true)
 }
 
 fn answer_all(
@@ -80,8 +80,8 @@ fn answer_all(
     dialogues: &[Dialogue],
     options: &Options,
     hook: &mut dyn Hook,
-    tell: &mut dyn FnMut(usize) -> bool,
-    hear: &mut dyn FnMut(usize, &str),
+    on_progress: &mut dyn FnMut(usize) -> bool,
+    on_token: &mut dyn FnMut(usize, &str),
     heard: bool,
 ) -> Result<Vec<Transcript>> {
     options.shape.check()?;
@@ -100,11 +100,11 @@ fn answer_all(
             let prompt = model.chat.tokens(dialogue, number, options.thinking)?;
             rows.push(Row::new(number, prompt, &model.chat, options, &closing, heard));
         }
-        answer(model, &mut rows, options.max_tokens, hook, hear)?;
+        answer(model, &mut rows, options.max_tokens, hook, on_token)?;
         for (row, dialogue) in rows.into_iter().zip(batch) {
             transcripts.push(row.transcript(dialogue)?);
         }
-        if !tell(transcripts.len()) && transcripts.len() < dialogues.len() {
+        if !on_progress(transcripts.len()) && transcripts.len() < dialogues.len() {
             return Err(Error::Stopped);
         }
     }
@@ -117,7 +117,7 @@ fn answer(
     rows: &mut [Row],
     max_tokens: usize,
     hook: &mut dyn Hook,
-    hear: &mut dyn FnMut(usize, &str),
+    on_token: &mut dyn FnMut(usize, &str),
 ) -> Result<()> {
     let mut tokens: Vec<Token> = rows.iter().flat_map(|row| row.tokens.clone()).collect();
     let mut cache = Cache::default();
@@ -129,7 +129,7 @@ fn answer(
             model.decoder.forward(&tokens, Some(&mut cache), &ends, hook)?.to_vec2()?;
         let mut next: Vec<Token> = Vec::new();
         for (row, logits) in rows.iter_mut().filter(|row| !row.is_finished()).zip(logits) {
-            row.go_on(logits, hear)?;
+            row.go_on(logits, on_token)?;
             if row.is_finished() {
                 continue;
             }
@@ -145,6 +145,6 @@ fn answer(
         }
         tokens = next;
     }
-    rows.iter_mut().for_each(|row| row.say_rest(hear));
+    rows.iter_mut().for_each(|row| row.say_rest(on_token));
     Ok(())
 }

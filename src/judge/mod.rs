@@ -1,12 +1,11 @@
 //! Judging answers: a transcript in, a score with its reason out.
 //! It knows nothing of how the answer was made or steered.
 
-pub mod check;
-mod refusals;
-mod world;
+mod refusal_phrases;
+mod organism;
 
-pub use refusals::Refusals;
-pub use world::{BROKEN, World};
+pub use organism::{BROKEN, World};
+pub use refusal_phrases::Refusals;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,7 +35,7 @@ impl Score {
 }
 
 /// Says by which strategy a dialogue was answered.
-pub trait Strategist {
+pub trait ResponseClassifier {
     fn strategy(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<String>;
 }
 
@@ -47,10 +46,10 @@ pub trait Strategist {
 pub fn strategist<'a>(
     refusals: &[String],
     dialogues: impl IntoIterator<Item = &'a Dialogue>,
-) -> Result<Box<dyn Strategist>> {
+) -> Result<Box<dyn ResponseClassifier>> {
     match refusals {
         [] => {
-            dialogues.into_iter().try_for_each(|dialogue| world::user_type(dialogue).map(drop))?;
+            dialogues.into_iter().try_for_each(|dialogue| organism::user_type(dialogue).map(drop))?;
             Ok(Box::new(World))
         }
         refusals => Ok(Box::new(Refusals::new(refusals)?)),

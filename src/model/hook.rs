@@ -4,8 +4,8 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
+use crate::model::selector::Token;
 use crate::model::site::Site;
-use crate::model::tokens::Token;
 
 /// Called by the forward pass at the sites that it wants.
 pub trait Hook: Send {
@@ -19,13 +19,13 @@ pub trait Hook: Send {
 
     /// Which tokens of the batch it looks at, ascending; none where it looks at all of them. Past the attention of the last block
     /// that is run, a pass without logits then makes these alone, and calls the hook with these alone.
-    fn reads(&self) -> Option<Vec<usize>> {
+    fn token_indices(&self) -> Option<Vec<usize>> {
         None
     }
 
     /// Stands for all that the hook changes in a row; 0 where it changes nothing. A cache remembers it, so that keys and
     /// values that were made under one steering are never read under another.
-    fn steers(&self, _row: usize) -> u64 {
+    fn cache_key(&self, _row: usize) -> u64 {
         0
     }
 }
@@ -55,9 +55,9 @@ impl Hook for Chain<'_> {
         wanting.into_iter().try_fold(activations, |activations, hook| hook.call(site, activations, tokens))
     }
 
-    fn steers(&self, row: usize) -> u64 {
+    fn cache_key(&self, row: usize) -> u64 {
         // In order: the same changes the other way round are others.
-        let marks = self.0.iter().map(|hook| hook.steers(row)).filter(|mark| *mark != 0);
+        let marks = self.0.iter().map(|hook| hook.cache_key(row)).filter(|mark| *mark != 0);
         marks.fold(0, |all, mark| (all ^ mark).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).max(1))
     }
 }

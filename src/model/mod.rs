@@ -1,53 +1,36 @@
 //! A language model that can be watched: its weights, its forward pass, its way of writing dialogues.
 
-pub mod architecture;
-mod block;
-mod build;
-pub mod cache;
+pub mod transformer;
+
 pub mod chat;
 pub mod checkpoint;
-mod date;
-pub mod decoder;
-mod experts;
 pub mod families;
 pub mod gguf;
 pub mod hook;
 mod hub;
-mod layout;
-pub mod linear;
-mod marks;
-mod mlp;
-mod norm;
-pub mod operations;
-mod pages;
-mod python;
-pub mod rope;
+pub mod compute;
 pub mod site;
-mod spans;
-mod template;
-mod template_source;
-pub mod tokens;
-mod vocabulary;
+pub mod selector;
 pub mod weights;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use architecture::Architecture;
-pub use cache::{Cache, Prefix};
 pub use chat::Chat;
+pub use chat::annotate::Continuation;
 pub use checkpoint::Checkpoint;
-pub use decoder::Decoder;
 pub use hook::{Chain, Hook};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};
-pub use marks::Continuation;
+pub use selector::{Phase, Pooling, Selector, Token};
 pub use site::{Point, Site};
-pub use tokens::{Phase, Pooling, Selector, Token};
+pub use transformer::architecture::Architecture;
+pub use transformer::decoder::Decoder;
+pub use transformer::kv_cache::{Cache, Prefix};
 pub use weights::{Dtype, Place, Weight, Weights};
 
 use crate::error::{Error, Result};
-use crate::model::linear::backend::Backend;
+use crate::model::compute::backend::Backend;
 
 /// A decoder with its tokenizer and chat template.
 pub struct Model {

@@ -130,7 +130,7 @@ pub fn write(folder: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
         ("chat_template.jinja", TEMPLATE.to_string()),
     ];
     for (name, text) in texts {
-        artifact::write_whole(&folder.join(name), |file| file.write_all(text.as_bytes()))?;
+        artifact::write_atomic(&folder.join(name), |file| file.write_all(text.as_bytes()))?;
     }
     Ok(())
 }

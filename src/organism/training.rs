@@ -100,7 +100,7 @@ pub struct Progress {
 pub fn train(
     recipe: Recipe,
     state: &Path,
-    tell: &mut dyn FnMut(Progress) -> bool,
+    on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Vec<(String, Tensor)>> {
     let chat = super::chat()?;
     let mut rng = StdRng::seed_from_u64(recipe.seed);
@@ -123,7 +123,7 @@ pub fn train(
             let found = format!("the loss is {}", progress.loss);
             return Err(Error::input(format!("training, step {step}"), found, "a finite loss: a lower rate"));
         }
-        let go_on = tell(progress);
+        let go_on = on_progress(progress);
         if step % SAVE_EVERY == 0 || !go_on {
             save(&slots, state, recipe, step)?;
         }

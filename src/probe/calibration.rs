@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::lbfgs::{Problem, minimise};
-use crate::probe::linear::Link;
+use crate::probe::probe::Link;
 use crate::stats;
 
 /// What is done to logits before the link.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe::linear::Link;
+use crate::probe::probe::Link;
 
 /// Where the features come from; a probe carries it on, so that it is only ever held against the same kind of reading.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::probe::design::{Standardised, column_products, solve_definite};
+use crate::probe::design_matrix::{Standardised, column_products, solve_definite};
 use crate::probe::examples::{Examples, Targets};
-use crate::probe::linear::{Link, Probe};
+use crate::probe::probe::{Link, Probe};
 use crate::probe::split::Split;
 use crate::probe::{Fit, Reading};
 

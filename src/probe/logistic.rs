@@ -4,7 +4,7 @@
 
 use crate::error::Result;
 use crate::probe::examples::Examples;
-use crate::probe::regression::{Family, regress};
+use crate::probe::penalised::{Family, regress};
 use crate::probe::split::Split;
 use crate::probe::{Fit, Reading};
 
@@ -41,7 +41,7 @@ impl Fit for Logistic {
 mod tests {
     use super::*;
     use crate::probe::examples::tests::examples;
-    use crate::probe::reference::{classes, formula};
+    use crate::probe::sklearn_parity::{classes, formula};
     use linfa::traits::Fit as _;
     use ndarray::{Array2, Axis};
     use proptest::prelude::*;

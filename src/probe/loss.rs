@@ -1,7 +1,7 @@
 //! Losses of a linear reading, and what each row pulls on its logits.
 //! They know nothing of weights, penalties or searches.
 
-use crate::model::operations::{exp, wide};
+use crate::model::compute::{exp, simd_dispatch};
 
 /// Rows side by side in a loop.
 const LANES: usize = 16;
@@ -71,8 +71,8 @@ impl Loss {
     /// infinite (levels out of order) is given as that.
     pub fn value(self, truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> Value {
         match self {
-            Loss::Logistic => wide!(logistic(truth, logits, bias[0] as f32, residual)),
-            Loss::Softmax(classes) => wide!(softmax(classes, truth, logits, bias, residual)),
+            Loss::Logistic => simd_dispatch!(logistic(truth, logits, bias[0] as f32, residual)),
+            Loss::Softmax(classes) => simd_dispatch!(softmax(classes, truth, logits, bias, residual)),
             Loss::Ordinal(_) => ordinal(truth, logits, bias, residual),
             Loss::Squared(_) => squared(truth, logits, bias, residual),
         }

@@ -5,7 +5,7 @@ use ndarray::{Array1, Array2, Axis, concatenate};
 
 use crate::error::{Error, Result};
 use crate::probe::examples::Examples;
-use crate::probe::linear::{Link, Probe};
+use crate::probe::probe::{Link, Probe};
 use crate::probe::split::Split;
 use crate::probe::{Fit, Reading};
 

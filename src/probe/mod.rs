@@ -7,35 +7,36 @@
 //! - [`control`], [`ngram`]: what a probe has to beat.
 
 mod calibration;
-pub mod control;
-mod design;
+pub mod controls;
+mod design_matrix;
 mod examples;
-mod figures;
+mod metrics;
 mod lbfgs;
 mod lda;
-mod linear;
+#[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
+mod probe;
 mod logistic;
 mod loss;
 mod means;
-pub mod ngram;
-mod optimum;
+pub mod ngram_baseline;
+mod solver;
 #[cfg(test)]
-mod reference;
-mod regression;
+mod sklearn_parity;
+mod penalised;
 mod ridge;
 pub mod split;
-pub mod validate;
+pub mod validation;
 
 pub use calibration::Calibration;
 pub use examples::{Examples, Source, Targets};
-pub use figures::figures;
 pub use lda::Lda;
-pub use linear::{Link, NONE, Probe};
 pub use logistic::Logistic;
 pub use means::Means;
+pub use metrics::figures;
+pub use probe::{Link, NONE, Probe};
 pub use ridge::Ridge;
 pub use split::Split;
-pub use validate::{Plan, Trial, Validated, cross_validate, validate};
+pub use validation::{Plan, Trial, Validated, cross_validate, validate};
 
 use ndarray::Array2;
 

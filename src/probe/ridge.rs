@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::probe::examples::Examples;
-use crate::probe::regression::{Family, regress};
+use crate::probe::penalised::{Family, regress};
 use crate::probe::split::Split;
 use crate::probe::{Fit, Reading};
 

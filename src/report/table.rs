@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::number;
-use super::markup::escape;
+use super::charts::axis::number;
+use super::pages::escape::escape;
 use crate::artifact;
 use crate::error::{Error, Result};
-use crate::stats::Figure;
+use crate::stats::Metric;
 
 /// `results.json` of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,14 +20,14 @@ pub struct Results {
     pub experiment: String,
     pub model: String,
     pub seed: u64,
-    pub figures: Vec<Figure>,
+    pub figures: Vec<Metric>,
 }
 
 const KIND: &str = "results";
 const VERSION: u32 = 1;
 
 impl Results {
-    pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Figure>) -> Results {
+    pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Metric>) -> Results {
         let [experiment, model] = [experiment, model].map(String::from);
         Results { kind: KIND.into(), version: VERSION, experiment, model, seed, figures }
     }
@@ -56,7 +56,7 @@ impl Results {
         }
         let text = serde_json::to_string_pretty(self)
             .map_err(|error| Error::input(path.display(), error, "figures that JSON can hold"))?;
-        artifact::write_whole(path, |file| writeln!(file, "{text}"))
+        artifact::write_atomic(path, |file| writeln!(file, "{text}"))
     }
 }
 
@@ -90,12 +90,12 @@ impl Column {
 
 impl Table {
     /// Figures with their intervals, a row each. What no figure has is left out.
-    pub fn of_figures(caption: &str, figures: &[Figure]) -> Table {
+    pub fn of_figures(caption: &str, figures: &[Metric]) -> Table {
         let mut columns = vec![Column::text("figure"), Column::numbers("value")];
         let interval = figures.iter().any(|figure| figure.low.is_some() && figure.high.is_some());
         columns.extend(interval.then(|| Column::numbers("interval")));
         columns.extend([Column::numbers("n"), Column::text("split")]);
-        let row = |figure: &Figure| {
+        let row = |figure: &Metric| {
             let places = places(figure.value);
             let bounds = figure.low.zip(figure.high).map_or(String::new(), |(low, high)| {
                 format!("[{}, {}]", number(low, places), number(high, places))
@@ -210,12 +210,12 @@ fn places(value: f64) -> usize {
 mod tests {
     use super::*;
 
-    fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: usize) -> Figure {
+    fn figure(name: &str, value: f64, interval: Option<[f64; 2]>, n: usize) -> Metric {
         let [low, high] = [interval.map(|bounds| bounds[0]), interval.map(|bounds| bounds[1])];
-        Figure { name: name.into(), value, low, high, n, split: "test".into() }
+        Metric { name: name.into(), value, low, high, n, split: "test".into() }
     }
 
-    fn figures() -> Vec<Figure> {
+    fn figures() -> Vec<Metric> {
         vec![
             figure("probe/risk-level/auroc", 0.97312, Some([0.9611, 0.9842]), 612),
             figure("score/beta-5", -0.25, Some([-0.5, 0.0]), 1200),

@@ -16,7 +16,7 @@ pub struct Interval {
 
 /// A named figure, how sure it is, and on which data it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figure {
+pub struct Metric {
     /// Stable and path-like: `auroc`, `auroc/malicious`, …
     pub name: String,
     pub value: f64,
@@ -31,10 +31,10 @@ pub struct Figure {
     pub split: String,
 }
 
-impl Figure {
+impl Metric {
     /// A figure with its interval.
-    pub fn new(name: impl Into<String>, interval: Interval, n: usize, split: &str) -> Figure {
-        Figure {
+    pub fn new(name: impl Into<String>, interval: Interval, n: usize, split: &str) -> Metric {
+        Metric {
             name: name.into(),
             value: interval.value,
             low: Some(interval.low),

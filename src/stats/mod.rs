@@ -2,13 +2,15 @@
 //! It knows nothing of probes, models or files.
 
 mod binomial;
-mod honesty;
+mod calibration_error;
 mod interval;
 mod ranking;
-mod vector;
+mod geometry;
 
 pub use binomial::{at_most, most_errors, upper_bound};
-pub use honesty::{Bin, accuracy, brier, calibration_error, calibration_gap, log_loss, reliability};
-pub use interval::{Figure, Interval, bootstrap, bootstrap_each, wilson};
+pub use calibration_error::{
+    Bin, accuracy, brier, calibration_error, calibration_gap, log_loss, reliability,
+};
+pub use geometry::{cosine, norm, project};
+pub use interval::{Interval, Metric, bootstrap, bootstrap_each, wilson};
 pub use ranking::{Ranking, auroc, auroc_macro, average_precision};
-pub use vector::{cosine, norm, project};

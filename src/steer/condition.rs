@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::reading::Asked;
+use super::probe_reader::ProbeQuery;
 use crate::error::{Error, Result};
 use crate::model::Site;
 
@@ -23,7 +23,7 @@ pub enum Condition {
 /// `probe FILE[:CLASS[/OTHER]] > PROBABILITY`, or `<`: the class's calibrated probability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    pub asked: Asked,
+    pub asked: ProbeQuery,
     /// Whether the probability must be above or below.
     pub above: bool,
     pub bound: f64,
@@ -35,7 +35,7 @@ const EXPECTED: &str = "probe FILE:CLASS > PROBABILITY (or <), joined by and, or
 
 impl Condition {
     /// That a class's calibrated probability is above a bound.
-    pub fn above(asked: Asked, bound: f64) -> Condition {
+    pub fn above(asked: ProbeQuery, bound: f64) -> Condition {
         Condition::Bound(Bound { asked, above: true, bound, at: None })
     }
 
@@ -72,7 +72,7 @@ impl Condition {
     /// between all of the bounds on them; those of classes of one probe can't sum to more than 1.
     fn check_satisfiable(&self) -> Result<()> {
         let bounds = self.bounds();
-        let mut levels: BTreeMap<&Asked, Vec<f64>> = BTreeMap::new();
+        let mut levels: BTreeMap<&ProbeQuery, Vec<f64>> = BTreeMap::new();
         for bound in &bounds {
             levels.entry(&bound.asked).or_insert_with(|| vec![0.0]).push(bound.bound);
         }
@@ -85,7 +85,7 @@ impl Condition {
         if count.is_none_or(|count| count > 1 << 16) {
             return Ok(());
         }
-        let asked: Vec<&Asked> = levels.keys().copied().collect();
+        let asked: Vec<&ProbeQuery> = levels.keys().copied().collect();
         let mut cell = vec![0; asked.len()];
         loop {
             let low = |index: usize| levels[asked[index]][cell[index]];
@@ -258,7 +258,7 @@ impl Parser<'_> {
             "probe" => (),
             word => return Err(format!("{word:?} instead of a probe")),
         }
-        let asked = Asked::parse(self.next()?);
+        let asked = ProbeQuery::parse(self.next()?);
         let above = match self.next()? {
             ">" => true,
             "<" => false,

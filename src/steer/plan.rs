@@ -8,13 +8,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
-use super::control::Law;
-use super::hook::Steer;
-use super::operation::{Face, Operation, Polyhedron, Strength};
-use super::reading::{Asked, Probes, Reader};
+use super::operation::{HalfSpace, Operation, SafeSet, Strength};
+use super::pi_controller::PiController;
+use super::probe_reader::{ProbeQuery, Probes, Reader};
+use super::prompt_gate::rows;
 use super::schedule::Schedule;
+use super::steer_hook::Steer;
 use super::vector::Vector;
-use super::when::rows;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -86,7 +86,7 @@ pub struct Control {
     /// `FILE:CLASS`, whose probability is held at the target.
     pub probe: String,
     #[serde(flatten)]
-    pub law: Law,
+    pub law: PiController,
 }
 
 /// Nothing yet: once the vector, at every token of every row.
@@ -269,7 +269,8 @@ impl Intervention {
             steer = steer.scheduled(schedule.parse::<Schedule>()?);
         }
         if let Some(control) = &self.control {
-            steer = steer.controlled(control.law, probes.reader(&Asked::parse(&control.probe), model)?)?;
+            steer =
+                steer.controlled(control.law, probes.reader(&ProbeQuery::parse(&control.probe), model)?)?;
         }
         match condition.filter(|_| self.read == ReadAt::Token) {
             Some(condition) => steer.gated(condition, readers),
@@ -305,7 +306,7 @@ impl Intervention {
 
     /// One hook that brings these rows, or all, to the safe side of its probes.
     fn projection(&self, probes: &mut Probes, model: &Model, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
-        let mut faces: BTreeMap<Site, Vec<Face>> = BTreeMap::new();
+        let mut faces: BTreeMap<Site, Vec<HalfSpace>> = BTreeMap::new();
         for text in &self.probe {
             let (asked, bound) = safe_side(text)?;
             let reader = probes.reader(&asked, model)?;
@@ -330,7 +331,7 @@ impl Intervention {
                 "probe = [\"FILE:CLASS < PROBABILITY\"]",
             ));
         }
-        let polyhedra = faces.into_iter().map(|(site, faces)| Ok((site, Polyhedron::new(faces)?)));
+        let polyhedra = faces.into_iter().map(|(site, faces)| Ok((site, SafeSet::new(faces)?)));
         let polyhedra = polyhedra.collect::<Result<_>>()?;
         Steer::project(&model.decoder, polyhedra, self.strength, self.tokens.clone(), rows)
     }
@@ -348,8 +349,8 @@ fn check_at(reader: &Reader, at: Option<Site>) -> Result<()> {
 }
 
 /// `FILE:CLASS < PROBABILITY`, with `>`, or without a bound.
-fn safe_side(text: &str) -> Result<(Asked, Option<(bool, f64)>)> {
-    let Some(at) = text.find(['<', '>']) else { return Ok((Asked::parse(text.trim()), None)) };
+fn safe_side(text: &str) -> Result<(ProbeQuery, Option<(bool, f64)>)> {
+    let Some(at) = text.find(['<', '>']) else { return Ok((ProbeQuery::parse(text.trim()), None)) };
     let (asked, bound) = (text[..at].trim(), text[at + 1..].trim());
     let bound = bound.parse().ok().filter(|bound: &f64| *bound > 0.0 && *bound < 1.0);
     let bound = bound.ok_or_else(|| {
@@ -359,7 +360,7 @@ fn safe_side(text: &str) -> Result<(Asked, Option<(bool, f64)>)> {
             "FILE:CLASS < PROBABILITY (or >), between 0 and 1",
         )
     })?;
-    Ok((Asked::parse(asked), Some((text[at..].starts_with('>'), bound))))
+    Ok((ProbeQuery::parse(asked), Some((text[at..].starts_with('>'), bound))))
 }
 
 impl FromStr for Intervention {

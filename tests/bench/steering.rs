@@ -13,7 +13,7 @@ use ndarray::Array1;
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Selector, Site, Token};
-use pearlpoint::steer::{Direction, Face, Operation, Polyhedron, Steer, Strength, Vector};
+use pearlpoint::steer::{Direction, HalfSpace, Operation, SafeSet, Steer, Strength, Vector};
 
 /// As the program's own.
 #[global_allocator]
@@ -97,9 +97,12 @@ fn main() -> Result<()> {
     let strength = Strength::Raw(0.01);
     let mut add = Steer::new(decoder, &vector, &sites, Operation::Add, strength, Selector::All, None)?;
     // Bounds far below, so that every face is in the way of every state.
-    let face =
-        |seed: usize| Face { name: format!("face {seed}"), normal: values(width, 50 + seed), bound: -50.0 };
-    let polyhedron = Polyhedron::new((0..4).map(face).collect())?;
+    let face = |seed: usize| HalfSpace {
+        name: format!("face {seed}"),
+        normal: values(width, 50 + seed),
+        bound: -50.0,
+    };
+    let polyhedron = SafeSet::new((0..4).map(face).collect())?;
     let middle = Site::Block(blocks / 2, Point::ResidPost);
     let polyhedra = BTreeMap::from([(middle, polyhedron)]);
     let mut project = Steer::project(decoder, polyhedra, Strength::Raw(1.0), Selector::All, None)?;

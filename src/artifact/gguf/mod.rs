@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use self::header::Reader;
-use super::mapped::Bytes;
+use super::mmap::Bytes;
 use crate::error::{Error, Result};
 
 /// An open file.

@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Outcome, save_chart};
-use crate::artifact::{self, Header};
-use crate::boundary::Search;
 use crate::cli::dialogues::Source;
 use crate::cli::model::Choice;
 use crate::cli::print;
-use crate::cli::progress::Talk;
-use crate::experiment::boundary_charts;
-use crate::experiment::crossing::{Crossing, Summary, cross, twins};
-use crate::judge::strategist;
-use crate::probe::Probe;
-use crate::report::{self, Table, table::Column};
-use crate::stats::Interval;
+use crate::cli::progress::Console;
+use pearlpoint::analysis::interpolation::{Crossing, Summary, cross, twins};
+use pearlpoint::artifact::{self, Header};
+use pearlpoint::boundary::Search;
+use pearlpoint::judge::strategist;
+use pearlpoint::plots::boundary_charts;
+use pearlpoint::probe::Probe;
+use pearlpoint::report::{self, Table, table::Column};
+use pearlpoint::stats::Interval;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -55,7 +55,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
     let judge = strategist(&arguments.refusals, pairs.iter().flat_map(|(_, twins)| twins))?;
@@ -72,7 +72,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(progress.stage);
-        talk.goes_on()
+        talk.should_continue()
     })?;
     bar.finish_and_clear();
     let summaries = found.summaries(arguments.seed);

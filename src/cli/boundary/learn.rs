@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Outcome, save_chart};
-use crate::activations;
-use crate::artifact;
-use crate::boundary::{Campaign, Gain, gain};
 use crate::cli::dialogues::Source;
 use crate::cli::print;
-use crate::cli::progress::Talk;
-use crate::error::Error;
-use crate::experiment::boundary_charts;
-use crate::experiment::probing::label;
-use crate::model::Site;
-use crate::probe::{self, Examples, Logistic, Split, Targets};
-use crate::report;
+use crate::cli::progress::Console;
+use pearlpoint::activations;
+use pearlpoint::analysis::layer_sweep::label;
+use pearlpoint::artifact;
+use pearlpoint::boundary::{ActiveLearning, Comparison, gain};
+use pearlpoint::error::Error;
+use pearlpoint::model::Site;
+use pearlpoint::plots::boundary_charts;
+use pearlpoint::probe::{self, Examples, Logistic, Split, Targets};
+use pearlpoint::report;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -38,19 +38,19 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', required = true)]
     held_out: Vec<String>,
     /// Labels at the beginning, drawn at random
-    #[arg(long, default_value_t = Campaign::default().start)]
+    #[arg(long, default_value_t = ActiveLearning::default().start)]
     start: usize,
     /// Labels bought at a time
-    #[arg(long, default_value_t = Campaign::default().batch)]
+    #[arg(long, default_value_t = ActiveLearning::default().batch)]
     batch: usize,
     /// How often labels are bought
-    #[arg(long, default_value_t = Campaign::default().rounds)]
+    #[arg(long, default_value_t = ActiveLearning::default().rounds)]
     rounds: usize,
     /// Repeats from other beginnings
-    #[arg(long, default_value_t = Campaign::default().repeats)]
+    #[arg(long, default_value_t = ActiveLearning::default().repeats)]
     repeats: usize,
     /// Inverse penalty of every fit
-    #[arg(long, default_value_t = Campaign::default().strength)]
+    #[arg(long, default_value_t = ActiveLearning::default().strength)]
     strength: f64,
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -62,7 +62,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let (header, manifest, activations) = activations::load(&arguments.store)?;
     let data = arguments.source.read()?;
     let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
@@ -81,7 +81,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         data_hash: header.data_hash.clone(),
     };
     let examples = Examples::new(source, activations.at(arguments.site)?.clone(), targets)?;
-    let campaign = Campaign {
+    let campaign = ActiveLearning {
         start: arguments.start,
         batch: arguments.batch,
         rounds: arguments.rounds,
@@ -113,7 +113,7 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn show(found: &Gain) -> anyhow::Result<()> {
+fn show(found: &Comparison) -> anyhow::Result<()> {
     if let Some(better) = found.accuracy() {
         print(format!(
             "accuracy of labels nearest to the boundary less that of random ones: {:+.4} [{:+.4}, {:+.4}], mean over {} to \

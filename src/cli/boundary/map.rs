@@ -6,16 +6,18 @@ use clap::Args;
 use ndarray::Axis;
 
 use super::{Outcome, save_chart};
-use crate::activations;
-use crate::boundary::{Guarantee, Margin, Promise};
 use crate::cli::dialogues::Filter;
 use crate::cli::print;
-use crate::cli::progress::Talk;
-use crate::error::Error;
-use crate::experiment::bounding::{self, Bounded, Question, Rows, bound};
-use crate::experiment::{charts, deciding};
-use crate::probe::Probe;
-use crate::report::{self, Table, table::Column};
+use crate::cli::progress::Console;
+use pearlpoint::activations;
+use pearlpoint::analysis::boundary_report;
+use pearlpoint::analysis::boundary_report::{Bounded, Question, Rows, bound};
+use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
+use pearlpoint::error::Error;
+use pearlpoint::experiment::boundary_stages;
+use pearlpoint::plots::charts;
+use pearlpoint::probe::Probe;
+use pearlpoint::report::{self, Table, table::Column};
 
 // What is required is an option here, for the subcommands beside it go without.
 #[derive(Args)]
@@ -74,7 +76,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let missing = |name: &'static str| move || Error::input("pearl boundary", format!("no {name}"), "one");
     let store = arguments.store.ok_or_else(missing("--store"))?;
     let out = arguments.out.ok_or_else(missing("--out"))?;
@@ -110,13 +112,13 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
     let rows = Rows {
         states: activations.at(probe.source.site)?.select(Axis(0), &kept),
         ids: kept.iter().map(|&row| of(row).id.clone()).collect(),
-        labels: kept.iter().map(|&row| bounding::label(of(row), &probe)).collect(),
+        labels: kept.iter().map(|&row| boundary_report::label(of(row), &probe)).collect(),
         split,
     };
-    let guarantee = if arguments.false_alarms { Guarantee::FalseAlarm } else { Guarantee::Miss };
+    let guarantee = if arguments.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
     let promise = arguments.alpha.map(|alpha| match arguments.expected {
-        true => Promise::expected(guarantee, alpha),
-        false => Promise::confident(guarantee, alpha, arguments.delta),
+        true => RiskBound::expected(guarantee, alpha),
+        false => RiskBound::confident(guarantee, alpha, arguments.delta),
     });
     let question = Question {
         safe: arguments.safe.unwrap_or_else(|| from.clone()),
@@ -129,9 +131,9 @@ pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
         seed: arguments.seed,
     };
     let found = bound(&probe, &rows, &question)?;
-    deciding::save_bounded(&out, &header, &found)?;
+    boundary_stages::save_bounded(&out, &header, &found)?;
     save_chart(&out, "map", &charts::risk_map(&found.map))?;
-    for (name, chart) in deciding::bounded_charts(&probe, &found) {
+    for (name, chart) in boundary_stages::bounded_charts(&probe, &found) {
         save_chart(&out, &name, &chart)?;
     }
     if let Some(flagged) = &found.card.flagged {
@@ -155,7 +157,7 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
         "{} at {}, {} ({} rows, {} with a label)",
         card.label, card.site, card.split, card.rows, card.labelled
     ))?;
-    let interval = |figure: &crate::stats::Figure| match (figure.low, figure.high) {
+    let interval = |figure: &pearlpoint::stats::Metric| match (figure.low, figure.high) {
         (Some(low), Some(high)) => format!("{:.3} [{low:.3}, {high:.3}]", figure.value),
         _ => format!("{:.3}", figure.value),
     };
@@ -184,7 +186,7 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
     }
     let distance =
         |distance: Option<f64>| distance.map_or(String::new(), |distance| format!("{distance:.2}"));
-    let row = |face: &crate::experiment::bounding::Face| {
+    let row = |face: &pearlpoint::analysis::boundary_report::HalfSpace| {
         vec![
             face.across.clone(),
             face.inside.to_string(),

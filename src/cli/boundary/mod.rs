@@ -12,9 +12,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::Outcome;
-use super::progress::Talk;
-use crate::artifact;
-use crate::report::Chart;
+use super::progress::Console;
+use pearlpoint::artifact;
+use pearlpoint::report::Chart;
 
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -37,7 +37,7 @@ enum Command {
     Learn(learn::Arguments),
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Some(Command::Cross(arguments)) => cross::run(arguments, talk),
         Some(Command::Tokens(arguments)) => watch::tokens(arguments, talk),
@@ -55,6 +55,6 @@ fn save_chart(folder: &Path, name: &str, chart: &Chart) -> anyhow::Result<()> {
 /// Saves a table that has no header of its own.
 fn save(path: &Path, table: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_vec(table)?;
-    artifact::write_whole(path, |file| file.write_all(&text))?;
+    artifact::write_atomic(path, |file| file.write_all(&text))?;
     Ok(())
 }

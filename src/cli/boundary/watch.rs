@@ -5,17 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Outcome, save, save_chart};
-use crate::artifact::{self, Header};
-use crate::boundary::RiskMap;
 use crate::cli::dialogues::{Prompts, Source};
 use crate::cli::model::Choice;
 use crate::cli::print;
-use crate::cli::progress::Talk;
-use crate::error::Error;
-use crate::experiment::{boundary_charts, watching};
-use crate::model::Model;
-use crate::probe::Probe;
-use crate::report;
+use crate::cli::progress::Console;
+use pearlpoint::analysis::token_readout;
+use pearlpoint::artifact::{self, Header};
+use pearlpoint::boundary::RiskMap;
+use pearlpoint::error::Error;
+use pearlpoint::model::Model;
+use pearlpoint::plots::boundary_charts;
+use pearlpoint::probe::Probe;
+use pearlpoint::report;
 
 #[derive(Args)]
 pub struct Tokens {
@@ -66,7 +67,7 @@ pub struct Drift {
 /// Dialogues that are followed where none is named.
 const FOLLOWED: usize = 1;
 
-pub fn tokens(arguments: Tokens, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn tokens(arguments: Tokens, talk: &Console) -> anyhow::Result<Outcome> {
     let dialogues = arguments.prompts.read()?;
     let wanted = |id: &String| dialogues.iter().find(|dialogue| dialogue.id == *id);
     let dialogue = match &arguments.id {
@@ -78,7 +79,7 @@ pub fn tokens(arguments: Tokens, talk: &Talk) -> anyhow::Result<Outcome> {
     probes.sort_by_key(|probe| probe.source.site);
     let model = arguments.model.open(talk)?;
     let thinking = arguments.no_think.then_some(false);
-    let watched = watching::watch(&model, dialogue, &probes, &arguments.class, thinking)?;
+    let watched = token_readout::watch(&model, dialogue, &probes, &arguments.class, thinking)?;
     artifact::write_json(&arguments.out.join("tokens.json"), &header("tokens", &model), &watched)?;
     let threshold = probes.last().and_then(|probe| probe.threshold.get(&arguments.class).copied());
     save_chart(&arguments.out, "tokens", &boundary_charts::tokens(&watched))?;
@@ -89,7 +90,7 @@ pub fn tokens(arguments: Tokens, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-pub fn drift(arguments: Drift, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn drift(arguments: Drift, talk: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let probe = Probe::load(&arguments.probe)?;
     let (_, map): (Header, RiskMap) = artifact::read_json(&arguments.risk_map, "map", 1)?;
@@ -114,11 +115,11 @@ pub fn drift(arguments: Drift, talk: &Talk) -> anyhow::Result<Outcome> {
     };
     let model = arguments.model.open(talk)?;
     let thinking = arguments.no_think.then_some(false);
-    let drifts = watching::drift(&model, &dialogues, &probe, &map.plane, thinking)?;
+    let drifts = token_readout::drift(&model, &dialogues, &probe, &map.plane, thinking)?;
     artifact::write_json(
         &arguments.out.join("drift.json"),
         &header("drift", &model),
-        &watching::Drifts { drifts: &drifts },
+        &token_readout::Drifts { drifts: &drifts },
     )?;
     save_chart(&arguments.out, "drift", &boundary_charts::drift(&map, &drifts))?;
     for drawn in report::draw_all(&arguments.out)? {

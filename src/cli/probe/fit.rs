@@ -8,15 +8,17 @@ use super::held::Held;
 use crate::cli::dialogues::Source;
 use crate::cli::memory::{pages_go_back_after, pages_stay_small};
 use crate::cli::model::Options;
-use crate::cli::progress::Talk;
+use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
-use crate::error::Error;
-use crate::experiment::concept::{self, Concept};
-use crate::experiment::probing::{self, Kind, Question, Read, Rows, Sweep};
-use crate::model::Site;
-use crate::probe::{Fit as Method, Plan, method};
-use crate::report::{Table, table::Column};
-use crate::stats::Figure;
+use pearlpoint::analysis::layer_sweep;
+use pearlpoint::analysis::layer_sweep::{Kind, Question, Read, Rows, Sweep};
+use pearlpoint::analysis::probe_card;
+use pearlpoint::analysis::probe_card::Concept;
+use pearlpoint::error::Error;
+use pearlpoint::model::Site;
+use pearlpoint::probe::{Fit as Method, Plan, method};
+use pearlpoint::report::{Table, table::Column};
+use pearlpoint::stats::Metric;
 
 #[derive(Args)]
 pub struct Fit {
@@ -81,20 +83,20 @@ fn kind(text: &str) -> Result<Kind, String> {
     }
 }
 
-pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
     let bar = talk.bar(1, "fitting");
-    let mut tell = |stage: &'static str, done: usize, total: usize| {
+    let mut on_progress = |stage: &'static str, done: usize, total: usize| {
         bar.set_prefix(stage);
         bar.set_length(total as u64);
         bar.set_position(done as u64);
-        talk.goes_on()
+        talk.should_continue()
     };
     if let Some(folder) = &arguments.concept {
         let concept = Concept::load(folder)?;
         let model = arguments.options.open(&concept.model, talk)?;
-        let sweep = concept::fit(&concept, folder, &model, &mut tell)?;
+        let sweep = probe_card::fit(&concept, folder, &model, &mut on_progress)?;
         bar.finish_and_clear();
-        return show(&sweep, folder.join(concept::WEIGHTS), arguments.json, talk);
+        return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, talk);
     }
     let missing = |option: &str| Error::input(format!("--{option}"), "left out", "it beside --store");
     let source = Source { data: arguments.data.ok_or_else(|| missing("data"))?, filter: arguments.filter };
@@ -134,19 +136,19 @@ pub fn run(arguments: Fit, talk: &Talk) -> anyhow::Result<Outcome> {
     drop(data);
     let total = sites.len();
     let mut read = |site| store.at(site);
-    let mut heard = |done| tell("fitting", done, total);
-    let sweep = probing::sweep(&question, rows, &known, &mut read, &mut heard)?;
+    let mut heard = |done| on_progress("fitting", done, total);
+    let sweep = layer_sweep::sweep(&question, rows, &known, &mut read, &mut heard)?;
     bar.finish_and_clear();
     sweep.best().1.probe.save(&out)?;
     show(&sweep, out, arguments.json, talk)
 }
 
-fn show(sweep: &Sweep, out: PathBuf, json: bool, talk: &Talk) -> anyhow::Result<Outcome> {
+fn show(sweep: &Sweep, out: PathBuf, json: bool, talk: &Console) -> anyhow::Result<Outcome> {
     let (site, _) = sweep.best();
-    let mut figures: Vec<Figure> = Vec::new();
+    let mut figures: Vec<Metric> = Vec::new();
     for (site, validated) in &sweep.sites {
-        let figure = probing::figure(validated, "auroc", sweep.on)?;
-        figures.push(Figure { name: format!("{site}/auroc"), ..figure.clone() });
+        let figure = layer_sweep::figure(validated, "auroc", sweep.on)?;
+        figures.push(Metric { name: format!("{site}/auroc"), ..figure.clone() });
     }
     figures.extend(sweep.best_figures());
     figures.extend(sweep.controls().into_iter().cloned());

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::activations::{self, Store};
 use crate::cli::dialogues::Source;
-use crate::dialogue::Dialogues;
-use crate::error::Error;
+use pearlpoint::activations::{self, Store};
+use pearlpoint::dialogue::Dialogues;
+use pearlpoint::error::Error;
 
 #[derive(Args)]
 pub struct Held {

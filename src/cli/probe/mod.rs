@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::Outcome;
-use super::progress::Talk;
+use super::progress::Console;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -43,7 +43,7 @@ struct Cosines {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Fit(arguments) => fit::run(*arguments, talk),
         Command::Score(arguments) => read::score(arguments, talk),

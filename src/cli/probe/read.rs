@@ -7,16 +7,17 @@ use ndarray::{Array2, Axis};
 use serde_json::json;
 
 use super::held::Held;
-use crate::activations::Store;
-use crate::artifact;
-use crate::cli::progress::Talk;
+use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
-use crate::dialogue::Dialogues;
-use crate::error::Error;
-use crate::experiment::{boundary_charts, probing::labels};
-use crate::probe::{Link, Plan, Probe, Targets, figures};
-use crate::report::{self, Table, table::Column};
-use crate::stats::{self, Figure};
+use pearlpoint::activations::Store;
+use pearlpoint::analysis::layer_sweep::labels;
+use pearlpoint::artifact;
+use pearlpoint::dialogue::Dialogues;
+use pearlpoint::error::Error;
+use pearlpoint::plots::boundary_charts;
+use pearlpoint::probe::{Link, Plan, Probe, Targets, figures};
+use pearlpoint::report::{self, Table, table::Column};
+use pearlpoint::stats::{self, Metric};
 
 #[derive(Args)]
 pub struct Score {
@@ -47,7 +48,7 @@ pub struct Compare {
     json: bool,
 }
 
-pub fn score(arguments: Score, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn score(arguments: Score, talk: &Console) -> anyhow::Result<Outcome> {
     let probe = Probe::load(&arguments.probe)?;
     let (store, example, data) = arguments.held.open()?;
     let rows = rows(&[&probe], &arguments.group, &store, &example, &data, talk)?;
@@ -69,7 +70,7 @@ pub fn score(arguments: Score, talk: &Talk) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-pub fn compare(arguments: Compare, talk: &Talk) -> anyhow::Result<Outcome> {
+pub fn compare(arguments: Compare, talk: &Console) -> anyhow::Result<Outcome> {
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let of = |probe: &Probe| (probe.source.label.clone(), probe.classes.clone());
     if let Some((other, path)) =
@@ -102,12 +103,12 @@ pub fn compare(arguments: Compare, talk: &Talk) -> anyhow::Result<Outcome> {
     });
     let names: Vec<String> = arguments.probes.iter().map(|path| path.display().to_string()).collect();
     let differences = names[1..].iter().map(|name| format!("{name} − {}", names[0]));
-    let figures: Vec<Figure> = names
+    let figures: Vec<Metric> = names
         .iter()
         .map(|name| format!("{name} auroc"))
         .chain(differences)
         .zip(intervals)
-        .filter_map(|(name, interval)| Some(Figure::new(name, interval?, rows.len(), "given")))
+        .filter_map(|(name, interval)| Some(Metric::new(name, interval?, rows.len(), "given")))
         .collect();
     match arguments.json {
         true => print(serde_json::to_string_pretty(&figures)?)?,
@@ -148,7 +149,7 @@ pub fn cosines(paths: &[PathBuf], out: Option<&Path>, json: bool) -> anyhow::Res
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
     if let Some(folder) = out {
         let chart = serde_json::to_vec(&boundary_charts::cosines(&names, &matrix))?;
-        artifact::write_whole(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
+        artifact::write_atomic(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
         report::draw_all(folder)?;
     }
     if json {
@@ -172,7 +173,7 @@ fn rows(
     store: &Store,
     example: &[usize],
     data: &Dialogues,
-    talk: &Talk,
+    talk: &Console,
 ) -> anyhow::Result<Vec<usize>> {
     for probe in probes {
         if probe.source.tokens != store.manifest.tokens {
@@ -230,7 +231,7 @@ fn truth(probe: &Probe, rows: &[usize], example: &[usize], data: &Dialogues) -> 
     let ids: Vec<String> = rows.iter().map(ToString::to_string).collect();
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     if probe.link == Link::MultiLabel {
-        let lists = crate::experiment::probing::lists(dialogues(), &probe.source.label)?;
+        let lists = pearlpoint::analysis::layer_sweep::lists(dialogues(), &probe.source.label)?;
         return Targets::sets(&lists, &ids, &order);
     }
     let mut targets = Targets::new(&labels(dialogues(), &probe.source.label)?, &ids, &order)?;

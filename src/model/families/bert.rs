@@ -3,7 +3,7 @@
 
 use super::{Config, Family, gpt2};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
+use crate::model::transformer::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
 
 pub(super) const FAMILY: Family = Family { model_type: "bert", architecture };
 

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::model::architecture::Activation;
-use crate::model::rope::{Rope, Scaling};
+use crate::model::transformer::architecture::Activation;
+use crate::model::transformer::rope::{Rope, Scaling};
 
 /// A `config.json`, and where it came from.
 pub struct Config {

@@ -2,7 +2,7 @@
 
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::model::architecture::{Activation, Architecture, Head, Names, NormKind, Norms};
+use crate::model::transformer::architecture::{Activation, Architecture, Head, Names, NormKind, Norms};
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma2", architecture };
 

@@ -3,7 +3,7 @@
 
 use super::{Config, Family, gemma2};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, HeadNorm};
+use crate::model::transformer::architecture::{Architecture, HeadNorm};
 
 pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", architecture };
 

@@ -2,7 +2,7 @@
 
 use super::{Config, Family};
 use crate::error::Result;
-use crate::model::architecture::{
+use crate::model::transformer::architecture::{
     Activation, Architecture, BlockKind, Fused, Head, HeadNorm, Mlp, Names, NormKind, Norms,
 };
 

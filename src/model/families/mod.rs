@@ -13,12 +13,12 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
-mod resemblance;
+mod suggest;
 
 pub use config::Config;
 
 use crate::error::{Error, Result};
-use crate::model::architecture::Architecture;
+use crate::model::transformer::architecture::Architecture;
 
 /// One family: the `model_type` of its configs, and how they are read.
 struct Family {
@@ -51,7 +51,7 @@ pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>)
     let model_type = config.text("model_type")?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
         let known = FAMILIES.map(|family| family.model_type);
-        let like = resemblance::most_like(config, &tensors(), model_type, &known);
+        let like = suggest::most_like(config, &tensors(), model_type, &known);
         let like = like.map_or_else(String::new, |like| format!("; it most resembles {like}"));
         return Err(Error::input(
             config.place(),

@@ -2,7 +2,7 @@
 
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, HeadNorm, Names, Norms};
+use crate::model::transformer::architecture::{Architecture, HeadNorm, Names, Norms};
 
 pub(super) const FAMILY: Family = Family { model_type: "olmo2", architecture };
 

@@ -2,7 +2,7 @@
 
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, Fused, Mlp, Names};
+use crate::model::transformer::architecture::{Architecture, Fused, Mlp, Names};
 
 pub(super) const FAMILY: Family = Family { model_type: "phi3", architecture };
 

@@ -2,7 +2,7 @@
 
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::model::architecture::Architecture;
+use crate::model::transformer::architecture::Architecture;
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen2", architecture };
 

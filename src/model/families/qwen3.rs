@@ -2,7 +2,7 @@
 
 use super::{Config, Family, llama, qwen2};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, HeadNorm};
+use crate::model::transformer::architecture::{Architecture, HeadNorm};
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen3", architecture };
 

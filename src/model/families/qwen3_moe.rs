@@ -2,7 +2,7 @@
 
 use super::{Config, Family, qwen3};
 use crate::error::Result;
-use crate::model::architecture::{Architecture, Experts};
+use crate::model::transformer::architecture::{Architecture, Experts};
 
 pub(super) const FAMILY: Family = Family { model_type: "qwen3_moe", architecture };
 

@@ -4,7 +4,7 @@
 mod config;
 mod merges;
 mod names;
-mod splits;
+mod pre_tokenizers;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Map, Value, json};
 
 use super::merges::{self, Piece};
-use super::splits::{Splits, splits};
+use super::pre_tokenizers::{Splits, splits};
 use crate::artifact::{GgufFile, GgufValue};
 use crate::error::Result;
 

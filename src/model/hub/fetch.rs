@@ -58,7 +58,7 @@ pub struct Fetched {
 /// # Errors
 /// A hub that can't be reached, that refuses or lacks the model; a model of a kind that is not read; a download that
 /// breaks off; [`Error::Stopped`].
-pub fn fetch(name: &Path, tell: &mut dyn FnMut(&Fetched) -> bool) -> Result<()> {
+pub fn fetch(name: &Path, on_progress: &mut dyn FnMut(&Fetched) -> bool) -> Result<()> {
     let variable = |name: &str| std::env::var_os(name);
     let Some(repo) = name.to_str().filter(|_| !name.exists()).and_then(Repo::parse) else { return Ok(()) };
     let (settings, cache) = (Settings::read(&variable), settings::cache(&variable));
@@ -83,7 +83,7 @@ pub fn fetch(name: &Path, tell: &mut dyn FnMut(&Fetched) -> bool) -> Result<()> 
             (heard, since) = (beat, Instant::now());
         }
         let fetched = news.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !tell(&fetched) {
+        if !on_progress(&fetched) {
             news.stop.store(true, Relaxed);
             return Err(Error::Stopped);
         }

@@ -7,9 +7,9 @@ use candle_core::{Device, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::blocks::BlockKind;
-use super::number::Number;
-use super::place::{Part, Place};
+use super::element::Number;
+use super::quantized::BlockKind;
+use super::tensor_ref::{Part, Place};
 
 /// A type of numbers in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,7 +159,7 @@ fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
         let mut wide = [0f32; 1024];
         for (bytes, out) in bytes.chunks(stored.size(wide.len())).zip(out.chunks_mut(wide.len())) {
             let wide = &mut wide[..out.len()];
-            finite &= widen(stored, bytes, wide);
+            finite &= dequantize(stored, bytes, wide);
             T::narrow(wide, out);
         }
     }
@@ -176,7 +176,7 @@ fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
 }
 
 /// Numbers as f32, and whether all of them are finite.
-fn widen(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
+fn dequantize(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
     fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> (f32, bool)) -> bool {
         let mut all = true;
         for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
@@ -187,7 +187,7 @@ fn widen(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
         all
     }
     fn checked<T: Number>(number: T) -> (f32, bool) {
-        (number.widen(), number.finite())
+        (number.dequantize(), number.finite())
     }
     match stored {
         Stored::F64 => each(bytes, out, |b| checked(f64::from_le_bytes(b) as f32)),
@@ -195,7 +195,7 @@ fn widen(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
         Stored::Bf16 => each(bytes, out, |b| checked(bf16::from_le_bytes(b))),
         Stored::F16 => each(bytes, out, |b| checked(f16::from_le_bytes(b))),
         Stored::Blocks(kind) => {
-            kind.widen(bytes, out);
+            kind.dequantize(bytes, out);
             out.iter().fold(true, |all, number| all & number.is_finite())
         }
     }
@@ -214,7 +214,7 @@ fn number(stored: Stored, bytes: &[u8], index: usize) -> f64 {
         Stored::Blocks(kind) => {
             let block = index / kind.numbers();
             let mut numbers = [0f32; 256];
-            kind.widen(&bytes[block * kind.bytes()..][..kind.bytes()], &mut numbers[..kind.numbers()]);
+            kind.dequantize(&bytes[block * kind.bytes()..][..kind.bytes()], &mut numbers[..kind.numbers()]);
             numbers[index % kind.numbers()].into()
         }
     }

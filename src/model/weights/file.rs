@@ -1,7 +1,7 @@
 //! A file of tensors, whatever its format. It knows nothing of what the tensors are for.
 
-use super::blocks::BlockKind;
 use super::convert::Stored;
+use super::quantized::BlockKind;
 use crate::artifact::{GgufFile, StoredType, TensorFile};
 use crate::error::{Error, Result};
 

@@ -1,11 +1,11 @@
 //! A checkpoint's tensors, by name: one safetensors file or several with an index, or a GGUF file, memory-mapped, or
 //! bytes in the program. It knows nothing of what a tensor is for.
 
-mod blocks;
+mod quantized;
 mod convert;
 mod file;
-mod number;
-mod place;
+mod element;
+mod tensor_ref;
 mod weight;
 
 use std::borrow::Cow;
@@ -17,15 +17,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
-pub use blocks::{BlockKind, Blocks};
-pub use number::Number;
-pub use place::{Part, Place};
+pub use element::Number;
+pub use quantized::{BlockKind, Blocks};
+pub use tensor_ref::{Part, Place};
 pub use weight::{Dtype, Weight};
 
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
-use crate::model::architecture::{Architecture, Head};
-use crate::model::pages::Pages;
+use crate::model::compute::huge_pages::Pages;
+use crate::model::transformer::architecture::{Architecture, Head};
 use convert::{Stored, Unfit};
 use file::File;
 

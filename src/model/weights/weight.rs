@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::blocks::Blocks;
+use super::quantized::Blocks;
 use crate::error::{Error, Result};
 
 /// The type that a model's matrices are kept in. Its vectors (norms, biases) are f32 whatever it is.
@@ -77,7 +77,7 @@ impl Weight {
             Weight::Tensor(tensor) => tensor.to_dtype(DType::F32),
             Weight::Blocks(blocks) => {
                 let mut numbers = vec![0f32; blocks.dims().iter().product()];
-                blocks.widen(0..blocks.rows(), &mut numbers);
+                blocks.dequantize(0..blocks.rows(), &mut numbers);
                 Tensor::from_vec(numbers, blocks.dims(), &Device::Cpu)
             }
         }
@@ -95,7 +95,7 @@ impl Weight {
                         let found = format!("row {row} of a matrix of {}", blocks.rows());
                         return Err(candle_core::Error::Msg(found));
                     }
-                    blocks.widen(row..row + 1, out);
+                    blocks.dequantize(row..row + 1, out);
                 }
                 Tensor::from_vec(numbers, (rows.len(), width), &Device::Cpu)
             }

@@ -51,7 +51,7 @@ pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &st
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     let mut bytes = Cursor::new(Vec::new());
     gguf_file::write(&mut bytes, &metadata, &tensors)?;
-    artifact::write_whole(path, |file| file.write_all(bytes.get_ref()))
+    artifact::write_atomic(path, |file| file.write_all(bytes.get_ref()))
 }
 
 /// Reads a control vector; `direction.N` becomes that of what leaves block `N − shift`.

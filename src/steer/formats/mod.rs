@@ -2,10 +2,10 @@
 //! It knows nothing of what a vector is used for.
 
 mod gguf;
-mod harness;
+mod lm_eval;
 mod pickle;
 mod torch;
 
 pub use gguf::{read_gguf, write_gguf};
-pub use harness::write_harness;
+pub use lm_eval::write_harness;
 pub use torch::read_torch;

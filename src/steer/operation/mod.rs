@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use project::{Face, Polyhedron};
+pub use project::{HalfSpace, SafeSet};
 
 use crate::error::{Error, Result};
 
@@ -102,7 +102,7 @@ pub(super) enum Edit {
     /// `unit`: the direction at length 1. `amount`: how far along it, in activation units, or which share.
     Along { operation: Operation, unit: Vec<f32>, amount: f32 },
     /// The share of the way to the polyhedron.
-    Project { polyhedron: Polyhedron, share: f32 },
+    Project { polyhedron: SafeSet, share: f32 },
 }
 
 impl Edit {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 
 /// A half-space of safe states: `normal · h ≤ bound`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Face {
+pub struct HalfSpace {
     /// What it is called in traces.
     pub name: String,
     /// `[width]`, not 0.
@@ -21,8 +21,8 @@ pub struct Face {
 
 /// The states that are on the safe side of every face.
 #[derive(Clone, Debug)]
-pub struct Polyhedron {
-    faces: Vec<Face>,
+pub struct SafeSet {
+    faces: Vec<HalfSpace>,
     /// Lengths of the normals.
     lengths: Vec<f64>,
     /// Cosines between the normals, `[faces, faces]`, with a hair on the diagonal: of two faces that are the same one,
@@ -37,10 +37,10 @@ const STEPS: usize = 200;
 /// What is left of a violation, as a share of the largest, that counts as none.
 const SLACK: f64 = 1e-6;
 
-impl Polyhedron {
+impl SafeSet {
     /// # Errors
     /// No face; faces of several widths; a normal that is 0 or not finite; faces that no state satisfies together.
-    pub fn new(faces: Vec<Face>) -> Result<Polyhedron> {
+    pub fn new(faces: Vec<HalfSpace>) -> Result<SafeSet> {
         let Some(first) = faces.first() else {
             return Err(Error::input("project", "no probe to satisfy", "at least one"));
         };
@@ -62,12 +62,12 @@ impl Polyhedron {
                 gram[i * count + j] = cosine + if i == j { RIDGE } else { 0.0 };
             }
         }
-        let polyhedron = Polyhedron { faces, lengths, gram };
+        let polyhedron = SafeSet { faces, lengths, gram };
         polyhedron.check_satisfiable()?;
         Ok(polyhedron)
     }
 
-    pub fn faces(&self) -> &[Face] {
+    pub fn faces(&self) -> &[HalfSpace] {
         &self.faces
     }
 
@@ -181,11 +181,11 @@ mod tests {
 
     use super::*;
 
-    fn face(normal: &[f32], bound: f64) -> Face {
-        Face { name: format!("{normal:?} below {bound}"), normal: normal.to_vec(), bound }
+    fn face(normal: &[f32], bound: f64) -> HalfSpace {
+        HalfSpace { name: format!("{normal:?} below {bound}"), normal: normal.to_vec(), bound }
     }
 
-    fn project(polyhedron: &Polyhedron, h: &[f32]) -> (Vec<f32>, Vec<f64>) {
+    fn project(polyhedron: &SafeSet, h: &[f32]) -> (Vec<f32>, Vec<f64>) {
         let (mut moved, mut pushes) = (h.to_vec(), Vec::new());
         polyhedron.project(&mut moved, 1.0, &mut pushes);
         (moved, pushes)
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn corners_and_faces_by_hand() {
         // x ≤ 1 and y ≤ 2.
-        let quarter = Polyhedron::new(vec![face(&[2.0, 0.0], 2.0), face(&[0.0, 1.0], 2.0)]).unwrap();
+        let quarter = SafeSet::new(vec![face(&[2.0, 0.0], 2.0), face(&[0.0, 1.0], 2.0)]).unwrap();
         let close = |a: (Vec<f32>, Vec<f64>), at: [f32; 2], pushed: [f64; 2]| {
             assert!(a.0.iter().zip(at).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}");
             assert!(a.1.iter().zip(pushed).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?}");
@@ -203,7 +203,7 @@ mod tests {
         close(project(&quarter, &[4.0, 0.0]), [1.0, 0.0], [3.0, 0.0]);
         assert_eq!(project(&quarter, &[0.5, 2.0]).0, [0.5, 2.0]);
         // A wedge of 45°: x + y ≤ 0 and x ≤ 0. From (3, −9) only the second is in the way.
-        let wedge = Polyhedron::new(vec![face(&[1.0, 1.0], 0.0), face(&[1.0, 0.0], 0.0)]).unwrap();
+        let wedge = SafeSet::new(vec![face(&[1.0, 1.0], 0.0), face(&[1.0, 0.0], 0.0)]).unwrap();
         close(project(&wedge, &[3.0, -9.0]), [0.0, -9.0], [0.0, 3.0]);
         // From (2, 4) the first alone brings x to −1, and the second has nothing left to push.
         close(project(&wedge, &[2.0, 4.0]), [-1.0, 1.0], [18f64.sqrt(), 0.0]);
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn half_of_the_way_is_half_of_the_change() {
-        let half = Polyhedron::new(vec![face(&[0.0, 2.0], 2.0)]).unwrap();
+        let half = SafeSet::new(vec![face(&[0.0, 2.0], 2.0)]).unwrap();
         let (mut h, mut pushes) = (vec![7.0, 5.0], Vec::new());
         half.project(&mut h, 0.5, &mut pushes);
         assert_eq!((h, pushes), (vec![7.0, 3.0], vec![4.0 / (1.0 + RIDGE)]));
@@ -220,14 +220,14 @@ mod tests {
     #[test]
     fn faces_that_exclude_each_other_are_named() {
         let made =
-            Polyhedron::new(vec![face(&[1.0, 0.0], -1.0), face(&[-2.0, 0.0], -1.0), face(&[0.0, 1.0], 1.0)]);
+            SafeSet::new(vec![face(&[1.0, 0.0], -1.0), face(&[-2.0, 0.0], -1.0), face(&[0.0, 1.0], 1.0)]);
         let error = made.unwrap_err().to_string();
         assert!(error.contains("[1.0, 0.0] below -1 and [-2.0, 0.0] below -1: no state"), "{error}");
-        assert!(Polyhedron::new(vec![face(&[0.0, 0.0], 1.0)]).is_err());
-        assert!(Polyhedron::new(Vec::new()).is_err());
+        assert!(SafeSet::new(vec![face(&[0.0, 0.0], 1.0)]).is_err());
+        assert!(SafeSet::new(Vec::new()).is_err());
         // The same face twice is no contradiction, nor are two that just touch.
-        assert!(Polyhedron::new(vec![face(&[1.0, 1.0], -3.0), face(&[2.0, 2.0], -6.0)]).is_ok());
-        assert!(Polyhedron::new(vec![face(&[1.0, 0.0], 2.0), face(&[-1.0, 0.0], -2.0)]).is_ok());
+        assert!(SafeSet::new(vec![face(&[1.0, 1.0], -3.0), face(&[2.0, 2.0], -6.0)]).is_ok());
+        assert!(SafeSet::new(vec![face(&[1.0, 0.0], 2.0), face(&[-1.0, 0.0], -2.0)]).is_ok());
     }
 
     proptest! {
@@ -242,7 +242,7 @@ mod tests {
             prop_assume!(normals.iter().all(|normal| dot(normal, normal) > 0.05));
             // 0 is safe for all of them, so that they can hold together.
             let faces = normals.iter().enumerate().map(|(i, normal)| face(normal, 0.3 * i as f64)).collect();
-            let polyhedron = Polyhedron::new(faces).unwrap();
+            let polyhedron = SafeSet::new(faces).unwrap();
             let (moved, pushes) = project(&polyhedron, &h);
             for face in polyhedron.faces() {
                 prop_assert!(dot(&face.normal, &moved) - face.bound < 2e-5);

@@ -1,0 +1,4 @@
+//! What an experiment file may say.
+
+pub(crate) mod experiment;
+pub(crate) mod steering_grid;

@@ -1,0 +1,373 @@
+//! Marks: whose, which turn's and which phase's every token is; for a whole dialogue, and for one that a model is
+//! still writing. Both mark a finished answer alike. It knows nothing of templates.
+//!
+//! Inside `<think>…</think>` is the thinking part, after it the answer, and the brackets themselves are template.
+//! Tokens of mere space before the first word of either are template too (models write newlines after a bracket);
+//! space anywhere else belongs to the part in which it stands. A token that lies half in a message's words is theirs.
+
+use std::collections::HashMap;
+
+use super::message_spans::{CLOSE, OPEN, Rendered, Span};
+use super::tokenizer::{Piece, Vocabulary};
+use crate::dialogue::{Message, Role};
+use crate::model::selector::{Phase, Token};
+
+/// The tokens of a rendered dialogue, marked. `pieces` are those of its text.
+pub(crate) fn mark(
+    pieces: &[Piece],
+    rendered: &Rendered,
+    messages: &[Message],
+    row: usize,
+    vocabulary: &Vocabulary,
+) -> Vec<Token> {
+    // Whether a word of the span was seen.
+    let mut begun = vec![false; rendered.spans.len()];
+    let mut counts = Counts::default();
+    let mut tokens = Vec::with_capacity(pieces.len());
+    for (position, piece) in pieces.iter().enumerate() {
+        let overlaps = |span: &Span| {
+            let until = piece.range.end.max(piece.range.start + 1);
+            piece.range.start < span.range.end && span.range.start < until
+        };
+        let span = rendered.spans.iter().position(|span| !piece.added && overlaps(span));
+        let said = span.filter(|&index| {
+            let blank = rendered.spans[index].phase != Phase::Prompt && vocabulary.is_blank(piece.id);
+            begun[index] |= !blank;
+            begun[index]
+        });
+        let turn = match span {
+            Some(index) => rendered.spans[index].turn,
+            None => {
+                let ends = &rendered.turn_ends;
+                let turn = ends.iter().position(|&end| piece.range.start < end);
+                // What the tokenizer adds at the end of a text.
+                turn.or_else(|| ends.iter().position(|&end| piece.range.start <= end)).unwrap_or(0)
+            }
+        };
+        let phase = said.map_or(Phase::Template, |index| rendered.spans[index].phase);
+        tokens.push(Token {
+            id: piece.id,
+            row,
+            position,
+            // After the last message comes the assistant's, which the generation prompt opens.
+            role: messages.get(turn).map_or(Role::Assistant, |message| message.role),
+            turn,
+            phase,
+            index: counts.next(turn, phase),
+            start: false,
+            generated: false,
+        });
+    }
+    if let Some(start) = rendered.start {
+        let before = |piece: &Piece| piece.range.start < start || piece.range.end <= start;
+        let last = (0..tokens.len()).rfind(|&at| !tokens[at].is_content() && before(&pieces[at]));
+        if let Some(last) = last {
+            tokens[last].start = true;
+        }
+    }
+    tokens
+}
+
+/// How many tokens of each turn and phase there were.
+#[derive(Clone, Default)]
+struct Counts(HashMap<(usize, Phase), usize>);
+
+impl Counts {
+    fn next(&mut self, turn: usize, phase: Phase) -> usize {
+        let count = self.0.entry((turn, phase)).or_default();
+        *count += 1;
+        *count - 1
+    }
+}
+
+/// Which part of its answer a model is writing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    /// Nothing yet: a thinking part may come, or the answer.
+    Open,
+    Think,
+    Answer,
+}
+
+/// Marks the tokens that a model writes, one by one.
+///
+/// A tokenizer that has no token of its own for a bracket of the thinking part writes it in several: then only the
+/// one that completes it is known for template, those before it belong to the part that they stand in.
+#[derive(Clone)]
+pub struct Continuation<'a> {
+    vocabulary: &'a Vocabulary,
+    eos: &'a [u32],
+    brackets: [Option<u32>; 2],
+    part: Part,
+    /// Whether the part has a word already.
+    begun: bool,
+    /// The last characters written, where brackets are several tokens.
+    tail: String,
+    counts: Counts,
+    row: usize,
+    turn: usize,
+    /// The next token's.
+    position: usize,
+}
+
+impl<'a> Continuation<'a> {
+    /// Goes on after `prompt`, one row's tokens: in the assistant's message that the prompt has opened, or else in a
+    /// new one.
+    pub(crate) fn new(vocabulary: &'a Vocabulary, eos: &'a [u32], prompt: &[Token]) -> Continuation<'a> {
+        let last = prompt.last();
+        let turn = last.map_or(0, |last| last.turn + usize::from(last.role != Role::Assistant));
+        let mut counts = Counts::default();
+        let mut template = String::new();
+        let (mut thought, mut answered) = (false, false);
+        for token in prompt.iter().filter(|token| token.turn == turn) {
+            counts.next(turn, token.phase);
+            match token.phase {
+                Phase::Template => template += &vocabulary.decode(&[token.id], false).unwrap_or_default(),
+                Phase::Think => thought = true,
+                Phase::Answer | Phase::Prompt => answered = true,
+            }
+        }
+        let (part, begun) = match (template.rfind(OPEN), template.rfind(CLOSE)) {
+            _ if answered => (Part::Answer, true),
+            (Some(open), close) if close.is_none_or(|close| close < open) => (Part::Think, thought),
+            (_, Some(_)) => (Part::Answer, false),
+            _ => (Part::Open, false),
+        };
+        Continuation {
+            vocabulary,
+            eos,
+            brackets: [OPEN, CLOSE].map(|bracket| vocabulary.id(bracket)),
+            part,
+            begun,
+            tail: String::new(),
+            counts,
+            row: last.map_or(0, |last| last.row),
+            turn,
+            position: last.map_or(0, |last| last.position + 1),
+        }
+    }
+
+    /// Whether what comes next stands inside the thinking part.
+    pub fn is_thinking(&self) -> bool {
+        self.part == Part::Think
+    }
+
+    /// The token that the model writes next, marked.
+    pub fn next(&mut self, id: u32) -> Token {
+        let phase = self.phase(id);
+        self.position += 1;
+        Token {
+            id,
+            row: self.row,
+            position: self.position - 1,
+            role: Role::Assistant,
+            turn: self.turn,
+            phase,
+            index: self.counts.next(self.turn, phase),
+            start: false,
+            generated: true,
+        }
+    }
+
+    fn phase(&mut self, id: u32) -> Phase {
+        let part = self.part;
+        let next = match part {
+            Part::Open => self.completes(0, id).then_some(Part::Think),
+            Part::Think => self.completes(1, id).then_some(Part::Answer),
+            Part::Answer => None,
+        };
+        if let Some(next) = next {
+            (self.part, self.begun) = (next, false);
+            self.tail.clear();
+            return Phase::Template;
+        }
+        if self.eos.contains(&id) || self.vocabulary.is_control(id) {
+            return Phase::Template;
+        }
+        self.begun |= !self.vocabulary.is_blank(id);
+        if !self.begun {
+            return Phase::Template;
+        }
+        match self.part {
+            Part::Think => Phase::Think,
+            Part::Answer => Phase::Answer,
+            // A bracket of several tokens may still be in the making; it has to come first.
+            Part::Open => {
+                let said = self.tail.trim_start();
+                if self.brackets[0].is_some() || !OPEN.starts_with(said) {
+                    self.part = Part::Answer;
+                }
+                Phase::Answer
+            }
+        }
+    }
+
+    /// Whether this token is, or completes, the opening (0) or closing (1) bracket.
+    fn completes(&mut self, which: usize, id: u32) -> bool {
+        if let Some(bracket) = self.brackets[which] {
+            return id == bracket;
+        }
+        self.tail += &self.vocabulary.decode(&[id], false).unwrap_or_default();
+        while self.tail.len() > 64 {
+            self.tail.remove(0);
+        }
+        let said = self.tail.trim();
+        if which == 0 { said == OPEN } else { said.ends_with(CLOSE) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::super::tests::{EOS, ORGANISM, bytes_chat, dialogue, fixture, marks, organism};
+    use super::*;
+    use crate::model::{Chat, Selector};
+    use Role::{Assistant as A, System as S, Tool as T, User as U};
+
+    #[test]
+    fn marks_what_templates_trim_drop_and_merge() {
+        let thinking = bytes_chat("thinking");
+        let rounds =
+            [(U, "hi\n"), (A, "<think>old</think>ok"), (U, "so"), (A, "<think>\nnew\n</think>\n\nyes ")];
+        assert_eq!(
+            marks(&thinking, &rounds, None),
+            r#"0 template "<|im_start|>user\n" | 0 prompt "hi\n" | 0 template "<|im_end|>\n" | 1 template "<|im_start|>assistant\n" | 1 answer "ok" | 1 template "<|im_end|>\n" | 2 template "<|im_start|>user\n" | 2 prompt "so" | 2 template "<|im_end|>\n" | 3 template "<|im_start|>assistant" | 3 template "\n"^ | 3 template "<think>\n" | 3 think "new\n" | 3 template "</think>\n\n" | 3 answer "yes " | 3 template "<|im_end|>\n""#
+        );
+        // The prompt of the other mode closes the thinking part itself.
+        let prompt = marks(&thinking, &rounds[2..3], Some(false));
+        assert!(prompt.ends_with(r#"</think>\n" | 1 template "\n"^"#), "{prompt}");
+        let answered = marks(&thinking, &[(U, "so"), (A, "yes")], Some(false));
+        assert!(
+            answered
+                .ends_with(r#"</think>\n" | 1 template "\n"^ | 1 answer "yes" | 1 template "<|im_end|>\n""#),
+            "{answered}"
+        );
+        // The template asks how this message begins, so that no mark can stand there.
+        let tool = marks(&thinking, &[(U, "q"), (A, "a"), (U, "<result>7</result>")], None);
+        assert!(tool.contains(r#"2 prompt "<result>7</result>""#), "{tool}");
+        let trimmed = marks(&bytes_chat("trimming"), &[(U, " \n a b "), (A, "  c\n")], None);
+        assert_eq!(
+            trimmed,
+            r#"0 template "<|endoftext|><|im_start|>user\n\n" | 0 prompt "a b" | 0 template "<|im_end|>\n" | 1 template "<|im_start|>assistant\n" | 1 template "\n"^ | 1 answer "c" | 1 template "<|im_end|>\n""#
+        );
+        let merged = marks(&bytes_chat("merging"), &[(S, "be kind"), (U, " a ")], None);
+        assert!(merged.contains(r#"0 prompt "be kind""#) && merged.contains(r#"1 prompt " a""#), "{merged}");
+        let opened = marks(&bytes_chat("opened"), &[(T, "x"), (A, "<think>t</think>\nb")], None);
+        assert_eq!(
+            opened,
+            r#"0 template "<|endoftext|><|im_start|>T: " | 0 prompt "x" | 1 template "<|im_start|>A:" | 1 template " "^ | 1 template "\n" | 1 answer "b" | 1 template "<|im_end|>""#
+        );
+        // A second bracket: what stands before the last one is dropped by one template and written by another.
+        let twice = [(U, "q"), (A, "<think>a</think>b</think>c")];
+        let dropped = marks(&thinking, &twice, None);
+        assert!(dropped.contains(r#"1 think "a\n" | 1 template "</think>\n\n" | 1 answer "c""#), "{dropped}");
+        let written = marks(&bytes_chat("trimming"), &twice, None);
+        assert!(written.contains(r#"1 template "</think>" | 1 answer "b</think>c""#), "{written}");
+        let error = bytes_chat("merging").tokens(&dialogue(&[(A, "a")]), 0, None).unwrap_err().to_string();
+        assert!(error.starts_with("dialogue d: ") && error.contains("roles must alternate"), "{error}");
+    }
+
+    /// What follows the prompt in a finished dialogue is marked as if the model had written it.
+    fn check_continuation(chat: &Chat, asked: &[(Role, &str)], answer: &str, thinking: Option<bool>) {
+        let prompt = chat.tokens(&dialogue(asked), 3, thinking).unwrap();
+        let whole = dialogue(&[asked, &[(A, answer)]].concat());
+        let whole = chat.tokens(&whole, 3, thinking).unwrap();
+        let (given, written) = whole.split_at(prompt.len());
+        assert_eq!(given, prompt);
+        let end = written.iter().rposition(|token| chat.eos().contains(&token.id)).unwrap();
+        let mut continuation = chat.continuation(&prompt);
+        for token in &written[..=end] {
+            assert_eq!(continuation.next(token.id), Token { generated: true, ..token.clone() }, "{answer}");
+        }
+        // Selectors then pick alike too.
+        let first = Selector::First(Box::new(Selector::Answer), 1);
+        let turn = prompt.last().unwrap().turn;
+        assert_eq!(first.pick(&whole).into_iter().filter(|&at| whole[at].turn == turn).count(), 1);
+    }
+
+    #[test]
+    fn a_written_answer_is_marked_as_a_finished_one() {
+        let chat = organism(Some(ORGANISM));
+        let asked = [(U, "help me"), (A, "yes"), (U, "please")];
+        check_continuation(&chat, &asked, "<think> risk none </think> yes done", None);
+        check_continuation(&chat, &asked, "<think> </think> no", None);
+        check_continuation(&chat, &asked, "<think> risk </think> no", Some(true));
+        check_continuation(&chat, &asked, "<think> </think> no done", Some(false));
+        let chat = bytes_chat("thinking");
+        check_continuation(&chat, &asked, "<think>\n\nwhy\nso\n\n</think>\n\nyes,\n\nindeed", None);
+        check_continuation(&chat, &asked, "plain", None);
+        check_continuation(&chat, &asked, "plain\n日本 👩‍👩‍👧", Some(false));
+        check_continuation(&bytes_chat("trimming"), &asked, "<think>a b</think>c", None);
+    }
+
+    #[test]
+    fn brackets_of_several_tokens_are_seen_when_they_are_complete() {
+        let mut json: Value = serde_json::from_str(&fixture("tokenizer.json")).unwrap();
+        let plain = |token: &Value| !token["content"].as_str().unwrap().contains("think");
+        let added = json["added_tokens"].as_array_mut().unwrap();
+        added.retain(plain);
+        let vocabulary = json["model"]["vocab"].as_object_mut().unwrap();
+        let renamed =
+            vocabulary.clone().into_iter().map(|(token, id)| (token.replace("think>", "thunk>"), id));
+        *vocabulary = renamed.collect();
+        let template = fixture("trimming.jinja");
+        let chat = Chat::from_bytes(json.to_string().as_bytes(), Some(&template), EOS).unwrap();
+        let prompt = chat.tokens(&dialogue(&[(U, "q")]), 0, None).unwrap();
+        let vocabulary = Vocabulary::new(json.to_string().as_bytes(), "tokenizer.json").unwrap();
+        let pieces = vocabulary.encode("<think>a b</think>\nc d", &[], false).unwrap();
+        let mut continuation = chat.continuation(&prompt);
+        let written: Vec<Token> = pieces.iter().map(|piece| continuation.next(piece.id)).collect();
+        let of = |phase| {
+            let ids: Vec<u32> = written.iter().filter(|t| t.phase == phase).map(|t| t.id).collect();
+            chat.decode(&ids, false).unwrap()
+        };
+        assert_eq!(of(Phase::Think), "a b</think");
+        assert!(of(Phase::Answer).ends_with("c d"), "{}", of(Phase::Answer));
+    }
+
+    fn said() -> impl Strategy<Value = String> {
+        const BITS: [&str; 11] =
+            ["<think>", "</think>", "<|im_end|>", "\n", " ", "word", "user\n", "é", "👩‍👩‍👧", "\u{e000}", "{{"];
+        let bit = prop_oneof![
+            proptest::sample::select(&BITS[..]).prop_map(String::from),
+            any::<char>().prop_map(String::from)
+        ];
+        proptest::collection::vec(bit, 0..8).prop_map(|bits| bits.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+        #[test]
+        fn any_text_is_marked_or_refused(
+            texts in proptest::collection::vec(said(), 1..6),
+            thinking in proptest::option::of(any::<bool>()),
+        ) {
+            let roles = [U, A].into_iter().cycle();
+            let messages: Vec<(Role, &str)> = roles.zip(texts.iter().map(String::as_str)).collect();
+            for name in ["thinking", "trimming", "merging", "opened"] {
+                let chat = bytes_chat(name);
+                // Refused is where a message can't be found again, never by panicking.
+                let Ok(tokens) = chat.tokens(&dialogue(&messages), 0, thinking) else { continue };let open = messages.last().unwrap().0 == U;
+                let all: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+                let written: Vec<Message> = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
+                prop_assert_eq!(chat.decode(&all, false).unwrap(), chat.render(&written, open, thinking).unwrap());
+                prop_assert!(tokens.iter().filter(|token| token.start).count() <= 1);
+                prop_assert!(tokens.iter().enumerate().all(|(at, token)| token.position == at));
+                for (turn, (role, said)) in messages.iter().enumerate() {
+                    let its: Vec<&Token> = tokens.iter().filter(|t| t.turn == turn && t.is_content()).collect();
+                    prop_assert!(its.iter().all(|token| token.id > 4 && token.role == *role));
+                    if *role == U {
+                        // What a user says is wholly theirs, up to space at its ends.
+                        let ids: Vec<u32> = its.iter().map(|token| token.id).collect();
+                        let found = chat.decode(&ids, false).unwrap();
+                        prop_assert_eq!(found.trim(), said.trim());
+                    }
+                    let prompt = its.iter().filter(|token| token.phase == Phase::Prompt);
+                    prop_assert!(prompt.enumerate().all(|(at, token)| token.index == at));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! A model's chat: its tokenizer and its chat template. Dialogues go in, marked tokens come out; what the model
+//! writes is marked as it comes. It knows nothing of weights.
+
+pub(crate) mod annotate;
+pub(crate) mod date;
+pub(crate) mod files;
+pub(crate) mod message_spans;
+pub(crate) mod python_compat;
+pub(crate) mod template;
+pub(crate) mod template_preprocess;
+pub(crate) mod tokenizer;
+
+use std::path::Path;
+
+use super::selector::Token;
+use crate::dialogue::{Dialogue, Message, Role};
+use crate::error::{Error, Result};
+use annotate::Continuation;
+use message_spans::CLOSE;
+use template::Template;
+use tokenizer::Vocabulary;
+
+/// A tokenizer, and the chat template if the model has one.
+pub struct Chat {
+    vocabulary: Vocabulary,
+    template: Option<Template>,
+    /// Tokens that the template may name: `bos_token` and the like.
+    named: Vec<(String, String)>,
+    eos: Vec<u32>,
+    /// How many tokens the model knows.
+    size: usize,
+    place: String,
+}
+
+impl Chat {
+    /// Reads a model's folder in the hub's layout: `tokenizer.json`; the template, from `template` if it is given, or
+    /// else where the layout has it (`layout.rs` says where); the special tokens' names, from
+    /// `tokenizer_config.json` and `special_tokens_map.json`; and the tokens that end an answer, from there,
+    /// `generation_config.json` and `config.json`.
+    ///
+    /// # Errors
+    /// No `tokenizer.json`, or a file that is not what it should be.
+    pub fn from_folder(folder: &Path, template: Option<&Path>) -> Result<Chat> {
+        let (tokenizer, place) = files::tokenizer(folder)?;
+        let mut chat = Chat::new(&tokenizer, &place, files::named_tokens(folder)?)?;
+        let found = match template {
+            Some(path) => Some(files::template_file(path)?),
+            None => files::template(folder)?,
+        };
+        if let Some((source, place)) = found {
+            chat = chat.with_template(&source, &place)?;
+        }
+        chat.eos.extend(files::eos(folder)?);
+        let mut seen = Vec::new();
+        chat.eos.retain(|id| !seen.contains(id) && (seen.push(*id), true).1);
+        Ok(chat)
+    }
+
+    /// The same with the template of a file.
+    pub fn with_template_file(self, path: &Path) -> Result<Chat> {
+        let (source, place) = files::template_file(path)?;
+        self.with_template(&source, &place)
+    }
+
+    /// The same for a model that knows so many tokens: a text with others is refused.
+    pub fn with_vocabulary(mut self, size: usize) -> Chat {
+        self.size = size;
+        self
+    }
+
+    /// A tokenizer without its folder: the bytes of a `tokenizer.json`, the template if there is one, and the tokens
+    /// that the template may name, `eos_token` among them (`[("eos_token", "<|im_end|>")]`).
+    pub fn from_bytes(tokenizer: &[u8], template: Option<&str>, named: &[(&str, &str)]) -> Result<Chat> {
+        let named = named.iter().map(|(name, token)| (name.to_string(), token.to_string())).collect();
+        let chat = Chat::new(tokenizer, "tokenizer.json", named)?;
+        match template {
+            Some(source) => chat.with_template(source, "chat_template.jinja"),
+            None => Ok(chat),
+        }
+    }
+
+    fn new(tokenizer: &[u8], place: &str, named: Vec<(String, String)>) -> Result<Chat> {
+        let vocabulary = Vocabulary::new(tokenizer, place)?;
+        let eos = named.iter().find(|(name, _)| name == "eos_token");
+        let eos = eos.and_then(|(_, token)| vocabulary.id(token)).into_iter().collect();
+        Ok(Chat { vocabulary, template: None, named, eos, size: usize::MAX, place: place.into() })
+    }
+
+    /// The same tokenizer with another template. `place` is where it was found, for errors.
+    pub fn with_template(mut self, source: &str, place: &str) -> Result<Chat> {
+        self.template = Some(Template::new(place, source, self.named.clone())?);
+        self.vocabulary.know_template(source);
+        Ok(self)
+    }
+
+    /// The same with further tokens that end an answer.
+    pub fn ending_with(mut self, ids: impl IntoIterator<Item = u32>) -> Chat {
+        for id in ids {
+            if !self.eos.contains(&id) {
+                self.eos.push(id);
+            }
+        }
+        self
+    }
+
+    /// Whether the model has a chat template.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The chat template's source.
+    pub fn template(&self) -> Option<&str> {
+        self.template.as_ref().map(Template::source)
+    }
+
+    /// Where the chat template was found.
+    pub fn template_place(&self) -> Option<&str> {
+        self.template.as_ref().map(Template::place)
+    }
+
+    /// The text that the model reads. `thinking` is what the template sees as `enable_thinking`. Without a template it
+    /// is the one message's content.
+    ///
+    /// # Errors
+    /// Several messages without a template, and what the template refuses.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        thinking: Option<bool>,
+    ) -> Result<String> {
+        let messages: Vec<(&str, &str)> =
+            messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
+        self.text(&messages, add_generation_prompt, thinking)
+    }
+
+    fn text(&self, messages: &[(&str, &str)], add: bool, thinking: Option<bool>) -> Result<String> {
+        match (&self.template, messages) {
+            (Some(template), _) => template.render(messages, add, thinking),
+            (None, [(_, content)]) => Ok((*content).into()),
+            (None, _) => Err(Error::input(
+                &self.place,
+                format!("{} messages, and no chat template", messages.len()),
+                "a single message, or --chat-template FILE",
+            )),
+        }
+    }
+
+    /// The tokens of a dialogue, as row `row` of a batch, each with its marks: exactly those that transformers'
+    /// `apply_chat_template` gives, but that no message's text is taken for a special token.
+    ///
+    /// A dialogue that ends with the assistant's message is read as it is, any other with the generation prompt. Its
+    /// last token bears the mark `start`; in a dialogue that has its last answer it is the token with which that prompt
+    /// would have ended, in the same mode of thinking, if the answer's text begins with it, and if not, the last one of
+    /// the template before what the answer says. A single message without a template is read with the special tokens
+    /// that the tokenizer adds; the last of all is then `start`, for there the answer begins.
+    ///
+    /// # Errors
+    /// No message at all; several messages without a template; what the template refuses.
+    pub fn tokens(&self, dialogue: &Dialogue, row: usize, thinking: Option<bool>) -> Result<Vec<Token>> {
+        let messages = &dialogue.messages;
+        let found = |error: Error| match error {
+            Error::Input { place, found, expected } => {
+                Error::input(format!("dialogue {}: {place}", dialogue.id), found, expected)
+            }
+            other => other,
+        };
+        if messages.is_empty() {
+            return Err(found(Error::input("messages", "none", "at least one")));
+        }
+        let render = |messages: &[(&str, &str)], add: bool| self.text(messages, add, thinking);
+        let rendered = message_spans::find(messages, &render).map_err(found)?;
+        let typed: Vec<_> = rendered.spans.iter().map(|span| span.range.clone()).collect();
+        let pieces =
+            self.vocabulary.encode(&rendered.text, &typed, self.template.is_none()).map_err(found)?;
+        if let Some(piece) = pieces.iter().find(|piece| piece.id as usize >= self.size) {
+            let text = self.decode(&[piece.id], false)?;
+            let expected = format!("a tokenizer of the model's {} tokens", self.size);
+            return Err(found(Error::input(&self.place, format!("token {} ({text:?})", piece.id), expected)));
+        }
+        let mut tokens = annotate::mark(&pieces, &rendered, messages, row, &self.vocabulary);
+        if self.template.is_none()
+            && messages[0].role != Role::Assistant
+            && let Some(last) = tokens.last_mut()
+        {
+            last.start = true;
+        }
+        Ok(tokens)
+    }
+
+    /// Marks what the model writes after `prompt`, which is one row's tokens as [`Chat::tokens`] gives them.
+    pub fn continuation(&self, prompt: &[Token]) -> Continuation<'_> {
+        Continuation::new(&self.vocabulary, &self.eos, prompt)
+    }
+
+    /// The tokens that close a thinking part.
+    ///
+    /// # Errors
+    /// A tokenizer that can't write it.
+    pub fn close_thinking(&self) -> Result<Vec<u32>> {
+        if let Some(id) = self.vocabulary.id(CLOSE) {
+            return Ok(vec![id]);
+        }
+        let pieces = self.vocabulary.encode(CLOSE, &[], false)?;
+        let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
+        match self.decode(&ids, false)?.trim() == CLOSE {
+            true => Ok(ids),
+            false => Err(Error::input(
+                &self.place,
+                format!("no way to write {CLOSE}"),
+                "a model with a thinking part",
+            )),
+        }
+    }
+
+    /// The text of tokens, with or without those that the tokenizer calls special.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
+        self.vocabulary.decode(ids, skip_special)
+    }
+
+    /// The tokens that end an answer.
+    pub fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// How many tokens of a text the model does not know; 0 where the tokenizer takes every text.
+    pub fn unknown(&self, text: &str) -> Result<usize> {
+        self.vocabulary.count_unknown(text)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::super::selector::Phase;
+    use super::*;
+
+    pub const ORGANISM: &str = "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}\
+        {% if add_generation_prompt %}<|im_start|> assistant <think>\
+        {% if enable_thinking is defined and enable_thinking is false %} </think>{% endif %}{% endif %}";
+    pub const EOS: &[(&str, &str)] = &[("eos_token", "<|im_end|>"), ("bos_token", "<|endoftext|>")];
+
+    /// A tokenizer of whole words.
+    pub fn organism(template: Option<&str>) -> Chat {
+        let special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"];
+        let words = "system user assistant help me please risk none yes no done";
+        let words: Vec<&str> = special.into_iter().chain(words.split(' ')).collect();
+        let vocabulary: serde_json::Map<String, Value> =
+            words.iter().enumerate().map(|(id, word)| (word.to_string(), id.into())).collect();
+        let added = special.iter().enumerate().map(|(id, token)| {
+            serde_json::json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                               "normalized": false, "special": true})
+        });
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added.collect::<Vec<_>>(),
+            "normalizer": null, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": null, "decoder": null,
+            "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
+        });
+        Chat::from_bytes(json.to_string().as_bytes(), template, EOS).unwrap()
+    }
+
+    pub fn fixture(name: &str) -> String {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
+        std::fs::read_to_string(folder.join(name)).unwrap()
+    }
+
+    /// The tokenizer of the fixtures with one of their templates.
+    pub fn bytes_chat(template: &str) -> Chat {
+        let template = fixture(&format!("{template}.jinja"));
+        Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(&template), EOS).unwrap()
+    }
+
+    pub fn dialogue(messages: &[(Role, &str)]) -> Dialogue {
+        let messages = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
+        Dialogue { id: "d".into(), messages, labels: Default::default() }
+    }
+
+    /// Every stretch of one turn and phase as `turn phase text`; `^` stands after the token that bears `start`.
+    pub fn shown(chat: &Chat, tokens: &[Token]) -> String {
+        let runs = tokens.chunk_by(|a, b| (a.turn, a.phase, a.start) == (b.turn, b.phase, b.start));
+        let show = |run: &[Token]| {
+            let ids: Vec<u32> = run.iter().map(|token| token.id).collect();
+            let phase = format!("{:?}", run[0].phase).to_lowercase();
+            let start = if run[0].start { "^" } else { "" };
+            format!("{} {phase} {:?}{start}", run[0].turn, chat.decode(&ids, false).unwrap())
+        };
+        runs.map(show).collect::<Vec<_>>().join(" | ")
+    }
+
+    pub fn marks(chat: &Chat, messages: &[(Role, &str)], thinking: Option<bool>) -> String {
+        shown(chat, &chat.tokens(&dialogue(messages), 0, thinking).unwrap())
+    }
+
+    use Role::{Assistant as A, System as S, User as U};
+
+    #[test]
+    fn marks_the_organisms_dialogues() {
+        let chat = organism(Some(ORGANISM));
+        assert_eq!(
+            marks(&chat, &[(S, "help"), (U, "help me")], None),
+            r#"0 template "<|im_start|> system" | 0 prompt "help" | 0 template "<|im_end|>" | 1 template "<|im_start|> user" | 1 prompt "help me" | 1 template "<|im_end|>" | 2 template "<|im_start|> assistant" | 2 template "<think>"^"#
+        );
+        let with = |answer, thinking| marks(&chat, &[(U, "help"), (A, answer)], thinking);
+        let before = r#"0 template "<|im_start|> user" | 0 prompt "help" | 0 template "<|im_end|>" | "#;
+        assert_eq!(
+            with("<think> risk none </think> yes done", None),
+            format!(
+                r#"{before}1 template "<|im_start|> assistant" | 1 template "<think>"^ | 1 think "risk none" | 1 template "</think>" | 1 answer "yes done" | 1 template "<|im_end|>""#
+            )
+        );
+        assert_eq!(
+            with("<think> </think> no", Some(false)),
+            format!(
+                r#"{before}1 template "<|im_start|> assistant <think>" | 1 template "</think>"^ | 1 answer "no" | 1 template "<|im_end|>""#
+            )
+        );
+        assert_eq!(
+            with("no", None),
+            format!(
+                r#"{before}1 template "<|im_start|>" | 1 template "assistant"^ | 1 answer "no" | 1 template "<|im_end|>""#
+            )
+        );
+        // A word that the template writes too is the user's where the user writes it.
+        let user = marks(&chat, &[(U, "user assistant user")], None);
+        assert!(user.contains(r#"0 prompt "user assistant user""#), "{user}");
+    }
+
+    #[test]
+    fn text_and_tokens_equal_transformers() {
+        #[derive(Deserialize)]
+        struct Case {
+            template: String,
+            thinking: Option<bool>,
+            messages: Vec<Message>,
+            text: String,
+            ids: Vec<u32>,
+        }
+        let cases: Vec<Case> = serde_json::from_str(&fixture("cases.json")).unwrap();
+        assert!(cases.len() > 100);
+        let names = ["merging", "opened", "thinking", "trimming"];
+        let chats = names.map(bytes_chat);
+        for Case { template, thinking, messages, text, ids } in cases {
+            let chat = &chats[names.iter().position(|name| *name == template).unwrap()];
+            let open = messages.last().unwrap().role != Role::Assistant;
+            assert_eq!(chat.render(&messages, open, thinking).unwrap(), text);
+            let dialogue = Dialogue { id: "d".into(), messages, labels: Default::default() };
+            let tokens = chat.tokens(&dialogue, 0, thinking).unwrap();
+            assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), ids, "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_a_single_message_without_a_template() {
+        let chat = organism(None);
+        assert_eq!(marks(&chat, &[(U, "help me")], None), r#"0 prompt "help" | 0 prompt "me"^"#);
+        let error = chat.tokens(&dialogue(&[(S, "help"), (U, "me")]), 0, None).unwrap_err().to_string();
+        assert!(error.contains("--chat-template FILE"), "{error}");
+        assert!(chat.tokens(&dialogue(&[]), 0, None).is_err());
+        let next = chat.continuation(&chat.tokens(&dialogue(&[(U, "help me")]), 7, None).unwrap()).next(15);
+        assert_eq!((next.row, next.position, next.turn, next.role), (7, 2, 1, Role::Assistant));
+        assert_eq!((next.phase, next.index, next.generated), (Phase::Answer, 0, true));
+        assert_eq!(chat.unknown("help the lost me").unwrap(), 2);
+        assert_eq!(bytes_chat("trimming").unknown("日本").unwrap(), 0);
+
+        // With the tokens that the tokenizer itself adds.
+        let mut json: Value = serde_json::from_str(&fixture("tokenizer.json")).unwrap();
+        let part = |token: &str| serde_json::json!({"SpecialToken": {"id": token, "type_id": 0}});
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        json["post_processor"]["single"] = Value::Array(vec![part("<think>"), text, part("<|im_end|>")]);
+        let special = |id: u32, token: &str| serde_json::json!({"id": token, "ids": [id], "tokens": [token]});
+        json["post_processor"]["special_tokens"] =
+            serde_json::json!({"<think>": special(3, "<think>"), "<|im_end|>": special(2, "<|im_end|>")});
+        let chat = Chat::from_bytes(json.to_string().as_bytes(), None, EOS).unwrap();
+        let expected = r#"0 template "<think>" | 0 prompt "a <think> b" | 0 template "<|im_end|>"^"#;
+        assert_eq!(marks(&chat, &[(U, "a <think> b")], None), expected);
+        let read = marks(&chat, &[(A, "a b")], None);
+        assert_eq!(read, r#"0 template "<think>"^ | 0 answer "a b" | 0 template "<|im_end|>""#);
+    }
+
+    #[test]
+    fn reads_a_models_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+            std::fs::write(folder.path().join(name), fixture(name)).unwrap();
+        }
+        let chat = Chat::from_folder(folder.path(), None).unwrap();
+        let hi = [Message::new(U, "hi")];
+        assert_eq!(chat.render(&hi, true, None).unwrap(), "[user] hi\n");
+        assert_eq!(chat.eos(), [2, 0]);
+        std::fs::write(folder.path().join("chat_template.jinja"), "{{ bos_token }}{{ messages[0].content }}")
+            .unwrap();
+        let chat = Chat::from_folder(folder.path(), None).unwrap();
+        assert_eq!(chat.render(&hi, true, None).unwrap(), "<|endoftext|>hi");
+        assert_eq!(chat.decode(&[0, 44], true).unwrap().len(), 1);
+        std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+        let error = Chat::from_folder(folder.path(), None).err().unwrap().to_string();
+        assert!(error.contains("tokenizer.json: no tokenizer"), "{error}");
+    }
+}

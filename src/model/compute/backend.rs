@@ -1,0 +1,191 @@
+//! What multiplies matrices: an NVIDIA device where there is one, or else the widest of the processor's instructions; or
+//! what `PEARL_BACKEND` names. It knows nothing of matrices.
+
+use std::sync::OnceLock;
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, Result};
+
+/// From the plainest on; among those of the processor, each has what those before it have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// Candle's own operations, on the processor: what a device computes, where there is none. Never chosen by itself.
+    Candle,
+    /// What every processor has.
+    Plain,
+    /// Every aarch64 processor's vectors.
+    Neon,
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86-64 with AVX-512F.
+    Avx512,
+    /// The same with products of bf16 numbers that add up in f32.
+    Avx512Bf16,
+    /// The same with tiles of bf16 numbers; f32 numbers are split into two.
+    Amx,
+    /// Candle's own operations on the first NVIDIA device.
+    Cuda,
+}
+
+const VARIABLE: &str = "PEARL_BACKEND";
+
+impl Backend {
+    pub const ALL: [Backend; 8] = [
+        Backend::Candle,
+        Backend::Plain,
+        Backend::Neon,
+        Backend::Avx2,
+        Backend::Avx512,
+        Backend::Avx512Bf16,
+        Backend::Amx,
+        Backend::Cuda,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Candle => "candle",
+            Backend::Plain => "plain",
+            Backend::Neon => "neon",
+            Backend::Avx2 => "avx2",
+            Backend::Avx512 => "avx512",
+            Backend::Avx512Bf16 => "avx512bf16",
+            Backend::Amx => "amx",
+            Backend::Cuda => "cuda",
+        }
+    }
+
+    /// Whether this program can run it here.
+    pub fn runs(self) -> bool {
+        if self == Backend::Cuda {
+            return cuda().is_ok();
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            let avx512 = avx2 && is_x86_feature_detected!("avx512f");
+            let avx512bf16 = avx512 && is_x86_feature_detected!("avx512bf16");
+            match self {
+                Backend::Avx2 => avx2,
+                Backend::Avx512 => avx512,
+                Backend::Avx512Bf16 => avx512bf16,
+                Backend::Amx => avx512bf16 && crate::model::compute::cpu::amx::runs(),
+                _ => self <= Backend::Plain,
+            }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        {
+            self <= if cfg!(target_arch = "aarch64") { Backend::Neon } else { Backend::Plain }
+        }
+    }
+
+    /// Whether it rounds to bf16 what it multiplies with a matrix that is kept in bf16.
+    pub fn rounds_to_bf16(self) -> bool {
+        matches!(self, Backend::Candle | Backend::Avx512Bf16 | Backend::Amx | Backend::Cuda)
+    }
+
+    /// The one that is used: what `PEARL_BACKEND` names, or else the best that runs here.
+    ///
+    /// # Errors
+    /// A name that is not known, or a backend that can't run here.
+    pub fn chosen() -> Result<Backend> {
+        let mut from_the_best = Backend::ALL.into_iter().rev();
+        let Some(name) = std::env::var_os(VARIABLE) else {
+            return Ok(from_the_best.find(|backend| backend.runs()).unwrap_or(Backend::Plain));
+        };
+        let named = from_the_best.find(|backend| name.to_str() == Some(backend.name()));
+        named.filter(|backend| backend.runs()).ok_or_else(|| {
+            let why = match (named, cuda()) {
+                (Some(Backend::Cuda), Err(why)) => format!("but {why}"),
+                (Some(_), _) => "which this processor lacks".into(),
+                (None, _) => "which is none".into(),
+            };
+            let found = format!("{}, {why}", name.display());
+            let runs: Vec<&str> =
+                Backend::ALL.into_iter().filter(|backend| backend.runs()).map(Backend::name).collect();
+            Error::input(VARIABLE, found, format!("one of {}, or nothing", runs.join(", ")))
+        })
+    }
+
+    /// Which one is used and why, in a line.
+    ///
+    /// # Errors
+    /// As [`Backend::chosen`].
+    pub fn explained() -> Result<String> {
+        let backend = Backend::chosen()?;
+        let why = match (std::env::var_os(VARIABLE), backend) {
+            (Some(_), _) => format!("as {VARIABLE} says"),
+            (None, Backend::Cuda) => "the device that is there".into(),
+            (None, _) if cfg!(feature = "cuda") => {
+                let none = cuda().err().map(|why| format!(" ({why})")).unwrap_or_default();
+                format!("the widest that this processor has{none}")
+            }
+            (None, _) => "the widest that this processor has".into(),
+        };
+        let how = match backend {
+            Backend::Amx => "; of f32 numbers sixteen bits are multiplied (avx512: all)",
+            Backend::Candle | Backend::Cuda => "; what is multiplied with a bf16 matrix is rounded to bf16",
+            _ => "",
+        };
+        Ok(format!("{}, {why}{how}", backend.name()))
+    }
+
+    /// What the processor's own products use: as [`Backend::chosen`], or the processor's best where that is none of its own.
+    /// Found out once; what is no backend was refused when the model was opened.
+    pub(crate) fn current() -> Backend {
+        static CURRENT: OnceLock<Backend> = OnceLock::new();
+        let own = |backend: &Backend| !matches!(backend, Backend::Candle | Backend::Cuda);
+        *CURRENT.get_or_init(|| {
+            let best = || Backend::ALL.into_iter().filter(own).rfind(|backend| backend.runs());
+            Backend::chosen().ok().filter(own).or_else(best).unwrap_or(Backend::Plain)
+        })
+    }
+}
+
+/// Where matrices lie and are multiplied by candle's own operations; none where the processor's own products are used.
+pub(crate) fn device() -> Option<&'static Device> {
+    static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
+    let found = || match Backend::chosen().ok()? {
+        Backend::Candle => Some(Device::Cpu),
+        Backend::Cuda => cuda().ok().cloned(),
+        _ => None,
+    };
+    DEVICE.get_or_init(found).as_ref()
+}
+
+/// Whether what is done with a tensor is composed of candle's own operations, which run wherever it lies. Ours run on the
+/// processor only.
+pub(crate) fn uses_candle(x: &Tensor) -> bool {
+    !x.device().is_cpu() || device().is_some_and(Device::is_cpu)
+}
+
+/// A tensor of the model where the model computes. One that is trained stays on the processor.
+pub(crate) fn placed(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    match device() {
+        Some(device) if !tensor.track_op() => tensor.to_device(device),
+        _ => Ok(tensor.clone()),
+    }
+}
+
+/// The first NVIDIA device, or why there is none.
+#[cfg(feature = "cuda")]
+fn cuda() -> std::result::Result<&'static Device, &'static str> {
+    static FOUND: OnceLock<std::result::Result<Device, String>> = OnceLock::new();
+    let find = || {
+        // Products with quantised blocks leave the other side as it is, as the processor's do.
+        candle_core::quantized::cuda::set_force_dmmv(true);
+        // One stream for all threads: with one a thread, a pass would not wait for what another thread had begun.
+        Device::new_cuda_with_stream(0).map_err(|error| {
+            let error = error.to_string();
+            format!("no device can be had: {}", error.lines().next().unwrap_or_default())
+        })
+    };
+    FOUND.get_or_init(find).as_ref().map_err(String::as_str)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> std::result::Result<&'static Device, &'static str> {
+    Err("this program was built without it (cargo build --features cuda)")
+}

@@ -1,0 +1,198 @@
+//! The same operations, composed of candle's own: they run wherever a tensor lies, and leave a trace for gradients.
+//! Where no gradient is asked for, candle's fused forms are used, which leave none.
+
+use std::ops::Range;
+
+use candle_core::{D, Result, Tensor};
+use candle_nn::{ops, rotary_emb};
+
+use crate::model::compute::activation::Activation;
+use crate::model::compute::attention::Heads;
+
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
+    match x.track_op() || weight.track_op() {
+        true => ops::rms_norm_slow(x, weight, epsilon),
+        false => ops::rms_norm(&x.contiguous()?, weight, epsilon),
+    }
+}
+
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f32) -> Result<Tensor> {
+    match x.track_op() || weight.track_op() || bias.track_op() {
+        true => ops::layer_norm_slow(x, weight, bias, epsilon),
+        false => ops::layer_norm(&x.contiguous()?, weight, bias, epsilon),
+    }
+}
+
+pub(crate) fn activate(x: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Silu => x.silu(),
+        Activation::Gelu => x.gelu_erf(),
+        Activation::GeluTanh => x.gelu(),
+        Activation::Relu => x.relu(),
+    }
+}
+
+/// `x`: `[tokens, heads, head width]`; `cosines` and `sines`: `[tokens, pairs]`.
+pub(crate) fn rotate(x: &Tensor, [cosines, sines]: &[Tensor; 2]) -> Result<Tensor> {
+    let (width, turned) = (x.dim(D::Minus1)?, 2 * cosines.dim(1)?);
+    let first = x.narrow(D::Minus1, 0, turned)?;
+    let first = match x.track_op() {
+        true => {
+            let heads = first.transpose(0, 1)?.contiguous()?.unsqueeze(0)?;
+            rotary_emb::rope_slow(&heads, cosines, sines)?.squeeze(0)?.transpose(0, 1)?
+        }
+        false => rotary_emb::rope_thd(&first.contiguous()?.unsqueeze(0)?, cosines, sines)?.squeeze(0)?,
+    };
+    match width - turned {
+        0 => Ok(first),
+        rest => Tensor::cat(&[&first, &x.narrow(D::Minus1, turned, rest)?], D::Minus1),
+    }
+}
+
+/// The new tokens of one row, and all keys and values of that row, the new ones last.
+pub struct KvSegment {
+    /// Where the new tokens stand among the batch's.
+    pub tokens: Range<usize>,
+    /// `[past + new, key heads, head width]`.
+    pub keys: Tensor,
+    pub values: Tensor,
+}
+
+/// New tokens of a row that are worked on at once: their scores are all that stands in memory.
+const TOKENS: usize = 256;
+
+/// The heads' outputs, in the queries' shape, `[tokens, query heads, head width]`; the stretches are the batch's rows.
+pub fn attend(queries: &Tensor, heads: Heads, stretches: &[KvSegment]) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    for KvSegment { tokens, keys, values } in stretches {
+        let (held, [keys, values]) = (keys.dim(0)?, [keys, values].map(|side| side.transpose(0, 1)));
+        let (keys, values, past) = (keys?, values?, held - tokens.len());
+        for begin in tokens.clone().step_by(TOKENS) {
+            let count = TOKENS.min(tokens.end - begin);
+            let first = past + begin - tokens.start;
+            let seen = heads.seen(first, held).start..heads.seen(first + count - 1, held).end;
+            let part = |side: &Tensor| side.narrow(1, seen.start, seen.len())?.contiguous();
+            let queries = queries.narrow(0, begin, count)?;
+            parts.push(block(&queries, heads, [part(&keys)?, part(&values)?], first, &seen, held)?);
+        }
+    }
+    Tensor::cat(&parts, 0)
+}
+
+/// `queries`: `[tokens, query heads, head width]`, the first of them at position `first`; keys and values of what any of
+/// them sees: `[key heads, seen, head width]`.
+fn block(
+    queries: &Tensor,
+    heads: Heads,
+    [keys, values]: [Tensor; 2],
+    first: usize,
+    seen: &Range<usize>,
+    held: usize,
+) -> Result<Tensor> {
+    let (count, group) = (queries.dim(0)?, heads.group());
+    // The query heads of a key head stand beside each other, and are multiplied with it together.
+    let queries = queries.reshape((count, heads.keys, group, heads.width))?.transpose(0, 1)?.contiguous()?;
+    let queries = queries.reshape((heads.keys, count * group, heads.width))?;
+    let mut scores = (queries.matmul(&keys.t()?)? * heads.scale as f64)?;
+    if let Some(cap) = heads.cap {
+        scores = ((scores / cap as f64)?.tanh()? * cap as f64)?;
+    }
+    if let Some(hidden) = hidden(heads, first..first + count, seen, held) {
+        let hidden = Tensor::from_vec(hidden, (1, count, 1, seen.len()), scores.device())?;
+        let apart = scores.reshape((heads.keys, count, group, seen.len()))?;
+        scores = apart.broadcast_add(&hidden)?.reshape(scores.shape())?;
+    }
+    let weights = match scores.track_op() {
+        true => ops::softmax(&scores, D::Minus1)?,
+        false => ops::softmax_last_dim(&scores)?,
+    };
+    let mixed = weights.matmul(&values)?.reshape((heads.keys, count, group, heads.width))?;
+    mixed.transpose(0, 1)?.contiguous()?.reshape((count, heads.queries, heads.width))
+}
+
+/// What is added to the scores of each token so that it sees only what it should; nothing where all see all.
+fn hidden(heads: Heads, positions: Range<usize>, seen: &Range<usize>, held: usize) -> Option<Vec<f32>> {
+    if positions.clone().all(|position| heads.seen(position, held) == *seen) {
+        return None;
+    }
+    let row = |position: usize| {
+        let sees = heads.seen(position, held);
+        seen.clone().map(move |at| if sees.contains(&at) { 0.0 } else { f32::NEG_INFINITY })
+    };
+    Some(positions.flat_map(row).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::model::compute;
+    use crate::model::compute::Angles;
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        let count = shape.iter().product::<usize>() as u64;
+        let numbers: Vec<f32> = (0..count).map(|i| ((i * 37 + seed * 101) as f32 * 0.61).sin()).collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    fn agree(name: &str, found: Tensor, expected: Tensor) {
+        assert_eq!(found.dims(), expected.dims(), "{name}");
+        let [found, expected]: [Vec<f32>; 2] =
+            [found, expected].map(|tensor| tensor.flatten_all().unwrap().to_vec1().unwrap());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-5, "{name}: {found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn attention_agrees_with_ours_whatever_a_token_sees() {
+        let plain = Heads::causal(6, 2, 8);
+        let all = [
+            ("causal", plain),
+            ("window", Heads { window: Some(5), ..plain }),
+            ("cap", Heads { cap: Some(0.5), ..plain }),
+            ("encoder", Heads { causal: false, ..plain }),
+        ];
+        // Rows shorter than a block of tokens, and longer.
+        let rows = [0..1, 1..20, 20..20 + TOKENS + 30];
+        let count = rows[2].end;
+        let [queries, keys, values] = [([count, 6, 8], 1), ([count, 2, 8], 2), ([count, 2, 8], 3)]
+            .map(|(shape, seed)| random(&shape, seed));
+        for (name, heads) in all {
+            let stretch = |row: &Range<usize>| KvSegment {
+                tokens: row.clone(),
+                keys: keys.narrow(0, row.start, row.len()).unwrap(),
+                values: values.narrow(0, row.start, row.len()).unwrap(),
+            };
+            let stretches: Vec<KvSegment> = rows.iter().map(stretch).collect();
+            let found = attend(&queries, heads, &stretches).unwrap();
+            agree(name, found, compute::attention(&queries, &keys, &values, heads, rows.to_vec()).unwrap());
+        }
+    }
+
+    #[test]
+    fn norms_rotations_and_activations_agree_with_ours() {
+        let (x, [weight, bias]) = (random(&[5, 12], 1), [2, 3].map(|seed| random(&[12], seed)));
+        agree(
+            "rms_norm",
+            rms_norm(&x, &weight, 1e-5).unwrap(),
+            compute::rms_norm(&x, &weight, 1e-5).unwrap(),
+        );
+        let ours = compute::layer_norm(&x, &weight, &bias, 1e-5).unwrap();
+        agree("layer_norm", layer_norm(&x, &weight, &bias, 1e-5).unwrap(), ours);
+        for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu] {
+            let ours = compute::activate(&x, activation).unwrap();
+            agree("activate", activate(&x, activation).unwrap(), ours);
+        }
+        // The first eight numbers of each head turn, the last four stay; with a trace for gradients and without.
+        let frequencies = vec![1.0, 0.5, 0.1, 0.03];
+        let angles = Angles::new((3..8).map(|position| (position, 0)), &[frequencies], 1.2);
+        let heads = random(&[5, 3, 12], 4);
+        let tensors = angles.tensors(&Device::Cpu).unwrap();
+        let ours = compute::rotate(&heads, &angles).unwrap();
+        let traced = candle_core::Var::from_tensor(&heads).unwrap();
+        agree("rotate", rotate(&heads, tensors).unwrap(), ours.clone());
+        agree("rotate", rotate(&traced, tensors).unwrap(), ours);
+    }
+}

@@ -1,0 +1,402 @@
+//! The product of bf16 numbers on AMX tiles: sixteen rows of sixty-four bytes, two neighbours side by side, whose products
+//! add up in f32. It knows nothing of what the matrices mean.
+//!
+//! The instructions have no stable intrinsics yet, so each loop is one piece of assembly.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::arch::asm;
+use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::OnceLock;
+
+use half::bf16;
+
+use super::bf16::Pair;
+
+/// Rows of a tile: tokens on one side, pairs of inputs on the other.
+pub(crate) const ROWS: usize = 16;
+
+/// Tokens that are met at once.
+const TOKENS: usize = 2 * ROWS;
+
+/// Columns of a panel, which are met at once: four tiles of sixteen.
+pub(crate) const COLUMNS: usize = 64;
+
+/// Inputs that one instruction takes; matrices are filled up with zeros to a multiple.
+pub(crate) const INPUTS: usize = 2 * ROWS;
+
+/// Pairs in a tile.
+const TILE: usize = ROWS * ROWS;
+
+/// Sides of a sum, at most.
+const SIDES: usize = 3;
+
+/// A tile's row: one line of the cache. One that stood across two would take three times as long to read.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([Pair; ROWS]);
+
+const EMPTY: Line = Line([[bf16::ZERO; 2]; ROWS]);
+
+/// Tiles one after the other.
+#[derive(Default)]
+pub(crate) struct Tiles(Vec<Line>);
+
+impl Tiles {
+    /// So many pairs, all zero.
+    pub fn zeros(pairs: usize) -> Tiles {
+        Tiles(vec![EMPTY; pairs.div_ceil(ROWS)])
+    }
+
+    /// Room for so many pairs. What the last of them, `zeros`, hold is zero, the others are still to be written.
+    pub fn with_room(pairs: usize, zeros: usize) -> Tiles {
+        let mut lines = Vec::with_capacity(pairs.div_ceil(ROWS));
+        lines.spare_capacity_mut()[(pairs - zeros).div_ceil(ROWS)..].fill(MaybeUninit::new(EMPTY));
+        Tiles(lines)
+    }
+
+    /// # Safety
+    /// So many pairs have room, and were written.
+    pub unsafe fn written(&mut self, pairs: usize) {
+        // SAFETY: as the caller says.
+        unsafe { self.0.set_len(pairs.div_ceil(ROWS)) }
+    }
+
+    pub fn resize(&mut self, pairs: usize) {
+        self.0.resize(pairs.div_ceil(ROWS), EMPTY);
+    }
+
+    pub fn as_mut_ptr(&mut self) -> *mut Pair {
+        self.0.as_mut_ptr().cast()
+    }
+}
+
+impl Deref for Tiles {
+    type Target = [Pair];
+
+    fn deref(&self) -> &[Pair] {
+        // SAFETY: a line is its pairs, end to end.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * ROWS) }
+    }
+}
+
+impl DerefMut for Tiles {
+    fn deref_mut(&mut self) -> &mut [Pair] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * ROWS) }
+    }
+}
+
+/// How many instructions take so many inputs.
+pub(crate) fn steps(inputs: usize) -> usize {
+    inputs.div_ceil(INPUTS)
+}
+
+/// Pairs that so many tokens' rows take: `[tokens / 16, steps, 16, 16]`, a tile after the other.
+pub(crate) fn rows_size(tokens: usize, steps: usize) -> usize {
+    tokens.div_ceil(ROWS) * steps * TILE
+}
+
+/// Pairs that a panel takes: `[steps, 4, 16, 16]`.
+pub(crate) fn panel_size(steps: usize) -> usize {
+    steps * 4 * TILE
+}
+
+/// Where a pair of inputs of a column stands in a panel.
+#[inline(always)]
+pub(crate) fn place(pair: usize, column: usize) -> usize {
+    (pair / ROWS * 4 + column / ROWS) * TILE + pair % ROWS * ROWS + column % ROWS
+}
+
+/// Writes a token's numbers into the tiles of its rows: rounded to bf16 (to the nearest, halves to even), and what that
+/// left over. `token`: its place among the tiles' sixteen.
+///
+/// # Safety
+/// Only where [`runs`]; both must have room for the tiles of as many inputs, `[steps, 16, 16]`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) unsafe fn put(numbers: &[f32], token: usize, large: *mut Pair, small: Option<*mut Pair>) {
+    for (step, numbers) in numbers.chunks(INPUTS).enumerate() {
+        let place = step * TILE + token * ROWS;
+        // SAFETY: the masks leave out what `numbers` has not, and the tiles are there.
+        unsafe {
+            let half = |first: usize| {
+                let count = numbers.len().saturating_sub(first).min(16);
+                let mask = ((1u32 << count) - 1) as __mmask16;
+                _mm512_maskz_loadu_ps(mask, numbers.as_ptr().wrapping_add(first))
+            };
+            let halves = [half(0), half(16)];
+            let bits = |x: __m512bh| std::mem::transmute::<__m512bh, __m512i>(x);
+            let rounded = bits(_mm512_cvtne2ps_pbh(halves[1], halves[0]));
+            _mm512_storeu_si512(large.add(place).cast(), rounded);
+            let Some(small) = small else { continue };
+            let widened = [_mm512_castsi512_si256(rounded), _mm512_extracti64x4_epi64::<1>(rounded)]
+                .map(|half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))));
+            // Infinity less itself is no number: nothing is left over of it.
+            let left = |at: usize| {
+                let left = _mm512_sub_ps(halves[at], widened[at]);
+                let number = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(left, left);
+                _mm512_maskz_mov_ps(number, left)
+            };
+            _mm512_storeu_si512(small.add(place).cast(), bits(_mm512_cvtne2ps_pbh(left(1), left(0))));
+        }
+    }
+}
+
+/// Whether the processor has bf16 tiles, and the system lets this process use them.
+pub(crate) fn runs() -> bool {
+    static RUNS: OnceLock<bool> = OnceLock::new();
+    *RUNS.get_or_init(|| {
+        const TILES_OF_BF16: u32 = (1 << 22) | (1 << 24);
+        has_leaf_seven() && __cpuid_count(7, 0).edx & TILES_OF_BF16 == TILES_OF_BF16 && allowed()
+    })
+}
+
+fn has_leaf_seven() -> bool {
+    __cpuid_count(0, 0).eax >= 7
+}
+
+/// The tiles' contents are kept for a process that has asked for it (Linux, `Documentation/arch/x86/xstate.rst`).
+#[cfg(target_os = "linux")]
+fn allowed() -> bool {
+    const REQUEST_PERMISSION: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_int = 18;
+    // SAFETY: the call reads its two numbers and writes nothing.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed() -> bool {
+    false
+}
+
+/// Shapes of the eight tiles, as the processor reads them.
+#[repr(C, align(64))]
+struct Shapes {
+    palette: u8,
+    start: u8,
+    reserved: [u8; 14],
+    row_bytes: [u16; 8],
+    reserved_too: [u8; 16],
+    rows: [u8; 8],
+    reserved_last: [u8; 8],
+}
+
+/// One sum of products: tiles of activations, and those of the panel that they meet.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Side {
+    x: *const Pair,
+    panel: *const Pair,
+}
+
+/// `out[token, column] = Σ over sides and inputs` for up to [`COLUMNS`] columns. A side is rows of activations as [`put`]
+/// writes them, from token 0 on, and the panel that they meet; both have so many `steps`. `tokens` begin at a multiple of
+/// [`ROWS`]. `out`: the first of these tokens' first column; `stride`: numbers from a token to the next.
+///
+/// # Safety
+/// Only where [`runs`]; `out` must have the columns for every token, and be no other thread's.
+pub(crate) unsafe fn multiply(
+    sides: &[(&[Pair], &[Pair])],
+    steps: usize,
+    tokens: Range<usize>,
+    columns: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    assert!(sides.len() <= SIDES && tokens.start.is_multiple_of(ROWS));
+    if sides.is_empty() || steps == 0 {
+        return;
+    }
+    let mut spare = [0f32; TOKENS * COLUMNS];
+    let mut shaped = 0;
+    for begin in tokens.clone().step_by(TOKENS) {
+        let count = (tokens.end - begin).min(TOKENS);
+        let mut at = [Side { x: std::ptr::null(), panel: std::ptr::null() }; SIDES];
+        for (at, (x, panel)) in at.iter_mut().zip(sides) {
+            let x = &x[begin * steps * ROWS..][..rows_size(count, steps)];
+            *at = Side { x: x.as_ptr(), panel: panel[..panel_size(steps)].as_ptr() };
+        }
+        let at = &mut at[..sides.len()];
+        // A result that is narrower than the tiles is written beside and copied.
+        let whole = columns == COLUMNS;
+        // SAFETY: the caller's `out` has the tokens.
+        let place = unsafe { out.add((begin - tokens.start) * stride) };
+        let (to, to_stride) = if whole { (place, stride) } else { (spare.as_mut_ptr(), COLUMNS) };
+        // SAFETY: the slices above have the tiles, which are shaped before they are used.
+        unsafe {
+            if shaped != count {
+                shape(count);
+                shaped = count;
+            }
+            if count > ROWS {
+                many(at, steps, to, 4 * to_stride);
+                at.iter_mut().for_each(|side| side.panel = side.panel.add(2 * TILE));
+                many(at, steps, to.add(COLUMNS / 2), 4 * to_stride);
+            } else {
+                few(at, steps, to, 4 * to_stride);
+            }
+            if !whole {
+                for token in 0..count {
+                    let from = spare.as_ptr().add(token * COLUMNS);
+                    std::ptr::copy_nonoverlapping(from, place.add(token * stride), columns);
+                }
+            }
+        }
+    }
+    // Given back, so that the system need not keep the tiles of a thread that has no use for them.
+    // SAFETY: nothing depends on their contents any more.
+    unsafe { asm!("tilerelease", options(nostack, nomem)) }
+}
+
+/// Sets the tiles' shapes for a block of so many tokens.
+unsafe fn shape(tokens: usize) {
+    let first = tokens.min(ROWS) as u8;
+    // A tile can't have no rows: where there is no second one, it is as the first.
+    let second = if tokens > ROWS { (tokens - ROWS) as u8 } else { first };
+    let full = ROWS as u8;
+    let shapes = Shapes {
+        palette: 1,
+        start: 0,
+        reserved: [0; 14],
+        row_bytes: [64; 8],
+        reserved_too: [0; 16],
+        rows: [first, first, second, second, first, second, full, full],
+        reserved_last: [0; 8],
+    };
+    // SAFETY: the shapes are as the instruction wants them, and stay until it has read them.
+    unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) }
+}
+
+/// Fetches the sixteen lines of a tile that is read later.
+macro_rules! ahead {
+    ($name:literal, $begin:literal) => {
+        concat!(
+            ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
+            "prefetcht0 [{",
+            $name,
+            "} + ",
+            $begin,
+            " + \\line]\n",
+            ".endr"
+        )
+    };
+}
+
+/// Up to [`ROWS`] tokens with [`COLUMNS`] columns; `row`: bytes from a token's results to the next one's. What is read two
+/// steps later is asked for ahead.
+unsafe fn few(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
+    // SAFETY: as the caller says; `steps` and the sides are not none.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            "mov {x}, [{side}]",
+            "mov {panel}, [{side} + 8]",
+            "mov {left}, {steps}",
+            "2:",
+            "tileloadd tmm4, [{x} + {tile_row}*1]",
+            "tileloadd tmm6, [{panel} + {tile_row}*1]",
+            ahead!("panel", "8192"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm7, [{panel} + {tile_row}*1 + 1024]",
+            ahead!("panel", "9216"),
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tileloadd tmm6, [{panel} + {tile_row}*1 + 2048]",
+            ahead!("panel", "10240"),
+            "tdpbf16ps tmm2, tmm4, tmm6",
+            "tileloadd tmm7, [{panel} + {tile_row}*1 + 3072]",
+            ahead!("panel", "11264"),
+            "tdpbf16ps tmm3, tmm4, tmm7",
+            "add {x}, 1024",
+            "add {panel}, 4096",
+            "dec {left}",
+            "jnz 2b",
+            "add {side}, 16",
+            "dec {sides}",
+            "jnz 3b",
+            "tilestored [{out} + {row}*1], tmm0",
+            "tilestored [{out} + {row}*1 + 64], tmm1",
+            "tilestored [{out} + {row}*1 + 128], tmm2",
+            "tilestored [{out} + {row}*1 + 192], tmm3",
+            side = inout(reg) sides.as_ptr() => _,
+            sides = inout(reg) sides.len() => _,
+            x = out(reg) _,
+            panel = out(reg) _,
+            left = out(reg) _,
+            steps = in(reg) steps,
+            tile_row = in(reg) 4 * ROWS,
+            out = in(reg) out,
+            row = in(reg) row,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    }
+}
+
+/// More than [`ROWS`] tokens with half of [`COLUMNS`]: four sums of tiles for four loads, which the second-level cache can't
+/// give in time unless it is asked a step ahead.
+unsafe fn many(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
+    // SAFETY: as the caller says; `steps` and the sides are not none. To fetch what is not there does nothing.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "3:",
+            "mov {x}, [{side}]",
+            "mov {panel}, [{side} + 8]",
+            "mov {lower}, {steps}",
+            "shl {lower}, 10",
+            "add {lower}, {x}",
+            "mov {left}, {steps}",
+            "2:",
+            "tileloadd tmm4, [{x} + {tile_row}*1]",
+            "tileloadd tmm6, [{panel} + {tile_row}*1]",
+            ahead!("x", "1024"),
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tileloadd tmm5, [{lower} + {tile_row}*1]",
+            ahead!("panel", "4096"),
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tileloadd tmm7, [{panel} + {tile_row}*1 + 1024]",
+            ahead!("panel", "5120"),
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            ahead!("lower", "1024"),
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {x}, 1024",
+            "add {lower}, 1024",
+            "add {panel}, 4096",
+            "dec {left}",
+            "jnz 2b",
+            "add {side}, 16",
+            "dec {sides}",
+            "jnz 3b",
+            "tilestored [{out} + {row}*1], tmm0",
+            "tilestored [{out} + {row}*1 + 64], tmm1",
+            "mov {x}, {row}",
+            "shl {x}, 4",
+            "add {x}, {out}",
+            "tilestored [{x} + {row}*1], tmm2",
+            "tilestored [{x} + {row}*1 + 64], tmm3",
+            side = inout(reg) sides.as_ptr() => _,
+            sides = inout(reg) sides.len() => _,
+            x = out(reg) _,
+            lower = out(reg) _,
+            panel = out(reg) _,
+            left = out(reg) _,
+            steps = in(reg) steps,
+            tile_row = in(reg) 4 * ROWS,
+            out = in(reg) out,
+            row = in(reg) row,
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack),
+        )
+    }
+}

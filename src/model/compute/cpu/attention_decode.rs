@@ -1,0 +1,54 @@
+//! Attention of few tokens: keys and values are read once, as they stand. It knows nothing of tensors.
+
+use rayon::prelude::*;
+
+use super::vector_math;
+use super::vector_math::simd_dispatch;
+use crate::model::compute::attention::{Heads, KvSegment, Out};
+
+/// Writes the heads' outputs of the stretches' tokens, `[tokens, query heads, head width]`.
+///
+/// # Safety
+/// `out` must have room for every token of the stretches; no other thread may write there.
+pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: Out) {
+    let all = stretches.iter().flat_map(|&stretch| (0..heads.keys).map(move |key_head| (stretch, key_head)));
+    let all: Vec<_> = all.collect();
+    all.into_par_iter().for_each(|(stretch, key_head)| {
+        // SAFETY: as the caller says; a key head's outputs are its own.
+        simd_dispatch!(unsafe { head(queries, heads, stretch, key_head, out) })
+    });
+}
+
+#[inline(always)]
+unsafe fn head(queries: &[f32], heads: Heads, stretch: &KvSegment, key_head: usize, out: Out) {
+    let (width, group, row) = (heads.width, heads.group(), heads.keys * heads.width);
+    let count = stretch.keys.len() / row;
+    let past = count - stretch.tokens.len();
+    let mut weights = Vec::new();
+    for (position, token) in (past..).zip(stretch.tokens.clone()) {
+        let seen = heads.seen(position, count);
+        let place = (token * heads.queries + key_head * group) * width;
+        weights.clear();
+        weights.resize(group * seen.len(), 0f32);
+        for (at, key) in seen.clone().enumerate() {
+            let key = &stretch.keys[key * row + key_head * width..][..width];
+            for (head, query) in queries[place..][..group * width].chunks_exact(width).enumerate() {
+                weights[head * seen.len() + at] =
+                    heads.scale * vector_math::sum(width, |i| query[i] * key[i]);
+            }
+        }
+        for weights in weights.chunks_exact_mut(seen.len().max(1)) {
+            vector_math::softmax(weights, heads.cap);
+        }
+        // SAFETY: the token's heads have their place in `out`, and are this thread's alone.
+        let out = unsafe { out.slice(place..place + group * width) };
+        out.fill(0.0);
+        for (at, value) in seen.clone().enumerate() {
+            let value = &stretch.values[value * row + key_head * width..][..width];
+            for (head, out) in out.chunks_exact_mut(width).enumerate() {
+                let weight = weights[head * seen.len() + at];
+                out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);
+            }
+        }
+    }
+}

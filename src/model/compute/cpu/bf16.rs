@@ -1,0 +1,54 @@
+//! Numbers as pairs of bf16, two neighbours of a row side by side, as the instructions for bf16 want them: rounded, and what
+//! rounding left over. It knows nothing of what they are multiplied with.
+
+#![cfg(target_arch = "x86_64")]
+
+use candle_core::Result;
+use half::bf16;
+use rayon::prelude::*;
+
+use super::packed_gemm::PANEL;
+use crate::model::compute::huge_pages::Pages;
+
+pub(crate) type Pair = [bf16; 2];
+
+/// One side of a product, `[panels, inputs / 2, 64]`.
+pub(crate) fn panels(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Result<Pages<Pair>> {
+    let steps = inputs.div_ceil(2);
+    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * PANEL * steps)?;
+    out.par_chunks_mut((PANEL * steps).max(1)).enumerate().for_each(|(panel, out)| {
+        let rows = &rows[panel * PANEL * inputs..];
+        for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
+            for (at, pair) in row.chunks(2).enumerate() {
+                out[at * PANEL + lane] = [pair[0], pair.get(1).copied().unwrap_or(bf16::ZERO)];
+            }
+        }
+    });
+    Ok(out)
+}
+
+/// A row of numbers, each by itself; what `out` has beyond them stays as it is.
+///
+/// # Safety
+/// Only where the processor has AVX-512F.
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn narrow(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> bf16) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = part(*x);
+    }
+}
+
+/// To the nearest, halves to even; what overflows becomes infinity, as in f32.
+#[inline(always)]
+pub(crate) fn rounded(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let up = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
+    bf16::from_bits(if x.is_nan() { 0x7FC0 } else { up as u16 })
+}
+
+/// What rounding leaves over, rounded; nothing of what is not finite.
+#[inline(always)]
+pub(crate) fn left_over(x: f32) -> bf16 {
+    let left = x - f32::from_bits(u32::from(rounded(x).to_bits()) << 16);
+    rounded(if left.is_finite() { left } else { 0.0 })
+}

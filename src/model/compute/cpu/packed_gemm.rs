@@ -1,0 +1,442 @@
+//! The product with a matrix that was packed once, when it was loaded: its rows stand in panels of sixty-four, number by
+//! number across the panel, so that a few tokens meet a whole panel with every sum in a register. It knows nothing of
+//! models.
+//!
+//! Each number of the result is summed up in an order of its own that depends on the matrix alone: any number of threads,
+//! and any other tokens beside, give the same bits.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use candle_core::{DType, Device, Error, Result, Storage, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::amx;
+use super::avx512_microkernel;
+use super::avx512_microkernel::Kernel;
+use super::bf16 as pairs;
+use super::bf16::{Pair, left_over, rounded};
+use super::packed_input::{Activations, Forms, Rows};
+use crate::model::compute::backend::Backend;
+use crate::model::compute::fused_input::Input;
+use crate::model::compute::huge_pages::{Pages, Plain};
+use crate::model::compute::{Activation, gate_in_place, simd_dispatch};
+
+/// Rows of the matrix in a panel: four registers of sixteen.
+pub(crate) const PANEL: usize = 64;
+
+/// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
+const STRETCH: usize = 256;
+
+/// A matrix `[outputs, inputs]`.
+pub(crate) struct Packed {
+    outputs: usize,
+    inputs: usize,
+    numbers: Numbers,
+}
+
+/// `[panels, inputs, 64]`, rows beyond the last one filled up with zeros.
+enum Numbers {
+    F32(Pages<f32>),
+    F16(Pages<f16>),
+    /// Widened when they are multiplied.
+    Bf16(Pages<bf16>),
+    /// `[panels, inputs / 2, 64]`
+    Pairs(Pages<Pair>),
+    /// Panels of tiles. Of f32 numbers there are two parts, the number rounded and what that left
+    /// over, which together have sixteen bits of it.
+    Tiles(Vec<Pages<Pair>>),
+}
+
+impl Packed {
+    /// Packs a matrix, where the processor has instructions that gain by it.
+    pub fn new(weight: &Tensor, backend: Backend) -> Result<Option<Packed>> {
+        if backend < Backend::Avx512 {
+            return Ok(None);
+        }
+        let (outputs, inputs) = weight.dims2()?;
+        let (storage, layout) = weight.storage_and_layout();
+        let (Storage::Cpu(storage), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) else {
+            return Ok(None);
+        };
+        let shape = (outputs, inputs);
+        let numbers = match weight.dtype() {
+            DType::F32 => {
+                let rows = &storage.as_slice::<f32>()?[begin..end];
+                match backend {
+                    Backend::Amx => {
+                        Numbers::Tiles(vec![tiles(rows, rounded, shape)?, tiles(rows, left_over, shape)?])
+                    }
+                    _ => Numbers::F32(panels(rows, shape)?),
+                }
+            }
+            DType::F16 => Numbers::F16(panels(&storage.as_slice()?[begin..end], shape)?),
+            DType::BF16 => {
+                let rows = &storage.as_slice::<bf16>()?[begin..end];
+                match backend {
+                    Backend::Amx => Numbers::Tiles(vec![tiles(rows, |number| number, shape)?]),
+                    Backend::Avx512Bf16 => Numbers::Pairs(pairs::panels(rows, shape)?),
+                    _ => Numbers::Bf16(panels(rows, shape)?),
+                }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Packed { outputs, inputs, numbers }))
+    }
+
+    /// `x · weightᵀ` for each of several matrices, which share what is made of `x` first. `x`: f32 `[tokens, inputs]`.
+    pub fn products(matrices: &[&Packed], x: &Input) -> Result<Vec<Tensor>> {
+        let (tokens, inputs) = x.source().dims2()?;
+        if let Some(other) = matrices.iter().find(|matrix| matrix.inputs != inputs) {
+            let shape = [other.outputs, other.inputs];
+            return Err(Error::Msg(format!("product of {:?} and {shape:?} transposed", [tokens, inputs])));
+        }
+        x.with_row(|row| {
+            let x = Activations::new(row, tokens, inputs, forms(matrices));
+            Packed::multiply(matrices, &x, tokens, inputs)
+        })
+    }
+
+    /// `down · (f(gate · x) · (up · x))`, where all are in tiles: what stands between the products is made into tiles at once,
+    /// a panel at a time. None where they are not.
+    pub fn gated(
+        [gate, up, down]: [&Packed; 3],
+        activation: Activation,
+        x: &Input,
+    ) -> Option<Result<Tensor>> {
+        let parts = |matrix: &Packed| match &matrix.numbers {
+            Numbers::Tiles(parts) => Some(parts.len()),
+            _ => None,
+        };
+        let alike = parts(gate)? == parts(up)? && parts(up)? == parts(down)?;
+        let fit = gate.outputs == up.outputs && gate.inputs == up.inputs && up.outputs == down.inputs;
+        let (tokens, inputs) = x.source().dims2().ok()?;
+        if !alike || !fit || inputs != gate.inputs {
+            return None;
+        }
+        let steps = amx::steps(gate.outputs);
+        let tiles = Rows::new(tokens, steps, parts(gate)?);
+        let made = x.with_row(|row| {
+            let x = Activations::new(row, tokens, inputs, forms(&[gate, up]));
+            let work = gate.work(std::ptr::null_mut());
+            work.into_par_iter().for_each(|work| {
+                BESIDE.with_borrow_mut(|beside| {
+                    beside.iter_mut().for_each(|numbers| numbers.resize(STRETCH * PANEL, 0.0));
+                    work.each(tokens, |tokens, first, columns, _, _| {
+                        for (numbers, matrix) in beside.iter_mut().zip([gate, up]) {
+                            // SAFETY: packing asked whether the processor has tiles; the numbers are this thread's.
+                            unsafe {
+                                matrix.panel(&x, tokens.clone(), first, PANEL, numbers.as_mut_ptr(), PANEL)
+                            };
+                        }
+                        let [gate, up] = beside;
+                        let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
+                        for (token, (gate, up)) in tokens.zip(rows) {
+                            let (gate, up) = (&mut gate[..columns], &up[..columns]);
+                            simd_dispatch!(gate_in_place(gate, up, activation));
+                            // SAFETY: a token's numbers of this panel have a place of their own.
+                            unsafe { tiles.put(gate, token, first) };
+                        }
+                    });
+                });
+            });
+            Ok(())
+        });
+        if let Err(error) = made {
+            return Some(Err(error));
+        }
+        let x = Activations { tiles: tiles.finish(), ..Activations::default() };
+        Some(Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0)))
+    }
+
+    /// Whether what it multiplies is rounded to bf16 first.
+    pub fn rounds(&self) -> bool {
+        match &self.numbers {
+            Numbers::Pairs(_) => true,
+            Numbers::Tiles(parts) => parts.len() == 1,
+            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => false,
+        }
+    }
+
+    /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        let Numbers::Tiles(parts) = &self.numbers else {
+            return Err(Error::Msg("rows of a matrix that is not in tiles".into()));
+        };
+        let size = amx::panel_size(amx::steps(self.inputs));
+        let mut out = Vec::with_capacity(rows.len() * self.inputs);
+        for &row in rows {
+            let row = row as usize;
+            if row >= self.outputs {
+                return Err(Error::Msg(format!("row {row} of a matrix of {}", self.outputs)));
+            }
+            let panel = &parts[0][row / PANEL * size..][..size];
+            let number = |at: usize| panel[amx::place(at / 2, row % PANEL)][at % 2].to_f32();
+            out.extend((0..self.inputs).map(number));
+        }
+        Tensor::from_vec(out, (rows.len(), self.inputs), &Device::Cpu)
+    }
+
+    fn multiply(matrices: &[&Packed], x: &Activations, tokens: usize, inputs: usize) -> Result<Vec<Tensor>> {
+        let mut results: Vec<Vec<f32>> =
+            matrices.iter().map(|matrix| Vec::with_capacity(tokens * matrix.outputs)).collect();
+        let mut work = Vec::new();
+        for (matrix, result) in matrices.iter().zip(&mut results) {
+            work.extend(matrix.work(result.as_mut_ptr()));
+        }
+        if tokens > 0 && inputs > 0 {
+            // SAFETY: every result has room for its numbers, no two parts have a column in common, and packing asked whether the
+            // processor has the instructions.
+            work.into_par_iter().for_each(|work| unsafe { work.run(x, tokens) });
+        }
+        results
+            .into_iter()
+            .zip(matrices)
+            .map(|(mut result, matrix)| {
+                if inputs == 0 {
+                    result.resize(tokens * matrix.outputs, 0.0);
+                }
+                // SAFETY: all of it was written just now.
+                unsafe { result.set_len(tokens * matrix.outputs) };
+                Tensor::from_vec(result, (tokens, matrix.outputs), &Device::Cpu)
+            })
+            .collect()
+    }
+}
+
+impl Packed {
+    /// The product in parts, of which threads take one at a time.
+    fn work(&self, out: *mut f32) -> Vec<Work<'_>> {
+        let panels = self.outputs.div_ceil(PANEL);
+        // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
+        let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
+        let part = |first| Work { matrix: self, panels: first..panels.min(first + many), out };
+        (0..panels).step_by(many).map(part).collect()
+    }
+
+    /// Some tokens with the panel that begins with row `first`, in tiles.
+    ///
+    /// # Safety
+    /// As [`amx::multiply`].
+    unsafe fn panel(
+        &self,
+        x: &Activations,
+        tokens: Range<usize>,
+        first: usize,
+        columns: usize,
+        out: *mut f32,
+        stride: usize,
+    ) {
+        let Numbers::Tiles(parts) = &self.numbers else { return };
+        let steps = amx::steps(self.inputs);
+        let size = amx::panel_size(steps);
+        let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
+        let x = |part: usize| &x.tiles[part][..];
+        // SAFETY: as the caller says.
+        unsafe {
+            match parts.len() {
+                1 => amx::multiply(&[(x(0), panel(0))], steps, tokens, columns, out, stride),
+                _ => {
+                    // Small terms first; what both rounded parts leave over is left out.
+                    let sides = [(x(1), panel(0)), (x(0), panel(1)), (x(0), panel(0))];
+                    amx::multiply(&sides, steps, tokens, columns, out, stride);
+                }
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// A panel of two products, `[tokens, 64]` each.
+    static BESIDE: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// What some matrices want to be met with.
+fn forms(matrices: &[&Packed]) -> Forms {
+    let mut forms = Forms::default();
+    for matrix in matrices {
+        match &matrix.numbers {
+            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => forms.floats = true,
+            Numbers::Pairs(_) => forms.pairs = true,
+            Numbers::Tiles(parts) => forms.parts = forms.parts.max(parts.len()),
+        }
+    }
+    forms
+}
+
+/// Some panels of one matrix.
+struct Work<'a> {
+    matrix: &'a Packed,
+    panels: Range<usize>,
+    /// The result's first number. Threads write side by side into the same rows, each into columns of its own, which slices
+    /// can't say.
+    out: *mut f32,
+}
+
+// SAFETY: no two parts have the same column.
+unsafe impl Send for Work<'_> {}
+
+impl Work<'_> {
+    /// # Safety
+    /// The processor must have the instructions; `out` must have room for `[tokens, outputs]`.
+    unsafe fn run(self, x: &Activations, tokens: usize) {
+        let inputs = self.matrix.inputs;
+        // SAFETY: as the caller says.
+        unsafe {
+            match &self.matrix.numbers {
+                Numbers::F32(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::F16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::Bf16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Numbers::Pairs(numbers) => self.multiply(&x.pairs, numbers, inputs.div_ceil(2), tokens),
+                Numbers::Tiles(_) => self.each(tokens, |tokens, first, columns, out, stride| {
+                    self.matrix.panel(x, tokens, first, columns, out, stride);
+                }),
+            }
+        }
+    }
+
+    /// `x`: `[tokens, steps]`; `numbers`: `[panels, steps, 64]`.
+    unsafe fn multiply<T: Kernel>(&self, x: &[T::With], numbers: &[T], steps: usize, tokens: usize) {
+        self.each(tokens, |tokens, first, columns, out, stride| {
+            let panel = &numbers[first * steps..][..PANEL * steps];
+            let x = &x[tokens.start * steps..tokens.end * steps];
+            for (tile, x) in x.chunks(avx512_microkernel::TOKENS * steps).enumerate() {
+                // SAFETY: the tile's tokens have these columns in `out`.
+                unsafe {
+                    T::tile(
+                        x,
+                        panel,
+                        steps,
+                        out.add(tile * avx512_microkernel::TOKENS * stride),
+                        stride,
+                        columns,
+                    );
+                }
+            }
+        });
+    }
+
+    /// Calls `block` for every stretch of tokens with every panel: the tokens, the panel's first column and how many there are,
+    /// where the result begins, and how far apart its rows are.
+    fn each(&self, tokens: usize, mut block: impl FnMut(Range<usize>, usize, usize, *mut f32, usize)) {
+        let outputs = self.matrix.outputs;
+        for begin in (0..tokens).step_by(STRETCH) {
+            let end = tokens.min(begin + STRETCH);
+            for first in self.panels.clone().map(|panel| panel * PANEL) {
+                let columns = PANEL.min(outputs - first);
+                block(begin..end, first, columns, self.out.wrapping_add(begin * outputs + first), outputs);
+            }
+        }
+    }
+}
+
+fn panels<T: Plain>(rows: &[T], (outputs, inputs): (usize, usize)) -> Result<Pages<T>> {
+    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * PANEL * inputs)?;
+    out.par_chunks_mut((PANEL * inputs).max(1)).enumerate().for_each(|(panel, out)| {
+        let rows = &rows[panel * PANEL * inputs..];
+        for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
+            row.iter().enumerate().for_each(|(at, number)| out[at * PANEL + lane] = *number);
+        }
+    });
+    Ok(out)
+}
+
+/// What `part` makes of the numbers, in panels of tiles.
+fn tiles<T: Copy + Sync>(
+    rows: &[T],
+    part: impl Fn(T) -> bf16 + Sync,
+    (outputs, inputs): (usize, usize),
+) -> Result<Pages<Pair>> {
+    let size = amx::panel_size(amx::steps(inputs));
+    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * size)?;
+    out.par_chunks_mut(size.max(1)).enumerate().for_each(|(panel, out)| {
+        let rows = &rows[panel * PANEL * inputs..];
+        for (column, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
+            for (at, pair) in row.chunks(2).enumerate() {
+                out[amx::place(at, column)] =
+                    [part(pair[0]), pair.get(1).map_or(bf16::ZERO, |&second| part(second))];
+            }
+        }
+    });
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: (usize, usize), seed: u64) -> Tensor {
+        use rand::{Rng, SeedableRng};
+        let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+        let numbers: Vec<f32> = (0..shape.0 * shape.1).map(|_| rng.random_range(-1.0..1.0)).collect();
+        Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()
+    }
+
+    fn numbers(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn product(packed: &Packed, x: &Tensor) -> Tensor {
+        Packed::products(&[packed], &x.into()).unwrap().swap_remove(0)
+    }
+
+    /// Every backend that packs and runs here, with every type it keeps; what its products may differ by.
+    fn kinds() -> Vec<(Backend, DType, f32)> {
+        let mut kinds = Vec::new();
+        if Backend::Avx512.runs() {
+            kinds.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| (Backend::Avx512, dtype, 2e-6)));
+        }
+        if Backend::Avx512Bf16.runs() {
+            // The activations are rounded too.
+            kinds.push((Backend::Avx512Bf16, DType::BF16, 4e-3));
+        }
+        if Backend::Amx.runs() {
+            // Of f32 numbers, sixteen bits are multiplied.
+            kinds.extend([(Backend::Amx, DType::BF16, 4e-3), (Backend::Amx, DType::F32, 2e-5)]);
+        }
+        kinds
+    }
+
+    #[test]
+    fn it_is_the_product_whatever_the_shape() {
+        for (backend, dtype, tolerance) in kinds() {
+            for (tokens, inputs, outputs) in
+                [(1, 1, 1), (2, 63, 65), (7, 64, 64), (13, 257, 130), (800, 5, 3)]
+            {
+                let x = random((tokens, inputs), 1);
+                let weight = random((outputs, inputs), 2).to_dtype(dtype).unwrap();
+                let exact = x.matmul(&weight.to_dtype(DType::F32).unwrap().t().unwrap()).unwrap();
+                let found = product(&Packed::new(&weight, backend).unwrap().unwrap(), &x);
+                assert_eq!(found.dims(), [tokens, outputs]);
+                for (found, exact) in numbers(&found).iter().zip(numbers(&exact)) {
+                    let close = (found - exact).abs() <= tolerance * (inputs as f32).sqrt().max(1.0);
+                    assert!(
+                        close,
+                        "{backend:?} {dtype:?} {tokens} × {inputs} × {outputs}: {found}, not {exact}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_and_other_tokens_change_no_bit() {
+        for (backend, dtype, _) in kinds() {
+            let (x, weight) = (random((37, 300), 5), random((170, 300), 6).to_dtype(dtype).unwrap());
+            let packed = Packed::new(&weight, backend).unwrap().unwrap();
+            let by = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| numbers(&product(&packed, &x)))
+            };
+            let together = by(1);
+            assert_eq!(together, by(3));
+            for token in 0..37 {
+                let alone = product(&packed, &x.narrow(0, token, 1).unwrap());
+                assert_eq!(numbers(&alone), together[token * 170..][..170]);
+            }
+        }
+    }
+}

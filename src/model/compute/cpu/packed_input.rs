@@ -1,0 +1,138 @@
+//! The other side of a product with packed matrices: a batch's rows in the forms in which instructions meet them. It knows
+//! nothing of matrices.
+
+#![cfg(target_arch = "x86_64")]
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::amx;
+use super::bf16::{Pair, narrow, rounded};
+use crate::model::compute::{Row, simd_dispatch};
+
+/// The forms that are wanted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Forms {
+    pub floats: bool,
+    pub pairs: bool,
+    /// Parts in tiles: none, the rounded numbers, or also what that left over.
+    pub parts: usize,
+}
+
+/// The other side of the product, in every form that is wanted.
+#[derive(Default)]
+pub(crate) struct Activations<'a> {
+    /// `[tokens, inputs]`
+    pub floats: Cow<'a, [f32]>,
+    /// Rounded to bf16, `[tokens, inputs / 2]`.
+    pub pairs: Vec<Pair>,
+    /// The same in tiles, and what rounding left over, where two parts are wanted.
+    pub tiles: Vec<amx::Tiles>,
+}
+
+impl<'a> Activations<'a> {
+    pub fn new(row: &Row<'a>, tokens: usize, inputs: usize, forms: Forms) -> Activations<'a> {
+        Activations {
+            floats: match row {
+                _ if !forms.floats => Cow::Borrowed(&[]),
+                Row::Plain(x) => Cow::Borrowed(x),
+                _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row))
+                    .into(),
+            },
+            pairs: match forms.pairs {
+                true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
+                    // SAFETY: only where bf16 is multiplied, which asks for more than this.
+                    unsafe { narrow(row, out.as_flattened_mut(), rounded) }
+                }),
+                false => Vec::new(),
+            },
+            tiles: match forms.parts {
+                0 => Vec::new(),
+                parts => tile_rows(row, tokens, inputs, parts),
+            },
+        }
+    }
+}
+
+thread_local! {
+    /// One row on its way.
+    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What `write` makes of each token's row, `[tokens, width]`.
+fn each_row<T: Copy + Default + Send>(
+    row: &Row,
+    tokens: usize,
+    inputs: usize,
+    width: usize,
+    write: impl Fn(&[f32], &mut [T]) + Sync,
+) -> Vec<T> {
+    let mut out = vec![T::default(); tokens * width];
+    out.par_chunks_mut(width.max(1)).enumerate().with_min_len(16).for_each(|(token, out)| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(inputs, 0.0);
+            simd_dispatch!(row.write(token, scratch));
+            write(scratch, out);
+        });
+    });
+    out
+}
+
+/// Every token's row in so many parts, as rows of tiles.
+fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
+    let tiles = Rows::new(tokens, amx::steps(inputs), parts);
+    (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.resize(inputs, 0.0);
+            simd_dispatch!(row.write(token, scratch));
+            // SAFETY: a token has a place of its own.
+            unsafe { tiles.put(scratch, token, 0) };
+        });
+    });
+    tiles.finish()
+}
+
+/// Rows of tiles while threads write them, in one part or two.
+pub(crate) struct Rows {
+    parts: Vec<amx::Tiles>,
+    places: [*mut Pair; 2],
+    steps: usize,
+    size: usize,
+}
+
+// SAFETY: who writes says that no two threads have the same place.
+unsafe impl Sync for Rows {}
+
+impl Rows {
+    pub fn new(tokens: usize, steps: usize, parts: usize) -> Rows {
+        let size = amx::rows_size(tokens, steps);
+        // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
+        let last = amx::rows_size(tokens.min(1), steps);
+        let mut parts: Vec<_> = (0..parts).map(|_| amx::Tiles::with_room(size, last)).collect();
+        let mut places = [std::ptr::null_mut(); 2];
+        parts.iter_mut().zip(&mut places).for_each(|(part, place)| *place = part.as_mut_ptr());
+        Rows { parts, places, steps, size }
+    }
+
+    /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
+    ///
+    /// # Safety
+    /// Only where there are tiles; no other thread may write there.
+    pub unsafe fn put(&self, numbers: &[f32], token: usize, first: usize) {
+        let at = token / amx::ROWS * amx::rows_size(1, self.steps) + amx::rows_size(1, first / amx::INPUTS);
+        // SAFETY: the token and the numbers have their place.
+        unsafe {
+            let small = (self.parts.len() > 1).then(|| self.places[1].add(at));
+            amx::put(numbers, token % amx::ROWS, self.places[0].add(at), small);
+        }
+    }
+
+    /// Once every token's numbers were written.
+    pub fn finish(mut self) -> Vec<amx::Tiles> {
+        // SAFETY: all of it was written.
+        self.parts.iter_mut().for_each(|part| unsafe { part.written(self.size) });
+        self.parts
+    }
+}

@@ -1,0 +1,134 @@
+//! Loops that run on whole vector registers: compiled once for each width that processors have, and chosen when the
+//! program runs. Their sums are taken in the same order everywhere.
+
+/// Runs an expression with the widest vector instructions of this processor. Only what is inlined into it gains.
+macro_rules! simd_dispatch {
+    ($work:expr) => {{
+        // A closure that could be called again is called through a function of its own, which has the narrowest.
+        let once = $crate::model::compute::Once;
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let _once = once;
+                $work
+            },
+        )
+    }};
+}
+pub(crate) use simd_dispatch;
+
+/// What a closure that holds it can be called.
+pub(crate) struct Once;
+
+/// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
+/// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.clamp(-87.0, 88.0);
+    let whole = x * std::f32::consts::LOG2_E + ROUND;
+    let count = whole - ROUND;
+    let rest = x - count * 0.693_359_4 + count * 2.121_944_4e-4;
+    let mut sum = 1.987_569_2e-4;
+    for term in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+        sum = sum * rest + term;
+    }
+    let mantissa = sum * rest * rest + rest + 1.0;
+    f32::from_bits(mantissa.to_bits().wrapping_add(whole.to_bits() << 23))
+}
+
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[inline(always)]
+pub(crate) fn tanh(x: f32) -> f32 {
+    1.0 - 2.0 / (exp(2.0 * x) + 1.0)
+}
+
+/// The error function, to 1.5e-7 (Abramowitz & Stegun 7.1.26).
+#[inline(always)]
+pub(crate) fn erf(x: f32) -> f32 {
+    let far = x.abs();
+    let t = 1.0 / (1.0 + 0.327_591_1 * far);
+    let mut sum = 1.061_405_4;
+    for term in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+        sum = sum * t + term;
+    }
+    (1.0 - sum * t * exp(-far * far)).copysign(x)
+}
+
+/// The sum of what `term` gives for every index below `count`, in sixteen sums side by side.
+#[inline(always)]
+pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0f32; LANES];
+    let whole = count / LANES * LANES;
+    for begin in (0..whole).step_by(LANES) {
+        for (lane, sum) in sums.iter_mut().enumerate() {
+            *sum += term(begin + lane);
+        }
+    }
+    (whole..count).map(term).sum::<f32>() + sums.iter().sum::<f32>()
+}
+
+/// The largest of some numbers.
+#[inline(always)]
+pub(crate) fn largest(numbers: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let (whole, rest) = numbers.as_chunks::<16>();
+    for chunk in whole {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = if *number > *lane { *number } else { *lane };
+        }
+    }
+    rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
+/// Scores into weights that add up to 1.
+#[inline(always)]
+pub(crate) fn softmax(scores: &mut [f32], cap: Option<f32>) {
+    if let Some(cap) = cap {
+        for score in scores.iter_mut() {
+            *score = cap * tanh(*score / cap);
+        }
+    }
+    let largest = largest(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+    }
+    let share = 1.0 / sum(scores.len(), |i| scores[i]);
+    for score in scores.iter_mut() {
+        *score *= share;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_agree_with_double_precision() {
+        for step in -8700..8800 {
+            let x = step as f32 / 100.0;
+            let (found, expected) = (exp(x) as f64, (x as f64).exp());
+            assert!(((found - expected) / expected).abs() < 3e-7, "{x}: {found} {expected}");
+            let (found, expected) = (tanh(x) as f64, (x as f64).tanh());
+            assert!((found - expected).abs() < 3e-7, "{x}: {found} {expected}");
+        }
+        assert!(exp(-1e30) < 2e-38);
+        // erf(0.5), erf(1), erf(2)
+        for (x, expected) in [(0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3)] {
+            assert!((erf(x) - expected).abs() < 3e-7 && erf(-x) == -erf(x), "{x}: {}", erf(x));
+        }
+    }
+
+    #[test]
+    fn sums_take_every_term_once() {
+        for count in [0, 1, 15, 16, 17, 100] {
+            assert_eq!(simd_dispatch!(sum(count, |i| i as f32)), (0..count).sum::<usize>() as f32);
+        }
+        assert_eq!(largest(&[-3.0, -1.0, -2.0]), -1.0);
+    }
+}

@@ -1,0 +1,5 @@
+//! Products that call cuBLAS.
+
+#[cfg(feature = "cuda")]
+pub(crate) mod bf16_gemm;
+

@@ -1,0 +1,63 @@
+//! What a product reads: a tensor, or what a norm or an activation makes of one on the way, a row at a time, so that it need
+//! not stand in memory. It knows nothing of how products are computed.
+
+use candle_core::{Result, Tensor};
+
+use crate::model::compute::{Activation, Row, activate, gated, with_slices};
+use crate::model::transformer::norm::Norm;
+
+pub(crate) enum Input<'a> {
+    /// f32 `[tokens, inputs]`.
+    Plain(&'a Tensor),
+    Normed(&'a Tensor, &'a Norm),
+    Active(&'a Tensor, Activation),
+    /// `f(gate) · up`
+    Gated(&'a Tensor, &'a Tensor, Activation),
+}
+
+impl<'a> From<&'a Tensor> for Input<'a> {
+    fn from(x: &'a Tensor) -> Input<'a> {
+        Input::Plain(x)
+    }
+}
+
+impl<'a> Input<'a> {
+    /// `x` after a norm, where there is one.
+    pub fn normed(x: &'a Tensor, norm: &'a Option<Norm>) -> Input<'a> {
+        match norm {
+            Some(norm) => Input::Normed(x, norm),
+            None => Input::Plain(x),
+        }
+    }
+
+    /// The tensor that it is made of, or one of them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn source(&self) -> &'a Tensor {
+        match self {
+            Input::Plain(x) | Input::Normed(x, _) | Input::Active(x, _) | Input::Gated(x, ..) => x,
+        }
+    }
+
+    /// As a tensor, with its gradient.
+    pub fn tensor(&self) -> Result<Tensor> {
+        match *self {
+            Input::Plain(x) => Ok(x.clone()),
+            Input::Normed(x, norm) => norm.forward(x),
+            Input::Active(x, activation) => activate(x, activation),
+            Input::Gated(gate, up, activation) => gated(gate, up, activation),
+        }
+    }
+
+    /// Calls `with` on what makes it, row by row.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
+    pub(crate) fn with_row<T>(&self, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
+        match *self {
+            Input::Plain(x) => with_slices([x], |[x]| with(&Row::Plain(x))),
+            Input::Normed(x, norm) => norm.with_row(x, with),
+            Input::Active(x, activation) => with_slices([x], |[x]| with(&Row::Active(x, activation))),
+            Input::Gated(gate, up, activation) => {
+                with_slices([gate, up], |[gate, up]| with(&Row::Gated(gate, up, activation)))
+            }
+        }
+    }
+}

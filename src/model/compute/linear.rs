@@ -1,0 +1,174 @@
+//! The matrix product of a layer: the seam where the types that a matrix is kept in come in.
+//! It knows nothing of what the product is for.
+
+use candle_core::{DType, Device, Error, Result, Tensor};
+use half::{bf16, f16};
+
+use super::Activation;
+use crate::model::weights::Weight;
+
+use crate::model::compute::backend;
+#[cfg(target_arch = "x86_64")]
+use crate::model::compute::backend::Backend;
+use crate::model::compute::candle::linear::CandleLinear;
+use crate::model::compute::cpu::gemm;
+#[cfg(target_arch = "x86_64")]
+use crate::model::compute::cpu::packed_gemm::Packed;
+pub(crate) use crate::model::compute::fused_input::Input;
+
+/// `x · weightᵀ + bias`.
+pub struct Linear {
+    /// `[out, in]`.
+    weight: Kept,
+    bias: Option<Tensor>,
+}
+
+enum Kept {
+    /// As it was read: rows end to end, or quantised blocks.
+    Read(Weight),
+    #[cfg(target_arch = "x86_64")]
+    Packed(Packed),
+    CandleLinear(CandleLinear),
+}
+
+impl Linear {
+    /// Packs the matrix where that pays: then the packed copy takes the place of the one that was read.
+    pub fn new(weight: Weight, bias: Option<Tensor>) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear { weight: Kept::CandleLinear(CandleLinear::new(&weight, device)?), bias });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Weight::Tensor(tensor) = &weight
+            && !tensor.track_op()
+            && let Some(packed) = Packed::new(tensor, Backend::current())?
+        {
+            return Ok(Linear { weight: Kept::Packed(packed), bias });
+        }
+        Ok(Linear::unpacked(weight, bias))
+    }
+
+    /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
+    /// copy serves all, number for number.
+    pub fn table(weight: Weight) -> Result<Linear> {
+        if let Some(device) = placed_on(&weight) {
+            return Ok(Linear {
+                weight: Kept::CandleLinear(CandleLinear::new(&weight, device)?),
+                bias: None,
+            });
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let Weight::Tensor(tensor) = &weight
+            && !tensor.track_op()
+            && tensor.dtype() == DType::BF16
+            && Backend::current() == Backend::Amx
+            && let Some(packed) = Packed::new(tensor, Backend::Amx)?
+        {
+            return Ok(Linear { weight: Kept::Packed(packed), bias: None });
+        }
+        Ok(Linear::unpacked(weight, None))
+    }
+
+    /// Rows of the matrix, as f32: `[rows, in]`.
+    pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
+        match &self.weight {
+            #[cfg(target_arch = "x86_64")]
+            Kept::Packed(packed) => packed.rows(rows),
+            Kept::CandleLinear(composed) => composed.rows(rows),
+            Kept::Read(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
+        }
+    }
+
+    /// Keeps the matrix as it was read.
+    pub fn unpacked(weight: Weight, bias: Option<Tensor>) -> Linear {
+        Linear { weight: Kept::Read(weight), bias }
+    }
+
+    /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow where they are asked for, but not through
+    /// quantised blocks or packed matrices.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.read(&x.into())
+    }
+
+    /// [`Linear::forward`] of what is made on the way.
+    pub(crate) fn read(&self, input: &Input) -> Result<Tensor> {
+        let [product] = Linear::read_each([self], input)?;
+        Ok(product)
+    }
+
+    /// [`Linear::read`] of several that read the same: packed ones share what is made of it before it is multiplied.
+    pub(crate) fn read_each<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
+        #[cfg(target_arch = "x86_64")]
+        let packed: Option<Vec<&Packed>> = all.iter().map(|linear| linear.packed()).collect();
+        #[cfg(target_arch = "x86_64")]
+        let products =
+            packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
+        #[cfg(not(target_arch = "x86_64"))]
+        let products: Option<Result<Vec<Tensor>>> = None;
+        let products = match products {
+            Some(products) => products?,
+            None => {
+                let x = input.tensor()?;
+                all.iter().map(|linear| linear.product(&x)).collect::<Result<_>>()?
+            }
+        };
+        let whole = products.into_iter().zip(all).map(|(product, linear)| match &linear.bias {
+            Some(bias) => product.broadcast_add(bias),
+            None => Ok(product),
+        });
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        whole.try_into().map_err(|_| Error::Msg("as many products as matrices".into()))
+    }
+
+    /// `down · (f(gate · x) · (up · x))` without what stands between, where the matrices are packed for it.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    pub(crate) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
+        #[cfg(target_arch = "x86_64")]
+        if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {
+            let [gate, up, down] = matrices.map(Linear::packed);
+            return Packed::gated([gate?, up?, down?], activation, x);
+        }
+        None
+    }
+
+    /// Whether what it multiplies is rounded to bf16 first.
+    pub(crate) fn rounds(&self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Kept::Packed(packed) = &self.weight {
+            return packed.rounds();
+        }
+        false
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn packed(&self) -> Option<&Packed> {
+        match &self.weight {
+            Kept::Packed(packed) => Some(packed),
+            Kept::Read(_) | Kept::CandleLinear(_) => None,
+        }
+    }
+
+    /// Without the bias, by the matrix as it was read.
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.weight {
+            #[cfg(target_arch = "x86_64")]
+            Kept::Packed(packed) => Ok(Packed::products(&[packed], &x.into())?.swap_remove(0)),
+            Kept::CandleLinear(composed) => composed.product(x),
+            // Our own products leave no trace for a gradient to follow.
+            Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
+                x.matmul(&weight.to_dtype(DType::F32)?.t()?)
+            }
+            Kept::Read(Weight::Tensor(weight)) => match weight.dtype() {
+                DType::BF16 => gemm::product::<bf16>(x, weight),
+                DType::F16 => gemm::product::<f16>(x, weight),
+                _ => gemm::product::<f32>(x, weight),
+            },
+            Kept::Read(Weight::Blocks(blocks)) => gemm::product_with_blocks(x, blocks),
+        }
+    }
+}
+
+/// The device that a matrix is brought to, if one multiplies it; one that is trained stays where it is.
+fn placed_on(weight: &Weight) -> Option<&'static Device> {
+    let trained = matches!(weight, Weight::Tensor(tensor) if tensor.track_op());
+    backend::device().filter(|_| !trained)
+}

@@ -1,0 +1,207 @@
+//! One block of the forward pass, with its hook sites: attention, then (or beside it) an MLP or experts.
+//! It knows nothing of files, or of what its hooks are for.
+
+use std::borrow::Cow;
+
+use candle_core::{D, Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::model::compute::backend::uses_candle;
+use crate::model::compute::candle::ops;
+use crate::model::compute::linear::{Input, Linear};
+use crate::model::compute::{Angles, Heads, attend, attention, prepare_heads, rotate, sum, with_slices};
+use crate::model::hook::Hook;
+use crate::model::selector::Token;
+use crate::model::site::{Point, Site};
+use crate::model::transformer::kv_cache::Cache;
+use crate::model::transformer::mlp::Mlp;
+use crate::model::transformer::moe::Experts;
+use crate::model::transformer::norm::Norm;
+
+pub(crate) struct Block {
+    pub number: usize,
+    pub attention: Attention,
+    pub attention_norms: Norms,
+    pub feed: Feed,
+    pub mlp_norms: Norms,
+    /// Attention and MLP read the same residual stream.
+    pub parallel: bool,
+}
+
+pub(crate) struct Attention {
+    pub heads: Heads,
+    /// Which of the pass's rotations, if the model rotates.
+    pub rope: Option<usize>,
+    pub query: Linear,
+    pub key: Linear,
+    pub value: Linear,
+    /// On queries and keys; as wide as one head, or as all of them.
+    pub head_norms: Option<[Norm; 2]>,
+    pub output: Linear,
+}
+
+/// The norms around attention or MLP; each family has some of them.
+#[derive(Default)]
+pub(crate) struct Norms {
+    /// On what the part reads.
+    pub before: Option<Norm>,
+    /// On what it adds to the residual stream.
+    pub output: Option<Norm>,
+    /// On the residual stream, after the addition.
+    pub after: Option<Norm>,
+}
+
+pub(crate) enum Feed {
+    Mlp(Mlp),
+    Experts(Experts),
+}
+
+/// What every block of one pass shares.
+pub(crate) struct Pass<'a> {
+    pub tokens: Cow<'a, [Token]>,
+    /// One a rotation of the model.
+    pub angles: Vec<Angles>,
+    pub cache: Option<&'a mut Cache>,
+    /// The last site that anything is wanted of.
+    pub last: Site,
+    /// The tokens of which anything is wanted past the attention of the last block that is run; none where it is all.
+    pub needed: Option<Vec<usize>>,
+}
+
+impl Pass<'_> {
+    /// Lets only those tokens go on that are needed.
+    fn narrow(&mut self, x: Tensor, heads: Tensor) -> Result<(Tensor, Tensor)> {
+        let Some(needed) = self.needed.take() else { return Ok((x, heads)) };
+        self.tokens = needed.iter().map(|&at| self.tokens[at].clone()).collect();
+        let at = Tensor::new(needed.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
+        Ok((x.index_select(&at, 0)?, heads.index_select(&at, 0)?))
+    }
+}
+
+impl Block {
+    /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves, or anything where the pass ends
+    /// before that.
+    pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
+        let site = |point| Site::Block(self.number, point);
+        let x = visit(hook, site(Point::ResidPre), x, &pass.tokens)?;
+        if pass.last <= site(Point::ResidPre) {
+            return Ok(x);
+        }
+        let read = Input::normed(&x, &self.attention_norms.before);
+        let heads = self.attention.mix(self.number, &read, pass)?;
+        let heads = visit(hook, site(Point::AttnHeads), heads, &pass.tokens)?;
+        if pass.last <= site(Point::AttnHeads) {
+            return Ok(x);
+        }
+        let (x, heads) = pass.narrow(x, heads)?;
+        let wanted = hook.wants(site(Point::MlpHidden));
+        let mut at = |point, activations| visit(hook, site(point), activations, &pass.tokens);
+        let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
+        let added = at(Point::AttnOut, added)?;
+        // What the MLP reads is normed; to what its output is added depends on the order.
+        let (x, read) = match self.parallel {
+            true => (sum(&x, &added)?, Some(x)),
+            false => (at(Point::ResidMid, norm(&self.attention_norms.after, sum(&x, &added)?)?)?, None),
+        };
+        let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
+        let added = match &self.feed {
+            // What stands in memory only where somebody reads it.
+            Feed::Mlp(mlp) if wanted => {
+                mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?.input().tensor()?)?)?
+            }
+            Feed::Mlp(mlp) => mlp.forward(&read)?,
+            Feed::Experts(experts) => {
+                let read = read.tensor()?;
+                experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
+            }
+        };
+        let added = at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?;
+        at(Point::ResidPost, norm(&self.mlp_norms.after, sum(&x, &added)?)?)
+    }
+}
+
+impl Attention {
+    /// The heads' outputs, concatenated: `[tokens, heads × head width]`.
+    fn mix(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
+        let heads = self.heads;
+        let count = pass.tokens.len();
+        let [query, key, value] = Linear::read_each([&self.query, &self.key, &self.value], x)?;
+        let angles = self.rope.map(|rope| &pass.angles[rope]);
+        let norms = self.head_norms.as_ref();
+        let query = prepared(query, heads.width, norms.map(|[norm, _]| norm), angles)?;
+        let key = prepared(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
+        let value = value.reshape((count, heads.keys, heads.width))?;
+        let mixed = match &mut pass.cache {
+            None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
+            Some(cache) if uses_candle(&query) => {
+                ops::attend(&query, heads, &cache.extend_tensors(block, &pass.tokens, [&key, &value])?)?
+            }
+            Some(cache) => with_slices([&query, &key, &value], |[query, keys, values]| {
+                let stretches = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
+                Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
+            })?,
+        };
+        Ok(mixed.reshape((count, heads.queries * heads.width))?)
+    }
+}
+
+/// Queries or keys after their norm and rotation: `[tokens, heads, width]`.
+fn prepared(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
+    let count = x.dim(0)?;
+    if uses_candle(&x) || x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
+        let x = match norm {
+            Some(norm) => norm.forward(&x.reshape((count, (), norm.width()))?)?,
+            None => x,
+        };
+        let x = x.reshape((count, (), width))?;
+        return Ok(angles.map_or(Ok(x.clone()), |angles| rotate(&x, angles))?);
+    }
+    match norm {
+        Some(norm) => norm.with_rms(|norm| prepare_heads(&x, width, norm, angles))?,
+        None => prepare_heads(&x, width, None, angles)?,
+    }
+    Ok(x.reshape((count, (), width))?)
+}
+
+fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => Ok(norm.forward(&x)?),
+        None => Ok(x),
+    }
+}
+
+/// Calls the hook where it wants to be called, and holds it to the shape that it was given.
+pub(crate) fn visit(
+    hook: &mut dyn Hook,
+    site: Site,
+    activations: Tensor,
+    tokens: &[Token],
+) -> Result<Tensor> {
+    if !hook.wants(site) {
+        return Ok(activations);
+    }
+    let shape = activations.shape().clone();
+    let changed = hook.call(site, activations, tokens)?;
+    if *changed.shape() != shape {
+        let width = shape.dim(D::Minus1)?;
+        return Err(Error::input(
+            format!("hook at {site}"),
+            format!("gave back {:?}", changed.shape()),
+            format!("[{}, {width}], as it was given", tokens.len()),
+        ));
+    }
+    Ok(changed)
+}
+
+/// Where each row stands in a batch.
+pub(crate) fn rows(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
+    let mut begin = 0;
+    let chunks = tokens.chunk_by(|a, b| a.row == b.row);
+    chunks
+        .map(|row| {
+            let range = begin..begin + row.len();
+            begin = range.end;
+            range
+        })
+        .collect()
+}

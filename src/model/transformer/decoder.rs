@@ -1,0 +1,261 @@
+//! The one forward pass: every family, reading, generating and training run through it, and every hook site is in it.
+//! It knows nothing of files, of text, or of what its hooks are for.
+
+use candle_core::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::model::compute::Angles;
+use crate::model::hook::Hook;
+use crate::model::selector::Token;
+use crate::model::site::{Point, Site};
+use crate::model::transformer::architecture::{Architecture, Head};
+use crate::model::transformer::block::{Pass, rows, visit};
+use crate::model::transformer::kv_cache::Cache;
+use crate::model::transformer::loader;
+use crate::model::transformer::loader::Parts;
+use crate::model::weights::{Place, Weight};
+
+/// A transformer with its weights.
+pub struct Decoder {
+    architecture: Architecture,
+    parts: Parts,
+}
+
+impl Decoder {
+    /// Builds the decoder from tensors that `take` gives by their places in the checkpoint.
+    pub fn build(
+        architecture: Architecture,
+        mut take: impl FnMut(&Place) -> Result<Weight>,
+    ) -> Result<Decoder> {
+        let parts = loader::parts(&architecture, &mut take)?;
+        Ok(Decoder { architecture, parts })
+    }
+
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// Whether a row of which a cache holds `held` tokens must be read anew, from its first token, to have `length`.
+    pub fn rereads(&self, held: usize, length: usize) -> bool {
+        self.architecture.ropes.iter().any(|rope| rope.changes(held, length))
+    }
+
+    /// Runs a ragged batch: `tokens` stand row after row, each row's in order. With a cache, a row goes on where the
+    /// cache has it; without one, every row begins at position 0.
+    ///
+    /// Gives the logits `[logits_at.len(), vocabulary]` of the tokens with these indices. With none wanted, the pass
+    /// ends after the last site that the hook wants, and the result is empty.
+    pub fn forward(
+        &self,
+        tokens: &[Token],
+        cache: Option<&mut Cache>,
+        logits_at: &[usize],
+        hook: &mut dyn Hook,
+    ) -> Result<Tensor> {
+        // On one of the pool's own threads, so that the many short parallel steps of a pass need no change of thread.
+        rayon::scope(|_| self.pass(tokens, cache, logits_at, hook))
+    }
+
+    fn pass(
+        &self,
+        tokens: &[Token],
+        cache: Option<&mut Cache>,
+        logits_at: &[usize],
+        hook: &mut dyn Hook,
+    ) -> Result<Tensor> {
+        let vocabulary = self.architecture.vocabulary;
+        self.check(tokens, cache.as_deref())?;
+        let mut cache = cache;
+        if let Some(cache) = &mut cache {
+            check_steering(tokens, cache, hook)?;
+        }
+        let empty = || Ok(Tensor::zeros((0, vocabulary), candle_core::DType::F32, &Device::Cpu)?);
+        if tokens.is_empty() {
+            return empty();
+        }
+        let a = &self.architecture;
+        let mut last = match logits_at {
+            [] => a.sites().into_iter().rfind(|&site| hook.wants(site)),
+            _ => Some(Site::Logits),
+        };
+        if let Some(cache) = cache.as_deref() {
+            last = last.max(cache.last(a.blocks.len()));
+            cache.check_depth(last, a.blocks.len())?;
+        }
+        let Some(last) = last else { return empty() };
+        let ends = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
+        let mut pass = Pass { tokens: tokens.into(), angles: self.angles(tokens), cache, last, needed: None };
+        let mut needed = None;
+        let mut x = visit(hook, Site::Embed, self.embed(tokens)?, tokens)?;
+        for (number, block) in self.parts.blocks.iter().enumerate() {
+            if last < Site::Block(number, Point::ResidPre) {
+                break;
+            }
+            if number == ends {
+                needed = self.needed(ends, tokens.len(), logits_at, hook);
+                pass.needed = needed.clone();
+            }
+            x = block.forward(x, &mut pass, hook)?;
+        }
+        if let Some(cache) = pass.cache {
+            cache.advance(tokens);
+        }
+        if last < Site::FinalNorm || (logits_at.is_empty() && !a.has(Site::FinalNorm)) {
+            return empty();
+        }
+        let everywhere = hook.wants(Site::FinalNorm) || hook.wants(Site::Logits);
+        // From here on, a token's place is among those that went on.
+        let tokens = &*pass.tokens;
+        let place = |&at: &usize| match &needed {
+            Some(needed) => needed.partition_point(|&other| other < at) as u32,
+            None => at as u32,
+        };
+        let at = Tensor::new(logits_at.iter().map(place).collect::<Vec<_>>(), x.device())?;
+        if !everywhere {
+            if logits_at.is_empty() {
+                return empty();
+            }
+            // Only tokens whose logits are wanted pay for the norm and the vocabulary product.
+            return self.logits(&self.norm(x.index_select(&at, 0)?)?);
+        }
+        let mut normed = visit(hook, Site::FinalNorm, self.norm(x)?, tokens)?;
+        if hook.wants(Site::Logits) {
+            let logits = visit(hook, Site::Logits, self.logits(&normed)?, tokens)?;
+            return if logits_at.is_empty() { empty() } else { Ok(logits.index_select(&at, 0)?) };
+        }
+        if logits_at.is_empty() {
+            return empty();
+        }
+        normed = normed.index_select(&at, 0)?;
+        self.logits(&normed)
+    }
+
+    /// The tokens of which anything is wanted past the attention of the block that is run last, ascending; none where it is
+    /// all. Products give a row the same bits whatever rows stand beside it.
+    fn needed(&self, block: usize, count: usize, logits_at: &[usize], hook: &dyn Hook) -> Option<Vec<usize>> {
+        let past = |&site: &Site| site > Site::Block(block, Point::AttnHeads);
+        let read = self.architecture.sites().iter().filter(|site| past(site)).any(|&site| hook.wants(site));
+        let mut needed = match (read, logits_at) {
+            (true, []) => hook.token_indices()?,
+            (true, _) => return None,
+            (false, _) => logits_at.to_vec(),
+        };
+        needed.sort_unstable();
+        needed.dedup();
+        (!needed.is_empty() && needed.len() < count).then_some(needed)
+    }
+
+    /// The residual stream that enters the first block.
+    fn embed(&self, tokens: &[Token]) -> Result<Tensor> {
+        let embed = &self.parts.embed;
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        let mut x = embed.words.rows(&ids)?;
+        if let Some(scale) = self.architecture.embed_scale {
+            x = (x * scale)?;
+        }
+        if let Some(segment) = &embed.segment {
+            x = x.broadcast_add(segment)?;
+        }
+        if let Some(positions) = &embed.positions {
+            let at: Vec<u32> = tokens.iter().map(|token| token.position as u32).collect();
+            x = (x + positions.rows(&at)?)?;
+        }
+        match &embed.norm {
+            Some(norm) => Ok(norm.forward(&x)?),
+            None => Ok(x),
+        }
+    }
+
+    /// The angles of each rotation. Where they depend on a sequence's length, a row's is what it has with these tokens:
+    /// keys that a cache holds keep the angles that they were read with.
+    fn angles(&self, tokens: &[Token]) -> Vec<Angles> {
+        let rows = rows(tokens);
+        let angles = self.architecture.ropes.iter().map(|rope| {
+            if !rope.depends_on_length() {
+                let places = tokens.iter().map(|token| (token.position, 0));
+                return Angles::new(places, &[rope.frequencies(0)], rope.attention());
+            }
+            let lists: Vec<Vec<f64>> =
+                rows.iter().map(|row| rope.frequencies(tokens[row.end - 1].position + 1)).collect();
+            let places = rows.iter().enumerate();
+            let places =
+                places.flat_map(|(list, row)| row.clone().map(move |at| (tokens[at].position, list)));
+            Angles::new(places, &lists, rope.attention())
+        });
+        angles.collect()
+    }
+
+    fn norm(&self, x: Tensor) -> Result<Tensor> {
+        match &self.parts.norm {
+            Some(norm) => Ok(norm.forward(&x)?),
+            None => Ok(x),
+        }
+    }
+
+    fn logits(&self, normed: &Tensor) -> Result<Tensor> {
+        let head = match self.architecture.head {
+            Head::Tied => &self.parts.embed.words,
+            Head::Own | Head::None => self.parts.head.as_ref().ok_or_else(|| self.reads_only())?,
+        };
+        let logits = head.forward(normed)?;
+        match self.architecture.logit_cap {
+            Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
+            None => Ok(logits),
+        }
+    }
+
+    fn reads_only(&self) -> Error {
+        let found = format!("{} is an encoder, for reading only", self.architecture.family);
+        Error::input("the model", found, "a decoder, to generate or to have logits of")
+    }
+
+    fn check(&self, tokens: &[Token], cache: Option<&Cache>) -> Result<()> {
+        let vocabulary = self.architecture.vocabulary;
+        if cache.is_some() && !self.architecture.causal {
+            return Err(self.reads_only());
+        }
+        let positions = self.architecture.positions.unwrap_or(usize::MAX);
+        if let Some(token) = tokens.iter().find(|token| token.position >= positions) {
+            let found = format!("a token at position {}", token.position);
+            let expected = format!("at most {positions} tokens: the model has learnt no more positions");
+            return Err(Error::input(format!("row {}", token.row), found, expected));
+        }
+        if let Some(token) = tokens.iter().find(|token| token.id as usize >= vocabulary) {
+            return Err(Error::input(
+                format!("row {}, token {}", token.row, token.position),
+                format!("token id {}", token.id),
+                format!("an id below the vocabulary's size, {vocabulary}"),
+            ));
+        }
+        for range in rows(tokens) {
+            let row = &tokens[range];
+            let begin = cache.map_or(0, |cache| cache.length(row[0].row));
+            if let Some((expected, token)) = (begin..).zip(row).find(|(at, token)| *at != token.position) {
+                return Err(Error::input(
+                    format!("row {}", token.row),
+                    format!("a token at position {}", token.position),
+                    format!("position {expected}, where the row goes on"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to go on from keys and values that another steering made, and remembers what steers each row.
+fn check_steering(tokens: &[Token], cache: &mut Cache, hook: &dyn Hook) -> Result<()> {
+    for range in rows(tokens) {
+        let row = tokens[range].first().map_or(0, |token| token.row);
+        let mark = hook.cache_key(row);
+        if cache.length(row) > 0 && cache.steered(row) != mark {
+            let expected = "a fresh cache, or the steering that filled it";
+            return Err(Error::input(
+                format!("row {row}"),
+                "a cache that was filled under another steering",
+                expected,
+            ));
+        }
+        cache.steer(row, mark);
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! From an architecture and a checkpoint's tensors to a decoder: which tensors it takes, of which shape and from where.
+//! It knows nothing of files.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+
+use crate::error::Result;
+use crate::model::compute::Heads;
+use crate::model::compute::backend::placed;
+use crate::model::compute::linear::Linear;
+use crate::model::transformer::architecture;
+use crate::model::transformer::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
+use crate::model::transformer::block::{Attention, Block, Feed, Norms};
+use crate::model::transformer::mlp::Mlp;
+use crate::model::transformer::moe::Experts;
+use crate::model::transformer::norm::Norm;
+use crate::model::weights::{Place, Weight};
+
+/// All that a decoder computes with.
+pub(crate) struct Parts {
+    pub embed: Embed,
+    pub blocks: Vec<Block>,
+    pub norm: Option<Norm>,
+    /// The vocabulary product, where it is not by the embedding's matrix.
+    pub head: Option<Linear>,
+}
+
+/// What tokens are before the first block.
+pub(crate) struct Embed {
+    /// `[vocabulary, width]`.
+    pub words: Linear,
+    /// `[positions, width]`, where they are learnt.
+    pub positions: Option<Linear>,
+    /// `[1, width]`: of the segment that every token is of.
+    pub segment: Option<Tensor>,
+    pub norm: Option<Norm>,
+}
+
+/// Asks for tensors by their places.
+struct Source<'a> {
+    architecture: &'a Architecture,
+    take: &'a mut dyn FnMut(&Place) -> Result<Weight>,
+}
+
+/// The rows of a matrix that may share its tensor with others.
+struct Shared {
+    /// Rows of the whole tensor.
+    total: usize,
+    rows: Vec<Range<usize>>,
+}
+
+pub(crate) fn parts(
+    architecture: &Architecture,
+    take: &mut dyn FnMut(&Place) -> Result<Weight>,
+) -> Result<Parts> {
+    let a = architecture;
+    let names = &a.names;
+    let mut source = Source { architecture, take };
+    let words = Linear::table(source.table(names.embed, a.vocabulary)?)?;
+    let embed = Embed {
+        positions: a
+            .positions
+            .map(|count| -> Result<Linear> { Ok(Linear::table(source.table(names.positions, count)?)?) })
+            .transpose()?,
+        segment: a.segments.map(|count| source.segment(count)).transpose()?,
+        norm: source.norm(names.embed_norm.map(String::from), a.width)?,
+        words,
+    };
+    let blocks = (0..a.blocks.len()).map(|number| source.block(number)).collect::<Result<_>>()?;
+    let norm = source.norm(names.norm.map(String::from), a.width)?;
+    let head = match a.head {
+        Head::Own => Some(Linear::table(source.table(names.head, a.vocabulary)?)?),
+        Head::Tied | Head::None => None,
+    };
+    Ok(Parts { embed, blocks, norm, head })
+}
+
+impl Source<'_> {
+    /// `[count, width]`, stored so in every family.
+    fn table(&mut self, name: &str, count: usize) -> Result<Weight> {
+        (self.take)(&Place::whole(format!("{name}.weight"), &[count, self.architecture.width]))
+    }
+
+    /// All numbers of a tensor as f32, where the model computes: what a norm or a bias is used as.
+    fn floats(&mut self, place: &Place) -> Result<Tensor> {
+        Ok(placed(&(self.take)(place)?.floats()?)?)
+    }
+
+    fn segment(&mut self, count: usize) -> Result<Tensor> {
+        let name = format!("{}.weight", self.architecture.names.segments);
+        let first = std::iter::once(0..1);
+        self.floats(&Place::rows(name, &[count, self.architecture.width], first))
+    }
+
+    fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
+        let Some(name) = name else { return Ok(None) };
+        let a = self.architecture;
+        let mut vector =
+            |what: &str| -> Result<Tensor> { self.floats(&Place::whole(format!("{name}.{what}"), &[width])) };
+        let weight = vector("weight")?;
+        let (weight, bias) = match a.norm {
+            NormKind::Rms => (weight, None),
+            NormKind::RmsLessOne => (weight.affine(1.0, 1.0)?, None),
+            NormKind::Layer => (weight, Some(vector("bias")?)),
+        };
+        Ok(Some(Norm::new(weight, bias, a.norm_epsilon)))
+    }
+
+    fn norms(&mut self, block: &str, names: &architecture::Norms) -> Result<Norms> {
+        let width = self.architecture.width;
+        let mut norm = |name: Option<&str>| self.norm(name.map(|name| format!("{block}{name}")), width);
+        Ok(Norms { before: norm(names.before)?, output: norm(names.output)?, after: norm(names.after)? })
+    }
+
+    fn linear(&mut self, name: &str, inputs: usize, bias: bool, shared: Shared) -> Result<Linear> {
+        let Shared { total, rows } = shared;
+        let whole = rows.first() == Some(&(0..total));
+        let weight = format!("{name}.weight");
+        let weight = match (self.architecture.transposed, rows.as_slice()) {
+            (true, [rows]) => Place::columns(weight, [inputs, total], rows.clone()),
+            (_, _) if whole => Place::whole(weight, &[total, inputs]),
+            (_, rows) => Place::rows(weight, &[total, inputs], rows.iter().cloned()),
+        };
+        let weight = (self.take)(&weight)?;
+        let bias = match bias {
+            true if whole => Some(Place::whole(format!("{name}.bias"), &[total])),
+            true => Some(Place::rows(format!("{name}.bias"), &[total], rows)),
+            false => None,
+        };
+        let bias = bias.map(|place| self.floats(&place)).transpose()?;
+        Ok(Linear::new(weight, bias)?)
+    }
+
+    fn block(&mut self, number: usize) -> Result<Block> {
+        let a = self.architecture;
+        let prefix = format!("{}{number}.", a.names.block);
+        let attention = self.attention(number, &prefix)?;
+        // Matrices before norms: the order in which training draws its random numbers.
+        let feed = match a.experts.filter(|_| a.blocks[number].experts) {
+            Some(shape) => Feed::Experts(self.experts(shape, &prefix)?),
+            None => Feed::Mlp(self.mlp(&prefix)?),
+        };
+        let head_norms = self.head_norms(&prefix)?;
+        Ok(Block {
+            number,
+            attention: Attention { head_norms, ..attention },
+            attention_norms: self.norms(&prefix, &a.names.attention_norms)?,
+            feed,
+            mlp_norms: self.norms(&prefix, &a.names.mlp_norms)?,
+            parallel: a.parallel,
+        })
+    }
+
+    /// Without the norms on queries and keys.
+    fn attention(&mut self, number: usize, prefix: &str) -> Result<Attention> {
+        let a = self.architecture;
+        let Names { query, key, value, output, .. } = a.names;
+        let kind = a.blocks[number];
+        let queries = a.heads * a.head_width;
+        let mut projection = |which: usize, name: &str| {
+            let shared = query_key_value(a, which);
+            self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, shared)
+        };
+        let query = projection(0, query)?;
+        Ok(Attention {
+            heads: Heads {
+                queries: a.heads,
+                keys: a.kv_heads,
+                width: a.head_width,
+                scale: a.attention_scale as f32,
+                causal: a.causal,
+                window: kind.window,
+                cap: a.attention_cap.map(|cap| cap as f32),
+                // Where a router is near a tie, a little more noise sends a token to another expert.
+                rounded: query.rounds() && a.experts.is_none(),
+            },
+            rope: (!a.ropes.is_empty()).then_some(kind.rope),
+            query,
+            key: projection(1, key)?,
+            value: projection(2, value)?,
+            head_norms: None,
+            output: self.linear(&format!("{prefix}{output}"), queries, a.output_bias, alone(a.width))?,
+        })
+    }
+
+    fn head_norms(&mut self, prefix: &str) -> Result<Option<[Norm; 2]>> {
+        let a = self.architecture;
+        let [query, key] = match a.head_norm {
+            HeadNorm::None => return Ok(None),
+            HeadNorm::Each => [a.head_width; 2],
+            HeadNorm::All => [a.heads * a.head_width, a.kv_heads * a.head_width],
+        };
+        let query = self.norm(Some(format!("{prefix}{}", a.names.query_norm)), query)?;
+        let key = self.norm(Some(format!("{prefix}{}", a.names.key_norm)), key)?;
+        Ok(query.zip(key).map(<[Norm; 2]>::from))
+    }
+
+    fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
+        let a = self.architecture;
+        let (Names { gate, up, down, .. }, hidden) = (a.names, a.hidden);
+        let (for_gate, for_up) = match a.mlp {
+            architecture::Mlp::Plain => (None, alone(hidden)),
+            architecture::Mlp::Gated(Fused::Separate) => (Some(alone(hidden)), alone(hidden)),
+            architecture::Mlp::Gated(_) => {
+                let half = |begin: usize| stretch(2 * hidden, begin..begin + hidden);
+                (Some(half(0)), half(hidden))
+            }
+        };
+        let mut linear = |name: &str, inputs: usize, shared: Shared| {
+            self.linear(&format!("{prefix}{name}"), inputs, a.mlp_bias, shared)
+        };
+        Ok(Mlp {
+            gate: for_gate.map(|shared| linear(gate, a.width, shared)).transpose()?,
+            up: linear(up, a.width, for_up)?,
+            down: linear(down, hidden, alone(a.width))?,
+            activation: a.activation,
+        })
+    }
+
+    fn experts(&mut self, shape: architecture::Experts, prefix: &str) -> Result<Experts> {
+        let a = self.architecture;
+        let names = a.names;
+        let router = self.linear(&format!("{prefix}{}", names.router), a.width, false, alone(shape.count))?;
+        let expert = |number: usize| -> Result<Mlp> {
+            let prefix = format!("{prefix}{}{number}.", names.expert);
+            let mut linear = |name: &str, inputs: usize, outputs: usize| {
+                self.linear(&format!("{prefix}{name}"), inputs, false, alone(outputs))
+            };
+            Ok(Mlp {
+                gate: Some(linear(names.expert_gate, a.width, shape.hidden)?),
+                up: linear(names.expert_up, a.width, shape.hidden)?,
+                down: linear(names.expert_down, shape.hidden, a.width)?,
+                activation: a.activation,
+            })
+        };
+        let experts = (0..shape.count).map(expert).collect::<Result<_>>()?;
+        Ok(Experts { shape, router, experts })
+    }
+}
+
+/// A tensor of its own.
+fn alone(rows: usize) -> Shared {
+    stretch(rows, 0..rows)
+}
+
+/// Rows that stand together.
+fn stretch(total: usize, rows: Range<usize>) -> Shared {
+    Shared { total, rows: std::iter::once(rows).collect() }
+}
+
+/// Where the queries (0), keys (1) or values (2) stand in the tensor that holds them.
+fn query_key_value(a: &Architecture, which: usize) -> Shared {
+    let keys = a.kv_heads * a.head_width;
+    let sizes = [a.heads * a.head_width, keys, keys];
+    let total = sizes.iter().sum();
+    match a.query_key_value {
+        Fused::Separate => alone(sizes[which]),
+        Fused::Stacked => {
+            let begin = sizes[..which].iter().sum();
+            stretch(total, begin..begin + sizes[which])
+        }
+        Fused::Interleaved => {
+            let begin = |head: usize| (3 * head + which) * a.head_width;
+            let rows = (0..a.heads).map(|head| begin(head)..begin(head) + a.head_width);
+            Shared { total, rows: rows.collect() }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The transformer: one forward pass, with families as data.
+
+pub mod architecture;
+pub(crate) mod block;
+pub mod decoder;
+pub mod kv_cache;
+pub(crate) mod loader;
+pub(crate) mod mlp;
+pub(crate) mod moe;
+pub(crate) mod norm;
+pub mod rope;

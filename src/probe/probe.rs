@@ -1,0 +1,377 @@
+//! The probe: a linear reading of activations, logit = weight · h + bias, in raw activation space.
+//! It knows nothing of how it was fitted; a weight row can be used as a direction as it is.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::{Header, Numbers, TensorFile, write_tensors};
+use crate::error::{Error, Result};
+use crate::probe::calibration::Calibration;
+use crate::probe::examples::{Source, Targets};
+use crate::stats::Metric;
+
+const KIND: &str = "probe";
+const VERSION: u32 = 1;
+
+/// The name of what lies outside all classes that do not exclude one another.
+pub const NONE: &str = "none";
+
+/// How logits become probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Link {
+    /// One head, that of the second class; its probability is 1 / (1 + exp(−logit)).
+    Binary,
+    /// One head a class; the softmax over them.
+    Multinomial,
+    /// One head a label, each with a probability of its own, as in [`Link::Binary`]: a row may have several labels.
+    MultiLabel,
+    /// One head for each level above the lowest: the log-odds of that level or a higher one. All heads have one direction.
+    Ordinal,
+}
+
+impl Link {
+    /// The link of a choice between so many classes.
+    pub fn of(classes: usize) -> Link {
+        if classes == 2 { Link::Binary } else { Link::Multinomial }
+    }
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Link::Binary => "binary",
+            Link::Multinomial => "multinomial",
+            Link::MultiLabel => "multilabel",
+            Link::Ordinal => "ordinal",
+        }
+    }
+
+    /// How many heads so many classes need.
+    pub fn heads(self, classes: usize) -> usize {
+        match self {
+            Link::Binary | Link::Ordinal => classes.saturating_sub(1),
+            Link::Multinomial | Link::MultiLabel => classes,
+        }
+    }
+
+    /// Logits `[rows, heads]` to probabilities `[rows, classes]`.
+    pub(super) fn probabilities(self, mut logits: Array2<f64>) -> Array2<f64> {
+        let logistic = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+        match self {
+            // The softmax of (0, z) is the logistic function of z, and 1 minus it loses nothing.
+            Link::Binary => {
+                logits = Array2::from_shape_fn((logits.nrows(), 2), |(row, class)| {
+                    class as f64 * logits[[row, 0]]
+                });
+            }
+            Link::Multinomial => (),
+            Link::MultiLabel => return logits.mapv(logistic),
+            Link::Ordinal => {
+                let heads = logits.ncols();
+                // At least this level, from 1 for the lowest to 0 beyond the highest.
+                let least = |row: usize, level: usize| match level {
+                    0 => 1.0,
+                    level if level > heads => 0.0,
+                    level => logistic(logits[[row, level - 1]]),
+                };
+                return Array2::from_shape_fn((logits.nrows(), heads + 1), |(row, level)| {
+                    (least(row, level) - least(row, level + 1)).max(0.0)
+                });
+            }
+        }
+        for mut row in logits.rows_mut() {
+            let largest = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
+            row.mapv_inplace(|logit| (logit - largest).exp());
+            let sum = row.sum();
+            row /= sum;
+        }
+        logits
+    }
+}
+
+/// A fitted linear probe.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// `[heads, width]`, raw activation space.
+    pub weight: Array2<f32>,
+    /// `[heads]`.
+    pub bias: Array1<f32>,
+    pub link: Link,
+    /// All classes, in the order of the columns of [`Probe::probabilities`].
+    pub classes: Vec<String>,
+    /// What it was fitted to read; it should be held against nothing else.
+    pub source: Source,
+    /// Name of the method that fitted it, and the inverse penalty that it was fitted with.
+    pub method: String,
+    pub strength: f64,
+    pub calibration: Calibration,
+    /// For a class, the calibrated probability from which on it is called (see `boundary::threshold`).
+    pub threshold: BTreeMap<String, f64>,
+    pub scores: Vec<Metric>,
+    /// The groups that neither fit nor choice saw; the scores of split `test` are on them.
+    pub held_out: Vec<String>,
+    pub seed: u64,
+}
+
+impl Probe {
+    /// A probe as a method gives it: not calibrated, not scored.
+    pub(super) fn new(
+        (weight, bias): (Array2<f32>, Array1<f32>),
+        (source, targets): (&Source, &Targets),
+        (method, strength): (&str, f64),
+    ) -> Probe {
+        Probe {
+            weight,
+            bias,
+            link: targets.link,
+            classes: targets.class_names.clone(),
+            source: source.clone(),
+            method: method.to_owned(),
+            strength,
+            calibration: Calibration::None,
+            threshold: BTreeMap::new(),
+            scores: Vec::new(),
+            held_out: Vec::new(),
+            seed: 0,
+        }
+    }
+
+    /// Names of the heads: every class, or of two the second, or every level above the lowest.
+    pub fn heads(&self) -> &[String] {
+        &self.classes[self.classes.len() - self.link.heads(self.classes.len())..]
+    }
+
+    /// Logits `[rows, heads]` of features `[rows, width]`, not calibrated; summed in f64.
+    ///
+    /// # Errors
+    /// If the features have another width.
+    pub fn logits(&self, features: ArrayView2<f32>) -> Result<Array2<f64>> {
+        if features.ncols() != self.weight.ncols() {
+            return Err(Error::input(
+                format!("probe of {} at {}", self.source.label, self.source.site),
+                format!("activations of width {}", features.ncols()),
+                format!("width {}", self.weight.ncols()),
+            ));
+        }
+        let weight = self.weight.mapv(f64::from);
+        let logits = features.mapv(f64::from).dot(&weight.t());
+        Ok(logits + &self.bias.mapv(f64::from))
+    }
+
+    /// Calibrated probabilities `[rows, classes]` of features `[rows, width]`; each row sums to 1, but for
+    /// [`Link::MultiLabel`].
+    ///
+    /// # Errors
+    /// If the features have another width.
+    pub fn probabilities(&self, features: ArrayView2<f32>) -> Result<Array2<f64>> {
+        Ok(self.from_logits(self.logits(features)?))
+    }
+
+    /// Calibrated probabilities `[rows, classes]` of logits `[rows, heads]`.
+    pub fn from_logits(&self, logits: Array2<f64>) -> Array2<f64> {
+        self.link.probabilities(self.calibration.apply(logits))
+    }
+
+    /// The most probable class of each row, as an index into `classes`.
+    ///
+    /// # Errors
+    /// If the features have another width.
+    pub fn predict(&self, features: ArrayView2<f32>) -> Result<Array1<usize>> {
+        let largest = |row: ArrayView1<f64>| {
+            let entries = row.into_iter().enumerate();
+            let best = entries.fold(
+                (0, f64::NEG_INFINITY),
+                |best, (class, &p)| {
+                    if p > best.1 { (class, p) } else { best }
+                },
+            );
+            best.0
+        };
+        Ok(self.probabilities(features)?.map_axis(Axis(1), largest))
+    }
+
+    /// The direction `[width]` in which the log-odds of class `to` against class `from` grow. Where classes do not exclude
+    /// one another, [`NONE`] of them is a class here too.
+    ///
+    /// # Errors
+    /// If the probe has no such class.
+    pub fn direction(&self, from: &str, to: &str) -> Result<Array1<f32>> {
+        let row = |name: &str| -> Result<Array1<f32>> {
+            if self.link == Link::MultiLabel && name == NONE && self.class(name).is_err() {
+                return Ok(Array1::zeros(self.weight.ncols()));
+            }
+            let index = self.class(name)?;
+            Ok(match (self.link, index) {
+                (Link::Binary | Link::Ordinal, 0) => Array1::zeros(self.weight.ncols()),
+                // Every level's head adds its own log-odds.
+                (Link::Ordinal, index) => &self.weight.row(0) * index as f32,
+                (Link::Binary, _) => self.weight.row(0).to_owned(),
+                (Link::Multinomial | Link::MultiLabel, index) => self.weight.row(index).to_owned(),
+            })
+        };
+        Ok(row(to)? - row(from)?)
+    }
+
+    /// The index of a class in `classes`.
+    ///
+    /// # Errors
+    /// If the probe has no such class.
+    pub fn class(&self, name: &str) -> Result<usize> {
+        let index = self.classes.iter().position(|class| class == name);
+        index.ok_or_else(|| {
+            let place = format!("probe of {}", self.source.label);
+            Error::input(place, format!("no class {name:?}"), self.classes.join(" or "))
+        })
+    }
+
+    /// Saves it in the layout of FORMATS, "Probe out".
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let header = Header {
+            model: self.source.model.clone(),
+            model_hash: self.source.model_hash.clone(),
+            data_hash: self.source.data_hash.clone(),
+            seed: Some(self.seed),
+            ..Header::new(KIND, VERSION)
+        };
+        let json = |value: serde_json::Result<String>| {
+            value.map_err(|problem| Error::input(path.display(), problem, "metadata that JSON can hold"))
+        };
+        let metadata = [
+            ("site", self.source.site.to_string()),
+            ("tokens", self.source.tokens.to_string()),
+            ("label", self.source.label.clone()),
+            ("classes", json(serde_json::to_string(&self.classes))?),
+            ("heads", json(serde_json::to_string(self.heads()))?),
+            ("link", self.link.name().to_owned()),
+            ("method", self.method.clone()),
+            ("strength", self.strength.to_string()),
+            ("calibration", json(serde_json::to_string(&self.calibration))?),
+            ("threshold", json(serde_json::to_string(&self.threshold))?),
+            ("scores", json(serde_json::to_string(&self.scores))?),
+            ("held_out", json(serde_json::to_string(&self.held_out))?),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+        let tensors = [
+            ("weight".to_owned(), Numbers::floats(&self.weight)),
+            ("bias".to_owned(), Numbers::floats(&self.bias)),
+        ];
+        write_tensors(path, &header, &metadata.into(), tensors.into())
+    }
+
+    /// Reads what [`Probe::save`] wrote.
+    ///
+    /// # Errors
+    /// If the file can't be read, is no probe of this version, or its tensors don't fit its metadata.
+    pub fn load(path: &Path) -> Result<Probe> {
+        let (header, file) = TensorFile::open_kind(path, KIND, VERSION)?;
+        let weight = file.matrix("weight")?;
+        let bias = Array1::from_iter(file.floats("bias")?);
+        let classes: Vec<String> = file.json("classes")?;
+        let link = match file.string("link")? {
+            "binary" => Link::Binary,
+            "multinomial" => Link::Multinomial,
+            "multilabel" => Link::MultiLabel,
+            "ordinal" => Link::Ordinal,
+            other => {
+                let expected = "binary, multinomial, multilabel or ordinal";
+                return Err(file.wrong(format!("link {other:?}"), expected));
+            }
+        };
+        let heads = link.heads(classes.len());
+        if heads == 0 || link == Link::Binary && heads != 1 {
+            return Err(file.wrong(format!("{} classes", classes.len()), "two classes or more"));
+        }
+        if weight.nrows() != heads || bias.len() != heads || weight.ncols() == 0 {
+            let found = format!("weight {:?} and bias [{}]", weight.shape(), bias.len());
+            return Err(file.wrong(found, format!("{heads} heads")));
+        }
+        let strength = file.string("strength")?;
+        Ok(Probe {
+            weight,
+            bias,
+            link,
+            classes,
+            source: Source {
+                site: file.string("site")?.parse()?,
+                tokens: file.string("tokens")?.parse()?,
+                label: file.string("label")?.to_owned(),
+                model: header.model,
+                model_hash: header.model_hash,
+                data_hash: header.data_hash,
+            },
+            method: file.string("method")?.to_owned(),
+            strength: strength
+                .parse()
+                .map_err(|_| file.wrong(format!("strength {strength:?}"), "a number"))?,
+            calibration: file.json("calibration")?,
+            threshold: file.json("threshold")?,
+            scores: file.json("scores")?,
+            held_out: file.json("held_out")?,
+            seed: header.seed.unwrap_or(0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::examples::tests::source;
+    use crate::stats::Interval;
+    use ndarray::array;
+
+    fn probe(weight: Array2<f32>, classes: &[&str]) -> Probe {
+        let bias = Array1::from_iter((0..weight.nrows()).map(|head| head as f32));
+        let targets = Targets::new(classes, classes, classes).unwrap();
+        Probe::new((weight, bias), (&source(), &targets), ("logistic", 0.1))
+    }
+
+    #[test]
+    fn logits_and_probabilities_by_hand() {
+        let two = probe(array![[2.0, -1.0]], &["safe", "risky"]);
+        let features = array![[1.0f32, 2.0], [1.0, 1.0], [1e6, 0.0]];
+        assert_eq!(two.logits(features.view()).unwrap(), array![[0.0], [1.0], [2e6]]);
+        let probabilities = two.probabilities(features.view()).unwrap();
+        assert_eq!(probabilities[[0, 1]], 0.5);
+        assert!((probabilities[[1, 1]] - 0.731_058_578_630_004_9).abs() < 1e-15);
+        assert_eq!(probabilities[[2, 1]], 1.0);
+        assert_eq!(two.direction("safe", "risky").unwrap(), array![2.0, -1.0]);
+        let three = probe(array![[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], &["a", "b", "c"]);
+        // Logits (3, 1, 2): the largest first.
+        assert_eq!(three.predict(array![[3.0f32, 0.0]].view()).unwrap(), array![0]);
+        assert_eq!(three.direction("a", "b").unwrap(), array![-1.0, 1.0]);
+        assert!(three.logits(array![[1.0f32]].view()).is_err());
+    }
+
+    #[test]
+    fn comes_back_from_a_file_as_it_was() {
+        let mut probe = probe(array![[0.1, 2.0], [-1.0, 3e-20], [1.0, 1.0]], &["a", "b", "c"]);
+        probe.calibration = Calibration::Temperature { temperature: 1.0 / 3.0 };
+        probe.threshold.insert("b".into(), 0.1 + 0.2);
+        let interval = Interval { value: 0.9, low: 0.8, high: 0.95 };
+        probe.scores.push(Metric::new("auroc", interval, 12, "test"));
+        probe.held_out = vec!["gambling".into()];
+        probe.seed = 7;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("probe.safetensors");
+        probe.save(&path).unwrap();
+        assert_eq!(Probe::load(&path).unwrap(), probe);
+    }
+
+    #[test]
+    fn rejects_heads_that_do_not_fit() {
+        let mut probe = probe(array![[0.1, 2.0]], &["a", "b"]);
+        probe.classes.push("c".into());
+        probe.link = Link::Multinomial;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("probe.safetensors");
+        probe.save(&path).unwrap();
+        let error = Probe::load(&path).unwrap_err().to_string();
+        assert!(error.contains("weight [1, 2] and bias [1]; expected 3 heads"), "{error}");
+    }
+}

@@ -1,0 +1,69 @@
+//! Moving hidden states to places of one's choice: an offset of its own for every row, to see what the model does there.
+//! It knows nothing of why a row is moved.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use candle_core::Tensor;
+
+use super::row_edit::edit_rows;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, Hook, Selector, Site, Token};
+
+/// Adds each row's offset at one site, on the tokens that a selector picks.
+pub struct Displace {
+    site: Site,
+    selector: Selector,
+    /// `[width]` a row.
+    offsets: BTreeMap<usize, Vec<f32>>,
+}
+
+impl Displace {
+    /// # Errors
+    /// A selector that is unknown while generating; an offset of another width than the model's at the site.
+    pub fn new(
+        decoder: &Decoder,
+        site: Site,
+        selector: Selector,
+        offsets: BTreeMap<usize, Vec<f32>>,
+    ) -> Result<Displace> {
+        selector.check_steering()?;
+        let width = decoder.architecture().site_width(site);
+        match offsets.values().find(|offset| offset.len() != width) {
+            None => Ok(Displace { site, selector, offsets }),
+            Some(offset) => {
+                let found = format!("an offset of width {}", offset.len());
+                Err(Error::input(
+                    format!("displacement at {site}"),
+                    found,
+                    format!("width {width}, the model's"),
+                ))
+            }
+        }
+    }
+}
+
+impl Hook for Displace {
+    fn wants(&self, site: Site) -> bool {
+        site == self.site
+    }
+
+    fn call(&mut self, _: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
+        let mut picked = self.selector.pick(tokens);
+        picked.retain(|&at| self.offsets.contains_key(&tokens[at].row));
+        edit_rows(activations, &picked, |place, h| {
+            // Rows without an offset are not among the picked.
+            if let Some(offset) = self.offsets.get(&tokens[picked[place]].row) {
+                h.iter_mut().zip(offset).for_each(|(number, offset)| *number += offset);
+            }
+        })
+    }
+
+    fn cache_key(&self, row: usize) -> u64 {
+        let Some(offset) = self.offsets.get(&row) else { return 0 };
+        let mut hasher = DefaultHasher::new();
+        (self.site, &self.selector).hash(&mut hasher);
+        offset.iter().for_each(|number| number.to_bits().hash(&mut hasher));
+        hasher.finish().max(1)
+    }
+}

@@ -1,0 +1,343 @@
+//! Models that are fetched: a server in the test plays the hub, the program asks it as it would ask the real one.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use safetensors::SafeTensors;
+use serde_json::json;
+
+use super::cli::pearl;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// How the hub behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Mood {
+    Well,
+    /// Answers everything with this status.
+    Refuses(u16),
+    /// Lists the files, and gives them only to who has the token `hf_secret`.
+    Gated,
+    /// Sends half of what is asked for of the weights, and closes.
+    BreaksOff,
+    /// Sends less of the weights than it lists, and calls that all.
+    Short,
+    /// Takes the question and says nothing.
+    Silent,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    path: String,
+    /// The first byte that is asked for, and the last, if not all that follow are.
+    range: (usize, Option<usize>),
+    token: Option<String>,
+}
+
+struct Hub {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<Request>>>,
+    mood: Arc<Mutex<Mood>>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Hub {
+    fn new(files: Files) -> Hub {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (heard, mood, ends) = (Arc::default(), Arc::new(Mutex::new(Mood::Well)), Arc::default());
+        let mut hub = Hub { address, heard, mood, ends, thread: None };
+        let (heard, mood, ends) = (hub.heard.clone(), hub.mood.clone(), hub.ends.clone());
+        hub.thread = Some(std::thread::spawn(move || {
+            // Those who wait for an answer that does not come are held until the end.
+            let mut waiting = Vec::new();
+            for stream in listener.incoming() {
+                if ends.load(Ordering::SeqCst) {
+                    break;
+                }
+                let mut stream = stream.unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                let Some(request) = read(&stream) else { continue };
+                heard.lock().unwrap().push(request.clone());
+                let mood = *mood.lock().unwrap();
+                match answer(&files, mood, &request) {
+                    // Whoever asked may be gone.
+                    Some(answer) => drop(stream.write_all(&answer)),
+                    None => waiting.push(stream),
+                }
+            }
+        }));
+        hub
+    }
+
+    fn is(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+        self.heard.lock().unwrap().clear();
+    }
+
+    fn heard(&self) -> Vec<Request> {
+        self.heard.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        // Wakes the server, which then sees that it ends.
+        drop(TcpStream::connect(self.address));
+        drop(self.thread.take().map(JoinHandle::join));
+    }
+}
+
+fn read(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines();
+    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
+    let mut request = Request { path, range: (0, None), token: None };
+    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ")?;
+        match name.to_lowercase().as_str() {
+            "range" => {
+                let (first, last) = value.strip_prefix("bytes=")?.split_once('-')?;
+                request.range = (first.parse().ok()?, last.parse().ok());
+            }
+            "authorization" => request.token = value.strip_prefix("Bearer ").map(String::from),
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
+    let respond = |status: &str, headers: &str, length: usize, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nX-Repo-Commit: {COMMIT}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        );
+        Some([head.as_bytes(), body].concat())
+    };
+    match mood {
+        Mood::Silent => return None,
+        Mood::Refuses(status) => return respond(&format!("{status} No"), "", 0, b""),
+        _ => {}
+    }
+    let listed = ["main", "v1%2Fa", COMMIT].map(|name| format!("/api/models/some/model/revision/{name}"));
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+    if listed.iter().any(|known| known == path) {
+        assert_eq!(query, "blobs=true");
+        let sibling = |(name, bytes): (&String, &Vec<u8>)| json!({"rfilename": name, "size": bytes.len(), "blobId": etag(name)});
+        let siblings: Vec<_> = files.iter().map(sibling).collect();
+        let body = json!({"sha": COMMIT, "siblings": siblings}).to_string();
+        return respond("200 OK", "", body.len(), body.as_bytes());
+    }
+    let file = path.strip_prefix(&format!("/some/model/resolve/{COMMIT}/"));
+    let Some((name, bytes)) = file.and_then(|name| files.get_key_value(name)) else {
+        return respond("404 Not Found", "", 0, b"");
+    };
+    if mood == Mood::Gated && request.token.as_deref() != Some("hf_secret") {
+        return respond("403 Forbidden", "", 0, b"");
+    }
+    let weights = name.ends_with(".safetensors");
+    let bytes = match mood {
+        Mood::Short if weights => &bytes[..bytes.len() - 10],
+        _ => bytes.as_slice(),
+    };
+    let (from, last) = request.range;
+    let end = last.map_or(bytes.len(), |last| last + 1);
+    let headers =
+        format!("ETag: \"{}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", etag(name), end - 1, bytes.len());
+    let sent = match mood {
+        Mood::BreaksOff if weights && last.is_none() => from + (end - from) / 2,
+        _ => end,
+    };
+    respond("206 Partial Content", &headers, end - from, &bytes[from..sent])
+}
+
+fn etag(name: &str) -> String {
+    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The small Qwen3 checkpoint, in a repository with files that no model is opened from.
+fn repository() -> Files {
+    let mut files = Files::new();
+    for name in
+        ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]
+    {
+        files.insert(name.into(), std::fs::read(Path::new("tests/fixtures/qwen3").join(name)).unwrap());
+    }
+    for name in ["README.md", "pytorch_model.bin", "onnx/model.safetensors"] {
+        files.insert(name.into(), b"nobody needs it".to_vec());
+    }
+    files
+}
+
+/// The same with its weights in two files and an index.
+fn sharded() -> Files {
+    let mut files = repository();
+    let whole = files.remove("model.safetensors").unwrap();
+    let tensors = SafeTensors::deserialize(&whole).unwrap();
+    let mut names = tensors.names();
+    names.sort();
+    let mut index = serde_json::Map::new();
+    for (number, names) in names.chunks(names.len().div_ceil(2)).enumerate() {
+        let file = format!("model-0000{}-of-00002.safetensors", number + 1);
+        let part = names.iter().map(|name| (name.to_string(), tensors.tensor(name).unwrap()));
+        files.insert(file.clone(), safetensors::serialize(part, None).unwrap());
+        index.extend(names.iter().map(|name| (name.to_string(), json!(file))));
+    }
+    let index = json!({"weight_map": index}).to_string();
+    files.insert("model.safetensors.index.json".into(), index.into_bytes());
+    files
+}
+
+/// Inspects a model, as a user whose client keeps what it has in `home`.
+fn inspect(hub: &Hub, home: &Path, name: &str, set: &[(&str, &str)]) -> Result<serde_json::Value, String> {
+    let mut command = pearl(&["inspect", "--json", "--hash", name]);
+    command.env_clear().env("HF_HOME", home).env("HF_ENDPOINT", format!("http://{}", hub.address));
+    let output = command.envs(set.iter().copied()).timeout(Duration::from_secs(60)).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    match output.status.code() {
+        Some(0) => Ok(serde_json::from_slice(&output.stdout).unwrap()),
+        code => {
+            let error = said.lines().last().unwrap_or_default().to_owned();
+            // What there is to fetch is a remark; the error is one line.
+            let errors = said.lines().filter(|line| !line.ends_with(" to fetch")).count();
+            assert_eq!((code, errors, output.stdout.is_empty()), (Some(2), 1, true), "{said}");
+            Err(error)
+        }
+    }
+}
+
+fn snapshot(home: &Path) -> PathBuf {
+    home.join("hub/models--some--model/snapshots").join(COMMIT)
+}
+
+/// What the snapshot holds.
+fn held(home: &Path) -> Files {
+    let entries = std::fs::read_dir(snapshot(home)).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+/// The weights' hash of the small Qwen3 checkpoint.
+fn hash_of_fixture() -> serde_json::Value {
+    let output = pearl(&["inspect", "--json", "--hash", "tests/fixtures/qwen3"]).output().unwrap();
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["hash"].clone()
+}
+
+#[test]
+fn a_model_is_fetched_once_and_only_what_it_needs() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    let facts = inspect(&hub, home.path(), "some/model", &[]).unwrap();
+    assert_eq!((facts["family"].as_str(), &facts["hash"]), (Some("qwen3"), &hash_of_fixture()));
+    let mut expected = repository();
+    expected.retain(|name, bytes| !name.contains('/') && bytes != b"nobody needs it");
+    assert_eq!(held(home.path()), expected);
+    let folder = home.path().join("hub/models--some--model");
+    assert_eq!(std::fs::read_to_string(folder.join("refs/main")).unwrap(), COMMIT);
+    assert_eq!(std::fs::read_dir(folder.join("refs")).unwrap().count(), 1);
+    assert!(!hub.heard().is_empty() && hub.heard().iter().all(|request| request.token.is_none()));
+    hub.is(Mood::Refuses(500));
+    inspect(&hub, home.path(), "some/model", &[]).unwrap();
+    assert_eq!(hub.heard().len(), 0, "what is in the cache is not asked for");
+}
+
+#[test]
+fn shards_and_revisions_are_fetched() {
+    let (hub, home) = (Hub::new(sharded()), tempfile::tempdir().unwrap());
+    let facts = inspect(&hub, home.path(), "some/model@v1/a", &[]).unwrap();
+    assert_eq!(facts["family"], "qwen3");
+    assert_eq!(held(home.path()).keys().filter(|name| name.ends_with(".safetensors")).count(), 2);
+    let refs = home.path().join("hub/models--some--model/refs");
+    assert_eq!(std::fs::read_to_string(refs.join("v1/a")).unwrap(), COMMIT);
+    assert!(!refs.join("main").exists());
+    // A snapshot that lacks a file is no model that is there.
+    std::fs::remove_file(snapshot(home.path()).join("model-00002-of-00002.safetensors")).unwrap();
+    hub.is(Mood::Well);
+    inspect(&hub, home.path(), "some/model@v1/a", &[]).unwrap();
+    assert_eq!(hub.heard().iter().filter(|request| request.path.contains("00001-of")).count(), 0);
+}
+
+#[test]
+fn a_repository_of_one_gguf_file_is_that_file() {
+    let gguf = |name: &str| (name.to_owned(), std::fs::read("tests/fixtures/gguf/qwen3.q4_0.gguf").unwrap());
+    let (one, home) = (Hub::new([gguf("a.gguf")].into()), tempfile::tempdir().unwrap());
+    assert_eq!(inspect(&one, home.path(), "some/model", &[]).unwrap()["dtype"], "q4_0");
+    let (two, home) = (Hub::new([gguf("a.gguf"), gguf("b.gguf")].into()), tempfile::tempdir().unwrap());
+    let error = inspect(&two, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("2 GGUF files") && error.contains("`hf download some/model a.gguf`"), "{error}");
+    let none = Hub::new(Files::from([("pytorch_model.bin".to_owned(), vec![0])]));
+    let error = inspect(&none, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("no safetensors and no GGUF file"), "{error}");
+}
+
+#[test]
+fn a_gated_model_asks_for_a_token_where_the_client_keeps_it() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    hub.is(Mood::Gated);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    let file = home.path().join("token");
+    let expected = ["answers 403", "needs a token", "HF_TOKEN", &file.display().to_string()];
+    assert!(expected.iter().all(|part| error.contains(part)), "{error}");
+    let error = inspect(&hub, home.path(), "some/model", &[("HF_TOKEN", "hf_other")]).unwrap_err();
+    assert!(error.contains("with your token") && !error.contains("hf_other"), "{error}");
+    std::fs::write(&file, "hf_secret\n").unwrap();
+    inspect(&hub, home.path(), "some/model", &[]).unwrap();
+}
+
+#[test]
+fn a_hub_that_has_no_answer_is_refused_in_one_line() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    let says = |name: &str, set: &[(&str, &str)], parts: &[&str]| {
+        let error = inspect(&hub, home.path(), name, set).unwrap_err();
+        assert!(parts.iter().all(|part| error.contains(part)), "{parts:?}: {error}");
+    };
+    says("some/other", &[], &["some/other: ", "no such model or revision"]);
+    for (status, part) in [(401, "needs a token"), (503, "answers 503")] {
+        hub.is(Mood::Refuses(status));
+        says("some/model", &[], &["some/model: ", part]);
+    }
+    hub.is(Mood::Silent);
+    says("some/model", &[("HF_HUB_DOWNLOAD_TIMEOUT", "1")], &["sent nothing for 1 s"]);
+    hub.is(Mood::Well);
+    says("some/model", &[("HF_HUB_OFFLINE", "1")], &["not in the hub's cache"]);
+    assert_eq!(hub.heard().len(), 0, "the network was forbidden");
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = format!("http://{nobody}");
+    says("some/model", &[("HF_ENDPOINT", &nobody)], &["can't be reached", &nobody, "not in the hub's cache"]);
+}
+
+#[test]
+fn a_download_that_breaks_off_leaves_no_model_and_goes_on() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    hub.is(Mood::BreaksOff);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("download of model.safetensors broke off"), "{error}");
+    assert!(!home.path().join("hub/models--some--model/refs/main").exists());
+    assert!(!held(home.path()).contains_key("model.safetensors"));
+    hub.is(Mood::Well);
+    let facts = inspect(&hub, home.path(), "some/model", &[]).unwrap();
+    assert_eq!(facts["hash"], hash_of_fixture());
+    let weights = |request: &Request| request.path.ends_with(".safetensors") && request.range.1.is_none();
+    let from: Vec<usize> = hub.heard().into_iter().filter(weights).map(|request| request.range.0).collect();
+    assert!(matches!(from.as_slice(), [from] if *from > 0), "it went on from {from:?}");
+}
+
+#[test]
+fn a_file_that_is_too_short_is_thrown_away() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    hub.is(Mood::Short);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("bytes came of model.safetensors, which has"), "{error}");
+    assert!(!held(home.path()).contains_key("model.safetensors"));
+    hub.is(Mood::Well);
+    assert_eq!(inspect(&hub, home.path(), "some/model", &[]).unwrap()["hash"], hash_of_fixture());
+}

@@ -1,0 +1,21 @@
+//! One binary, a module a room. What one file can show by itself is tested at the end of that file;
+//! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
+
+mod activations;
+mod backend;
+mod boundary;
+mod chat;
+mod generate;
+mod gguf;
+mod malformed_input;
+#[cfg(feature = "hub")]
+mod hub;
+mod invariants;
+mod model;
+mod layering;
+mod organism;
+mod probe;
+mod cli;
+mod steer;
+mod sweep;
+mod vectors;

@@ -1,0 +1,196 @@
+//! Other tools' vectors, in and out (invariant 7), and the vector commands as users run them.
+
+use std::path::Path;
+
+use pearlpoint::artifact::Header;
+use pearlpoint::model::Site;
+use pearlpoint::steer::{Vector, formats};
+
+use crate::cli::{one_line, pearl};
+
+fn read(name: &str, site: Option<&str>, position: i64) -> pearlpoint::Result<Vector> {
+    let path = Path::new("tests/fixtures/vectors").join(name);
+    let site = site.map(|site| site.parse::<Site>().unwrap());
+    formats::read_torch(&path, site, "resid_pre", position).map(|(_, vector)| vector)
+}
+
+fn close(vector: &Vector, site: &str, expected: &[f64]) {
+    let values = &vector.directions[&site.parse().unwrap()].values;
+    assert_eq!(values.len(), expected.len());
+    assert!(values.iter().zip(expected).all(|(v, e)| (f64::from(*v) - e).abs() < 1e-6), "{values}");
+}
+
+/// `tests/fixtures/vectors/make.py` says what is in the files.
+#[test]
+fn tensors_of_pt_files_are_read_as_torch_reads_them() {
+    let sine =
+        |range: std::ops::Range<usize>| -> Vec<f64> { range.map(|i| 3.0 * (i as f64).sin()).collect() };
+    let at = Some("9.resid_post");
+    close(&read("view.pt", at, -1).unwrap(), "9.resid_post", &[2.0, 3.0, 4.0]);
+    close(&read("double.pt", at, -1).unwrap(), "9.resid_post", &sine(20..24));
+    let column: Vec<f64> = (0..6).map(|row| 3.0 * ((4 * row + 1) as f64).sin()).collect();
+    close(&read("strided.pt", at, -1).unwrap(), "9.resid_post", &column);
+    close(&read("half.pt", at, -1).unwrap(), "9.resid_post", &[1.5, -2.25]);
+    close(&read("bfloat16.pt", at, -1).unwrap(), "9.resid_post", &[1.5, -2.25]);
+    for (position, begin) in [(-1, 12), (1, 12), (0, 0), (-2, 0)] {
+        let layers = read("layers.pt", None, position).unwrap();
+        assert_eq!(layers.directions.len(), 3);
+        for layer in 0..3 {
+            let begin = begin + 4 * layer;
+            close(&layers, &format!("{layer}.resid_pre"), &sine(begin..begin + 4));
+        }
+    }
+}
+
+#[test]
+fn whatever_else_a_pt_file_holds_is_refused() {
+    let at = Some("9.resid_post");
+    for (name, expected) in [
+        ("code.pt", "__builtin__ print"),
+        ("dictionary.pt", "operation 0x7d"),
+        ("parameter.pt", "torch._utils _rebuild_parameter"),
+        ("whole.pt", "torch LongStorage"),
+        ("nan.pt", "not finite, at index 1"),
+        ("legacy.pt", "torch's zip format"),
+        ("make.py", "torch's zip format"),
+    ] {
+        let error = read(name, at, -1).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+    }
+    assert!(read("view.pt", None, -1).unwrap_err().to_string().contains("--site"));
+    assert!(read("layers.pt", None, 2).unwrap_err().to_string().contains("2 positions"));
+}
+
+#[test]
+fn an_archive_that_lies_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = std::fs::read("tests/fixtures/vectors/view.pt").unwrap();
+    let path = folder.path().join("lie.pt");
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        formats::read_torch(&path, Some("1.resid_post".parse().unwrap()), "resid_pre", -1).map(|_| ())
+    };
+    for length in (0..whole.len()).step_by(7) {
+        assert!(read(&whole[..length]).is_err(), "cut to {length}");
+    }
+    for at in 0..whole.len() {
+        let mut changed = whole.clone();
+        changed[at] ^= 0x15;
+        // Refused or read; checksums catch most of it.
+        let _ = read(&changed);
+    }
+}
+
+#[test]
+fn a_vector_goes_through_a_gguf_file_and_the_commands_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let layers = "import tests/fixtures/vectors/layers.pt --point resid_post --out";
+    let run = |arguments: &str| {
+        let mut whole = vec!["vector"];
+        whole.extend(arguments.split(' '));
+        let output = pearl(&whole).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&format!("{layers} {}", at("a")));
+    run(&format!(
+        "export {} --sites 1-2.resid_post --gguf {} --harness {}",
+        at("a"),
+        at("a.gguf"),
+        at("a.pt")
+    ));
+    run(&format!("import {} --out {}", at("a.gguf"), at("b")));
+    let load = |name: &str| Vector::load(&folder.path().join(name)).unwrap().1;
+    let (mut a, b) = (load("a"), load("b"));
+    a.directions.retain(|site, _| site.block() != Some(0));
+    assert_eq!(a.directions, b.directions);
+    run(&format!("add {} {} --out {}", at("a"), at("b"), at("sum")));
+    run(&format!("scale {} -2 --out {}", at("b"), at("less")));
+    run(&format!("subtract {} {} --out {}", at("sum"), at("b"), at("again")));
+    run(&format!("orthogonalise {} {} --out {}", at("b"), at("less"), at("nothing")));
+    assert_eq!(load("again").directions, b.directions);
+    assert!(load("nothing").directions.values().all(|direction| direction.length() < 1e-5));
+    let cosines = run(&format!("cosines {} {}", at("b"), at("less")));
+    assert_eq!(cosines.lines().count(), 2);
+    assert!(cosines.lines().all(|line| line.contains("-1.0000")), "{cosines}");
+    assert!(run(&format!("info {}", at("b"))).contains("1.resid_post     width 4"));
+    one_line(&["vector", "export", &at("a"), "--gguf", &at("no.gguf")], &["0.resid_post", "--sites"]);
+    one_line(&["vector", "import", &at("a"), "--out", &at("c")], &["torch's zip format"]);
+    one_line(&["vector", "import", "nowhere.gguf", "--out", &at("c")], &["nowhere.gguf"]);
+    one_line(
+        &["vector", "add", &at("a"), "tests/fixtures/dialogues.jsonl", "--out", &at("c")],
+        &["dialogues.jsonl"],
+    );
+    assert!(!folder.path().join("c").exists());
+}
+
+#[test]
+fn vectors_of_two_models_are_not_put_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let vector = read("view.pt", Some("1.resid_post"), -1).unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, hash) in [("a", "one"), ("b", "two")] {
+        vector.save(&at(name), Header { model_hash: Some(hash.into()), ..Header::default() }).unwrap();
+    }
+    let path = |name: &str| at(name).display().to_string();
+    one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["two different models"]);
+}
+
+/// Line 3 of what steering must show: a vector that we exported, applied by llama.cpp to a GGUF checkpoint of four blocks
+/// (`tests/fixtures/vectors/llama.py`), moves next-token logits as it does here, to the unsteered models' own parity.
+#[test]
+fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
+    use pearlpoint::model::{Dtype, Hook, Selector};
+    use pearlpoint::steer::{Operation, Steer, Strength};
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        prompts: Vec<Vec<u32>>,
+        plain: Vec<Vec<f32>>,
+        steered: Vec<Vec<f32>>,
+    }
+    for name in ["llama", "qwen3"] {
+        let folder = Path::new("tests/fixtures/vectors");
+        let case: Case =
+            serde_json::from_slice(&std::fs::read(folder.join(format!("{name}.json"))).unwrap()).unwrap();
+        let decoder = crate::gguf::decoder(&folder.join(format!("{name}.model.gguf")), Some(Dtype::F32));
+        let (_, vector) = formats::read_gguf(&folder.join(format!("{name}.vector.gguf")), 0).unwrap();
+        let sites: Vec<Site> = vector.directions.keys().copied().collect();
+        assert_eq!(
+            sites.iter().map(Site::to_string).collect::<Vec<_>>(),
+            ["1.resid_post", "2.resid_post", "3.resid_post"]
+        );
+        let steer = |shift: usize| {
+            let directions = vector.directions.iter().map(|(site, direction)| {
+                let block = site.block().unwrap() - shift;
+                (format!("{block}.resid_post").parse().unwrap(), direction.clone())
+            });
+            let vector = Vector { method: "test".into(), directions: directions.collect() };
+            let sites: Vec<Site> = vector.directions.keys().copied().collect();
+            let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
+            Steer::new(&decoder, &vector, &sites, Operation::Add, strength, tokens, None).unwrap()
+        };
+        let apart = |expected: &[Vec<f32>], hook: &mut dyn Hook| -> f32 {
+            let mut most = 0f32;
+            for (ids, expected) in case.prompts.iter().zip(expected) {
+                let tokens = crate::model::tokens(std::slice::from_ref(ids));
+                let logits = decoder.forward(&tokens, None, &[tokens.len() - 1], hook).unwrap();
+                let logits: Vec<f32> = logits.flatten_all().unwrap().to_vec1().unwrap();
+                most = logits.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(most, f32::max);
+            }
+            most
+        };
+        let parity = apart(&case.plain, &mut ());
+        let steered = apart(&case.steered, &mut steer(0));
+        // Off by one block, or not steered at all, it is far away.
+        let wrong = apart(&case.steered, &mut steer(1)).min(apart(&case.steered, &mut ()));
+        println!(
+            "{name}: unsteered {parity:.2e}, steered {steered:.2e}, a block off or unsteered {wrong:.2e}"
+        );
+        assert!(
+            parity < 2e-4 && steered <= 2.0 * parity.max(1e-5) && wrong > 0.1,
+            "{name}: {parity} {steered} {wrong}"
+        );
+    }
+}
