@@ -49,7 +49,7 @@ impl Facts {
             let kind = weights.stored_type(&name).unwrap_or_default();
             *stored.entry(kind).or_default() += 1;
         }
-        let places = architecture.places()?;
+        let places = architecture.tensors()?;
         let dtype = weights.would_keep(arguments.options.dtype);
         let hash = arguments.hash.then(|| weights.hash(&AtomicBool::new(false)));
         Ok(Facts { name, hash, architecture, chat, stored, places, dtype })

@@ -67,6 +67,6 @@ fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<
         let found = format!("{blocks} blocks, and the checkpoint has {tensors} tensors");
         return Err(Error::input(place, found, "no more blocks than tensors"));
     }
-    architecture.places()?.iter().try_for_each(|place| weights.check(place))?;
-    weights.refuse_extra(architecture)
+    architecture.tensors()?.iter().try_for_each(|place| weights.check(place))?;
+    weights.refuse_extra(|name| architecture.ignores(name))
 }

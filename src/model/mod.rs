@@ -69,7 +69,7 @@ impl Model {
         let failed = AtomicBool::new(false);
         let build = || {
             let decoder = Decoder::build(architecture, |place| weights.take(place, dtype))?;
-            weights.refuse_extra(decoder.architecture())?;
+            weights.refuse_extra(|name| decoder.architecture().ignores(name))?;
             Ok(decoder)
         };
         let (decoder, hash) = rayon::join(

@@ -71,7 +71,7 @@ impl Backend {
                 Backend::Avx2 => avx2,
                 Backend::Avx512 => avx512,
                 Backend::Avx512Bf16 => avx512bf16,
-                Backend::Amx => avx512bf16 && crate::model::compute::cpu::amx::runs(),
+                Backend::Amx => avx512bf16 && amx_runs(),
                 _ => self <= Backend::Plain,
             }
         }
@@ -188,4 +188,33 @@ fn cuda() -> std::result::Result<&'static Device, &'static str> {
 #[cfg(not(feature = "cuda"))]
 fn cuda() -> std::result::Result<&'static Device, &'static str> {
     Err("this program was built without it (cargo build --features cuda)")
+}
+
+/// Whether the processor has AMX tiles with bf16 products, and the system lets this process use them.
+#[cfg(target_arch = "x86_64")]
+fn amx_runs() -> bool {
+    use std::arch::x86_64::__cpuid_count;
+
+    static RUNS: OnceLock<bool> = OnceLock::new();
+    *RUNS.get_or_init(|| {
+        const AMX_TILE_AND_BF16: u32 = (1 << 22) | (1 << 24);
+        let has_leaf_7 = __cpuid_count(0, 0).eax >= 7;
+        has_leaf_7
+            && __cpuid_count(7, 0).edx & AMX_TILE_AND_BF16 == AMX_TILE_AND_BF16
+            && request_tile_permission()
+    })
+}
+
+/// Asks the kernel to save tile registers for this process (Linux, `Documentation/arch/x86/xstate.rst`).
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn request_tile_permission() -> bool {
+    const REQUEST_PERMISSION: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_int = 18;
+    // SAFETY: the call reads its two numbers and writes nothing.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn request_tile_permission() -> bool {
+    false
 }

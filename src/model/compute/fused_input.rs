@@ -3,8 +3,11 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::model::compute::{Activation, Row, activate, gated, with_slices};
-use crate::model::transformer::norm::Norm;
+use super::activation::Activation;
+use super::cpu::fused_row::FusedRow;
+use super::cpu::tensor_slice;
+use super::norm::Norm;
+use super::ops::{activate, gated};
 
 pub(crate) enum Input<'a> {
     /// f32 `[tokens, inputs]`.
@@ -50,13 +53,13 @@ impl<'a> Input<'a> {
 
     /// Calls `with` on what makes it, row by row.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    pub(crate) fn with_row<T>(&self, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_row<T>(&self, with: impl FnOnce(&FusedRow) -> Result<T>) -> Result<T> {
         match *self {
-            Input::Plain(x) => with_slices([x], |[x]| with(&Row::Plain(x))),
+            Input::Plain(x) => tensor_slice::with([x], |[x]| with(&FusedRow::Plain(x))),
             Input::Normed(x, norm) => norm.with_row(x, with),
-            Input::Active(x, activation) => with_slices([x], |[x]| with(&Row::Active(x, activation))),
+            Input::Active(x, activation) => tensor_slice::with([x], |[x]| with(&FusedRow::Active(x, activation))),
             Input::Gated(gate, up, activation) => {
-                with_slices([gate, up], |[gate, up]| with(&Row::Gated(gate, up, activation)))
+                tensor_slice::with([gate, up], |[gate, up]| with(&FusedRow::Gated(gate, up, activation)))
             }
         }
     }

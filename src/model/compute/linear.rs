@@ -4,17 +4,16 @@
 use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
 
-use super::Activation;
+use super::activation::Activation;
+use super::backend;
+#[cfg(target_arch = "x86_64")]
+use super::backend::Backend;
+use super::candle::linear::CandleLinear;
+use super::cpu::gemm;
+#[cfg(target_arch = "x86_64")]
+use super::cpu::packed_gemm::Packed;
+use super::fused_input::Input;
 use crate::model::weights::Weight;
-
-use crate::model::compute::backend;
-#[cfg(target_arch = "x86_64")]
-use crate::model::compute::backend::Backend;
-use crate::model::compute::candle::linear::CandleLinear;
-use crate::model::compute::cpu::gemm;
-#[cfg(target_arch = "x86_64")]
-use crate::model::compute::cpu::packed_gemm::Packed;
-pub(crate) use crate::model::compute::fused_input::Input;
 
 /// `x · weightᵀ + bias`.
 pub struct Linear {
@@ -97,14 +96,7 @@ impl Linear {
 
     /// [`Linear::read`] of several that read the same: packed ones share what is made of it before it is multiplied.
     pub(crate) fn read_each<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
-        #[cfg(target_arch = "x86_64")]
-        let packed: Option<Vec<&Packed>> = all.iter().map(|linear| linear.packed()).collect();
-        #[cfg(target_arch = "x86_64")]
-        let products =
-            packed.filter(|_| !input.source().track_op()).map(|packed| Packed::products(&packed, input));
-        #[cfg(not(target_arch = "x86_64"))]
-        let products: Option<Result<Vec<Tensor>>> = None;
-        let products = match products {
+        let products = match Linear::packed_products(&all, input) {
             Some(products) => products?,
             None => {
                 let x = input.tensor()?;
@@ -119,13 +111,37 @@ impl Linear {
         whole.try_into().map_err(|_| Error::Msg("as many products as matrices".into()))
     }
 
-    /// `down · (f(gate · x) · (up · x))` without what stands between, where the matrices are packed for it.
+    /// The products of packed matrices; none if one is not packed, or if a gradient is tracked.
+    #[cfg(target_arch = "x86_64")]
+    fn packed_products(all: &[&Linear], input: &Input) -> Option<Result<Vec<Tensor>>> {
+        let packed: Vec<&Packed> = all.iter().map(|linear| linear.packed()).collect::<Option<_>>()?;
+        if input.source().track_op() {
+            return None;
+        }
+        let products = || {
+            let shape = input.source().dims2()?.into();
+            input.with_row(|row| Packed::products(&packed, row, shape))
+        };
+        Some(products())
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn packed_products(_: &[&Linear], _: &Input) -> Option<Result<Vec<Tensor>>> {
+        None
+    }
+
+    /// `down · (f(gate · x) · (up · x))` in one pass, without the hidden activations in memory; none if the matrices are not
+    /// packed for it, have a bias, or a gradient is tracked.
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     pub(crate) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
         #[cfg(target_arch = "x86_64")]
         if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {
             let [gate, up, down] = matrices.map(Linear::packed);
-            return Packed::gated([gate?, up?, down?], activation, x);
+            let packed = [gate?, up?, down?];
+            let (tokens, inputs) = x.source().dims2().ok()?;
+            if Packed::can_gate(packed, inputs) {
+                return Some(x.with_row(|row| Packed::gated(packed, activation, row, [tokens, inputs])));
+            }
         }
         None
     }
@@ -151,7 +167,11 @@ impl Linear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
-            Kept::Packed(packed) => Ok(Packed::products(&[packed], &x.into())?.swap_remove(0)),
+            Kept::Packed(packed) => {
+                let products = Input::from(x)
+                    .with_row(|row| Packed::products(&[packed], row, x.dims2()?.into()))?;
+                products.into_iter().next().ok_or_else(|| Error::Msg("no product of a packed matrix".into()))
+            }
             Kept::CandleLinear(composed) => composed.product(x),
             // Our own products leave no trace for a gradient to follow.
             Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {

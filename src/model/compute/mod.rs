@@ -1,29 +1,24 @@
-//! The operations of a block besides its matrix products, each one pass over the data, with its gradient:
-//! the same forward pass reads, generates and trains. They know nothing of models.
+//! Matrix products and the other operations of a transformer block, on the CPU and on NVIDIA devices.
+//!
+//! [`backend`] picks the instructions or the device; [`cpu`] and [`candle`] hold the kernels; [`linear`], [`norm`] and
+//! [`ops`] dispatch to them.
 
-pub mod candle;
+pub mod activation;
+pub mod backend;
+pub mod heads;
+pub mod rotary;
 
 pub mod cpu;
+mod cuda;
+pub mod candle;
 
-pub mod backend;
-pub(crate) mod fused_input;
-pub(crate) mod huge_pages;
 pub mod linear;
+pub(crate) mod norm;
+pub mod ops;
+mod fused_input;
 
-mod activation;
-mod attention;
-mod norms;
-mod rotary;
-mod fused_row;
-mod sum;
-
-#[cfg(target_arch = "x86_64")]
-pub(crate) use activation::gate_in_place;
-pub use activation::{Activation, activate, gated};
-pub use attention::{Heads, KvSegment, attend, attention};
-pub(crate) use cpu::tensor_slice::with as with_slices;
-pub(crate) use cpu::vector_math::{Once, exp, simd_dispatch};
-pub use fused_row::Row;
-pub use norms::{layer_norm, rms_norm};
-pub use rotary::{Angles, prepare_heads, rotate};
-pub use sum::sum;
+pub use activation::Activation;
+pub use heads::Heads;
+pub use rotary::Angles;
+pub(crate) use cpu::vector_math::{exp, simd_dispatch};
+pub(crate) use fused_input::Input;

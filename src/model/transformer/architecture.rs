@@ -1,14 +1,13 @@
 //! What differs between model families, as data: the forward pass reads it and nothing else.
 //! It knows nothing of files or tensors.
 
-use candle_core::{DType, Device, Tensor};
-
 use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
 use crate::model::site::{Point, Site};
-use crate::model::transformer::loader;
 use crate::model::transformer::rope::Rope;
-use crate::model::weights::{Place, Weight};
+
+/// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
+const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
 /// The shape and the choices of one transformer.
 #[derive(Clone, Debug, PartialEq)]
@@ -227,24 +226,13 @@ impl Architecture {
         }
     }
 
-    /// Every tensor that the model takes from a checkpoint.
-    pub fn places(&self) -> Result<Vec<Place>> {
-        let mut places = Vec::new();
-        loader::parts(self, &mut |place| {
-            places.push(place.clone());
-            // One number that claims to be many: nothing is computed with it.
-            let shape = place.wanted();
-            Ok(Weight::Tensor(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?))
-        })?;
-        Ok(places)
-    }
-
-    /// Number of weights, embeddings counted once where they are tied.
-    ///
-    /// # Errors
-    /// A shape that no tensor can have.
-    pub fn parameters(&self) -> Result<usize> {
-        Ok(self.places()?.iter().map(|place| place.wanted().iter().product::<usize>()).sum())
+    /// Whether the model has no use for a tensor of a checkpoint: it belongs to another task (as a pooler does), or it is a
+    /// second copy of the embedding for a tied vocabulary head.
+    pub fn ignores(&self, tensor: &str) -> bool {
+        let inner = tensor.split_once('.').map(|(_, rest)| rest);
+        let other_task = |part: &&str| tensor.starts_with(*part) || inner.is_some_and(|rest| rest.starts_with(*part));
+        let copied_head = self.head == Head::Tied && HEADS.contains(&tensor);
+        copied_head || self.names.ignored.iter().any(other_task)
     }
 
     /// Width of the activations at a site.

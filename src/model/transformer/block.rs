@@ -7,16 +7,20 @@ use candle_core::{D, Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::model::compute::backend::uses_candle;
-use crate::model::compute::candle::ops;
-use crate::model::compute::linear::{Input, Linear};
-use crate::model::compute::{Angles, Heads, attend, attention, prepare_heads, rotate, sum, with_slices};
+use crate::model::compute::candle::ops as candle_ops;
+use crate::model::compute::cpu::attention::attend;
+use crate::model::compute::cpu::rotary::prepare_heads;
+use crate::model::compute::cpu::tensor_slice;
+use crate::model::compute::linear::Linear;
+use crate::model::compute::norm::Norm;
+use crate::model::compute::ops::{add, attention, rotate};
+use crate::model::compute::{Angles, Heads, Input};
 use crate::model::hook::Hook;
 use crate::model::selector::Token;
 use crate::model::site::{Point, Site};
 use crate::model::transformer::kv_cache::Cache;
 use crate::model::transformer::mlp::Mlp;
 use crate::model::transformer::moe::Experts;
-use crate::model::transformer::norm::Norm;
 
 pub(crate) struct Block {
     pub number: usize,
@@ -100,8 +104,8 @@ impl Block {
         let added = at(Point::AttnOut, added)?;
         // What the MLP reads is normed; to what its output is added depends on the order.
         let (x, read) = match self.parallel {
-            true => (sum(&x, &added)?, Some(x)),
-            false => (at(Point::ResidMid, norm(&self.attention_norms.after, sum(&x, &added)?)?)?, None),
+            true => (add(&x, &added)?, Some(x)),
+            false => (at(Point::ResidMid, norm(&self.attention_norms.after, add(&x, &added)?)?)?, None),
         };
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
         let added = match &self.feed {
@@ -116,7 +120,7 @@ impl Block {
             }
         };
         let added = at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?;
-        at(Point::ResidPost, norm(&self.mlp_norms.after, sum(&x, &added)?)?)
+        at(Point::ResidPost, norm(&self.mlp_norms.after, add(&x, &added)?)?)
     }
 }
 
@@ -134,9 +138,9 @@ impl Attention {
         let mixed = match &mut pass.cache {
             None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
             Some(cache) if uses_candle(&query) => {
-                ops::attend(&query, heads, &cache.extend_tensors(block, &pass.tokens, [&key, &value])?)?
+                candle_ops::attend(&query, heads, &cache.extend_tensors(block, &pass.tokens, [&key, &value])?)?
             }
-            Some(cache) => with_slices([&query, &key, &value], |[query, keys, values]| {
+            Some(cache) => tensor_slice::with([&query, &key, &value], |[query, keys, values]| {
                 let stretches = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
                 Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
             })?,

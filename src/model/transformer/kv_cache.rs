@@ -7,8 +7,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use crate::error::{Error, Result};
-use crate::model::compute::KvSegment;
-use crate::model::compute::candle::ops;
+use crate::model::compute::candle::ops as candle_ops;
+use crate::model::compute::cpu::kv_segment::KvSegment;
 use crate::model::selector::Token;
 use crate::model::site::{Point, Site};
 
@@ -150,8 +150,8 @@ impl Cache {
         block: usize,
         tokens: &[Token],
         sides: [&Tensor; 2],
-    ) -> Result<Vec<ops::KvSegment>> {
-        let rows = self.each_past(block, tokens, |past, shared, tokens| -> Result<ops::KvSegment> {
+    ) -> Result<Vec<candle_ops::KvSegment>> {
+        let rows = self.each_past(block, tokens, |past, shared, tokens| -> Result<candle_ops::KvSegment> {
             let before = shared.unwrap_or(past).tensors.clone();
             let side = |which: usize| -> Result<Tensor> {
                 let new = sides[which].narrow(0, tokens.start, tokens.len())?;
@@ -162,7 +162,7 @@ impl Cache {
             };
             let [keys, values] = [side(0)?, side(1)?];
             past.tensors = Some([keys.clone(), values.clone()]);
-            Ok(ops::KvSegment { tokens, keys, values })
+            Ok(candle_ops::KvSegment { tokens, keys, values })
         });
         rows.into_iter().map(|(_, _, stretch)| stretch).collect()
     }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 use crate::model::compute::Heads;
@@ -14,7 +14,7 @@ use crate::model::transformer::architecture::{Architecture, Fused, Head, HeadNor
 use crate::model::transformer::block::{Attention, Block, Feed, Norms};
 use crate::model::transformer::mlp::Mlp;
 use crate::model::transformer::moe::Experts;
-use crate::model::transformer::norm::Norm;
+use crate::model::compute::norm::Norm;
 use crate::model::weights::{Place, Weight};
 
 /// All that a decoder computes with.
@@ -74,6 +74,31 @@ pub(crate) fn parts(
         Head::Tied | Head::None => None,
     };
     Ok(Parts { embed, blocks, norm, head })
+}
+
+impl Architecture {
+    /// Every tensor that the model takes from a checkpoint, in the order in which it loads them.
+    ///
+    /// # Errors
+    /// A shape that no tensor can have.
+    pub fn tensors(&self) -> Result<Vec<Place>> {
+        let mut tensors = Vec::new();
+        parts(self, &mut |tensor| {
+            tensors.push(tensor.clone());
+            // One zero, broadcast to the shape: nothing is computed with it.
+            let shape = tensor.wanted();
+            Ok(Weight::Tensor(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?))
+        })?;
+        Ok(tensors)
+    }
+
+    /// Number of parameters; a tied embedding counts once.
+    ///
+    /// # Errors
+    /// A shape that no tensor can have.
+    pub fn parameters(&self) -> Result<usize> {
+        Ok(self.tensors()?.iter().map(|tensor| tensor.wanted().iter().product::<usize>()).sum())
+    }
 }
 
 impl Source<'_> {

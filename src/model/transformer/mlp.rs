@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 
 use crate::model::compute::Activation;
-use crate::model::compute::linear::{Input, Linear};
+use crate::model::compute::Input;
+use crate::model::compute::linear::Linear;
 
 /// What stands between a block's norm and its down projection, and that projection.
 pub(crate) struct Mlp {

@@ -7,5 +7,4 @@ pub mod kv_cache;
 pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod moe;
-pub(crate) mod norm;
 pub mod rope;

@@ -4,6 +4,7 @@
 mod quantized;
 mod convert;
 mod file;
+pub(crate) mod huge_pages;
 mod element;
 mod tensor_ref;
 mod weight;
@@ -24,10 +25,9 @@ pub use weight::{Dtype, Weight};
 
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
-use crate::model::compute::huge_pages::Pages;
-use crate::model::transformer::architecture::{Architecture, Head};
 use convert::{Stored, Unfit};
 use file::File;
+use huge_pages::Pages;
 
 /// Open tensors. They are read when they are taken.
 pub struct Weights {
@@ -76,9 +76,6 @@ const BUFFERS: [&str; 9] = [
     "rope_factors_long.weight",
     "rope_factors_short.weight",
 ];
-
-/// What the vocabulary's matrix is called. Where it is the embedding's, a checkpoint may hold a second copy.
-const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
 impl Weights {
     /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names, in a folder.
@@ -275,19 +272,15 @@ impl Weights {
         Error::input(files, found, format!("one of shape {:?}, as the config has it", place.shape))
     }
 
-    /// Refuses tensors that nobody asked for: the checkpoint is then of another model than its config says. Where the
-    /// vocabulary's matrix is the embedding's, a second copy of it is no surprise, nor is what the family ignores.
+    /// Refuses tensors that were not taken: then the checkpoint holds another model than its config says. `ignored` names
+    /// those that the model has no use for; buffers that follow from the config are ignored too.
     ///
     /// # Errors
     /// [`Error::Input`] with the first such tensor and how many there are.
-    pub fn refuse_extra(&self, architecture: &Architecture) -> Result<()> {
+    pub fn refuse_extra(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
         let untaken = self.tensors.iter().filter(|(name, found)| {
-            let harmless = BUFFERS.iter().any(|end| name.ends_with(end));
-            let ignored = architecture.names.ignored.iter().any(|part| {
-                name.starts_with(part) || name.split_once('.').is_some_and(|(_, rest)| rest.starts_with(part))
-            });
-            let copy = architecture.head == Head::Tied && HEADS.contains(&name.as_str());
-            !found.taken.load(Ordering::Relaxed) && !harmless && !copy && !ignored
+            let buffer = BUFFERS.iter().any(|end| name.ends_with(end));
+            !found.taken.load(Ordering::Relaxed) && !buffer && !ignored(name)
         });
         let extra: Vec<_> = untaken.collect();
         let Some((name, found)) = extra.first() else { return Ok(()) };
@@ -345,7 +338,6 @@ pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
 mod tests {
     use super::*;
     use crate::artifact::{Header, Numbers, write_tensors};
-    use crate::model::families::{self, Config};
     use candle_core::DType;
     use ndarray::{Array, array};
     use std::iter::once;
@@ -448,15 +440,6 @@ mod tests {
         }
     }
 
-    /// An architecture whose vocabulary's matrix is the embedding's, or one of its own.
-    fn architecture(tied: bool) -> Architecture {
-        let config = format!(
-            r#"{{"model_type": "qwen3", "hidden_act": "silu", "hidden_size": 4, "num_attention_heads": 1,
-                "num_hidden_layers": 1, "intermediate_size": 4, "vocab_size": 4, "tie_word_embeddings": {tied}}}"#
-        );
-        families::architecture(&Config::parse("config.json", config.as_bytes()).unwrap()).unwrap()
-    }
-
     #[test]
     fn extra_tensors_are_refused_by_name_and_harmless_ones_are_not() {
         let number = || Numbers::floats(&array![[1.0f32]]);
@@ -465,15 +448,13 @@ mod tests {
             weights.take(&Place::rows("embed", &[1, 1], once(0..1)), Dtype::F32).unwrap();
             weights
         };
-        weights(&["embed", "0.rotary_emb.inv_freq", "h.0.attn.bias"])
-            .refuse_extra(&architecture(false))
-            .unwrap();
-        weights(&["embed", "lm_head.weight"]).refuse_extra(&architecture(true)).unwrap();
-        let error =
-            weights(&["embed", "lm_head.weight"]).refuse_extra(&architecture(false)).unwrap_err().to_string();
+        let none = |_: &str| false;
+        let head = |name: &str| name == "lm_head.weight";
+        weights(&["embed", "0.rotary_emb.inv_freq", "h.0.attn.bias"]).refuse_extra(none).unwrap();
+        weights(&["embed", "lm_head.weight"]).refuse_extra(head).unwrap();
+        let error = weights(&["embed", "lm_head.weight"]).refuse_extra(none).unwrap_err().to_string();
         assert!(error.contains("tensor lm_head.weight, which"), "{error}");
-        let error =
-            weights(&["embed", "a", "b", "c"]).refuse_extra(&architecture(true)).unwrap_err().to_string();
+        let error = weights(&["embed", "a", "b", "c"]).refuse_extra(head).unwrap_err().to_string();
         assert!(error.contains("tensor a and 2 more"), "{error}");
     }
 }

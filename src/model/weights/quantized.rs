@@ -7,7 +7,7 @@ use candle_core::quantized::GgmlDType;
 use half::f16;
 
 use super::element::Number;
-use crate::model::compute::huge_pages::Pages;
+use super::huge_pages::Pages;
 
 /// A kind of block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

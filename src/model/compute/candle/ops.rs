@@ -7,7 +7,7 @@ use candle_core::{D, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
 
 use crate::model::compute::activation::Activation;
-use crate::model::compute::attention::Heads;
+use crate::model::compute::heads::Heads;
 
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tensor> {
     match x.track_op() || weight.track_op() {
@@ -127,8 +127,8 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::model::compute;
-    use crate::model::compute::Angles;
+    use crate::model::compute::ops as compute;
+    use crate::model::compute::rotary::Angles;
 
     fn random(shape: &[usize], seed: u64) -> Tensor {
         let count = shape.iter().product::<usize>() as u64;

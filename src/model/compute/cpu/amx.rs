@@ -9,7 +9,6 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut, Range};
-use std::sync::OnceLock;
 
 use half::bf16;
 
@@ -142,33 +141,6 @@ pub(crate) unsafe fn put(numbers: &[f32], token: usize, large: *mut Pair, small:
             _mm512_storeu_si512(small.add(place).cast(), bits(_mm512_cvtne2ps_pbh(left(1), left(0))));
         }
     }
-}
-
-/// Whether the processor has bf16 tiles, and the system lets this process use them.
-pub(crate) fn runs() -> bool {
-    static RUNS: OnceLock<bool> = OnceLock::new();
-    *RUNS.get_or_init(|| {
-        const TILES_OF_BF16: u32 = (1 << 22) | (1 << 24);
-        has_leaf_seven() && __cpuid_count(7, 0).edx & TILES_OF_BF16 == TILES_OF_BF16 && allowed()
-    })
-}
-
-fn has_leaf_seven() -> bool {
-    __cpuid_count(0, 0).eax >= 7
-}
-
-/// The tiles' contents are kept for a process that has asked for it (Linux, `Documentation/arch/x86/xstate.rst`).
-#[cfg(target_os = "linux")]
-fn allowed() -> bool {
-    const REQUEST_PERMISSION: libc::c_int = 0x1023;
-    const TILE_DATA: libc::c_int = 18;
-    // SAFETY: the call reads its two numbers and writes nothing.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allowed() -> bool {
-    false
 }
 
 /// Shapes of the eight tiles, as the processor reads them.

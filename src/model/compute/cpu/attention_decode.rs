@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-use super::vector_math;
-use super::vector_math::simd_dispatch;
-use crate::model::compute::attention::{Heads, KvSegment, Out};
+use super::vector_math::{self, simd_dispatch};
+use super::kv_segment::{KvSegment, HeadOutputs};
+use crate::model::compute::heads::Heads;
 
 /// Writes the heads' outputs of the stretches' tokens, `[tokens, query heads, head width]`.
 ///
 /// # Safety
 /// `out` must have room for every token of the stretches; no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: Out) {
+pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
     let all = stretches.iter().flat_map(|&stretch| (0..heads.keys).map(move |key_head| (stretch, key_head)));
     let all: Vec<_> = all.collect();
     all.into_par_iter().for_each(|(stretch, key_head)| {
@@ -20,7 +20,7 @@ pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegme
 }
 
 #[inline(always)]
-unsafe fn head(queries: &[f32], heads: Heads, stretch: &KvSegment, key_head: usize, out: Out) {
+unsafe fn head(queries: &[f32], heads: Heads, stretch: &KvSegment, key_head: usize, out: HeadOutputs) {
     let (width, group, row) = (heads.width, heads.group(), heads.keys * heads.width);
     let count = stretch.keys.len() / row;
     let past = count - stretch.tokens.len();

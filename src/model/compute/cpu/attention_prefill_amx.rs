@@ -9,12 +9,11 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::vector_math;
-use super::vector_math::simd_dispatch;
-use crate::model::compute::attention::{Heads, KvSegment, Out};
-use crate::model::compute::cpu::amx;
-use crate::model::compute::cpu::amx::COLUMNS;
-use crate::model::compute::cpu::bf16::{Pair, left_over, narrow, rounded};
+use super::vector_math::{self, simd_dispatch};
+use super::kv_segment::{KvSegment, HeadOutputs};
+use crate::model::compute::heads::Heads;
+use super::amx::{self, COLUMNS};
+use super::bf16::{Pair, left_over, narrow, rounded};
 
 /// Query rows (a token's heads that share a key head, token after token) that are worked on at once: their scores stay in a
 /// core's cache.
@@ -69,7 +68,7 @@ struct Packed<'a> {
 ///
 /// # Safety
 /// The processor must have the tiles, and `out` room for every token of the stretches; no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: Out) {
+pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
     let all = stretches.iter().flat_map(|&stretch| (0..heads.keys).map(move |key_head| (stretch, key_head)));
     let all: Vec<_> = all.collect();
     let packed: Vec<Packed> =
@@ -142,7 +141,7 @@ impl<'a> Packed<'a> {
         heads: Heads,
         tokens: Range<usize>,
         scratch: &mut Scratch,
-        out: Out,
+        out: HeadOutputs,
     ) {
         let (width, group) = (heads.width, heads.group());
         let row = heads.queries * width;

@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::packed_gemm::PANEL;
+/// Rows of a packed matrix in a panel: four registers of sixteen.
+pub(crate) const PANEL: usize = 64;
 
 /// Tokens that meet a panel at once; with four registers each, their sums fill twenty-four of thirty-two.
 pub(crate) const TOKENS: usize = 6;

@@ -7,8 +7,8 @@ use candle_core::Result;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::packed_gemm::PANEL;
-use crate::model::compute::huge_pages::Pages;
+use super::avx512_microkernel::PANEL;
+use crate::model::weights::huge_pages::Pages;
 
 pub(crate) type Pair = [bf16; 2];
 

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
 use super::quantized_gemm;
+use super::output_columns::OutputColumns;
 use super::simd::{LANES, Lanes, Loaded};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::model::compute::backend::Backend;
@@ -111,11 +112,11 @@ fn with<T: Number, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R
 }
 
 /// Gives threads so many of the matrix's rows at a time, and where their results go.
-fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>, Out) + Sync) {
+fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>, OutputColumns) + Sync) {
     if out.is_empty() {
         return;
     }
-    let out = Out { begin: out.as_mut_ptr(), outputs };
+    let out = OutputColumns::new(out, outputs);
     (0..outputs.div_ceil(rows)).into_par_iter().for_each(|chunk| {
         let range = chunk * rows..outputs.min((chunk + 1) * rows);
         // SAFETY: `out` is [tokens, outputs], and has these columns, which are this chunk's own.
@@ -124,40 +125,13 @@ fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>,
     });
 }
 
-/// The result `[tokens, outputs]`, from one of its columns on. Threads write side by side into the same rows, each into
-/// columns of its own, which slices can't say.
-#[derive(Clone, Copy)]
-pub(crate) struct Out {
-    begin: *mut f32,
-    outputs: usize,
-}
-
-// SAFETY: no two threads have the same column.
-unsafe impl Sync for Out {}
-
-impl Out {
-    /// The same from a later column on.
-    ///
-    /// # Safety
-    /// The column must be there.
-    unsafe fn column(self, column: usize) -> Out {
-        Out { begin: unsafe { self.begin.add(column) }, ..self }
-    }
-
-    /// # Safety
-    /// The token and the column must be there, and be no other thread's.
-    pub(crate) unsafe fn set(self, token: usize, column: usize, number: f32) {
-        unsafe { *self.begin.add(token * self.outputs + column) = number }
-    }
-}
-
 /// The loops over some rows of the matrix, compiled for what the processor can do. To widen is exact, so that it makes
 /// no difference to the result when it is done.
 struct Loops<T> {
     /// The rows with every token, widened as they are read.
-    narrow: unsafe fn(&[f32], &[T], Out, usize),
+    narrow: unsafe fn(&[f32], &[T], OutputColumns, usize),
     /// The same with rows that are f32.
-    wide: unsafe fn(&[f32], &[f32], Out, usize),
+    wide: unsafe fn(&[f32], &[f32], OutputColumns, usize),
     dequantize: unsafe fn(&[T], &mut [f32]),
 }
 
@@ -201,7 +175,7 @@ impl<T: Loaded> Loops<T> {
 unsafe fn block<L: Lanes<T>, T: Number, const S: usize, const R: usize, const N: usize>(
     x: &[f32],
     rows: &[T],
-    out: Out,
+    out: OutputColumns,
     inputs: usize,
 ) {
     let Some(tokens) = x.len().checked_div(inputs) else { return };
@@ -231,7 +205,7 @@ unsafe fn block<L: Lanes<T>, T: Number, const S: usize, const R: usize, const N:
 unsafe fn tile<L: Lanes<T>, T: Number, const R: usize, const N: usize>(
     x: &[f32],
     rows: &[T],
-    out: Out,
+    out: OutputColumns,
     inputs: usize,
     (first_token, first_row): (usize, usize),
 ) -> usize {
@@ -294,10 +268,10 @@ unsafe fn dequantize<L: Lanes<T>, T: Number>(rows: &[T], out: &mut [f32]) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::simd::x86::{Eight, Sixteen};
-    use super::{Loaded, Out};
+    use super::{Loaded, OutputColumns};
 
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn block_512<T: Loaded>(x: &[f32], rows: &[T], out: Out, inputs: usize) {
+    pub unsafe fn block_512<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<Sixteen, T, 8, 4, 6>(x, rows, out, inputs) }
     }
 
@@ -307,7 +281,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn block_256<T: Loaded>(x: &[f32], rows: &[T], out: Out, inputs: usize) {
+    pub unsafe fn block_256<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<[Eight; 2], T, 4, 2, 2>(x, rows, out, inputs) }
     }
 
@@ -320,10 +294,10 @@ mod x86 {
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::super::simd::neon::Four;
-    use super::{Loaded, Out};
+    use super::{Loaded, OutputColumns};
 
     #[target_feature(enable = "neon")]
-    pub unsafe fn block_128<T: Loaded>(x: &[f32], rows: &[T], out: Out, inputs: usize) {
+    pub unsafe fn block_128<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<[Four; 4], T, 4, 2, 2>(x, rows, out, inputs) }
     }
 
@@ -400,10 +374,10 @@ mod tests {
     fn every_way_of_compiling_the_loops_agrees() {
         let (x, rows) = (numbers(&random((5, 77), 5)), numbers(&random((11, 77), 6)));
         let rows: Vec<f16> = rows.into_iter().map(f16::from_f32).collect();
-        let run = |block: unsafe fn(&[f32], &[f16], Out, usize)| {
+        let run = |block: unsafe fn(&[f32], &[f16], OutputColumns, usize)| {
             let mut out = vec![0f32; 55];
             // SAFETY: called only where the processor has the instructions.
-            unsafe { block(&x, &rows, Out { begin: out.as_mut_ptr(), outputs: 11 }, 77) };
+            unsafe { block(&x, &rows, OutputColumns::new(&mut out, 11), 77) };
             out
         };
         let plain = run(block::<[f32; LANES], f16, 4, 2, 2>);

@@ -1,7 +1,10 @@
 //! Kernels for processors.
 
+pub(crate) mod activation;
+pub(crate) mod add;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+pub(crate) mod attention;
 pub(crate) mod attention_decode;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod attention_prefill_amx;
@@ -9,13 +12,18 @@ pub(crate) mod attention_prefill_amx;
 pub(crate) mod avx512_microkernel;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod bf16;
+pub(crate) mod fused_row;
 pub(crate) mod gemm;
+pub(crate) mod kv_segment;
+pub(crate) mod norms;
+pub(crate) mod output_columns;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod packed_gemm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod packed_input;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod quantized_gemm;
+pub(crate) mod rotary;
 pub(crate) mod simd;
 pub(crate) mod small_matmul;
 pub(crate) mod tensor_slice;

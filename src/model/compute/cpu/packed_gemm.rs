@@ -15,18 +15,15 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::amx;
-use super::avx512_microkernel;
-use super::avx512_microkernel::Kernel;
-use super::bf16 as pairs;
-use super::bf16::{Pair, left_over, rounded};
+use super::activation::gate_in_place;
+use super::avx512_microkernel::{self, Kernel, PANEL};
+use super::bf16::{self as pairs, Pair, left_over, rounded};
+use super::fused_row::FusedRow;
 use super::packed_input::{Activations, Forms, Rows};
+use super::vector_math::simd_dispatch;
+use crate::model::compute::activation::Activation;
 use crate::model::compute::backend::Backend;
-use crate::model::compute::fused_input::Input;
-use crate::model::compute::huge_pages::{Pages, Plain};
-use crate::model::compute::{Activation, gate_in_place, simd_dispatch};
-
-/// Rows of the matrix in a panel: four registers of sixteen.
-pub(crate) const PANEL: usize = 64;
+use crate::model::weights::huge_pages::{Pages, Plain};
 
 /// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
 const STRETCH: usize = 256;
@@ -87,69 +84,69 @@ impl Packed {
         Ok(Some(Packed { outputs, inputs, numbers }))
     }
 
-    /// `x · weightᵀ` for each of several matrices, which share what is made of `x` first. `x`: f32 `[tokens, inputs]`.
-    pub fn products(matrices: &[&Packed], x: &Input) -> Result<Vec<Tensor>> {
-        let (tokens, inputs) = x.source().dims2()?;
+    /// `x · weightᵀ` for each of several matrices of one input width. `x`: the rows of f32 `[tokens, inputs]`, packed once for
+    /// all matrices. Gives f32 `[tokens, outputs]` each.
+    ///
+    /// # Errors
+    /// A matrix of another input width.
+    pub fn products(matrices: &[&Packed], x: &FusedRow, [tokens, inputs]: [usize; 2]) -> Result<Vec<Tensor>> {
         if let Some(other) = matrices.iter().find(|matrix| matrix.inputs != inputs) {
             let shape = [other.outputs, other.inputs];
             return Err(Error::Msg(format!("product of {:?} and {shape:?} transposed", [tokens, inputs])));
         }
-        x.with_row(|row| {
-            let x = Activations::new(row, tokens, inputs, forms(matrices));
-            Packed::multiply(matrices, &x, tokens, inputs)
-        })
+        let x = Activations::new(x, tokens, inputs, forms(matrices));
+        Packed::multiply(matrices, &x, tokens, inputs)
     }
 
-    /// `down · (f(gate · x) · (up · x))`, where all are in tiles: what stands between the products is made into tiles at once,
-    /// a panel at a time. None where they are not.
-    pub fn gated(
-        [gate, up, down]: [&Packed; 3],
-        activation: Activation,
-        x: &Input,
-    ) -> Option<Result<Tensor>> {
+    /// Whether [`Packed::gated`] can run: all three matrices are tiles with the same number of parts, and their shapes fit.
+    pub fn can_gate([gate, up, down]: [&Packed; 3], inputs: usize) -> bool {
         let parts = |matrix: &Packed| match &matrix.numbers {
             Numbers::Tiles(parts) => Some(parts.len()),
             _ => None,
         };
-        let alike = parts(gate)? == parts(up)? && parts(up)? == parts(down)?;
+        let alike = parts(gate).is_some() && parts(gate) == parts(up) && parts(up) == parts(down);
         let fit = gate.outputs == up.outputs && gate.inputs == up.inputs && up.outputs == down.inputs;
-        let (tokens, inputs) = x.source().dims2().ok()?;
-        if !alike || !fit || inputs != gate.inputs {
-            return None;
-        }
-        let steps = amx::steps(gate.outputs);
-        let tiles = Rows::new(tokens, steps, parts(gate)?);
-        let made = x.with_row(|row| {
-            let x = Activations::new(row, tokens, inputs, forms(&[gate, up]));
-            let work = gate.work(std::ptr::null_mut());
-            work.into_par_iter().for_each(|work| {
-                BESIDE.with_borrow_mut(|beside| {
-                    beside.iter_mut().for_each(|numbers| numbers.resize(STRETCH * PANEL, 0.0));
-                    work.each(tokens, |tokens, first, columns, _, _| {
-                        for (numbers, matrix) in beside.iter_mut().zip([gate, up]) {
-                            // SAFETY: packing asked whether the processor has tiles; the numbers are this thread's.
-                            unsafe {
-                                matrix.panel(&x, tokens.clone(), first, PANEL, numbers.as_mut_ptr(), PANEL)
-                            };
-                        }
-                        let [gate, up] = beside;
-                        let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
-                        for (token, (gate, up)) in tokens.zip(rows) {
-                            let (gate, up) = (&mut gate[..columns], &up[..columns]);
-                            simd_dispatch!(gate_in_place(gate, up, activation));
-                            // SAFETY: a token's numbers of this panel have a place of their own.
-                            unsafe { tiles.put(gate, token, first) };
-                        }
-                    });
+        alike && fit && inputs == gate.inputs
+    }
+
+    /// `down · (f(gate · x) · (up · x))` where [`Packed::can_gate`] holds. The hidden activations are converted to tiles one
+    /// panel at a time, so that `[tokens, hidden]` is never in memory as f32.
+    pub fn gated(
+        [gate, up, down]: [&Packed; 3],
+        activation: Activation,
+        x: &FusedRow,
+        [tokens, inputs]: [usize; 2],
+    ) -> Result<Tensor> {
+        let parts = match &gate.numbers {
+            Numbers::Tiles(parts) => parts.len(),
+            _ => return Err(Error::Msg("a gated product of matrices that are not in tiles".into())),
+        };
+        let tiles = Rows::new(tokens, amx::steps(gate.outputs), parts);
+        let x = Activations::new(x, tokens, inputs, forms(&[gate, up]));
+        let work = gate.work(std::ptr::null_mut());
+        work.into_par_iter().for_each(|work| {
+            BESIDE.with_borrow_mut(|beside| {
+                beside.iter_mut().for_each(|numbers| numbers.resize(STRETCH * PANEL, 0.0));
+                work.each(tokens, |tokens, first, columns, _, _| {
+                    for (numbers, matrix) in beside.iter_mut().zip([gate, up]) {
+                        // SAFETY: packing checked that the processor has tiles; the numbers are this thread's.
+                        unsafe {
+                            matrix.panel(&x, tokens.clone(), first, PANEL, numbers.as_mut_ptr(), PANEL)
+                        };
+                    }
+                    let [gate, up] = beside;
+                    let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
+                    for (token, (gate, up)) in tokens.zip(rows) {
+                        let (gate, up) = (&mut gate[..columns], &up[..columns]);
+                        simd_dispatch!(gate_in_place(gate, up, activation));
+                        // SAFETY: each token and panel has its own part of the tiles.
+                        unsafe { tiles.put(gate, token, first) };
+                    }
                 });
             });
-            Ok(())
         });
-        if let Err(error) = made {
-            return Some(Err(error));
-        }
         let x = Activations { tiles: tiles.finish(), ..Activations::default() };
-        Some(Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0)))
+        Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0))
     }
 
     /// Whether what it multiplies is rounded to bf16 first.
@@ -366,6 +363,7 @@ fn tiles<T: Copy + Sync>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tensor_slice;
     use super::*;
 
     fn random(shape: (usize, usize), seed: u64) -> Tensor {
@@ -380,7 +378,9 @@ mod tests {
     }
 
     fn product(packed: &Packed, x: &Tensor) -> Tensor {
-        Packed::products(&[packed], &x.into()).unwrap().swap_remove(0)
+        let shape = x.dims2().unwrap().into();
+        let products = tensor_slice::with([x], |[x]| Packed::products(&[packed], &FusedRow::Plain(x), shape));
+        products.unwrap().swap_remove(0)
     }
 
     /// Every backend that packs and runs here, with every type it keeps; what its products may differ by.

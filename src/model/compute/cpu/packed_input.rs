@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::amx;
 use super::bf16::{Pair, narrow, rounded};
-use crate::model::compute::{Row, simd_dispatch};
+use super::fused_row::FusedRow;
+use super::vector_math::simd_dispatch;
 
 /// The forms that are wanted.
 #[derive(Clone, Copy, Default)]
@@ -33,11 +34,11 @@ pub(crate) struct Activations<'a> {
 }
 
 impl<'a> Activations<'a> {
-    pub fn new(row: &Row<'a>, tokens: usize, inputs: usize, forms: Forms) -> Activations<'a> {
+    pub fn new(row: &FusedRow<'a>, tokens: usize, inputs: usize, forms: Forms) -> Activations<'a> {
         Activations {
             floats: match row {
                 _ if !forms.floats => Cow::Borrowed(&[]),
-                Row::Plain(x) => Cow::Borrowed(x),
+                FusedRow::Plain(x) => Cow::Borrowed(x),
                 _ => each_row(row, tokens, inputs, inputs, |row, out: &mut [f32]| out.copy_from_slice(row))
                     .into(),
             },
@@ -63,7 +64,7 @@ thread_local! {
 
 /// What `write` makes of each token's row, `[tokens, width]`.
 fn each_row<T: Copy + Default + Send>(
-    row: &Row,
+    row: &FusedRow,
     tokens: usize,
     inputs: usize,
     width: usize,
@@ -81,7 +82,7 @@ fn each_row<T: Copy + Default + Send>(
 }
 
 /// Every token's row in so many parts, as rows of tiles.
-fn tile_rows(row: &Row, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
+fn tile_rows(row: &FusedRow, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
     let tiles = Rows::new(tokens, amx::steps(inputs), parts);
     (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
         SCRATCH.with_borrow_mut(|scratch| {

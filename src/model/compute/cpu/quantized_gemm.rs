@@ -5,7 +5,7 @@
 
 use std::arch::x86_64::*;
 
-use super::gemm::Out;
+use super::output_columns::OutputColumns;
 
 /// Bytes and numbers of a block.
 const BYTES: usize = 34;
@@ -22,7 +22,7 @@ const AHEAD: usize = 1 << 13;
 /// # Safety
 /// Only where the processor has AVX-512F and F16C; `out` must have the tokens and the rows, and be no other thread's.
 #[target_feature(enable = "avx512f,f16c")]
-pub(crate) unsafe fn block(x: &[f32], rows: &[u8], out: Out, inputs: usize) {
+pub(crate) unsafe fn block(x: &[f32], rows: &[u8], out: OutputColumns, inputs: usize) {
     for (group, x) in x.chunks((TOKENS * inputs).max(1)).enumerate() {
         let first = group * TOKENS;
         // As many rows as leave every sum in a register.
@@ -47,7 +47,7 @@ pub(crate) unsafe fn block(x: &[f32], rows: &[u8], out: Out, inputs: usize) {
 unsafe fn each<const N: usize, const R: usize>(
     x: &[f32],
     rows: &[u8],
-    out: Out,
+    out: OutputColumns,
     inputs: usize,
     first: usize,
 ) {
@@ -70,7 +70,7 @@ unsafe fn each<const N: usize, const R: usize>(
 unsafe fn few<const N: usize, const R: usize>(
     x: &[f32],
     rows: &[u8],
-    out: Out,
+    out: OutputColumns,
     inputs: usize,
     (first_token, first_row): (usize, usize),
 ) {

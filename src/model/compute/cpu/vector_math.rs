@@ -5,7 +5,7 @@
 macro_rules! simd_dispatch {
     ($work:expr) => {{
         // A closure that could be called again is called through a function of its own, which has the narrowest.
-        let once = $crate::model::compute::Once;
+        let once = $crate::model::compute::cpu::vector_math::Once;
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {

@@ -6,62 +6,15 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::candle::ops;
-use super::cpu::attention_decode;
+use super::attention_decode;
 #[cfg(target_arch = "x86_64")]
-use super::cpu::attention_prefill_amx;
-use super::cpu::small_matmul::{View, product};
-use super::cpu::tensor_slice;
-use super::cpu::vector_math;
-use super::cpu::vector_math::simd_dispatch;
-use crate::model::compute::backend::{Backend, uses_candle};
-
-/// How many heads of which width, and what they see.
-#[derive(Clone, Copy, Debug)]
-pub struct Heads {
-    pub queries: usize,
-    /// Heads that keys and values have; divides `queries`.
-    pub keys: usize,
-    pub width: usize,
-    /// Multiplies each query's product with a key.
-    pub scale: f32,
-    /// A token sees itself and what came before it; without this, its whole row (encoders).
-    pub causal: bool,
-    /// A token sees so many tokens only, itself included (Mistral, arXiv 2310.06825).
-    pub window: Option<usize>,
-    /// Scores are held inside ±cap: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
-    pub cap: Option<f32>,
-    /// Where the processor has tiles of bf16, all that is multiplied is rounded to it once, as what it was made of was.
-    pub rounded: bool,
-}
-
-impl Heads {
-    /// Causal heads that see all that came before, scores scaled by `1/√width`.
-    pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
-        let scale = 1.0 / (width as f32).sqrt();
-        Heads { queries, keys, width, scale, causal: true, window: None, cap: None, rounded: false }
-    }
-
-    pub(crate) fn group(&self) -> usize {
-        self.queries / self.keys
-    }
-
-    /// The tokens that the one at `position` sees, in a row that holds `held`.
-    pub(crate) fn seen(&self, position: usize, held: usize) -> Range<usize> {
-        let end = if self.causal { position + 1 } else { held };
-        let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        begin..end
-    }
-}
-
-/// The new tokens of one row, and all keys and values of that row, the new ones last.
-pub struct KvSegment<'a> {
-    /// Where the new tokens stand among the batch's.
-    pub tokens: Range<usize>,
-    /// `[past + new, key heads, head width]`.
-    pub keys: &'a [f32],
-    pub values: &'a [f32],
-}
+use super::attention_prefill_amx;
+use super::kv_segment::{KvSegment, HeadOutputs};
+use super::small_matmul::{View, product};
+use super::tensor_slice;
+use super::vector_math::{self, simd_dispatch};
+use crate::model::compute::backend::Backend;
+use crate::model::compute::heads::Heads;
 
 /// Query rows (a token's heads that share a key head, token after token) that are worked on at once.
 const ROWS: usize = 128;
@@ -168,7 +121,7 @@ impl<'a> Block<'a> {
 /// `queries`: `[tokens, query heads, head width]`, already rotated, as the keys are.
 pub fn attend(queries: &[f32], heads: Heads, stretches: &[KvSegment]) -> Vec<f32> {
     let mut out = Vec::with_capacity(queries.len());
-    let place = Out(out.as_mut_ptr());
+    let place = HeadOutputs::new(&mut out);
     let (few, many): (Vec<_>, Vec<_>) = stretches.iter().partition(|stretch| stretch.tokens.len() < FEW);
     // SAFETY: the stretches are the batch's rows, each token in one of them, and the queries are theirs.
     unsafe {
@@ -187,7 +140,7 @@ pub fn attend(queries: &[f32], heads: Heads, stretches: &[KvSegment]) -> Vec<f32
 ///
 /// # Safety
 /// `out` must have room for every token of the stretches; no other thread may write there.
-unsafe fn blocks(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: Out) {
+unsafe fn blocks(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
     let blocks = Block::all(stretches.iter().copied(), heads);
     blocks.par_iter().for_each(|block| {
         let (width, seen) = (heads.width, block.seen.len());
@@ -202,22 +155,6 @@ unsafe fn blocks(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: O
     });
 }
 
-/// The result's first number: threads write side by side into it, each to places of its own, which slices can't say.
-#[derive(Clone, Copy)]
-pub(crate) struct Out(*mut f32);
-
-// SAFETY: no two threads have the same place.
-unsafe impl Sync for Out {}
-unsafe impl Send for Out {}
-
-impl Out {
-    /// # Safety
-    /// The place must be there, and be no other thread's.
-    pub(crate) unsafe fn slice<'a>(self, place: Range<usize>) -> &'a mut [f32] {
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(place.start), place.len()) }
-    }
-}
-
 struct Attention {
     heads: Heads,
     rows: Vec<Range<usize>>,
@@ -226,21 +163,13 @@ struct Attention {
 /// Attention within each row of a batch whose rows are whole: nothing is taken from a cache.
 /// `queries`: `[tokens, query heads, head width]`; `keys`, `values`: `[tokens, key heads, head width]`; f32.
 /// `rows` says where each row stands. The result has the queries' shape.
-pub fn attention(
+pub(crate) fn attention(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
     heads: Heads,
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
-    if uses_candle(queries) {
-        let part = |of: &Tensor, row: &Range<usize>| of.narrow(0, row.start, row.len());
-        let stretch = |row: Range<usize>| -> Result<ops::KvSegment> {
-            Ok(ops::KvSegment { keys: part(keys, &row)?, values: part(values, &row)?, tokens: row })
-        };
-        let stretches: Vec<_> = rows.into_iter().map(stretch).collect::<Result<_>>()?;
-        return ops::attend(queries, heads, &stretches);
-    }
     let operation = Attention { heads, rows };
     queries.contiguous()?.apply_op3(&keys.contiguous()?, &values.contiguous()?, operation)
 }
@@ -339,102 +268,4 @@ impl CustomOp3 for Attention {
 
 fn zeros(like: &Tensor) -> Vec<f32> {
     vec![0f32; like.elem_count()]
-}
-
-#[cfg(test)]
-mod tests {
-    use candle_core::{Device, Var};
-
-    use super::super::{Activation, Angles, activate, gated, rms_norm, rotate};
-    use super::*;
-
-    fn variable(shape: &[usize], seed: usize) -> Var {
-        let count = shape.iter().product::<usize>();
-        let numbers: Vec<f32> = (0..count).map(|i| ((i * 37 + seed * 11) as f32 * 0.7).sin()).collect();
-        Var::from_tensor(&Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap()).unwrap()
-    }
-
-    /// The gradient of a fixed mix of the outputs, against central differences.
-    fn check(name: &str, inputs: &[Var], run: impl Fn(&[Tensor]) -> Tensor) {
-        let mix = |out: &Tensor| {
-            let mixed = variable(out.dims(), 5).as_tensor() * out;
-            mixed.unwrap().sum_all().unwrap()
-        };
-        let tensors: Vec<Tensor> = inputs.iter().map(|input| input.as_tensor().clone()).collect();
-        let gradients = mix(&run(&tensors)).backward().unwrap();
-        for (which, input) in inputs.iter().enumerate() {
-            let gradient: Vec<f32> = gradients.get(input).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-            let numbers: Vec<f32> = input.flatten_all().unwrap().to_vec1().unwrap();
-            for at in (0..numbers.len()).step_by(3) {
-                let shifted = |by: f32| {
-                    let mut numbers = numbers.clone();
-                    numbers[at] += by;
-                    let mut tensors = tensors.clone();
-                    tensors[which] = Tensor::from_vec(numbers, input.shape(), &Device::Cpu).unwrap();
-                    mix(&run(&tensors)).to_scalar::<f32>().unwrap()
-                };
-                let expected = (shifted(1e-2) - shifted(-1e-2)) / 2e-2;
-                let found = gradient[at];
-                assert!(
-                    (found - expected).abs() < 5e-3 * (1.0 + expected.abs()),
-                    "{name} {which} {at}: {found} {expected}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn gradients_agree_with_finite_differences() {
-        let heads = Heads::causal(4, 2, 6);
-        let inputs = [variable(&[7, 4, 6], 1), variable(&[7, 2, 6], 2), variable(&[7, 2, 6], 3)];
-        check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, vec![0..3, 3..7]).unwrap());
-        check("rms_norm", &[variable(&[5, 8], 1), variable(&[8], 2)], |t| {
-            rms_norm(&t[0], &t[1], 1e-6).unwrap()
-        });
-        for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
-            check("gated", &[variable(&[5, 8], 1), variable(&[5, 8], 2)], |t| {
-                gated(&t[0], &t[1], activation).unwrap()
-            });
-            check("activate", &[variable(&[5, 8], 1)], |t| activate(&t[0], activation).unwrap());
-        }
-        let angles = Angles::new((0..5).map(|position| (position, 0)), &[vec![1.0, 0.3]], 1.0);
-        // The first four numbers of each head turn, the last two stay.
-        check("rotate", &[variable(&[5, 2, 6], 1)], |t| rotate(&t[0], &angles).unwrap());
-    }
-
-    #[test]
-    fn windows_caps_and_encoders_see_what_they_should() {
-        let (queries, keys) = ([1.0; 6], [0.5; 6]);
-        let values = [1.0, 0.0, 3.0, 2.0, 11.0, 4.0];
-        let seen = |heads: Heads| {
-            let stretch = KvSegment { tokens: 0..3, keys: &keys, values: &values };
-            attend(&queries, heads, &[stretch])
-        };
-        let heads = Heads::causal(1, 1, 2);
-        let close = |found: Vec<f32>, expected: [f32; 6]| {
-            for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
-            }
-        };
-        close(seen(Heads { window: Some(2), ..heads }), [1.0, 0.0, 2.0, 1.0, 7.0, 3.0]);
-        close(seen(Heads { causal: false, ..heads }), [5.0, 2.0, 5.0, 2.0, 5.0, 2.0]);
-        // Scores 0 and 2 under a cap of 1: weights of exp(0) and exp(tanh 2).
-        let (queries, keys, values) = ([1.0, 1.0], [0.0, 2.0], [0.0, 1.0]);
-        let stretch = KvSegment { tokens: 0..2, keys: &keys, values: &values };
-        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, &[stretch])[1];
-        let weight = 2f32.tanh().exp();
-        assert!((found - weight / (1.0 + weight)).abs() < 1e-6, "{found}");
-    }
-
-    #[test]
-    fn a_token_sees_itself_and_what_came_before_it_in_its_row() {
-        let heads = Heads::causal(1, 1, 2);
-        // Equal keys: every visible value counts the same.
-        let (queries, keys) = ([1.0; 8], [0.5; 8]);
-        let values = [1.0, 0.0, 3.0, 2.0, 10.0, 0.0, 20.0, 4.0];
-        let rows = [(0..2, 0..4), (2..4, 4..8)];
-        let stretches =
-            rows.map(|(tokens, at)| KvSegment { tokens, keys: &keys[at.clone()], values: &values[at] });
-        assert_eq!(attend(&queries, heads, &stretches), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
-    }
 }

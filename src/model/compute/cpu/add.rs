@@ -1,17 +1,16 @@
-//! The sum of two tensors, by all threads.
+//! Elementwise sum of two tensors, on all threads.
 
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::tensor_slice;
-use crate::model::compute::backend::uses_candle;
+use super::tensor_slice;
 
-/// Numbers that a thread takes at once.
+/// Elements that a thread takes at once.
 const CHUNK: usize = 1 << 14;
 
-/// `a + b`, f32 of one shape; with its gradient where one is asked for.
-pub fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if uses_candle(a) || a.track_op() || b.track_op() || a.elem_count() < 2 * CHUNK {
+/// `a + b`, f32 of one shape, with its gradient if either tracks one.
+pub(crate) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if a.track_op() || b.track_op() || a.elem_count() < 2 * CHUNK {
         return a + b;
     }
     let out = tensor_slice::with([a, b], |[a, b]| {

@@ -2,7 +2,9 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::model::compute::{Row, layer_norm, rms_norm, with_slices};
+use super::cpu::fused_row::FusedRow;
+use super::cpu::tensor_slice;
+use super::ops::{layer_norm, rms_norm};
 
 pub(crate) struct Norm {
     weight: Tensor,
@@ -31,13 +33,13 @@ impl Norm {
 
     /// Calls `with` on what makes the norm of `x`, `[tokens, width]`, row by row.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
-    pub fn with_row<T>(&self, x: &Tensor, with: impl FnOnce(&Row) -> Result<T>) -> Result<T> {
+    pub fn with_row<T>(&self, x: &Tensor, with: impl FnOnce(&FusedRow) -> Result<T>) -> Result<T> {
         let epsilon = self.epsilon as f32;
         match &self.bias {
-            Some(bias) => with_slices([x, &self.weight, bias], |[x, weight, bias]| {
-                with(&Row::Layer { x, weight, bias, epsilon })
+            Some(bias) => tensor_slice::with([x, &self.weight, bias], |[x, weight, bias]| {
+                with(&FusedRow::Layer { x, weight, bias, epsilon })
             }),
-            None => with_slices([x, &self.weight], |[x, weight]| with(&Row::Rms { x, weight, epsilon })),
+            None => tensor_slice::with([x, &self.weight], |[x, weight]| with(&FusedRow::Rms { x, weight, epsilon })),
         }
     }
 
@@ -49,7 +51,7 @@ impl Norm {
     pub fn with_rms<T>(&self, with: impl FnOnce(Option<(&[f32], f32)>) -> Result<T>) -> Result<T> {
         match &self.bias {
             Some(_) => with(None),
-            None => with_slices([&self.weight], |[weight]| with(Some((weight, self.epsilon as f32)))),
+            None => tensor_slice::with([&self.weight], |[weight]| with(Some((weight, self.epsilon as f32)))),
         }
     }
 }

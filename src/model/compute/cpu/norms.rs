@@ -4,10 +4,8 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::candle::ops;
-use super::cpu::tensor_slice;
-use super::cpu::vector_math::{simd_dispatch, sum};
-use crate::model::compute::backend::uses_candle;
+use super::tensor_slice;
+use super::vector_math::{simd_dispatch, sum};
 
 /// Rows that a thread takes at once.
 const ROWS: usize = 64;
@@ -17,10 +15,7 @@ struct RmsNorm {
 }
 
 /// `x`: `[…, width]`, `weight`: `[width]`, both f32.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
-    if uses_candle(x) {
-        return ops::rms_norm(x, weight, epsilon as f32);
-    }
+pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
     let operation = RmsNorm { epsilon: epsilon as f32 };
     x.contiguous()?.apply_op2(weight, operation)
 }
@@ -119,10 +114,7 @@ struct LayerNorm {
 }
 
 /// `x`: `[…, width]`, `weight` and `bias`: `[width]`, all f32.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    if uses_candle(x) {
-        return ops::layer_norm(x, weight, bias, epsilon as f32);
-    }
+pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
 }
 

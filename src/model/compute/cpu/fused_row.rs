@@ -1,10 +1,11 @@
 //! An operation on one token's numbers, as products take it on their way. It knows nothing of tensors.
 
-use super::activation::{Activation, active_row, gated_row};
+use super::activation::{active_row, gated_row};
 use super::norms::{layer_row, rms_row};
+use crate::model::compute::activation::Activation;
 
 /// What makes the rows; the slices hold those of all tokens, end to end.
-pub enum Row<'a> {
+pub enum FusedRow<'a> {
     Plain(&'a [f32]),
     Rms { x: &'a [f32], weight: &'a [f32], epsilon: f32 },
     Layer { x: &'a [f32], weight: &'a [f32], bias: &'a [f32], epsilon: f32 },
@@ -12,17 +13,17 @@ pub enum Row<'a> {
     Gated(&'a [f32], &'a [f32], Activation),
 }
 
-impl Row<'_> {
+impl FusedRow<'_> {
     /// Writes a token's row.
     #[inline(always)]
     pub fn write(&self, token: usize, out: &mut [f32]) {
         let at = token * out.len()..(token + 1) * out.len();
         match *self {
-            Row::Plain(x) => out.copy_from_slice(&x[at]),
-            Row::Rms { x, weight, epsilon } => rms_row(&x[at], weight, epsilon, out),
-            Row::Layer { x, weight, bias, epsilon } => layer_row(&x[at], weight, bias, epsilon, out),
-            Row::Active(x, activation) => active_row(&x[at], activation, out),
-            Row::Gated(gate, up, activation) => gated_row(&gate[at.clone()], &up[at], activation, out),
+            FusedRow::Plain(x) => out.copy_from_slice(&x[at]),
+            FusedRow::Rms { x, weight, epsilon } => rms_row(&x[at], weight, epsilon, out),
+            FusedRow::Layer { x, weight, bias, epsilon } => layer_row(&x[at], weight, bias, epsilon, out),
+            FusedRow::Active(x, activation) => active_row(&x[at], activation, out),
+            FusedRow::Gated(gate, up, activation) => gated_row(&gate[at.clone()], &up[at], activation, out),
         }
     }
 }
