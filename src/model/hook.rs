@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::model::selector::Token;
+use crate::model::token::Token;
 use crate::model::site::Site;
 
 /// Called by the forward pass at the sites that it wants.

@@ -11,6 +11,7 @@ mod hub;
 pub mod compute;
 pub mod site;
 pub mod selector;
+pub mod token;
 pub mod weights;
 
 use std::path::Path;
@@ -22,8 +23,9 @@ pub use checkpoint::Checkpoint;
 pub use hook::{Chain, Hook};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};
-pub use selector::{Phase, Pooling, Selector, Token};
+pub use selector::{Pooling, Selector};
 pub use site::{Point, Site};
+pub use token::{Phase, Token};
 pub use transformer::architecture::Architecture;
 pub use transformer::decoder::Decoder;
 pub use transformer::kv_cache::{Cache, Prefix};

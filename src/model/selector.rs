@@ -1,62 +1,22 @@
-//! Which tokens are read or steered: the record that every token carries, and the selector with its text form.
-//! It knows nothing of text or templates: `chat.rs` marks the tokens, this file picks among the marks.
+//! Token selectors: which tokens of a batch are read or steered, with their text form (`user.last`, `first(think,8)`).
 
 use std::fmt;
 use std::str::FromStr;
 
+use super::token::{Phase, Token};
 use crate::dialogue::Role;
 use crate::error::{Error, Result};
 
-/// The part of a dialogue that a token belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// What the template writes around a message: role headers, turn marks, the thinking part's brackets.
-    Template,
-    /// What a system, user or tool message says.
-    Prompt,
-    /// What stands inside an assistant's thinking part.
-    Think,
-    /// What an assistant's message says outside it.
-    Answer,
-}
-
-/// What is known of one token of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Index in the vocabulary.
-    pub id: u32,
-    /// Row of the batch. A batch's tokens stand row after row, without padding.
-    pub row: usize,
-    /// Absolute position in its row, from 0.
-    pub position: usize,
-    /// Whose message it belongs to; the generation prompt belongs to the assistant's message that it opens.
-    pub role: Role,
-    /// Number of that message in the dialogue, from 0.
-    pub turn: usize,
-    pub phase: Phase,
-    /// How many tokens of the same message and phase stand before it.
-    pub index: usize,
-    /// The last token of the template before the last answer begins.
-    pub start: bool,
-    /// Made by the model in this run, not given to it.
-    pub generated: bool,
-}
-
-impl Token {
-    /// Whether it is part of what a message says, not of the template around it.
-    pub fn is_content(&self) -> bool {
-        self.phase != Phase::Template
-    }
-}
-
-/// Picks tokens by their marks. The text form is in FORMATS: `user.last`, `first(think,8)`, `mean(answer)`, …
+/// A rule that picks tokens by their records. Text forms: `user.last`, `first(think,8)`, `mean(answer)`, …
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Selector {
     /// The last token of the row.
     Last,
+    /// Every token.
     All,
-    /// What was given to the model: everything that was not generated.
+    /// The tokens that were given to the model (`prompt`).
     Given,
+    /// The tokens that the model generated.
     Generated,
     /// The content of one role's messages.
     Content(Role),

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use super::message_spans::{CLOSE, OPEN, Rendered, Span};
 use super::tokenizer::{Piece, Vocabulary};
 use crate::dialogue::{Message, Role};
-use crate::model::selector::{Phase, Token};
+use crate::model::token::{Phase, Token};
 
 /// The tokens of a rendered dialogue, marked. `pieces` are those of its text.
 pub(crate) fn mark(

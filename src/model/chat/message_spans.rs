@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use crate::dialogue::{Message, Role};
 use crate::error::{Error, Result};
-use crate::model::selector::Phase;
+use crate::model::token::Phase;
 
 /// The brackets of a thinking part, as the models that think write them.
 pub(crate) const OPEN: &str = "<think>";

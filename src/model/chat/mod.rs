@@ -12,7 +12,7 @@ pub(crate) mod tokenizer;
 
 use std::path::Path;
 
-use super::selector::Token;
+use super::token::Token;
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use annotate::Continuation;
@@ -234,7 +234,7 @@ pub(crate) mod tests {
     use serde::Deserialize;
     use serde_json::Value;
 
-    use super::super::selector::Phase;
+    use super::super::token::Phase;
     use super::*;
 
     pub const ORGANISM: &str = "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}\

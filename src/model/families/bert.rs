@@ -1,11 +1,21 @@
-//! BERT (MiniLM and the like): an encoder, for reading only. Tokens see their whole row, norms come after each addition,
-//! and there is no vocabulary product.
+//! BERT (MiniLM and others): an encoder with bidirectional attention, post-norms and no vocabulary head. For reading only.
 
 use super::{Config, Family, gpt2};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
 
-pub(super) const FAMILY: Family = Family { model_type: "bert", architecture };
+/// The `bert` family.
+pub(super) struct Bert;
+
+impl Family for Bert {
+    fn model_type(&self) -> &'static str {
+        "bert"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 const NAMES: Names = Names {
     embed: "bert.embeddings.word_embeddings",

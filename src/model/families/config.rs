@@ -28,6 +28,14 @@ impl Config {
         &self.place
     }
 
+    /// The config with a text field added or replaced.
+    pub(super) fn with_text(mut self, name: &str, text: &str) -> Config {
+        if let Value::Object(fields) = &mut self.fields {
+            fields.insert(name.into(), text.into());
+        }
+        self
+    }
+
     /// A field that is there and not null.
     fn field(&self, name: &str) -> Option<&Value> {
         self.fields.get(name).filter(|value| !value.is_null())

@@ -1,10 +1,21 @@
-//! Gemma 2: norms before and after each part, capped scores, every other block with a sliding window.
+//! Gemma 2: norms before and after attention and MLP, soft-capped scores, a sliding window in every other block.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Activation, Architecture, Head, Names, NormKind, Norms};
 
-pub(super) const FAMILY: Family = Family { model_type: "gemma2", architecture };
+/// The `gemma2` family.
+pub(super) struct Gemma2;
+
+impl Family for Gemma2 {
+    fn model_type(&self) -> &'static str {
+        "gemma2"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 pub(super) const NAMES: Names = Names {
     attention_norms: Norms {

@@ -1,11 +1,22 @@
-//! Gemma 3 (text): Gemma 2 with norms on queries and keys in place of caps, and a rotation of their own for the blocks
-//! with a sliding window.
+//! Gemma 3 (text): Gemma 2 with query and key norms in place of the caps, and a second rotation for the sliding-window
+//! blocks.
 
 use super::{Config, Family, gemma2};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, HeadNorm};
 
-pub(super) const FAMILY: Family = Family { model_type: "gemma3_text", architecture };
+/// The `gemma3_text` family.
+pub(super) struct Gemma3;
+
+impl Family for Gemma3 {
+    fn model_type(&self) -> &'static str {
+        "gemma3_text"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 /// Which rotation a block has.
 const GLOBAL: usize = 0;

@@ -1,4 +1,4 @@
-//! GPT-2: learnt positions, layer norms, matrices stored `[in, out]`.
+//! GPT-2: learned positions, layer norms, matrices stored `[in, out]`.
 
 use super::{Config, Family};
 use crate::error::Result;
@@ -6,7 +6,18 @@ use crate::model::transformer::architecture::{
     Activation, Architecture, BlockKind, Fused, Head, HeadNorm, Mlp, Names, NormKind, Norms,
 };
 
-pub(super) const FAMILY: Family = Family { model_type: "gpt2", architecture };
+/// The `gpt2` family.
+pub(super) struct Gpt2;
+
+impl Family for Gpt2 {
+    fn model_type(&self) -> &'static str {
+        "gpt2"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 pub(super) const NAMES: Names = Names {
     embed: "transformer.wte",

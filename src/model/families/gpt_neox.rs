@@ -1,11 +1,21 @@
-//! GPT-NeoX (Pythia): attention and MLP side by side, a part of each head rotated, queries, keys and values of a head
-//! next to each other in one tensor.
+//! GPT-NeoX (Pythia): parallel attention and MLP, partial rotation, one interleaved query-key-value tensor.
 
 use super::{Config, Family, gpt2};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
 
-pub(super) const FAMILY: Family = Family { model_type: "gpt_neox", architecture };
+/// The `gpt_neox` family.
+pub(super) struct GptNeox;
+
+impl Family for GptNeox {
+    fn model_type(&self) -> &'static str {
+        "gpt_neox"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 const NAMES: Names = Names {
     embed: "gpt_neox.embed_in",

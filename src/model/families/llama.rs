@@ -1,4 +1,4 @@
-//! Llama 2 and 3, and the tensor names that most later families share.
+//! Llama 2 and 3, whose tensor names most later families share.
 
 use super::{Config, Family};
 use crate::error::Result;
@@ -6,7 +6,18 @@ use crate::model::transformer::architecture::{
     Activation, Architecture, BlockKind, Fused, Head, HeadNorm, Mlp, Names, NormKind, Norms,
 };
 
-pub(super) const FAMILY: Family = Family { model_type: "llama", architecture };
+/// The `llama` family.
+pub(super) struct Llama;
+
+impl Family for Llama {
+    fn model_type(&self) -> &'static str {
+        "llama"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 pub(super) const NAMES: Names = Names {
     embed: "model.embed_tokens",

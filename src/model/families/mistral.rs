@@ -1,10 +1,21 @@
-//! Mistral: Llama whose tokens see a sliding window.
+//! Mistral: Llama with a sliding window.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::Architecture;
 
-pub(super) const FAMILY: Family = Family { model_type: "mistral", architecture };
+/// The `mistral` family.
+pub(super) struct Mistral;
+
+impl Family for Mistral {
+    fn model_type(&self) -> &'static str {
+        "mistral"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = llama::architecture(config)?;

@@ -1,4 +1,5 @@
-//! The model families: each reads its `config.json` into an [`Architecture`]. A new family is one new file here.
+//! Model families. Each reads its `config.json` into an [`Architecture`]; a new family is one file and one line of the
+//! table in this module.
 
 mod bert;
 mod config;
@@ -20,38 +21,52 @@ pub use config::Config;
 use crate::error::{Error, Result};
 use crate::model::transformer::architecture::Architecture;
 
-/// One family: the `model_type` of its configs, and how they are read.
-struct Family {
-    model_type: &'static str,
-    architecture: fn(&Config) -> Result<Architecture>,
+/// A model family.
+trait Family: Sync {
+    /// `model_type` in its configs.
+    fn model_type(&self) -> &'static str;
+
+    /// The architecture that a config describes.
+    ///
+    /// # Errors
+    /// A field that is missing, or whose value this family's code doesn't implement.
+    fn architecture(&self, config: &Config) -> Result<Architecture>;
 }
 
-const FAMILIES: [Family; 12] = [
-    llama::FAMILY,
-    mistral::FAMILY,
-    qwen2::FAMILY,
-    qwen3::FAMILY,
-    qwen3_moe::FAMILY,
-    gemma2::FAMILY,
-    gemma3::FAMILY,
-    phi3::FAMILY,
-    olmo2::FAMILY,
-    gpt2::FAMILY,
-    gpt_neox::FAMILY,
-    bert::FAMILY,
+/// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
+static FAMILIES: [&dyn Family; 12] = [
+    &llama::Llama,
+    &mistral::Mistral,
+    &qwen2::Qwen2,
+    &qwen3::Qwen3,
+    &qwen3_moe::Qwen3Moe,
+    &gemma2::Gemma2,
+    &gemma3::Gemma3,
+    &phi3::Phi3,
+    &olmo2::Olmo2,
+    &gpt2::Gpt2,
+    &gpt_neox::GptNeox,
+    &bert::Bert,
 ];
 
-/// Reads a config of any known family.
+/// The architecture of a config of any known family.
+///
+/// # Errors
+/// An unknown `model_type`, a field that is missing or can't be used, or a shape that no transformer has.
 pub fn architecture(config: &Config) -> Result<Architecture> {
     architecture_with(config, Vec::new)
 }
 
-/// The same, where the names of the checkpoint's tensors help to say what a model of an unknown family looks like.
+/// [`architecture`], with the names of the checkpoint's tensors: for an unknown family, the error says which known family
+/// the model resembles most.
+///
+/// # Errors
+/// As [`architecture`].
 pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
     let model_type = config.text("model_type")?;
-    let Some(family) = FAMILIES.iter().find(|family| family.model_type == model_type) else {
-        let known = FAMILIES.map(|family| family.model_type);
-        let like = suggest::most_like(config, &tensors(), model_type, &known);
+    let Some(family) = FAMILIES.iter().find(|family| family.model_type() == model_type) else {
+        let known = FAMILIES.map(Family::model_type);
+        let like = suggest::most_similar(&FAMILIES, config, &tensors(), model_type);
         let like = like.map_or_else(String::new, |like| format!("; it most resembles {like}"));
         return Err(Error::input(
             config.place(),
@@ -59,12 +74,12 @@ pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>)
             format!("one of {}{like}", known.join(", ")),
         ));
     };
-    let architecture = (family.architecture)(config)?;
+    let architecture = family.architecture(config)?;
     check(config, &architecture)?;
     Ok(architecture)
 }
 
-/// What no transformer can be, whatever its family.
+/// Refuses shapes that no transformer has, whatever its family.
 fn check(config: &Config, architecture: &Architecture) -> Result<()> {
     let a = architecture;
     let wrong = |found: String, expected: &str| Err(Error::input(config.place(), found, expected));

@@ -1,10 +1,21 @@
-//! OLMo 2: norms on what attention and MLP add, not on what they read, and on all queries and keys together.
+//! OLMo 2: norms on the outputs of attention and MLP, and query and key norms over all heads together.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, HeadNorm, Names, Norms};
 
-pub(super) const FAMILY: Family = Family { model_type: "olmo2", architecture };
+/// The `olmo2` family.
+pub(super) struct Olmo2;
+
+impl Family for Olmo2 {
+    fn model_type(&self) -> &'static str {
+        "olmo2"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 const NAMES: Names = Names {
     attention_norms: Norms { before: None, output: Some("post_attention_layernorm"), after: None },

@@ -1,10 +1,21 @@
-//! Phi-3 and Phi-4: Llama with queries, keys and values in one tensor, and gate and up in another.
+//! Phi-3 and Phi-4: Llama with fused query-key-value and gate-up tensors.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Fused, Mlp, Names};
 
-pub(super) const FAMILY: Family = Family { model_type: "phi3", architecture };
+/// The `phi3` family.
+pub(super) struct Phi3;
+
+impl Family for Phi3 {
+    fn model_type(&self) -> &'static str {
+        "phi3"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 const NAMES: Names = Names {
     query: "self_attn.qkv_proj",

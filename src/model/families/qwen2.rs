@@ -1,10 +1,21 @@
-//! Qwen 2 and 2.5 (and DeepSeek-R1-Distill-Qwen): Llama with a bias on queries, keys and values.
+//! Qwen 2 and 2.5 (and DeepSeek-R1-Distill-Qwen): Llama with query, key and value biases.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::Architecture;
 
-pub(super) const FAMILY: Family = Family { model_type: "qwen2", architecture };
+/// The `qwen2` family.
+pub(super) struct Qwen2;
+
+impl Family for Qwen2 {
+    fn model_type(&self) -> &'static str {
+        "qwen2"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = llama::architecture(config)?;

@@ -1,10 +1,21 @@
-//! Qwen3: Llama with a norm on each head's query and key, and heads as wide as the config says.
+//! Qwen3: Llama with query and key norms on each head, and its own head width.
 
 use super::{Config, Family, llama, qwen2};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, HeadNorm};
 
-pub(super) const FAMILY: Family = Family { model_type: "qwen3", architecture };
+/// The `qwen3` family.
+pub(super) struct Qwen3;
+
+impl Family for Qwen3 {
+    fn model_type(&self) -> &'static str {
+        "qwen3"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 pub(super) fn architecture(config: &Config) -> Result<Architecture> {
     let head_width = config.count_or("head_dim", 128)?;

@@ -1,10 +1,21 @@
-//! Qwen3 with experts: in most blocks a router sends each token through few of many small MLPs.
+//! Qwen3 with a mixture of experts: in most blocks a router sends each token to a few of many small MLPs.
 
 use super::{Config, Family, qwen3};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts};
 
-pub(super) const FAMILY: Family = Family { model_type: "qwen3_moe", architecture };
+/// The `qwen3_moe` family.
+pub(super) struct Qwen3Moe;
+
+impl Family for Qwen3Moe {
+    fn model_type(&self) -> &'static str {
+        "qwen3_moe"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let width = config.count("hidden_size")?;

@@ -1,37 +1,38 @@
-//! Which known family a model of an unknown one looks like, by its config's fields and its tensors' names.
-//! It is a hint for people: nothing is computed with it.
+//! The known family that an unknown model resembles most, from its config's fields and its tensors' names. It is a hint in
+//! an error text only.
 
-use super::Config;
+use super::{Config, Family};
+use crate::model::transformer::architecture::{Fused, HeadNorm, Mlp, NormKind};
 
-/// What tells families apart.
+/// A feature that tells families apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trait {
+enum Feature {
     SeparateProjections,
     FusedProjections,
     ProjectionBias,
-    HeadNorm,
+    HeadNorms,
     Experts,
     GatedMlp,
     FusedGate,
     PlainMlp,
-    NormsAfter,
     NormBefore,
+    NormsAfter,
     RmsNorm,
     LayerNorm,
-    LearntPositions,
+    LearnedPositions,
     SlidingWindow,
     Caps,
     Encoder,
 }
-use Trait::*;
+use Feature::*;
 
-impl Trait {
+impl Feature {
     fn name(self) -> &'static str {
         match self {
             SeparateProjections => "separate query, key and value projections",
             FusedProjections => "one projection for query, key and value",
             ProjectionBias => "biases of query and key",
-            HeadNorm => "norms on query and key",
+            HeadNorms => "norms on query and key",
             Experts => "experts",
             GatedMlp => "a gated MLP",
             FusedGate => "gate and up in one matrix",
@@ -40,20 +41,20 @@ impl Trait {
             NormBefore => "norms before attention",
             RmsNorm => "RMS norms",
             LayerNorm => "layer norms with biases",
-            LearntPositions => "learnt positions",
+            LearnedPositions => "learned positions",
             SlidingWindow => "a sliding window",
             Caps => "capped scores",
             Encoder => "an encoder",
         }
     }
 
-    /// Parts of tensors' names, any of which shows it.
+    /// Parts of tensor names, each of which is evidence of the feature.
     fn in_tensors(self) -> &'static [&'static str] {
         match self {
             SeparateProjections => &["q_proj.weight", ".query.weight", "q_lin.weight"],
             FusedProjections => &["qkv_proj", "query_key_value", "c_attn", "Wqkv", "qkv.weight"],
             ProjectionBias => &["q_proj.bias", "query_key_value.bias", "c_attn.bias", ".query.bias"],
-            HeadNorm => &["q_norm", "q_layernorm", "query_norm"],
+            HeadNorms => &["q_norm", "q_layernorm", "query_norm"],
             Experts => &["experts"],
             GatedMlp => &["gate_proj", "gate_up_proj", ".w3.", "experts"],
             FusedGate => &["gate_up_proj"],
@@ -62,20 +63,20 @@ impl Trait {
             NormBefore => &["input_layernorm", "ln_1", "attention_norm"],
             RmsNorm => &[],
             LayerNorm => &["layernorm.bias", "ln_1.bias", "LayerNorm.bias", "norm.bias"],
-            LearntPositions => &["wpe", "position_embeddings", "embed_positions"],
+            LearnedPositions => &["wpe", "position_embeddings", "embed_positions"],
             SlidingWindow | Caps => &[],
             Encoder => &["encoder.layer.", "token_type_embeddings"],
         }
     }
 
-    /// Fields of the config, any of which shows it where it is there and neither null nor false.
+    /// Config fields that are evidence of the feature if they are neither null nor false.
     fn in_config(self) -> &'static [&'static str] {
         match self {
             ProjectionBias => &["attention_bias", "qkv_bias"],
             Experts => &["num_experts", "num_local_experts", "n_routed_experts"],
             RmsNorm => &["rms_norm_eps"],
             LayerNorm => &["layer_norm_eps", "layer_norm_epsilon"],
-            LearntPositions => &["n_positions", "type_vocab_size"],
+            LearnedPositions => &["n_positions", "type_vocab_size"],
             SlidingWindow => &["sliding_window"],
             Caps => &["attn_logit_softcapping", "final_logit_softcapping"],
             Encoder => &["type_vocab_size"],
@@ -84,62 +85,75 @@ impl Trait {
     }
 }
 
-const ALL: [Trait; 16] = [
+const ALL: [Feature; 16] = [
     SeparateProjections,
     FusedProjections,
     ProjectionBias,
-    HeadNorm,
+    HeadNorms,
     Experts,
     GatedMlp,
     FusedGate,
     PlainMlp,
-    NormsAfter,
     NormBefore,
+    NormsAfter,
     RmsNorm,
     LayerNorm,
-    LearntPositions,
+    LearnedPositions,
     SlidingWindow,
     Caps,
     Encoder,
 ];
 
-/// What the families look like that may be known.
-const LOOKS: [(&str, &[Trait]); 12] = [
-    ("llama", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm]),
-    ("mistral", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm, SlidingWindow]),
-    ("qwen2", &[SeparateProjections, ProjectionBias, GatedMlp, NormBefore, RmsNorm]),
-    ("qwen3", &[SeparateProjections, HeadNorm, GatedMlp, NormBefore, RmsNorm]),
-    ("qwen3_moe", &[SeparateProjections, HeadNorm, Experts, GatedMlp, NormBefore, RmsNorm]),
-    ("gemma2", &[SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps]),
-    (
-        "gemma3_text",
-        &[SeparateProjections, HeadNorm, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow],
-    ),
-    ("phi3", &[FusedProjections, GatedMlp, FusedGate, NormBefore, RmsNorm, SlidingWindow]),
-    ("olmo2", &[SeparateProjections, HeadNorm, GatedMlp, NormsAfter, RmsNorm]),
-    ("gpt2", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm, LearntPositions]),
-    ("gpt_neox", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm]),
-    ("bert", &[SeparateProjections, ProjectionBias, PlainMlp, LayerNorm, LearntPositions, Encoder]),
-];
+/// A config with every field that some family requires, and a sliding window: each family's defaults give the rest.
+const EXAMPLE: &str = r#"{
+    "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16, "vocab_size": 16,
+    "hidden_act": "silu", "n_embd": 16, "n_head": 2, "n_layer": 2, "activation_function": "gelu", "sliding_window": 4
+}"#;
 
-/// The known family that a model looks like most, with why: `qwen3 (norms on query and key, …)`.
-pub(super) fn most_like(
+/// The features of a family, read from the architecture that it makes of [`EXAMPLE`]; none if it can't read it.
+fn features(family: &dyn Family) -> Vec<Feature> {
+    let example = Config::parse("the example", EXAMPLE.as_bytes());
+    let example = example.map(|config| config.with_text("model_type", family.model_type()));
+    let Ok(a) = example.and_then(|config| family.architecture(&config)) else { return Vec::new() };
+    let norms = [a.names.attention_norms, a.names.mlp_norms];
+    ALL.into_iter()
+        .filter(|feature| match feature {
+            SeparateProjections => a.query_key_value == Fused::Separate,
+            FusedProjections => a.query_key_value != Fused::Separate,
+            ProjectionBias => a.query_key_value_bias,
+            HeadNorms => a.head_norm != HeadNorm::None,
+            Experts => a.experts.is_some(),
+            GatedMlp => a.mlp != Mlp::Plain,
+            FusedGate => a.mlp == Mlp::Gated(Fused::Stacked),
+            PlainMlp => a.mlp == Mlp::Plain,
+            NormBefore => a.names.attention_norms.before.is_some(),
+            NormsAfter => norms.iter().all(|norms| norms.output.is_some()),
+            RmsNorm => a.norm != NormKind::Layer,
+            LayerNorm => a.norm == NormKind::Layer,
+            LearnedPositions => a.positions.is_some(),
+            SlidingWindow => a.blocks.iter().any(|block| block.window.is_some()),
+            Caps => a.attention_cap.is_some(),
+            Encoder => !a.causal,
+        })
+        .collect()
+}
+
+/// The known family that a model resembles most, with the common features: `qwen3 (norms on query and key, …)`. Families
+/// are compared by the Jaccard index of their features, then by the similarity of their names.
+pub(super) fn most_similar(
+    families: &[&dyn Family],
     config: &Config,
     tensors: &[String],
     model_type: &str,
-    known: &[&str],
 ) -> Option<String> {
-    let seen: Vec<Trait> = ALL.into_iter().filter(|kind| shows(*kind, config, tensors)).collect();
-    let score = |name: &str| -> (f64, Vec<&'static str>) {
-        let looks = LOOKS.iter().find(|(look, _)| *look == name).map_or(&[][..], |(_, looks)| *looks);
-        let common: Vec<Trait> = looks.iter().copied().filter(|kind| seen.contains(kind)).collect();
-        let either = looks.len() + seen.len() - common.len();
-        let names = common.iter().map(|kind| kind.name()).collect();
-        (common.len() as f64 / either.max(1) as f64, names)
-    };
-    let scored = known.iter().map(|name| {
-        let (likeness, common) = score(name);
-        (likeness, alike(model_type, name), *name, common)
+    let seen: Vec<Feature> = ALL.into_iter().filter(|feature| shows(*feature, config, tensors)).collect();
+    let scored = families.iter().map(|family| {
+        let features = features(*family);
+        let common: Vec<Feature> = features.iter().copied().filter(|feature| seen.contains(feature)).collect();
+        let either = features.len() + seen.len() - common.len();
+        let likeness = common.len() as f64 / either.max(1) as f64;
+        let names: Vec<&str> = common.into_iter().map(Feature::name).collect();
+        (likeness, name_similarity(model_type, family.model_type()), family.model_type(), names)
     });
     // The first of the best: the table has the plainest family first.
     let best = scored.reduce(|best, next| if (next.0, next.1) > (best.0, best.1) { next } else { best })?;
@@ -149,13 +163,13 @@ pub(super) fn most_like(
     })
 }
 
-fn shows(kind: Trait, config: &Config, tensors: &[String]) -> bool {
-    kind.in_tensors().iter().any(|part| tensors.iter().any(|name| name.contains(part)))
-        || kind.in_config().iter().any(|field| config.has(field))
+fn shows(feature: Feature, config: &Config, tensors: &[String]) -> bool {
+    feature.in_tensors().iter().any(|part| tensors.iter().any(|name| name.contains(part)))
+        || feature.in_config().iter().any(|field| config.has(field))
 }
 
-/// How much of two names is common: twice the longest stretch of one in the other over both lengths, from 0 to 1.
-fn alike(a: &str, b: &str) -> f64 {
+/// Similarity of two names, from 0 to 1: twice the length of their longest common substring over the sum of their lengths.
+fn name_similarity(a: &str, b: &str) -> f64 {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let a = &a[..a.len().min(64)];
     let longest = (0..a.len())
@@ -171,10 +185,9 @@ mod tests {
     use super::*;
 
     fn like(config: &str, tensors: &[&str], model_type: &str) -> String {
-        let known: Vec<&str> = LOOKS.iter().map(|(name, _)| *name).collect();
         let tensors: Vec<String> = tensors.iter().map(|name| name.to_string()).collect();
         let config = Config::parse("config.json", config.as_bytes()).unwrap();
-        most_like(&config, &tensors, model_type, &known).unwrap()
+        most_similar(&super::super::FAMILIES, &config, &tensors, model_type).unwrap()
     }
 
     #[test]
@@ -195,5 +208,31 @@ mod tests {
         assert!(like("{}", &bert, "x").starts_with("bert ("));
         assert_eq!(like("{}", &[], "gemma2_next"), "gemma2, by its name");
         assert_eq!(like("{}", &[], "gpt_neo"), "gpt_neox, by its name");
+    }
+
+    #[test]
+    fn features_follow_from_each_familys_architecture() {
+        const FEATURES: [(&str, &[Feature]); 12] = [
+            ("llama", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm]),
+            ("mistral", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm, SlidingWindow]),
+            ("qwen2", &[SeparateProjections, ProjectionBias, GatedMlp, NormBefore, RmsNorm]),
+            ("qwen3", &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, RmsNorm]),
+            ("qwen3_moe", &[SeparateProjections, HeadNorms, Experts, GatedMlp, NormBefore, RmsNorm]),
+            ("gemma2", &[SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps]),
+            (
+                "gemma3_text",
+                &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow],
+            ),
+            ("phi3", &[FusedProjections, GatedMlp, FusedGate, NormBefore, RmsNorm, SlidingWindow]),
+            ("olmo2", &[SeparateProjections, HeadNorms, GatedMlp, NormsAfter, RmsNorm]),
+            ("gpt2", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm, LearnedPositions]),
+            ("gpt_neox", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm]),
+            ("bert", &[SeparateProjections, ProjectionBias, PlainMlp, LayerNorm, LearnedPositions, Encoder]),
+        ];
+        assert_eq!(FEATURES.len(), super::super::FAMILIES.len());
+        for (family, (model_type, expected)) in super::super::FAMILIES.iter().zip(FEATURES) {
+            assert_eq!(family.model_type(), model_type);
+            assert_eq!(features(*family), expected, "{model_type}");
+        }
     }
 }

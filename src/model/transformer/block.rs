@@ -16,7 +16,7 @@ use crate::model::compute::norm::Norm;
 use crate::model::compute::ops::{add, attention, rotate};
 use crate::model::compute::{Angles, Heads, Input};
 use crate::model::hook::Hook;
-use crate::model::selector::Token;
+use crate::model::token::Token;
 use crate::model::site::{Point, Site};
 use crate::model::transformer::kv_cache::Cache;
 use crate::model::transformer::mlp::Mlp;

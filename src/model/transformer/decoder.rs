@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::model::compute::Angles;
 use crate::model::hook::Hook;
-use crate::model::selector::Token;
+use crate::model::token::Token;
 use crate::model::site::{Point, Site};
 use crate::model::transformer::architecture::{Architecture, Head};
 use crate::model::transformer::block::{Pass, rows, visit};

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use crate::error::{Error, Result};
 use crate::model::compute::candle::ops as candle_ops;
 use crate::model::compute::cpu::kv_segment::KvSegment;
-use crate::model::selector::Token;
+use crate::model::token::Token;
 use crate::model::site::{Point, Site};
 
 /// What one row left behind in one block: `[tokens, key heads, head width]`, flat.
