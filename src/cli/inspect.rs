@@ -11,7 +11,7 @@ use super::model::Options;
 use super::progress::Console;
 use super::{Outcome, print};
 use pearlpoint::model::compute::backend::Backend;
-use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Place, Site};
+use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, TensorRef, Site};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -35,7 +35,7 @@ struct Facts {
     chat: Chat,
     /// How many tensors there are of each type, as stored.
     stored: BTreeMap<String, usize>,
-    places: Vec<Place>,
+    places: Vec<TensorRef>,
     /// The type that most matrices would be kept in.
     dtype: String,
 }
@@ -63,7 +63,7 @@ impl Facts {
     /// Bytes of the weights where matrices are kept in this type; vectors are f32.
     fn memory(&self, dtype: Dtype) -> usize {
         let size =
-            |place: &Place| numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() };
+            |place: &TensorRef| numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() };
         self.places.iter().map(size).sum()
     }
 
@@ -75,8 +75,8 @@ impl Facts {
     }
 }
 
-fn numbers(place: &Place) -> usize {
-    place.wanted().iter().product()
+fn numbers(place: &TensorRef) -> usize {
+    place.part_shape().iter().product()
 }
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];

@@ -4,8 +4,8 @@
 use candle_core::Tensor;
 
 use crate::error::Result;
-use crate::model::token::Token;
 use crate::model::site::Site;
+use crate::model::token::Token;
 
 /// Called by the forward pass at the sites that it wants.
 pub trait Hook: Send {

@@ -29,7 +29,7 @@ pub use token::{Phase, Token};
 pub use transformer::architecture::Architecture;
 pub use transformer::decoder::Decoder;
 pub use transformer::kv_cache::{Cache, Prefix};
-pub use weights::{Dtype, Place, Weight, Weights};
+pub use weights::{Dtype, TensorRef, Weight, Weights};
 
 use crate::error::{Error, Result};
 use crate::model::compute::backend::Backend;

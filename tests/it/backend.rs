@@ -41,7 +41,7 @@ fn the_forward_pass_holds_on_candles_own_operations() {
 #[cfg(feature = "cuda")]
 #[test]
 fn the_forward_pass_holds_on_a_device() {
-    if !pearlpoint::model::compute::backend::Backend::Cuda.runs() {
+    if !pearlpoint::model::compute::backend::Backend::Cuda.is_available() {
         eprintln!("skipped: no NVIDIA device is here");
         return;
     }

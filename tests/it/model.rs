@@ -10,7 +10,7 @@ use pearlpoint::dialogue::Role;
 use pearlpoint::model::compute::backend::Backend;
 use pearlpoint::model::families::{self, Config};
 use pearlpoint::model::transformer::rope::{Rope, Scaling};
-use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Place, Point, Site, Token, Weights};
+use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Phase, Point, Site, TensorRef, Token, Weights};
 
 /// With tokenizers and templates (`tests/fixtures/make.py`).
 const CHECKPOINTS: [&str; 4] = ["qwen3", "qwen3-wide", "llama", "llama3"];
@@ -298,7 +298,7 @@ fn several_files_with_an_index_are_one_checkpoint() {
         (Weights::open(folder.path()).unwrap(), Weights::open(whole.parent().unwrap()).unwrap());
     for (name, tensor) in &tensors {
         let both = [&parts, &whole].map(|weights| {
-            let place = Place::whole(name, tensor.dims());
+            let place = TensorRef::whole(name, tensor.dims());
             numbers(&weights.take(&place, Dtype::F32).unwrap().floats().unwrap())
         });
         assert_eq!(both[0], both[1], "{name}");

@@ -56,7 +56,7 @@ impl Backend {
     }
 
     /// Whether this program can run it here.
-    pub fn runs(self) -> bool {
+    pub fn is_available(self) -> bool {
         if self == Backend::Cuda {
             return cuda().is_ok();
         }
@@ -93,18 +93,21 @@ impl Backend {
     pub fn chosen() -> Result<Backend> {
         let mut from_the_best = Backend::ALL.into_iter().rev();
         let Some(name) = std::env::var_os(VARIABLE) else {
-            return Ok(from_the_best.find(|backend| backend.runs()).unwrap_or(Backend::Plain));
+            return Ok(from_the_best.find(|backend| backend.is_available()).unwrap_or(Backend::Plain));
         };
         let named = from_the_best.find(|backend| name.to_str() == Some(backend.name()));
-        named.filter(|backend| backend.runs()).ok_or_else(|| {
+        named.filter(|backend| backend.is_available()).ok_or_else(|| {
             let why = match (named, cuda()) {
                 (Some(Backend::Cuda), Err(why)) => format!("but {why}"),
                 (Some(_), _) => "which this processor lacks".into(),
                 (None, _) => "which is none".into(),
             };
             let found = format!("{}, {why}", name.display());
-            let runs: Vec<&str> =
-                Backend::ALL.into_iter().filter(|backend| backend.runs()).map(Backend::name).collect();
+            let runs: Vec<&str> = Backend::ALL
+                .into_iter()
+                .filter(|backend| backend.is_available())
+                .map(Backend::name)
+                .collect();
             Error::input(VARIABLE, found, format!("one of {}, or nothing", runs.join(", ")))
         })
     }
@@ -138,14 +141,14 @@ impl Backend {
         static CURRENT: OnceLock<Backend> = OnceLock::new();
         let own = |backend: &Backend| !matches!(backend, Backend::Candle | Backend::Cuda);
         *CURRENT.get_or_init(|| {
-            let best = || Backend::ALL.into_iter().filter(own).rfind(|backend| backend.runs());
+            let best = || Backend::ALL.into_iter().filter(own).rfind(|backend| backend.is_available());
             Backend::chosen().ok().filter(own).or_else(best).unwrap_or(Backend::Plain)
         })
     }
 }
 
 /// Where matrices lie and are multiplied by candle's own operations; none where the processor's own products are used.
-pub(crate) fn device() -> Option<&'static Device> {
+pub(crate) fn candle_device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let found = || match Backend::chosen().ok()? {
         Backend::Candle => Some(Device::Cpu),
@@ -158,12 +161,12 @@ pub(crate) fn device() -> Option<&'static Device> {
 /// Whether what is done with a tensor is composed of candle's own operations, which run wherever it lies. Ours run on the
 /// processor only.
 pub(crate) fn uses_candle(x: &Tensor) -> bool {
-    !x.device().is_cpu() || device().is_some_and(Device::is_cpu)
+    !x.device().is_cpu() || candle_device().is_some_and(Device::is_cpu)
 }
 
 /// A tensor of the model where the model computes. One that is trained stays on the processor.
-pub(crate) fn placed(tensor: &Tensor) -> candle_core::Result<Tensor> {
-    match device() {
+pub(crate) fn to_compute_device(tensor: &Tensor) -> candle_core::Result<Tensor> {
+    match candle_device() {
         Some(device) if !tensor.track_op() => tensor.to_device(device),
         _ => Ok(tensor.clone()),
     }

@@ -57,7 +57,9 @@ impl<'a> Input<'a> {
         match *self {
             Input::Plain(x) => tensor_slice::with([x], |[x]| with(&FusedRow::Plain(x))),
             Input::Normed(x, norm) => norm.with_row(x, with),
-            Input::Active(x, activation) => tensor_slice::with([x], |[x]| with(&FusedRow::Active(x, activation))),
+            Input::Active(x, activation) => {
+                tensor_slice::with([x], |[x]| with(&FusedRow::Active(x, activation)))
+            }
             Input::Gated(gate, up, activation) => {
                 tensor_slice::with([gate, up], |[gate, up]| with(&FusedRow::Gated(gate, up, activation)))
             }

@@ -18,22 +18,22 @@ pub struct Heads {
     /// Scores are held inside ±cap: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
     pub cap: Option<f32>,
     /// Where the processor has tiles of bf16, all that is multiplied is rounded to it once, as what it was made of was.
-    pub rounded: bool,
+    pub round_to_bf16: bool,
 }
 
 impl Heads {
     /// Causal heads that see all that came before, scores scaled by `1/√width`.
     pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
         let scale = 1.0 / (width as f32).sqrt();
-        Heads { queries, keys, width, scale, causal: true, window: None, cap: None, rounded: false }
+        Heads { queries, keys, width, scale, causal: true, window: None, cap: None, round_to_bf16: false }
     }
 
-    pub(crate) fn group(&self) -> usize {
+    pub(crate) fn group_size(&self) -> usize {
         self.queries / self.keys
     }
 
     /// The tokens that the one at `position` sees, in a row that holds `held`.
-    pub(crate) fn seen(&self, position: usize, held: usize) -> Range<usize> {
+    pub(crate) fn visible(&self, position: usize, held: usize) -> Range<usize> {
         let end = if self.causal { position + 1 } else { held };
         let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
         begin..end

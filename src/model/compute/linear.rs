@@ -18,30 +18,30 @@ use crate::model::weights::Weight;
 /// `x · weightᵀ + bias`.
 pub struct Linear {
     /// `[out, in]`.
-    weight: Kept,
+    weight: Matrix,
     bias: Option<Tensor>,
 }
 
-enum Kept {
+enum Matrix {
     /// As it was read: rows end to end, or quantised blocks.
-    Read(Weight),
+    Unpacked(Weight),
     #[cfg(target_arch = "x86_64")]
     Packed(Packed),
-    CandleLinear(CandleLinear),
+    Candle(CandleLinear),
 }
 
 impl Linear {
     /// Packs the matrix where that pays: then the packed copy takes the place of the one that was read.
     pub fn new(weight: Weight, bias: Option<Tensor>) -> Result<Linear> {
-        if let Some(device) = placed_on(&weight) {
-            return Ok(Linear { weight: Kept::CandleLinear(CandleLinear::new(&weight, device)?), bias });
+        if let Some(device) = candle_device_for(&weight) {
+            return Ok(Linear { weight: Matrix::Candle(CandleLinear::new(&weight, device)?), bias });
         }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
             && !tensor.track_op()
             && let Some(packed) = Packed::new(tensor, Backend::current())?
         {
-            return Ok(Linear { weight: Kept::Packed(packed), bias });
+            return Ok(Linear { weight: Matrix::Packed(packed), bias });
         }
         Ok(Linear::unpacked(weight, bias))
     }
@@ -49,11 +49,8 @@ impl Linear {
     /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
     /// copy serves all, number for number.
     pub fn table(weight: Weight) -> Result<Linear> {
-        if let Some(device) = placed_on(&weight) {
-            return Ok(Linear {
-                weight: Kept::CandleLinear(CandleLinear::new(&weight, device)?),
-                bias: None,
-            });
+        if let Some(device) = candle_device_for(&weight) {
+            return Ok(Linear { weight: Matrix::Candle(CandleLinear::new(&weight, device)?), bias: None });
         }
         #[cfg(target_arch = "x86_64")]
         if let Weight::Tensor(tensor) = &weight
@@ -62,7 +59,7 @@ impl Linear {
             && Backend::current() == Backend::Amx
             && let Some(packed) = Packed::new(tensor, Backend::Amx)?
         {
-            return Ok(Linear { weight: Kept::Packed(packed), bias: None });
+            return Ok(Linear { weight: Matrix::Packed(packed), bias: None });
         }
         Ok(Linear::unpacked(weight, None))
     }
@@ -71,31 +68,31 @@ impl Linear {
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
-            Kept::Packed(packed) => packed.rows(rows),
-            Kept::CandleLinear(composed) => composed.rows(rows),
-            Kept::Read(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
+            Matrix::Packed(packed) => packed.rows(rows),
+            Matrix::Candle(candle) => candle.rows(rows),
+            Matrix::Unpacked(weight) => weight.rows(&Tensor::new(rows, &Device::Cpu)?),
         }
     }
 
     /// Keeps the matrix as it was read.
     pub fn unpacked(weight: Weight, bias: Option<Tensor>) -> Linear {
-        Linear { weight: Kept::Read(weight), bias }
+        Linear { weight: Matrix::Unpacked(weight), bias }
     }
 
     /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow where they are asked for, but not through
     /// quantised blocks or packed matrices.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.read(&x.into())
+        self.forward_input(&x.into())
     }
 
     /// [`Linear::forward`] of what is made on the way.
-    pub(crate) fn read(&self, input: &Input) -> Result<Tensor> {
-        let [product] = Linear::read_each([self], input)?;
+    pub(crate) fn forward_input(&self, input: &Input) -> Result<Tensor> {
+        let [product] = Linear::forward_all([self], input)?;
         Ok(product)
     }
 
-    /// [`Linear::read`] of several that read the same: packed ones share what is made of it before it is multiplied.
-    pub(crate) fn read_each<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
+    /// [`Linear::forward_input`] of several that read the same: packed ones share what is made of it before it is multiplied.
+    pub(crate) fn forward_all<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
         let products = match Linear::packed_products(&all, input) {
             Some(products) => products?,
             None => {
@@ -133,7 +130,11 @@ impl Linear {
     /// `down · (f(gate · x) · (up · x))` in one pass, without the hidden activations in memory; none if the matrices are not
     /// packed for it, have a bias, or a gradient is tracked.
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
-    pub(crate) fn gated(matrices: [&Linear; 3], activation: Activation, x: &Input) -> Option<Result<Tensor>> {
+    pub(crate) fn forward_gated(
+        matrices: [&Linear; 3],
+        activation: Activation,
+        x: &Input,
+    ) -> Option<Result<Tensor>> {
         #[cfg(target_arch = "x86_64")]
         if !x.source().track_op() && matrices.iter().all(|linear| linear.bias.is_none()) {
             let [gate, up, down] = matrices.map(Linear::packed);
@@ -147,10 +148,10 @@ impl Linear {
     }
 
     /// Whether what it multiplies is rounded to bf16 first.
-    pub(crate) fn rounds(&self) -> bool {
+    pub(crate) fn rounds_to_bf16(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if let Kept::Packed(packed) = &self.weight {
-            return packed.rounds();
+        if let Matrix::Packed(packed) = &self.weight {
+            return packed.rounds_to_bf16();
         }
         false
     }
@@ -158,8 +159,8 @@ impl Linear {
     #[cfg(target_arch = "x86_64")]
     fn packed(&self) -> Option<&Packed> {
         match &self.weight {
-            Kept::Packed(packed) => Some(packed),
-            Kept::Read(_) | Kept::CandleLinear(_) => None,
+            Matrix::Packed(packed) => Some(packed),
+            Matrix::Unpacked(_) | Matrix::Candle(_) => None,
         }
     }
 
@@ -167,28 +168,28 @@ impl Linear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
-            Kept::Packed(packed) => {
-                let products = Input::from(x)
-                    .with_row(|row| Packed::products(&[packed], row, x.dims2()?.into()))?;
+            Matrix::Packed(packed) => {
+                let products =
+                    Input::from(x).with_row(|row| Packed::products(&[packed], row, x.dims2()?.into()))?;
                 products.into_iter().next().ok_or_else(|| Error::Msg("no product of a packed matrix".into()))
             }
-            Kept::CandleLinear(composed) => composed.product(x),
+            Matrix::Candle(candle) => candle.product(x),
             // Our own products leave no trace for a gradient to follow.
-            Kept::Read(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
+            Matrix::Unpacked(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
             }
-            Kept::Read(Weight::Tensor(weight)) => match weight.dtype() {
+            Matrix::Unpacked(Weight::Tensor(weight)) => match weight.dtype() {
                 DType::BF16 => gemm::product::<bf16>(x, weight),
                 DType::F16 => gemm::product::<f16>(x, weight),
                 _ => gemm::product::<f32>(x, weight),
             },
-            Kept::Read(Weight::Blocks(blocks)) => gemm::product_with_blocks(x, blocks),
+            Matrix::Unpacked(Weight::Quantized(blocks)) => gemm::product_with_blocks(x, blocks),
         }
     }
 }
 
 /// The device that a matrix is brought to, if one multiplies it; one that is trained stays where it is.
-fn placed_on(weight: &Weight) -> Option<&'static Device> {
+fn candle_device_for(weight: &Weight) -> Option<&'static Device> {
     let trained = matches!(weight, Weight::Tensor(tensor) if tensor.track_op());
-    backend::device().filter(|_| !trained)
+    backend::candle_device().filter(|_| !trained)
 }

@@ -18,7 +18,7 @@ pub mod ops;
 mod fused_input;
 
 pub use activation::Activation;
-pub use heads::Heads;
-pub use rotary::Angles;
 pub(crate) use cpu::vector_math::{exp, simd_dispatch};
 pub(crate) use fused_input::Input;
+pub use heads::Heads;
+pub use rotary::Angles;

@@ -39,7 +39,9 @@ impl Norm {
             Some(bias) => tensor_slice::with([x, &self.weight, bias], |[x, weight, bias]| {
                 with(&FusedRow::Layer { x, weight, bias, epsilon })
             }),
-            None => tensor_slice::with([x, &self.weight], |[x, weight]| with(&FusedRow::Rms { x, weight, epsilon })),
+            None => tensor_slice::with([x, &self.weight], |[x, weight]| {
+                with(&FusedRow::Rms { x, weight, epsilon })
+            }),
         }
     }
 

@@ -152,8 +152,8 @@ mod tests {
         let (queries, keys) = ([1.0; 6], [0.5; 6]);
         let values = [1.0, 0.0, 3.0, 2.0, 11.0, 4.0];
         let seen = |heads: Heads| {
-            let stretch = KvSegment { tokens: 0..3, keys: &keys, values: &values };
-            attend(&queries, heads, &[stretch])
+            let segment = KvSegment { tokens: 0..3, keys: &keys, values: &values };
+            attend(&queries, heads, &[segment])
         };
         let heads = Heads::causal(1, 1, 2);
         let close = |found: Vec<f32>, expected: [f32; 6]| {
@@ -165,8 +165,8 @@ mod tests {
         close(seen(Heads { causal: false, ..heads }), [5.0, 2.0, 5.0, 2.0, 5.0, 2.0]);
         // Scores 0 and 2 under a cap of 1: weights of exp(0) and exp(tanh 2).
         let (queries, keys, values) = ([1.0, 1.0], [0.0, 2.0], [0.0, 1.0]);
-        let stretch = KvSegment { tokens: 0..2, keys: &keys, values: &values };
-        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, &[stretch])[1];
+        let segment = KvSegment { tokens: 0..2, keys: &keys, values: &values };
+        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, &[segment])[1];
         let weight = 2f32.tanh().exp();
         assert!((found - weight / (1.0 + weight)).abs() < 1e-6, "{found}");
     }
@@ -178,8 +178,8 @@ mod tests {
         let (queries, keys) = ([1.0; 8], [0.5; 8]);
         let values = [1.0, 0.0, 3.0, 2.0, 10.0, 0.0, 20.0, 4.0];
         let rows = [(0..2, 0..4), (2..4, 4..8)];
-        let stretches =
+        let segments =
             rows.map(|(tokens, at)| KvSegment { tokens, keys: &keys[at.clone()], values: &values[at] });
-        assert_eq!(attend(&queries, heads, &stretches), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
+        assert_eq!(attend(&queries, heads, &segments), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
     }
 }

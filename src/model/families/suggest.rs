@@ -149,7 +149,8 @@ pub(super) fn most_similar(
     let seen: Vec<Feature> = ALL.into_iter().filter(|feature| shows(*feature, config, tensors)).collect();
     let scored = families.iter().map(|family| {
         let features = features(*family);
-        let common: Vec<Feature> = features.iter().copied().filter(|feature| seen.contains(feature)).collect();
+        let common: Vec<Feature> =
+            features.iter().copied().filter(|feature| seen.contains(feature)).collect();
         let either = features.len() + seen.len() - common.len();
         let likeness = common.len() as f64 / either.max(1) as f64;
         let names: Vec<&str> = common.into_iter().map(Feature::name).collect();
@@ -218,7 +219,10 @@ mod tests {
             ("qwen2", &[SeparateProjections, ProjectionBias, GatedMlp, NormBefore, RmsNorm]),
             ("qwen3", &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, RmsNorm]),
             ("qwen3_moe", &[SeparateProjections, HeadNorms, Experts, GatedMlp, NormBefore, RmsNorm]),
-            ("gemma2", &[SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps]),
+            (
+                "gemma2",
+                &[SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps],
+            ),
             (
                 "gemma3_text",
                 &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow],

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::model::weights::{Part, Place, Translated};
+use crate::model::weights::{Part, TensorRef, Translated};
 
 /// What the names and the order of rows depend on.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,10 +70,10 @@ const EXPERT: &str = "mlp.experts.";
 
 impl Names {
     /// A tensor's place in the file. A name that is not known stays as it is, and is then missed under it.
-    pub fn translate(&self, place: &Place) -> Translated {
+    pub fn translate(&self, place: &TensorRef) -> Translated {
         let (tensor, kind) = place.name.rsplit_once('.').unwrap_or((&place.name, ""));
         if let Some((_, name)) = OUTSIDE.iter().find(|(hub, _)| *hub == tensor) {
-            let place = Place { name: format!("{name}.{kind}"), ..place.clone() };
+            let place = TensorRef { name: format!("{name}.{kind}"), ..place.clone() };
             return Translated { add: self.add(tensor, &place), place };
         }
         let inside = BLOCKS.iter().find_map(|block| tensor.strip_prefix(block)).and_then(|rest| {
@@ -88,7 +88,7 @@ impl Names {
             return Translated { place: place.clone(), add: 0.0 };
         };
         let add = self.add(leaf, place);
-        let place = Place { name: format!("blk.{number}.{name}.{kind}"), ..place.clone() };
+        let place = TensorRef { name: format!("blk.{number}.{name}.{kind}"), ..place.clone() };
         Translated { place: self.laid_out(place, leaf, expert), add }
     }
 
@@ -102,13 +102,13 @@ impl Names {
     }
 
     /// Gemma's norms are stored less 1 in the hub's checkpoints, and whole in GGUF files.
-    fn add(&self, leaf: &str, place: &Place) -> f64 {
+    fn add(&self, leaf: &str, place: &TensorRef) -> f64 {
         let gemma = matches!(self.architecture.as_str(), "gemma2" | "gemma3");
         if gemma && leaf.ends_with("norm") && place.is_vector() { -1.0 } else { 0.0 }
     }
 
     /// The place of the same numbers in the layout of the file.
-    fn laid_out(&self, place: Place, leaf: &str, expert: Option<usize>) -> Place {
+    fn laid_out(&self, place: TensorRef, leaf: &str, expert: Option<usize>) -> TensorRef {
         if let Some(expert) = expert {
             return self.of_expert(place, expert);
         }
@@ -125,30 +125,30 @@ impl Names {
     }
 
     /// The experts' matrices stand one after the other in one tensor.
-    fn of_expert(&self, place: Place, expert: usize) -> Place {
+    fn of_expert(&self, place: TensorRef, expert: usize) -> TensorRef {
         let [outputs, inputs] = place.shape[..] else { return place };
         let begin = expert.saturating_mul(outputs);
         let ranges = match &place.part {
             Part::Rows(rows) => rows.iter().map(|rows| begin + rows.start..begin + rows.end).collect(),
             _ => std::iter::once(begin..begin + outputs).collect(),
         };
-        Place { shape: vec![self.experts, outputs, inputs], part: Part::Rows(ranges), ..place }
+        TensorRef { shape: vec![self.experts, outputs, inputs], part: Part::Rows(ranges), ..place }
     }
 }
 
 /// A matrix stored `[in, out]` is `[out, in]` in the file.
-fn turned(place: Place) -> Place {
+fn turned(place: TensorRef) -> TensorRef {
     match (&place.shape[..], &place.part) {
         (&[inputs, outputs], Part::Columns(columns)) => {
             let rows = Part::Rows(vec![columns.clone()]);
-            Place { shape: vec![outputs, inputs], part: rows, ..place }
+            TensorRef { shape: vec![outputs, inputs], part: rows, ..place }
         }
         _ => place,
     }
 }
 
 /// The same rows where each of them stands elsewhere.
-fn moved(place: Place, to: impl Fn(usize) -> usize) -> Place {
+fn moved(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
     let total = place.shape.first().copied().unwrap_or(0);
     let wanted: Vec<usize> = match &place.part {
         Part::Whole => (0..total).collect(),
@@ -162,7 +162,7 @@ fn moved(place: Place, to: impl Fn(usize) -> usize) -> Place {
             _ => ranges.push(row..row + 1),
         }
     }
-    Place { part: Part::Rows(ranges), ..place }
+    TensorRef { part: Part::Rows(ranges), ..place }
 }
 
 /// Where a row of a head's first half or second half stands among pairs.
@@ -189,14 +189,14 @@ mod tests {
         Names { architecture: architecture.into(), heads: 2, kv_heads: 1, experts: 3 }
     }
 
-    fn translated(architecture: &str, place: Place) -> (String, Vec<usize>, Part, f64) {
+    fn translated(architecture: &str, place: TensorRef) -> (String, Vec<usize>, Part, f64) {
         let Translated { place, add } = names(architecture).translate(&place);
         (place.name, place.shape, place.part, add)
     }
 
     #[test]
     fn names_are_llama_cpps() {
-        let whole = |architecture: &str, name: &str| translated(architecture, Place::whole(name, &[4])).0;
+        let whole = |architecture: &str, name: &str| translated(architecture, TensorRef::whole(name, &[4])).0;
         for (architecture, hub, name) in [
             ("llama", "model.embed_tokens.weight", "token_embd.weight"),
             ("llama", "lm_head.weight", "output.weight"),
@@ -219,25 +219,25 @@ mod tests {
     #[test]
     fn what_the_conversion_moved_is_found_where_it_is() {
         // Heads of four rows: 0 1 | 2 3 stand as 0 2 1 3 in the file, that is, file row 2 holds row 1.
-        let query = Place::whole("model.layers.0.self_attn.q_proj.weight", &[8, 4]);
+        let query = TensorRef::whole("model.layers.0.self_attn.q_proj.weight", &[8, 4]);
         let ranges = vec![0..1, 2..3, 1..2, 3..5, 6..7, 5..6, 7..8];
         assert_eq!(translated("llama", query.clone()).2, Part::Rows(ranges));
         assert_eq!(translated("qwen3", query).2, Part::Whole);
         // Two heads of width 1: q0 k0 v0 q1 k1 v1 stand as q0 q1 k0 k1 v0 v1.
         let name = "gpt_neox.layers.0.attention.query_key_value.bias";
-        let keys = Place::rows(name, &[6], [1..2, 4..5]);
+        let keys = TensorRef::rows(name, &[6], [1..2, 4..5]);
         assert_eq!(translated("gptneox", keys).2, Part::Rows(once(2..4).collect()));
-        let columns = Place::columns("transformer.h.0.attn.c_attn.weight", [4, 12], 4..8);
+        let columns = TensorRef::columns("transformer.h.0.attn.c_attn.weight", [4, 12], 4..8);
         let expected = (vec![12, 4], Part::Rows(once(4..8).collect()));
         let found = translated("gpt2", columns);
         assert_eq!((found.1, found.2), expected);
-        let expert = Place::whole("model.layers.0.mlp.experts.2.up_proj.weight", &[5, 4]);
+        let expert = TensorRef::whole("model.layers.0.mlp.experts.2.up_proj.weight", &[5, 4]);
         let found = translated("qwen3moe", expert);
         assert_eq!(
             found,
             ("blk.0.ffn_up_exps.weight".into(), vec![3, 5, 4], Part::Rows(once(10..15).collect()), 0.0)
         );
-        let norm = |name: &str| translated("gemma2", Place::whole(name, &[4])).3;
+        let norm = |name: &str| translated("gemma2", TensorRef::whole(name, &[4])).3;
         assert_eq!([norm("model.norm.weight"), norm("model.layers.0.input_layernorm.weight")], [-1.0, -1.0]);
     }
 }

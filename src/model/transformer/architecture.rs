@@ -230,7 +230,8 @@ impl Architecture {
     /// second copy of the embedding for a tied vocabulary head.
     pub fn ignores(&self, tensor: &str) -> bool {
         let inner = tensor.split_once('.').map(|(_, rest)| rest);
-        let other_task = |part: &&str| tensor.starts_with(*part) || inner.is_some_and(|rest| rest.starts_with(*part));
+        let other_task =
+            |part: &&str| tensor.starts_with(*part) || inner.is_some_and(|rest| rest.starts_with(*part));
         let copied_head = self.head == Head::Tied && HEADS.contains(&tensor);
         copied_head || self.names.ignored.iter().any(other_task)
     }

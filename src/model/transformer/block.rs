@@ -16,8 +16,8 @@ use crate::model::compute::norm::Norm;
 use crate::model::compute::ops::{add, attention, rotate};
 use crate::model::compute::{Angles, Heads, Input};
 use crate::model::hook::Hook;
-use crate::model::token::Token;
 use crate::model::site::{Point, Site};
+use crate::model::token::Token;
 use crate::model::transformer::kv_cache::Cache;
 use crate::model::transformer::mlp::Mlp;
 use crate::model::transformer::moe::Experts;
@@ -26,7 +26,7 @@ pub(crate) struct Block {
     pub number: usize,
     pub attention: Attention,
     pub attention_norms: Norms,
-    pub feed: Feed,
+    pub feed: FeedForward,
     pub mlp_norms: Norms,
     /// Attention and MLP read the same residual stream.
     pub parallel: bool,
@@ -55,7 +55,7 @@ pub(crate) struct Norms {
     pub after: Option<Norm>,
 }
 
-pub(crate) enum Feed {
+pub(crate) enum FeedForward {
     Mlp(Mlp),
     Experts(Experts),
 }
@@ -74,7 +74,7 @@ pub(crate) struct Pass<'a> {
 
 impl Pass<'_> {
     /// Lets only those tokens go on that are needed.
-    fn narrow(&mut self, x: Tensor, heads: Tensor) -> Result<(Tensor, Tensor)> {
+    fn keep_needed(&mut self, x: Tensor, heads: Tensor) -> Result<(Tensor, Tensor)> {
         let Some(needed) = self.needed.take() else { return Ok((x, heads)) };
         self.tokens = needed.iter().map(|&at| self.tokens[at].clone()).collect();
         let at = Tensor::new(needed.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
@@ -87,19 +87,19 @@ impl Block {
     /// before that.
     pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
         let site = |point| Site::Block(self.number, point);
-        let x = visit(hook, site(Point::ResidPre), x, &pass.tokens)?;
+        let x = call_hook(hook, site(Point::ResidPre), x, &pass.tokens)?;
         if pass.last <= site(Point::ResidPre) {
             return Ok(x);
         }
         let read = Input::normed(&x, &self.attention_norms.before);
-        let heads = self.attention.mix(self.number, &read, pass)?;
-        let heads = visit(hook, site(Point::AttnHeads), heads, &pass.tokens)?;
+        let heads = self.attention.forward(self.number, &read, pass)?;
+        let heads = call_hook(hook, site(Point::AttnHeads), heads, &pass.tokens)?;
         if pass.last <= site(Point::AttnHeads) {
             return Ok(x);
         }
-        let (x, heads) = pass.narrow(x, heads)?;
+        let (x, heads) = pass.keep_needed(x, heads)?;
         let wanted = hook.wants(site(Point::MlpHidden));
-        let mut at = |point, activations| visit(hook, site(point), activations, &pass.tokens);
+        let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
         let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
         let added = at(Point::AttnOut, added)?;
         // What the MLP reads is normed; to what its output is added depends on the order.
@@ -110,11 +110,11 @@ impl Block {
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
         let added = match &self.feed {
             // What stands in memory only where somebody reads it.
-            Feed::Mlp(mlp) if wanted => {
+            FeedForward::Mlp(mlp) if wanted => {
                 mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?.input().tensor()?)?)?
             }
-            Feed::Mlp(mlp) => mlp.forward(&read)?,
-            Feed::Experts(experts) => {
+            FeedForward::Mlp(mlp) => mlp.forward(&read)?,
+            FeedForward::Experts(experts) => {
                 let read = read.tensor()?;
                 experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
             }
@@ -126,23 +126,25 @@ impl Block {
 
 impl Attention {
     /// The heads' outputs, concatenated: `[tokens, heads × head width]`.
-    fn mix(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
+    fn forward(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
         let heads = self.heads;
         let count = pass.tokens.len();
-        let [query, key, value] = Linear::read_each([&self.query, &self.key, &self.value], x)?;
+        let [query, key, value] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
         let angles = self.rope.map(|rope| &pass.angles[rope]);
         let norms = self.head_norms.as_ref();
-        let query = prepared(query, heads.width, norms.map(|[norm, _]| norm), angles)?;
-        let key = prepared(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
+        let query = norm_and_rotate(query, heads.width, norms.map(|[norm, _]| norm), angles)?;
+        let key = norm_and_rotate(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
         let value = value.reshape((count, heads.keys, heads.width))?;
         let mixed = match &mut pass.cache {
             None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
-            Some(cache) if uses_candle(&query) => {
-                candle_ops::attend(&query, heads, &cache.extend_tensors(block, &pass.tokens, [&key, &value])?)?
-            }
+            Some(cache) if uses_candle(&query) => candle_ops::attend(
+                &query,
+                heads,
+                &cache.extend_tensors(block, &pass.tokens, [&key, &value])?,
+            )?,
             Some(cache) => tensor_slice::with([&query, &key, &value], |[query, keys, values]| {
-                let stretches = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
-                Tensor::new(attend(query, heads, &stretches), &Device::Cpu)
+                let segments = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
+                Tensor::new(attend(query, heads, &segments), &Device::Cpu)
             })?,
         };
         Ok(mixed.reshape((count, heads.queries * heads.width))?)
@@ -150,7 +152,7 @@ impl Attention {
 }
 
 /// Queries or keys after their norm and rotation: `[tokens, heads, width]`.
-fn prepared(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
+fn norm_and_rotate(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
     let count = x.dim(0)?;
     if uses_candle(&x) || x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
         let x = match norm {
@@ -175,7 +177,7 @@ fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
 }
 
 /// Calls the hook where it wants to be called, and holds it to the shape that it was given.
-pub(crate) fn visit(
+pub(crate) fn call_hook(
     hook: &mut dyn Hook,
     site: Site,
     activations: Tensor,

@@ -6,29 +6,29 @@ use candle_core::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::model::compute::Angles;
 use crate::model::hook::Hook;
-use crate::model::token::Token;
 use crate::model::site::{Point, Site};
+use crate::model::token::Token;
 use crate::model::transformer::architecture::{Architecture, Head};
-use crate::model::transformer::block::{Pass, rows, visit};
+use crate::model::transformer::block::{Pass, call_hook, rows};
 use crate::model::transformer::kv_cache::Cache;
 use crate::model::transformer::loader;
-use crate::model::transformer::loader::Parts;
-use crate::model::weights::{Place, Weight};
+use crate::model::transformer::loader::Layers;
+use crate::model::weights::{TensorRef, Weight};
 
 /// A transformer with its weights.
 pub struct Decoder {
     architecture: Architecture,
-    parts: Parts,
+    layers: Layers,
 }
 
 impl Decoder {
     /// Builds the decoder from tensors that `take` gives by their places in the checkpoint.
     pub fn build(
         architecture: Architecture,
-        mut take: impl FnMut(&Place) -> Result<Weight>,
+        mut take: impl FnMut(&TensorRef) -> Result<Weight>,
     ) -> Result<Decoder> {
-        let parts = loader::parts(&architecture, &mut take)?;
-        Ok(Decoder { architecture, parts })
+        let layers = loader::build(&architecture, &mut take)?;
+        Ok(Decoder { architecture, layers })
     }
 
     pub fn architecture(&self) -> &Architecture {
@@ -86,8 +86,8 @@ impl Decoder {
         let ends = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
         let mut pass = Pass { tokens: tokens.into(), angles: self.angles(tokens), cache, last, needed: None };
         let mut needed = None;
-        let mut x = visit(hook, Site::Embed, self.embed(tokens)?, tokens)?;
-        for (number, block) in self.parts.blocks.iter().enumerate() {
+        let mut x = call_hook(hook, Site::Embed, self.embed(tokens)?, tokens)?;
+        for (number, block) in self.layers.blocks.iter().enumerate() {
             if last < Site::Block(number, Point::ResidPre) {
                 break;
             }
@@ -118,9 +118,9 @@ impl Decoder {
             // Only tokens whose logits are wanted pay for the norm and the vocabulary product.
             return self.logits(&self.norm(x.index_select(&at, 0)?)?);
         }
-        let mut normed = visit(hook, Site::FinalNorm, self.norm(x)?, tokens)?;
+        let mut normed = call_hook(hook, Site::FinalNorm, self.norm(x)?, tokens)?;
         if hook.wants(Site::Logits) {
-            let logits = visit(hook, Site::Logits, self.logits(&normed)?, tokens)?;
+            let logits = call_hook(hook, Site::Logits, self.logits(&normed)?, tokens)?;
             return if logits_at.is_empty() { empty() } else { Ok(logits.index_select(&at, 0)?) };
         }
         if logits_at.is_empty() {
@@ -147,7 +147,7 @@ impl Decoder {
 
     /// The residual stream that enters the first block.
     fn embed(&self, tokens: &[Token]) -> Result<Tensor> {
-        let embed = &self.parts.embed;
+        let embed = &self.layers.embed;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
         let mut x = embed.words.rows(&ids)?;
         if let Some(scale) = self.architecture.embed_scale {
@@ -186,7 +186,7 @@ impl Decoder {
     }
 
     fn norm(&self, x: Tensor) -> Result<Tensor> {
-        match &self.parts.norm {
+        match &self.layers.norm {
             Some(norm) => Ok(norm.forward(&x)?),
             None => Ok(x),
         }
@@ -194,8 +194,8 @@ impl Decoder {
 
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
         let head = match self.architecture.head {
-            Head::Tied => &self.parts.embed.words,
-            Head::Own | Head::None => self.parts.head.as_ref().ok_or_else(|| self.reads_only())?,
+            Head::Tied => &self.layers.embed.words,
+            Head::Own | Head::None => self.layers.head.as_ref().ok_or_else(|| self.reads_only())?,
         };
         let logits = head.forward(normed)?;
         match self.architecture.logit_cap {

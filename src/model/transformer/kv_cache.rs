@@ -9,12 +9,12 @@ use candle_core::Tensor;
 use crate::error::{Error, Result};
 use crate::model::compute::candle::ops as candle_ops;
 use crate::model::compute::cpu::kv_segment::KvSegment;
-use crate::model::token::Token;
 use crate::model::site::{Point, Site};
+use crate::model::token::Token;
 
 /// What one row left behind in one block: `[tokens, key heads, head width]`, flat.
 #[derive(Clone, Default)]
-struct Past {
+struct RowKv {
     keys: Vec<f32>,
     values: Vec<f32>,
     /// Keys and values where candle's own operations made them: then there are no others.
@@ -25,7 +25,7 @@ struct Past {
 #[derive(Clone)]
 pub struct Prefix {
     length: usize,
-    blocks: Arc<[Past]>,
+    blocks: Arc<[RowKv]>,
 }
 
 /// The cache of a batch. It grows by the rows and tokens that pass through.
@@ -35,7 +35,7 @@ pub struct Cache {
     lengths: Vec<usize>,
     /// What steered each row while it was read: [`crate::model::Hook::cache_key`].
     steered: Vec<u64>,
-    blocks: Vec<Vec<Past>>,
+    blocks: Vec<Vec<RowKv>>,
     /// What every row begins with.
     prefix: Option<Prefix>,
     /// How many blocks' keys and values are held; none for all.
@@ -46,7 +46,7 @@ impl Cache {
     /// What one row holds, for others to begin with.
     pub fn into_prefix(self, row: usize) -> Prefix {
         let length = self.length(row);
-        let of = |mut block: Vec<Past>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
+        let of = |mut block: Vec<RowKv>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
         Prefix { length, blocks: self.blocks.into_iter().map(of).collect() }
     }
 
@@ -113,7 +113,7 @@ impl Cache {
             *length = 0;
         }
         for past in self.blocks.iter_mut().filter_map(|block| block.get_mut(row)) {
-            *past = Past::default();
+            *past = RowKv::default();
         }
     }
 
@@ -127,7 +127,7 @@ impl Cache {
         values: &[f32],
         width: usize,
     ) -> Vec<KvSegment<'a>> {
-        let places = self.each_past(block, tokens, |past, shared, tokens| {
+        let places = self.for_each_row(block, tokens, |past, shared, tokens| {
             if let Some(shared) = shared {
                 past.keys.clone_from(&shared.keys);
                 past.values.clone_from(&shared.values);
@@ -136,12 +136,12 @@ impl Cache {
             past.values.extend_from_slice(&values[tokens.start * width..tokens.end * width]);
         });
         let pasts = &self.blocks[self.place(block)];
-        let stretch = |(number, tokens, ()): (usize, Range<usize>, ())| KvSegment {
+        let segment = |(number, tokens, ()): (usize, Range<usize>, ())| KvSegment {
             tokens,
             keys: &pasts[number].keys,
             values: &pasts[number].values,
         };
-        places.into_iter().map(stretch).collect()
+        places.into_iter().map(segment).collect()
     }
 
     /// [`Cache::extend`] of keys and values `[tokens, key heads, head width]` on any device, where they stay.
@@ -151,20 +151,21 @@ impl Cache {
         tokens: &[Token],
         sides: [&Tensor; 2],
     ) -> Result<Vec<candle_ops::KvSegment>> {
-        let rows = self.each_past(block, tokens, |past, shared, tokens| -> Result<candle_ops::KvSegment> {
-            let before = shared.unwrap_or(past).tensors.clone();
-            let side = |which: usize| -> Result<Tensor> {
-                let new = sides[which].narrow(0, tokens.start, tokens.len())?;
-                match &before {
-                    Some(before) => Ok(Tensor::cat(&[&before[which], &new], 0)?),
-                    None => Ok(new),
-                }
-            };
-            let [keys, values] = [side(0)?, side(1)?];
-            past.tensors = Some([keys.clone(), values.clone()]);
-            Ok(candle_ops::KvSegment { tokens, keys, values })
-        });
-        rows.into_iter().map(|(_, _, stretch)| stretch).collect()
+        let rows =
+            self.for_each_row(block, tokens, |past, shared, tokens| -> Result<candle_ops::KvSegment> {
+                let before = shared.unwrap_or(past).tensors.clone();
+                let side = |which: usize| -> Result<Tensor> {
+                    let new = sides[which].narrow(0, tokens.start, tokens.len())?;
+                    match &before {
+                        Some(before) => Ok(Tensor::cat(&[&before[which], &new], 0)?),
+                        None => Ok(new),
+                    }
+                };
+                let [keys, values] = [side(0)?, side(1)?];
+                past.tensors = Some([keys.clone(), values.clone()]);
+                Ok(candle_ops::KvSegment { tokens, keys, values })
+            });
+        rows.into_iter().map(|(_, _, segment)| segment).collect()
     }
 
     /// Where a block's past stands: where nothing is kept, each block takes the place of the one before it.
@@ -174,11 +175,11 @@ impl Cache {
 
     /// Calls `with` on the past of each row, what all rows share of it, and where the row's tokens stand among `tokens`;
     /// gives each row's number, those places, and what `with` gave.
-    fn each_past<T>(
+    fn for_each_row<T>(
         &mut self,
         block: usize,
         tokens: &[Token],
-        mut with: impl FnMut(&mut Past, Option<&Past>, Range<usize>) -> T,
+        mut with: impl FnMut(&mut RowKv, Option<&RowKv>, Range<usize>) -> T,
     ) -> Vec<(usize, Range<usize>, T)> {
         let place = self.place(block);
         if self.blocks.len() <= place {
@@ -191,7 +192,7 @@ impl Cache {
             let (number, tokens) = (row[0].row, begin..begin + row.len());
             begin = tokens.end;
             if pasts.len() <= number {
-                pasts.resize_with(number + 1, Past::default);
+                pasts.resize_with(number + 1, RowKv::default);
             }
             (number, tokens.clone(), with(&mut pasts[number], shared, tokens))
         });

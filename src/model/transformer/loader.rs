@@ -7,18 +7,18 @@ use candle_core::{DType, Device, Tensor};
 
 use crate::error::Result;
 use crate::model::compute::Heads;
-use crate::model::compute::backend::placed;
+use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::linear::Linear;
+use crate::model::compute::norm::Norm;
 use crate::model::transformer::architecture;
 use crate::model::transformer::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
-use crate::model::transformer::block::{Attention, Block, Feed, Norms};
+use crate::model::transformer::block::{Attention, Block, FeedForward, Norms};
 use crate::model::transformer::mlp::Mlp;
 use crate::model::transformer::moe::Experts;
-use crate::model::compute::norm::Norm;
-use crate::model::weights::{Place, Weight};
+use crate::model::weights::{TensorRef, Weight};
 
 /// All that a decoder computes with.
-pub(crate) struct Parts {
+pub(crate) struct Layers {
     pub embed: Embed,
     pub blocks: Vec<Block>,
     pub norm: Option<Norm>,
@@ -38,25 +38,25 @@ pub(crate) struct Embed {
 }
 
 /// Asks for tensors by their places.
-struct Source<'a> {
+struct TensorSource<'a> {
     architecture: &'a Architecture,
-    take: &'a mut dyn FnMut(&Place) -> Result<Weight>,
+    take: &'a mut dyn FnMut(&TensorRef) -> Result<Weight>,
 }
 
 /// The rows of a matrix that may share its tensor with others.
-struct Shared {
+struct RowRanges {
     /// Rows of the whole tensor.
     total: usize,
     rows: Vec<Range<usize>>,
 }
 
-pub(crate) fn parts(
+pub(crate) fn build(
     architecture: &Architecture,
-    take: &mut dyn FnMut(&Place) -> Result<Weight>,
-) -> Result<Parts> {
+    take: &mut dyn FnMut(&TensorRef) -> Result<Weight>,
+) -> Result<Layers> {
     let a = architecture;
     let names = &a.names;
-    let mut source = Source { architecture, take };
+    let mut source = TensorSource { architecture, take };
     let words = Linear::table(source.table(names.embed, a.vocabulary)?)?;
     let embed = Embed {
         positions: a
@@ -73,7 +73,7 @@ pub(crate) fn parts(
         Head::Own => Some(Linear::table(source.table(names.head, a.vocabulary)?)?),
         Head::Tied | Head::None => None,
     };
-    Ok(Parts { embed, blocks, norm, head })
+    Ok(Layers { embed, blocks, norm, head })
 }
 
 impl Architecture {
@@ -81,12 +81,12 @@ impl Architecture {
     ///
     /// # Errors
     /// A shape that no tensor can have.
-    pub fn tensors(&self) -> Result<Vec<Place>> {
+    pub fn tensors(&self) -> Result<Vec<TensorRef>> {
         let mut tensors = Vec::new();
-        parts(self, &mut |tensor| {
+        build(self, &mut |tensor| {
             tensors.push(tensor.clone());
             // One zero, broadcast to the shape: nothing is computed with it.
-            let shape = tensor.wanted();
+            let shape = tensor.part_shape();
             Ok(Weight::Tensor(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?))
         })?;
         Ok(tensors)
@@ -97,32 +97,33 @@ impl Architecture {
     /// # Errors
     /// A shape that no tensor can have.
     pub fn parameters(&self) -> Result<usize> {
-        Ok(self.tensors()?.iter().map(|tensor| tensor.wanted().iter().product::<usize>()).sum())
+        Ok(self.tensors()?.iter().map(|tensor| tensor.part_shape().iter().product::<usize>()).sum())
     }
 }
 
-impl Source<'_> {
+impl TensorSource<'_> {
     /// `[count, width]`, stored so in every family.
     fn table(&mut self, name: &str, count: usize) -> Result<Weight> {
-        (self.take)(&Place::whole(format!("{name}.weight"), &[count, self.architecture.width]))
+        (self.take)(&TensorRef::whole(format!("{name}.weight"), &[count, self.architecture.width]))
     }
 
     /// All numbers of a tensor as f32, where the model computes: what a norm or a bias is used as.
-    fn floats(&mut self, place: &Place) -> Result<Tensor> {
-        Ok(placed(&(self.take)(place)?.floats()?)?)
+    fn floats(&mut self, place: &TensorRef) -> Result<Tensor> {
+        Ok(to_compute_device(&(self.take)(place)?.floats()?)?)
     }
 
     fn segment(&mut self, count: usize) -> Result<Tensor> {
         let name = format!("{}.weight", self.architecture.names.segments);
         let first = std::iter::once(0..1);
-        self.floats(&Place::rows(name, &[count, self.architecture.width], first))
+        self.floats(&TensorRef::rows(name, &[count, self.architecture.width], first))
     }
 
     fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
         let Some(name) = name else { return Ok(None) };
         let a = self.architecture;
-        let mut vector =
-            |what: &str| -> Result<Tensor> { self.floats(&Place::whole(format!("{name}.{what}"), &[width])) };
+        let mut vector = |what: &str| -> Result<Tensor> {
+            self.floats(&TensorRef::whole(format!("{name}.{what}"), &[width]))
+        };
         let weight = vector("weight")?;
         let (weight, bias) = match a.norm {
             NormKind::Rms => (weight, None),
@@ -138,19 +139,19 @@ impl Source<'_> {
         Ok(Norms { before: norm(names.before)?, output: norm(names.output)?, after: norm(names.after)? })
     }
 
-    fn linear(&mut self, name: &str, inputs: usize, bias: bool, shared: Shared) -> Result<Linear> {
-        let Shared { total, rows } = shared;
+    fn linear(&mut self, name: &str, inputs: usize, bias: bool, ranges: RowRanges) -> Result<Linear> {
+        let RowRanges { total, rows } = ranges;
         let whole = rows.first() == Some(&(0..total));
         let weight = format!("{name}.weight");
         let weight = match (self.architecture.transposed, rows.as_slice()) {
-            (true, [rows]) => Place::columns(weight, [inputs, total], rows.clone()),
-            (_, _) if whole => Place::whole(weight, &[total, inputs]),
-            (_, rows) => Place::rows(weight, &[total, inputs], rows.iter().cloned()),
+            (true, [rows]) => TensorRef::columns(weight, [inputs, total], rows.clone()),
+            (_, _) if whole => TensorRef::whole(weight, &[total, inputs]),
+            (_, rows) => TensorRef::rows(weight, &[total, inputs], rows.iter().cloned()),
         };
         let weight = (self.take)(&weight)?;
         let bias = match bias {
-            true if whole => Some(Place::whole(format!("{name}.bias"), &[total])),
-            true => Some(Place::rows(format!("{name}.bias"), &[total], rows)),
+            true if whole => Some(TensorRef::whole(format!("{name}.bias"), &[total])),
+            true => Some(TensorRef::rows(format!("{name}.bias"), &[total], rows)),
             false => None,
         };
         let bias = bias.map(|place| self.floats(&place)).transpose()?;
@@ -163,8 +164,8 @@ impl Source<'_> {
         let attention = self.attention(number, &prefix)?;
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
-            Some(shape) => Feed::Experts(self.experts(shape, &prefix)?),
-            None => Feed::Mlp(self.mlp(&prefix)?),
+            Some(shape) => FeedForward::Experts(self.experts(shape, &prefix)?),
+            None => FeedForward::Mlp(self.mlp(&prefix)?),
         };
         let head_norms = self.head_norms(&prefix)?;
         Ok(Block {
@@ -184,8 +185,8 @@ impl Source<'_> {
         let kind = a.blocks[number];
         let queries = a.heads * a.head_width;
         let mut projection = |which: usize, name: &str| {
-            let shared = query_key_value(a, which);
-            self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, shared)
+            let ranges = query_key_value(a, which);
+            self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, ranges)
         };
         let query = projection(0, query)?;
         Ok(Attention {
@@ -198,14 +199,19 @@ impl Source<'_> {
                 window: kind.window,
                 cap: a.attention_cap.map(|cap| cap as f32),
                 // Where a router is near a tie, a little more noise sends a token to another expert.
-                rounded: query.rounds() && a.experts.is_none(),
+                round_to_bf16: query.rounds_to_bf16() && a.experts.is_none(),
             },
             rope: (!a.ropes.is_empty()).then_some(kind.rope),
             query,
             key: projection(1, key)?,
             value: projection(2, value)?,
             head_norms: None,
-            output: self.linear(&format!("{prefix}{output}"), queries, a.output_bias, alone(a.width))?,
+            output: self.linear(
+                &format!("{prefix}{output}"),
+                queries,
+                a.output_bias,
+                whole_tensor(a.width),
+            )?,
         })
     }
 
@@ -225,20 +231,20 @@ impl Source<'_> {
         let a = self.architecture;
         let (Names { gate, up, down, .. }, hidden) = (a.names, a.hidden);
         let (for_gate, for_up) = match a.mlp {
-            architecture::Mlp::Plain => (None, alone(hidden)),
-            architecture::Mlp::Gated(Fused::Separate) => (Some(alone(hidden)), alone(hidden)),
+            architecture::Mlp::Plain => (None, whole_tensor(hidden)),
+            architecture::Mlp::Gated(Fused::Separate) => (Some(whole_tensor(hidden)), whole_tensor(hidden)),
             architecture::Mlp::Gated(_) => {
-                let half = |begin: usize| stretch(2 * hidden, begin..begin + hidden);
+                let half = |begin: usize| contiguous(2 * hidden, begin..begin + hidden);
                 (Some(half(0)), half(hidden))
             }
         };
-        let mut linear = |name: &str, inputs: usize, shared: Shared| {
-            self.linear(&format!("{prefix}{name}"), inputs, a.mlp_bias, shared)
+        let mut linear = |name: &str, inputs: usize, ranges: RowRanges| {
+            self.linear(&format!("{prefix}{name}"), inputs, a.mlp_bias, ranges)
         };
         Ok(Mlp {
-            gate: for_gate.map(|shared| linear(gate, a.width, shared)).transpose()?,
+            gate: for_gate.map(|ranges| linear(gate, a.width, ranges)).transpose()?,
             up: linear(up, a.width, for_up)?,
-            down: linear(down, hidden, alone(a.width))?,
+            down: linear(down, hidden, whole_tensor(a.width))?,
             activation: a.activation,
         })
     }
@@ -246,11 +252,12 @@ impl Source<'_> {
     fn experts(&mut self, shape: architecture::Experts, prefix: &str) -> Result<Experts> {
         let a = self.architecture;
         let names = a.names;
-        let router = self.linear(&format!("{prefix}{}", names.router), a.width, false, alone(shape.count))?;
+        let router =
+            self.linear(&format!("{prefix}{}", names.router), a.width, false, whole_tensor(shape.count))?;
         let expert = |number: usize| -> Result<Mlp> {
             let prefix = format!("{prefix}{}{number}.", names.expert);
             let mut linear = |name: &str, inputs: usize, outputs: usize| {
-                self.linear(&format!("{prefix}{name}"), inputs, false, alone(outputs))
+                self.linear(&format!("{prefix}{name}"), inputs, false, whole_tensor(outputs))
             };
             Ok(Mlp {
                 gate: Some(linear(names.expert_gate, a.width, shape.hidden)?),
@@ -265,30 +272,30 @@ impl Source<'_> {
 }
 
 /// A tensor of its own.
-fn alone(rows: usize) -> Shared {
-    stretch(rows, 0..rows)
+fn whole_tensor(rows: usize) -> RowRanges {
+    contiguous(rows, 0..rows)
 }
 
 /// Rows that stand together.
-fn stretch(total: usize, rows: Range<usize>) -> Shared {
-    Shared { total, rows: std::iter::once(rows).collect() }
+fn contiguous(total: usize, rows: Range<usize>) -> RowRanges {
+    RowRanges { total, rows: std::iter::once(rows).collect() }
 }
 
 /// Where the queries (0), keys (1) or values (2) stand in the tensor that holds them.
-fn query_key_value(a: &Architecture, which: usize) -> Shared {
+fn query_key_value(a: &Architecture, which: usize) -> RowRanges {
     let keys = a.kv_heads * a.head_width;
     let sizes = [a.heads * a.head_width, keys, keys];
     let total = sizes.iter().sum();
     match a.query_key_value {
-        Fused::Separate => alone(sizes[which]),
+        Fused::Separate => whole_tensor(sizes[which]),
         Fused::Stacked => {
             let begin = sizes[..which].iter().sum();
-            stretch(total, begin..begin + sizes[which])
+            contiguous(total, begin..begin + sizes[which])
         }
         Fused::Interleaved => {
             let begin = |head: usize| (3 * head + which) * a.head_width;
             let rows = (0..a.heads).map(|head| begin(head)..begin(head) + a.head_width);
-            Shared { total, rows: rows.collect() }
+            RowRanges { total, rows: rows.collect() }
         }
     }
 }

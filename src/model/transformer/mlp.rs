@@ -36,20 +36,20 @@ impl Mlp {
     pub fn hidden(&self, x: &Input) -> Result<Hidden> {
         let (gate, up) = match &self.gate {
             Some(gate) => {
-                let [gate, up] = Linear::read_each([gate, &self.up], x)?;
+                let [gate, up] = Linear::forward_all([gate, &self.up], x)?;
                 (Some(gate), up)
             }
-            None => (None, self.up.read(x)?),
+            None => (None, self.up.forward_input(x)?),
         };
         Ok(Hidden { gate, up, activation: self.activation })
     }
 
     pub fn forward(&self, x: &Input) -> Result<Tensor> {
         if let Some(gate) = &self.gate
-            && let Some(out) = Linear::gated([gate, &self.up, &self.down], self.activation, x)
+            && let Some(out) = Linear::forward_gated([gate, &self.up, &self.down], self.activation, x)
         {
             return out;
         }
-        self.down.read(&self.hidden(x)?.input())
+        self.down.forward_input(&self.hidden(x)?.input())
     }
 }

@@ -7,64 +7,64 @@ use candle_core::{Device, Result, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::element::Number;
-use super::quantized::BlockKind;
-use super::tensor_ref::{Part, Place};
+use super::element::Element;
+use super::quantized::QuantFormat;
+use super::tensor_ref::{Part, TensorRef};
 
 /// A type of numbers in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
+pub(super) enum StoredDtype {
     F64,
     F32,
     Bf16,
     F16,
-    Blocks(BlockKind),
+    Quantized(QuantFormat),
 }
 
-impl Stored {
+impl StoredDtype {
     pub fn name(self) -> String {
         match self {
-            Stored::F64 => "f64".into(),
-            Stored::F32 => "f32".into(),
-            Stored::Bf16 => "bf16".into(),
-            Stored::F16 => "f16".into(),
-            Stored::Blocks(kind) => kind.name().to_lowercase(),
+            StoredDtype::F64 => "f64".into(),
+            StoredDtype::F32 => "f32".into(),
+            StoredDtype::Bf16 => "bf16".into(),
+            StoredDtype::F16 => "f16".into(),
+            StoredDtype::Quantized(kind) => kind.name().to_lowercase(),
         }
     }
 
     /// Bytes of so many numbers: whole blocks, where they stand in blocks.
     pub fn size(self, numbers: usize) -> usize {
         match self {
-            Stored::F64 => 8 * numbers,
-            Stored::F32 => 4 * numbers,
-            Stored::Bf16 | Stored::F16 => 2 * numbers,
-            Stored::Blocks(kind) => numbers / kind.numbers() * kind.bytes(),
+            StoredDtype::F64 => 8 * numbers,
+            StoredDtype::F32 => 4 * numbers,
+            StoredDtype::Bf16 | StoredDtype::F16 => 2 * numbers,
+            StoredDtype::Quantized(kind) => numbers / kind.numbers() * kind.bytes(),
         }
     }
 }
 
 /// Numbers that a thread takes at once, and after which what was read is given back.
-const STRETCH: usize = 1 << 18;
+const CHUNK: usize = 1 << 18;
 
 /// What is wrong with a tensor's numbers: one that is not finite, or not in the type that is kept, and its index.
 #[derive(Debug, PartialEq)]
-pub(super) struct Unfit {
+pub(super) struct NonFinite {
     pub number: f64,
     pub index: usize,
 }
 
 /// Numbers, or the first that can't be kept.
-type Fit<T> = std::result::Result<T, Unfit>;
+type Fit<T> = std::result::Result<T, NonFinite>;
 
 /// The wanted part of a tensor whose bytes are `bytes`: the place was checked, and its shape is that of the bytes; of
 /// blocks, whole rows are wanted. `done` is told which bytes were read and are wanted no more.
-pub(super) fn read<T: Number>(
-    place: &Place,
-    stored: Stored,
+pub(super) fn read<T: Element>(
+    place: &TensorRef,
+    stored: StoredDtype,
     bytes: &[u8],
     done: &(dyn Fn(&[u8]) + Sync),
 ) -> Result<Fit<Tensor>> {
-    let shape = place.wanted();
+    let shape = place.part_shape();
     let mut out = T::zeros(shape.iter().product());
     let fit = match &place.part {
         Part::Columns(columns) => {
@@ -81,36 +81,36 @@ pub(super) fn read<T: Number>(
                 let (out, after) = std::mem::take(&mut rest).split_at_mut(range.len() * width);
                 rest = after;
                 let begin = range.start * width;
-                out.par_chunks_mut(STRETCH).enumerate().try_for_each(|(number, out)| {
-                    let begin = begin + number * STRETCH;
+                out.par_chunks_mut(CHUNK).enumerate().try_for_each(|(number, out)| {
+                    let begin = begin + number * CHUNK;
                     let bytes = &bytes[stored.size(begin)..stored.size(begin + out.len())];
                     let fit = fill(stored, bytes, out);
                     done(bytes);
-                    fit.map_err(|unfit| Unfit { index: begin + unfit.index, ..unfit })
+                    fit.map_err(|non_finite| NonFinite { index: begin + non_finite.index, ..non_finite })
                 })
             })
         }
     };
     Ok(match fit {
         Ok(()) => Ok(Tensor::from_vec(out, shape, &Device::Cpu)?),
-        Err(unfit) => Err(unfit),
+        Err(non_finite) => Err(non_finite),
     })
 }
 
-/// The wanted rows of blocks, as they stand, into `out`, which has the bytes for them; the first block that is unfit, if one
+/// The wanted rows of blocks, as they stand, into `out`, which has the bytes for them; the first block that is non_finite, if one
 /// is.
 pub(super) fn gather(
-    place: &Place,
-    kind: BlockKind,
+    place: &TensorRef,
+    kind: QuantFormat,
     bytes: &[u8],
     out: &mut [u8],
     done: &(dyn Fn(&[u8]) + Sync),
 ) -> Fit<()> {
-    let stored = Stored::Blocks(kind);
+    let stored = StoredDtype::Quantized(kind);
     let width = place.row_width();
     let all = 0..stored_rows(place);
     let mut rest = out;
-    let stretch = stored.size(STRETCH);
+    let stretch = stored.size(CHUNK);
     ranges(&place.part, &all).iter().try_for_each(|range| {
         let (out, after) = std::mem::take(&mut rest).split_at_mut(stored.size(range.len() * width));
         rest = after;
@@ -119,11 +119,11 @@ pub(super) fn gather(
             |(number, (out, bytes))| {
                 out.copy_from_slice(bytes);
                 done(bytes);
-                match kind.unfit(out) {
+                match kind.non_finite(out) {
                     None => Ok(()),
                     Some(block) => {
-                        let index = range.start * width + number * STRETCH + block * kind.numbers();
-                        Err(Unfit { number: f64::NAN, index })
+                        let index = range.start * width + number * CHUNK + block * kind.numbers();
+                        Err(NonFinite { number: f64::NAN, index })
                     }
                 }
             },
@@ -131,7 +131,7 @@ pub(super) fn gather(
     })
 }
 
-fn stored_rows(place: &Place) -> usize {
+fn stored_rows(place: &TensorRef) -> usize {
     place.shape.iter().product::<usize>() / place.row_width().max(1)
 }
 
@@ -144,23 +144,23 @@ fn ranges<'a>(part: &'a Part, all: &'a Range<usize>) -> &'a [Range<usize>] {
 }
 
 /// Brings numbers to the type that is kept.
-fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
+fn fill<T: Element>(stored: StoredDtype, bytes: &[u8], out: &mut [T]) -> Fit<()> {
     let mut finite = true;
     let same = matches!(
         (stored, T::DTYPE),
-        (Stored::F32, candle_core::DType::F32)
-            | (Stored::Bf16, candle_core::DType::BF16)
-            | (Stored::F16, candle_core::DType::F16)
+        (StoredDtype::F32, candle_core::DType::F32)
+            | (StoredDtype::Bf16, candle_core::DType::BF16)
+            | (StoredDtype::F16, candle_core::DType::F16)
     );
     if same {
-        T::read(bytes, out);
+        T::read_le(bytes, out);
     } else {
         // By way of f32, in pieces that stay in the core's nearest cache.
         let mut wide = [0f32; 1024];
         for (bytes, out) in bytes.chunks(stored.size(wide.len())).zip(out.chunks_mut(wide.len())) {
             let wide = &mut wide[..out.len()];
-            finite &= dequantize(stored, bytes, wide);
-            T::narrow(wide, out);
+            finite &= to_f32(stored, bytes, wide);
+            T::downcast(wide, out);
         }
     }
     // The usual case costs a pass without a branch; which number it was is looked for only where there is one.
@@ -168,15 +168,16 @@ fn fill<T: Number>(stored: Stored, bytes: &[u8], out: &mut [T]) -> Fit<()> {
     if finite {
         return Ok(());
     }
-    let unfit = (0..out.len()).map(|index| Unfit { number: number(stored, bytes, index), index });
-    match unfit.zip(out.iter()).find(|(unfit, out)| !unfit.number.is_finite() || !out.finite()) {
-        Some((unfit, _)) => Err(unfit),
+    let non_finite = (0..out.len()).map(|index| NonFinite { number: number(stored, bytes, index), index });
+    match non_finite.zip(out.iter()).find(|(non_finite, out)| !non_finite.number.is_finite() || !out.finite())
+    {
+        Some((non_finite, _)) => Err(non_finite),
         None => Ok(()),
     }
 }
 
 /// Numbers as f32, and whether all of them are finite.
-fn dequantize(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
+fn to_f32(stored: StoredDtype, bytes: &[u8], out: &mut [f32]) -> bool {
     fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> (f32, bool)) -> bool {
         let mut all = true;
         for (out, &bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
@@ -186,15 +187,15 @@ fn dequantize(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
         }
         all
     }
-    fn checked<T: Number>(number: T) -> (f32, bool) {
-        (number.dequantize(), number.finite())
+    fn checked<T: Element>(number: T) -> (f32, bool) {
+        (number.upcast(), number.finite())
     }
     match stored {
-        Stored::F64 => each(bytes, out, |b| checked(f64::from_le_bytes(b) as f32)),
-        Stored::F32 => each(bytes, out, |b| checked(f32::from_le_bytes(b))),
-        Stored::Bf16 => each(bytes, out, |b| checked(bf16::from_le_bytes(b))),
-        Stored::F16 => each(bytes, out, |b| checked(f16::from_le_bytes(b))),
-        Stored::Blocks(kind) => {
+        StoredDtype::F64 => each(bytes, out, |b| checked(f64::from_le_bytes(b) as f32)),
+        StoredDtype::F32 => each(bytes, out, |b| checked(f32::from_le_bytes(b))),
+        StoredDtype::Bf16 => each(bytes, out, |b| checked(bf16::from_le_bytes(b))),
+        StoredDtype::F16 => each(bytes, out, |b| checked(f16::from_le_bytes(b))),
+        StoredDtype::Quantized(kind) => {
             kind.dequantize(bytes, out);
             out.iter().fold(true, |all, number| all & number.is_finite())
         }
@@ -202,16 +203,16 @@ fn dequantize(stored: Stored, bytes: &[u8], out: &mut [f32]) -> bool {
 }
 
 /// One number of the file.
-fn number(stored: Stored, bytes: &[u8], index: usize) -> f64 {
+fn number(stored: StoredDtype, bytes: &[u8], index: usize) -> f64 {
     fn at<const N: usize>(bytes: &[u8], index: usize) -> [u8; N] {
         bytes.as_chunks().0[index]
     }
     match stored {
-        Stored::F64 => f64::from_le_bytes(at(bytes, index)),
-        Stored::F32 => f32::from_le_bytes(at(bytes, index)).into(),
-        Stored::Bf16 => bf16::from_le_bytes(at(bytes, index)).into(),
-        Stored::F16 => f16::from_le_bytes(at(bytes, index)).into(),
-        Stored::Blocks(kind) => {
+        StoredDtype::F64 => f64::from_le_bytes(at(bytes, index)),
+        StoredDtype::F32 => f32::from_le_bytes(at(bytes, index)).into(),
+        StoredDtype::Bf16 => bf16::from_le_bytes(at(bytes, index)).into(),
+        StoredDtype::F16 => f16::from_le_bytes(at(bytes, index)).into(),
+        StoredDtype::Quantized(kind) => {
             let block = index / kind.numbers();
             let mut numbers = [0f32; 256];
             kind.dequantize(&bytes[block * kind.bytes()..][..kind.bytes()], &mut numbers[..kind.numbers()]);
@@ -221,8 +222,8 @@ fn number(stored: Stored, bytes: &[u8], index: usize) -> f64 {
 }
 
 /// Columns of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` numbers.
-fn transpose<T: Number>(
-    stored: Stored,
+fn transpose<T: Element>(
+    stored: StoredDtype,
     bytes: &[u8],
     shape: &[usize],
     begin: usize,
@@ -238,7 +239,7 @@ fn transpose<T: Number>(
         (0..inputs).try_for_each(|input| {
             let at = input * outputs + begin;
             fill(stored, &bytes[stored.size(at)..stored.size(at + count)], &mut line)
-                .map_err(|unfit| Unfit { index: at + unfit.index, ..unfit })?;
+                .map_err(|non_finite| NonFinite { index: at + non_finite.index, ..non_finite })?;
             line.iter().enumerate().for_each(|(column, number)| out[column * inputs + input] = *number);
             Ok(())
         })

@@ -7,25 +7,25 @@ use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 
 /// A type that a matrix may be kept in. What is kept is finite, and so what is widened here.
-pub trait Number: WithDType {
+pub trait Element: WithDType {
     /// Exactly this number.
-    fn dequantize(self) -> f32;
+    fn upcast(self) -> f32;
 
     fn finite(self) -> bool;
 
     /// From little-endian bytes of this type.
-    fn read(bytes: &[u8], out: &mut [Self]);
+    fn read_le(bytes: &[u8], out: &mut [Self]);
 
     /// The nearest numbers of this type; infinity where there is none.
-    fn narrow(numbers: &[f32], out: &mut [Self]);
+    fn downcast(numbers: &[f32], out: &mut [Self]);
 
     /// As many zeros, in pages that cost nothing before they are written.
     fn zeros(count: usize) -> Vec<Self>;
 }
 
-impl Number for f32 {
+impl Element for f32 {
     #[inline(always)]
-    fn dequantize(self) -> f32 {
+    fn upcast(self) -> f32 {
         self
     }
 
@@ -34,11 +34,11 @@ impl Number for f32 {
         self.is_finite()
     }
 
-    fn read(bytes: &[u8], out: &mut [f32]) {
+    fn read_le(bytes: &[u8], out: &mut [f32]) {
         out.iter_mut().zip(bytes.as_chunks().0).for_each(|(out, &bytes)| *out = f32::from_le_bytes(bytes));
     }
 
-    fn narrow(numbers: &[f32], out: &mut [f32]) {
+    fn downcast(numbers: &[f32], out: &mut [f32]) {
         out.copy_from_slice(numbers);
     }
 
@@ -47,9 +47,9 @@ impl Number for f32 {
     }
 }
 
-impl Number for bf16 {
+impl Element for bf16 {
     #[inline(always)]
-    fn dequantize(self) -> f32 {
+    fn upcast(self) -> f32 {
         f32::from_bits((self.to_bits() as u32) << 16)
     }
 
@@ -58,11 +58,11 @@ impl Number for bf16 {
         self.to_bits() & 0x7F80 != 0x7F80
     }
 
-    fn read(bytes: &[u8], out: &mut [bf16]) {
+    fn read_le(bytes: &[u8], out: &mut [bf16]) {
         out.iter_mut().zip(bytes.as_chunks().0).for_each(|(out, &bytes)| *out = bf16::from_le_bytes(bytes));
     }
 
-    fn narrow(numbers: &[f32], out: &mut [bf16]) {
+    fn downcast(numbers: &[f32], out: &mut [bf16]) {
         for (out, number) in out.iter_mut().zip(numbers) {
             // Half of the last place that stays, to even; the carry of the largest numbers gives infinity by itself.
             let bits = number.to_bits();
@@ -75,9 +75,9 @@ impl Number for bf16 {
     }
 }
 
-impl Number for f16 {
+impl Element for f16 {
     #[inline(always)]
-    fn dequantize(self) -> f32 {
+    fn upcast(self) -> f32 {
         // The exponent's bias differs by 112. A product brings it over, and makes subnormal numbers normal on the way,
         // without a branch.
         let bits = self.to_bits() as u32;
@@ -90,11 +90,11 @@ impl Number for f16 {
         self.to_bits() & 0x7C00 != 0x7C00
     }
 
-    fn read(bytes: &[u8], out: &mut [f16]) {
+    fn read_le(bytes: &[u8], out: &mut [f16]) {
         out.iter_mut().zip(bytes.as_chunks().0).for_each(|(out, &bytes)| *out = f16::from_le_bytes(bytes));
     }
 
-    fn narrow(numbers: &[f32], out: &mut [f16]) {
+    fn downcast(numbers: &[f32], out: &mut [f16]) {
         out.convert_from_f32_slice(numbers);
     }
 
@@ -115,10 +115,10 @@ mod tests {
             assert_eq!(one.finite(), one.is_finite());
             assert_eq!(two.finite(), two.is_finite());
             if one.finite() {
-                assert_eq!(one.dequantize().to_bits(), one.to_f32().to_bits());
+                assert_eq!(one.upcast().to_bits(), one.to_f32().to_bits());
             }
             if two.finite() {
-                assert_eq!(two.dequantize().to_bits(), two.to_f32().to_bits());
+                assert_eq!(two.upcast().to_bits(), two.to_f32().to_bits());
             }
         }
     }
@@ -129,8 +129,8 @@ mod tests {
             let number = f32::from_bits(bits);
             if number.is_finite() {
                 let (mut one, mut two) = ([bf16::ZERO], [f16::ZERO]);
-                bf16::narrow(&[number], &mut one);
-                f16::narrow(&[number], &mut two);
+                bf16::downcast(&[number], &mut one);
+                f16::downcast(&[number], &mut two);
                 prop_assert_eq!(one[0].to_bits(), bf16::from_f32(number).to_bits());
                 prop_assert_eq!(two[0].to_bits(), f16::from_f32(number).to_bits());
             }

@@ -1,7 +1,7 @@
 //! A file of tensors, whatever its format. It knows nothing of what the tensors are for.
 
-use super::convert::Stored;
-use super::quantized::BlockKind;
+use super::convert::StoredDtype;
+use super::quantized::QuantFormat;
 use crate::artifact::{GgufFile, StoredType, TensorFile};
 use crate::error::{Error, Result};
 
@@ -65,15 +65,15 @@ impl File {
     ///
     /// # Errors
     /// If it is missing, or of a type that no weight has.
-    pub fn stored(&self, name: &str) -> Result<(Stored, &[u8])> {
+    pub fn stored(&self, name: &str) -> Result<(StoredDtype, &[u8])> {
         match self {
             File::Safetensors(file) => {
                 let (kind, _, bytes) = file.stored(name)?;
                 let stored = match kind {
-                    StoredType::F64 => Stored::F64,
-                    StoredType::F32 => Stored::F32,
-                    StoredType::BF16 => Stored::Bf16,
-                    StoredType::F16 => Stored::F16,
+                    StoredType::F64 => StoredDtype::F64,
+                    StoredType::F32 => StoredDtype::F32,
+                    StoredType::BF16 => StoredDtype::Bf16,
+                    StoredType::F16 => StoredDtype::F16,
                     other => {
                         let found = format!("tensor {name} of type {other}");
                         return Err(file.wrong(found, "f32, f16, bf16 or f64"));
@@ -86,15 +86,15 @@ impl File {
                     return Err(file.wrong(format!("no tensor {name}"), "one"));
                 };
                 let kind = tensor.kind.name;
-                let blocks = BlockKind::ALL.into_iter().find(|known| known.name() == kind);
+                let blocks = QuantFormat::ALL.into_iter().find(|known| known.name() == kind);
                 let stored = match (kind, blocks) {
-                    (_, Some(blocks)) => Stored::Blocks(blocks),
-                    ("F64", _) => Stored::F64,
-                    ("F32", _) => Stored::F32,
-                    ("F16", _) => Stored::F16,
-                    ("BF16", _) => Stored::Bf16,
+                    (_, Some(blocks)) => StoredDtype::Quantized(blocks),
+                    ("F64", _) => StoredDtype::F64,
+                    ("F32", _) => StoredDtype::F32,
+                    ("F16", _) => StoredDtype::F16,
+                    ("BF16", _) => StoredDtype::Bf16,
                     _ => {
-                        let known = BlockKind::ALL.map(BlockKind::name).join(", ");
+                        let known = QuantFormat::ALL.map(QuantFormat::name).join(", ");
                         let found = format!("tensor {name} of type {kind}");
                         return Err(file.wrong(found, format!("F32, F16, BF16, F64, {known}")));
                     }

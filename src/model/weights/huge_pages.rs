@@ -9,27 +9,27 @@ use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
 
 /// A number for which bytes of zero are a zero, and any bytes some number.
-pub(crate) trait Plain: Copy + Send + Sync {}
+pub(crate) trait PlainData: Copy + Send + Sync {}
 
-impl Plain for u8 {}
-impl Plain for f32 {}
-impl Plain for f16 {}
-impl Plain for bf16 {}
-impl Plain for [bf16; 2] {}
+impl PlainData for u8 {}
+impl PlainData for f32 {}
+impl PlainData for f16 {}
+impl PlainData for bf16 {}
+impl PlainData for [bf16; 2] {}
 
 #[derive(Debug)]
-pub(crate) struct Pages<T> {
+pub(crate) struct PageBuffer<T> {
     map: MmapMut,
     count: usize,
     of: PhantomData<T>,
 }
 
-impl<T: Plain> Pages<T> {
+impl<T: PlainData> PageBuffer<T> {
     /// So many zeros.
     ///
     /// # Errors
     /// No memory for them.
-    pub fn zeros(count: usize) -> Result<Pages<T>> {
+    pub fn zeros(count: usize) -> Result<PageBuffer<T>> {
         let bytes =
             count.checked_mul(size_of::<T>()).ok_or_else(|| Error::Msg("a matrix too large".into()))?;
         // Nothing can't be mapped.
@@ -37,11 +37,11 @@ impl<T: Plain> Pages<T> {
         // Advice: where it isn't taken, pages are small.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
-        Ok(Pages { map, count, of: PhantomData })
+        Ok(PageBuffer { map, count, of: PhantomData })
     }
 }
 
-impl<T: Plain> Deref for Pages<T> {
+impl<T: PlainData> Deref for PageBuffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -50,7 +50,7 @@ impl<T: Plain> Deref for Pages<T> {
     }
 }
 
-impl<T: Plain> DerefMut for Pages<T> {
+impl<T: PlainData> DerefMut for PageBuffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as above.
         unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.count) }

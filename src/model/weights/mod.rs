@@ -18,21 +18,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
-pub use element::Number;
-pub use quantized::{BlockKind, Blocks};
-pub use tensor_ref::{Part, Place};
+pub use element::Element;
+pub use quantized::{QuantFormat, QuantizedMatrix};
+pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};
 
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
-use convert::{Stored, Unfit};
+use convert::{NonFinite, StoredDtype};
 use file::File;
-use huge_pages::Pages;
+use huge_pages::PageBuffer;
 
 /// Open tensors. They are read when they are taken.
 pub struct Weights {
     files: Vec<File>,
-    tensors: BTreeMap<String, Found>,
+    tensors: BTreeMap<String, TensorEntry>,
     /// Numbers that were given in each type.
     kept: Mutex<BTreeMap<String, usize>>,
     translate: Option<Box<Translate>>,
@@ -41,25 +41,25 @@ pub struct Weights {
 }
 
 /// Where a tensor of a model stands in a checkpoint whose names or layout are its own.
-pub type Translate = dyn Fn(&Place) -> Translated + Send + Sync;
+pub type Translate = dyn Fn(&TensorRef) -> Translated + Send + Sync;
 
 /// Where a tensor stands, and what is added to each of its numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Translated {
-    pub place: Place,
+    pub place: TensorRef,
     pub add: f64,
 }
 
 /// A tensor of the checkpoint.
-struct Found {
-    /// Number of its file.
+struct TensorEntry {
+    /// Element of its file.
     file: usize,
     /// Whether somebody asked for it.
     taken: AtomicBool,
 }
 
 /// Bytes of a file that are held in memory at once while it is hashed.
-const STRETCH: usize = 1 << 22;
+const HASH_CHUNK: usize = 1 << 22;
 
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
@@ -113,18 +113,18 @@ impl Weights {
     }
 
     fn of(files: Vec<File>) -> Result<Weights> {
-        let mut tensors: BTreeMap<String, Found> = BTreeMap::new();
+        let mut tensors: BTreeMap<String, TensorEntry> = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
             for name in file.names() {
-                let found = Found { file: number, taken: false.into() };
+                let found = TensorEntry { file: number, taken: false.into() };
                 if let Some(other) = tensors.insert(name.clone(), found) {
                     let found = format!("tensor {name} stands in {} too", files[other.file].name());
                     return Err(file.wrong(found, "each tensor once"));
                 }
             }
         }
-        let blocks = |(name, found): (&String, &Found)| {
-            matches!(files[found.file].stored(name), Ok((Stored::Blocks(_), _)))
+        let blocks = |(name, found): (&String, &TensorEntry)| {
+            matches!(files[found.file].stored(name), Ok((StoredDtype::Quantized(_), _)))
         };
         let quantised = tensors.iter().any(blocks);
         Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, quantised })
@@ -135,33 +135,34 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
-    pub fn take(&self, place: &Place, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
+    pub fn take(&self, place: &TensorRef, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
         let (place, add) = self.translated_place(place);
         let (name, file) = self.found(&place)?;
         let (stored, bytes) = file.stored(name)?;
         let dtype = match (dtype.into(), stored) {
             _ if place.is_vector() => Some(Dtype::F32),
-            (None, Stored::Bf16) if self.quantised => Some(Dtype::Bf16),
-            (None, Stored::F16) if self.quantised => Some(Dtype::F16),
+            (None, StoredDtype::Bf16) if self.quantised => Some(Dtype::Bf16),
+            (None, StoredDtype::F16) if self.quantised => Some(Dtype::F16),
             (dtype, _) => dtype,
         };
         let done = |read: &[u8]| file.release(read);
         let kind = match (stored, &place.part) {
-            (Stored::Blocks(_), Part::Columns(_)) => {
+            (StoredDtype::Quantized(_), Part::Columns(_)) => {
                 let found = format!("columns of tensor {name}, which stands in blocks of rows");
                 return Err(file.wrong(found, "rows"));
             }
-            (Stored::Blocks(_), Part::Rows(_)) if place.is_vector() => {
+            (StoredDtype::Quantized(_), Part::Rows(_)) if place.is_vector() => {
                 return Err(file.wrong(format!("a part of the vector {name} in blocks"), "f32, f16 or bf16"));
             }
-            (Stored::Blocks(kind), _) => Some(kind),
+            (StoredDtype::Quantized(kind), _) => Some(kind),
             _ => None,
         };
         let read = match (dtype, kind) {
             (None, Some(kind)) => {
-                let mut blocks = Pages::zeros(stored.size(place.wanted().iter().product()))?;
-                convert::gather(&place, kind, bytes, &mut blocks, &done)
-                    .map(|()| Weight::Blocks(Arc::new(Blocks::new(kind, place.wanted(), blocks))))
+                let mut blocks = PageBuffer::zeros(stored.size(place.part_shape().iter().product()))?;
+                convert::gather(&place, kind, bytes, &mut blocks, &done).map(|()| {
+                    Weight::Quantized(Arc::new(QuantizedMatrix::new(kind, place.part_shape(), blocks)))
+                })
             }
             (dtype, _) => match dtype.unwrap_or_default() {
                 Dtype::F32 => convert::read::<f32>(&place, stored, bytes, &done)?,
@@ -170,9 +171,9 @@ impl Weights {
             }
             .map(Weight::Tensor),
         };
-        // Pages that the system read ahead, beside those that were asked for.
+        // PageBuffer that the system read ahead, beside those that were asked for.
         file.release(bytes);
-        let weight = read.map_err(|Unfit { number, index }| {
+        let weight = read.map_err(|NonFinite { number, index }| {
             let found = format!("{number} at index {index} of tensor {name}");
             file.wrong(found, format!("finite numbers that {} can hold", dtype.unwrap_or_default()))
         })?;
@@ -184,7 +185,7 @@ impl Weights {
         }
     }
 
-    fn translated_place<'a>(&self, place: &'a Place) -> (Cow<'a, Place>, f64) {
+    fn translated_place<'a>(&self, place: &'a TensorRef) -> (Cow<'a, TensorRef>, f64) {
         match &self.translate {
             Some(translate) => {
                 let Translated { place, add } = translate(place);
@@ -195,7 +196,7 @@ impl Weights {
     }
 
     /// A tensor's name and its file, if it has the shape that is wanted.
-    fn found(&self, place: &Place) -> Result<(&str, &File)> {
+    fn found(&self, place: &TensorRef) -> Result<(&str, &File)> {
         let Some((name, found)) = self.find(&place.name) else {
             return Err(self.missing(place));
         };
@@ -212,7 +213,7 @@ impl Weights {
 
     /// A tensor by its name, or by what it is called in a checkpoint of the bare model, without the task's first part
     /// (`transformer.h.0…` is `h.0…` there), or in the first checkpoints of BERT (`gamma` for a norm's weight).
-    fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a Found)> {
+    fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a TensorEntry)> {
         let get = |name: &str| self.tensors.get_key_value(name).map(|(name, found)| (name.as_str(), found));
         let old = |name: &str| {
             let weight = name.strip_suffix("LayerNorm.weight").map(|rest| format!("{rest}LayerNorm.gamma"));
@@ -258,11 +259,11 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing, or has another shape.
-    pub fn check(&self, place: &Place) -> Result<()> {
+    pub fn check(&self, place: &TensorRef) -> Result<()> {
         self.found(&self.translated_place(place).0).map(|_| ())
     }
 
-    fn missing(&self, place: &Place) -> Error {
+    fn missing(&self, place: &TensorRef) -> Error {
         let files = match self.files.as_slice() {
             [] => "the checkpoint".to_owned(),
             [one] => one.name().to_owned(),
@@ -304,7 +305,7 @@ impl Weights {
     pub fn hash(&self, stop: &AtomicBool) -> String {
         let mut hash = Sha256::new();
         for file in &self.files {
-            for stretch in file.bytes().chunks(STRETCH) {
+            for stretch in file.bytes().chunks(HASH_CHUNK) {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
@@ -352,7 +353,7 @@ mod tests {
         Weights::open(folder.path())
     }
 
-    fn numbers(weights: &Weights, place: &Place, dtype: Dtype) -> (Vec<usize>, Vec<f32>) {
+    fn numbers(weights: &Weights, place: &TensorRef, dtype: Dtype) -> (Vec<usize>, Vec<f32>) {
         let floats = weights.take(place, dtype).unwrap().floats().unwrap();
         (floats.dims().to_vec(), floats.flatten_all().unwrap().to_vec1().unwrap())
     }
@@ -370,23 +371,23 @@ mod tests {
             let tensors = [("experts", experts.clone().into_dyn()), ("bias", bias.clone().into_dyn())];
             let weights = checkpoint(tensors.map(|(name, array)| (name, keep(array)))).unwrap();
             for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
-                let whole = numbers(&weights, &Place::whole("experts", &[2, 3, 4]), dtype);
+                let whole = numbers(&weights, &TensorRef::whole("experts", &[2, 3, 4]), dtype);
                 assert_eq!(whole, (vec![2, 3, 4], experts.iter().copied().collect()));
-                let rows = Place::rows("experts", &[2, 3, 4], [4..6, 1..2]);
+                let rows = TensorRef::rows("experts", &[2, 3, 4], [4..6, 1..2]);
                 let expected = [110., 111., 112., 113., 120., 121., 122., 123., 10., 11., 12., 13.];
                 assert_eq!(numbers(&weights, &rows, dtype), (vec![3, 4], expected.to_vec()));
-                let some = Place::rows("bias", &[4], [3..4, 0..2]);
+                let some = TensorRef::rows("bias", &[4], [3..4, 0..2]);
                 assert_eq!(numbers(&weights, &some, dtype), (vec![3], vec![3.0, 0.0, 1.0]));
             }
         }
         let weights = checkpoint([("mixed", Numbers::floats(&mixed))]).unwrap();
-        let columns = Place::columns("mixed", [3, 200], 70..200);
+        let columns = TensorRef::columns("mixed", [3, 200], 70..200);
         let expected = mixed.slice(ndarray::s![.., 70..]).t().iter().copied().collect();
         assert_eq!(numbers(&weights, &columns, Dtype::F32), (vec![130, 3], expected));
         for outside in [
-            Place::columns("mixed", [3, 200], 70..201),
-            Place::rows("mixed", &[3, 200], once(2..4)),
-            Place::rows("mixed", &[3, 200], [Range { start: 2, end: 1 }]),
+            TensorRef::columns("mixed", [3, 200], 70..201),
+            TensorRef::rows("mixed", &[3, 200], once(2..4)),
+            TensorRef::rows("mixed", &[3, 200], [Range { start: 2, end: 1 }]),
         ] {
             assert!(weights.take(&outside, Dtype::F32).is_err());
         }
@@ -397,15 +398,15 @@ mod tests {
         let tensors =
             [("matrix", Numbers::rounded(&array![[1.5f32]])), ("norm", Numbers::rounded(&array![2.5f32]))];
         let weights = checkpoint(tensors).unwrap();
-        let kept = |place: &Place, dtype| match weights.take(place, dtype).unwrap() {
+        let kept = |place: &TensorRef, dtype| match weights.take(place, dtype).unwrap() {
             Weight::Tensor(tensor) => tensor.dtype(),
-            Weight::Blocks(_) => panic!("no blocks there"),
+            Weight::Quantized(_) => panic!("no blocks there"),
         };
         for (dtype, expected) in
             [(Dtype::F32, DType::F32), (Dtype::Bf16, DType::BF16), (Dtype::F16, DType::F16)]
         {
-            assert_eq!(kept(&Place::whole("matrix", &[1, 1]), dtype), expected);
-            assert_eq!(kept(&Place::whole("norm", &[1]), dtype), DType::F32);
+            assert_eq!(kept(&TensorRef::whole("matrix", &[1, 1]), dtype), expected);
+            assert_eq!(kept(&TensorRef::whole("norm", &[1]), dtype), DType::F32);
         }
     }
 
@@ -418,21 +419,21 @@ mod tests {
             ("whole", Numbers::integers(&[1, 2])),
         ];
         let weights = checkpoint(tensors).unwrap();
-        let error = |place: Place, dtype| weights.take(&place, dtype).unwrap_err().to_string();
+        let error = |place: TensorRef, dtype| weights.take(&place, dtype).unwrap_err().to_string();
         let cases = [
-            (Place::whole("tiny", &[1, 2]), Dtype::F32, "no tensor tiny; expected one of shape [1, 2]"),
+            (TensorRef::whole("tiny", &[1, 2]), Dtype::F32, "no tensor tiny; expected one of shape [1, 2]"),
             (
-                Place::whole("small", &[2, 1]),
+                TensorRef::whole("small", &[2, 1]),
                 Dtype::F32,
                 "tensor small of shape [1, 2]; expected shape [2, 1]",
             ),
             (
-                Place::whole("large", &[1, 2]),
+                TensorRef::whole("large", &[1, 2]),
                 Dtype::F16,
                 "1000000 at index 1 of tensor large; expected finite",
             ),
-            (Place::whole("broken", &[1, 2]), Dtype::Bf16, "NaN at index 1 of tensor broken"),
-            (Place::whole("whole", &[2]), Dtype::F32, "tensor whole of type I64"),
+            (TensorRef::whole("broken", &[1, 2]), Dtype::Bf16, "NaN at index 1 of tensor broken"),
+            (TensorRef::whole("whole", &[2]), Dtype::F32, "tensor whole of type I64"),
         ];
         for (place, dtype, expected) in cases {
             let error = error(place, dtype);
@@ -445,7 +446,7 @@ mod tests {
         let number = || Numbers::floats(&array![[1.0f32]]);
         let weights = |names: &[&'static str]| {
             let weights = checkpoint(names.iter().map(|name| (*name, number()))).unwrap();
-            weights.take(&Place::rows("embed", &[1, 1], once(0..1)), Dtype::F32).unwrap();
+            weights.take(&TensorRef::rows("embed", &[1, 1], once(0..1)), Dtype::F32).unwrap();
             weights
         };
         let none = |_: &str| false;

@@ -6,12 +6,12 @@
 use candle_core::quantized::GgmlDType;
 use half::f16;
 
-use super::element::Number;
-use super::huge_pages::Pages;
+use super::element::Element;
+use super::huge_pages::PageBuffer;
 
 /// A kind of block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockKind {
+pub enum QuantFormat {
     Q4_0,
     Q4_1,
     Q5_0,
@@ -24,43 +24,43 @@ pub enum BlockKind {
 
 /// A matrix of quantised rows.
 #[derive(Debug)]
-pub struct Blocks {
-    kind: BlockKind,
+pub struct QuantizedMatrix {
+    kind: QuantFormat,
     /// Rows may be those of several matrices, one after the other.
     shape: Vec<usize>,
-    bytes: Pages<u8>,
+    bytes: PageBuffer<u8>,
 }
 
-impl BlockKind {
-    pub const ALL: [BlockKind; 8] = [
-        BlockKind::Q4_0,
-        BlockKind::Q4_1,
-        BlockKind::Q5_0,
-        BlockKind::Q5_1,
-        BlockKind::Q8_0,
-        BlockKind::Q4K,
-        BlockKind::Q5K,
-        BlockKind::Q6K,
+impl QuantFormat {
+    pub const ALL: [QuantFormat; 8] = [
+        QuantFormat::Q4_0,
+        QuantFormat::Q4_1,
+        QuantFormat::Q5_0,
+        QuantFormat::Q5_1,
+        QuantFormat::Q8_0,
+        QuantFormat::Q4K,
+        QuantFormat::Q5K,
+        QuantFormat::Q6K,
     ];
 
     /// As GGML calls it.
     pub fn name(self) -> &'static str {
         match self {
-            BlockKind::Q4_0 => "Q4_0",
-            BlockKind::Q4_1 => "Q4_1",
-            BlockKind::Q5_0 => "Q5_0",
-            BlockKind::Q5_1 => "Q5_1",
-            BlockKind::Q8_0 => "Q8_0",
-            BlockKind::Q4K => "Q4_K",
-            BlockKind::Q5K => "Q5_K",
-            BlockKind::Q6K => "Q6_K",
+            QuantFormat::Q4_0 => "Q4_0",
+            QuantFormat::Q4_1 => "Q4_1",
+            QuantFormat::Q5_0 => "Q5_0",
+            QuantFormat::Q5_1 => "Q5_1",
+            QuantFormat::Q8_0 => "Q8_0",
+            QuantFormat::Q4K => "Q4_K",
+            QuantFormat::Q5K => "Q5_K",
+            QuantFormat::Q6K => "Q6_K",
         }
     }
 
     /// Numbers of a block.
     pub fn numbers(self) -> usize {
         match self {
-            BlockKind::Q4K | BlockKind::Q5K | BlockKind::Q6K => 256,
+            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K => 256,
             _ => 32,
         }
     }
@@ -68,28 +68,28 @@ impl BlockKind {
     /// Bytes of a block.
     pub fn bytes(self) -> usize {
         match self {
-            BlockKind::Q4_0 => 18,
-            BlockKind::Q4_1 => 20,
-            BlockKind::Q5_0 => 22,
-            BlockKind::Q5_1 => 24,
-            BlockKind::Q8_0 => 34,
-            BlockKind::Q4K => 144,
-            BlockKind::Q5K => 176,
-            BlockKind::Q6K => 210,
+            QuantFormat::Q4_0 => 18,
+            QuantFormat::Q4_1 => 20,
+            QuantFormat::Q5_0 => 22,
+            QuantFormat::Q5_1 => 24,
+            QuantFormat::Q8_0 => 34,
+            QuantFormat::Q4K => 144,
+            QuantFormat::Q5K => 176,
+            QuantFormat::Q6K => 210,
         }
     }
 
     /// Where a block's scales stand: the only numbers of it that may not be finite.
     fn scales(self) -> &'static [usize] {
         match self {
-            BlockKind::Q4_0 | BlockKind::Q5_0 | BlockKind::Q8_0 => &[0],
-            BlockKind::Q4_1 | BlockKind::Q5_1 | BlockKind::Q4K | BlockKind::Q5K => &[0, 2],
-            BlockKind::Q6K => &[208],
+            QuantFormat::Q4_0 | QuantFormat::Q5_0 | QuantFormat::Q8_0 => &[0],
+            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => &[0, 2],
+            QuantFormat::Q6K => &[208],
         }
     }
 
     /// The first block with a scale that is no finite number.
-    pub(super) fn unfit(self, bytes: &[u8]) -> Option<usize> {
+    pub(super) fn non_finite(self, bytes: &[u8]) -> Option<usize> {
         let blocks = bytes.chunks_exact(self.bytes());
         blocks.into_iter().position(|block| self.scales().iter().any(|&at| !scale_at(block, at).is_finite()))
     }
@@ -100,41 +100,45 @@ impl BlockKind {
         {
             if is_x86_feature_detected!("avx512f") {
                 // SAFETY: the processor was asked.
-                return unsafe { x86::widen_512(self, bytes, out) };
+                return unsafe { x86::dequantize_avx512(self, bytes, out) };
             }
             if is_x86_feature_detected!("avx2") {
                 // SAFETY: the processor was asked.
-                return unsafe { x86::widen_256(self, bytes, out) };
+                return unsafe { x86::dequantize_avx2(self, bytes, out) };
             }
         }
         // SAFETY: what any processor has.
-        unsafe { dequantize::<Plain>(self, bytes, out) }
+        unsafe { dequantize::<Portable>(self, bytes, out) }
     }
 }
 
 /// Candle's own type for a kind of block.
-impl From<BlockKind> for GgmlDType {
-    fn from(kind: BlockKind) -> GgmlDType {
+impl From<QuantFormat> for GgmlDType {
+    fn from(kind: QuantFormat) -> GgmlDType {
         match kind {
-            BlockKind::Q4_0 => GgmlDType::Q4_0,
-            BlockKind::Q4_1 => GgmlDType::Q4_1,
-            BlockKind::Q5_0 => GgmlDType::Q5_0,
-            BlockKind::Q5_1 => GgmlDType::Q5_1,
-            BlockKind::Q8_0 => GgmlDType::Q8_0,
-            BlockKind::Q4K => GgmlDType::Q4K,
-            BlockKind::Q5K => GgmlDType::Q5K,
-            BlockKind::Q6K => GgmlDType::Q6K,
+            QuantFormat::Q4_0 => GgmlDType::Q4_0,
+            QuantFormat::Q4_1 => GgmlDType::Q4_1,
+            QuantFormat::Q5_0 => GgmlDType::Q5_0,
+            QuantFormat::Q5_1 => GgmlDType::Q5_1,
+            QuantFormat::Q8_0 => GgmlDType::Q8_0,
+            QuantFormat::Q4K => GgmlDType::Q4K,
+            QuantFormat::Q5K => GgmlDType::Q5K,
+            QuantFormat::Q6K => GgmlDType::Q6K,
         }
     }
 }
 
-impl Blocks {
+impl QuantizedMatrix {
     /// `bytes` are as many as the shape says, each row a whole number of blocks.
-    pub(in crate::model) fn new(kind: BlockKind, shape: Vec<usize>, bytes: Pages<u8>) -> Blocks {
-        Blocks { kind, shape, bytes }
+    pub(in crate::model) fn new(
+        kind: QuantFormat,
+        shape: Vec<usize>,
+        bytes: PageBuffer<u8>,
+    ) -> QuantizedMatrix {
+        QuantizedMatrix { kind, shape, bytes }
     }
 
-    pub fn kind(&self) -> BlockKind {
+    pub fn kind(&self) -> QuantFormat {
         self.kind
     }
 
@@ -166,9 +170,9 @@ impl Blocks {
 /// Whole blocks as numbers, sixteen at a time in such registers as `S` has.
 ///
 /// # Safety
-/// As [`Sixteen::put`].
+/// As [`Lanes16::put`].
 #[inline(always)]
-unsafe fn dequantize<S: Sixteen>(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
+unsafe fn dequantize<S: Lanes16>(kind: QuantFormat, bytes: &[u8], out: &mut [f32]) {
     // A function that is handed over would not be inlined, and so not be compiled for the registers.
     macro_rules! each {
         ($block:ident) => {
@@ -179,20 +183,20 @@ unsafe fn dequantize<S: Sixteen>(kind: BlockKind, bytes: &[u8], out: &mut [f32])
         };
     }
     match kind {
-        BlockKind::Q4_0 => each!(q4_0),
-        BlockKind::Q4_1 => each!(q4_1),
-        BlockKind::Q5_0 => each!(q5_0),
-        BlockKind::Q5_1 => each!(q5_1),
-        BlockKind::Q8_0 => each!(q8_0),
-        BlockKind::Q4K => each!(q4_k),
-        BlockKind::Q5K => each!(q5_k),
-        BlockKind::Q6K => each!(q6_k),
+        QuantFormat::Q4_0 => each!(q4_0),
+        QuantFormat::Q4_1 => each!(q4_1),
+        QuantFormat::Q5_0 => each!(q5_0),
+        QuantFormat::Q5_1 => each!(q5_1),
+        QuantFormat::Q8_0 => each!(q8_0),
+        QuantFormat::Q4K => each!(q4_k),
+        QuantFormat::Q5K => each!(q5_k),
+        QuantFormat::Q6K => each!(q6_k),
     }
 }
 
 /// How sixteen numbers are widened. Said by hand: left to itself, the compiler goes through several blocks at once and
 /// scatters what it finds.
-trait Sixteen {
+trait Lanes16 {
     /// Writes `scale · number + add` for each number.
     ///
     /// # Safety
@@ -201,9 +205,9 @@ trait Sixteen {
 }
 
 /// What any processor has.
-struct Plain;
+struct Portable;
 
-impl Sixteen for Plain {
+impl Lanes16 for Portable {
     #[inline(always)]
     unsafe fn put(out: &mut [f32; 16], numbers: [u8; 16], scale: f32, add: f32) {
         for (out, number) in out.iter_mut().zip(numbers) {
@@ -220,12 +224,12 @@ mod x86 {
         _mm512_cvtepu8_epi32, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
-    use super::{BlockKind, Sixteen};
+    use super::{Lanes16, QuantFormat};
 
-    struct One512;
-    struct Two256;
+    struct Avx512;
+    struct Avx2;
 
-    impl Sixteen for One512 {
+    impl Lanes16 for Avx512 {
         #[inline(always)]
         unsafe fn put(out: &mut [f32; 16], numbers: [u8; 16], scale: f32, add: f32) {
             unsafe {
@@ -237,7 +241,7 @@ mod x86 {
         }
     }
 
-    impl Sixteen for Two256 {
+    impl Lanes16 for Avx2 {
         #[inline(always)]
         unsafe fn put(out: &mut [f32; 16], numbers: [u8; 16], scale: f32, add: f32) {
             unsafe {
@@ -252,13 +256,13 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f")]
-    pub fn widen_512(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
-        unsafe { super::dequantize::<One512>(kind, bytes, out) }
+    pub fn dequantize_avx512(kind: QuantFormat, bytes: &[u8], out: &mut [f32]) {
+        unsafe { super::dequantize::<Avx512>(kind, bytes, out) }
     }
 
     #[target_feature(enable = "avx2")]
-    pub fn widen_256(kind: BlockKind, bytes: &[u8], out: &mut [f32]) {
-        unsafe { super::dequantize::<Two256>(kind, bytes, out) }
+    pub fn dequantize_avx2(kind: QuantFormat, bytes: &[u8], out: &mut [f32]) {
+        unsafe { super::dequantize::<Avx2>(kind, bytes, out) }
     }
 }
 
@@ -269,7 +273,7 @@ fn scale_at(block: &[u8], at: usize) -> f16 {
 
 #[inline(always)]
 fn scale(block: &[u8], at: usize) -> f32 {
-    scale_at(block, at).dequantize()
+    scale_at(block, at).upcast()
 }
 
 #[inline(always)]
@@ -298,7 +302,7 @@ fn with_bits(mut fours: [u8; 16], bytes: [u8; 16], shift: u32, mask: u8) -> [u8;
     fours
 }
 
-/// Sixteen bits, each as a byte's fifth.
+/// Lanes16 bits, each as a byte's fifth.
 #[inline(always)]
 fn fifth(mut fours: [u8; 16], block: &[u8], at: usize) -> [u8; 16] {
     let bits = [block[at], block[at + 1]];
@@ -317,7 +321,7 @@ fn place<const N: usize>(out: &mut [f32; N], number: usize) -> &mut [f32; 16] {
 // SAFETY (of all): they do what their `S` does, which the caller answers for.
 
 #[inline(always)]
-unsafe fn q4_0<S: Sixteen>(block: &[u8; 18], out: &mut [f32; 32]) {
+unsafe fn q4_0<S: Lanes16>(block: &[u8; 18], out: &mut [f32; 32]) {
     let (d, pairs) = (scale(block, 0), bytes_at(block, 2));
     unsafe {
         S::put(place(out, 0), four(pairs, 0), d, -8.0 * d);
@@ -326,7 +330,7 @@ unsafe fn q4_0<S: Sixteen>(block: &[u8; 18], out: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-unsafe fn q4_1<S: Sixteen>(block: &[u8; 20], out: &mut [f32; 32]) {
+unsafe fn q4_1<S: Lanes16>(block: &[u8; 20], out: &mut [f32; 32]) {
     let (d, least, pairs) = (scale(block, 0), scale(block, 2), bytes_at(block, 4));
     unsafe {
         S::put(place(out, 0), four(pairs, 0), d, least);
@@ -335,7 +339,7 @@ unsafe fn q4_1<S: Sixteen>(block: &[u8; 20], out: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-unsafe fn q5_0<S: Sixteen>(block: &[u8; 22], out: &mut [f32; 32]) {
+unsafe fn q5_0<S: Lanes16>(block: &[u8; 22], out: &mut [f32; 32]) {
     let (d, pairs) = (scale(block, 0), bytes_at(block, 6));
     unsafe {
         S::put(place(out, 0), fifth(four(pairs, 0), block, 2), d, -16.0 * d);
@@ -344,7 +348,7 @@ unsafe fn q5_0<S: Sixteen>(block: &[u8; 22], out: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-unsafe fn q5_1<S: Sixteen>(block: &[u8; 24], out: &mut [f32; 32]) {
+unsafe fn q5_1<S: Lanes16>(block: &[u8; 24], out: &mut [f32; 32]) {
     let (d, least, pairs) = (scale(block, 0), scale(block, 2), bytes_at(block, 8));
     unsafe {
         S::put(place(out, 0), fifth(four(pairs, 0), block, 4), d, least);
@@ -353,7 +357,7 @@ unsafe fn q5_1<S: Sixteen>(block: &[u8; 24], out: &mut [f32; 32]) {
 }
 
 #[inline(always)]
-unsafe fn q8_0<S: Sixteen>(block: &[u8; 34], out: &mut [f32; 32]) {
+unsafe fn q8_0<S: Lanes16>(block: &[u8; 34], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     for half in 0..2 {
         // A signed byte less -128 is the byte with its highest bit turned.
@@ -378,7 +382,7 @@ fn packed_scales(block: &[u8]) -> [(f32, f32); 8] {
 }
 
 #[inline(always)]
-unsafe fn q4_k<S: Sixteen>(block: &[u8; 144], out: &mut [f32; 256]) {
+unsafe fn q4_k<S: Lanes16>(block: &[u8; 144], out: &mut [f32; 256]) {
     let scales = packed_scales(block);
     for part in 0..4 {
         for half in 0..2 {
@@ -393,7 +397,7 @@ unsafe fn q4_k<S: Sixteen>(block: &[u8; 144], out: &mut [f32; 256]) {
 }
 
 #[inline(always)]
-unsafe fn q5_k<S: Sixteen>(block: &[u8; 176], out: &mut [f32; 256]) {
+unsafe fn q5_k<S: Lanes16>(block: &[u8; 176], out: &mut [f32; 256]) {
     let scales = packed_scales(block);
     for part in 0..4 {
         for half in 0..2 {
@@ -409,7 +413,7 @@ unsafe fn q5_k<S: Sixteen>(block: &[u8; 176], out: &mut [f32; 256]) {
 }
 
 #[inline(always)]
-unsafe fn q6_k<S: Sixteen>(block: &[u8; 210], out: &mut [f32; 256]) {
+unsafe fn q6_k<S: Lanes16>(block: &[u8; 210], out: &mut [f32; 256]) {
     let d = scale(block, 208);
     for half in 0..2 {
         for quarter in 0..4 {
@@ -434,22 +438,22 @@ mod tests {
     #[test]
     fn blocks_widen_to_what_another_implementation_gives() {
         let numbers = Tensor::randn(0f32, 1.0, (6, 512), &Device::Cpu).unwrap();
-        for kind in BlockKind::ALL {
+        for kind in QuantFormat::ALL {
             let other = QTensor::quantize(&numbers, kind.into()).unwrap();
             let bytes = other.data().unwrap().into_owned();
             assert_eq!(bytes.len(), 6 * 512 / kind.numbers() * kind.bytes());
             let expected = other.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
             let expected: Vec<f32> = expected.to_vec1().unwrap();
-            let mut pages = Pages::zeros(bytes.len()).unwrap();
+            let mut pages = PageBuffer::zeros(bytes.len()).unwrap();
             pages.copy_from_slice(&bytes);
-            let blocks = Blocks::new(kind, vec![6, 512], pages);
+            let blocks = QuantizedMatrix::new(kind, vec![6, 512], pages);
             let mut found = vec![0f32; 4 * 512];
             blocks.dequantize(1..5, &mut found);
             let far = found.iter().zip(&expected[512..5 * 512]).map(|(a, b)| (a - b).abs());
             assert!(far.fold(0.0, f32::max) <= 1e-6, "{}", kind.name());
             let mut plain = vec![0f32; 6 * 512];
             // SAFETY: what any processor has.
-            unsafe { dequantize::<Plain>(kind, &blocks.bytes, &mut plain) };
+            unsafe { dequantize::<Portable>(kind, &blocks.bytes, &mut plain) };
             assert_eq!(found, plain[512..5 * 512], "{}", kind.name());
         }
     }
@@ -459,7 +463,7 @@ mod tests {
     fn blocks_widen_to_what_ggufs_own_package_gives() {
         let path = "tests/fixtures/gguf/blocks.safetensors";
         let tensors = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
-        for kind in BlockKind::ALL {
+        for kind in QuantFormat::ALL {
             let bytes: Vec<u8> = tensors[&format!("{}.blocks", kind.name())].to_vec1().unwrap();
             let expected: Vec<f32> = tensors[&format!("{}.numbers", kind.name())].to_vec1().unwrap();
             let mut found = vec![0f32; expected.len()];
@@ -472,11 +476,11 @@ mod tests {
 
     #[test]
     fn a_scale_that_is_no_number_is_found() {
-        for kind in BlockKind::ALL {
+        for kind in QuantFormat::ALL {
             let mut bytes = vec![0; 3 * kind.bytes()];
-            assert_eq!(kind.unfit(&bytes), None);
+            assert_eq!(kind.non_finite(&bytes), None);
             bytes[kind.bytes() + kind.scales()[0]..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
-            assert_eq!(kind.unfit(&bytes), Some(1), "{}", kind.name());
+            assert_eq!(kind.non_finite(&bytes), Some(1), "{}", kind.name());
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// A tensor that a family asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Place {
+pub struct TensorRef {
     pub name: String,
     /// The whole tensor's shape, as it stands in the file.
     pub shape: Vec<usize>,
@@ -25,10 +25,10 @@ pub enum Part {
     Columns(Range<usize>),
 }
 
-impl Place {
+impl TensorRef {
     /// All of a tensor.
-    pub fn whole(name: impl Into<String>, shape: &[usize]) -> Place {
-        Place { name: name.into(), shape: shape.to_vec(), part: Part::Whole }
+    pub fn whole(name: impl Into<String>, shape: &[usize]) -> TensorRef {
+        TensorRef { name: name.into(), shape: shape.to_vec(), part: Part::Whole }
     }
 
     /// Some rows of a tensor, in the order given.
@@ -36,14 +36,14 @@ impl Place {
         name: impl Into<String>,
         shape: &[usize],
         rows: impl IntoIterator<Item = Range<usize>>,
-    ) -> Place {
+    ) -> TensorRef {
         let part = Part::Rows(rows.into_iter().collect());
-        Place { name: name.into(), shape: shape.to_vec(), part }
+        TensorRef { name: name.into(), shape: shape.to_vec(), part }
     }
 
     /// Some columns of a matrix that is stored `[in, out]`, transposed.
-    pub fn columns(name: impl Into<String>, shape: [usize; 2], columns: Range<usize>) -> Place {
-        Place { name: name.into(), shape: shape.to_vec(), part: Part::Columns(columns) }
+    pub fn columns(name: impl Into<String>, shape: [usize; 2], columns: Range<usize>) -> TensorRef {
+        TensorRef { name: name.into(), shape: shape.to_vec(), part: Part::Columns(columns) }
     }
 
     /// A norm's weight or a bias. Such a tensor is always given as f32: it has few numbers, and each counts.
@@ -52,7 +52,7 @@ impl Place {
     }
 
     /// Shape of what is wanted.
-    pub fn wanted(&self) -> Vec<usize> {
+    pub fn part_shape(&self) -> Vec<usize> {
         match (&self.part, self.shape.as_slice()) {
             (Part::Whole, shape) => shape.to_vec(),
             (Part::Rows(rows), []) | (Part::Rows(rows), [_]) => vec![count(rows)],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::quantized::Blocks;
+use super::quantized::QuantizedMatrix;
 use crate::error::{Error, Result};
 
 /// The type that a model's matrices are kept in. Its vectors (norms, biases) are f32 whatever it is.
@@ -61,7 +61,7 @@ pub enum Weight {
     /// Numbers: f32, bf16 or f16.
     Tensor(Tensor),
     /// Quantised blocks, as they stand in the file.
-    Blocks(Arc<Blocks>),
+    Quantized(Arc<QuantizedMatrix>),
 }
 
 impl From<Tensor> for Weight {
@@ -75,7 +75,7 @@ impl Weight {
     pub fn floats(&self) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.to_dtype(DType::F32),
-            Weight::Blocks(blocks) => {
+            Weight::Quantized(blocks) => {
                 let mut numbers = vec![0f32; blocks.dims().iter().product()];
                 blocks.dequantize(0..blocks.rows(), &mut numbers);
                 Tensor::from_vec(numbers, blocks.dims(), &Device::Cpu)
@@ -87,7 +87,7 @@ impl Weight {
     pub fn rows(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.index_select(rows, 0)?.to_dtype(DType::F32),
-            Weight::Blocks(blocks) => {
+            Weight::Quantized(blocks) => {
                 let (rows, width) = (rows.to_vec1::<u32>()?, blocks.width());
                 let mut numbers = vec![0f32; rows.len() * width];
                 for (row, out) in rows.iter().map(|row| *row as usize).zip(numbers.chunks_mut(width.max(1))) {
@@ -106,14 +106,14 @@ impl Weight {
     pub fn type_name(&self) -> String {
         match self {
             Weight::Tensor(tensor) => tensor.dtype().as_str().into(),
-            Weight::Blocks(blocks) => blocks.kind().name().to_lowercase(),
+            Weight::Quantized(blocks) => blocks.kind().name().to_lowercase(),
         }
     }
 
     pub fn dims(&self) -> &[usize] {
         match self {
             Weight::Tensor(tensor) => tensor.dims(),
-            Weight::Blocks(blocks) => blocks.dims(),
+            Weight::Quantized(blocks) => blocks.dims(),
         }
     }
 }

@@ -7,30 +7,30 @@ use std::sync::Arc;
 use candle_core::quantized::{QMatMul, QStorage, QTensor};
 use candle_core::{DType, Device, Module, Result, Tensor};
 
-use crate::model::compute::backend::placed;
+use crate::model::compute::backend::to_compute_device;
 #[cfg(feature = "cuda")]
 use crate::model::compute::cuda::bf16_gemm::Product;
 use crate::model::weights::Weight;
 
 /// Numbers of a matrix that are widened at once.
-const STRETCH: usize = 1 << 26;
+const UPCAST_ELEMENTS: usize = 1 << 26;
 
 /// A matrix `[outputs, inputs]` where it is multiplied.
 pub(crate) enum CandleLinear {
     /// f32, bf16 or f16.
-    Numbers(Tensor),
-    Blocks(Arc<QTensor>),
+    Dense(Tensor),
+    Quantized(Arc<QTensor>),
 }
 
 impl CandleLinear {
     /// Brings a matrix to the device.
     pub fn new(weight: &Weight, device: &Device) -> Result<CandleLinear> {
         match weight {
-            Weight::Tensor(tensor) => Ok(CandleLinear::Numbers(placed(tensor)?.contiguous()?)),
-            Weight::Blocks(blocks) => {
+            Weight::Tensor(tensor) => Ok(CandleLinear::Dense(to_compute_device(tensor)?.contiguous()?)),
+            Weight::Quantized(blocks) => {
                 let bytes = Cow::Borrowed(blocks.bytes(0..blocks.rows()));
                 let storage = QStorage::from_data(bytes, device, blocks.kind().into())?;
-                Ok(CandleLinear::Blocks(Arc::new(QTensor::new(storage, blocks.dims())?)))
+                Ok(CandleLinear::Quantized(Arc::new(QTensor::new(storage, blocks.dims())?)))
             }
         }
     }
@@ -38,10 +38,10 @@ impl CandleLinear {
     /// Rows of the matrix, as f32: `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         match self {
-            CandleLinear::Numbers(matrix) => {
+            CandleLinear::Dense(matrix) => {
                 matrix.index_select(&Tensor::new(rows, matrix.device())?, 0)?.to_dtype(DType::F32)
             }
-            CandleLinear::Blocks(blocks) => blocks.embedding(&Tensor::new(rows, &blocks.device())?),
+            CandleLinear::Quantized(blocks) => blocks.embedding(&Tensor::new(rows, &blocks.device())?),
         }
     }
 
@@ -50,33 +50,33 @@ impl CandleLinear {
     pub fn product(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?;
         match self {
-            CandleLinear::Numbers(matrix) => match matrix.dtype() {
+            CandleLinear::Dense(matrix) => match matrix.dtype() {
                 DType::F32 => x.matmul(&matrix.t()?),
-                DType::BF16 => rounded(&x.to_dtype(DType::BF16)?, matrix),
-                _ => widened(&x, matrix),
+                DType::BF16 => bf16_product(&x.to_dtype(DType::BF16)?, matrix),
+                _ => upcast_product(&x, matrix),
             },
             // On the processor, candle would quantise `x`.
-            CandleLinear::Blocks(blocks) if blocks.device().is_cpu() => {
+            CandleLinear::Quantized(blocks) if blocks.device().is_cpu() => {
                 x.matmul(&blocks.dequantize(x.device())?.t()?)
             }
-            CandleLinear::Blocks(blocks) => QMatMul::from_arc(blocks.clone())?.forward(&x),
+            CandleLinear::Quantized(blocks) => QMatMul::from_arc(blocks.clone())?.forward(&x),
         }
     }
 }
 
 /// The product of two matrices of bf16 numbers. Candle's own would round what comes out, too.
-fn rounded(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
+fn bf16_product(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         return x.apply_op2_no_bwd(matrix, &Product);
     }
-    widened(&x.to_dtype(DType::F32)?, matrix)
+    upcast_product(&x.to_dtype(DType::F32)?, matrix)
 }
 
 /// The product with a matrix that is widened to f32, a stretch of rows at a time.
-fn widened(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
+fn upcast_product(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     let (outputs, inputs) = matrix.dims2()?;
-    let many = (STRETCH / inputs.max(1)).clamp(1, outputs.max(1));
+    let many = (UPCAST_ELEMENTS / inputs.max(1)).clamp(1, outputs.max(1));
     let part = |begin: usize| {
         let rows = matrix.narrow(0, begin, many.min(outputs - begin))?;
         x.matmul(&rows.to_dtype(DType::F32)?.t()?)

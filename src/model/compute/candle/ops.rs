@@ -61,16 +61,16 @@ pub struct KvSegment {
 /// New tokens of a row that are worked on at once: their scores are all that stands in memory.
 const TOKENS: usize = 256;
 
-/// The heads' outputs, in the queries' shape, `[tokens, query heads, head width]`; the stretches are the batch's rows.
-pub fn attend(queries: &Tensor, heads: Heads, stretches: &[KvSegment]) -> Result<Tensor> {
+/// The heads' outputs, in the queries' shape, `[tokens, query heads, head width]`; the segments are the batch's rows.
+pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<Tensor> {
     let mut parts = Vec::new();
-    for KvSegment { tokens, keys, values } in stretches {
+    for KvSegment { tokens, keys, values } in segments {
         let (held, [keys, values]) = (keys.dim(0)?, [keys, values].map(|side| side.transpose(0, 1)));
         let (keys, values, past) = (keys?, values?, held - tokens.len());
         for begin in tokens.clone().step_by(TOKENS) {
             let count = TOKENS.min(tokens.end - begin);
             let first = past + begin - tokens.start;
-            let seen = heads.seen(first, held).start..heads.seen(first + count - 1, held).end;
+            let seen = heads.visible(first, held).start..heads.visible(first + count - 1, held).end;
             let part = |side: &Tensor| side.narrow(1, seen.start, seen.len())?.contiguous();
             let queries = queries.narrow(0, begin, count)?;
             parts.push(block(&queries, heads, [part(&keys)?, part(&values)?], first, &seen, held)?);
@@ -89,7 +89,7 @@ fn block(
     seen: &Range<usize>,
     held: usize,
 ) -> Result<Tensor> {
-    let (count, group) = (queries.dim(0)?, heads.group());
+    let (count, group) = (queries.dim(0)?, heads.group_size());
     // The query heads of a key head stand beside each other, and are multiplied with it together.
     let queries = queries.reshape((count, heads.keys, group, heads.width))?.transpose(0, 1)?.contiguous()?;
     let queries = queries.reshape((heads.keys, count * group, heads.width))?;
@@ -112,11 +112,11 @@ fn block(
 
 /// What is added to the scores of each token so that it sees only what it should; nothing where all see all.
 fn hidden(heads: Heads, positions: Range<usize>, seen: &Range<usize>, held: usize) -> Option<Vec<f32>> {
-    if positions.clone().all(|position| heads.seen(position, held) == *seen) {
+    if positions.clone().all(|position| heads.visible(position, held) == *seen) {
         return None;
     }
     let row = |position: usize| {
-        let sees = heads.seen(position, held);
+        let sees = heads.visible(position, held);
         seen.clone().map(move |at| if sees.contains(&at) { 0.0 } else { f32::NEG_INFINITY })
     };
     Some(positions.flat_map(row).collect())
@@ -160,13 +160,13 @@ mod tests {
         let [queries, keys, values] = [([count, 6, 8], 1), ([count, 2, 8], 2), ([count, 2, 8], 3)]
             .map(|(shape, seed)| random(&shape, seed));
         for (name, heads) in all {
-            let stretch = |row: &Range<usize>| KvSegment {
+            let segment = |row: &Range<usize>| KvSegment {
                 tokens: row.clone(),
                 keys: keys.narrow(0, row.start, row.len()).unwrap(),
                 values: values.narrow(0, row.start, row.len()).unwrap(),
             };
-            let stretches: Vec<KvSegment> = rows.iter().map(stretch).collect();
-            let found = attend(&queries, heads, &stretches).unwrap();
+            let segments: Vec<KvSegment> = rows.iter().map(segment).collect();
+            let found = attend(&queries, heads, &segments).unwrap();
             agree(name, found, compute::attention(&queries, &keys, &values, heads, rows.to_vec()).unwrap());
         }
     }

@@ -30,29 +30,29 @@ pub(crate) const INPUTS: usize = 2 * ROWS;
 const TILE: usize = ROWS * ROWS;
 
 /// Sides of a sum, at most.
-const SIDES: usize = 3;
+const MAX_OPERANDS: usize = 3;
 
 /// A tile's row: one line of the cache. One that stood across two would take three times as long to read.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([Pair; ROWS]);
+struct TileRow([Pair; ROWS]);
 
-const EMPTY: Line = Line([[bf16::ZERO; 2]; ROWS]);
+const ZERO_ROW: TileRow = TileRow([[bf16::ZERO; 2]; ROWS]);
 
 /// Tiles one after the other.
 #[derive(Default)]
-pub(crate) struct Tiles(Vec<Line>);
+pub(crate) struct Tiles(Vec<TileRow>);
 
 impl Tiles {
     /// So many pairs, all zero.
     pub fn zeros(pairs: usize) -> Tiles {
-        Tiles(vec![EMPTY; pairs.div_ceil(ROWS)])
+        Tiles(vec![ZERO_ROW; pairs.div_ceil(ROWS)])
     }
 
     /// Room for so many pairs. What the last of them, `zeros`, hold is zero, the others are still to be written.
     pub fn with_room(pairs: usize, zeros: usize) -> Tiles {
         let mut lines = Vec::with_capacity(pairs.div_ceil(ROWS));
-        lines.spare_capacity_mut()[(pairs - zeros).div_ceil(ROWS)..].fill(MaybeUninit::new(EMPTY));
+        lines.spare_capacity_mut()[(pairs - zeros).div_ceil(ROWS)..].fill(MaybeUninit::new(ZERO_ROW));
         Tiles(lines)
     }
 
@@ -64,7 +64,7 @@ impl Tiles {
     }
 
     pub fn resize(&mut self, pairs: usize) {
-        self.0.resize(pairs.div_ceil(ROWS), EMPTY);
+        self.0.resize(pairs.div_ceil(ROWS), ZERO_ROW);
     }
 
     pub fn as_mut_ptr(&mut self) -> *mut Pair {
@@ -105,7 +105,7 @@ pub(crate) fn panel_size(steps: usize) -> usize {
 
 /// Where a pair of inputs of a column stands in a panel.
 #[inline(always)]
-pub(crate) fn place(pair: usize, column: usize) -> usize {
+pub(crate) fn panel_index(pair: usize, column: usize) -> usize {
     (pair / ROWS * 4 + column / ROWS) * TILE + pair % ROWS * ROWS + column % ROWS
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn place(pair: usize, column: usize) -> usize {
 /// # Safety
 /// Only where [`runs`]; both must have room for the tiles of as many inputs, `[steps, 16, 16]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-pub(crate) unsafe fn put(numbers: &[f32], token: usize, large: *mut Pair, small: Option<*mut Pair>) {
+pub(crate) unsafe fn write_row(numbers: &[f32], token: usize, large: *mut Pair, small: Option<*mut Pair>) {
     for (step, numbers) in numbers.chunks(INPUTS).enumerate() {
         let place = step * TILE + token * ROWS;
         // SAFETY: the masks leave out what `numbers` has not, and the tiles are there.
@@ -158,39 +158,39 @@ struct Shapes {
 /// One sum of products: tiles of activations, and those of the panel that they meet.
 #[derive(Clone, Copy)]
 #[repr(C)]
-struct Side {
+struct Operand {
     x: *const Pair,
     panel: *const Pair,
 }
 
-/// `out[token, column] = Σ over sides and inputs` for up to [`COLUMNS`] columns. A side is rows of activations as [`put`]
+/// `out[token, column] = Σ over operands and inputs` for up to [`COLUMNS`] columns. A side is rows of activations as [`write_row`]
 /// writes them, from token 0 on, and the panel that they meet; both have so many `steps`. `tokens` begin at a multiple of
 /// [`ROWS`]. `out`: the first of these tokens' first column; `stride`: numbers from a token to the next.
 ///
 /// # Safety
 /// Only where [`runs`]; `out` must have the columns for every token, and be no other thread's.
 pub(crate) unsafe fn multiply(
-    sides: &[(&[Pair], &[Pair])],
+    operands: &[(&[Pair], &[Pair])],
     steps: usize,
     tokens: Range<usize>,
     columns: usize,
     out: *mut f32,
     stride: usize,
 ) {
-    assert!(sides.len() <= SIDES && tokens.start.is_multiple_of(ROWS));
-    if sides.is_empty() || steps == 0 {
+    assert!(operands.len() <= MAX_OPERANDS && tokens.start.is_multiple_of(ROWS));
+    if operands.is_empty() || steps == 0 {
         return;
     }
     let mut spare = [0f32; TOKENS * COLUMNS];
     let mut shaped = 0;
     for begin in tokens.clone().step_by(TOKENS) {
         let count = (tokens.end - begin).min(TOKENS);
-        let mut at = [Side { x: std::ptr::null(), panel: std::ptr::null() }; SIDES];
-        for (at, (x, panel)) in at.iter_mut().zip(sides) {
+        let mut at = [Operand { x: std::ptr::null(), panel: std::ptr::null() }; MAX_OPERANDS];
+        for (at, (x, panel)) in at.iter_mut().zip(operands) {
             let x = &x[begin * steps * ROWS..][..rows_size(count, steps)];
-            *at = Side { x: x.as_ptr(), panel: panel[..panel_size(steps)].as_ptr() };
+            *at = Operand { x: x.as_ptr(), panel: panel[..panel_size(steps)].as_ptr() };
         }
-        let at = &mut at[..sides.len()];
+        let at = &mut at[..operands.len()];
         // A result that is narrower than the tiles is written beside and copied.
         let whole = columns == COLUMNS;
         // SAFETY: the caller's `out` has the tokens.
@@ -199,15 +199,15 @@ pub(crate) unsafe fn multiply(
         // SAFETY: the slices above have the tiles, which are shaped before they are used.
         unsafe {
             if shaped != count {
-                shape(count);
+                configure_tiles(count);
                 shaped = count;
             }
             if count > ROWS {
-                many(at, steps, to, 4 * to_stride);
+                kernel_32x32(at, steps, to, 4 * to_stride);
                 at.iter_mut().for_each(|side| side.panel = side.panel.add(2 * TILE));
-                many(at, steps, to.add(COLUMNS / 2), 4 * to_stride);
+                kernel_32x32(at, steps, to.add(COLUMNS / 2), 4 * to_stride);
             } else {
-                few(at, steps, to, 4 * to_stride);
+                kernel_16x64(at, steps, to, 4 * to_stride);
             }
             if !whole {
                 for token in 0..count {
@@ -223,7 +223,7 @@ pub(crate) unsafe fn multiply(
 }
 
 /// Sets the tiles' shapes for a block of so many tokens.
-unsafe fn shape(tokens: usize) {
+unsafe fn configure_tiles(tokens: usize) {
     let first = tokens.min(ROWS) as u8;
     // A tile can't have no rows: where there is no second one, it is as the first.
     let second = if tokens > ROWS { (tokens - ROWS) as u8 } else { first };
@@ -242,7 +242,7 @@ unsafe fn shape(tokens: usize) {
 }
 
 /// Fetches the sixteen lines of a tile that is read later.
-macro_rules! ahead {
+macro_rules! prefetch_tile {
     ($name:literal, $begin:literal) => {
         concat!(
             ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960\n",
@@ -258,8 +258,8 @@ macro_rules! ahead {
 
 /// Up to [`ROWS`] tokens with [`COLUMNS`] columns; `row`: bytes from a token's results to the next one's. What is read two
 /// steps later is asked for ahead.
-unsafe fn few(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
-    // SAFETY: as the caller says; `steps` and the sides are not none.
+unsafe fn kernel_16x64(operands: &[Operand], steps: usize, out: *mut f32, row: usize) {
+    // SAFETY: as the caller says; `steps` and the operands are not none.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -273,30 +273,30 @@ unsafe fn few(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
             "2:",
             "tileloadd tmm4, [{x} + {tile_row}*1]",
             "tileloadd tmm6, [{panel} + {tile_row}*1]",
-            ahead!("panel", "8192"),
+            prefetch_tile!("panel", "8192"),
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{panel} + {tile_row}*1 + 1024]",
-            ahead!("panel", "9216"),
+            prefetch_tile!("panel", "9216"),
             "tdpbf16ps tmm1, tmm4, tmm7",
             "tileloadd tmm6, [{panel} + {tile_row}*1 + 2048]",
-            ahead!("panel", "10240"),
+            prefetch_tile!("panel", "10240"),
             "tdpbf16ps tmm2, tmm4, tmm6",
             "tileloadd tmm7, [{panel} + {tile_row}*1 + 3072]",
-            ahead!("panel", "11264"),
+            prefetch_tile!("panel", "11264"),
             "tdpbf16ps tmm3, tmm4, tmm7",
             "add {x}, 1024",
             "add {panel}, 4096",
             "dec {left}",
             "jnz 2b",
             "add {side}, 16",
-            "dec {sides}",
+            "dec {operands}",
             "jnz 3b",
             "tilestored [{out} + {row}*1], tmm0",
             "tilestored [{out} + {row}*1 + 64], tmm1",
             "tilestored [{out} + {row}*1 + 128], tmm2",
             "tilestored [{out} + {row}*1 + 192], tmm3",
-            side = inout(reg) sides.as_ptr() => _,
-            sides = inout(reg) sides.len() => _,
+            side = inout(reg) operands.as_ptr() => _,
+            operands = inout(reg) operands.len() => _,
             x = out(reg) _,
             panel = out(reg) _,
             left = out(reg) _,
@@ -313,8 +313,8 @@ unsafe fn few(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
 
 /// More than [`ROWS`] tokens with half of [`COLUMNS`]: four sums of tiles for four loads, which the second-level cache can't
 /// give in time unless it is asked a step ahead.
-unsafe fn many(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
-    // SAFETY: as the caller says; `steps` and the sides are not none. To fetch what is not there does nothing.
+unsafe fn kernel_32x32(operands: &[Operand], steps: usize, out: *mut f32, row: usize) {
+    // SAFETY: as the caller says; `steps` and the operands are not none. To fetch what is not there does nothing.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -331,15 +331,15 @@ unsafe fn many(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
             "2:",
             "tileloadd tmm4, [{x} + {tile_row}*1]",
             "tileloadd tmm6, [{panel} + {tile_row}*1]",
-            ahead!("x", "1024"),
+            prefetch_tile!("x", "1024"),
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm5, [{lower} + {tile_row}*1]",
-            ahead!("panel", "4096"),
+            prefetch_tile!("panel", "4096"),
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tileloadd tmm7, [{panel} + {tile_row}*1 + 1024]",
-            ahead!("panel", "5120"),
+            prefetch_tile!("panel", "5120"),
             "tdpbf16ps tmm1, tmm4, tmm7",
-            ahead!("lower", "1024"),
+            prefetch_tile!("lower", "1024"),
             "tdpbf16ps tmm3, tmm5, tmm7",
             "add {x}, 1024",
             "add {lower}, 1024",
@@ -347,7 +347,7 @@ unsafe fn many(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
             "dec {left}",
             "jnz 2b",
             "add {side}, 16",
-            "dec {sides}",
+            "dec {operands}",
             "jnz 3b",
             "tilestored [{out} + {row}*1], tmm0",
             "tilestored [{out} + {row}*1 + 64], tmm1",
@@ -356,8 +356,8 @@ unsafe fn many(sides: &[Side], steps: usize, out: *mut f32, row: usize) {
             "add {x}, {out}",
             "tilestored [{x} + {row}*1], tmm2",
             "tilestored [{x} + {row}*1 + 64], tmm3",
-            side = inout(reg) sides.as_ptr() => _,
-            sides = inout(reg) sides.len() => _,
+            side = inout(reg) operands.as_ptr() => _,
+            operands = inout(reg) operands.len() => _,
             x = out(reg) _,
             lower = out(reg) _,
             panel = out(reg) _,

@@ -1,5 +1,5 @@
 //! Causal attention with grouped keys over a ragged batch (Ainslie et al., arXiv 2305.13245).
-//! Each stretch of tokens sees its own row only; no mask and no padding stand in memory.
+//! Each segment of tokens sees its own row only; no mask and no padding stand in memory.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::attention_decode;
 #[cfg(target_arch = "x86_64")]
 use super::attention_prefill_amx;
-use super::kv_segment::{KvSegment, HeadOutputs};
+use super::kv_segment::{HeadOutputs, KvSegment};
 use super::small_matmul::{View, product};
 use super::tensor_slice;
 use super::vector_math::{self, simd_dispatch};
@@ -17,12 +17,12 @@ use crate::model::compute::backend::Backend;
 use crate::model::compute::heads::Heads;
 
 /// Query rows (a token's heads that share a key head, token after token) that are worked on at once.
-const ROWS: usize = 128;
+const BLOCK_ROWS: usize = 128;
 
-/// New tokens of a stretch below which keys and values are read as they stand.
-const FEW: usize = 16;
+/// New tokens of a segment below which keys and values are read as they stand.
+const PREFILL_FROM: usize = 16;
 
-/// Some new tokens of a stretch under one key head: small enough that their scores stay in a core's cache.
+/// Some new tokens of a segment under one key head: small enough that their scores stay in a core's cache.
 struct Block<'a> {
     heads: Heads,
     key_head: usize,
@@ -30,21 +30,21 @@ struct Block<'a> {
     tokens: Range<usize>,
     /// Position of the first of them in its row.
     position: usize,
-    /// The stretch's tokens that any of them sees.
+    /// The segment's tokens that any of them sees.
     seen: Range<usize>,
     keys: View<'a>,
     values: View<'a>,
 }
 
 impl<'a> Block<'a> {
-    /// All blocks of a batch: stretch after stretch, key head after key head.
-    fn all<'b>(stretches: impl Iterator<Item = &'b KvSegment<'a>>, heads: Heads) -> Vec<Block<'a>>
+    /// All blocks of a batch: segment after segment, key head after key head.
+    fn all<'b>(segments: impl Iterator<Item = &'b KvSegment<'a>>, heads: Heads) -> Vec<Block<'a>>
     where
         'a: 'b,
     {
-        let many = (ROWS / heads.group()).max(1);
-        let each = |stretch: &KvSegment<'a>| {
-            let (keys, values, tokens) = (stretch.keys, stretch.values, stretch.tokens.clone());
+        let many = (BLOCK_ROWS / heads.group_size()).max(1);
+        let each = |segment: &KvSegment<'a>| {
+            let (keys, values, tokens) = (segment.keys, segment.values, segment.tokens.clone());
             let held = keys.len() / (heads.keys * heads.width);
             let past = held - tokens.len();
             (0..heads.keys).flat_map(move |key_head| {
@@ -52,8 +52,8 @@ impl<'a> Block<'a> {
                 tokens.clone().step_by(many).map(move |begin| {
                     let end = (begin + many).min(tokens.end);
                     let position = past + begin - tokens.start;
-                    let last = heads.seen(position + end - begin - 1, held);
-                    let seen = heads.seen(position, held).start..last.end;
+                    let last = heads.visible(position + end - begin - 1, held);
+                    let seen = heads.visible(position, held).start..last.end;
                     let part = |of: &'a [f32]| {
                         let stride = heads.keys * heads.width;
                         View::new(
@@ -68,17 +68,17 @@ impl<'a> Block<'a> {
                 })
             })
         };
-        stretches.flat_map(each).collect()
+        segments.flat_map(each).collect()
     }
 
     fn rows(&self) -> usize {
-        self.tokens.len() * self.heads.group()
+        self.tokens.len() * self.heads.group_size()
     }
 
     /// This block's part of `[tokens, query heads, head width]`, end to end.
     fn gather(&self, of: &[f32]) -> Vec<f32> {
         let mut part = Vec::with_capacity(self.rows() * self.heads.width);
-        for place in self.places() {
+        for place in self.ranges() {
             part.extend_from_slice(&of[place]);
         }
         part
@@ -86,14 +86,14 @@ impl<'a> Block<'a> {
 
     /// Puts this block's part where it stands in `[tokens, query heads, head width]`.
     fn scatter(&self, part: &[f32], of: &mut [f32]) {
-        let many = self.heads.group() * self.heads.width;
-        for (place, part) in self.places().zip(part.chunks_exact(many)) {
+        let many = self.heads.group_size() * self.heads.width;
+        for (place, part) in self.ranges().zip(part.chunks_exact(many)) {
             of[place].copy_from_slice(part);
         }
     }
 
-    fn places(&self) -> impl Iterator<Item = Range<usize>> {
-        let (many, row) = (self.heads.group() * self.heads.width, self.heads.queries * self.heads.width);
+    fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        let (many, row) = (self.heads.group_size() * self.heads.width, self.heads.queries * self.heads.width);
         let begin = self.key_head * many;
         self.tokens.clone().map(move |token| token * row + begin..token * row + begin + many)
     }
@@ -106,7 +106,7 @@ impl<'a> Block<'a> {
         product(&mut weights, seen, queries, self.keys.transposed(), heads.scale, false);
         simd_dispatch!({
             for (slot, row) in weights.chunks_exact_mut(seen).enumerate() {
-                let sees = heads.seen(self.position + slot / heads.group(), self.seen.end);
+                let sees = heads.visible(self.position + slot / heads.group_size(), self.seen.end);
                 let sees = sees.start - self.seen.start..sees.end - self.seen.start;
                 row[..sees.start].fill(0.0);
                 row[sees.end..].fill(0.0);
@@ -119,11 +119,12 @@ impl<'a> Block<'a> {
 
 /// The heads' outputs `[tokens, query heads, head width]`, given as one flat vector.
 /// `queries`: `[tokens, query heads, head width]`, already rotated, as the keys are.
-pub fn attend(queries: &[f32], heads: Heads, stretches: &[KvSegment]) -> Vec<f32> {
+pub fn attend(queries: &[f32], heads: Heads, segments: &[KvSegment]) -> Vec<f32> {
     let mut out = Vec::with_capacity(queries.len());
     let place = HeadOutputs::new(&mut out);
-    let (few, many): (Vec<_>, Vec<_>) = stretches.iter().partition(|stretch| stretch.tokens.len() < FEW);
-    // SAFETY: the stretches are the batch's rows, each token in one of them, and the queries are theirs.
+    let (few, many): (Vec<_>, Vec<_>) =
+        segments.iter().partition(|segment| segment.tokens.len() < PREFILL_FROM);
+    // SAFETY: the segments are the batch's rows, each token in one of them, and the queries are theirs.
     unsafe {
         attention_decode::attend(queries, heads, &few, place);
         match Backend::current() {
@@ -139,16 +140,16 @@ pub fn attend(queries: &[f32], heads: Heads, stretches: &[KvSegment]) -> Vec<f32
 /// As [`attend`], by products of f32 matrices.
 ///
 /// # Safety
-/// `out` must have room for every token of the stretches; no other thread may write there.
-unsafe fn blocks(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
-    let blocks = Block::all(stretches.iter().copied(), heads);
+/// `out` must have room for every token of the segments; no other thread may write there.
+unsafe fn blocks(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
+    let blocks = Block::all(segments.iter().copied(), heads);
     blocks.par_iter().for_each(|block| {
         let (width, seen) = (heads.width, block.seen.len());
         let weights = block.weights(&block.gather(queries));
         let mut part = vec![0f32; block.rows() * width];
         product(&mut part, width, View::new(&weights, block.rows(), seen, seen), block.values, 1.0, false);
-        let many = heads.group() * width;
-        for (place, part) in block.places().zip(part.chunks_exact(many)) {
+        let many = heads.group_size() * width;
+        for (place, part) in block.ranges().zip(part.chunks_exact(many)) {
             // SAFETY: the token's heads have their place in `out`, and are this block's alone.
             unsafe { out.slice(place) }.copy_from_slice(part);
         }
@@ -175,14 +176,14 @@ pub(crate) fn attention(
 }
 
 impl Attention {
-    fn stretches<'a>(&self, keys: &'a [f32], values: &'a [f32]) -> Vec<KvSegment<'a>> {
+    fn segments<'a>(&self, keys: &'a [f32], values: &'a [f32]) -> Vec<KvSegment<'a>> {
         let token = self.heads.keys * self.heads.width;
-        let stretch = |row: &Range<usize>| KvSegment {
+        let segment = |row: &Range<usize>| KvSegment {
             tokens: row.clone(),
             keys: &keys[row.start * token..row.end * token],
             values: &values[row.start * token..row.end * token],
         };
-        self.rows.iter().map(stretch).collect()
+        self.rows.iter().map(segment).collect()
     }
 }
 
@@ -202,7 +203,7 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let (queries, keys, values) =
             (tensor_slice::view(s1, l1)?, tensor_slice::view(s2, l2)?, tensor_slice::view(s3, l3)?);
-        let out = attend(queries, self.heads, &self.stretches(keys, values));
+        let out = attend(queries, self.heads, &self.segments(keys, values));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -221,7 +222,7 @@ impl CustomOp3 for Attention {
         let width = heads.width;
         let (mut for_q, mut for_k, mut for_v) = (zeros(queries), zeros(keys), zeros(values));
         tensor_slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
-            let blocks = Block::all(self.stretches(k, v).iter(), heads);
+            let blocks = Block::all(self.segments(k, v).iter(), heads);
             let work = |block: &Block| {
                 let (rows, seen) = (block.rows(), block.seen.len());
                 let (q, out, gradient) = (block.gather(q), block.gather(out), block.gather(gradient));
@@ -249,7 +250,7 @@ impl CustomOp3 for Attention {
             let parts: Vec<_> = blocks.par_iter().map(work).collect();
             for (block, (q, k, v)) in blocks.iter().zip(parts) {
                 block.scatter(&q, &mut for_q);
-                // Whole rows: the stretch of a block begins where its positions are counted from.
+                // Whole rows: the segment of a block begins where its positions are counted from.
                 let begin = block.tokens.start - block.position + block.seen.start;
                 for (part, whole) in [(k, &mut for_k), (v, &mut for_v)] {
                     for (token, part) in (begin..).zip(part.chunks_exact(width)) {

@@ -2,36 +2,36 @@
 
 use rayon::prelude::*;
 
+use super::kv_segment::{HeadOutputs, KvSegment};
 use super::vector_math::{self, simd_dispatch};
-use super::kv_segment::{KvSegment, HeadOutputs};
 use crate::model::compute::heads::Heads;
 
-/// Writes the heads' outputs of the stretches' tokens, `[tokens, query heads, head width]`.
+/// Writes the heads' outputs of the segments' tokens, `[tokens, query heads, head width]`.
 ///
 /// # Safety
-/// `out` must have room for every token of the stretches; no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
-    let all = stretches.iter().flat_map(|&stretch| (0..heads.keys).map(move |key_head| (stretch, key_head)));
+/// `out` must have room for every token of the segments; no other thread may write there.
+pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
+    let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
-    all.into_par_iter().for_each(|(stretch, key_head)| {
+    all.into_par_iter().for_each(|(segment, key_head)| {
         // SAFETY: as the caller says; a key head's outputs are its own.
-        simd_dispatch!(unsafe { head(queries, heads, stretch, key_head, out) })
+        simd_dispatch!(unsafe { head(queries, heads, segment, key_head, out) })
     });
 }
 
 #[inline(always)]
-unsafe fn head(queries: &[f32], heads: Heads, stretch: &KvSegment, key_head: usize, out: HeadOutputs) {
-    let (width, group, row) = (heads.width, heads.group(), heads.keys * heads.width);
-    let count = stretch.keys.len() / row;
-    let past = count - stretch.tokens.len();
+unsafe fn head(queries: &[f32], heads: Heads, segment: &KvSegment, key_head: usize, out: HeadOutputs) {
+    let (width, group, row) = (heads.width, heads.group_size(), heads.keys * heads.width);
+    let count = segment.keys.len() / row;
+    let past = count - segment.tokens.len();
     let mut weights = Vec::new();
-    for (position, token) in (past..).zip(stretch.tokens.clone()) {
-        let seen = heads.seen(position, count);
+    for (position, token) in (past..).zip(segment.tokens.clone()) {
+        let seen = heads.visible(position, count);
         let place = (token * heads.queries + key_head * group) * width;
         weights.clear();
         weights.resize(group * seen.len(), 0f32);
         for (at, key) in seen.clone().enumerate() {
-            let key = &stretch.keys[key * row + key_head * width..][..width];
+            let key = &segment.keys[key * row + key_head * width..][..width];
             for (head, query) in queries[place..][..group * width].chunks_exact(width).enumerate() {
                 weights[head * seen.len() + at] =
                     heads.scale * vector_math::sum(width, |i| query[i] * key[i]);
@@ -44,7 +44,7 @@ unsafe fn head(queries: &[f32], heads: Heads, stretch: &KvSegment, key_head: usi
         let out = unsafe { out.slice(place..place + group * width) };
         out.fill(0.0);
         for (at, value) in seen.clone().enumerate() {
-            let value = &stretch.values[value * row + key_head * width..][..width];
+            let value = &segment.values[value * row + key_head * width..][..width];
             for (head, out) in out.chunks_exact_mut(width).enumerate() {
                 let weight = weights[head * seen.len() + at];
                 out.iter_mut().zip(value).for_each(|(out, value)| *out += weight * value);

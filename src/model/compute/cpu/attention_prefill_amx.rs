@@ -9,22 +9,22 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::vector_math::{self, simd_dispatch};
-use super::kv_segment::{KvSegment, HeadOutputs};
-use crate::model::compute::heads::Heads;
 use super::amx::{self, COLUMNS};
-use super::bf16::{Pair, left_over, narrow, rounded};
+use super::bf16::{Pair, map_row, round_to_bf16, rounding_residual};
+use super::kv_segment::{HeadOutputs, KvSegment};
+use super::vector_math::{self, simd_dispatch};
+use crate::model::compute::heads::Heads;
 
 /// Query rows (a token's heads that share a key head, token after token) that are worked on at once: their scores stay in a
 /// core's cache.
-const ROWS: usize = 64;
+const BLOCK_ROWS: usize = 64;
 
 /// A matrix in its two parts: what is left of rounding stands second, or nothing where it is left out.
-type Parts = [amx::Tiles; 2];
+type SplitTiles = [amx::Tiles; 2];
 
 /// Both parts with so many pairs of zeros, or only the first.
-fn zeros(pairs: usize, heads: Heads) -> Parts {
-    [amx::Tiles::zeros(pairs), amx::Tiles::zeros(if heads.rounded { 0 } else { pairs })]
+fn zeros(pairs: usize, heads: Heads) -> SplitTiles {
+    [amx::Tiles::zeros(pairs), amx::Tiles::zeros(if heads.round_to_bf16 { 0 } else { pairs })]
 }
 
 /// Sums of products for [`COLUMNS`] columns.
@@ -33,7 +33,7 @@ fn zeros(pairs: usize, heads: Heads) -> Parts {
 /// As [`amx::multiply`].
 #[inline(always)]
 unsafe fn multiply<'a>(
-    x: &Parts,
+    x: &SplitTiles,
     panel: impl Fn(usize) -> &'a [Pair],
     steps: usize,
     rows: usize,
@@ -54,28 +54,28 @@ unsafe fn multiply<'a>(
 
 const ZERO: Pair = [bf16::ZERO; 2];
 
-/// The keys and values of one key head of a stretch, as panels of tiles.
-struct Packed<'a> {
-    stretch: &'a KvSegment<'a>,
+/// The keys and values of one key head of a segment, as panels of tiles.
+struct PackedKv<'a> {
+    segment: &'a KvSegment<'a>,
     key_head: usize,
     /// Columns are tokens, inputs a head's numbers.
-    keys: Parts,
+    keys: SplitTiles,
     /// Columns are a head's numbers, inputs tokens.
-    values: Parts,
+    values: SplitTiles,
 }
 
-/// Writes the heads' outputs of the stretches' tokens, `[tokens, query heads, head width]`.
+/// Writes the heads' outputs of the segments' tokens, `[tokens, query heads, head width]`.
 ///
 /// # Safety
-/// The processor must have the tiles, and `out` room for every token of the stretches; no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegment], out: HeadOutputs) {
-    let all = stretches.iter().flat_map(|&stretch| (0..heads.keys).map(move |key_head| (stretch, key_head)));
+/// The processor must have the tiles, and `out` room for every token of the segments; no other thread may write there.
+pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
+    let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
-    let packed: Vec<Packed> =
-        all.into_par_iter().map(|(stretch, key_head)| Packed::new(stretch, key_head, heads)).collect();
-    let many = (ROWS / heads.group()).max(1);
+    let packed: Vec<PackedKv> =
+        all.into_par_iter().map(|(segment, key_head)| PackedKv::new(segment, key_head, heads)).collect();
+    let many = (BLOCK_ROWS / heads.group_size()).max(1);
     let blocks = packed.iter().flat_map(|packed| {
-        let tokens = packed.stretch.tokens.clone();
+        let tokens = packed.segment.tokens.clone();
         tokens.clone().step_by(many).map(move |begin| (packed, begin..tokens.end.min(begin + many)))
     });
     let blocks: Vec<_> = blocks.collect();
@@ -87,10 +87,10 @@ pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, stretches: &[&KvSegme
     });
 }
 
-impl<'a> Packed<'a> {
-    fn new(stretch: &'a KvSegment, key_head: usize, heads: Heads) -> Packed<'a> {
+impl<'a> PackedKv<'a> {
+    fn new(segment: &'a KvSegment, key_head: usize, heads: Heads) -> PackedKv<'a> {
         let (row, width) = (heads.keys * heads.width, heads.width);
-        let count = stretch.keys.len() / row;
+        let count = segment.keys.len() / row;
         // Steps of the products with keys and with values.
         let (inner, outer) = (amx::steps(width), count.div_ceil(COLUMNS) * COLUMNS / amx::INPUTS);
         let (key_panel, value_panel) = (amx::panel_size(inner), amx::panel_size(outer));
@@ -105,32 +105,38 @@ impl<'a> Packed<'a> {
         for token in 0..count {
             let begin = token / COLUMNS * key_panel;
             for (part, keys) in keys.iter_mut().enumerate().filter(|(_, keys)| !keys.is_empty()) {
-                let (key, row) = (numbers(stretch.keys, token), pairs.as_flattened_mut());
+                let (key, row) = (numbers(segment.keys, token), pairs.as_flattened_mut());
                 // SAFETY: only where there are tiles, which asks for more than AVX-512F.
-                unsafe { if part == 0 { narrow(key, row, rounded) } else { narrow(key, row, left_over) } }
+                unsafe {
+                    if part == 0 {
+                        map_row(key, row, round_to_bf16)
+                    } else {
+                        map_row(key, row, rounding_residual)
+                    }
+                }
                 for (at, pair) in pairs.iter().enumerate() {
-                    keys[begin + amx::place(at, token % COLUMNS)] = *pair;
+                    keys[begin + amx::panel_index(at, token % COLUMNS)] = *pair;
                 }
             }
         }
         for token in (0..count).step_by(2) {
-            let (first, second) = (numbers(stretch.values, token), numbers(stretch.values, token + 1));
+            let (first, second) = (numbers(segment.values, token), numbers(segment.values, token + 1));
             for column in (0..width).step_by(amx::ROWS) {
-                let place = column / COLUMNS * value_panel + amx::place(token / 2, column % COLUMNS);
+                let place = column / COLUMNS * value_panel + amx::panel_index(token / 2, column % COLUMNS);
                 let many = amx::ROWS.min(width - column);
                 let first = &first[column..column + many];
                 let second = second.get(column..column + many).unwrap_or(&[0.0; amx::ROWS][..many]);
                 let [large, small] = &mut values;
                 // SAFETY: as above.
                 unsafe {
-                    beside(first, second, &mut large[place..place + many], rounded);
+                    interleave(first, second, &mut large[place..place + many], round_to_bf16);
                     if !small.is_empty() {
-                        beside(first, second, &mut small[place..place + many], left_over);
+                        interleave(first, second, &mut small[place..place + many], rounding_residual);
                     }
                 }
             }
         }
-        Packed { stretch, key_head, keys, values }
+        PackedKv { segment, key_head, keys, values }
     }
 
     /// Some new tokens, which stand so among the batch's.
@@ -143,23 +149,23 @@ impl<'a> Packed<'a> {
         scratch: &mut Scratch,
         out: HeadOutputs,
     ) {
-        let (width, group) = (heads.width, heads.group());
+        let (width, group) = (heads.width, heads.group_size());
         let row = heads.queries * width;
         let rows = tokens.len() * group;
-        let count = self.stretch.keys.len() / (heads.keys * width);
-        let position = count - self.stretch.tokens.len() + tokens.start - self.stretch.tokens.start;
+        let count = self.segment.keys.len() / (heads.keys * width);
+        let position = count - self.segment.tokens.len() + tokens.start - self.segment.tokens.start;
         // Whole panels of keys that any of the tokens sees.
-        let last = heads.seen(position + tokens.len() - 1, count).end;
-        let seen = heads.seen(position, count).start / COLUMNS * COLUMNS..last.next_multiple_of(COLUMNS);
+        let last = heads.visible(position + tokens.len() - 1, count).end;
+        let seen = heads.visible(position, count).start / COLUMNS * COLUMNS..last.next_multiple_of(COLUMNS);
         let begin = |token: usize| token * row + self.key_head * group * width;
 
-        let Scratch { query, scores, weights, mixed, shares } = scratch;
+        let Scratch { query, scores, weights, outputs, normalisers } = scratch;
         let steps = amx::steps(width);
         let panel_size = amx::panel_size(steps);
         resize(query, amx::rows_size(rows, steps), heads);
         let numbers =
             tokens.clone().flat_map(|token| queries[begin(token)..][..group * width].chunks_exact(width));
-        numbers.enumerate().for_each(|(slot, numbers)| halve(numbers, query, slot, steps));
+        numbers.enumerate().for_each(|(slot, numbers)| split_row(numbers, query, slot, steps));
         scores.resize(rows * seen.len(), 0.0);
         for panel in seen.clone().step_by(COLUMNS) {
             let key = |part: usize| &self.keys[part][panel / COLUMNS * panel_size..][..panel_size];
@@ -171,32 +177,32 @@ impl<'a> Packed<'a> {
         }
         let steps = amx::steps(seen.len());
         resize(weights, amx::rows_size(rows, steps), heads);
-        shares.clear();
+        normalisers.clear();
         for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
-            let sees = heads.seen(position + slot / group, count);
+            let sees = heads.visible(position + slot / group, count);
             let sees = sees.start - seen.start..sees.end - seen.start;
-            shares.push(exponentials(&mut scores[sees.clone()], heads));
+            normalisers.push(exponentials(&mut scores[sees.clone()], heads));
             scores[..sees.start].fill(0.0);
             scores[sees.end..].fill(0.0);
-            halve(scores, weights, slot, steps);
+            split_row(scores, weights, slot, steps);
         }
         let columns = width.next_multiple_of(COLUMNS);
-        mixed.resize(rows * columns, 0.0);
+        outputs.resize(rows * columns, 0.0);
         let (whole, first) =
             (self.values[0].len() / (columns / COLUMNS), amx::panel_size(amx::steps(seen.start)));
         for panel in 0..columns / COLUMNS {
             let value = |part: usize| &self.values[part][panel * whole + first..(panel + 1) * whole];
             // SAFETY: every row has `columns` columns.
             unsafe {
-                let to = mixed.as_mut_ptr().add(panel * COLUMNS);
+                let to = outputs.as_mut_ptr().add(panel * COLUMNS);
                 multiply(weights, value, steps, rows, (to, columns));
             }
         }
-        for (slot, mixed) in mixed.chunks_exact(columns).enumerate() {
+        for (slot, outputs) in outputs.chunks_exact(columns).enumerate() {
             let place = begin(tokens.start + slot / group) + slot % group * width;
             // SAFETY: the token's head has its place in `out`, and is this block's alone.
             let out = unsafe { out.slice(place..place + width) };
-            out.iter_mut().zip(mixed).for_each(|(out, mixed)| *out = mixed * shares[slot]);
+            out.iter_mut().zip(outputs).for_each(|(out, outputs)| *out = outputs * normalisers[slot]);
         }
     }
 }
@@ -204,14 +210,14 @@ impl<'a> Packed<'a> {
 /// What a block is worked on with; nothing of it outlives the block.
 #[derive(Default)]
 struct Scratch {
-    query: Parts,
+    query: SplitTiles,
     /// `[rows, seen]`
     scores: Vec<f32>,
-    weights: Parts,
+    weights: SplitTiles,
     /// `[rows, head width]`, filled up to whole panels.
-    mixed: Vec<f32>,
+    outputs: Vec<f32>,
     /// What each row's weights are multiplied with to add up to 1.
-    shares: Vec<f32>,
+    normalisers: Vec<f32>,
 }
 
 thread_local! {
@@ -226,7 +232,7 @@ fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
         scores.iter_mut().for_each(|score| *score = cap * vector_math::tanh(*score * scale / cap));
         scale = 1.0;
     }
-    let largest = scale * vector_math::largest(scores);
+    let largest = scale * vector_math::max(scores);
     let mut sums = [0f32; 16];
     let (whole, rest) = scores.as_chunks_mut::<16>();
     for chunk in whole {
@@ -242,20 +248,20 @@ fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
     1.0 / sums.iter().sum::<f32>()
 }
 
-fn resize([large, small]: &mut Parts, pairs: usize, heads: Heads) {
+fn resize([large, small]: &mut SplitTiles, pairs: usize, heads: Heads) {
     large.resize(pairs);
-    small.resize(if heads.rounded { 0 } else { pairs });
+    small.resize(if heads.round_to_bf16 { 0 } else { pairs });
 }
 
 /// A row of numbers as its parts of bf16.
 #[inline(always)]
-fn halve(numbers: &[f32], [large, small]: &mut Parts, slot: usize, steps: usize) {
+fn split_row(numbers: &[f32], [large, small]: &mut SplitTiles, slot: usize, steps: usize) {
     let tile = amx::rows_size(amx::ROWS, steps);
     let at = slot / amx::ROWS * tile;
     let large = &mut large[at..at + tile];
     let small = (!small.is_empty()).then(|| small[at..at + tile].as_mut_ptr());
     // SAFETY: only where there are tiles; the slices are as long as they should be.
-    unsafe { amx::put(numbers, slot % amx::ROWS, large.as_mut_ptr(), small) }
+    unsafe { amx::write_row(numbers, slot % amx::ROWS, large.as_mut_ptr(), small) }
 }
 
 /// Two rows of numbers, each number beside the other row's.
@@ -263,7 +269,7 @@ fn halve(numbers: &[f32], [large, small]: &mut Parts, slot: usize, steps: usize)
 /// # Safety
 /// Only where the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-unsafe fn beside(first: &[f32], second: &[f32], out: &mut [Pair], part: impl Fn(f32) -> bf16) {
+unsafe fn interleave(first: &[f32], second: &[f32], out: &mut [Pair], part: impl Fn(f32) -> bf16) {
     for ((out, first), second) in out.iter_mut().zip(first).zip(second) {
         *out = [part(*first), part(*second)];
     }

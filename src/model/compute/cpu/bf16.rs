@@ -8,14 +8,14 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::avx512_microkernel::PANEL;
-use crate::model::weights::huge_pages::Pages;
+use crate::model::weights::huge_pages::PageBuffer;
 
 pub(crate) type Pair = [bf16; 2];
 
 /// One side of a product, `[panels, inputs / 2, 64]`.
-pub(crate) fn panels(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Result<Pages<Pair>> {
+pub(crate) fn pack_pairs(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Result<PageBuffer<Pair>> {
     let steps = inputs.div_ceil(2);
-    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * PANEL * steps)?;
+    let mut out = PageBuffer::zeros(outputs.div_ceil(PANEL) * PANEL * steps)?;
     out.par_chunks_mut((PANEL * steps).max(1)).enumerate().for_each(|(panel, out)| {
         let rows = &rows[panel * PANEL * inputs..];
         for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
@@ -32,7 +32,7 @@ pub(crate) fn panels(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Result
 /// # Safety
 /// Only where the processor has AVX-512F.
 #[target_feature(enable = "avx512f")]
-pub(crate) unsafe fn narrow(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> bf16) {
+pub(crate) unsafe fn map_row(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> bf16) {
     for (out, x) in out.iter_mut().zip(x) {
         *out = part(*x);
     }
@@ -40,7 +40,7 @@ pub(crate) unsafe fn narrow(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> b
 
 /// To the nearest, halves to even; what overflows becomes infinity, as in f32.
 #[inline(always)]
-pub(crate) fn rounded(x: f32) -> bf16 {
+pub(crate) fn round_to_bf16(x: f32) -> bf16 {
     let bits = x.to_bits();
     let up = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
     bf16::from_bits(if x.is_nan() { 0x7FC0 } else { up as u16 })
@@ -48,7 +48,7 @@ pub(crate) fn rounded(x: f32) -> bf16 {
 
 /// What rounding leaves over, rounded; nothing of what is not finite.
 #[inline(always)]
-pub(crate) fn left_over(x: f32) -> bf16 {
-    let left = x - f32::from_bits(u32::from(rounded(x).to_bits()) << 16);
-    rounded(if left.is_finite() { left } else { 0.0 })
+pub(crate) fn rounding_residual(x: f32) -> bf16 {
+    let left = x - f32::from_bits(u32::from(round_to_bf16(x).to_bits()) << 16);
+    round_to_bf16(if left.is_finite() { left } else { 0.0 })
 }

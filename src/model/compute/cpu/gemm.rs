@@ -10,50 +10,50 @@ use std::ops::Range;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::output_columns::OutputColumns;
 #[cfg(target_arch = "x86_64")]
 use super::quantized_gemm;
-use super::output_columns::OutputColumns;
-use super::simd::{LANES, Lanes, Loaded};
+use super::simd::{LANES, Lanes, SimdElement};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::model::compute::backend::Backend;
 #[cfg(target_arch = "x86_64")]
-use crate::model::weights::BlockKind;
-use crate::model::weights::{Blocks, Number};
+use crate::model::weights::QuantFormat;
+use crate::model::weights::{Element, QuantizedMatrix};
 
 /// Numbers of the matrix that a thread takes at once: widened, they stay in a core's own cache for all tokens.
 const NUMBERS: usize = 1 << 16;
 
 /// Tokens from which it is worth writing widened rows down.
-const MANY: usize = 16;
+const UPCAST_FROM: usize = 16;
 
 thread_local! {
-    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static UPCAST_ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `x · weightᵀ`. `x`: f32 `[tokens, in]`; `weight`: `[out, in]`, finite numbers.
 ///
 /// Each number of the result is summed up in an order of its own that depends on `in` alone: any number of threads, and
 /// any other tokens beside, give the same bits.
-pub(crate) fn product<T: Loaded>(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let [tokens, inputs, outputs] = sides(x, weight.dims())?;
+pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
     let x = x.contiguous()?;
     let mut out = vec![0f32; tokens * outputs];
-    let loops = Loops::<T>::best();
+    let kernels = Kernels::<T>::best();
     with(&x, |x: &[f32]| {
         with(weight, |weight: &[T]| {
             let rows = (NUMBERS / inputs.max(1)).clamp(8, 64);
-            cut(&mut out, outputs, rows, |range, out| {
+            for_each_row_block(&mut out, outputs, rows, |range, out| {
                 let block = &weight[range.start * inputs..range.end * inputs];
-                if tokens < MANY || T::DTYPE == DType::F32 {
-                    // SAFETY: the loops are this processor's, and the columns this thread's.
-                    return unsafe { (loops.narrow)(x, block, out, inputs) };
+                if tokens < UPCAST_FROM || T::DTYPE == DType::F32 {
+                    // SAFETY: the kernels are this processor's, and the columns this thread's.
+                    return unsafe { (kernels.narrow)(x, block, out, inputs) };
                 }
-                WIDENED.with_borrow_mut(|wide| {
+                UPCAST_ROWS.with_borrow_mut(|wide| {
                     wide.resize(block.len(), 0.0);
                     // SAFETY: as above.
                     unsafe {
-                        (loops.dequantize)(block, wide);
-                        (loops.wide)(x, wide, out, inputs);
+                        (kernels.upcast)(block, wide);
+                        (kernels.wide)(x, wide, out, inputs);
                     }
                 });
             });
@@ -63,31 +63,32 @@ pub(crate) fn product<T: Loaded>(x: &Tensor, weight: &Tensor) -> Result<Tensor> 
 }
 
 /// As [`product`], with the numbers that quantised blocks stand for: `x` is not quantised.
-pub(crate) fn product_with_blocks(x: &Tensor, weight: &Blocks) -> Result<Tensor> {
-    let [tokens, inputs, outputs] = sides(x, weight.dims())?;
+pub(crate) fn product_with_blocks(x: &Tensor, weight: &QuantizedMatrix) -> Result<Tensor> {
+    let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
     let x = x.contiguous()?;
     let mut out = vec![0f32; tokens * outputs];
-    let loops = Loops::<f32>::best();
+    let kernels = Kernels::<f32>::best();
     with(&x, |x: &[f32]| {
         #[cfg(target_arch = "x86_64")]
-        let direct =
-            tokens < MANY && weight.kind() == BlockKind::Q8_0 && Backend::current() >= Backend::Avx512;
+        let direct = tokens < UPCAST_FROM
+            && weight.kind() == QuantFormat::Q8_0
+            && Backend::current() >= Backend::Avx512;
         #[cfg(not(target_arch = "x86_64"))]
         let direct = false;
         // For one token a widened row is used once: then it had better stay in the nearest cache.
-        let numbers = if tokens < MANY && !direct { NUMBERS / 8 } else { NUMBERS };
+        let numbers = if tokens < UPCAST_FROM && !direct { NUMBERS / 8 } else { NUMBERS };
         let rows = (numbers / inputs.max(1)).clamp(8, 64);
-        cut(&mut out, outputs, rows, |range, out| {
+        for_each_row_block(&mut out, outputs, rows, |range, out| {
             #[cfg(target_arch = "x86_64")]
             if direct {
                 // SAFETY: the processor has the instructions, and the columns are this thread's.
                 return unsafe { quantized_gemm::block(x, weight.bytes(range), out, inputs) };
             }
-            WIDENED.with_borrow_mut(|wide| {
+            UPCAST_ROWS.with_borrow_mut(|wide| {
                 wide.resize(range.len() * inputs, 0.0);
                 weight.dequantize(range, wide);
-                // SAFETY: the loops are this processor's, and the columns this thread's.
-                unsafe { (loops.wide)(x, wide, out, inputs) };
+                // SAFETY: the kernels are this processor's, and the columns this thread's.
+                unsafe { (kernels.wide)(x, wide, out, inputs) };
             });
         });
     })?;
@@ -95,7 +96,7 @@ pub(crate) fn product_with_blocks(x: &Tensor, weight: &Blocks) -> Result<Tensor>
 }
 
 /// Tokens, inputs and outputs of a product.
-fn sides(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
+fn product_shape(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
     match (x.dims(), weight) {
         (&[tokens, inputs], &[outputs, width]) if inputs == width => Ok([tokens, inputs, outputs]),
         (x, weight) => Err(Error::Msg(format!("product of {x:?} and {weight:?} transposed"))),
@@ -103,7 +104,7 @@ fn sides(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
 }
 
 /// The numbers of a contiguous tensor on the CPU.
-fn with<T: Number, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
+fn with<T: Element, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cpu(storage), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) else {
         return Err(Error::Msg("the tensor is not contiguous on the CPU".into()));
@@ -112,7 +113,12 @@ fn with<T: Number, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R
 }
 
 /// Gives threads so many of the matrix's rows at a time, and where their results go.
-fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>, OutputColumns) + Sync) {
+fn for_each_row_block(
+    out: &mut [f32],
+    outputs: usize,
+    rows: usize,
+    work: impl Fn(Range<usize>, OutputColumns) + Sync,
+) {
     if out.is_empty() {
         return;
     }
@@ -125,54 +131,46 @@ fn cut(out: &mut [f32], outputs: usize, rows: usize, work: impl Fn(Range<usize>,
     });
 }
 
-/// The loops over some rows of the matrix, compiled for what the processor can do. To widen is exact, so that it makes
+/// The kernels over some rows of the matrix, compiled for what the processor can do. To widen is exact, so that it makes
 /// no difference to the result when it is done.
-struct Loops<T> {
+struct Kernels<T> {
     /// The rows with every token, widened as they are read.
     narrow: unsafe fn(&[f32], &[T], OutputColumns, usize),
     /// The same with rows that are f32.
     wide: unsafe fn(&[f32], &[f32], OutputColumns, usize),
-    dequantize: unsafe fn(&[T], &mut [f32]),
+    upcast: unsafe fn(&[T], &mut [f32]),
 }
 
-impl<T: Loaded> Loops<T> {
+impl<T: SimdElement> Kernels<T> {
     /// What this processor has the instructions for.
-    fn best() -> Loops<T> {
+    fn best() -> Kernels<T> {
         #[cfg(target_arch = "x86_64")]
         {
             match Backend::current() {
                 Backend::Avx512 | Backend::Avx512Bf16 | Backend::Amx => {
-                    return Loops {
-                        narrow: x86::block_512,
-                        wide: x86::block_512,
-                        dequantize: x86::widen_512,
-                    };
+                    return Kernels { narrow: x86::block_512, wide: x86::block_512, upcast: x86::upcast_512 };
                 }
                 Backend::Avx2 => {
-                    return Loops {
-                        narrow: x86::block_256,
-                        wide: x86::block_256,
-                        dequantize: x86::widen_256,
-                    };
+                    return Kernels { narrow: x86::block_256, wide: x86::block_256, upcast: x86::upcast_256 };
                 }
                 _ => (),
             }
         }
         #[cfg(target_arch = "aarch64")]
         if Backend::current() == Backend::Neon {
-            return Loops { narrow: neon::block_128, wide: neon::block_128, dequantize: neon::widen_128 };
+            return Kernels { narrow: neon::block_128, wide: neon::block_128, upcast: neon::upcast_128 };
         }
-        Loops {
+        Kernels {
             narrow: block::<[f32; LANES], T, 4, 2, 2>,
             wide: block::<[f32; LANES], f32, 4, 2, 2>,
-            dequantize: dequantize::<[f32; LANES], T>,
+            upcast: upcast::<[f32; LANES], T>,
         }
     }
 }
 
 /// `R` rows with `N` tokens at once, or `S` rows with one.
 #[inline(always)]
-unsafe fn block<L: Lanes<T>, T: Number, const S: usize, const R: usize, const N: usize>(
+unsafe fn block<L: Lanes<T>, T: Element, const S: usize, const R: usize, const N: usize>(
     x: &[f32],
     rows: &[T],
     out: OutputColumns,
@@ -202,7 +200,7 @@ unsafe fn block<L: Lanes<T>, T: Number, const S: usize, const R: usize, const N:
 
 /// Some rows with some tokens, all sums in registers; gives the number of rows.
 #[inline(always)]
-unsafe fn tile<L: Lanes<T>, T: Number, const R: usize, const N: usize>(
+unsafe fn tile<L: Lanes<T>, T: Element, const R: usize, const N: usize>(
     x: &[f32],
     rows: &[T],
     out: OutputColumns,
@@ -222,7 +220,7 @@ unsafe fn tile<L: Lanes<T>, T: Number, const R: usize, const N: usize>(
                 x[token] = L::load(xs[token].as_ptr().add(at));
             }
             for row in 0..R {
-                let weight = L::dequantize(rows[row].as_ptr().add(at));
+                let weight = L::load_upcast(rows[row].as_ptr().add(at));
                 for token in 0..N {
                     sums[row][token] = sums[row][token].add_product(x[token], weight);
                 }
@@ -233,7 +231,7 @@ unsafe fn tile<L: Lanes<T>, T: Number, const R: usize, const N: usize>(
                 let mut lanes = [0f32; LANES];
                 sums[row][token].store(lanes.as_mut_ptr());
                 let rest = xs[token][whole..].iter().zip(&rows[row][whole..]);
-                lanes.iter_mut().zip(rest).for_each(|(sum, (x, weight))| *sum += x * weight.dequantize());
+                lanes.iter_mut().zip(rest).for_each(|(sum, (x, weight))| *sum += x * weight.upcast());
                 out.set(first_token + token, first_row + row, total(lanes));
             }
         }
@@ -254,56 +252,56 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
 }
 
 #[inline(always)]
-unsafe fn dequantize<L: Lanes<T>, T: Number>(rows: &[T], out: &mut [f32]) {
+unsafe fn upcast<L: Lanes<T>, T: Element>(rows: &[T], out: &mut [f32]) {
     let (lanes, rest) = out.as_chunks_mut::<LANES>();
     let (narrow, narrow_rest) = rows.as_chunks::<LANES>();
     // SAFETY: the pointers are to sixteen numbers each; the rest as the caller says.
     lanes
         .iter_mut()
         .zip(narrow)
-        .for_each(|(out, row)| unsafe { L::dequantize(row.as_ptr()).store(out.as_mut_ptr()) });
-    rest.iter_mut().zip(narrow_rest).for_each(|(out, number)| *out = number.dequantize());
+        .for_each(|(out, row)| unsafe { L::load_upcast(row.as_ptr()).store(out.as_mut_ptr()) });
+    rest.iter_mut().zip(narrow_rest).for_each(|(out, number)| *out = number.upcast());
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::simd::x86::{Eight, Sixteen};
-    use super::{Loaded, OutputColumns};
+    use super::{OutputColumns, SimdElement};
 
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn block_512<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
+    pub unsafe fn block_512<T: SimdElement>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<Sixteen, T, 8, 4, 6>(x, rows, out, inputs) }
     }
 
     #[target_feature(enable = "avx512f")]
-    pub unsafe fn widen_512<T: Loaded>(rows: &[T], out: &mut [f32]) {
-        unsafe { super::dequantize::<Sixteen, T>(rows, out) }
+    pub unsafe fn upcast_512<T: SimdElement>(rows: &[T], out: &mut [f32]) {
+        unsafe { super::upcast::<Sixteen, T>(rows, out) }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn block_256<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
+    pub unsafe fn block_256<T: SimdElement>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<[Eight; 2], T, 4, 2, 2>(x, rows, out, inputs) }
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    pub unsafe fn widen_256<T: Loaded>(rows: &[T], out: &mut [f32]) {
-        unsafe { super::dequantize::<[Eight; 2], T>(rows, out) }
+    pub unsafe fn upcast_256<T: SimdElement>(rows: &[T], out: &mut [f32]) {
+        unsafe { super::upcast::<[Eight; 2], T>(rows, out) }
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::super::simd::neon::Four;
-    use super::{Loaded, OutputColumns};
+    use super::{OutputColumns, SimdElement};
 
     #[target_feature(enable = "neon")]
-    pub unsafe fn block_128<T: Loaded>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
+    pub unsafe fn block_128<T: SimdElement>(x: &[f32], rows: &[T], out: OutputColumns, inputs: usize) {
         unsafe { super::block::<[Four; 4], T, 4, 2, 2>(x, rows, out, inputs) }
     }
 
     #[target_feature(enable = "neon")]
-    pub unsafe fn widen_128<T: Loaded>(rows: &[T], out: &mut [f32]) {
-        unsafe { super::dequantize::<[Four; 4], T>(rows, out) }
+    pub unsafe fn upcast_128<T: SimdElement>(rows: &[T], out: &mut [f32]) {
+        unsafe { super::upcast::<[Four; 4], T>(rows, out) }
     }
 }
 
@@ -323,7 +321,7 @@ mod tests {
         tensor.flatten_all().unwrap().to_vec1().unwrap()
     }
 
-    fn compare<T: Loaded>(dtype: DType, (tokens, inputs, outputs): (usize, usize, usize)) {
+    fn compare<T: SimdElement>(dtype: DType, (tokens, inputs, outputs): (usize, usize, usize)) {
         let x = random((tokens, inputs), 1);
         let weight = random((outputs, inputs), 2).to_dtype(dtype).unwrap();
         let wide = weight.to_dtype(DType::F32).unwrap();
@@ -338,7 +336,7 @@ mod tests {
 
     #[test]
     fn it_is_the_product_with_the_widened_matrix() {
-        for tokens in [1, 2, 5, MANY, 33] {
+        for tokens in [1, 2, 5, UPCAST_FROM, 33] {
             for (inputs, outputs) in [(1, 1), (63, 65), (192, 700), (1100, 130)] {
                 compare::<f32>(DType::F32, (tokens, inputs, outputs));
                 compare::<bf16>(DType::BF16, (tokens, inputs, outputs));
@@ -371,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_of_compiling_the_loops_agrees() {
+    fn every_way_of_compiling_the_kernels_agrees() {
         let (x, rows) = (numbers(&random((5, 77), 5)), numbers(&random((11, 77), 6)));
         let rows: Vec<f16> = rows.into_iter().map(f16::from_f32).collect();
         let run = |block: unsafe fn(&[f32], &[f16], OutputColumns, usize)| {
@@ -382,9 +380,9 @@ mod tests {
         };
         let plain = run(block::<[f32; LANES], f16, 4, 2, 2>);
         let close = |found: Vec<f32>| found.iter().zip(&plain).all(|(a, b)| (a - b).abs() < 1e-4);
-        assert!(close(run(Loops::best().narrow)));
+        assert!(close(run(Kernels::best().narrow)));
         #[cfg(target_arch = "x86_64")]
-        if Backend::Avx2.runs() {
+        if Backend::Avx2.is_available() {
             assert!(close(run(x86::block_256)));
         }
         #[cfg(target_arch = "aarch64")]

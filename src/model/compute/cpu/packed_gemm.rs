@@ -3,7 +3,7 @@
 //! models.
 //!
 //! Each number of the result is summed up in an order of its own that depends on the matrix alone: any number of threads,
-//! and any other tokens beside, give the same bits.
+//! and any other tokens gate_and_up, give the same bits.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -14,38 +14,38 @@ use candle_core::{DType, Device, Error, Result, Storage, Tensor};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::amx;
 use super::activation::gate_in_place;
+use super::amx;
 use super::avx512_microkernel::{self, Kernel, PANEL};
-use super::bf16::{self as pairs, Pair, left_over, rounded};
+use super::bf16::{self as pairs, Pair, round_to_bf16, rounding_residual};
 use super::fused_row::FusedRow;
-use super::packed_input::{Activations, Forms, Rows};
+use super::packed_input::{InputForms, PackedInput, TileWriter};
 use super::vector_math::simd_dispatch;
 use crate::model::compute::activation::Activation;
 use crate::model::compute::backend::Backend;
-use crate::model::weights::huge_pages::{Pages, Plain};
+use crate::model::weights::huge_pages::{PageBuffer, PlainData};
 
 /// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
-const STRETCH: usize = 256;
+const TOKEN_BLOCK: usize = 256;
 
 /// A matrix `[outputs, inputs]`.
 pub(crate) struct Packed {
     outputs: usize,
     inputs: usize,
-    numbers: Numbers,
+    panels: Panels,
 }
 
 /// `[panels, inputs, 64]`, rows beyond the last one filled up with zeros.
-enum Numbers {
-    F32(Pages<f32>),
-    F16(Pages<f16>),
+enum Panels {
+    F32(PageBuffer<f32>),
+    F16(PageBuffer<f16>),
     /// Widened when they are multiplied.
-    Bf16(Pages<bf16>),
+    Bf16(PageBuffer<bf16>),
     /// `[panels, inputs / 2, 64]`
-    Pairs(Pages<Pair>),
+    Pairs(PageBuffer<Pair>),
     /// Panels of tiles. Of f32 numbers there are two parts, the number rounded and what that left
     /// over, which together have sixteen bits of it.
-    Tiles(Vec<Pages<Pair>>),
+    Tiles(Vec<PageBuffer<Pair>>),
 }
 
 impl Packed {
@@ -60,28 +60,29 @@ impl Packed {
             return Ok(None);
         };
         let shape = (outputs, inputs);
-        let numbers = match weight.dtype() {
+        let panels = match weight.dtype() {
             DType::F32 => {
                 let rows = &storage.as_slice::<f32>()?[begin..end];
                 match backend {
-                    Backend::Amx => {
-                        Numbers::Tiles(vec![tiles(rows, rounded, shape)?, tiles(rows, left_over, shape)?])
-                    }
-                    _ => Numbers::F32(panels(rows, shape)?),
+                    Backend::Amx => Panels::Tiles(vec![
+                        pack_tiles(rows, round_to_bf16, shape)?,
+                        pack_tiles(rows, rounding_residual, shape)?,
+                    ]),
+                    _ => Panels::F32(pack_panels(rows, shape)?),
                 }
             }
-            DType::F16 => Numbers::F16(panels(&storage.as_slice()?[begin..end], shape)?),
+            DType::F16 => Panels::F16(pack_panels(&storage.as_slice()?[begin..end], shape)?),
             DType::BF16 => {
                 let rows = &storage.as_slice::<bf16>()?[begin..end];
                 match backend {
-                    Backend::Amx => Numbers::Tiles(vec![tiles(rows, |number| number, shape)?]),
-                    Backend::Avx512Bf16 => Numbers::Pairs(pairs::panels(rows, shape)?),
-                    _ => Numbers::Bf16(panels(rows, shape)?),
+                    Backend::Amx => Panels::Tiles(vec![pack_tiles(rows, |number| number, shape)?]),
+                    Backend::Avx512Bf16 => Panels::Pairs(pairs::pack_pairs(rows, shape)?),
+                    _ => Panels::Bf16(pack_panels(rows, shape)?),
                 }
             }
             _ => return Ok(None),
         };
-        Ok(Some(Packed { outputs, inputs, numbers }))
+        Ok(Some(Packed { outputs, inputs, panels }))
     }
 
     /// `x · weightᵀ` for each of several matrices of one input width. `x`: the rows of f32 `[tokens, inputs]`, packed once for
@@ -94,14 +95,14 @@ impl Packed {
             let shape = [other.outputs, other.inputs];
             return Err(Error::Msg(format!("product of {:?} and {shape:?} transposed", [tokens, inputs])));
         }
-        let x = Activations::new(x, tokens, inputs, forms(matrices));
+        let x = PackedInput::new(x, tokens, inputs, input_forms(matrices));
         Packed::multiply(matrices, &x, tokens, inputs)
     }
 
     /// Whether [`Packed::gated`] can run: all three matrices are tiles with the same number of parts, and their shapes fit.
     pub fn can_gate([gate, up, down]: [&Packed; 3], inputs: usize) -> bool {
-        let parts = |matrix: &Packed| match &matrix.numbers {
-            Numbers::Tiles(parts) => Some(parts.len()),
+        let parts = |matrix: &Packed| match &matrix.panels {
+            Panels::Tiles(parts) => Some(parts.len()),
             _ => None,
         };
         let alike = parts(gate).is_some() && parts(gate) == parts(up) && parts(up) == parts(down);
@@ -117,50 +118,50 @@ impl Packed {
         x: &FusedRow,
         [tokens, inputs]: [usize; 2],
     ) -> Result<Tensor> {
-        let parts = match &gate.numbers {
-            Numbers::Tiles(parts) => parts.len(),
+        let parts = match &gate.panels {
+            Panels::Tiles(parts) => parts.len(),
             _ => return Err(Error::Msg("a gated product of matrices that are not in tiles".into())),
         };
-        let tiles = Rows::new(tokens, amx::steps(gate.outputs), parts);
-        let x = Activations::new(x, tokens, inputs, forms(&[gate, up]));
+        let tiles = TileWriter::new(tokens, amx::steps(gate.outputs), parts);
+        let x = PackedInput::new(x, tokens, inputs, input_forms(&[gate, up]));
         let work = gate.work(std::ptr::null_mut());
         work.into_par_iter().for_each(|work| {
-            BESIDE.with_borrow_mut(|beside| {
-                beside.iter_mut().for_each(|numbers| numbers.resize(STRETCH * PANEL, 0.0));
+            GATE_AND_UP.with_borrow_mut(|gate_and_up| {
+                gate_and_up.iter_mut().for_each(|numbers| numbers.resize(TOKEN_BLOCK * PANEL, 0.0));
                 work.each(tokens, |tokens, first, columns, _, _| {
-                    for (numbers, matrix) in beside.iter_mut().zip([gate, up]) {
+                    for (numbers, matrix) in gate_and_up.iter_mut().zip([gate, up]) {
                         // SAFETY: packing checked that the processor has tiles; the numbers are this thread's.
                         unsafe {
                             matrix.panel(&x, tokens.clone(), first, PANEL, numbers.as_mut_ptr(), PANEL)
                         };
                     }
-                    let [gate, up] = beside;
+                    let [gate, up] = gate_and_up;
                     let rows = gate.chunks_exact_mut(PANEL).zip(up.chunks_exact(PANEL));
                     for (token, (gate, up)) in tokens.zip(rows) {
                         let (gate, up) = (&mut gate[..columns], &up[..columns]);
                         simd_dispatch!(gate_in_place(gate, up, activation));
                         // SAFETY: each token and panel has its own part of the tiles.
-                        unsafe { tiles.put(gate, token, first) };
+                        unsafe { tiles.write(gate, token, first) };
                     }
                 });
             });
         });
-        let x = Activations { tiles: tiles.finish(), ..Activations::default() };
+        let x = PackedInput { tiles: tiles.finish(), ..PackedInput::default() };
         Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0))
     }
 
     /// Whether what it multiplies is rounded to bf16 first.
-    pub fn rounds(&self) -> bool {
-        match &self.numbers {
-            Numbers::Pairs(_) => true,
-            Numbers::Tiles(parts) => parts.len() == 1,
-            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => false,
+    pub fn rounds_to_bf16(&self) -> bool {
+        match &self.panels {
+            Panels::Pairs(_) => true,
+            Panels::Tiles(parts) => parts.len() == 1,
+            Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => false,
         }
     }
 
     /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
-        let Numbers::Tiles(parts) = &self.numbers else {
+        let Panels::Tiles(parts) = &self.panels else {
             return Err(Error::Msg("rows of a matrix that is not in tiles".into()));
         };
         let size = amx::panel_size(amx::steps(self.inputs));
@@ -171,13 +172,13 @@ impl Packed {
                 return Err(Error::Msg(format!("row {row} of a matrix of {}", self.outputs)));
             }
             let panel = &parts[0][row / PANEL * size..][..size];
-            let number = |at: usize| panel[amx::place(at / 2, row % PANEL)][at % 2].to_f32();
+            let number = |at: usize| panel[amx::panel_index(at / 2, row % PANEL)][at % 2].to_f32();
             out.extend((0..self.inputs).map(number));
         }
         Tensor::from_vec(out, (rows.len(), self.inputs), &Device::Cpu)
     }
 
-    fn multiply(matrices: &[&Packed], x: &Activations, tokens: usize, inputs: usize) -> Result<Vec<Tensor>> {
+    fn multiply(matrices: &[&Packed], x: &PackedInput, tokens: usize, inputs: usize) -> Result<Vec<Tensor>> {
         let mut results: Vec<Vec<f32>> =
             matrices.iter().map(|matrix| Vec::with_capacity(tokens * matrix.outputs)).collect();
         let mut work = Vec::new();
@@ -206,11 +207,11 @@ impl Packed {
 
 impl Packed {
     /// The product in parts, of which threads take one at a time.
-    fn work(&self, out: *mut f32) -> Vec<Work<'_>> {
+    fn work(&self, out: *mut f32) -> Vec<PanelJob<'_>> {
         let panels = self.outputs.div_ceil(PANEL);
         // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
         let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
-        let part = |first| Work { matrix: self, panels: first..panels.min(first + many), out };
+        let part = |first| PanelJob { matrix: self, panels: first..panels.min(first + many), out };
         (0..panels).step_by(many).map(part).collect()
     }
 
@@ -220,14 +221,14 @@ impl Packed {
     /// As [`amx::multiply`].
     unsafe fn panel(
         &self,
-        x: &Activations,
+        x: &PackedInput,
         tokens: Range<usize>,
         first: usize,
         columns: usize,
         out: *mut f32,
         stride: usize,
     ) {
-        let Numbers::Tiles(parts) = &self.numbers else { return };
+        let Panels::Tiles(parts) = &self.panels else { return };
         let steps = amx::steps(self.inputs);
         let size = amx::panel_size(steps);
         let panel = |part: usize| &parts[part][first / PANEL * size..][..size];
@@ -248,24 +249,24 @@ impl Packed {
 
 thread_local! {
     /// A panel of two products, `[tokens, 64]` each.
-    static BESIDE: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+    static GATE_AND_UP: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
 /// What some matrices want to be met with.
-fn forms(matrices: &[&Packed]) -> Forms {
-    let mut forms = Forms::default();
+fn input_forms(matrices: &[&Packed]) -> InputForms {
+    let mut forms = InputForms::default();
     for matrix in matrices {
-        match &matrix.numbers {
-            Numbers::F32(_) | Numbers::F16(_) | Numbers::Bf16(_) => forms.floats = true,
-            Numbers::Pairs(_) => forms.pairs = true,
-            Numbers::Tiles(parts) => forms.parts = forms.parts.max(parts.len()),
+        match &matrix.panels {
+            Panels::F32(_) | Panels::F16(_) | Panels::Bf16(_) => forms.floats = true,
+            Panels::Pairs(_) => forms.pairs = true,
+            Panels::Tiles(parts) => forms.parts = forms.parts.max(parts.len()),
         }
     }
     forms
 }
 
 /// Some panels of one matrix.
-struct Work<'a> {
+struct PanelJob<'a> {
     matrix: &'a Packed,
     panels: Range<usize>,
     /// The result's first number. Threads write side by side into the same rows, each into columns of its own, which slices
@@ -274,21 +275,21 @@ struct Work<'a> {
 }
 
 // SAFETY: no two parts have the same column.
-unsafe impl Send for Work<'_> {}
+unsafe impl Send for PanelJob<'_> {}
 
-impl Work<'_> {
+impl PanelJob<'_> {
     /// # Safety
     /// The processor must have the instructions; `out` must have room for `[tokens, outputs]`.
-    unsafe fn run(self, x: &Activations, tokens: usize) {
+    unsafe fn run(self, x: &PackedInput, tokens: usize) {
         let inputs = self.matrix.inputs;
         // SAFETY: as the caller says.
         unsafe {
-            match &self.matrix.numbers {
-                Numbers::F32(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
-                Numbers::F16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
-                Numbers::Bf16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
-                Numbers::Pairs(numbers) => self.multiply(&x.pairs, numbers, inputs.div_ceil(2), tokens),
-                Numbers::Tiles(_) => self.each(tokens, |tokens, first, columns, out, stride| {
+            match &self.matrix.panels {
+                Panels::F32(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Panels::F16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Panels::Bf16(numbers) => self.multiply(&x.floats, numbers, inputs, tokens),
+                Panels::Pairs(numbers) => self.multiply(&x.pairs, numbers, inputs.div_ceil(2), tokens),
+                Panels::Tiles(_) => self.each(tokens, |tokens, first, columns, out, stride| {
                     self.matrix.panel(x, tokens, first, columns, out, stride);
                 }),
             }
@@ -320,8 +321,8 @@ impl Work<'_> {
     /// where the result begins, and how far apart its rows are.
     fn each(&self, tokens: usize, mut block: impl FnMut(Range<usize>, usize, usize, *mut f32, usize)) {
         let outputs = self.matrix.outputs;
-        for begin in (0..tokens).step_by(STRETCH) {
-            let end = tokens.min(begin + STRETCH);
+        for begin in (0..tokens).step_by(TOKEN_BLOCK) {
+            let end = tokens.min(begin + TOKEN_BLOCK);
             for first in self.panels.clone().map(|panel| panel * PANEL) {
                 let columns = PANEL.min(outputs - first);
                 block(begin..end, first, columns, self.out.wrapping_add(begin * outputs + first), outputs);
@@ -330,8 +331,8 @@ impl Work<'_> {
     }
 }
 
-fn panels<T: Plain>(rows: &[T], (outputs, inputs): (usize, usize)) -> Result<Pages<T>> {
-    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * PANEL * inputs)?;
+fn pack_panels<T: PlainData>(rows: &[T], (outputs, inputs): (usize, usize)) -> Result<PageBuffer<T>> {
+    let mut out = PageBuffer::zeros(outputs.div_ceil(PANEL) * PANEL * inputs)?;
     out.par_chunks_mut((PANEL * inputs).max(1)).enumerate().for_each(|(panel, out)| {
         let rows = &rows[panel * PANEL * inputs..];
         for (lane, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
@@ -342,18 +343,18 @@ fn panels<T: Plain>(rows: &[T], (outputs, inputs): (usize, usize)) -> Result<Pag
 }
 
 /// What `part` makes of the numbers, in panels of tiles.
-fn tiles<T: Copy + Sync>(
+fn pack_tiles<T: Copy + Sync>(
     rows: &[T],
     part: impl Fn(T) -> bf16 + Sync,
     (outputs, inputs): (usize, usize),
-) -> Result<Pages<Pair>> {
+) -> Result<PageBuffer<Pair>> {
     let size = amx::panel_size(amx::steps(inputs));
-    let mut out = Pages::zeros(outputs.div_ceil(PANEL) * size)?;
+    let mut out = PageBuffer::zeros(outputs.div_ceil(PANEL) * size)?;
     out.par_chunks_mut(size.max(1)).enumerate().for_each(|(panel, out)| {
         let rows = &rows[panel * PANEL * inputs..];
         for (column, row) in rows.chunks_exact(inputs.max(1)).take(PANEL).enumerate() {
             for (at, pair) in row.chunks(2).enumerate() {
-                out[amx::place(at, column)] =
+                out[amx::panel_index(at, column)] =
                     [part(pair[0]), pair.get(1).map_or(bf16::ZERO, |&second| part(second))];
             }
         }
@@ -386,14 +387,14 @@ mod tests {
     /// Every backend that packs and runs here, with every type it keeps; what its products may differ by.
     fn kinds() -> Vec<(Backend, DType, f32)> {
         let mut kinds = Vec::new();
-        if Backend::Avx512.runs() {
+        if Backend::Avx512.is_available() {
             kinds.extend([DType::F32, DType::F16, DType::BF16].map(|dtype| (Backend::Avx512, dtype, 2e-6)));
         }
-        if Backend::Avx512Bf16.runs() {
+        if Backend::Avx512Bf16.is_available() {
             // The activations are rounded too.
             kinds.push((Backend::Avx512Bf16, DType::BF16, 4e-3));
         }
-        if Backend::Amx.runs() {
+        if Backend::Amx.is_available() {
             // Of f32 numbers, sixteen bits are multiplied.
             kinds.extend([(Backend::Amx, DType::BF16, 4e-3), (Backend::Amx, DType::F32, 2e-5)]);
         }

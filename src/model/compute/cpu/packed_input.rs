@@ -9,13 +9,13 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::amx;
-use super::bf16::{Pair, narrow, rounded};
+use super::bf16::{Pair, map_row, round_to_bf16};
 use super::fused_row::FusedRow;
 use super::vector_math::simd_dispatch;
 
 /// The forms that are wanted.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Forms {
+pub(crate) struct InputForms {
     pub floats: bool,
     pub pairs: bool,
     /// Parts in tiles: none, the rounded numbers, or also what that left over.
@@ -24,7 +24,7 @@ pub(crate) struct Forms {
 
 /// The other side of the product, in every form that is wanted.
 #[derive(Default)]
-pub(crate) struct Activations<'a> {
+pub(crate) struct PackedInput<'a> {
     /// `[tokens, inputs]`
     pub floats: Cow<'a, [f32]>,
     /// Rounded to bf16, `[tokens, inputs / 2]`.
@@ -33,9 +33,9 @@ pub(crate) struct Activations<'a> {
     pub tiles: Vec<amx::Tiles>,
 }
 
-impl<'a> Activations<'a> {
-    pub fn new(row: &FusedRow<'a>, tokens: usize, inputs: usize, forms: Forms) -> Activations<'a> {
-        Activations {
+impl<'a> PackedInput<'a> {
+    pub fn new(row: &FusedRow<'a>, tokens: usize, inputs: usize, forms: InputForms) -> PackedInput<'a> {
+        PackedInput {
             floats: match row {
                 _ if !forms.floats => Cow::Borrowed(&[]),
                 FusedRow::Plain(x) => Cow::Borrowed(x),
@@ -45,7 +45,7 @@ impl<'a> Activations<'a> {
             pairs: match forms.pairs {
                 true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
                     // SAFETY: only where bf16 is multiplied, which asks for more than this.
-                    unsafe { narrow(row, out.as_flattened_mut(), rounded) }
+                    unsafe { map_row(row, out.as_flattened_mut(), round_to_bf16) }
                 }),
                 false => Vec::new(),
             },
@@ -83,20 +83,20 @@ fn each_row<T: Copy + Default + Send>(
 
 /// Every token's row in so many parts, as rows of tiles.
 fn tile_rows(row: &FusedRow, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
-    let tiles = Rows::new(tokens, amx::steps(inputs), parts);
+    let tiles = TileWriter::new(tokens, amx::steps(inputs), parts);
     (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(inputs, 0.0);
             simd_dispatch!(row.write(token, scratch));
             // SAFETY: a token has a place of its own.
-            unsafe { tiles.put(scratch, token, 0) };
+            unsafe { tiles.write(scratch, token, 0) };
         });
     });
     tiles.finish()
 }
 
-/// Rows of tiles while threads write them, in one part or two.
-pub(crate) struct Rows {
+/// TileWriter of tiles while threads write them, in one part or two.
+pub(crate) struct TileWriter {
     parts: Vec<amx::Tiles>,
     places: [*mut Pair; 2],
     steps: usize,
@@ -104,33 +104,33 @@ pub(crate) struct Rows {
 }
 
 // SAFETY: who writes says that no two threads have the same place.
-unsafe impl Sync for Rows {}
+unsafe impl Sync for TileWriter {}
 
-impl Rows {
-    pub fn new(tokens: usize, steps: usize, parts: usize) -> Rows {
+impl TileWriter {
+    pub fn new(tokens: usize, steps: usize, parts: usize) -> TileWriter {
         let size = amx::rows_size(tokens, steps);
         // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
         let last = amx::rows_size(tokens.min(1), steps);
         let mut parts: Vec<_> = (0..parts).map(|_| amx::Tiles::with_room(size, last)).collect();
         let mut places = [std::ptr::null_mut(); 2];
         parts.iter_mut().zip(&mut places).for_each(|(part, place)| *place = part.as_mut_ptr());
-        Rows { parts, places, steps, size }
+        TileWriter { parts, places, steps, size }
     }
 
     /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
     ///
     /// # Safety
     /// Only where there are tiles; no other thread may write there.
-    pub unsafe fn put(&self, numbers: &[f32], token: usize, first: usize) {
+    pub unsafe fn write(&self, numbers: &[f32], token: usize, first: usize) {
         let at = token / amx::ROWS * amx::rows_size(1, self.steps) + amx::rows_size(1, first / amx::INPUTS);
         // SAFETY: the token and the numbers have their place.
         unsafe {
             let small = (self.parts.len() > 1).then(|| self.places[1].add(at));
-            amx::put(numbers, token % amx::ROWS, self.places[0].add(at), small);
+            amx::write_row(numbers, token % amx::ROWS, self.places[0].add(at), small);
         }
     }
 
-    /// Once every token's numbers were written.
+    /// CallOnce every token's numbers were written.
     pub fn finish(mut self) -> Vec<amx::Tiles> {
         // SAFETY: all of it was written.
         self.parts.iter_mut().for_each(|part| unsafe { part.written(self.size) });

@@ -4,7 +4,7 @@
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use half::{bf16, f16};
 
-use crate::model::weights::Number;
+use crate::model::weights::Element;
 
 /// Numbers side by side.
 pub(crate) const LANES: usize = 16;
@@ -17,14 +17,14 @@ pub(crate) trait Lanes<T>: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(numbers: *const f32) -> Self;
     /// Loads and widens.
-    unsafe fn dequantize(numbers: *const T) -> Self;
+    unsafe fn load_upcast(numbers: *const T) -> Self;
     /// `self + x · y`
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     unsafe fn store(self, numbers: *mut f32);
 }
 
 /// What any processor has.
-impl<T: Number> Lanes<T> for [f32; LANES] {
+impl<T: Element> Lanes<T> for [f32; LANES] {
     #[inline(always)]
     unsafe fn zero() -> Self {
         [0.0; LANES]
@@ -36,8 +36,8 @@ impl<T: Number> Lanes<T> for [f32; LANES] {
     }
 
     #[inline(always)]
-    unsafe fn dequantize(numbers: *const T) -> Self {
-        std::array::from_fn(|lane| unsafe { *numbers.add(lane) }.dequantize())
+    unsafe fn load_upcast(numbers: *const T) -> Self {
+        std::array::from_fn(|lane| unsafe { *numbers.add(lane) }.upcast())
     }
 
     #[inline(always)]
@@ -53,31 +53,31 @@ impl<T: Number> Lanes<T> for [f32; LANES] {
 
 /// A type that the wide registers can load.
 #[cfg(target_arch = "x86_64")]
-pub(crate) trait Loaded: Number {
+pub(crate) trait SimdElement: Element {
     /// # Safety
     /// AVX-512F, and sixteen numbers there.
-    unsafe fn sixteen(numbers: *const Self) -> x86::Sixteen;
+    unsafe fn load_16(numbers: *const Self) -> x86::Sixteen;
     /// # Safety
     /// AVX2 and F16C, and eight numbers there.
-    unsafe fn eight(numbers: *const Self) -> x86::Eight;
+    unsafe fn load_8(numbers: *const Self) -> x86::Eight;
 }
 
 #[cfg(target_arch = "aarch64")]
-pub(crate) trait Loaded: Number {
+pub(crate) trait SimdElement: Element {
     /// # Safety
     /// NEON, and four numbers there.
-    unsafe fn four(numbers: *const Self) -> neon::Four;
+    unsafe fn load_4(numbers: *const Self) -> neon::Four;
 }
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) trait Loaded: Number {}
+pub(crate) trait SimdElement: Element {}
 
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-impl<T: Number> Loaded for T {}
+impl<T: Element> SimdElement for T {}
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon {
-    use super::{Lanes, Loaded, bf16, f16};
+    use super::{Lanes, SimdElement, bf16, f16};
     use std::arch::aarch64::{
         vandq_u32, vdupq_n_f32, vdupq_n_u32, vfmaq_f32, vld1_u16, vld1q_f32, vmovl_u16, vmulq_f32, vorrq_u32,
         vreinterpretq_f32_u32, vreinterpretq_u32_f32, vshlq_n_u32, vst1q_f32,
@@ -85,7 +85,7 @@ pub(crate) mod neon {
 
     pub use std::arch::aarch64::float32x4_t as Four;
 
-    impl<T: Loaded> Lanes<T> for [Four; 4] {
+    impl<T: SimdElement> Lanes<T> for [Four; 4] {
         #[inline(always)]
         unsafe fn zero() -> Self {
             unsafe { [vdupq_n_f32(0.0); 4] }
@@ -97,8 +97,8 @@ pub(crate) mod neon {
         }
 
         #[inline(always)]
-        unsafe fn dequantize(numbers: *const T) -> Self {
-            std::array::from_fn(|part| unsafe { T::four(numbers.add(4 * part)) })
+        unsafe fn load_upcast(numbers: *const T) -> Self {
+            std::array::from_fn(|part| unsafe { T::load_4(numbers.add(4 * part)) })
         }
 
         #[inline(always)]
@@ -114,24 +114,24 @@ pub(crate) mod neon {
         }
     }
 
-    impl Loaded for f32 {
+    impl SimdElement for f32 {
         #[inline(always)]
-        unsafe fn four(numbers: *const f32) -> Four {
+        unsafe fn load_4(numbers: *const f32) -> Four {
             unsafe { vld1q_f32(numbers) }
         }
     }
 
-    impl Loaded for bf16 {
+    impl SimdElement for bf16 {
         #[inline(always)]
-        unsafe fn four(numbers: *const bf16) -> Four {
+        unsafe fn load_4(numbers: *const bf16) -> Four {
             unsafe { vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(vld1_u16(numbers.cast())))) }
         }
     }
 
-    impl Loaded for f16 {
-        /// As `f16`'s own `dequantize`: the product brings the exponent's bias over, and makes subnormal numbers normal.
+    impl SimdElement for f16 {
+        /// As `f16`'s own `upcast`: the product brings the exponent's bias over, and makes subnormal numbers normal.
         #[inline(always)]
-        unsafe fn four(numbers: *const f16) -> Four {
+        unsafe fn load_4(numbers: *const f16) -> Four {
             unsafe {
                 let bits = vmovl_u16(vld1_u16(numbers.cast()));
                 let size = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7FFF)));
@@ -146,7 +146,7 @@ pub(crate) mod neon {
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod x86 {
-    use super::{Lanes, Loaded, bf16, f16};
+    use super::{Lanes, SimdElement, bf16, f16};
     use std::arch::x86_64::{
         _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_fmadd_ps,
         _mm256_loadu_ps, _mm256_loadu_si256, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
@@ -156,7 +156,7 @@ pub(crate) mod x86 {
 
     pub use std::arch::x86_64::{__m256 as Eight, __m512 as Sixteen};
 
-    impl<T: Loaded> Lanes<T> for Sixteen {
+    impl<T: SimdElement> Lanes<T> for Sixteen {
         #[inline(always)]
         unsafe fn zero() -> Self {
             unsafe { _mm512_setzero_ps() }
@@ -168,8 +168,8 @@ pub(crate) mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn dequantize(numbers: *const T) -> Self {
-            unsafe { T::sixteen(numbers) }
+        unsafe fn load_upcast(numbers: *const T) -> Self {
+            unsafe { T::load_16(numbers) }
         }
 
         #[inline(always)]
@@ -183,7 +183,7 @@ pub(crate) mod x86 {
         }
     }
 
-    impl<T: Loaded> Lanes<T> for [Eight; 2] {
+    impl<T: SimdElement> Lanes<T> for [Eight; 2] {
         #[inline(always)]
         unsafe fn zero() -> Self {
             unsafe { [_mm256_setzero_ps(); 2] }
@@ -195,8 +195,8 @@ pub(crate) mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn dequantize(numbers: *const T) -> Self {
-            unsafe { [T::eight(numbers), T::eight(numbers.add(8))] }
+        unsafe fn load_upcast(numbers: *const T) -> Self {
+            unsafe { [T::load_8(numbers), T::load_8(numbers.add(8))] }
         }
 
         #[inline(always)]
@@ -213,21 +213,21 @@ pub(crate) mod x86 {
         }
     }
 
-    impl Loaded for f32 {
+    impl SimdElement for f32 {
         #[inline(always)]
-        unsafe fn sixteen(numbers: *const f32) -> Sixteen {
+        unsafe fn load_16(numbers: *const f32) -> Sixteen {
             unsafe { _mm512_loadu_ps(numbers) }
         }
 
         #[inline(always)]
-        unsafe fn eight(numbers: *const f32) -> Eight {
+        unsafe fn load_8(numbers: *const f32) -> Eight {
             unsafe { _mm256_loadu_ps(numbers) }
         }
     }
 
-    impl Loaded for bf16 {
+    impl SimdElement for bf16 {
         #[inline(always)]
-        unsafe fn sixteen(numbers: *const bf16) -> Sixteen {
+        unsafe fn load_16(numbers: *const bf16) -> Sixteen {
             unsafe {
                 let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(numbers.cast()));
                 _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
@@ -235,7 +235,7 @@ pub(crate) mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn eight(numbers: *const bf16) -> Eight {
+        unsafe fn load_8(numbers: *const bf16) -> Eight {
             unsafe {
                 let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(numbers.cast()));
                 _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
@@ -243,14 +243,14 @@ pub(crate) mod x86 {
         }
     }
 
-    impl Loaded for f16 {
+    impl SimdElement for f16 {
         #[inline(always)]
-        unsafe fn sixteen(numbers: *const f16) -> Sixteen {
+        unsafe fn load_16(numbers: *const f16) -> Sixteen {
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(numbers.cast())) }
         }
 
         #[inline(always)]
-        unsafe fn eight(numbers: *const f16) -> Eight {
+        unsafe fn load_8(numbers: *const f16) -> Eight {
             unsafe { _mm256_cvtph_ps(_mm_loadu_si128(numbers.cast())) }
         }
     }

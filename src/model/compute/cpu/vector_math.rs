@@ -5,7 +5,7 @@
 macro_rules! simd_dispatch {
     ($work:expr) => {{
         // A closure that could be called again is called through a function of its own, which has the narrowest.
-        let once = $crate::model::compute::cpu::vector_math::Once;
+        let once = $crate::model::compute::cpu::vector_math::CallOnce;
         pulp::Arch::new().dispatch(
             #[inline(always)]
             || {
@@ -18,7 +18,7 @@ macro_rules! simd_dispatch {
 pub(crate) use simd_dispatch;
 
 /// What a closure that holds it can be called.
-pub(crate) struct Once;
+pub(crate) struct CallOnce;
 
 /// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
 /// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
@@ -75,7 +75,7 @@ pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
 
 /// The largest of some numbers.
 #[inline(always)]
-pub(crate) fn largest(numbers: &[f32]) -> f32 {
+pub(crate) fn max(numbers: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
     let (whole, rest) = numbers.as_chunks::<16>();
     for chunk in whole {
@@ -94,9 +94,9 @@ pub(crate) fn softmax(scores: &mut [f32], cap: Option<f32>) {
             *score = cap * tanh(*score / cap);
         }
     }
-    let largest = largest(scores);
+    let max_score = max(scores);
     for score in scores.iter_mut() {
-        *score = exp(*score - largest);
+        *score = exp(*score - max_score);
     }
     let share = 1.0 / sum(scores.len(), |i| scores[i]);
     for score in scores.iter_mut() {
@@ -129,6 +129,6 @@ mod tests {
         for count in [0, 1, 15, 16, 17, 100] {
             assert_eq!(simd_dispatch!(sum(count, |i| i as f32)), (0..count).sum::<usize>() as f32);
         }
-        assert_eq!(largest(&[-3.0, -1.0, -2.0]), -1.0);
+        assert_eq!(max(&[-3.0, -1.0, -2.0]), -1.0);
     }
 }

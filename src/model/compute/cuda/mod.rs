@@ -2,4 +2,3 @@
 
 #[cfg(feature = "cuda")]
 pub(crate) mod bf16_gemm;
-
