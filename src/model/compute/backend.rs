@@ -1,5 +1,5 @@
-//! What multiplies matrices: an NVIDIA device where there is one, or else the widest of the processor's instructions; or
-//! what `PEARL_BACKEND` names. It knows nothing of matrices.
+//! The compute backends: instruction sets of the processor, and devices. The best available one is selected, or the one that
+//! `PEARL_BACKEND` names.
 
 use std::sync::OnceLock;
 
@@ -7,24 +7,24 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// From the plainest on; among those of the processor, each has what those before it have.
+/// A compute backend. Those of the processor are ordered: each has the instructions of the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Backend {
-    /// Candle's own operations, on the processor: what a device computes, where there is none. Never chosen by itself.
+    /// Candle's operations on the CPU: the code path of a device, for tests on machines without one. Never selected by default.
     Candle,
-    /// What every processor has.
+    /// Portable code for any processor.
     Plain,
-    /// Every aarch64 processor's vectors.
+    /// aarch64 with NEON.
     Neon,
     /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512F.
     Avx512,
-    /// The same with products of bf16 numbers that add up in f32.
+    /// AVX-512F with bf16 dot products that accumulate in f32.
     Avx512Bf16,
-    /// The same with tiles of bf16 numbers; f32 numbers are split into two.
+    /// AVX-512 with AMX tiles of bf16. An f32 matrix is split into two bf16 parts.
     Amx,
-    /// Candle's own operations on the first NVIDIA device.
+    /// Candle's operations on the first NVIDIA device.
     Cuda,
 }
 
@@ -55,7 +55,7 @@ impl Backend {
         }
     }
 
-    /// Whether this program can run it here.
+    /// Whether it is available in this build and on this machine.
     pub fn is_available(self) -> bool {
         if self == Backend::Cuda {
             return cuda().is_ok();
@@ -81,15 +81,15 @@ impl Backend {
         }
     }
 
-    /// Whether it rounds to bf16 what it multiplies with a matrix that is kept in bf16.
+    /// Whether a product with a bf16 matrix rounds its input to bf16.
     pub fn rounds_to_bf16(self) -> bool {
         matches!(self, Backend::Candle | Backend::Avx512Bf16 | Backend::Amx | Backend::Cuda)
     }
 
-    /// The one that is used: what `PEARL_BACKEND` names, or else the best that runs here.
+    /// The backend in use: the one that `PEARL_BACKEND` names, or the best available.
     ///
     /// # Errors
-    /// A name that is not known, or a backend that can't run here.
+    /// An unknown name, or a backend that isn't available here.
     pub fn chosen() -> Result<Backend> {
         let mut from_the_best = Backend::ALL.into_iter().rev();
         let Some(name) = std::env::var_os(VARIABLE) else {
@@ -112,7 +112,7 @@ impl Backend {
         })
     }
 
-    /// Which one is used and why, in a line.
+    /// The backend in use and the reason, in one line.
     ///
     /// # Errors
     /// As [`Backend::chosen`].
@@ -135,8 +135,8 @@ impl Backend {
         Ok(format!("{}, {why}{how}", backend.name()))
     }
 
-    /// What the processor's own products use: as [`Backend::chosen`], or the processor's best where that is none of its own.
-    /// Found out once; what is no backend was refused when the model was opened.
+    /// The backend of the CPU kernels: [`Backend::chosen`], or the processor's best if that is a device. Detected once; an invalid
+    /// `PEARL_BACKEND` has been refused when the model was opened.
     pub(crate) fn current() -> Backend {
         static CURRENT: OnceLock<Backend> = OnceLock::new();
         let own = |backend: &Backend| !matches!(backend, Backend::Candle | Backend::Cuda);
@@ -147,7 +147,7 @@ impl Backend {
     }
 }
 
-/// Where matrices lie and are multiplied by candle's own operations; none where the processor's own products are used.
+/// The device on which candle's operations run; none if the CPU kernels are used.
 pub(crate) fn candle_device() -> Option<&'static Device> {
     static DEVICE: OnceLock<Option<Device>> = OnceLock::new();
     let found = || match Backend::chosen().ok()? {
@@ -158,13 +158,12 @@ pub(crate) fn candle_device() -> Option<&'static Device> {
     DEVICE.get_or_init(found).as_ref()
 }
 
-/// Whether what is done with a tensor is composed of candle's own operations, which run wherever it lies. Ours run on the
-/// processor only.
+/// Whether operations on a tensor use candle, which runs on every device. The CPU kernels run on the CPU only.
 pub(crate) fn uses_candle(x: &Tensor) -> bool {
     !x.device().is_cpu() || candle_device().is_some_and(Device::is_cpu)
 }
 
-/// A tensor of the model where the model computes. One that is trained stays on the processor.
+/// Moves a weight to the device of the forward pass. A trainable tensor stays on the CPU.
 pub(crate) fn to_compute_device(tensor: &Tensor) -> candle_core::Result<Tensor> {
     match candle_device() {
         Some(device) if !tensor.track_op() => tensor.to_device(device),
@@ -172,14 +171,14 @@ pub(crate) fn to_compute_device(tensor: &Tensor) -> candle_core::Result<Tensor> 
     }
 }
 
-/// The first NVIDIA device, or why there is none.
+/// The first NVIDIA device, or the reason why there is none.
 #[cfg(feature = "cuda")]
 fn cuda() -> std::result::Result<&'static Device, &'static str> {
     static FOUND: OnceLock<std::result::Result<Device, String>> = OnceLock::new();
     let find = || {
-        // Products with quantised blocks leave the other side as it is, as the processor's do.
+        // Keeps the input of a quantised product in f32, as the CPU kernels do.
         candle_core::quantized::cuda::set_force_dmmv(true);
-        // One stream for all threads: with one a thread, a pass would not wait for what another thread had begun.
+        // One stream for all threads: with a stream per thread, a pass wouldn't wait for the work of the others.
         Device::new_cuda_with_stream(0).map_err(|error| {
             let error = error.to_string();
             format!("no device can be had: {}", error.lines().next().unwrap_or_default())

@@ -1,5 +1,5 @@
-//! What a product reads: a tensor, or what a norm or an activation makes of one on the way, a row at a time, so that it need
-//! not stand in memory. It knows nothing of how products are computed.
+//! The input of a matrix product: a tensor, or a norm or activation that is computed row by row while the product reads it, so
+//! that its result is never in memory.
 
 use candle_core::{Result, Tensor};
 
@@ -25,7 +25,7 @@ impl<'a> From<&'a Tensor> for Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// `x` after a norm, where there is one.
+    /// `x` after the norm, if there is one.
     pub fn normed(x: &'a Tensor, norm: &'a Option<Norm>) -> Input<'a> {
         match norm {
             Some(norm) => Input::Normed(x, norm),
@@ -33,7 +33,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// The tensor that it is made of, or one of them.
+    /// The tensor that it is computed from (the gate, for [`Input::Gated`]).
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) fn source(&self) -> &'a Tensor {
         match self {
@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// As a tensor, with its gradient.
+    /// Computes it as a tensor, with its gradient.
     pub fn tensor(&self) -> Result<Tensor> {
         match *self {
             Input::Plain(x) => Ok(x.clone()),
@@ -51,7 +51,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Calls `with` on what makes it, row by row.
+    /// Calls `with` on the operation that computes its rows.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub(crate) fn with_row<T>(&self, with: impl FnOnce(&FusedRow) -> Result<T>) -> Result<T> {
         match *self {

@@ -1,28 +1,28 @@
-//! The shape of an attention layer and the tokens that each query sees.
+//! The shape of an attention layer, and which tokens each query attends to.
 
 use std::ops::Range;
 
-/// How many heads of which width, and what they see.
+/// The heads of an attention layer, with grouped keys and values (Ainslie et al., arXiv 2305.13245).
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     pub queries: usize,
-    /// Heads that keys and values have; divides `queries`.
+    /// Key and value heads; divides `queries`.
     pub keys: usize,
     pub width: usize,
-    /// Multiplies each query's product with a key.
+    /// Factor of the scores `q · k`.
     pub scale: f32,
-    /// A token sees itself and what came before it; without this, its whole row (encoders).
+    /// Causal mask: a token attends to itself and earlier tokens. Encoders (`false`) attend to the whole row.
     pub causal: bool,
-    /// A token sees so many tokens only, itself included (Mistral, arXiv 2310.06825).
+    /// Sliding window: tokens that a token attends to, itself included (Mistral, arXiv 2310.06825).
     pub window: Option<usize>,
-    /// Scores are held inside ±cap: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
+    /// Soft cap of the scores: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
     pub cap: Option<f32>,
-    /// Where the processor has tiles of bf16, all that is multiplied is rounded to it once, as what it was made of was.
+    /// With AMX: multiply single bf16 parts. The projections that made the inputs rounded theirs too, so two parts gain nothing.
     pub round_to_bf16: bool,
 }
 
 impl Heads {
-    /// Causal heads that see all that came before, scores scaled by `1/√width`.
+    /// Causal heads without a window, scores scaled by `1/√width`.
     pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
         let scale = 1.0 / (width as f32).sqrt();
         Heads { queries, keys, width, scale, causal: true, window: None, cap: None, round_to_bf16: false }
@@ -32,7 +32,7 @@ impl Heads {
         self.queries / self.keys
     }
 
-    /// The tokens that the one at `position` sees, in a row that holds `held`.
+    /// The tokens that the one at `position` attends to, in a row of `held` tokens.
     pub(crate) fn visible(&self, position: usize, held: usize) -> Range<usize> {
         let end = if self.causal { position + 1 } else { held };
         let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));

@@ -1,5 +1,4 @@
-//! The matrix product of a layer: the seam where the types that a matrix is kept in come in.
-//! It knows nothing of what the product is for.
+//! A linear layer, `x · weightᵀ + bias`, for every storage format of its matrix: f32, bf16, f16, packed or quantised.
 
 use candle_core::{DType, Device, Error, Result, Tensor};
 use half::{bf16, f16};
@@ -15,7 +14,7 @@ use super::cpu::packed_gemm::Packed;
 use super::fused_input::Input;
 use crate::model::weights::Weight;
 
-/// `x · weightᵀ + bias`.
+/// A linear layer: `x · weightᵀ + bias`.
 pub struct Linear {
     /// `[out, in]`.
     weight: Matrix,
@@ -23,7 +22,7 @@ pub struct Linear {
 }
 
 enum Matrix {
-    /// As it was read: rows end to end, or quantised blocks.
+    /// In the layout of the checkpoint: row-major, or quantised blocks.
     Unpacked(Weight),
     #[cfg(target_arch = "x86_64")]
     Packed(Packed),
@@ -31,7 +30,10 @@ enum Matrix {
 }
 
 impl Linear {
-    /// Packs the matrix where that pays: then the packed copy takes the place of the one that was read.
+    /// Packs the matrix if the backend has kernels for it; the packed copy then replaces the original.
+    ///
+    /// # Errors
+    /// A matrix that can't be packed or moved to the device.
     pub fn new(weight: Weight, bias: Option<Tensor>) -> Result<Linear> {
         if let Some(device) = candle_device_for(&weight) {
             return Ok(Linear { weight: Matrix::Candle(CandleLinear::new(&weight, device)?), bias });
@@ -46,8 +48,11 @@ impl Linear {
         Ok(Linear::unpacked(weight, bias))
     }
 
-    /// A matrix whose rows are read too (an embedding), or that is used for few tokens (the vocabulary): packed only where one
-    /// copy serves all, number for number.
+    /// An embedding or a vocabulary head: its rows are also looked up, or it multiplies few tokens. It is packed only if the packed
+    /// copy holds the exact values of the original.
+    ///
+    /// # Errors
+    /// A matrix that can't be packed or moved to the device.
     pub fn table(weight: Weight) -> Result<Linear> {
         if let Some(device) = candle_device_for(&weight) {
             return Ok(Linear { weight: Matrix::Candle(CandleLinear::new(&weight, device)?), bias: None });
@@ -64,7 +69,10 @@ impl Linear {
         Ok(Linear::unpacked(weight, None))
     }
 
-    /// Rows of the matrix, as f32: `[rows, in]`.
+    /// Rows of the matrix by index, as f32 `[rows, in]`.
+    ///
+    /// # Errors
+    /// An index outside the matrix.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
@@ -74,24 +82,27 @@ impl Linear {
         }
     }
 
-    /// Keeps the matrix as it was read.
+    /// Keeps the matrix in the layout of the checkpoint.
     pub fn unpacked(weight: Weight, bias: Option<Tensor>) -> Linear {
         Linear { weight: Matrix::Unpacked(weight), bias }
     }
 
-    /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow where they are asked for, but not through
-    /// quantised blocks or packed matrices.
+    /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow through trainable matrices, and through `x` unless the
+    /// matrix is packed or quantised.
+    ///
+    /// # Errors
+    /// An input of another width.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_input(&x.into())
     }
 
-    /// [`Linear::forward`] of what is made on the way.
+    /// [`Linear::forward`] with the norm or activation before it fused in.
     pub(crate) fn forward_input(&self, input: &Input) -> Result<Tensor> {
         let [product] = Linear::forward_all([self], input)?;
         Ok(product)
     }
 
-    /// [`Linear::forward_input`] of several that read the same: packed ones share what is made of it before it is multiplied.
+    /// [`Linear::forward_input`] for several layers with one input, which packed matrices convert only once.
     pub(crate) fn forward_all<const N: usize>(all: [&Linear; N], input: &Input) -> Result<[Tensor; N]> {
         let products = match Linear::packed_products(&all, input) {
             Some(products) => products?,
@@ -147,7 +158,7 @@ impl Linear {
         None
     }
 
-    /// Whether what it multiplies is rounded to bf16 first.
+    /// Whether the product rounds its input to bf16.
     pub(crate) fn rounds_to_bf16(&self) -> bool {
         #[cfg(target_arch = "x86_64")]
         if let Matrix::Packed(packed) = &self.weight {
@@ -164,7 +175,7 @@ impl Linear {
         }
     }
 
-    /// Without the bias, by the matrix as it was read.
+    /// The product with the matrix, without the bias.
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
@@ -174,7 +185,7 @@ impl Linear {
                 products.into_iter().next().ok_or_else(|| Error::Msg("no product of a packed matrix".into()))
             }
             Matrix::Candle(candle) => candle.product(x),
-            // Our own products leave no trace for a gradient to follow.
+            // The CPU kernels record no gradient.
             Matrix::Unpacked(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
             }
@@ -188,7 +199,7 @@ impl Linear {
     }
 }
 
-/// The device that a matrix is brought to, if one multiplies it; one that is trained stays where it is.
+/// The device that a matrix is moved to, if there is one. A trainable matrix stays on the CPU.
 fn candle_device_for(weight: &Weight) -> Option<&'static Device> {
     let trained = matches!(weight, Weight::Tensor(tensor) if tensor.track_op());
     backend::candle_device().filter(|_| !trained)

@@ -1,4 +1,4 @@
-//! A norm with its weights. It knows nothing of where in a model it stands.
+//! A norm layer with its weights: RMS norm, or layer norm with a bias.
 
 use candle_core::{Result, Tensor};
 
@@ -8,13 +8,13 @@ use super::ops::{layer_norm, rms_norm};
 
 pub(crate) struct Norm {
     weight: Tensor,
-    /// Layer norms have one.
+    /// Layer norms only.
     bias: Option<Tensor>,
     epsilon: f64,
 }
 
 impl Norm {
-    /// An RMS norm without a bias, a layer norm with one; both `[width]`.
+    /// An RMS norm without a bias, or a layer norm with one; both are f32 `[width]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>, epsilon: f64) -> Norm {
         Norm { weight, bias, epsilon }
     }
@@ -23,7 +23,7 @@ impl Norm {
         self.weight.elem_count()
     }
 
-    /// `x`: `[…, width]`.
+    /// Normalises `x`, f32 `[…, width]`, over its last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match &self.bias {
             Some(bias) => layer_norm(x, &self.weight, bias, self.epsilon),
@@ -31,7 +31,7 @@ impl Norm {
         }
     }
 
-    /// Calls `with` on what makes the norm of `x`, `[tokens, width]`, row by row.
+    /// Calls `with` on the operation that normalises the rows of `x`, `[tokens, width]`.
     #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     pub fn with_row<T>(&self, x: &Tensor, with: impl FnOnce(&FusedRow) -> Result<T>) -> Result<T> {
         let epsilon = self.epsilon as f32;
@@ -49,7 +49,7 @@ impl Norm {
         self.bias.is_none()
     }
 
-    /// Calls `with` on an RMS norm's weight and epsilon; a layer norm has none.
+    /// Calls `with` on the weight and epsilon of an RMS norm; none for a layer norm.
     pub fn with_rms<T>(&self, with: impl FnOnce(Option<(&[f32], f32)>) -> Result<T>) -> Result<T> {
         match &self.bias {
             Some(_) => with(None),

@@ -1,27 +1,27 @@
-//! The table of rotary position embedding (Su et al., RoFormer, arXiv 2104.09864): cosine and sine of every token's angles.
+//! Cosine and sine tables of rotary position embedding (Su et al., RoFormer, arXiv 2104.09864).
 
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-/// Cosine and sine of every rotated pair, `[tokens, 2, pairs]`, shared by all blocks of a pass.
+/// Cosine and sine of each token's angles, `[tokens, 2, pairs]`, shared by all blocks of a pass.
 #[derive(Clone)]
 pub struct Angles {
     table: Arc<Vec<f32>>,
     pairs: usize,
-    /// Cosines and sines, each `[tokens, pairs]`, where candle's own operations want them.
+    /// The same as two tensors `[tokens, pairs]`, made when candle's operations need them.
     tensors: Arc<OnceLock<[Tensor; 2]>>,
 }
 
 impl Angles {
-    /// `tokens`: each token's position and which of the lists of frequencies is its own; `frequencies`: radians a
-    /// position, one a pair. `scale` multiplies cosine and sine.
+    /// `tokens`: position and index of the frequency list of each token; `frequencies`: radians per position, one per pair;
+    /// `scale`: factor of cosine and sine.
     pub fn new(tokens: impl Iterator<Item = (usize, usize)>, frequencies: &[Vec<f64>], scale: f64) -> Angles {
         let pairs = frequencies.first().map_or(0, Vec::len);
         let mut table = Vec::with_capacity(2 * pairs * tokens.size_hint().0);
         for (position, list) in tokens {
-            // transformers forms the angle in f32; the same rounding here keeps long contexts equal.
+            // transformers computes the angle in f32; the same rounding keeps long contexts equal.
             let angles = frequencies[list].iter().map(|frequency| position as f32 * *frequency as f32);
             table.extend(angles.clone().map(|angle| angle.cos() * scale as f32));
             table.extend(angles.map(|angle| angle.sin() * scale as f32));
@@ -29,7 +29,7 @@ impl Angles {
         Angles { table: Arc::new(table), pairs, tensors: Arc::default() }
     }
 
-    /// Cosines and sines, each `[tokens, pairs]`, on the device of the pass.
+    /// Cosines and sines, each `[tokens, pairs]`, on the device.
     pub(crate) fn tensors(&self, device: &Device) -> Result<&[Tensor; 2]> {
         if let Some(tensors) = self.tensors.get() {
             return Ok(tensors);
@@ -41,7 +41,7 @@ impl Angles {
         Ok(self.tensors.get_or_init(|| made))
     }
 
-    /// Cosines and sines of each token.
+    /// Cosines and sines of each token, on the CPU.
     pub(crate) fn tokens(&self) -> impl IndexedParallelIterator<Item = (&[f32], &[f32])> {
         self.table.par_chunks((2 * self.pairs).max(1)).map(|token| token.split_at(self.pairs))
     }

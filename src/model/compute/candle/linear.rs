@@ -1,5 +1,4 @@
-//! The product by candle's own operations, wherever the matrix lies: the way of a device.
-//! It knows nothing of models.
+//! Linear layers by candle's operations, which run on any device.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -12,10 +11,10 @@ use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::cuda::bf16_gemm::Product;
 use crate::model::weights::Weight;
 
-/// Numbers of a matrix that are widened at once.
+/// Elements of a matrix that are converted to f32 at once.
 const UPCAST_ELEMENTS: usize = 1 << 26;
 
-/// A matrix `[outputs, inputs]` where it is multiplied.
+/// A matrix `[outputs, inputs]` on the device that multiplies it.
 pub(crate) enum CandleLinear {
     /// f32, bf16 or f16.
     Dense(Tensor),
@@ -23,7 +22,7 @@ pub(crate) enum CandleLinear {
 }
 
 impl CandleLinear {
-    /// Brings a matrix to the device.
+    /// Moves a matrix to the device.
     pub fn new(weight: &Weight, device: &Device) -> Result<CandleLinear> {
         match weight {
             Weight::Tensor(tensor) => Ok(CandleLinear::Dense(to_compute_device(tensor)?.contiguous()?)),
@@ -35,7 +34,7 @@ impl CandleLinear {
         }
     }
 
-    /// Rows of the matrix, as f32: `[rows, inputs]`.
+    /// Rows of the matrix by index, as f32 `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         match self {
             CandleLinear::Dense(matrix) => {
@@ -45,8 +44,8 @@ impl CandleLinear {
         }
     }
 
-    /// `x · matrixᵀ`. `x`: f32 `[tokens, inputs]`, where the matrix is, rounded to bf16 if the matrix is kept in that; gives
-    /// f32 `[tokens, outputs]`, summed up in f32.
+    /// `x · matrixᵀ`, accumulated in f32. `x`: f32 `[tokens, inputs]`, on the matrix's device; it is rounded to bf16 if the matrix is
+    /// bf16. Gives f32 `[tokens, outputs]`.
     pub fn product(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.contiguous()?;
         match self {
@@ -55,7 +54,7 @@ impl CandleLinear {
                 DType::BF16 => bf16_product(&x.to_dtype(DType::BF16)?, matrix),
                 _ => upcast_product(&x, matrix),
             },
-            // On the processor, candle would quantise `x`.
+            // On the CPU, candle would quantise `x`.
             CandleLinear::Quantized(blocks) if blocks.device().is_cpu() => {
                 x.matmul(&blocks.dequantize(x.device())?.t()?)
             }
@@ -64,7 +63,7 @@ impl CandleLinear {
     }
 }
 
-/// The product of two matrices of bf16 numbers. Candle's own would round what comes out, too.
+/// The product of two bf16 matrices. Candle's own product would round the result to bf16.
 fn bf16_product(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
@@ -73,7 +72,7 @@ fn bf16_product(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     upcast_product(&x.to_dtype(DType::F32)?, matrix)
 }
 
-/// The product with a matrix that is widened to f32, a stretch of rows at a time.
+/// The product with a matrix that is converted to f32, some rows at a time.
 fn upcast_product(x: &Tensor, matrix: &Tensor) -> Result<Tensor> {
     let (outputs, inputs) = matrix.dims2()?;
     let many = (UPCAST_ELEMENTS / inputs.max(1)).clamp(1, outputs.max(1));

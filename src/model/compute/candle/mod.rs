@@ -1,4 +1,4 @@
-//! The same operations composed of candle's own, for gradients and other devices.
+//! The same operations by candle: they run on any device and record gradients.
 
 pub(crate) mod linear;
 pub(crate) mod ops;

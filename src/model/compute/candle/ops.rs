@@ -1,5 +1,5 @@
-//! The same operations, composed of candle's own: they run wherever a tensor lies, and leave a trace for gradients.
-//! Where no gradient is asked for, candle's fused forms are used, which leave none.
+//! Norms, activations, rotation and attention by candle's operations. Without a gradient, candle's fused kernels are used, which
+//! record none.
 
 use std::ops::Range;
 
@@ -49,19 +49,19 @@ pub(crate) fn rotate(x: &Tensor, [cosines, sines]: &[Tensor; 2]) -> Result<Tenso
     }
 }
 
-/// The new tokens of one row, and all keys and values of that row, the new ones last.
+/// The new tokens of one row, with all keys and values of that row, the new ones last.
 pub struct KvSegment {
-    /// Where the new tokens stand among the batch's.
+    /// Range of the new tokens in the batch.
     pub tokens: Range<usize>,
     /// `[past + new, key heads, head width]`.
     pub keys: Tensor,
     pub values: Tensor,
 }
 
-/// New tokens of a row that are worked on at once: their scores are all that stands in memory.
+/// New tokens of a row whose scores are in memory at once.
 const TOKENS: usize = 256;
 
-/// The heads' outputs, in the queries' shape, `[tokens, query heads, head width]`; the segments are the batch's rows.
+/// Outputs of attention, `[tokens, query heads, head width]`, the shape of `queries`. The segments are the batch's rows.
 pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<Tensor> {
     let mut parts = Vec::new();
     for KvSegment { tokens, keys, values } in segments {
@@ -79,8 +79,8 @@ pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<
     Tensor::cat(&parts, 0)
 }
 
-/// `queries`: `[tokens, query heads, head width]`, the first of them at position `first`; keys and values of what any of
-/// them sees: `[key heads, seen, head width]`.
+/// Attention of some tokens. `queries`: `[tokens, query heads, head width]`, the first at position `first`; keys and values of the
+/// tokens `seen`: `[key heads, seen, head width]`.
 fn block(
     queries: &Tensor,
     heads: Heads,
@@ -90,7 +90,7 @@ fn block(
     held: usize,
 ) -> Result<Tensor> {
     let (count, group) = (queries.dim(0)?, heads.group_size());
-    // The query heads of a key head stand beside each other, and are multiplied with it together.
+    // The query heads of a key head are adjacent, and are multiplied with it together.
     let queries = queries.reshape((count, heads.keys, group, heads.width))?.transpose(0, 1)?.contiguous()?;
     let queries = queries.reshape((heads.keys, count * group, heads.width))?;
     let mut scores = (queries.matmul(&keys.t()?)? * heads.scale as f64)?;
@@ -110,7 +110,7 @@ fn block(
     mixed.transpose(0, 1)?.contiguous()?.reshape((count, heads.queries, heads.width))
 }
 
-/// What is added to the scores of each token so that it sees only what it should; nothing where all see all.
+/// The mask that is added to the scores; none if every token attends to all of `seen`.
 fn hidden(heads: Heads, positions: Range<usize>, seen: &Range<usize>, held: usize) -> Option<Vec<f32>> {
     if positions.clone().all(|position| heads.visible(position, held) == *seen) {
         return None;
@@ -185,7 +185,7 @@ mod tests {
             let ours = compute::activate(&x, activation).unwrap();
             agree("activate", activate(&x, activation).unwrap(), ours);
         }
-        // The first eight numbers of each head turn, the last four stay; with a trace for gradients and without.
+        // The first eight elements of each head rotate, the last four don't; with a gradient and without.
         let frequencies = vec![1.0, 0.5, 0.1, 0.03];
         let angles = Angles::new((3..8).map(|position| (position, 0)), &[frequencies], 1.2);
         let heads = random(&[5, 3, 12], 4);

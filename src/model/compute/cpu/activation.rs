@@ -10,7 +10,7 @@ use crate::model::compute::activation::Activation;
 /// Elements that a thread takes at once.
 const CHUNK: usize = 4096;
 
-/// A function and its slope at one number.
+/// An activation function and its derivative.
 trait Curve: Copy + Sync {
     fn value(x: f32) -> f32;
     fn slope(x: f32) -> f32;
@@ -77,7 +77,7 @@ impl Curve for Relu {
     }
 }
 
-/// Calls a function that is generic over the curve.
+/// Calls a function that is generic over the activation.
 macro_rules! with_curve {
     ($activation:expr, $function:ident($($argument:expr),*)) => {
         match $activation {
@@ -107,7 +107,7 @@ pub(crate) fn gated_row(gate: &[f32], up: &[f32], activation: Activation, out: &
     with_curve!(activation, row(gate, up, out))
 }
 
-/// `f(gate) · up` in the gate's place.
+/// `f(gate) · up`, written over `gate`.
 #[inline(always)]
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 pub(crate) fn gate_in_place(gate: &mut [f32], up: &[f32], activation: Activation) {

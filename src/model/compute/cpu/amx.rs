@@ -1,5 +1,4 @@
-//! The product of bf16 numbers on AMX tiles: sixteen rows of sixty-four bytes, two neighbours side by side, whose products
-//! add up in f32. It knows nothing of what the matrices mean.
+//! Matrix products of bf16 on AMX tiles (16 rows of 64 bytes), accumulated in f32.
 //!
 //! The instructions have no stable intrinsics yet, so each loop is one piece of assembly.
 
@@ -17,47 +16,49 @@ use super::bf16::Pair;
 /// Rows of a tile: tokens on one side, pairs of inputs on the other.
 pub(crate) const ROWS: usize = 16;
 
-/// Tokens that are met at once.
+/// Tokens of one kernel call.
 const TOKENS: usize = 2 * ROWS;
 
-/// Columns of a panel, which are met at once: four tiles of sixteen.
+/// Columns of a panel: four tiles of sixteen.
 pub(crate) const COLUMNS: usize = 64;
 
-/// Inputs that one instruction takes; matrices are filled up with zeros to a multiple.
+/// Inputs of one instruction; matrices are padded with zeros to a multiple.
 pub(crate) const INPUTS: usize = 2 * ROWS;
 
 /// Pairs in a tile.
 const TILE: usize = ROWS * ROWS;
 
-/// Sides of a sum, at most.
+/// Largest number of operand pairs whose products are summed.
 const MAX_OPERANDS: usize = 3;
 
-/// A tile's row: one line of the cache. One that stood across two would take three times as long to read.
+/// One row of a tile, aligned to a cache line: a row across two lines takes three times as long to load.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct TileRow([Pair; ROWS]);
 
 const ZERO_ROW: TileRow = TileRow([[bf16::ZERO; 2]; ROWS]);
 
-/// Tiles one after the other.
+/// Consecutive tiles.
 #[derive(Default)]
 pub(crate) struct Tiles(Vec<TileRow>);
 
 impl Tiles {
-    /// So many pairs, all zero.
+    /// Tiles of `pairs` zeros.
     pub fn zeros(pairs: usize) -> Tiles {
         Tiles(vec![ZERO_ROW; pairs.div_ceil(ROWS)])
     }
 
-    /// Room for so many pairs. What the last of them, `zeros`, hold is zero, the others are still to be written.
+    /// Room for `pairs` pairs. The last `zeros` of them are zero; the others are uninitialised.
     pub fn with_room(pairs: usize, zeros: usize) -> Tiles {
         let mut lines = Vec::with_capacity(pairs.div_ceil(ROWS));
         lines.spare_capacity_mut()[(pairs - zeros).div_ceil(ROWS)..].fill(MaybeUninit::new(ZERO_ROW));
         Tiles(lines)
     }
 
+    /// Sets the length once the tiles have been written.
+    ///
     /// # Safety
-    /// So many pairs have room, and were written.
+    /// There must be room for so many pairs, all of them initialised.
     pub unsafe fn written(&mut self, pairs: usize) {
         // SAFETY: as the caller says.
         unsafe { self.0.set_len(pairs.div_ceil(ROWS)) }
@@ -76,7 +77,7 @@ impl Deref for Tiles {
     type Target = [Pair];
 
     fn deref(&self) -> &[Pair] {
-        // SAFETY: a line is its pairs, end to end.
+        // SAFETY: a row is its pairs, end to end.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * ROWS) }
     }
 }
@@ -88,37 +89,37 @@ impl DerefMut for Tiles {
     }
 }
 
-/// How many instructions take so many inputs.
+/// Instructions for so many inputs.
 pub(crate) fn steps(inputs: usize) -> usize {
     inputs.div_ceil(INPUTS)
 }
 
-/// Pairs that so many tokens' rows take: `[tokens / 16, steps, 16, 16]`, a tile after the other.
+/// Pairs in the tiles of so many tokens: `[tokens / 16, steps, 16, 16]`.
 pub(crate) fn rows_size(tokens: usize, steps: usize) -> usize {
     tokens.div_ceil(ROWS) * steps * TILE
 }
 
-/// Pairs that a panel takes: `[steps, 4, 16, 16]`.
+/// Pairs in a panel: `[steps, 4, 16, 16]`.
 pub(crate) fn panel_size(steps: usize) -> usize {
     steps * 4 * TILE
 }
 
-/// Where a pair of inputs of a column stands in a panel.
+/// Index of a pair of inputs of a column in a panel.
 #[inline(always)]
 pub(crate) fn panel_index(pair: usize, column: usize) -> usize {
     (pair / ROWS * 4 + column / ROWS) * TILE + pair % ROWS * ROWS + column % ROWS
 }
 
-/// Writes a token's numbers into the tiles of its rows: rounded to bf16 (to the nearest, halves to even), and what that
-/// left over. `token`: its place among the tiles' sixteen.
+/// Writes one token's row into its tiles: `large` gets the values rounded to bf16 (to nearest, ties to even), `small` the
+/// rounding residuals. `token`: its row in the tile, below 16.
 ///
 /// # Safety
-/// Only where [`runs`]; both must have room for the tiles of as many inputs, `[steps, 16, 16]`.
+/// Only with AMX; both buffers must have room for the tiles of as many inputs, `[steps, 16, 16]`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(crate) unsafe fn write_row(numbers: &[f32], token: usize, large: *mut Pair, small: Option<*mut Pair>) {
     for (step, numbers) in numbers.chunks(INPUTS).enumerate() {
         let place = step * TILE + token * ROWS;
-        // SAFETY: the masks leave out what `numbers` has not, and the tiles are there.
+        // SAFETY: the masks cover what `numbers` has, and the tiles are there.
         unsafe {
             let half = |first: usize| {
                 let count = numbers.len().saturating_sub(first).min(16);
@@ -132,7 +133,7 @@ pub(crate) unsafe fn write_row(numbers: &[f32], token: usize, large: *mut Pair, 
             let Some(small) = small else { continue };
             let widened = [_mm512_castsi512_si256(rounded), _mm512_extracti64x4_epi64::<1>(rounded)]
                 .map(|half| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(half))));
-            // Infinity less itself is no number: nothing is left over of it.
+            // Infinity minus infinity is NaN: it has no residual.
             let left = |at: usize| {
                 let left = _mm512_sub_ps(halves[at], widened[at]);
                 let number = _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(left, left);
@@ -143,7 +144,7 @@ pub(crate) unsafe fn write_row(numbers: &[f32], token: usize, large: *mut Pair, 
     }
 }
 
-/// Shapes of the eight tiles, as the processor reads them.
+/// Shapes of the eight tile registers, in the processor's format.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -155,7 +156,7 @@ struct Shapes {
     reserved_last: [u8; 8],
 }
 
-/// One sum of products: tiles of activations, and those of the panel that they meet.
+/// One pair of operands: tiles of activations, and the panel that they are multiplied with.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Operand {
@@ -163,12 +164,12 @@ struct Operand {
     panel: *const Pair,
 }
 
-/// `out[token, column] = Σ over operands and inputs` for up to [`COLUMNS`] columns. A side is rows of activations as [`write_row`]
-/// writes them, from token 0 on, and the panel that they meet; both have so many `steps`. `tokens` begin at a multiple of
-/// [`ROWS`]. `out`: the first of these tokens' first column; `stride`: numbers from a token to the next.
+/// `out[token, column] = Σ over operand pairs and inputs`, for up to [`COLUMNS`] columns. An operand pair is rows of activations
+/// as [`write_row`] writes them, from token 0 on, and a panel; both have `steps` steps. `tokens` begin at a multiple of [`ROWS`].
+/// `out`: the first column of the first of these tokens; `stride`: elements from a token to the next.
 ///
 /// # Safety
-/// Only where [`runs`]; `out` must have the columns for every token, and be no other thread's.
+/// Only with AMX; `out` must have the columns for every token, and no other thread may write them.
 pub(crate) unsafe fn multiply(
     operands: &[(&[Pair], &[Pair])],
     steps: usize,
@@ -191,12 +192,12 @@ pub(crate) unsafe fn multiply(
             *at = Operand { x: x.as_ptr(), panel: panel[..panel_size(steps)].as_ptr() };
         }
         let at = &mut at[..operands.len()];
-        // A result that is narrower than the tiles is written beside and copied.
+        // A result narrower than the tiles is written to a buffer and copied.
         let whole = columns == COLUMNS;
         // SAFETY: the caller's `out` has the tokens.
         let place = unsafe { out.add((begin - tokens.start) * stride) };
         let (to, to_stride) = if whole { (place, stride) } else { (spare.as_mut_ptr(), COLUMNS) };
-        // SAFETY: the slices above have the tiles, which are shaped before they are used.
+        // SAFETY: the slices above have the tiles, which are configured before they are used.
         unsafe {
             if shaped != count {
                 configure_tiles(count);
@@ -217,15 +218,15 @@ pub(crate) unsafe fn multiply(
             }
         }
     }
-    // Given back, so that the system need not keep the tiles of a thread that has no use for them.
+    // Released so that the kernel need not save the tiles of an idle thread.
     // SAFETY: nothing depends on their contents any more.
     unsafe { asm!("tilerelease", options(nostack, nomem)) }
 }
 
-/// Sets the tiles' shapes for a block of so many tokens.
+/// Configures the tile registers for a block of so many tokens.
 unsafe fn configure_tiles(tokens: usize) {
     let first = tokens.min(ROWS) as u8;
-    // A tile can't have no rows: where there is no second one, it is as the first.
+    // A tile has at least one row: without a second block, it gets the first one's shape.
     let second = if tokens > ROWS { (tokens - ROWS) as u8 } else { first };
     let full = ROWS as u8;
     let shapes = Shapes {
@@ -237,11 +238,11 @@ unsafe fn configure_tiles(tokens: usize) {
         rows: [first, first, second, second, first, second, full, full],
         reserved_last: [0; 8],
     };
-    // SAFETY: the shapes are as the instruction wants them, and stay until it has read them.
+    // SAFETY: the shapes are in the processor's format, and outlive the instruction.
     unsafe { asm!("ldtilecfg [{}]", in(reg) &shapes, options(nostack, readonly)) }
 }
 
-/// Fetches the sixteen lines of a tile that is read later.
+/// Prefetches the sixteen rows of a later tile.
 macro_rules! prefetch_tile {
     ($name:literal, $begin:literal) => {
         concat!(
@@ -256,10 +257,9 @@ macro_rules! prefetch_tile {
     };
 }
 
-/// Up to [`ROWS`] tokens with [`COLUMNS`] columns; `row`: bytes from a token's results to the next one's. What is read two
-/// steps later is asked for ahead.
+/// Up to [`ROWS`] tokens with [`COLUMNS`] columns, prefetching two steps ahead. `row`: bytes from a token's results to the next.
 unsafe fn kernel_16x64(operands: &[Operand], steps: usize, out: *mut f32, row: usize) {
-    // SAFETY: as the caller says; `steps` and the operands are not none.
+    // SAFETY: as the caller says; there is at least one step and one operand pair.
     unsafe {
         asm!(
             "tilezero tmm0",
@@ -311,10 +311,10 @@ unsafe fn kernel_16x64(operands: &[Operand], steps: usize, out: *mut f32, row: u
     }
 }
 
-/// More than [`ROWS`] tokens with half of [`COLUMNS`]: four sums of tiles for four loads, which the second-level cache can't
-/// give in time unless it is asked a step ahead.
+/// More than [`ROWS`] tokens with half of [`COLUMNS`] columns: four accumulators for four loads. The second-level cache keeps up
+/// only with a prefetch one step ahead.
 unsafe fn kernel_32x32(operands: &[Operand], steps: usize, out: *mut f32, row: usize) {
-    // SAFETY: as the caller says; `steps` and the operands are not none. To fetch what is not there does nothing.
+    // SAFETY: as the caller says; there is at least one step and one operand pair. A prefetch of any address is harmless.
     unsafe {
         asm!(
             "tilezero tmm0",

@@ -1,5 +1,5 @@
-//! Causal attention with grouped keys over a ragged batch (Ainslie et al., arXiv 2305.13245).
-//! Each segment of tokens sees its own row only; no mask and no padding stand in memory.
+//! Grouped-query attention on the CPU over a ragged batch (Ainslie et al., arXiv 2305.13245), with gradients. Each segment
+//! attends within its own row; there is no mask and no padding in memory.
 
 use std::ops::Range;
 
@@ -16,28 +16,28 @@ use super::vector_math::{self, simd_dispatch};
 use crate::model::compute::backend::Backend;
 use crate::model::compute::heads::Heads;
 
-/// Query rows (a token's heads that share a key head, token after token) that are worked on at once.
+/// Query rows (a token's heads that share a key head, token by token) of one block of work.
 const BLOCK_ROWS: usize = 128;
 
-/// New tokens of a segment below which keys and values are read as they stand.
+/// New tokens of a segment from which it is processed in blocks; shorter ones read keys and values in place.
 const PREFILL_FROM: usize = 16;
 
-/// Some new tokens of a segment under one key head: small enough that their scores stay in a core's cache.
+/// Some new tokens of a segment under one key head, few enough that their scores stay in a core's cache.
 struct Block<'a> {
     heads: Heads,
     key_head: usize,
-    /// Among the batch's tokens.
+    /// Range of tokens in the batch.
     tokens: Range<usize>,
-    /// Position of the first of them in its row.
+    /// Position of its first token in the row.
     position: usize,
-    /// The segment's tokens that any of them sees.
+    /// The tokens of the segment that any of them attends to.
     seen: Range<usize>,
     keys: View<'a>,
     values: View<'a>,
 }
 
 impl<'a> Block<'a> {
-    /// All blocks of a batch: segment after segment, key head after key head.
+    /// All blocks of a batch, by segment and key head.
     fn all<'b>(segments: impl Iterator<Item = &'b KvSegment<'a>>, heads: Heads) -> Vec<Block<'a>>
     where
         'a: 'b,
@@ -75,7 +75,7 @@ impl<'a> Block<'a> {
         self.tokens.len() * self.heads.group_size()
     }
 
-    /// This block's part of `[tokens, query heads, head width]`, end to end.
+    /// Copies this block's part of `[tokens, query heads, head width]`.
     fn gather(&self, of: &[f32]) -> Vec<f32> {
         let mut part = Vec::with_capacity(self.rows() * self.heads.width);
         for place in self.ranges() {
@@ -84,7 +84,7 @@ impl<'a> Block<'a> {
         part
     }
 
-    /// Puts this block's part where it stands in `[tokens, query heads, head width]`.
+    /// Writes this block's part of `[tokens, query heads, head width]`.
     fn scatter(&self, part: &[f32], of: &mut [f32]) {
         let many = self.heads.group_size() * self.heads.width;
         for (place, part) in self.ranges().zip(part.chunks_exact(many)) {
@@ -98,7 +98,7 @@ impl<'a> Block<'a> {
         self.tokens.clone().map(move |token| token * row + begin..token * row + begin + many)
     }
 
-    /// The weights `[rows, seen]` that the queries (this block's part) give to what they see.
+    /// The attention weights `[rows, seen]` of this block's queries.
     fn weights(&self, queries: &[f32]) -> Vec<f32> {
         let (heads, seen) = (self.heads, self.seen.len());
         let mut weights = vec![0f32; self.rows() * seen];
@@ -117,14 +117,14 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The heads' outputs `[tokens, query heads, head width]`, given as one flat vector.
-/// `queries`: `[tokens, query heads, head width]`, already rotated, as the keys are.
+/// Outputs of attention, `[tokens, query heads, head width]`, flat. `queries`: `[tokens, query heads, head width]`, with the
+/// rotary embedding applied, as in the keys.
 pub fn attend(queries: &[f32], heads: Heads, segments: &[KvSegment]) -> Vec<f32> {
     let mut out = Vec::with_capacity(queries.len());
     let place = HeadOutputs::new(&mut out);
     let (few, many): (Vec<_>, Vec<_>) =
         segments.iter().partition(|segment| segment.tokens.len() < PREFILL_FROM);
-    // SAFETY: the segments are the batch's rows, each token in one of them, and the queries are theirs.
+    // SAFETY: the segments are the rows of the batch: each token is in exactly one.
     unsafe {
         attention_decode::attend(queries, heads, &few, place);
         match Backend::current() {
@@ -137,10 +137,10 @@ pub fn attend(queries: &[f32], heads: Heads, segments: &[KvSegment]) -> Vec<f32>
     out
 }
 
-/// As [`attend`], by products of f32 matrices.
+/// [`attend`] by f32 matrix products.
 ///
 /// # Safety
-/// `out` must have room for every token of the segments; no other thread may write there.
+/// `out` must have room for every token of the segments, and no other thread may write there.
 unsafe fn blocks(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
     let blocks = Block::all(segments.iter().copied(), heads);
     blocks.par_iter().for_each(|block| {
@@ -150,7 +150,7 @@ unsafe fn blocks(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: He
         product(&mut part, width, View::new(&weights, block.rows(), seen, seen), block.values, 1.0, false);
         let many = heads.group_size() * width;
         for (place, part) in block.ranges().zip(part.chunks_exact(many)) {
-            // SAFETY: the token's heads have their place in `out`, and are this block's alone.
+            // SAFETY: `out` has the token's heads, and only this block writes them.
             unsafe { out.slice(place) }.copy_from_slice(part);
         }
     });
@@ -161,9 +161,9 @@ struct Attention {
     rows: Vec<Range<usize>>,
 }
 
-/// Attention within each row of a batch whose rows are whole: nothing is taken from a cache.
-/// `queries`: `[tokens, query heads, head width]`; `keys`, `values`: `[tokens, key heads, head width]`; f32.
-/// `rows` says where each row stands. The result has the queries' shape.
+/// Attention within each row of a batch of whole rows, without a cache.
+/// `queries`: `[tokens, query heads, head width]`; `keys`, `values`: `[tokens, key heads, head width]`; f32. `rows`: the token
+/// range of each row. The result has the shape of `queries`.
 pub(crate) fn attention(
     queries: &Tensor,
     keys: &Tensor,
@@ -250,7 +250,7 @@ impl CustomOp3 for Attention {
             let parts: Vec<_> = blocks.par_iter().map(work).collect();
             for (block, (q, k, v)) in blocks.iter().zip(parts) {
                 block.scatter(&q, &mut for_q);
-                // Whole rows: the segment of a block begins where its positions are counted from.
+                // Rows are whole: the block's segment begins at its position 0.
                 let begin = block.tokens.start - block.position + block.seen.start;
                 for (part, whole) in [(k, &mut for_k), (v, &mut for_v)] {
                     for (token, part) in (begin..).zip(part.chunks_exact(width)) {

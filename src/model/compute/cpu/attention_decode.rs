@@ -1,4 +1,4 @@
-//! Attention of few tokens: keys and values are read once, as they stand. It knows nothing of tensors.
+//! Attention of a few new tokens (decoding): keys and values are read once, in place.
 
 use rayon::prelude::*;
 
@@ -6,15 +6,15 @@ use super::kv_segment::{HeadOutputs, KvSegment};
 use super::vector_math::{self, simd_dispatch};
 use crate::model::compute::heads::Heads;
 
-/// Writes the heads' outputs of the segments' tokens, `[tokens, query heads, head width]`.
+/// Writes the outputs of the segments' tokens, `[tokens, query heads, head width]`.
 ///
 /// # Safety
-/// `out` must have room for every token of the segments; no other thread may write there.
+/// `out` must have room for every token of the segments, and no other thread may write there.
 pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
     let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
     all.into_par_iter().for_each(|(segment, key_head)| {
-        // SAFETY: as the caller says; a key head's outputs are its own.
+        // SAFETY: as the caller says; each key head has its own outputs.
         simd_dispatch!(unsafe { head(queries, heads, segment, key_head, out) })
     });
 }
@@ -40,7 +40,7 @@ unsafe fn head(queries: &[f32], heads: Heads, segment: &KvSegment, key_head: usi
         for weights in weights.chunks_exact_mut(seen.len().max(1)) {
             vector_math::softmax(weights, heads.cap);
         }
-        // SAFETY: the token's heads have their place in `out`, and are this thread's alone.
+        // SAFETY: `out` has the token's heads, and only this thread writes them.
         let out = unsafe { out.slice(place..place + group * width) };
         out.fill(0.0);
         for (at, value) in seen.clone().enumerate() {

@@ -1,5 +1,5 @@
-//! Attention of many tokens on AMX tiles. Each f32 number is multiplied as two bf16 parts, so that what comes out is f32's
-//! own to about sixteen bits; or as one, where what it was made of was rounded too. It knows nothing of tensors.
+//! Attention of many new tokens (prefill) on AMX tiles. Each f32 value is multiplied as two bf16 parts, which keeps about
+//! sixteen bits of it, or as one part if the projections before it rounded too.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -15,19 +15,18 @@ use super::kv_segment::{HeadOutputs, KvSegment};
 use super::vector_math::{self, simd_dispatch};
 use crate::model::compute::heads::Heads;
 
-/// Query rows (a token's heads that share a key head, token after token) that are worked on at once: their scores stay in a
-/// core's cache.
+/// Query rows (a token's heads that share a key head, token by token) of one block of work: their scores stay in a core's cache.
 const BLOCK_ROWS: usize = 64;
 
-/// A matrix in its two parts: what is left of rounding stands second, or nothing where it is left out.
+/// A matrix as two bf16 parts: the rounded values, and the rounding residuals or nothing.
 type SplitTiles = [amx::Tiles; 2];
 
-/// Both parts with so many pairs of zeros, or only the first.
+/// Zeroed tiles for both parts, or for the first alone.
 fn zeros(pairs: usize, heads: Heads) -> SplitTiles {
     [amx::Tiles::zeros(pairs), amx::Tiles::zeros(if heads.round_to_bf16 { 0 } else { pairs })]
 }
 
-/// Sums of products for [`COLUMNS`] columns.
+/// Products with one panel of [`COLUMNS`] columns.
 ///
 /// # Safety
 /// As [`amx::multiply`].
@@ -46,7 +45,7 @@ unsafe fn multiply<'a>(
         if small.is_empty() {
             return amx::multiply(&[rounded], steps, 0..rows, COLUMNS, out, stride);
         }
-        // Small terms first; what both rounded parts leave over is left out.
+        // Small terms first; the product of the two residuals is dropped.
         let sides = [(&small[..], panel(0)), (&large[..], panel(1)), rounded];
         amx::multiply(&sides, steps, 0..rows, COLUMNS, out, stride);
     }
@@ -54,20 +53,20 @@ unsafe fn multiply<'a>(
 
 const ZERO: Pair = [bf16::ZERO; 2];
 
-/// The keys and values of one key head of a segment, as panels of tiles.
+/// The keys and values of one key head of a segment, packed into panels of tiles.
 struct PackedKv<'a> {
     segment: &'a KvSegment<'a>,
     key_head: usize,
-    /// Columns are tokens, inputs a head's numbers.
+    /// Columns are tokens, inputs are elements of the head.
     keys: SplitTiles,
-    /// Columns are a head's numbers, inputs tokens.
+    /// Columns are elements of the head, inputs are tokens.
     values: SplitTiles,
 }
 
-/// Writes the heads' outputs of the segments' tokens, `[tokens, query heads, head width]`.
+/// Writes the outputs of the segments' tokens, `[tokens, query heads, head width]`.
 ///
 /// # Safety
-/// The processor must have the tiles, and `out` room for every token of the segments; no other thread may write there.
+/// Only with AMX; `out` must have room for every token of the segments, and no other thread may write there.
 pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
     let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
@@ -81,7 +80,7 @@ pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegmen
     let blocks: Vec<_> = blocks.collect();
     blocks.into_par_iter().for_each(|(packed, tokens)| {
         SCRATCH.with_borrow_mut(|scratch| {
-            // SAFETY: as the caller says; a block's tokens and heads are its own.
+            // SAFETY: as the caller says; each block has its own tokens and heads.
             simd_dispatch!(unsafe { packed.attend(queries, heads, tokens, scratch, out) })
         })
     });
@@ -98,7 +97,7 @@ impl<'a> PackedKv<'a> {
         let mut values = zeros(width.div_ceil(COLUMNS) * value_panel, heads);
         let numbers = |of: &'a [f32], token: usize| match token < count {
             true => &of[token * row + key_head * width..][..width],
-            // Beside the last token of an odd number there is none.
+            // An odd number of tokens has no partner for the last one.
             false => &[],
         };
         let mut pairs = vec![ZERO; width.div_ceil(2)];
@@ -106,7 +105,7 @@ impl<'a> PackedKv<'a> {
             let begin = token / COLUMNS * key_panel;
             for (part, keys) in keys.iter_mut().enumerate().filter(|(_, keys)| !keys.is_empty()) {
                 let (key, row) = (numbers(segment.keys, token), pairs.as_flattened_mut());
-                // SAFETY: only where there are tiles, which asks for more than AVX-512F.
+                // SAFETY: AMX implies AVX-512F.
                 unsafe {
                     if part == 0 {
                         map_row(key, row, round_to_bf16)
@@ -139,7 +138,7 @@ impl<'a> PackedKv<'a> {
         PackedKv { segment, key_head, keys, values }
     }
 
-    /// Some new tokens, which stand so among the batch's.
+    /// Attention of the batch's `tokens`.
     #[inline(always)]
     unsafe fn attend(
         &self,
@@ -154,7 +153,7 @@ impl<'a> PackedKv<'a> {
         let rows = tokens.len() * group;
         let count = self.segment.keys.len() / (heads.keys * width);
         let position = count - self.segment.tokens.len() + tokens.start - self.segment.tokens.start;
-        // Whole panels of keys that any of the tokens sees.
+        // Whole panels of keys that any of the tokens attends to.
         let last = heads.visible(position + tokens.len() - 1, count).end;
         let seen = heads.visible(position, count).start / COLUMNS * COLUMNS..last.next_multiple_of(COLUMNS);
         let begin = |token: usize| token * row + self.key_head * group * width;
@@ -200,23 +199,23 @@ impl<'a> PackedKv<'a> {
         }
         for (slot, outputs) in outputs.chunks_exact(columns).enumerate() {
             let place = begin(tokens.start + slot / group) + slot % group * width;
-            // SAFETY: the token's head has its place in `out`, and is this block's alone.
+            // SAFETY: `out` has the token's head, and only this block writes it.
             let out = unsafe { out.slice(place..place + width) };
             out.iter_mut().zip(outputs).for_each(|(out, outputs)| *out = outputs * normalisers[slot]);
         }
     }
 }
 
-/// What a block is worked on with; nothing of it outlives the block.
+/// Buffers of one block of work, reused by the next.
 #[derive(Default)]
 struct Scratch {
     query: SplitTiles,
     /// `[rows, seen]`
     scores: Vec<f32>,
     weights: SplitTiles,
-    /// `[rows, head width]`, filled up to whole panels.
+    /// `[rows, head width]`, padded to whole panels.
     outputs: Vec<f32>,
-    /// What each row's weights are multiplied with to add up to 1.
+    /// The factor that makes each row's weights sum to 1.
     normalisers: Vec<f32>,
 }
 
@@ -224,7 +223,7 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Scores into exponentials, the largest of them 1; gives what to multiply with to make them add up to 1.
+/// Replaces scores by exponentials, the largest of them 1; gives the factor that makes them sum to 1.
 #[inline(always)]
 fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
     let mut scale = heads.scale;
@@ -253,21 +252,21 @@ fn resize([large, small]: &mut SplitTiles, pairs: usize, heads: Heads) {
     small.resize(if heads.round_to_bf16 { 0 } else { pairs });
 }
 
-/// A row of numbers as its parts of bf16.
+/// Writes a row as its bf16 parts.
 #[inline(always)]
 fn split_row(numbers: &[f32], [large, small]: &mut SplitTiles, slot: usize, steps: usize) {
     let tile = amx::rows_size(amx::ROWS, steps);
     let at = slot / amx::ROWS * tile;
     let large = &mut large[at..at + tile];
     let small = (!small.is_empty()).then(|| small[at..at + tile].as_mut_ptr());
-    // SAFETY: only where there are tiles; the slices are as long as they should be.
+    // SAFETY: only with AMX; the slices have the tiles of the row.
     unsafe { amx::write_row(numbers, slot % amx::ROWS, large.as_mut_ptr(), small) }
 }
 
-/// Two rows of numbers, each number beside the other row's.
+/// Interleaves two rows, element by element.
 ///
 /// # Safety
-/// Only where the processor has AVX-512F.
+/// Only with AVX-512F.
 #[target_feature(enable = "avx512f")]
 unsafe fn interleave(first: &[f32], second: &[f32], out: &mut [Pair], part: impl Fn(f32) -> bf16) {
     for ((out, first), second) in out.iter_mut().zip(first).zip(second) {

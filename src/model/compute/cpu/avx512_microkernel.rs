@@ -1,5 +1,4 @@
-//! The loops that meet a panel of a packed matrix with a few tokens, every sum in an AVX-512 register.
-//! They know nothing of tensors or threads.
+//! AVX-512 microkernels: up to six tokens with one panel of a packed matrix, all accumulators in registers.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -10,18 +9,18 @@ use half::{bf16, f16};
 /// Rows of a packed matrix in a panel: four registers of sixteen.
 pub(crate) const PANEL: usize = 64;
 
-/// Tokens that meet a panel at once; with four registers each, their sums fill twenty-four of thirty-two.
+/// Tokens of one kernel call; with four registers each, their accumulators fill 24 of 32.
 pub(crate) const TOKENS: usize = 6;
 
-/// How a type's panels are multiplied.
+/// The kernel of a panel's element type.
 pub(crate) trait Kernel: Copy + Send + Sync + Sized {
-    /// What stands on the other side.
+    /// Element type of the other operand.
     type With: Copy + Send + Sync;
 
-    /// Up to [`TOKENS`] tokens with one panel, of which `columns` are wanted.
+    /// Multiplies up to [`TOKENS`] tokens with one panel and writes `columns` columns.
     ///
     /// # Safety
-    /// The processor must have the instructions; `out` must have the tokens' rows, `stride` apart, and the columns.
+    /// The processor must have the instructions; `out` must have the tokens' rows, `stride` apart, with the columns.
     unsafe fn tile(
         x: &[Self::With],
         panel: &[Self],
@@ -32,7 +31,8 @@ pub(crate) trait Kernel: Copy + Send + Sync + Sized {
     );
 }
 
-/// The loop for `N` tokens: `load` gives sixteen numbers of the panel, `spread` one of a token's to all lanes, `add` the sum.
+/// Defines the kernel for `N` tokens. `load` loads sixteen elements of the panel, `spread` broadcasts one of a token, `add` is the
+/// multiply-add.
 macro_rules! kernel {
     ($name:ident, $features:literal, $type:ty, $with:ty, $load:expr, $spread:expr, $add:expr) => {
         #[target_feature(enable = $features)]
@@ -47,7 +47,7 @@ macro_rules! kernel {
             let rows: [*const $with; N] = std::array::from_fn(|token| x[token * steps..].as_ptr());
             let mut at = panel.as_ptr();
             let mut sums = [[_mm512_setzero_ps(); 4]; N];
-            // SAFETY: every token has `steps` numbers, and the panel as many rows of sixty-four.
+            // SAFETY: every token has `steps` elements, and the panel as many rows of 64.
             unsafe {
                 for step in 0..steps {
                     let weights = [$load(at), $load(at.add(16)), $load(at.add(32)), $load(at.add(48))];
@@ -63,7 +63,7 @@ macro_rules! kernel {
                     for lane in 0..4 {
                         let left = columns.saturating_sub(16 * lane).min(16);
                         let mask = ((1u32 << left) - 1) as __mmask16;
-                        // Where nothing is left, nothing is written, wherever this points.
+                        // An empty mask writes nothing, wherever this points.
                         let out = out.wrapping_add(token * stride + 16 * lane);
                         _mm512_mask_storeu_ps(out, mask, sums[token][lane]);
                     }
@@ -140,7 +140,7 @@ kernel!(
     |at: *const [bf16; 2]| _mm512_loadu_si512(at.cast()),
     |x: *const [bf16; 2]| _mm512_set1_epi32(x.cast::<i32>().read_unaligned()),
     |sum, x: __m512i, weight: __m512i| {
-        // SAFETY: both are sixty-four bytes without a meaning of their own.
+        // SAFETY: both types are 64 plain bytes.
         _mm512_dpbf16_ps(
             sum,
             std::mem::transmute::<__m512i, __m512bh>(x),

@@ -1,5 +1,5 @@
-//! Numbers as pairs of bf16, two neighbours of a row side by side, as the instructions for bf16 want them: rounded, and what
-//! rounding left over. It knows nothing of what they are multiplied with.
+//! Conversion of f32 to bf16 pairs, two neighbours of a row side by side, as the bf16 instructions read them: the rounded values
+//! and the rounding residuals.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -12,7 +12,7 @@ use crate::model::weights::huge_pages::PageBuffer;
 
 pub(crate) type Pair = [bf16; 2];
 
-/// One side of a product, `[panels, inputs / 2, 64]`.
+/// Packs a matrix into `[panels, inputs / 2, 64]`.
 pub(crate) fn pack_pairs(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Result<PageBuffer<Pair>> {
     let steps = inputs.div_ceil(2);
     let mut out = PageBuffer::zeros(outputs.div_ceil(PANEL) * PANEL * steps)?;
@@ -27,10 +27,10 @@ pub(crate) fn pack_pairs(rows: &[bf16], (outputs, inputs): (usize, usize)) -> Re
     Ok(out)
 }
 
-/// A row of numbers, each by itself; what `out` has beyond them stays as it is.
+/// Converts a row element by element; elements of `out` beyond it stay unchanged.
 ///
 /// # Safety
-/// Only where the processor has AVX-512F.
+/// Only with AVX-512F.
 #[target_feature(enable = "avx512f")]
 pub(crate) unsafe fn map_row(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> bf16) {
     for (out, x) in out.iter_mut().zip(x) {
@@ -38,7 +38,7 @@ pub(crate) unsafe fn map_row(x: &[f32], out: &mut [bf16], part: impl Fn(f32) -> 
     }
 }
 
-/// To the nearest, halves to even; what overflows becomes infinity, as in f32.
+/// Rounds to nearest, ties to even; overflow becomes infinity.
 #[inline(always)]
 pub(crate) fn round_to_bf16(x: f32) -> bf16 {
     let bits = x.to_bits();
@@ -46,7 +46,7 @@ pub(crate) fn round_to_bf16(x: f32) -> bf16 {
     bf16::from_bits(if x.is_nan() { 0x7FC0 } else { up as u16 })
 }
 
-/// What rounding leaves over, rounded; nothing of what is not finite.
+/// The rounding residual, itself rounded; 0 for values that are not finite.
 #[inline(always)]
 pub(crate) fn rounding_residual(x: f32) -> bf16 {
     let left = x - f32::from_bits(u32::from(round_to_bf16(x).to_bits()) << 16);

@@ -1,10 +1,10 @@
-//! An operation on one token's numbers, as products take it on their way. It knows nothing of tensors.
+//! Rowwise operations that are fused into the matrix product that follows them: norms and activations.
 
 use super::activation::{active_row, gated_row};
 use super::norms::{layer_row, rms_row};
 use crate::model::compute::activation::Activation;
 
-/// What makes the rows; the slices hold those of all tokens, end to end.
+/// An operation and its f32 inputs, `[tokens, width]` each.
 pub enum FusedRow<'a> {
     Plain(&'a [f32]),
     Rms { x: &'a [f32], weight: &'a [f32], epsilon: f32 },
@@ -14,7 +14,7 @@ pub enum FusedRow<'a> {
 }
 
 impl FusedRow<'_> {
-    /// Writes a token's row.
+    /// Computes a token's row.
     #[inline(always)]
     pub fn write(&self, token: usize, out: &mut [f32]) {
         let at = token * out.len()..(token + 1) * out.len();

@@ -1,8 +1,8 @@
-//! The product with a matrix that is kept in f32, or in half the bits: then its rows are widened on the way, a few at a
-//! time, so that the matrix never stands in memory wider than it is kept. It knows nothing of models.
+//! Matrix product with an unpacked matrix in f32, bf16, f16 or quantised blocks. Rows of lower precision are converted to f32
+//! a few at a time, so that the whole matrix is never in memory as f32.
 //!
-//! Rows of both sides are read as they stand, without packing them first: for a few tokens that is 5 to 40 times as
-//! fast as a kernel that packs, for 512 as fast as one.
+//! Both operands are read in place: for a few tokens that is 5 to 40 times as fast as a kernel that packs first, for 512 tokens
+//! as fast as one.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -20,20 +20,20 @@ use crate::model::compute::backend::Backend;
 use crate::model::weights::QuantFormat;
 use crate::model::weights::{Element, QuantizedMatrix};
 
-/// Numbers of the matrix that a thread takes at once: widened, they stay in a core's own cache for all tokens.
+/// Elements of the matrix in one thread's block: as f32, they stay in a core's own cache for all tokens.
 const NUMBERS: usize = 1 << 16;
 
-/// Tokens from which it is worth writing widened rows down.
+/// Tokens from which rows are converted once and stored, rather than in each kernel call.
 const UPCAST_FROM: usize = 16;
 
 thread_local! {
     static UPCAST_ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `x · weightᵀ`. `x`: f32 `[tokens, in]`; `weight`: `[out, in]`, finite numbers.
+/// `x · weightᵀ`. `x`: f32 `[tokens, in]`; `weight`: `[out, in]`, finite.
 ///
-/// Each number of the result is summed up in an order of its own that depends on `in` alone: any number of threads, and
-/// any other tokens beside, give the same bits.
+/// The summation order of each element depends on `in` alone: the result is the same bit for bit with any number of threads and
+/// any other tokens in the batch.
 pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
     let x = x.contiguous()?;
@@ -45,7 +45,7 @@ pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Ten
             for_each_row_block(&mut out, outputs, rows, |range, out| {
                 let block = &weight[range.start * inputs..range.end * inputs];
                 if tokens < UPCAST_FROM || T::DTYPE == DType::F32 {
-                    // SAFETY: the kernels are this processor's, and the columns this thread's.
+                    // SAFETY: the processor has the kernels' instructions; the columns are this thread's.
                     return unsafe { (kernels.narrow)(x, block, out, inputs) };
                 }
                 UPCAST_ROWS.with_borrow_mut(|wide| {
@@ -62,7 +62,7 @@ pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Ten
     Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
 }
 
-/// As [`product`], with the numbers that quantised blocks stand for: `x` is not quantised.
+/// [`product`] with a quantised matrix; `x` stays f32.
 pub(crate) fn product_with_blocks(x: &Tensor, weight: &QuantizedMatrix) -> Result<Tensor> {
     let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
     let x = x.contiguous()?;
@@ -75,19 +75,19 @@ pub(crate) fn product_with_blocks(x: &Tensor, weight: &QuantizedMatrix) -> Resul
             && Backend::current() >= Backend::Avx512;
         #[cfg(not(target_arch = "x86_64"))]
         let direct = false;
-        // For one token a widened row is used once: then it had better stay in the nearest cache.
+        // For one token a dequantised row is used once: then it should stay in the nearest cache.
         let numbers = if tokens < UPCAST_FROM && !direct { NUMBERS / 8 } else { NUMBERS };
         let rows = (numbers / inputs.max(1)).clamp(8, 64);
         for_each_row_block(&mut out, outputs, rows, |range, out| {
             #[cfg(target_arch = "x86_64")]
             if direct {
-                // SAFETY: the processor has the instructions, and the columns are this thread's.
+                // SAFETY: the processor has the instructions; the columns are this thread's.
                 return unsafe { quantized_gemm::block(x, weight.bytes(range), out, inputs) };
             }
             UPCAST_ROWS.with_borrow_mut(|wide| {
                 wide.resize(range.len() * inputs, 0.0);
                 weight.dequantize(range, wide);
-                // SAFETY: the kernels are this processor's, and the columns this thread's.
+                // SAFETY: the processor has the kernels' instructions; the columns are this thread's.
                 unsafe { (kernels.wide)(x, wide, out, inputs) };
             });
         });
@@ -95,7 +95,7 @@ pub(crate) fn product_with_blocks(x: &Tensor, weight: &QuantizedMatrix) -> Resul
     Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
 }
 
-/// Tokens, inputs and outputs of a product.
+/// `[tokens, inputs, outputs]` of a product.
 fn product_shape(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
     match (x.dims(), weight) {
         (&[tokens, inputs], &[outputs, width]) if inputs == width => Ok([tokens, inputs, outputs]),
@@ -103,7 +103,7 @@ fn product_shape(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
     }
 }
 
-/// The numbers of a contiguous tensor on the CPU.
+/// Calls `with` on the elements of a contiguous CPU tensor.
 fn with<T: Element, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cpu(storage), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) else {
@@ -112,7 +112,7 @@ fn with<T: Element, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<
     Ok(with(&CpuStorage::as_slice::<T>(storage)?[begin..end]))
 }
 
-/// Gives threads so many of the matrix's rows at a time, and where their results go.
+/// Calls `work` in parallel on blocks of the matrix's rows and their output columns.
 fn for_each_row_block(
     out: &mut [f32],
     outputs: usize,
@@ -125,24 +125,24 @@ fn for_each_row_block(
     let out = OutputColumns::new(out, outputs);
     (0..outputs.div_ceil(rows)).into_par_iter().for_each(|chunk| {
         let range = chunk * rows..outputs.min((chunk + 1) * rows);
-        // SAFETY: `out` is [tokens, outputs], and has these columns, which are this chunk's own.
+        // SAFETY: `out` is `[tokens, outputs]` and has these columns, which only this block writes.
         let out = unsafe { out.column(range.start) };
         work(range, out)
     });
 }
 
-/// The kernels over some rows of the matrix, compiled for what the processor can do. To widen is exact, so that it makes
-/// no difference to the result when it is done.
+/// The kernels for one block of rows, compiled for this processor. Conversion to f32 is exact, so that it doesn't matter when it
+/// is done.
 struct Kernels<T> {
-    /// The rows with every token, widened as they are read.
+    /// The rows with every token, converted as they are loaded.
     narrow: unsafe fn(&[f32], &[T], OutputColumns, usize),
-    /// The same with rows that are f32.
+    /// The same for rows in f32.
     wide: unsafe fn(&[f32], &[f32], OutputColumns, usize),
     upcast: unsafe fn(&[T], &mut [f32]),
 }
 
 impl<T: SimdElement> Kernels<T> {
-    /// What this processor has the instructions for.
+    /// The kernels of [`Backend::current`].
     fn best() -> Kernels<T> {
         #[cfg(target_arch = "x86_64")]
         {
@@ -168,7 +168,7 @@ impl<T: SimdElement> Kernels<T> {
     }
 }
 
-/// `R` rows with `N` tokens at once, or `S` rows with one.
+/// `R` rows with `N` tokens per call, or `S` rows with one.
 #[inline(always)]
 unsafe fn block<L: Lanes<T>, T: Element, const S: usize, const R: usize, const N: usize>(
     x: &[f32],
@@ -198,7 +198,7 @@ unsafe fn block<L: Lanes<T>, T: Element, const S: usize, const R: usize, const N
     }
 }
 
-/// Some rows with some tokens, all sums in registers; gives the number of rows.
+/// Some rows with some tokens, all accumulators in registers; gives the number of rows.
 #[inline(always)]
 unsafe fn tile<L: Lanes<T>, T: Element, const R: usize, const N: usize>(
     x: &[f32],
@@ -210,8 +210,8 @@ unsafe fn tile<L: Lanes<T>, T: Element, const R: usize, const N: usize>(
     let rows: [&[T]; R] = std::array::from_fn(|row| &rows[(first_row + row) * inputs..][..inputs]);
     let xs: [&[f32]; N] = std::array::from_fn(|token| &x[(first_token + token) * inputs..][..inputs]);
     let whole = inputs / LANES * LANES;
-    // SAFETY: the slices have `inputs` numbers, and every step reads `LANES` of them before `whole`. The result has
-    // this token and row, because the slices have them, and the row is this thread's.
+    // SAFETY: the slices have `inputs` elements, and every step reads `LANES` of them before `whole`. The output has this token and
+    // row because the slices have them, and only this thread writes the row.
     unsafe {
         let mut sums = [[L::zero(); N]; R];
         for at in (0..whole).step_by(LANES) {
@@ -239,7 +239,7 @@ unsafe fn tile<L: Lanes<T>, T: Element, const R: usize, const N: usize>(
     R
 }
 
-/// The sum, by halves.
+/// Horizontal sum, by halves.
 fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {
@@ -255,7 +255,7 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
 unsafe fn upcast<L: Lanes<T>, T: Element>(rows: &[T], out: &mut [f32]) {
     let (lanes, rest) = out.as_chunks_mut::<LANES>();
     let (narrow, narrow_rest) = rows.as_chunks::<LANES>();
-    // SAFETY: the pointers are to sixteen numbers each; the rest as the caller says.
+    // SAFETY: each pointer is to sixteen elements; the rest as the caller says.
     lanes
         .iter_mut()
         .zip(narrow)

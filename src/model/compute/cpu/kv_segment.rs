@@ -1,10 +1,10 @@
-//! The input and output of the CPU attention kernels: one row's keys and values, and the shared output buffer.
+//! Input and output of the CPU attention kernels: a row's keys and values, and the shared output buffer.
 
 use std::ops::Range;
 
-/// The new tokens of one row, and all keys and values of that row, the new ones last.
+/// The new tokens of one row, with all keys and values of that row, the new ones last.
 pub struct KvSegment<'a> {
-    /// Where the new tokens stand among the batch's.
+    /// Range of the new tokens in the batch.
     pub tokens: Range<usize>,
     /// `[past + new, key heads, head width]`.
     pub keys: &'a [f32],

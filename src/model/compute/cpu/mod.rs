@@ -1,4 +1,4 @@
-//! Kernels for processors.
+//! CPU kernels. From the bottom up: SIMD and vector maths, rowwise operations and tiles, then matrix products and attention.
 
 pub(crate) mod activation;
 pub(crate) mod add;

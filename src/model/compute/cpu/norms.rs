@@ -1,5 +1,5 @@
-//! Norms over the last dimension. RMS norm (Zhang & Sennrich, arXiv 1910.07467): `x / sqrt(mean(x²) + ε) · weight`;
-//! layer norm (Ba et al., arXiv 1607.06450): `(x − mean(x)) / sqrt(variance(x) + ε) · weight + bias`, without a gradient.
+//! CPU kernels of RMS norm (Zhang & Sennrich, arXiv 1910.07467), with a gradient, and layer norm (Ba et al., arXiv 1607.06450),
+//! without one.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -14,13 +14,13 @@ struct RmsNorm {
     epsilon: f32,
 }
 
-/// `x`: `[…, width]`, `weight`: `[width]`, both f32.
+/// `x / sqrt(mean(x²) + ε) · weight`. `x`: `[…, width]`; `weight`: `[width]`; both f32.
 pub(crate) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
     let operation = RmsNorm { epsilon: epsilon as f32 };
     x.contiguous()?.apply_op2(weight, operation)
 }
 
-/// What an RMS norm multiplies a row with, before its weight.
+/// `1 / sqrt(mean(x²) + ε)` of a row.
 #[inline(always)]
 pub(crate) fn rms_scale(row: &[f32], epsilon: f32) -> f32 {
     let square = sum(row.len(), |i| row[i] * row[i]);
@@ -77,7 +77,7 @@ impl CustomOp2 for RmsNorm {
         let (for_x, for_weight) = tensor_slice::with([x, weight, gradient], |[x, weight, gradient]| {
             let width = weight.len();
             let mut for_x = vec![0f32; x.len()];
-            // In chunks of fixed size, added up in order: the sum does not depend on the number of threads.
+            // In chunks of fixed size, summed in order: the result doesn't depend on the number of threads.
             let parts = for_x.par_chunks_mut(width * ROWS).enumerate().map(|(chunk, out)| {
                 let mut for_weight = vec![0f32; width];
                 for (row, out) in out.chunks_mut(width).enumerate() {
@@ -113,7 +113,7 @@ struct LayerNorm {
     epsilon: f32,
 }
 
-/// `x`: `[…, width]`, `weight` and `bias`: `[width]`, all f32.
+/// `(x − mean(x)) / sqrt(variance(x) + ε) · weight + bias`. `x`: `[…, width]`; `weight` and `bias`: `[width]`; all f32.
 pub(crate) fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op3(weight, bias, LayerNorm { epsilon: epsilon as f32 })
 }

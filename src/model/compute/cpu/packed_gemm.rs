@@ -1,9 +1,8 @@
-//! The product with a matrix that was packed once, when it was loaded: its rows stand in panels of sixty-four, number by
-//! number across the panel, so that a few tokens meet a whole panel with every sum in a register. It knows nothing of
-//! models.
+//! Matrix product with weights packed at load time into 64-row panels, column by column, so that a few tokens meet a whole panel
+//! with all accumulators in registers.
 //!
-//! Each number of the result is summed up in an order of its own that depends on the matrix alone: any number of threads,
-//! and any other tokens gate_and_up, give the same bits.
+//! The summation order of each element depends on the matrix alone: the result is the same bit for bit with any number of
+//! threads and any other tokens in the batch.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -25,31 +24,31 @@ use crate::model::compute::activation::Activation;
 use crate::model::compute::backend::Backend;
 use crate::model::weights::huge_pages::{PageBuffer, PlainData};
 
-/// Tokens that pass a thread's panels before the next ones do: their activations stay in the core's own cache.
+/// Tokens that pass all of a thread's panels before the next ones do: their activations stay in a core's own cache.
 const TOKEN_BLOCK: usize = 256;
 
-/// A matrix `[outputs, inputs]`.
+/// A packed matrix `[outputs, inputs]`.
 pub(crate) struct Packed {
     outputs: usize,
     inputs: usize,
     panels: Panels,
 }
 
-/// `[panels, inputs, 64]`, rows beyond the last one filled up with zeros.
+/// The elements, `[panels, inputs, 64]`, the last panel padded with zeros.
 enum Panels {
     F32(PageBuffer<f32>),
     F16(PageBuffer<f16>),
-    /// Widened when they are multiplied.
+    /// Converted to f32 in the kernel.
     Bf16(PageBuffer<bf16>),
     /// `[panels, inputs / 2, 64]`
     Pairs(PageBuffer<Pair>),
-    /// Panels of tiles. Of f32 numbers there are two parts, the number rounded and what that left
-    /// over, which together have sixteen bits of it.
+    /// Panels of AMX tiles: one part for a bf16 matrix; two for an f32 matrix, the rounded values and the residuals, which together
+    /// keep sixteen bits.
     Tiles(Vec<PageBuffer<Pair>>),
 }
 
 impl Packed {
-    /// Packs a matrix, where the processor has instructions that gain by it.
+    /// Packs a matrix; none if the backend has no kernel for packed ones.
     pub fn new(weight: &Tensor, backend: Backend) -> Result<Option<Packed>> {
         if backend < Backend::Avx512 {
             return Ok(None);
@@ -150,7 +149,7 @@ impl Packed {
         Packed::multiply(&[down], &x, tokens, gate.outputs).map(|mut results| results.swap_remove(0))
     }
 
-    /// Whether what it multiplies is rounded to bf16 first.
+    /// Whether the product rounds its input to bf16.
     pub fn rounds_to_bf16(&self) -> bool {
         match &self.panels {
             Panels::Pairs(_) => true,
@@ -159,7 +158,7 @@ impl Packed {
         }
     }
 
-    /// Some rows of the matrix, as tiles of one part hold them: `[rows, inputs]`.
+    /// Rows of a matrix in one-part tiles, as f32 `[rows, inputs]`.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
         let Panels::Tiles(parts) = &self.panels else {
             return Err(Error::Msg("rows of a matrix that is not in tiles".into()));
@@ -186,8 +185,7 @@ impl Packed {
             work.extend(matrix.work(result.as_mut_ptr()));
         }
         if tokens > 0 && inputs > 0 {
-            // SAFETY: every result has room for its numbers, no two parts have a column in common, and packing asked whether the
-            // processor has the instructions.
+            // SAFETY: every result has room for its elements, no two jobs write the same column, and packing checked the processor.
             work.into_par_iter().for_each(|work| unsafe { work.run(x, tokens) });
         }
         results
@@ -197,7 +195,7 @@ impl Packed {
                 if inputs == 0 {
                     result.resize(tokens * matrix.outputs, 0.0);
                 }
-                // SAFETY: all of it was written just now.
+                // SAFETY: the jobs above wrote every element.
                 unsafe { result.set_len(tokens * matrix.outputs) };
                 Tensor::from_vec(result, (tokens, matrix.outputs), &Device::Cpu)
             })
@@ -206,16 +204,16 @@ impl Packed {
 }
 
 impl Packed {
-    /// The product in parts, of which threads take one at a time.
+    /// Splits the product into jobs for the threads.
     fn work(&self, out: *mut f32) -> Vec<PanelJob<'_>> {
         let panels = self.outputs.div_ceil(PANEL);
-        // Neighbouring panels, so that a single token's pass reads long stretches; enough parts for an even end.
+        // Neighbouring panels, so that one token's pass reads long stretches of memory; enough jobs for an even finish.
         let many = panels.div_ceil(4 * rayon::current_num_threads()).max(1);
         let part = |first| PanelJob { matrix: self, panels: first..panels.min(first + many), out };
         (0..panels).step_by(many).map(part).collect()
     }
 
-    /// Some tokens with the panel that begins with row `first`, in tiles.
+    /// Multiplies some tokens with the panel that begins at row `first`, in tiles.
     ///
     /// # Safety
     /// As [`amx::multiply`].
@@ -238,7 +236,7 @@ impl Packed {
             match parts.len() {
                 1 => amx::multiply(&[(x(0), panel(0))], steps, tokens, columns, out, stride),
                 _ => {
-                    // Small terms first; what both rounded parts leave over is left out.
+                    // Small terms first; the product of the two residuals is dropped.
                     let sides = [(x(1), panel(0)), (x(0), panel(1)), (x(0), panel(0))];
                     amx::multiply(&sides, steps, tokens, columns, out, stride);
                 }
@@ -248,11 +246,11 @@ impl Packed {
 }
 
 thread_local! {
-    /// A panel of two products, `[tokens, 64]` each.
+    /// One panel of the gate and up products, `[tokens, 64]` each.
     static GATE_AND_UP: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// What some matrices want to be met with.
+/// The input formats that some matrices need.
 fn input_forms(matrices: &[&Packed]) -> InputForms {
     let mut forms = InputForms::default();
     for matrix in matrices {
@@ -269,15 +267,16 @@ fn input_forms(matrices: &[&Packed]) -> InputForms {
 struct PanelJob<'a> {
     matrix: &'a Packed,
     panels: Range<usize>,
-    /// The result's first number. Threads write side by side into the same rows, each into columns of its own, which slices
-    /// can't say.
+    /// The first element of the output `[tokens, outputs]`. Threads write side by side into the same rows, each into its own columns.
     out: *mut f32,
 }
 
-// SAFETY: no two parts have the same column.
+// SAFETY: no two jobs write the same column.
 unsafe impl Send for PanelJob<'_> {}
 
 impl PanelJob<'_> {
+    /// Runs the job.
+    ///
     /// # Safety
     /// The processor must have the instructions; `out` must have room for `[tokens, outputs]`.
     unsafe fn run(self, x: &PackedInput, tokens: usize) {
@@ -302,7 +301,7 @@ impl PanelJob<'_> {
             let panel = &numbers[first * steps..][..PANEL * steps];
             let x = &x[tokens.start * steps..tokens.end * steps];
             for (tile, x) in x.chunks(avx512_microkernel::TOKENS * steps).enumerate() {
-                // SAFETY: the tile's tokens have these columns in `out`.
+                // SAFETY: `out` has these columns for the tokens.
                 unsafe {
                     T::tile(
                         x,
@@ -317,8 +316,8 @@ impl PanelJob<'_> {
         });
     }
 
-    /// Calls `block` for every stretch of tokens with every panel: the tokens, the panel's first column and how many there are,
-    /// where the result begins, and how far apart its rows are.
+    /// Calls `block` for every block of tokens and every panel with: the tokens, the panel's first column and number of columns, the
+    /// output's first element there, and its row stride.
     fn each(&self, tokens: usize, mut block: impl FnMut(Range<usize>, usize, usize, *mut f32, usize)) {
         let outputs = self.matrix.outputs;
         for begin in (0..tokens).step_by(TOKEN_BLOCK) {
@@ -342,7 +341,7 @@ fn pack_panels<T: PlainData>(rows: &[T], (outputs, inputs): (usize, usize)) -> R
     Ok(out)
 }
 
-/// What `part` makes of the numbers, in panels of tiles.
+/// Packs `part` of each element into panels of tiles.
 fn pack_tiles<T: Copy + Sync>(
     rows: &[T],
     part: impl Fn(T) -> bf16 + Sync,
@@ -384,7 +383,7 @@ mod tests {
         products.unwrap().swap_remove(0)
     }
 
-    /// Every backend that packs and runs here, with every type it keeps; what its products may differ by.
+    /// Every available backend that packs, with the types it packs and the tolerance of its products.
     fn kinds() -> Vec<(Backend, DType, f32)> {
         let mut kinds = Vec::new();
         if Backend::Avx512.is_available() {
@@ -395,7 +394,7 @@ mod tests {
             kinds.push((Backend::Avx512Bf16, DType::BF16, 4e-3));
         }
         if Backend::Amx.is_available() {
-            // Of f32 numbers, sixteen bits are multiplied.
+            // Sixteen bits of f32 are kept.
             kinds.extend([(Backend::Amx, DType::BF16, 4e-3), (Backend::Amx, DType::F32, 2e-5)]);
         }
         kinds

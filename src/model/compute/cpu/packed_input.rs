@@ -1,5 +1,4 @@
-//! The other side of a product with packed matrices: a batch's rows in the forms in which instructions meet them. It knows
-//! nothing of matrices.
+//! The activations of a product with packed matrices, in the formats that the kernels read: f32 rows, bf16 pairs or AMX tiles.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -13,23 +12,23 @@ use super::bf16::{Pair, map_row, round_to_bf16};
 use super::fused_row::FusedRow;
 use super::vector_math::simd_dispatch;
 
-/// The forms that are wanted.
+/// The formats to make.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct InputForms {
     pub floats: bool,
     pub pairs: bool,
-    /// Parts in tiles: none, the rounded numbers, or also what that left over.
+    /// Parts in tiles: 0, 1 (rounded values) or 2 (and residuals).
     pub parts: usize,
 }
 
-/// The other side of the product, in every form that is wanted.
+/// The activations in every format that was asked for.
 #[derive(Default)]
 pub(crate) struct PackedInput<'a> {
     /// `[tokens, inputs]`
     pub floats: Cow<'a, [f32]>,
     /// Rounded to bf16, `[tokens, inputs / 2]`.
     pub pairs: Vec<Pair>,
-    /// The same in tiles, and what rounding left over, where two parts are wanted.
+    /// In tiles: the rounded values, and the residuals if there are two parts.
     pub tiles: Vec<amx::Tiles>,
 }
 
@@ -44,7 +43,7 @@ impl<'a> PackedInput<'a> {
             },
             pairs: match forms.pairs {
                 true => each_row(row, tokens, inputs, inputs.div_ceil(2), |row, out: &mut [Pair]| {
-                    // SAFETY: only where bf16 is multiplied, which asks for more than this.
+                    // SAFETY: the backends with bf16 products imply AVX-512F.
                     unsafe { map_row(row, out.as_flattened_mut(), round_to_bf16) }
                 }),
                 false => Vec::new(),
@@ -58,11 +57,11 @@ impl<'a> PackedInput<'a> {
 }
 
 thread_local! {
-    /// One row on its way.
+    /// One row in f32.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What `write` makes of each token's row, `[tokens, width]`.
+/// `write` applied to each token's row, `[tokens, width]`.
 fn each_row<T: Copy + Default + Send>(
     row: &FusedRow,
     tokens: usize,
@@ -81,21 +80,21 @@ fn each_row<T: Copy + Default + Send>(
     out
 }
 
-/// Every token's row in so many parts, as rows of tiles.
+/// Every token's row in tiles, in `parts` parts.
 fn tile_rows(row: &FusedRow, tokens: usize, inputs: usize, parts: usize) -> Vec<amx::Tiles> {
     let tiles = TileWriter::new(tokens, amx::steps(inputs), parts);
     (0..tokens).into_par_iter().with_min_len(amx::ROWS).for_each(|token| {
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.resize(inputs, 0.0);
             simd_dispatch!(row.write(token, scratch));
-            // SAFETY: a token has a place of its own.
+            // SAFETY: each token has its own rows of the tiles.
             unsafe { tiles.write(scratch, token, 0) };
         });
     });
     tiles.finish()
 }
 
-/// TileWriter of tiles while threads write them, in one part or two.
+/// Tiles of a batch's rows while threads write them, in one or two parts.
 pub(crate) struct TileWriter {
     parts: Vec<amx::Tiles>,
     places: [*mut Pair; 2],
@@ -103,13 +102,13 @@ pub(crate) struct TileWriter {
     size: usize,
 }
 
-// SAFETY: who writes says that no two threads have the same place.
+// SAFETY: no two threads write the same rows, as `write` demands.
 unsafe impl Sync for TileWriter {}
 
 impl TileWriter {
     pub fn new(tokens: usize, steps: usize, parts: usize) -> TileWriter {
         let size = amx::rows_size(tokens, steps);
-        // The last tile's rows may be fewer than it has: they are never read, but they are numbers.
+        // Rows of the last tile beyond the tokens are never read, but must be initialised.
         let last = amx::rows_size(tokens.min(1), steps);
         let mut parts: Vec<_> = (0..parts).map(|_| amx::Tiles::with_room(size, last)).collect();
         let mut places = [std::ptr::null_mut(); 2];
@@ -117,20 +116,20 @@ impl TileWriter {
         TileWriter { parts, places, steps, size }
     }
 
-    /// Writes some of a token's numbers, from `first` on, a multiple of a step's.
+    /// Writes some of a token's elements, from `first` on, a multiple of [`amx::INPUTS`].
     ///
     /// # Safety
-    /// Only where there are tiles; no other thread may write there.
+    /// Only with AMX; no other thread may write there.
     pub unsafe fn write(&self, numbers: &[f32], token: usize, first: usize) {
         let at = token / amx::ROWS * amx::rows_size(1, self.steps) + amx::rows_size(1, first / amx::INPUTS);
-        // SAFETY: the token and the numbers have their place.
+        // SAFETY: the tiles have the token and the elements.
         unsafe {
             let small = (self.parts.len() > 1).then(|| self.places[1].add(at));
             amx::write_row(numbers, token % amx::ROWS, self.places[0].add(at), small);
         }
     }
 
-    /// CallOnce every token's numbers were written.
+    /// The tiles, once every token has been written.
     pub fn finish(mut self) -> Vec<amx::Tiles> {
         // SAFETY: all of it was written.
         self.parts.iter_mut().for_each(|part| unsafe { part.written(self.size) });

@@ -1,5 +1,5 @@
-//! The product of few tokens with rows of Q8_0 blocks, met as they stand: a scale of f16, then thirty-two signed bytes. To
-//! widen them first would take longer than to read them. It knows nothing of models.
+//! Product of a few tokens with Q8_0 blocks (an f16 scale and 32 signed bytes), dequantised in registers: writing the values to
+//! memory first would take longer than reading them.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -7,25 +7,25 @@ use std::arch::x86_64::*;
 
 use super::output_columns::OutputColumns;
 
-/// Bytes and numbers of a block.
+/// Bytes and values of a block.
 const BYTES: usize = 34;
 const NUMBERS: usize = 32;
 
-/// Tokens that meet some rows at once.
+/// Tokens of one kernel call.
 const TOKENS: usize = 8;
 
-/// Bytes that are asked for ahead, at least.
+/// Prefetch distance in bytes, at least.
 const AHEAD: usize = 1 << 13;
 
-/// Rows of blocks with every token. `x`: `[tokens, inputs]`, inputs whole blocks.
+/// All rows of blocks with every token. `x`: `[tokens, inputs]`; `inputs` is a multiple of 32.
 ///
 /// # Safety
-/// Only where the processor has AVX-512F and F16C; `out` must have the tokens and the rows, and be no other thread's.
+/// Only with AVX-512F and F16C; `out` must have the tokens and rows, and no other thread may write them.
 #[target_feature(enable = "avx512f,f16c")]
 pub(crate) unsafe fn block(x: &[f32], rows: &[u8], out: OutputColumns, inputs: usize) {
     for (group, x) in x.chunks((TOKENS * inputs).max(1)).enumerate() {
         let first = group * TOKENS;
-        // As many rows as leave every sum in a register.
+        // As many rows as leave every accumulator in a register.
         // SAFETY: as the caller says.
         unsafe {
             match x.len() / inputs {
@@ -42,7 +42,7 @@ pub(crate) unsafe fn block(x: &[f32], rows: &[u8], out: OutputColumns, inputs: u
     }
 }
 
-/// All rows with `N` tokens, `R` of them at a time.
+/// All rows with `N` tokens, `R` rows at a time.
 #[target_feature(enable = "avx512f,f16c")]
 unsafe fn each<const N: usize, const R: usize>(
     x: &[f32],
@@ -65,7 +65,7 @@ unsafe fn each<const N: usize, const R: usize>(
     }
 }
 
-/// `R` rows with `N` tokens. Each sum has an order of its own, whatever stands beside.
+/// `R` rows with `N` tokens. The summation order of an element doesn't depend on the others.
 #[target_feature(enable = "avx512f,f16c")]
 unsafe fn few<const N: usize, const R: usize>(
     x: &[f32],
@@ -76,11 +76,11 @@ unsafe fn few<const N: usize, const R: usize>(
 ) {
     let width = inputs / NUMBERS * BYTES;
     let mut sums = [[_mm512_setzero_ps(); R]; N];
-    // SAFETY: the rows have their blocks, every token as many inputs, and `out` the places; to fetch what is not there does
-    // nothing.
+    // SAFETY: the rows have their blocks, every token has `inputs` elements, and `out` has the columns. A prefetch of any address is
+    // harmless.
     unsafe {
         for at in 0..inputs / NUMBERS {
-            // What comes after these rows, in the order in which it stands: that is how memory is read fastest.
+            // Prefetches the next rows in memory order.
             let next = rows.as_ptr().wrapping_add(AHEAD + R * at * BYTES);
             for line in (0..R * BYTES).step_by(64) {
                 _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(line).cast());

@@ -9,7 +9,7 @@ use super::tensor_slice;
 use super::vector_math::simd_dispatch;
 use crate::model::compute::rotary::Angles;
 
-/// Turns one head. Where it is wider than the pairs, its last numbers stay as they are.
+/// Rotates one head. If it is wider than twice the pairs, its last elements stay unchanged.
 #[inline(always)]
 fn turn_head(head: &mut [f32], (cosines, sines): (&[f32], &[f32]), direction: f32) {
     let (first, second) = head.split_at_mut(cosines.len());
@@ -21,7 +21,7 @@ fn turn_head(head: &mut [f32], (cosines, sines): (&[f32], &[f32]), direction: f3
 
 struct Rotation {
     angles: Angles,
-    /// −1 turns back: the gradient's way.
+    /// −1 for the gradient, which rotates back.
     direction: f32,
 }
 
@@ -62,16 +62,16 @@ impl CustomOp1 for Rotation {
     }
 }
 
-/// A norm and a rotation of heads where they stand.
+/// RMS norm and rotation of heads, in place.
 struct InPlace<'a> {
-    /// RMS norm's weight, as wide as one head or as all, and its epsilon.
+    /// Weight and epsilon of the RMS norm; the weight is as wide as one head or as all.
     norm: Option<(&'a [f32], f32)>,
     angles: Option<&'a Angles>,
     head_width: usize,
 }
 
-/// Norms and turns `x`, f32 `[tokens, heads × head width]`, where it stands, without a gradient: for a tensor that nobody
-/// else holds. `norm`: an RMS norm's weight, as wide as one head or as all, and its epsilon.
+/// Normalises and rotates `x`, f32 `[tokens, heads × head width]`, in place and without a gradient: the caller must hold the only
+/// reference. `norm`: weight, as wide as one head or as all, and epsilon of an RMS norm.
 pub fn prepare_heads(
     x: &Tensor,
     head_width: usize,

@@ -1,29 +1,29 @@
-//! Sixteen f32 numbers side by side, in whatever registers the processor has for them.
-//! It knows nothing of matrices. Compiled for each kind of register, because left to itself the compiler takes the narrowest.
+//! Vectors of sixteen f32 in the registers of each instruction set. They are written per instruction set because autovectorised
+//! code uses the narrowest registers.
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use half::{bf16, f16};
 
 use crate::model::weights::Element;
 
-/// Numbers side by side.
+/// Elements of a vector.
 pub(crate) const LANES: usize = 16;
 
-/// How sixteen numbers are held.
+/// A vector of sixteen f32.
 ///
 /// # Safety
-/// The functions may be called only where the processor has what their type says, with pointers to sixteen numbers.
+/// The functions need the instructions of the implementing type, and pointers to sixteen elements.
 pub(crate) trait Lanes<T>: Copy {
     unsafe fn zero() -> Self;
     unsafe fn load(numbers: *const f32) -> Self;
-    /// Loads and widens.
+    /// Loads elements of type `T` as f32.
     unsafe fn load_upcast(numbers: *const T) -> Self;
     /// `self + x · y`
     unsafe fn add_product(self, x: Self, y: Self) -> Self;
     unsafe fn store(self, numbers: *mut f32);
 }
 
-/// What any processor has.
+/// Portable code.
 impl<T: Element> Lanes<T> for [f32; LANES] {
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -51,21 +51,27 @@ impl<T: Element> Lanes<T> for [f32; LANES] {
     }
 }
 
-/// A type that the wide registers can load.
+/// An element type that the wide registers can load.
 #[cfg(target_arch = "x86_64")]
 pub(crate) trait SimdElement: Element {
+    /// Loads sixteen elements as f32.
+    ///
     /// # Safety
-    /// AVX-512F, and sixteen numbers there.
+    /// Only with AVX-512F, and sixteen elements there.
     unsafe fn load_16(numbers: *const Self) -> x86::Sixteen;
+    /// Loads eight elements as f32.
+    ///
     /// # Safety
-    /// AVX2 and F16C, and eight numbers there.
+    /// Only with AVX2 and F16C, and eight elements there.
     unsafe fn load_8(numbers: *const Self) -> x86::Eight;
 }
 
 #[cfg(target_arch = "aarch64")]
 pub(crate) trait SimdElement: Element {
+    /// Loads four elements as f32.
+    ///
     /// # Safety
-    /// NEON, and four numbers there.
+    /// Only with NEON, and four elements there.
     unsafe fn load_4(numbers: *const Self) -> neon::Four;
 }
 
@@ -129,7 +135,7 @@ pub(crate) mod neon {
     }
 
     impl SimdElement for f16 {
-        /// As `f16`'s own `upcast`: the product brings the exponent's bias over, and makes subnormal numbers normal.
+        /// As the `upcast` of `f16`: the multiplication corrects the exponent's bias and normalises subnormal numbers.
         #[inline(always)]
         unsafe fn load_4(numbers: *const f16) -> Four {
             unsafe {

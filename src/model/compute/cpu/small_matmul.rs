@@ -1,9 +1,8 @@
-//! Products of small matrices that lie inside larger arrays: rows and columns any distance apart.
-//! It knows nothing of what the matrices mean.
+//! Products of small f32 matrices with arbitrary row and column strides, on one thread.
 
 use gemm::Parallelism;
 
-/// A matrix inside a slice.
+/// A strided matrix in a slice.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
     numbers: &'a [f32],
@@ -14,7 +13,7 @@ pub(crate) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// `rows` rows of `columns` numbers, each row `stride` after the one before it.
+    /// `rows` rows of `columns` elements, `stride` apart.
     pub fn new(numbers: &'a [f32], rows: usize, columns: usize, stride: usize) -> View<'a> {
         let end = if rows == 0 { 0 } else { (rows - 1) * stride + columns };
         assert!(end <= numbers.len(), "a matrix that reaches out of its slice");
@@ -32,14 +31,14 @@ impl<'a> View<'a> {
     }
 }
 
-/// Writes `scale · a · b` into `out` (`[a.rows, b.columns]`, its rows `stride` apart), or adds it to what is there.
+/// Writes `scale · a · b` to `out` (`[a.rows, b.columns]`, rows `stride` apart), or adds it.
 pub(crate) fn product(out: &mut [f32], stride: usize, a: View, b: View, scale: f32, add: bool) {
     let (rows, columns) = (a.rows, b.columns);
     if rows == 0 || columns == 0 {
         return;
     }
     assert!(a.columns == b.rows && (rows - 1) * stride + columns <= out.len(), "matrices that do not fit");
-    // SAFETY: `View::new` and the line above hold every index of the three matrices inside their slices.
+    // SAFETY: `View::new` and the assertion above keep every index of the three matrices inside their slices.
     unsafe {
         gemm::gemm(
             rows,

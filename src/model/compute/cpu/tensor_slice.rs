@@ -1,15 +1,15 @@
-//! Looking at a tensor's numbers as a plain slice.
+//! Slices of the elements of CPU tensors.
 
 use candle_core::{CpuStorage, Error, Layout, Result, Storage, Tensor};
 
-/// The numbers of a contiguous f32 tensor on the CPU.
+/// The elements of a contiguous f32 tensor on the CPU.
 pub(crate) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (begin, end) =
         layout.contiguous_offsets().ok_or_else(|| Error::Msg("the tensor is not contiguous".into()))?;
     Ok(&storage.as_slice::<f32>()?[begin..end])
 }
 
-/// Calls `with` on the numbers of f32 tensors on the CPU.
+/// Calls `with` on the elements of f32 tensors on the CPU.
 pub(crate) fn with<const N: usize, T>(
     tensors: [&Tensor; N],
     with: impl FnOnce([&[f32]; N]) -> Result<T>,

@@ -1,10 +1,10 @@
-//! Loops that run on whole vector registers: compiled once for each width that processors have, and chosen when the
-//! program runs. Their sums are taken in the same order everywhere.
+//! Vectorised elementary functions and reductions, compiled for each register width and dispatched at run time. The summation
+//! order is the same for every width.
 
-/// Runs an expression with the widest vector instructions of this processor. Only what is inlined into it gains.
+/// Runs an expression with the widest vector instructions of this processor. Only code that is inlined into it benefits.
 macro_rules! simd_dispatch {
     ($work:expr) => {{
-        // A closure that could be called again is called through a function of its own, which has the narrowest.
+        // A closure that can be called twice isn't inlined, and so is compiled for the narrowest registers.
         let once = $crate::model::compute::cpu::vector_math::CallOnce;
         pulp::Arch::new().dispatch(
             #[inline(always)]
@@ -17,11 +17,11 @@ macro_rules! simd_dispatch {
 }
 pub(crate) use simd_dispatch;
 
-/// What a closure that holds it can be called.
+/// Makes a closure that holds it `FnOnce`.
 pub(crate) struct CallOnce;
 
-/// `eˣ` to 2 units in the last place, without a branch; results below 1e-38 are given as that.
-/// The exponent's whole part comes from adding 1.5·2²³, the rest from a polynomial (Cephes' `expf`).
+/// `eˣ` to 2 ulp, without a branch; results are at least 1e-38. Adding 1.5·2²³ gives the integer part of the exponent, a polynomial
+/// (Cephes' `expf`) the rest.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
@@ -59,7 +59,7 @@ pub(crate) fn erf(x: f32) -> f32 {
     (1.0 - sum * t * exp(-far * far)).copysign(x)
 }
 
-/// The sum of what `term` gives for every index below `count`, in sixteen sums side by side.
+/// `Σ term(i)` for `i` below `count`, in sixteen partial sums.
 #[inline(always)]
 pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     const LANES: usize = 16;
@@ -73,7 +73,7 @@ pub(crate) fn sum(count: usize, term: impl Fn(usize) -> f32) -> f32 {
     (whole..count).map(term).sum::<f32>() + sums.iter().sum::<f32>()
 }
 
-/// The largest of some numbers.
+/// The maximum.
 #[inline(always)]
 pub(crate) fn max(numbers: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; 16];
@@ -86,7 +86,7 @@ pub(crate) fn max(numbers: &[f32]) -> f32 {
     rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Scores into weights that add up to 1.
+/// Softmax in place, with an optional soft cap of the scores.
 #[inline(always)]
 pub(crate) fn softmax(scores: &mut [f32], cap: Option<f32>) {
     if let Some(cap) = cap {

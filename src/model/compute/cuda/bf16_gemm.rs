@@ -1,5 +1,4 @@
-//! The product of bf16 numbers on an NVIDIA device that is summed up in f32 and given as f32, which candle has no operation
-//! for. It knows nothing of what it multiplies.
+//! Product of bf16 matrices on an NVIDIA device with f32 accumulation and f32 output, which candle doesn't offer.
 
 #![cfg(feature = "cuda")]
 
@@ -42,7 +41,7 @@ impl CustomOp2 for Product {
         let x = s1.as_cuda_slice::<bf16>()?.slice(x.0..x.1);
         let matrix = s2.as_cuda_slice::<bf16>()?.slice(matrix.0..matrix.1);
         let device = s1.device().clone();
-        // SAFETY: the product writes every number.
+        // SAFETY: the product writes every element.
         let mut out = unsafe { device.alloc::<f32>(tokens * outputs)? };
         let (one, zero) = (1f32, 0f32);
         {
@@ -50,9 +49,8 @@ impl CustomOp2 for Product {
             let (x, _read) = x.device_ptr(&stream);
             let (matrix, _read_too) = matrix.device_ptr(&stream);
             let (to, _written) = out.device_ptr_mut(&stream);
-            // The library counts by columns: to it our rows are columns, and what it gives is `matrix · xᵀ`, whose columns
-            // are our tokens.
-            // SAFETY: the three matrices have these sizes, end to end; the factors outlive the call, which reads them.
+            // cuBLAS is column-major: it sees our rows as columns, and computes `matrix · xᵀ`, whose columns are our tokens.
+            // SAFETY: the three matrices have these sizes, contiguous; the scalars outlive the call.
             unsafe {
                 result::gemm_ex(
                     *device.cublas_handle().handle(),

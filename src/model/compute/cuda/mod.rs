@@ -1,4 +1,4 @@
-//! Products that call cuBLAS.
+//! Products by cuBLAS.
 
 #[cfg(feature = "cuda")]
 pub(crate) mod bf16_gemm;
