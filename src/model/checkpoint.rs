@@ -1,5 +1,5 @@
-//! A checkpoint on disk: found by its name, its config read, its tensors' shapes held against it. Its weights are read
-//! only when a model is made of it, so that what it is can be told of a checkpoint of any size.
+//! A checkpoint on disk: config, tokenizer, and the shapes of its tensors, checked against the config. The weights are read by
+//! [`Checkpoint::load`], so that a checkpoint of any size can be inspected.
 
 use std::path::Path;
 
@@ -7,21 +7,24 @@ use super::families::{self, Config};
 use super::{Architecture, Chat, Dtype, Model, Weights, gguf, hub};
 use crate::error::{Error, Result};
 
-/// What a checkpoint is. See [`Model`] for one that computes.
+/// An open checkpoint whose weights haven't been read.
 pub struct Checkpoint {
-    /// As the user named it.
+    /// As the user named it: a path, a hub id, or `organism`.
     pub name: String,
+    /// The architecture that the config describes.
     pub architecture: Architecture,
+    /// The tokenizer and the chat template.
     pub chat: Chat,
+    /// The tensors, not read yet.
     pub weights: Weights,
 }
 
 impl Checkpoint {
-    /// Opens a folder in the hub's layout, a GGUF file, or a repository of the hub that is in its client's cache. `template` is a file
-    /// with a chat template that counts instead of the model's own.
+    /// Opens a folder in the hub's layout, a GGUF file, or a cached repository of the hub. `template`: a file whose chat template
+    /// replaces the model's own.
     ///
     /// # Errors
-    /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
+    /// A missing folder or file, or a family, tensor or template that can't be used, with its name.
     pub fn open(name: &Path, template: Option<&Path>) -> Result<Checkpoint> {
         let folder = if name.is_file() { name.to_owned() } else { hub::find(name)? };
         if let Some(file) = gguf::find(&folder)? {
@@ -50,21 +53,21 @@ impl Checkpoint {
         Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights })
     }
 
-    /// Reads the weights, and keeps matrices in `dtype`, or as [`Weights::take`] does where it is left out.
+    /// Reads the weights. Matrices are in `dtype`; without one, f32, or the stored types of a quantised checkpoint.
     ///
     /// # Errors
-    /// A tensor that holds numbers that are not finite.
+    /// A tensor with a value that isn't finite in its type.
     pub fn load(self, dtype: Option<Dtype>) -> Result<Model> {
         Model::build(self.name, self.architecture, &self.weights, dtype, self.chat)
     }
 }
 
-/// Refuses tensors that are missing, have another shape than the config says, or have no place in the model.
+/// Refuses tensors that are missing, have another shape than the config says, or aren't part of the architecture.
 fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<()> {
-    // A config can claim any number of blocks; each takes tensors of its own.
+    // A config can claim any number of blocks; each needs tensors.
     let (blocks, tensors) = (architecture.blocks.len(), weights.count());
     if blocks > tensors {
-        let found = format!("{blocks} blocks, and the checkpoint has {tensors} tensors");
+        let found = format!("{blocks} blocks, but {tensors} tensors");
         return Err(Error::input(place, found, "no more blocks than tensors"));
     }
     architecture.tensors()?.iter().try_for_each(|place| weights.check(place))?;

@@ -1,5 +1,4 @@
-//! The seam between the forward pass and whoever reads or changes it.
-//! It knows nothing of what a hook is for.
+//! The interface between the forward pass and code that reads or changes activations.
 
 use candle_core::Tensor;
 
@@ -7,24 +6,27 @@ use crate::error::Result;
 use crate::model::site::Site;
 use crate::model::token::Token;
 
-/// Called by the forward pass at the sites that it wants.
+/// Reads or changes the activations at some sites of the forward pass.
 pub trait Hook: Send {
-    /// Whether the forward pass should call at this site. A site that nobody wants costs nothing.
+    /// Whether the forward pass calls the hook at this site. A site that no hook wants costs nothing.
     fn wants(&self, site: Site) -> bool;
 
-    /// Takes the activations `[tokens, width]` (f32) at `site` and gives them back, changed or not.
-    /// `tokens` holds a record for each row of the activations, in the same order. Whoever keeps them has to copy them:
-    /// the next hook may change them where they lie.
+    /// Takes the activations `[tokens, width]` (f32) at `site`, and gives them back, changed or not. `tokens` has a record per row of
+    /// the activations, in the same order. A hook that keeps the activations must copy them: the next hook may change them in
+    /// place.
+    ///
+    /// # Errors
+    /// Any failure of the hook; it ends the pass.
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor>;
 
-    /// Which tokens of the batch it looks at, ascending; none where it looks at all of them. Past the attention of the last block
-    /// that is run, a pass without logits then makes these alone, and calls the hook with these alone.
+    /// Indices of the batch's tokens that the hook reads, ascending; none for all. Past the attention of the last block, a pass
+    /// without logits computes only these tokens, and calls the hook with only these.
     fn token_indices(&self) -> Option<Vec<usize>> {
         None
     }
 
-    /// Stands for all that the hook changes in a row; 0 where it changes nothing. A cache remembers it, so that keys and
-    /// values that were made under one steering are never read under another.
+    /// A hash of all changes that the hook makes in a row; 0 if there are none. The cache stores it and refuses to continue a row
+    /// with another hash.
     fn cache_key(&self, _row: usize) -> u64 {
         0
     }
@@ -41,7 +43,7 @@ impl Hook for () {
     }
 }
 
-/// Several hooks, called in order, each with what the one before it gave back.
+/// Several hooks, called in order, each with the result of the one before.
 #[derive(Default)]
 pub struct Chain<'a>(pub Vec<&'a mut dyn Hook>);
 
@@ -56,7 +58,7 @@ impl Hook for Chain<'_> {
     }
 
     fn cache_key(&self, row: usize) -> u64 {
-        // In order: the same changes the other way round are others.
+        // The order counts: the same changes in another order have another hash.
         let marks = self.0.iter().map(|hook| hook.cache_key(row)).filter(|mark| *mark != 0);
         marks.fold(0, |all, mark| (all ^ mark).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).max(1))
     }

@@ -1,4 +1,4 @@
-//! A language model that can be watched: its weights, its forward pass, its way of writing dialogues.
+//! Language models with hook sites: checkpoints, the forward pass, and chat templates.
 
 pub mod transformer;
 
@@ -36,30 +36,31 @@ use crate::model::compute::backend::Backend;
 
 /// A decoder with its tokenizer and chat template.
 pub struct Model {
-    /// As the user named it.
+    /// As the user named it: a path, a hub id, or `organism`.
     pub name: String,
     /// SHA-256 of the weights, in hex.
     pub hash: String,
-    /// The type that most of the weights are kept in: f32, bf16, f16, or that of quantised blocks.
+    /// The type of most of the weights: f32, bf16, f16 or a quantised format.
     pub dtype: String,
+    /// The forward pass with its weights.
     pub decoder: Decoder,
+    /// The tokenizer and the chat template.
     pub chat: Chat,
 }
 
 impl Model {
-    /// Opens a checkpoint, reads its weights, and keeps its matrices in `dtype`, or in f32 where it is left out; see
-    /// [`Checkpoint::open`].
+    /// Opens a checkpoint and reads its weights, with matrices in `dtype`; see [`Checkpoint::open`] and [`Checkpoint::load`].
     ///
     /// # Errors
-    /// A folder or file that is missing; a family, a tensor or a template that can't be used, with its name.
+    /// A missing folder or file, or a family, tensor or template that can't be used, with its name.
     pub fn open(name: &Path, dtype: Option<Dtype>) -> Result<Model> {
         Checkpoint::open(name, None)?.load(dtype)
     }
 
-    /// Builds the decoder from open weights, and hashes them meanwhile.
+    /// Builds the decoder from open weights, and hashes them at the same time.
     ///
     /// # Errors
-    /// A tensor that is missing, can't be used, or has no place in the architecture.
+    /// A tensor that is missing, can't be used, or isn't part of the architecture.
     pub fn build(
         name: String,
         architecture: Architecture,

@@ -18,41 +18,44 @@ pub enum Selector {
     Given,
     /// The tokens that the model generated.
     Generated,
-    /// The content of one role's messages.
+    /// The content of the messages of one role.
     Content(Role),
-    /// The last token of the last message of the user.
+    /// The last content token of the last user message.
     UserLast,
-    /// The last token of the template before the last answer begins.
+    /// The last token of the template before the last answer.
     AssistantStart,
+    /// The content of the assistant's thinking parts.
     Think,
+    /// The content of the assistant's answers.
     Answer,
     /// The content of one message, counted from 0.
     Turn(usize),
-    /// The first tokens that the inner selector picks: of each stretch of a message's thinking part, answer or other
-    /// content, or else of the row.
+    /// The first N tokens that the inner selector picks: in each message's thinking part, answer or content, or else in the row.
     First(Box<Selector>, usize),
-    /// The last tokens of what the inner selector picks in a row.
+    /// The last N tokens that the inner selector picks in a row.
     LastOf(Box<Selector>, usize),
     /// The last token of each message's content.
     EveryTurn,
-    /// One row of activations: the mean over the tokens picked.
+    /// The mean of the activations over the inner selector's tokens.
     Mean(Box<Selector>),
-    /// One row of activations: the largest value of each coordinate over the tokens picked.
+    /// The elementwise maximum of the activations over the inner selector's tokens.
     Max(Box<Selector>),
 }
 
-/// How several picked tokens become rows of activations.
+/// How the activations of several picked tokens become one or more vectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
-    /// A row a token.
+    /// One vector per token.
     Each,
+    /// The mean over the tokens.
     Mean,
+    /// The elementwise maximum over the tokens.
     Max,
 }
 
 impl Selector {
-    /// Indices into `tokens` of the tokens that are picked, ascending. `tokens` may hold several rows, each of them
-    /// whole or a continuation; see [`Selector::check_steering`] for which selectors do not mind the difference.
+    /// Indices into `tokens` of the picked tokens, ascending. `tokens` may hold several rows, each whole or a continuation; selectors
+    /// that pass [`Selector::check_steering`] pick the same tokens in both cases.
     pub fn pick(&self, tokens: &[Token]) -> Vec<usize> {
         let mut picked = Vec::new();
         let mut begin = 0;
@@ -103,8 +106,8 @@ impl Selector {
         }
     }
 
-    /// How many of a stretch's tokens that are picked stand before this one, where the token itself tells: so that a
-    /// continuation of a row goes on counting where the row stopped.
+    /// Number of tokens that this selector picks before `token` in its part of the message, if the token's record tells: then a
+    /// continued row keeps counting.
     fn ordinal(&self, token: &Token) -> Option<usize> {
         match self {
             Selector::All | Selector::Given => Some(token.position),
@@ -116,7 +119,7 @@ impl Selector {
         }
     }
 
-    /// How the picked tokens of a row become rows of activations.
+    /// How the activations of a row's picked tokens are pooled.
     pub fn pooling(&self) -> Pooling {
         match self {
             Selector::Mean(_) => Pooling::Mean,
@@ -125,8 +128,11 @@ impl Selector {
         }
     }
 
-    /// Refuses a selector that can't be known while the answer is still being written, or that pools:
-    /// such a token would be steered with the cache and not without it.
+    /// Refuses a selector that pools, or whose choice isn't known while the answer is being generated: a token would then be steered
+    /// with the cache and not without it, or the reverse.
+    ///
+    /// # Errors
+    /// Such a selector, with the ones that can be used.
     pub fn check_steering(&self) -> Result<()> {
         match self {
             Selector::Last | Selector::LastOf(..) | Selector::EveryTurn => Err(Error::input(
@@ -166,7 +172,7 @@ const SIMPLE: [(&str, Selector); 13] = [
     ("tool", Selector::Content(Role::Tool)),
 ];
 
-/// Selectors inside each other, at most.
+/// Maximum nesting depth.
 const DEEPEST: usize = 16;
 
 impl FromStr for Selector {
@@ -250,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// Every selector that can be written.
+    /// Every selector that has a text form.
     fn selectors() -> impl Strategy<Value = Selector> {
         let simple = proptest::sample::select(SIMPLE.map(|(_, selector)| selector).to_vec());
         let plain =
@@ -275,7 +281,7 @@ mod tests {
             prop_assert_eq!(text.parse::<Selector>().unwrap(), selector.clone());
             let spaced = text.replace('(', " ( ").replace(',', " , ").replace(')', " ) ");
             prop_assert_eq!(spaced.parse::<Selector>().ok(), match selector {
-                // A name with a dot or a bracket of its own is one word.
+                // A name with a dot or parentheses of its own is one word.
                 _ if text.contains("every(turn)") => spaced.parse().ok(),
                 selector => Some(selector),
             });

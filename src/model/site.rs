@@ -1,46 +1,46 @@
-//! Where in the forward pass a hook may look, and how that place is written (`7.resid_post`).
-//! It knows nothing of models: whether a site exists in one is the decoder's to say.
+//! Hook sites of the forward pass and their text form (`7.resid_post`).
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// A place inside a block, in the order of the forward pass.
+/// A hook site inside a block, in the order of the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
-    /// The residual stream that enters the block.
+    /// The residual stream entering the block.
     ResidPre,
-    /// The heads' outputs, concatenated, before the output projection.
+    /// The concatenated head outputs, before the output projection.
     AttnHeads,
-    /// What attention adds to the residual stream.
+    /// The output of attention, before it is added to the residual stream.
     AttnOut,
     /// The residual stream between attention and MLP.
     ResidMid,
-    /// The weights that the router gives to all experts, before the best are chosen.
+    /// The router's probabilities of all experts, before the top-k choice.
     Router,
     /// The input of the MLP's down projection.
     MlpHidden,
-    /// What the MLP adds to the residual stream.
+    /// The output of the MLP, before it is added to the residual stream.
     MlpOut,
-    /// The residual stream that leaves the block.
+    /// The residual stream leaving the block.
     ResidPost,
 }
 
-/// One hook site. The order is that of the forward pass.
+/// A hook site, ordered as in the forward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
-    /// The residual stream that enters block 0.
+    /// The residual stream entering block 0.
     Embed,
-    /// A point in a block, blocks counted from 0.
+    /// A site in a block; blocks are counted from 0.
     Block(usize, Point),
     /// The output of the final norm.
     FinalNorm,
-    /// The scores over the vocabulary.
+    /// The logits over the vocabulary.
     Logits,
 }
 
 impl Point {
+    /// Every point, in the order of the forward pass.
     pub const ALL: [Point; 8] = [
         Point::ResidPre,
         Point::AttnHeads,
@@ -52,6 +52,7 @@ impl Point {
         Point::ResidPost,
     ];
 
+    /// Its name in the text form of a site.
     pub fn name(self) -> &'static str {
         match self {
             Point::ResidPre => "resid_pre",
@@ -89,12 +90,14 @@ impl Site {
         }
     }
 
-    /// Reads a list of sites and sets of sites (`4-11.resid_post`, `3,7.mlp_out`, `*.resid_post`, `embed`, `all`)
-    /// for a model with `blocks` blocks. The result is in the order of the forward pass, without repeats.
-    /// A site that the model lacks is an error.
+    /// Parses a list of sites and sets of sites (`4-11.resid_post`, `3,7.mlp_out`, `*.resid_post`, `embed`, `all`) for a model with
+    /// `blocks` blocks. The result is in the order of the forward pass, without duplicates.
+    ///
+    /// # Errors
+    /// Text that is no site, or a block that the model lacks.
     pub fn parse_set(text: &str, blocks: usize) -> Result<Vec<Site>> {
         let mut sites = Vec::new();
-        // "3,7.mlp_out" is one item: block numbers wait for the point that follows them.
+        // "3,7.mlp_out" is one item: block numbers wait for the point after them.
         let mut waiting: Vec<String> = Vec::new();
         for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
             let name = transformer_lens(part);
@@ -147,7 +150,7 @@ fn block_range(text: &str, blocks: usize) -> Option<std::ops::Range<usize>> {
     (first <= last && last < usize::MAX).then_some(first..last + 1)
 }
 
-/// Turns TransformerLens's name of a site into ours; any other text is left as it is.
+/// Translates a TransformerLens site name; other text stays unchanged.
 fn transformer_lens(name: &str) -> String {
     let global = match name {
         "hook_embed" => "embed",
@@ -191,9 +194,9 @@ impl fmt::Display for Site {
 impl FromStr for Site {
     type Err = Error;
 
-    /// One site, whatever the model.
+    /// Parses one site, for any model.
     fn from_str(text: &str) -> Result<Site> {
-        // A set is refused before it is spelled out: "*" has no end here.
+        // Sets are refused before they are expanded: "*" has no end here.
         if text == "all" || text.contains(['*', '-', ',']) {
             return Err(unknown(text));
         }

@@ -1,9 +1,9 @@
-//! Candle's own operations, which are what a device computes, keep the promises of the forward pass: tests of other rooms,
-//! run again in a process of their own, for a process chooses once what multiplies.
+//! The forward pass on candle's operations, the code path of devices. Tests of other modules run again in a process of their
+//! own, because a process selects its backend once.
 
 use std::process::Command;
 
-/// Parity with transformers of every family, in f32, bf16 and f16; batches, caches and hooks; steering; GGUF's blocks.
+/// Parity with transformers for every family in f32, bf16 and f16; batches, caches and hooks; steering; GGUF quantisation.
 const AGAIN: [&str; 15] = [
     "model::every_site_and_token_agrees_with_transformers",
     "model::weights_in_bf16_cost_less_than_they_cost_transformers",
@@ -34,7 +34,7 @@ fn holds_on(backend: &str) {
 }
 
 #[test]
-fn the_forward_pass_holds_on_candles_own_operations() {
+fn the_forward_pass_holds_on_candles_operations() {
     holds_on("candle");
 }
 
@@ -58,7 +58,7 @@ fn a_backend_that_cannot_run_here_is_one_line() {
     };
     for arguments in [&["inspect", "organism"][..], &["generate", "--prompt", "hello"]] {
         let said = said("abacus", arguments);
-        assert!(said.contains("abacus, which is none; expected one of candle, plain"), "{said}");
+        assert!(said.contains("abacus, an unknown backend; expected one of candle, plain"), "{said}");
     }
     if !cfg!(feature = "cuda") {
         let said = said("cuda", &["generate", "--prompt", "hello"]);
@@ -70,7 +70,7 @@ fn a_backend_that_cannot_run_here_is_one_line() {
 }
 
 #[test]
-fn what_is_generated_is_the_same_on_candles_own_operations() {
+fn candles_operations_generate_the_same_text() {
     let text = |backend: &str| {
         let mut command = crate::cli::pearl(&["generate", "--prompt", "hello", "--greedy", "--json"]);
         let output = command.env("PEARL_BACKEND", backend).output().unwrap();

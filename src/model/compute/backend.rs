@@ -31,6 +31,7 @@ pub enum Backend {
 const VARIABLE: &str = "PEARL_BACKEND";
 
 impl Backend {
+    /// Every backend, in order.
     pub const ALL: [Backend; 8] = [
         Backend::Candle,
         Backend::Plain,
@@ -42,6 +43,7 @@ impl Backend {
         Backend::Cuda,
     ];
 
+    /// Its name in `PEARL_BACKEND`.
     pub fn name(self) -> &'static str {
         match self {
             Backend::Candle => "candle",
@@ -91,24 +93,24 @@ impl Backend {
     /// # Errors
     /// An unknown name, or a backend that isn't available here.
     pub fn chosen() -> Result<Backend> {
-        let mut from_the_best = Backend::ALL.into_iter().rev();
+        let mut best_first = Backend::ALL.into_iter().rev();
         let Some(name) = std::env::var_os(VARIABLE) else {
-            return Ok(from_the_best.find(|backend| backend.is_available()).unwrap_or(Backend::Plain));
+            return Ok(best_first.find(|backend| backend.is_available()).unwrap_or(Backend::Plain));
         };
-        let named = from_the_best.find(|backend| name.to_str() == Some(backend.name()));
+        let named = best_first.find(|backend| name.to_str() == Some(backend.name()));
         named.filter(|backend| backend.is_available()).ok_or_else(|| {
             let why = match (named, cuda()) {
                 (Some(Backend::Cuda), Err(why)) => format!("but {why}"),
-                (Some(_), _) => "which this processor lacks".into(),
-                (None, _) => "which is none".into(),
+                (Some(_), _) => "which this processor doesn't support".into(),
+                (None, _) => "an unknown backend".into(),
             };
             let found = format!("{}, {why}", name.display());
-            let runs: Vec<&str> = Backend::ALL
+            let available: Vec<&str> = Backend::ALL
                 .into_iter()
                 .filter(|backend| backend.is_available())
                 .map(Backend::name)
                 .collect();
-            Error::input(VARIABLE, found, format!("one of {}, or nothing", runs.join(", ")))
+            Error::input(VARIABLE, found, format!("one of {}, or unset", available.join(", ")))
         })
     }
 
@@ -120,16 +122,16 @@ impl Backend {
         let backend = Backend::chosen()?;
         let why = match (std::env::var_os(VARIABLE), backend) {
             (Some(_), _) => format!("as {VARIABLE} says"),
-            (None, Backend::Cuda) => "the device that is there".into(),
+            (None, Backend::Cuda) => "the first NVIDIA device".into(),
             (None, _) if cfg!(feature = "cuda") => {
                 let none = cuda().err().map(|why| format!(" ({why})")).unwrap_or_default();
-                format!("the widest that this processor has{none}")
+                format!("the best of this processor{none}")
             }
-            (None, _) => "the widest that this processor has".into(),
+            (None, _) => "the best of this processor".into(),
         };
         let how = match backend {
-            Backend::Amx => "; of f32 numbers sixteen bits are multiplied (avx512: all)",
-            Backend::Candle | Backend::Cuda => "; what is multiplied with a bf16 matrix is rounded to bf16",
+            Backend::Amx => "; f32 products keep sixteen bits of each factor (avx512: all)",
+            Backend::Candle | Backend::Cuda => "; the inputs of bf16 matrices are rounded to bf16",
             _ => "",
         };
         Ok(format!("{}, {why}{how}", backend.name()))
@@ -139,10 +141,10 @@ impl Backend {
     /// `PEARL_BACKEND` has been refused when the model was opened.
     pub(crate) fn current() -> Backend {
         static CURRENT: OnceLock<Backend> = OnceLock::new();
-        let own = |backend: &Backend| !matches!(backend, Backend::Candle | Backend::Cuda);
+        let is_cpu = |backend: &Backend| !matches!(backend, Backend::Candle | Backend::Cuda);
         *CURRENT.get_or_init(|| {
-            let best = || Backend::ALL.into_iter().filter(own).rfind(|backend| backend.is_available());
-            Backend::chosen().ok().filter(own).or_else(best).unwrap_or(Backend::Plain)
+            let best = || Backend::ALL.into_iter().filter(is_cpu).rfind(|backend| backend.is_available());
+            Backend::chosen().ok().filter(is_cpu).or_else(best).unwrap_or(Backend::Plain)
         })
     }
 }
@@ -181,7 +183,7 @@ fn cuda() -> std::result::Result<&'static Device, &'static str> {
         // One stream for all threads: with a stream per thread, a pass wouldn't wait for the work of the others.
         Device::new_cuda_with_stream(0).map_err(|error| {
             let error = error.to_string();
-            format!("no device can be had: {}", error.lines().next().unwrap_or_default())
+            format!("no device is available: {}", error.lines().next().unwrap_or_default())
         })
     };
     FOUND.get_or_init(find).as_ref().map_err(String::as_str)

@@ -5,9 +5,11 @@ use std::ops::Range;
 /// The heads of an attention layer, with grouped keys and values (Ainslie et al., arXiv 2305.13245).
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
+    /// Query heads.
     pub queries: usize,
     /// Key and value heads; divides `queries`.
     pub keys: usize,
+    /// Width of one head.
     pub width: usize,
     /// Factor of the scores `q · k`.
     pub scale: f32,

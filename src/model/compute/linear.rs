@@ -116,7 +116,7 @@ impl Linear {
             None => Ok(product),
         });
         let whole = whole.collect::<Result<Vec<_>>>()?;
-        whole.try_into().map_err(|_| Error::Msg("as many products as matrices".into()))
+        whole.try_into().map_err(|_| Error::Msg("a matrix without a product".into()))
     }
 
     /// The products of packed matrices; none if one is not packed, or if a gradient is tracked.

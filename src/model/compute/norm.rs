@@ -19,6 +19,7 @@ impl Norm {
         Norm { weight, bias, epsilon }
     }
 
+    /// Number of elements of the weight.
     pub fn width(&self) -> usize {
         self.weight.elem_count()
     }
@@ -45,6 +46,7 @@ impl Norm {
         }
     }
 
+    /// Whether it is an RMS norm.
     pub fn is_rms(&self) -> bool {
         self.bias.is_none()
     }

@@ -1,5 +1,4 @@
-//! Reading a `config.json`: fields by name, with errors that name the file and the field.
-//! It knows nothing of any one family.
+//! Typed access to a `config.json`, with errors that name the file and the field.
 
 use serde_json::Value;
 
@@ -7,14 +6,17 @@ use crate::error::{Error, Result};
 use crate::model::transformer::architecture::Activation;
 use crate::model::transformer::rope::{Rope, Scaling};
 
-/// A `config.json`, and where it came from.
+/// A `config.json` and its place, for errors.
 pub struct Config {
     place: String,
     fields: Value,
 }
 
 impl Config {
-    /// `place` is named in errors.
+    /// Parses a JSON object. `place` is named in errors.
+    ///
+    /// # Errors
+    /// Text that is no JSON object.
     pub fn parse(place: impl Into<String>, text: &[u8]) -> Result<Config> {
         let place = place.into();
         match serde_json::from_slice(text) {
@@ -24,6 +26,7 @@ impl Config {
         }
     }
 
+    /// Where the config came from, for errors.
     pub fn place(&self) -> &str {
         &self.place
     }
@@ -41,7 +44,7 @@ impl Config {
         self.fields.get(name).filter(|value| !value.is_null())
     }
 
-    /// Whether a field is there that says something: not null, not false.
+    /// Whether a field is neither missing, null nor false.
     pub fn has(&self, name: &str) -> bool {
         self.field(name).is_some_and(|value| *value != Value::Bool(false))
     }
@@ -54,31 +57,48 @@ impl Config {
         Error::input(&self.place, found, expected)
     }
 
+    /// A string.
+    ///
+    /// # Errors
+    /// A missing field, or another value.
     pub fn text(&self, name: &str) -> Result<&str> {
         let text = self.field(name).and_then(Value::as_str);
         text.ok_or_else(|| self.wrong(name, "a string"))
     }
 
     /// A whole number from 1 up.
+    ///
+    /// # Errors
+    /// A missing field, or another value.
     pub fn count(&self, name: &str) -> Result<usize> {
         let count = self.field(name).and_then(Value::as_u64).filter(|&count| count > 0);
-        // A header can claim any size; what no machine holds is refused before anything is allocated.
+        // A config can claim any size: what no machine holds is refused before anything is allocated.
         count
             .filter(|&count| count < 1 << 31)
             .map(|count| count as usize)
             .ok_or_else(|| self.wrong(name, "a whole number from 1 to 2147483647"))
     }
 
+    /// [`Config::count`] with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn count_or(&self, name: &str, default: usize) -> Result<usize> {
         self.field(name).map_or(Ok(default), |_| self.count(name))
     }
 
     /// A count that may be missing or null.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn optional_count(&self, name: &str) -> Result<Option<usize>> {
         self.field(name).map(|_| self.count(name)).transpose()
     }
 
-    /// A number; null means none, and a missing field the default.
+    /// A number; null is none, and a missing field the default.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn number_or_null(&self, name: &str, default: Option<f64>) -> Result<Option<f64>> {
         match self.fields.get(name) {
             None => Ok(default),
@@ -87,10 +107,18 @@ impl Config {
         }
     }
 
+    /// [`Config::text`] with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn text_or<'a>(&'a self, name: &str, default: &'a str) -> Result<&'a str> {
         self.field(name).map_or(Ok(default), |_| self.text(name))
     }
 
+    /// A number, with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn number_or(&self, name: &str, default: f64) -> Result<f64> {
         match self.field(name) {
             None => Ok(default),
@@ -98,6 +126,10 @@ impl Config {
         }
     }
 
+    /// A boolean, with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// Another value.
     pub fn flag_or(&self, name: &str, default: bool) -> Result<bool> {
         match self.field(name) {
             None => Ok(default),
@@ -105,7 +137,7 @@ impl Config {
         }
     }
 
-    /// A list of whole numbers, empty where the field is missing.
+    /// A list of whole numbers; empty if the field is missing.
     pub fn counts_or_empty(&self, name: &str) -> Result<Vec<usize>> {
         let Some(value) = self.field(name) else { return Ok(Vec::new()) };
         let counts = value.as_array().map(|list| list.iter().map(|count| count.as_u64().map(|n| n as usize)));
@@ -119,12 +151,18 @@ impl Config {
         numbers.ok_or_else(|| self.wrong(name, &format!("a list of {count} numbers")))
     }
 
-    /// Refuses the config where `holds` is false: the field then says something that the family's code does not do.
+    /// Refuses the config unless `holds`: the field has a value that the family's code doesn't implement.
+    ///
+    /// # Errors
+    /// The field and `expected`, unless `holds`.
     pub fn expect(&self, holds: bool, name: &str, expected: &str) -> Result<()> {
         if holds { Ok(()) } else { Err(self.wrong(name, expected)) }
     }
 
     /// Number of blocks.
+    ///
+    /// # Errors
+    /// A missing field, or a number out of range.
     pub fn blocks(&self, name: &str) -> Result<usize> {
         const MOST: usize = 10_000;
         let count = self.count(name)?;
@@ -132,6 +170,10 @@ impl Config {
         Ok(count)
     }
 
+    /// The activation function.
+    ///
+    /// # Errors
+    /// A missing field, or an unknown function.
     pub fn activation(&self, name: &str) -> Result<Activation> {
         match self.text(name)? {
             "silu" | "swish" => Ok(Activation::Silu),
@@ -144,7 +186,10 @@ impl Config {
         }
     }
 
-    /// Which blocks have a sliding window: as `layer_types` says, or else as `otherwise` does.
+    /// Which blocks have a sliding window, from `layer_types` or else from `otherwise`.
+    ///
+    /// # Errors
+    /// A list of another length, or with other values.
     pub fn sliding(&self, blocks: usize, otherwise: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
         let Some(value) = self.field("layer_types") else { return Ok((0..blocks).map(otherwise).collect()) };
         let kind = |kind: &Value| match kind.as_str() {
@@ -160,15 +205,17 @@ impl Config {
         })
     }
 
-    /// An object inside this one, empty where there is none.
+    /// A nested object; empty if it is missing.
     fn inside(&self, name: &str) -> Config {
         let empty = || Value::Object(Default::default());
         let fields = self.field(name).cloned().unwrap_or_else(empty);
         Config { place: format!("{}, {name}", self.place), fields }
     }
 
-    /// The rotation, from either generation of configs: `rope_theta` on top with `rope_scaling` beside it,
-    /// or both inside `rope_parameters`.
+    /// The rotary embedding, from either generation of configs: `rope_theta` with `rope_scaling`, or both in `rope_parameters`.
+    ///
+    /// # Errors
+    /// A missing or invalid parameter, or an unknown scaling.
     pub fn rope(&self, head_width: usize, base: f64, context: usize) -> Result<Rope> {
         let parameters = match self.field("rope_parameters") {
             Some(_) => self.inside("rope_parameters"),
@@ -178,7 +225,10 @@ impl Config {
         self.rope_from(&parameters, head_width, base, self.number_or("partial_rotary_factor", 1.0)?, context)
     }
 
-    /// As [`Config::rope`], where `rope_parameters` has an entry for each kind of block.
+    /// [`Config::rope`], with an entry of `rope_parameters` for each kind of block.
+    ///
+    /// # Errors
+    /// As [`Config::rope`].
     pub fn rope_of(&self, kind: &str, head_width: usize, base: f64, context: usize) -> Result<Rope> {
         match self.inside("rope_parameters") {
             parameters if parameters.field(kind).is_some() => {
@@ -188,7 +238,10 @@ impl Config {
         }
     }
 
-    /// The unscaled rotation of the blocks with a sliding window, whose base older configs have in a `field` of its own.
+    /// The unscaled rotary embedding of sliding-window blocks; older configs have its base in `field`.
+    ///
+    /// # Errors
+    /// As [`Config::rope`].
     pub fn local_rope(
         &self,
         kind: &str,
@@ -201,7 +254,10 @@ impl Config {
         self.rope_from(&parameters, head_width, self.number_or(field, base)?, 1.0, context)
     }
 
-    /// As [`Config::rope`], where older configs have fields of their own for the rotated share and the base.
+    /// [`Config::rope`] for configs with their own fields for the rotated share and the base.
+    ///
+    /// # Errors
+    /// As [`Config::rope`].
     pub fn partial_rope(
         &self,
         head_width: usize,
@@ -217,7 +273,7 @@ impl Config {
         self.rope_from(&parameters, head_width, base, share, context)
     }
 
-    /// `parameters` may give base and share too, and then these count.
+    /// A base and share in `parameters` take precedence.
     fn rope_from(
         &self,
         parameters: &Config,
@@ -241,7 +297,7 @@ impl Config {
     fn scaling(&self, width: usize, context: usize, original: usize) -> Result<Scaling> {
         let kind = ["rope_type", "type"].into_iter().find(|name| self.field(name).is_some());
         let original_context = original as f64;
-        // Configs that leave the factor out mean what the two contexts say.
+        // Without a factor, it is the ratio of the two contexts.
         let factor = || self.number_or("factor", context as f64 / original_context);
         Ok(match kind.map(|name| self.text(name)).transpose()? {
             None | Some("default") => Scaling::None,
@@ -253,7 +309,7 @@ impl Config {
                 high: self.number("high_freq_factor")?,
                 original_context,
             },
-            // Phi-3's first configs call their factors a pair "su" or "yarn".
+            // Phi-3's first configs call LongRoPE "su" or "yarn".
             Some(kind) if kind == "longrope" || kind == "su" || self.field("short_factor").is_some() => {
                 let factor = factor()?;
                 let grown = (1.0 + factor.ln() / original_context.ln()).sqrt();

@@ -84,8 +84,8 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
     let a = architecture;
     let wrong = |found: String, expected: &str| Err(Error::input(config.place(), found, expected));
     if !a.heads.is_multiple_of(a.kv_heads) {
-        let found = format!("{} heads for queries, {} for keys and values", a.heads, a.kv_heads);
-        return wrong(found, "a number of heads that the keys' heads divide");
+        let found = format!("{} query heads, {} key and value heads", a.heads, a.kv_heads);
+        return wrong(found, "a multiple of the key and value heads");
     }
     if a.head_width == 0 {
         return wrong(format!("{} heads in a width of {}", a.heads, a.width), "no more heads than the width");
@@ -95,10 +95,10 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
         return wrong(format!("{} heads of width {}", a.heads, a.head_width), "heads that fit in memory");
     }
     if let Some(rope) = a.ropes.iter().find(|rope| rope.width == 0 || !rope.width.is_multiple_of(2)) {
-        return wrong(format!("{} rotated numbers a head", rope.width), "an even number of them");
+        return wrong(format!("{} rotated elements per head", rope.width), "an even number above 0");
     }
     if !(a.norm_epsilon.is_finite() && a.norm_epsilon > 0.0 && a.attention_scale.is_finite()) {
-        return wrong("a norm or scale that is no number above 0".into(), "numbers above 0");
+        return wrong("a norm epsilon or attention scale that isn't a positive number".into(), "positive numbers");
     }
     Ok(())
 }

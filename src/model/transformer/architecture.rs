@@ -1,5 +1,5 @@
-//! What differs between model families, as data: the forward pass reads it and nothing else.
-//! It knows nothing of files or tensors.
+//! The architecture of a transformer as data: everything in which the families differ. The forward pass and the loader read
+//! nothing else.
 
 use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
@@ -9,93 +9,108 @@ use crate::model::transformer::rope::Rope;
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
 const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
-/// The shape and the choices of one transformer.
+/// The architecture of one transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     /// `model_type` of the config.
     pub family: String,
     /// Width of the residual stream.
     pub width: usize,
+    /// Query heads.
     pub heads: usize,
-    /// Heads that keys and values have; each serves `heads / kv_heads` query heads.
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
     pub kv_heads: usize,
     /// Width of one head; not always `width / heads`.
     pub head_width: usize,
-    /// Width inside the MLP.
+    /// Width of the MLP's hidden layer.
     pub hidden: usize,
+    /// Number of token embeddings.
     pub vocabulary: usize,
-    /// Longest sequence that the model was made for, in tokens.
+    /// Context length in tokens.
     pub context: usize,
-    /// A token sees what came before it; without this, its whole row (encoders).
+    /// Causal attention; encoders (`false`) attend to the whole row.
     pub causal: bool,
+    /// The norm of every layer.
     pub norm: NormKind,
-    /// Added to the mean square (or the variance) in every norm.
+    /// ε, added to the mean square or the variance in every norm.
     pub norm_epsilon: f64,
+    /// The norm of queries and keys.
     pub head_norm: HeadNorm,
-    /// Attention and MLP read the same residual stream, and both are added to it at once (GPT-NeoX).
+    /// Parallel residual: attention and MLP read the same residual stream (GPT-NeoX).
     pub parallel: bool,
+    /// Layout of the query, key and value projections.
     pub query_key_value: Fused,
-    /// The query, key and value projections have a bias.
+    /// Whether the query, key and value projections have biases.
     pub query_key_value_bias: bool,
-    /// The attention's output projection has a bias.
+    /// Whether the attention's output projection has a bias.
     pub output_bias: bool,
+    /// The form of the MLP.
     pub mlp: Mlp,
-    /// The MLP's projections have a bias.
+    /// Whether the MLP's projections have biases.
     pub mlp_bias: bool,
+    /// The MLP's activation.
     pub activation: Activation,
-    /// Matrices are stored `[in, out]` (GPT-2's `Conv1D`).
+    /// Whether matrices are stored `[in, out]` (GPT-2's `Conv1D`).
     pub transposed: bool,
-    /// Multiplies a query's product with a key.
+    /// Factor of the attention scores `q · k`.
     pub attention_scale: f64,
-    /// Attention's scores are held inside ±cap (Gemma 2).
+    /// Soft cap of the attention scores (Gemma 2).
     pub attention_cap: Option<f64>,
-    /// The vocabulary's scores are held inside ±cap (Gemma 2).
+    /// Soft cap of the logits (Gemma 2).
     pub logit_cap: Option<f64>,
-    /// Multiplies the embedding (Gemma).
+    /// Factor of the embedding (Gemma).
     pub embed_scale: Option<f64>,
-    /// The rotations that blocks choose from; none where positions are learnt.
+    /// Rotary embeddings that blocks choose from; empty with learned positions.
     pub ropes: Vec<Rope>,
-    /// Tokens that a sequence can have where positions are learnt (GPT-2, BERT).
+    /// Number of learned positions, if any (GPT-2, BERT).
     pub positions: Option<usize>,
-    /// Kinds of segments that the embedding tells apart (BERT); every token is of the first.
+    /// Number of segment embeddings, if any (BERT); every token is in the first segment.
     pub segments: Option<usize>,
+    /// One entry per block.
     pub blocks: Vec<BlockKind>,
+    /// The mixture of experts, if some block has one.
     pub experts: Option<Experts>,
+    /// The vocabulary head.
     pub head: Head,
+    /// Tensor names in the checkpoint.
     pub names: Names,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A kind of norm.
 pub enum NormKind {
-    /// Zhang & Sennrich, arXiv 1910.07467.
+    /// RMS norm (Zhang & Sennrich, arXiv 1910.07467).
     Rms,
-    /// RMS norm whose weight is stored less 1 (Gemma).
+    /// RMS norm whose stored weight is the factor minus 1 (Gemma).
     RmsLessOne,
-    /// Ba et al., arXiv 1607.06450, with a bias.
+    /// Layer norm with a bias (Ba et al., arXiv 1607.06450).
     Layer,
 }
 
-/// A norm on queries and keys, before the rotation.
+/// The norm of queries and keys, before the rotary embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadNorm {
+    /// No norm.
     None,
-    /// Each head by itself (Qwen3, Gemma 3).
+    /// On each head (Qwen3, Gemma 3).
     Each,
-    /// All heads together (OLMo 2).
+    /// On all heads together (OLMo 2).
     All,
 }
 
 /// How several matrices share one tensor of the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fused {
+    /// One tensor per matrix.
     Separate,
-    /// One after the other (Phi-3, GPT-2).
+    /// Concatenated (Phi-3, GPT-2).
     Stacked,
-    /// Head by head: its query, its key, its value (GPT-NeoX).
+    /// Query, key and value of each head in turn (GPT-NeoX).
     Interleaved,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A form of MLP.
 pub enum Mlp {
     /// `down(act(up(x)))`
     Plain,
@@ -103,83 +118,107 @@ pub enum Mlp {
     Gated(Fused),
 }
 
-/// What differs between the blocks of one model.
+/// The properties in which the blocks of one model differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct BlockKind {
-    /// Attention sees so many tokens only.
+    /// Sliding window of attention, in tokens.
     pub window: Option<usize>,
-    /// Which of the model's rotations.
+    /// Index into [`Architecture::ropes`].
     pub rope: usize,
-    /// Experts in place of one MLP.
+    /// Whether it has a mixture of experts in place of the MLP.
     pub experts: bool,
 }
 
-/// Several MLPs, of which each token goes through few (Shazeer et al., arXiv 1701.06538).
+/// A mixture of experts (Shazeer et al., arXiv 1701.06538).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Experts {
+    /// Number of experts.
     pub count: usize,
-    /// How many a token goes through.
+    /// Experts per token.
     pub chosen: usize,
-    /// Width inside one.
+    /// Width of an expert's hidden layer.
     pub hidden: usize,
-    /// The chosen ones' weights are scaled to add up to 1.
+    /// Whether the weights of a token's experts are scaled to sum to 1.
     pub normalised: bool,
 }
 
-/// The vocabulary product.
+/// The vocabulary head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
-    /// By the embedding's matrix.
+    /// It shares the embedding's matrix.
     Tied,
+    /// It has its own matrix.
     Own,
-    /// None: the model reads only (encoders).
+    /// None: an encoder, for reading only.
     None,
 }
 
-/// Where each tensor is found in a checkpoint, without `.weight` and `.bias`. Names inside a block come after `block`
-/// and its number.
+/// Tensor names in a checkpoint, without `.weight` and `.bias`. Names of a block follow `block` and its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Names {
+    /// Token embedding.
     pub embed: &'static str,
+    /// Learned position embedding.
     pub positions: &'static str,
+    /// Segment embedding.
     pub segments: &'static str,
+    /// Norm of the embedding.
     pub embed_norm: Option<&'static str>,
+    /// Prefix of a block, before its number.
     pub block: &'static str,
+    /// Norms around attention.
     pub attention_norms: Norms,
+    /// Query projection.
     pub query: &'static str,
+    /// Key projection.
     pub key: &'static str,
+    /// Value projection.
     pub value: &'static str,
+    /// Norm of queries.
     pub query_norm: &'static str,
+    /// Norm of keys.
     pub key_norm: &'static str,
+    /// Output projection of attention.
     pub output: &'static str,
+    /// Norms around the MLP.
     pub mlp_norms: Norms,
+    /// Gate projection.
     pub gate: &'static str,
+    /// Up projection.
     pub up: &'static str,
+    /// Down projection.
     pub down: &'static str,
+    /// Router of the experts.
     pub router: &'static str,
-    /// An expert's own names come after this and its number.
+    /// Names of an expert follow this and its number.
     pub expert: &'static str,
+    /// Gate projection of an expert.
     pub expert_gate: &'static str,
+    /// Up projection of an expert.
     pub expert_up: &'static str,
+    /// Down projection of an expert.
     pub expert_down: &'static str,
+    /// Final norm.
     pub norm: Option<&'static str>,
+    /// Vocabulary head.
     pub head: &'static str,
-    /// Tensors that belong to a task this program has no use for.
+    /// Prefixes of tensors for other tasks, which are ignored.
     pub ignored: &'static [&'static str],
 }
 
-/// The norms around attention or MLP: each family has some of them.
+/// The norms around attention or MLP, each optional.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Norms {
-    /// On what the part reads.
+    /// On the input.
     pub before: Option<&'static str>,
-    /// On what it adds to the residual stream.
+    /// On the output, before it is added to the residual stream.
     pub output: Option<&'static str>,
     /// On the residual stream, after the addition (BERT).
     pub after: Option<&'static str>,
 }
 
 impl Norms {
+    /// A norm on the input alone.
     pub const fn before(name: &'static str) -> Norms {
         Norms { before: Some(name), output: None, after: None }
     }
@@ -193,14 +232,15 @@ impl Architecture {
         sites
     }
 
+    /// Whether the model has a site.
     pub fn has(&self, site: Site) -> bool {
         let experts = |block: usize| self.blocks.get(block).is_some_and(|block| block.experts);
         match site {
             Site::Block(block, _) if block >= self.blocks.len() => false,
-            // Nothing stands between attention and MLP where both read the same stream.
+            // With a parallel residual, there is no stream between attention and MLP.
             Site::Block(_, Point::ResidMid) => !self.parallel,
             Site::Block(block, Point::Router) => experts(block),
-            // Each token's experts are its own: their insides have no common width.
+            // Each token has its own experts: their hidden layers have no common width.
             Site::Block(block, Point::MlpHidden) => !experts(block),
             Site::Block(..) | Site::Embed => true,
             Site::FinalNorm => self.names.norm.is_some(),
@@ -208,14 +248,14 @@ impl Architecture {
         }
     }
 
-    /// Reads a list of sites and sets of sites, as [`Site::parse_set`] does, of the sites that the model has.
+    /// Parses a list of sites and sets of sites, as [`Site::parse_set`] does, restricted to the sites of the model.
     ///
     /// # Errors
-    /// A site that the model lacks, or a set of which it has none.
+    /// A site that the model lacks, or a set that is empty in this model.
     pub fn parse_sites(&self, text: &str) -> Result<Vec<Site>> {
         let sites = Site::parse_set(text, self.blocks.len())?;
         let (had, lacked): (Vec<Site>, Vec<Site>) = sites.into_iter().partition(|&site| self.has(site));
-        // A set with a star means what there is; a site that was spelled out must be there.
+        // A set with a star means the sites that exist; a single site must exist.
         let spelled = !text.contains('*') && !text.split([',', ' ']).any(|part| part == "all");
         match lacked.first() {
             Some(site) if spelled || had.is_empty() => {

@@ -1,5 +1,4 @@
-//! One block of the forward pass, with its hook sites: attention, then (or beside it) an MLP or experts.
-//! It knows nothing of files, or of what its hooks are for.
+//! One block of the forward pass with its hook sites: attention, then (or in parallel) an MLP or a mixture of experts.
 
 use std::borrow::Cow;
 
@@ -28,28 +27,28 @@ pub(crate) struct Block {
     pub attention_norms: Norms,
     pub feed: FeedForward,
     pub mlp_norms: Norms,
-    /// Attention and MLP read the same residual stream.
+    /// Whether attention and MLP read the same residual stream.
     pub parallel: bool,
 }
 
 pub(crate) struct Attention {
     pub heads: Heads,
-    /// Which of the pass's rotations, if the model rotates.
+    /// Index of the rotary embedding, if the model has one.
     pub rope: Option<usize>,
     pub query: Linear,
     pub key: Linear,
     pub value: Linear,
-    /// On queries and keys; as wide as one head, or as all of them.
+    /// Norms of queries and keys, as wide as one head or as all.
     pub head_norms: Option<[Norm; 2]>,
     pub output: Linear,
 }
 
-/// The norms around attention or MLP; each family has some of them.
+/// The norms around attention or MLP, each optional.
 #[derive(Default)]
 pub(crate) struct Norms {
-    /// On what the part reads.
+    /// On the input.
     pub before: Option<Norm>,
-    /// On what it adds to the residual stream.
+    /// On the output, before it is added to the residual stream.
     pub output: Option<Norm>,
     /// On the residual stream, after the addition.
     pub after: Option<Norm>,
@@ -60,20 +59,20 @@ pub(crate) enum FeedForward {
     Experts(Experts),
 }
 
-/// What every block of one pass shares.
+/// The state that all blocks of one pass share.
 pub(crate) struct Pass<'a> {
     pub tokens: Cow<'a, [Token]>,
-    /// One a rotation of the model.
+    /// One per rotary embedding of the model.
     pub angles: Vec<Angles>,
     pub cache: Option<&'a mut Cache>,
-    /// The last site that anything is wanted of.
+    /// The last site that the pass must reach.
     pub last: Site,
-    /// The tokens of which anything is wanted past the attention of the last block that is run; none where it is all.
+    /// Past the attention of the last block: the tokens whose results are used; none for all.
     pub needed: Option<Vec<usize>>,
 }
 
 impl Pass<'_> {
-    /// Lets only those tokens go on that are needed.
+    /// Drops the tokens whose results nobody uses.
     fn keep_needed(&mut self, x: Tensor, heads: Tensor) -> Result<(Tensor, Tensor)> {
         let Some(needed) = self.needed.take() else { return Ok((x, heads)) };
         self.tokens = needed.iter().map(|&at| self.tokens[at].clone()).collect();
@@ -83,8 +82,8 @@ impl Pass<'_> {
 }
 
 impl Block {
-    /// `x`: the residual stream that enters, `[tokens, width]`; gives the one that leaves, or anything where the pass ends
-    /// before that.
+    /// `x`: the incoming residual stream, `[tokens, width]`; gives the outgoing one. If the pass ends inside the block, the result is
+    /// unspecified.
     pub fn forward(&self, x: Tensor, pass: &mut Pass, hook: &mut dyn Hook) -> Result<Tensor> {
         let site = |point| Site::Block(self.number, point);
         let x = call_hook(hook, site(Point::ResidPre), x, &pass.tokens)?;
@@ -102,14 +101,14 @@ impl Block {
         let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
         let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
         let added = at(Point::AttnOut, added)?;
-        // What the MLP reads is normed; to what its output is added depends on the order.
+        // The MLP reads the normed stream; the stream that its output is added to depends on the order.
         let (x, read) = match self.parallel {
             true => (add(&x, &added)?, Some(x)),
             false => (at(Point::ResidMid, norm(&self.attention_norms.after, add(&x, &added)?)?)?, None),
         };
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
         let added = match &self.feed {
-            // What stands in memory only where somebody reads it.
+            // The hidden layer is written to memory only if a hook reads it.
             FeedForward::Mlp(mlp) if wanted => {
                 mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?.input().tensor()?)?)?
             }
@@ -125,7 +124,7 @@ impl Block {
 }
 
 impl Attention {
-    /// The heads' outputs, concatenated: `[tokens, heads × head width]`.
+    /// The concatenated head outputs, `[tokens, heads × head width]`.
     fn forward(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
         let heads = self.heads;
         let count = pass.tokens.len();
@@ -151,7 +150,7 @@ impl Attention {
     }
 }
 
-/// Queries or keys after their norm and rotation: `[tokens, heads, width]`.
+/// Queries or keys after norm and rotary embedding, `[tokens, heads, width]`.
 fn norm_and_rotate(x: Tensor, width: usize, norm: Option<&Norm>, angles: Option<&Angles>) -> Result<Tensor> {
     let count = x.dim(0)?;
     if uses_candle(&x) || x.track_op() || norm.is_some_and(|norm| !norm.is_rms()) {
@@ -176,7 +175,7 @@ fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
     }
 }
 
-/// Calls the hook where it wants to be called, and holds it to the shape that it was given.
+/// Calls the hook if it wants the site, and refuses a result of another shape.
 pub(crate) fn call_hook(
     hook: &mut dyn Hook,
     site: Site,
@@ -192,14 +191,14 @@ pub(crate) fn call_hook(
         let width = shape.dim(D::Minus1)?;
         return Err(Error::input(
             format!("hook at {site}"),
-            format!("gave back {:?}", changed.shape()),
-            format!("[{}, {width}], as it was given", tokens.len()),
+            format!("a result of shape {:?}", changed.shape()),
+            format!("[{}, {width}], the shape of its input", tokens.len()),
         ));
     }
     Ok(changed)
 }
 
-/// Where each row stands in a batch.
+/// The token range of each row of a batch.
 pub(crate) fn rows(tokens: &[Token]) -> Vec<std::ops::Range<usize>> {
     let mut begin = 0;
     let chunks = tokens.chunk_by(|a, b| a.row == b.row);

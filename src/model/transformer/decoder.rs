@@ -1,5 +1,4 @@
-//! The one forward pass: every family, reading, generating and training run through it, and every hook site is in it.
-//! It knows nothing of files, of text, or of what its hooks are for.
+//! The forward pass, one for every family and for reading, generating and training. Every hook site is in it.
 
 use candle_core::{Device, Tensor};
 
@@ -22,7 +21,10 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Builds the decoder from tensors that `take` gives by their places in the checkpoint.
+    /// Builds the decoder. `take` reads a tensor of the checkpoint.
+    ///
+    /// # Errors
+    /// An error of `take`, or weights that can't be packed.
     pub fn build(
         architecture: Architecture,
         mut take: impl FnMut(&TensorRef) -> Result<Weight>,
@@ -31,20 +33,26 @@ impl Decoder {
         Ok(Decoder { architecture, layers })
     }
 
+    /// The architecture that it was built from.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
     }
 
-    /// Whether a row of which a cache holds `held` tokens must be read anew, from its first token, to have `length`.
+    /// Whether a row with `held` tokens in a cache must be computed anew, from its first token, to reach `length`: the rotary
+    /// embedding then has other frequencies.
     pub fn rereads(&self, held: usize, length: usize) -> bool {
         self.architecture.ropes.iter().any(|rope| rope.changes(held, length))
     }
 
-    /// Runs a ragged batch: `tokens` stand row after row, each row's in order. With a cache, a row goes on where the
-    /// cache has it; without one, every row begins at position 0.
+    /// Runs a ragged batch: the tokens of each row in order, row after row. With a cache, each row continues where the cache ends;
+    /// without one, it begins at position 0.
     ///
-    /// Gives the logits `[logits_at.len(), vocabulary]` of the tokens with these indices. With none wanted, the pass
-    /// ends after the last site that the hook wants, and the result is empty.
+    /// Gives the logits of the tokens `logits_at`, f32 `[logits_at.len(), vocabulary]`. If there are none, the pass ends after the
+    /// last site that the hook wants.
+    ///
+    /// # Errors
+    /// A token id or position that the model lacks, a row that doesn't continue the cache, a cache that was filled under other
+    /// steering, or an error of the hook.
     pub fn forward(
         &self,
         tokens: &[Token],
@@ -52,7 +60,7 @@ impl Decoder {
         logits_at: &[usize],
         hook: &mut dyn Hook,
     ) -> Result<Tensor> {
-        // On one of the pool's own threads, so that the many short parallel steps of a pass need no change of thread.
+        // On a thread of the pool, so that the many short parallel steps need no thread switch.
         rayon::scope(|_| self.pass(tokens, cache, logits_at, hook))
     }
 
@@ -83,7 +91,7 @@ impl Decoder {
             cache.check_depth(last, a.blocks.len())?;
         }
         let Some(last) = last else { return empty() };
-        let ends = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
+        let last_block = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
         let mut pass = Pass { tokens: tokens.into(), angles: self.angles(tokens), cache, last, needed: None };
         let mut needed = None;
         let mut x = call_hook(hook, Site::Embed, self.embed(tokens)?, tokens)?;
@@ -91,8 +99,8 @@ impl Decoder {
             if last < Site::Block(number, Point::ResidPre) {
                 break;
             }
-            if number == ends {
-                needed = self.needed(ends, tokens.len(), logits_at, hook);
+            if number == last_block {
+                needed = self.needed(last_block, tokens.len(), logits_at, hook);
                 pass.needed = needed.clone();
             }
             x = block.forward(x, &mut pass, hook)?;
@@ -104,7 +112,7 @@ impl Decoder {
             return empty();
         }
         let everywhere = hook.wants(Site::FinalNorm) || hook.wants(Site::Logits);
-        // From here on, a token's place is among those that went on.
+        // From here on, indices are among the tokens that were kept.
         let tokens = &*pass.tokens;
         let place = |&at: &usize| match &needed {
             Some(needed) => needed.partition_point(|&other| other < at) as u32,
@@ -115,7 +123,7 @@ impl Decoder {
             if logits_at.is_empty() {
                 return empty();
             }
-            // Only tokens whose logits are wanted pay for the norm and the vocabulary product.
+            // The norm and the vocabulary product run only for the tokens of `logits_at`.
             return self.logits(&self.norm(x.index_select(&at, 0)?)?);
         }
         let mut normed = call_hook(hook, Site::FinalNorm, self.norm(x)?, tokens)?;
@@ -130,8 +138,8 @@ impl Decoder {
         self.logits(&normed)
     }
 
-    /// The tokens of which anything is wanted past the attention of the block that is run last, ascending; none where it is
-    /// all. Products give a row the same bits whatever rows stand beside it.
+    /// The tokens whose results past the attention of the last block are used, ascending; none for all. A row of a product has the
+    /// same bits whatever other rows there are.
     fn needed(&self, block: usize, count: usize, logits_at: &[usize], hook: &dyn Hook) -> Option<Vec<usize>> {
         let past = |&site: &Site| site > Site::Block(block, Point::AttnHeads);
         let read = self.architecture.sites().iter().filter(|site| past(site)).any(|&site| hook.wants(site));
@@ -145,7 +153,7 @@ impl Decoder {
         (!needed.is_empty() && needed.len() < count).then_some(needed)
     }
 
-    /// The residual stream that enters the first block.
+    /// The residual stream that enters the first block, `[tokens, width]`.
     fn embed(&self, tokens: &[Token]) -> Result<Tensor> {
         let embed = &self.layers.embed;
         let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
@@ -166,8 +174,8 @@ impl Decoder {
         }
     }
 
-    /// The angles of each rotation. Where they depend on a sequence's length, a row's is what it has with these tokens:
-    /// keys that a cache holds keep the angles that they were read with.
+    /// The angles of each rotary embedding. If they depend on the sequence length, a row's length includes these tokens; cached keys
+    /// keep their old angles.
     fn angles(&self, tokens: &[Token]) -> Vec<Angles> {
         let rows = rows(tokens);
         let angles = self.architecture.ropes.iter().map(|rope| {
@@ -206,7 +214,7 @@ impl Decoder {
 
     fn reads_only(&self) -> Error {
         let found = format!("{} is an encoder, for reading only", self.architecture.family);
-        Error::input("the model", found, "a decoder, to generate or to have logits of")
+        Error::input("the model", found, "a decoder, which has logits")
     }
 
     fn check(&self, tokens: &[Token], cache: Option<&Cache>) -> Result<()> {
@@ -217,14 +225,14 @@ impl Decoder {
         let positions = self.architecture.positions.unwrap_or(usize::MAX);
         if let Some(token) = tokens.iter().find(|token| token.position >= positions) {
             let found = format!("a token at position {}", token.position);
-            let expected = format!("at most {positions} tokens: the model has learnt no more positions");
+            let expected = format!("at most {positions} tokens, one per learned position");
             return Err(Error::input(format!("row {}", token.row), found, expected));
         }
         if let Some(token) = tokens.iter().find(|token| token.id as usize >= vocabulary) {
             return Err(Error::input(
                 format!("row {}, token {}", token.row, token.position),
                 format!("token id {}", token.id),
-                format!("an id below the vocabulary's size, {vocabulary}"),
+                format!("an id below the vocabulary size, {vocabulary}"),
             ));
         }
         for range in rows(tokens) {
@@ -234,7 +242,7 @@ impl Decoder {
                 return Err(Error::input(
                     format!("row {}", token.row),
                     format!("a token at position {}", token.position),
-                    format!("position {expected}, where the row goes on"),
+                    format!("position {expected}, the next of the row"),
                 ));
             }
         }
@@ -242,7 +250,7 @@ impl Decoder {
     }
 }
 
-/// Refuses to go on from keys and values that another steering made, and remembers what steers each row.
+/// Refuses a cache that was filled under other steering, and records the steering of each row.
 fn check_steering(tokens: &[Token], cache: &mut Cache, hook: &dyn Hook) -> Result<()> {
     for range in rows(tokens) {
         let row = tokens[range].first().map_or(0, |token| token.row);

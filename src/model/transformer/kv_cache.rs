@@ -1,5 +1,4 @@
-//! Keys and values of tokens that were read before, a row at a time, so that a new token costs only itself.
-//! It knows nothing of the model that fills it, but how many blocks that has.
+//! The key-value cache of a batch, row by row.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,66 +11,66 @@ use crate::model::compute::cpu::kv_segment::KvSegment;
 use crate::model::site::{Point, Site};
 use crate::model::token::Token;
 
-/// What one row left behind in one block: `[tokens, key heads, head width]`, flat.
+/// Keys and values of one row in one block: `[tokens, key heads, head width]`, flat.
 #[derive(Clone, Default)]
 struct RowKv {
     keys: Vec<f32>,
     values: Vec<f32>,
-    /// Keys and values where candle's own operations made them: then there are no others.
+    /// Keys and values on candle's backends; the vectors are empty then.
     tensors: Option<[Tensor; 2]>,
 }
 
-/// What a beginning that several rows share left behind in every block.
+/// Keys and values of a prefix that several rows share, in every block.
 #[derive(Clone)]
 pub struct Prefix {
     length: usize,
     blocks: Arc<[RowKv]>,
 }
 
-/// The cache of a batch. It grows by the rows and tokens that pass through.
+/// The key-value cache of a batch. Rows and tokens are added by each pass.
 #[derive(Clone, Default)]
 pub struct Cache {
-    /// Tokens that each row holds.
+    /// Number of cached tokens of each row.
     lengths: Vec<usize>,
-    /// What steered each row while it was read: [`crate::model::Hook::cache_key`].
+    /// Steering of each row's cached tokens: [`crate::model::Hook::cache_key`].
     steered: Vec<u64>,
     blocks: Vec<Vec<RowKv>>,
-    /// What every row begins with.
+    /// A prefix that every row begins with.
     prefix: Option<Prefix>,
-    /// How many blocks' keys and values are held; none for all.
+    /// Number of blocks that are cached; none for all.
     depth: Option<usize>,
 }
 
 impl Cache {
-    /// What one row holds, for others to begin with.
+    /// The keys and values of one row, as a prefix for other rows.
     pub fn into_prefix(self, row: usize) -> Prefix {
         let length = self.length(row);
         let of = |mut block: Vec<RowKv>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
         Prefix { length, blocks: self.blocks.into_iter().map(of).collect() }
     }
 
-    /// For a pass over rows that all begin with `prefix`, which stands in memory once. What the rows add to it is not
-    /// kept: they can be read, but not gone on with.
+    /// A cache for one pass over rows that all begin with `prefix`, which is in memory once. The rows' own keys and values aren't
+    /// kept, so that they can be read but not continued.
     pub fn after(prefix: Prefix) -> Cache {
         Cache { prefix: Some(prefix), ..Cache::default() }
     }
 
-    /// For tokens of which only the first blocks' keys and values will be asked.
+    /// A cache of the first blocks only, for passes that go no deeper.
     pub fn of_first(blocks: usize) -> Cache {
         Cache { depth: Some(blocks), ..Cache::default() }
     }
 
-    /// The last site that a pass must reach for what is to be held, in a model of so many blocks.
+    /// The last site that a pass must reach to fill the cache, in a model of so many blocks.
     pub(crate) fn last(&self, blocks: usize) -> Option<Site> {
         let deepest = self.depth.map_or(blocks, |depth| depth.min(blocks)).checked_sub(1)?;
         self.keeps().then_some(Site::Block(deepest, Point::AttnHeads))
     }
 
-    /// Refuses a pass that goes on to blocks of which nothing is held.
+    /// Refuses a pass deeper than the cached blocks.
     pub(crate) fn check_depth(&self, last: Option<Site>, blocks: usize) -> Result<()> {
         let depth = self.prefix.as_ref().map(|prefix| prefix.blocks.len()).or(self.depth).unwrap_or(blocks);
         if depth < blocks && last >= Some(Site::Block(depth, Point::AttnHeads)) {
-            let expected = "a cache of every block that is run";
+            let expected = "a cache of every block that the pass runs";
             return Err(Error::input(
                 "the cache",
                 format!("keys and values of {depth} blocks only"),
@@ -81,12 +80,12 @@ impl Cache {
         Ok(())
     }
 
-    /// Whether tokens that pass through are held.
+    /// Whether the tokens of a pass are cached.
     pub(crate) fn keeps(&self) -> bool {
         self.prefix.is_none()
     }
 
-    /// How many tokens of a row are held.
+    /// Number of cached tokens of a row.
     pub fn length(&self, row: usize) -> usize {
         match &self.prefix {
             Some(prefix) => prefix.length,
@@ -94,12 +93,12 @@ impl Cache {
         }
     }
 
-    /// What steered the tokens that are held of a row.
+    /// Steering of the cached tokens of a row.
     pub fn steered(&self, row: usize) -> u64 {
         self.steered.get(row).copied().unwrap_or(0)
     }
 
-    /// Remembers what steers a row.
+    /// Records the steering of a row.
     pub(crate) fn steer(&mut self, row: usize, mark: u64) {
         if self.steered.len() <= row {
             self.steered.resize(row + 1, 0);
@@ -107,7 +106,7 @@ impl Cache {
         self.steered[row] = mark;
     }
 
-    /// Drops what is held of a row.
+    /// Removes a row's tokens.
     pub fn forget(&mut self, row: usize) {
         if let Some(length) = self.lengths.get_mut(row) {
             *length = 0;
@@ -117,8 +116,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the new keys and values of a block and gives each row's whole past.
-    /// `width`: key heads × head width. `tokens` stand row after row.
+    /// Appends the keys and values of new tokens in a block; gives all keys and values of each row. `width`: key heads × head width.
     pub(crate) fn extend<'a>(
         &'a mut self,
         block: usize,
@@ -144,7 +142,7 @@ impl Cache {
         places.into_iter().map(segment).collect()
     }
 
-    /// [`Cache::extend`] of keys and values `[tokens, key heads, head width]` on any device, where they stay.
+    /// [`Cache::extend`] for tensors `[tokens, key heads, head width]` on any device, where they stay.
     pub(crate) fn extend_tensors(
         &mut self,
         block: usize,
@@ -168,13 +166,13 @@ impl Cache {
         rows.into_iter().map(|(_, _, segment)| segment).collect()
     }
 
-    /// Where a block's past stands: where nothing is kept, each block takes the place of the one before it.
+    /// Index of a block's storage: if nothing is kept, all blocks share one.
     fn place(&self, block: usize) -> usize {
         if self.keeps() { block } else { 0 }
     }
 
-    /// Calls `with` on the past of each row, what all rows share of it, and where the row's tokens stand among `tokens`;
-    /// gives each row's number, those places, and what `with` gave.
+    /// Calls `with` on each row's keys and values, the shared prefix, and the row's range of `tokens`; gives the row's number, that
+    /// range, and the result.
     fn for_each_row<T>(
         &mut self,
         block: usize,
@@ -199,7 +197,7 @@ impl Cache {
         rows.collect()
     }
 
-    /// Counts tokens as held, once they have passed through every block.
+    /// Counts tokens as cached, after they have passed every block.
     pub(crate) fn advance(&mut self, tokens: &[Token]) {
         if !self.keeps() {
             return;

@@ -1,5 +1,4 @@
-//! From an architecture and a checkpoint's tensors to a decoder: which tensors it takes, of which shape and from where.
-//! It knows nothing of files.
+//! Construction of the layers of a transformer from its architecture: which tensors they take from a checkpoint, of which shapes.
 
 use std::ops::Range;
 
@@ -17,33 +16,33 @@ use crate::model::transformer::mlp::Mlp;
 use crate::model::transformer::moe::Experts;
 use crate::model::weights::{TensorRef, Weight};
 
-/// All that a decoder computes with.
+/// All layers of a transformer.
 pub(crate) struct Layers {
     pub embed: Embed,
     pub blocks: Vec<Block>,
     pub norm: Option<Norm>,
-    /// The vocabulary product, where it is not by the embedding's matrix.
+    /// The vocabulary head, unless it is tied to the embedding.
     pub head: Option<Linear>,
 }
 
-/// What tokens are before the first block.
+/// The embedding layers.
 pub(crate) struct Embed {
     /// `[vocabulary, width]`.
     pub words: Linear,
-    /// `[positions, width]`, where they are learnt.
+    /// `[positions, width]`, if positions are learned.
     pub positions: Option<Linear>,
-    /// `[1, width]`: of the segment that every token is of.
+    /// `[1, width]`: the embedding of the first segment.
     pub segment: Option<Tensor>,
     pub norm: Option<Norm>,
 }
 
-/// Asks for tensors by their places.
+/// Takes tensors of a checkpoint.
 struct TensorSource<'a> {
     architecture: &'a Architecture,
     take: &'a mut dyn FnMut(&TensorRef) -> Result<Weight>,
 }
 
-/// The rows of a matrix that may share its tensor with others.
+/// Rows of a tensor that may hold several matrices.
 struct RowRanges {
     /// Rows of the whole tensor.
     total: usize,
@@ -102,12 +101,12 @@ impl Architecture {
 }
 
 impl TensorSource<'_> {
-    /// `[count, width]`, stored so in every family.
+    /// `[count, width]`, which every family stores in this layout.
     fn table(&mut self, name: &str, count: usize) -> Result<Weight> {
         (self.take)(&TensorRef::whole(format!("{name}.weight"), &[count, self.architecture.width]))
     }
 
-    /// All numbers of a tensor as f32, where the model computes: what a norm or a bias is used as.
+    /// A norm's weight or a bias: f32, on the device of the forward pass.
     fn floats(&mut self, place: &TensorRef) -> Result<Tensor> {
         Ok(to_compute_device(&(self.take)(place)?.floats()?)?)
     }
@@ -178,7 +177,7 @@ impl TensorSource<'_> {
         })
     }
 
-    /// Without the norms on queries and keys.
+    /// Without the query and key norms.
     fn attention(&mut self, number: usize, prefix: &str) -> Result<Attention> {
         let a = self.architecture;
         let Names { query, key, value, output, .. } = a.names;
@@ -198,7 +197,7 @@ impl TensorSource<'_> {
                 causal: a.causal,
                 window: kind.window,
                 cap: a.attention_cap.map(|cap| cap as f32),
-                // Where a router is near a tie, a little more noise sends a token to another expert.
+                // Near a tie of the router, a little more noise would send a token to another expert.
                 round_to_bf16: query.rounds_to_bf16() && a.experts.is_none(),
             },
             rope: (!a.ropes.is_empty()).then_some(kind.rope),
@@ -271,17 +270,17 @@ impl TensorSource<'_> {
     }
 }
 
-/// A tensor of its own.
+/// All rows of a tensor.
 fn whole_tensor(rows: usize) -> RowRanges {
     contiguous(rows, 0..rows)
 }
 
-/// Rows that stand together.
+/// One range of rows.
 fn contiguous(total: usize, rows: Range<usize>) -> RowRanges {
     RowRanges { total, rows: std::iter::once(rows).collect() }
 }
 
-/// Where the queries (0), keys (1) or values (2) stand in the tensor that holds them.
+/// The rows of queries (0), keys (1) or values (2) in the tensor that holds them.
 fn query_key_value(a: &Architecture, which: usize) -> RowRanges {
     let keys = a.kv_heads * a.head_width;
     let sizes = [a.heads * a.head_width, keys, keys];

@@ -1,4 +1,4 @@
-//! The MLP of a block, in the forms that families give it. It knows nothing of hooks.
+//! The MLP of a block, plain or gated.
 
 use candle_core::{Result, Tensor};
 
@@ -6,16 +6,16 @@ use crate::model::compute::Activation;
 use crate::model::compute::Input;
 use crate::model::compute::linear::Linear;
 
-/// What stands between a block's norm and its down projection, and that projection.
+/// The projections of an MLP.
 pub(crate) struct Mlp {
-    /// Absent where the MLP has no gate.
+    /// Gated MLPs only.
     pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
     pub activation: Activation,
 }
 
-/// What the down projection reads, before the activation.
+/// The hidden layer before its activation.
 pub(crate) struct Hidden {
     gate: Option<Tensor>,
     up: Tensor,
@@ -23,7 +23,7 @@ pub(crate) struct Hidden {
 }
 
 impl Hidden {
-    /// `[tokens, hidden]`
+    /// The hidden layer, `[tokens, hidden]`.
     pub fn input(&self) -> Input<'_> {
         match &self.gate {
             Some(gate) => Input::Gated(gate, &self.up, self.activation),
@@ -33,6 +33,7 @@ impl Hidden {
 }
 
 impl Mlp {
+    /// The hidden layer before its activation; `x`: `[tokens, width]`.
     pub fn hidden(&self, x: &Input) -> Result<Hidden> {
         let (gate, up) = match &self.gate {
             Some(gate) => {
@@ -44,6 +45,7 @@ impl Mlp {
         Ok(Hidden { gate, up, activation: self.activation })
     }
 
+    /// The MLP's output, `[tokens, width]`.
     pub fn forward(&self, x: &Input) -> Result<Tensor> {
         if let Some(gate) = &self.gate
             && let Some(out) = Linear::forward_gated([gate, &self.up, &self.down], self.activation, x)

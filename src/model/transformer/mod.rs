@@ -1,4 +1,4 @@
-//! The transformer: one forward pass, with families as data.
+//! The transformer: one forward pass for all families, which differ as data in [`architecture`].
 
 pub mod architecture;
 pub(crate) mod block;

@@ -1,5 +1,4 @@
-//! Several MLPs and the router that sends each token through few of them (Shazeer et al., arXiv 1701.06538).
-//! It knows nothing of hooks.
+//! A mixture of experts with top-k routing (Shazeer et al., arXiv 1701.06538).
 
 use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax;
@@ -9,18 +8,21 @@ use crate::model::compute::linear::Linear;
 use crate::model::transformer::architecture;
 
 pub(crate) struct Experts {
+    /// Number of experts, and how many a token uses.
     pub shape: architecture::Experts,
+    /// `[experts, width]`.
     pub router: Linear,
+    /// The experts, in the router's order.
     pub experts: Vec<Mlp>,
 }
 
 impl Experts {
-    /// The weights that the router gives to each expert: `[tokens, experts]`, each row adding up to 1.
+    /// Router probabilities, `[tokens, experts]`; each row sums to 1.
     pub fn route(&self, x: &Tensor) -> Result<Tensor> {
         softmax(&self.router.forward(x)?, 1)
     }
 
-    /// `x`: `[tokens, width]`; `routes`: what [`Experts::route`] gave.
+    /// `x`: `[tokens, width]`; `routes`: router probabilities; gives `[tokens, width]`.
     pub fn forward(&self, x: &Tensor, routes: &Tensor) -> Result<Tensor> {
         let mut assigned: Vec<(Vec<u32>, Vec<f32>)> = vec![Default::default(); self.experts.len()];
         for (token, weights) in routes.to_vec2::<f32>()?.iter().enumerate() {

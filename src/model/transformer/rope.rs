@@ -1,62 +1,77 @@
-//! Rotary position embedding (Su et al., RoFormer, arXiv 2104.09864) as configs describe it: how fast each pair of a
-//! head's numbers turns. It knows nothing of files or tensors.
+//! Frequencies of rotary position embedding (Su et al., RoFormer, arXiv 2104.09864), with the scalings of long-context configs.
 
 use std::f64::consts::PI;
 
-/// A rotation; the halves of a head's rotated part turn against each other.
+/// A rotary embedding. The two halves of a head's rotated part form the pairs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rope {
+    /// Base of the frequencies (θ).
     pub base: f64,
-    /// Numbers of a head that are rotated, from the first on; the rest stay as they are.
+    /// Rotated elements of a head, from the first on; the others stay unchanged.
     pub width: usize,
+    /// Frequency scaling.
     pub scaling: Scaling,
 }
 
-/// How the rotation's frequencies are changed for contexts longer than those of the first training.
+/// Frequency scaling for contexts longer than those of pre-training.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scaling {
+    /// Unscaled.
     None,
     /// Every frequency divided by the factor.
     Linear {
+        /// Divisor of the frequencies.
         factor: f64,
     },
-    /// The base grows with the sequence, once it is longer than the context ("NTK-aware").
+    /// A base that grows with the sequence beyond the context ("NTK-aware").
     Dynamic {
+        /// Growth factor.
         factor: f64,
+        /// Context length in tokens.
         context: f64,
     },
-    /// Low frequencies divided, high ones kept, those between blended (Peng et al., arXiv 2309.00071).
+    /// YaRN: low frequencies divided, high ones kept, those between blended (Peng et al., arXiv 2309.00071).
     Yarn {
+        /// Divisor of the low frequencies.
         factor: f64,
-        /// Turns in the original context above which a frequency is kept, and below which it is divided.
+        /// Turns within the original context from which a frequency is kept.
         fast: f64,
+        /// Turns within the original context up to which a frequency is divided.
         slow: f64,
+        /// Context length of pre-training, in tokens.
         original_context: f64,
-        /// The blend's ends are whole pairs.
+        /// Whether the ends of the blend are rounded to whole pairs.
         truncate: bool,
-        /// Multiplies cosine and sine.
+        /// Factor of cosine and sine.
         attention: f64,
     },
-    /// Llama 3.1's: low frequencies divided, high ones kept, those between blended.
+    /// Llama 3.1: low frequencies divided, high ones kept, those between blended.
     Llama3 {
+        /// Divisor of the low frequencies.
         factor: f64,
+        /// Turns within the original context up to which a frequency is divided.
         low: f64,
+        /// Turns within the original context from which a frequency is kept.
         high: f64,
+        /// Context length of pre-training, in tokens.
         original_context: f64,
     },
-    /// A factor a pair, one list for sequences within the original context and one for longer ones
-    /// (Ding et al., arXiv 2402.13753).
+    /// LongRoPE: a factor per pair, in one list for sequences within the original context and one for longer ones (Ding et al.,
+    /// arXiv 2402.13753).
     Long {
+        /// Divisors within the original context, one per pair.
         short: Vec<f64>,
+        /// Divisors beyond it, one per pair.
         long: Vec<f64>,
+        /// Context length of pre-training, in tokens.
         original_context: usize,
-        /// Multiplies cosine and sine.
+        /// Factor of cosine and sine.
         attention: f64,
     },
 }
 
 impl Rope {
-    /// Radians a position, for each rotated pair, in a sequence of so many tokens.
+    /// Radians per position of each rotated pair, in a sequence of `length` tokens.
     pub fn frequencies(&self, length: usize) -> Vec<f64> {
         let width = self.width as f64;
         let mut base = self.base;
@@ -68,14 +83,13 @@ impl Rope {
         (0..self.width / 2).map(|pair| self.scaled(pair, plain(pair), length)).collect()
     }
 
-    /// Whether the frequencies are others in longer sequences.
+    /// Whether the frequencies depend on the sequence length.
     pub fn depends_on_length(&self) -> bool {
         matches!(self.scaling, Scaling::Dynamic { .. } | Scaling::Long { .. })
     }
 
-    /// Whether a sequence that grows from `held` tokens to `length` changes its frequencies for good, once: what was read
-    /// with the old ones must be read anew. (A dynamic rotation changes with every token; keys then keep the angles that
-    /// they were read with, as they do in transformers.)
+    /// Whether growing from `held` tokens to `length` changes the frequencies once and for all, so that cached keys must be computed
+    /// anew. (Dynamic scaling changes with every token; cached keys then keep their angles, as in transformers.)
     pub fn changes(&self, held: usize, length: usize) -> bool {
         match self.scaling {
             Scaling::Long { original_context, .. } => {
@@ -85,7 +99,7 @@ impl Rope {
         }
     }
 
-    /// What cosine and sine are multiplied by.
+    /// Factor of cosine and sine.
     pub fn attention(&self) -> f64 {
         match self.scaling {
             Scaling::Yarn { attention, .. } | Scaling::Long { attention, .. } => attention,
@@ -99,7 +113,7 @@ impl Rope {
             Scaling::Linear { factor } => frequency / factor,
             &Scaling::Yarn { factor, fast, slow, original_context, truncate, .. } => {
                 let width = self.width as f64;
-                // The pair that turns so often in the original context.
+                // The pair that makes so many turns in the original context.
                 let pair_of = |turns: f64| {
                     width * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln())
                 };

@@ -1,5 +1,4 @@
-//! Numbers as they stand in a file, brought to the type that the model keeps.
-//! It knows nothing of files or tensors' names.
+//! Conversion of tensor data from a file's element type to the type in memory.
 
 use std::ops::Range;
 
@@ -11,7 +10,7 @@ use super::element::Element;
 use super::quantized::QuantFormat;
 use super::tensor_ref::{Part, TensorRef};
 
-/// A type of numbers in a file, little-endian.
+/// The element type of a tensor in a file, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoredDtype {
     F64,
@@ -22,6 +21,7 @@ pub(super) enum StoredDtype {
 }
 
 impl StoredDtype {
+    /// Name in reports.
     pub fn name(self) -> String {
         match self {
             StoredDtype::F64 => "f64".into(),
@@ -32,7 +32,7 @@ impl StoredDtype {
         }
     }
 
-    /// Bytes of so many numbers: whole blocks, where they stand in blocks.
+    /// Bytes of so many values; for quantised types, a whole number of blocks.
     pub fn size(self, numbers: usize) -> usize {
         match self {
             StoredDtype::F64 => 8 * numbers,
@@ -43,21 +43,23 @@ impl StoredDtype {
     }
 }
 
-/// Numbers that a thread takes at once, and after which what was read is given back.
+/// Values that a thread converts at once; its source bytes are released after each chunk.
 const CHUNK: usize = 1 << 18;
 
-/// What is wrong with a tensor's numbers: one that is not finite, or not in the type that is kept, and its index.
+/// A value that is not finite in the type in memory, with its index in the tensor.
 #[derive(Debug, PartialEq)]
 pub(super) struct NonFinite {
+    /// The value in the file.
     pub number: f64,
+    /// Its index in the tensor.
     pub index: usize,
 }
 
-/// Numbers, or the first that can't be kept.
+/// A result, or the first value that is not finite.
 type Fit<T> = std::result::Result<T, NonFinite>;
 
-/// The wanted part of a tensor whose bytes are `bytes`: the place was checked, and its shape is that of the bytes; of
-/// blocks, whole rows are wanted. `done` is told which bytes were read and are wanted no more.
+/// Converts the part of a tensor that `place` asks for. `bytes`: the whole tensor, whose shape was checked; of quantised types,
+/// whole rows are asked for. Calls `done` with each range of bytes that isn't needed any more.
 pub(super) fn read<T: Element>(
     place: &TensorRef,
     stored: StoredDtype,
@@ -97,8 +99,8 @@ pub(super) fn read<T: Element>(
     })
 }
 
-/// The wanted rows of blocks, as they stand, into `out`, which has the bytes for them; the first block that is non_finite, if one
-/// is.
+/// Copies the quantised rows that `place` asks for to `out`, which has their size. Fails at the first block with a scale that is
+/// not finite.
 pub(super) fn gather(
     place: &TensorRef,
     kind: QuantFormat,
@@ -135,7 +137,7 @@ fn stored_rows(place: &TensorRef) -> usize {
     place.shape.iter().product::<usize>() / place.row_width().max(1)
 }
 
-/// The wanted rows, where `all` are there.
+/// The rows of a part, where `all` is the range of the whole tensor.
 fn ranges<'a>(part: &'a Part, all: &'a Range<usize>) -> &'a [Range<usize>] {
     match part {
         Part::Rows(rows) => rows,
@@ -143,7 +145,7 @@ fn ranges<'a>(part: &'a Part, all: &'a Range<usize>) -> &'a [Range<usize>] {
     }
 }
 
-/// Brings numbers to the type that is kept.
+/// Converts values to the type in memory.
 fn fill<T: Element>(stored: StoredDtype, bytes: &[u8], out: &mut [T]) -> Fit<()> {
     let mut finite = true;
     let same = matches!(
@@ -155,7 +157,7 @@ fn fill<T: Element>(stored: StoredDtype, bytes: &[u8], out: &mut [T]) -> Fit<()>
     if same {
         T::read_le(bytes, out);
     } else {
-        // By way of f32, in pieces that stay in the core's nearest cache.
+        // Through f32, in pieces that stay in the nearest cache.
         let mut wide = [0f32; 1024];
         for (bytes, out) in bytes.chunks(stored.size(wide.len())).zip(out.chunks_mut(wide.len())) {
             let wide = &mut wide[..out.len()];
@@ -163,7 +165,7 @@ fn fill<T: Element>(stored: StoredDtype, bytes: &[u8], out: &mut [T]) -> Fit<()>
             T::downcast(wide, out);
         }
     }
-    // The usual case costs a pass without a branch; which number it was is looked for only where there is one.
+    // The usual case takes one pass without branches; the index is searched for only after a failure.
     finite &= out.iter().fold(true, |finite, number| finite & number.finite());
     if finite {
         return Ok(());
@@ -176,7 +178,7 @@ fn fill<T: Element>(stored: StoredDtype, bytes: &[u8], out: &mut [T]) -> Fit<()>
     }
 }
 
-/// Numbers as f32, and whether all of them are finite.
+/// Converts to f32; gives whether all values are finite.
 fn to_f32(stored: StoredDtype, bytes: &[u8], out: &mut [f32]) -> bool {
     fn each<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> (f32, bool)) -> bool {
         let mut all = true;
@@ -202,7 +204,7 @@ fn to_f32(stored: StoredDtype, bytes: &[u8], out: &mut [f32]) -> bool {
     }
 }
 
-/// One number of the file.
+/// One value of the file.
 fn number(stored: StoredDtype, bytes: &[u8], index: usize) -> f64 {
     fn at<const N: usize>(bytes: &[u8], index: usize) -> [u8; N] {
         bytes.as_chunks().0[index]
@@ -221,7 +223,7 @@ fn number(stored: StoredDtype, bytes: &[u8], index: usize) -> f64 {
     }
 }
 
-/// Columns of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` numbers.
+/// Columns of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` values.
 fn transpose<T: Element>(
     stored: StoredDtype,
     bytes: &[u8],
@@ -229,7 +231,7 @@ fn transpose<T: Element>(
     begin: usize,
     out: &mut [T],
 ) -> Fit<()> {
-    /// Columns that a thread takes at once: wide enough that a row's stretch fills cache lines.
+    /// Columns that a thread transposes at once: wide enough that a part of a row fills cache lines.
     const COLUMNS: usize = 64;
     let [inputs, outputs] = [shape[0], shape[1]];
     out.par_chunks_mut((inputs * COLUMNS).max(1)).enumerate().try_for_each(|(chunk, out)| {

@@ -1,25 +1,25 @@
-//! The types that a matrix may be kept in, and how their numbers become f32 and back.
-//! It knows nothing of files or products.
+//! The element types of a dense matrix (f32, bf16, f16), with their conversions from and to f32.
 
 use candle_core::WithDType;
 use half::slice::HalfFloatSliceExt;
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 
-/// A type that a matrix may be kept in. What is kept is finite, and so what is widened here.
+/// The element type of a dense matrix. Elements are finite.
 pub trait Element: WithDType {
-    /// Exactly this number.
+    /// The same value as f32, exactly.
     fn upcast(self) -> f32;
 
+    /// Whether it is neither infinite nor NaN.
     fn finite(self) -> bool;
 
-    /// From little-endian bytes of this type.
+    /// Reads little-endian bytes of this type.
     fn read_le(bytes: &[u8], out: &mut [Self]);
 
-    /// The nearest numbers of this type; infinity where there is none.
+    /// Rounds to the nearest values of this type; overflow becomes infinity.
     fn downcast(numbers: &[f32], out: &mut [Self]);
 
-    /// As many zeros, in pages that cost nothing before they are written.
+    /// Zeros, in pages that the system allocates on the first write.
     fn zeros(count: usize) -> Vec<Self>;
 }
 
@@ -64,7 +64,7 @@ impl Element for bf16 {
 
     fn downcast(numbers: &[f32], out: &mut [bf16]) {
         for (out, number) in out.iter_mut().zip(numbers) {
-            // Half of the last place that stays, to even; the carry of the largest numbers gives infinity by itself.
+            // Round to nearest, ties to even; the carry of the largest values gives infinity.
             let bits = number.to_bits();
             *out = bf16::from_bits(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) as u16);
         }
@@ -78,8 +78,7 @@ impl Element for bf16 {
 impl Element for f16 {
     #[inline(always)]
     fn upcast(self) -> f32 {
-        // The exponent's bias differs by 112. A product brings it over, and makes subnormal numbers normal on the way,
-        // without a branch.
+        // The exponent's bias differs by 112. A multiplication corrects it and normalises subnormal values, without a branch.
         let bits = self.to_bits() as u32;
         let size = f32::from_bits((bits & 0x7FFF) << 13) * f32::from_bits((112 + 127) << 23);
         f32::from_bits(size.to_bits() | (bits & 0x8000) << 16)

@@ -1,4 +1,4 @@
-//! A file of tensors, whatever its format. It knows nothing of what the tensors are for.
+//! A file of tensors: safetensors or GGUF.
 
 use super::convert::StoredDtype;
 use super::quantized::QuantFormat;
@@ -11,6 +11,7 @@ pub(super) enum File {
 }
 
 impl File {
+    /// Path or name of the file, for errors.
     pub fn name(&self) -> &str {
         match self {
             File::Safetensors(file) => file.name(),
@@ -34,7 +35,7 @@ impl File {
         }
     }
 
-    /// Says that these bytes need not stay in memory.
+    /// Lets the system drop the pages of these bytes.
     pub fn release(&self, bytes: &[u8]) {
         match self {
             File::Safetensors(file) => file.release(bytes),
@@ -61,7 +62,7 @@ impl File {
         }
     }
 
-    /// A tensor's type and bytes.
+    /// A tensor's element type and bytes.
     ///
     /// # Errors
     /// If it is missing, or of a type that no weight has.

@@ -1,5 +1,5 @@
-//! Numbers that are read again and again for as long as the program runs: in pages of their own, large ones where the system
-//! has them, so that a pass over gigabytes does not spend its time finding where they are. It knows nothing of matrices.
+//! Buffers for weights in anonymous memory maps, with huge pages where the system has them: a pass over gigabytes of weights
+//! then has fewer TLB misses.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use candle_core::{Error, Result};
 use half::{bf16, f16};
 use memmap2::{MmapMut, MmapOptions};
 
-/// A number for which bytes of zero are a zero, and any bytes some number.
+/// A type for which zero bytes are a zero, and any bytes are valid.
 pub(crate) trait PlainData: Copy + Send + Sync {}
 
 impl PlainData for u8 {}
@@ -25,16 +25,16 @@ pub(crate) struct PageBuffer<T> {
 }
 
 impl<T: PlainData> PageBuffer<T> {
-    /// So many zeros.
+    /// A buffer of zeros.
     ///
     /// # Errors
-    /// No memory for them.
+    /// Too little memory.
     pub fn zeros(count: usize) -> Result<PageBuffer<T>> {
         let bytes =
             count.checked_mul(size_of::<T>()).ok_or_else(|| Error::Msg("a matrix too large".into()))?;
-        // Nothing can't be mapped.
+        // An empty map is an error.
         let map = MmapOptions::new().len(bytes.max(1)).map_anon().map_err(Error::wrap)?;
-        // Advice: where it isn't taken, pages are small.
+        // Advice only: without it, pages are small.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
         Ok(PageBuffer { map, count, of: PhantomData })
@@ -45,7 +45,7 @@ impl<T: PlainData> Deref for PageBuffer<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: a map begins at a page's first byte, has the bytes of so many numbers, and any bytes are numbers.
+        // SAFETY: a map is page-aligned and has the bytes of so many elements, and any bytes are valid.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.count) }
     }
 }

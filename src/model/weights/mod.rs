@@ -1,5 +1,5 @@
-//! A checkpoint's tensors, by name: one safetensors file or several with an index, or a GGUF file, memory-mapped, or
-//! bytes in the program. It knows nothing of what a tensor is for.
+//! A checkpoint's tensors by name: safetensors (one file, or several with an index) or GGUF, memory-mapped, or bytes embedded in
+//! the program.
 
 mod quantized;
 mod convert;
@@ -29,42 +29,44 @@ use convert::{NonFinite, StoredDtype};
 use file::File;
 use huge_pages::PageBuffer;
 
-/// Open tensors. They are read when they are taken.
+/// Open tensors. Their data is read by [`Weights::take`].
 pub struct Weights {
     files: Vec<File>,
     tensors: BTreeMap<String, TensorEntry>,
-    /// Numbers that were given in each type.
+    /// Number of values taken in each type.
     kept: Mutex<BTreeMap<String, usize>>,
     translate: Option<Box<Translate>>,
-    /// Whether some tensor stands in blocks.
+    /// Whether some tensor is quantised.
     quantised: bool,
 }
 
-/// Where a tensor of a model stands in a checkpoint whose names or layout are its own.
+/// The translation of a tensor to the names and layout of a checkpoint.
 pub type Translate = dyn Fn(&TensorRef) -> Translated + Send + Sync;
 
-/// Where a tensor stands, and what is added to each of its numbers.
+/// A tensor of the checkpoint, and a constant that is added to its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Translated {
+    /// The tensor in the checkpoint.
     pub place: TensorRef,
+    /// A constant that is added to its values.
     pub add: f64,
 }
 
 /// A tensor of the checkpoint.
 struct TensorEntry {
-    /// Element of its file.
+    /// Index of its file.
     file: usize,
-    /// Whether somebody asked for it.
+    /// Whether it has been taken or checked.
     taken: AtomicBool,
 }
 
-/// Bytes of a file that are held in memory at once while it is hashed.
+/// Bytes of a file that are in memory at once while it is hashed.
 const HASH_CHUNK: usize = 1 << 22;
 
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What the names of tensors end with that some checkpoints hold and no model needs: they follow from the config.
+/// Suffixes of buffers in some checkpoints, which follow from the config.
 const BUFFERS: [&str; 9] = [
     "rotary_emb.inv_freq",
     ".attn.bias",
@@ -78,7 +80,10 @@ const BUFFERS: [&str; 9] = [
 ];
 
 impl Weights {
-    /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` names, in a folder.
+    /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists, in a folder.
+    ///
+    /// # Errors
+    /// A missing or malformed file, a tensor that is in two files, or an index that disagrees with the files.
     pub fn open(folder: &Path) -> Result<Weights> {
         let index = folder.join(INDEX);
         let listed = if index.is_file() { Some(read_index(&index)?) } else { None };
@@ -95,19 +100,25 @@ impl Weights {
             let found = weights.tensors.get(tensor).map(|found| weights.files[found.file].name());
             let place = folder.join(name).display().to_string();
             if found != Some(&place) {
-                let found = format!("no tensor {tensor}, which the index says is in it");
-                return Err(Error::input(place, found, format!("the files of the same {INDEX}")));
+                let found = format!("no tensor {tensor}, which the index lists in it");
+                return Err(Error::input(place, found, format!("the files that {INDEX} was written for")));
             }
         }
         Ok(weights)
     }
 
-    /// Tensors that lie in the program itself.
+    /// Opens safetensors bytes that are embedded in the program.
+    ///
+    /// # Errors
+    /// Malformed bytes.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<Weights> {
         Weights::of(vec![File::Safetensors(TensorFile::embedded(name, bytes)?)])
     }
 
-    /// A GGUF file, in which tensors are called and laid out otherwise.
+    /// Opens a GGUF file, with the translation to its names and layout.
+    ///
+    /// # Errors
+    /// A malformed file.
     pub fn translated(file: GgufFile, translate: Box<Translate>) -> Result<Weights> {
         Ok(Weights { translate: Some(translate), ..Weights::of(vec![File::Gguf(file)])? })
     }
@@ -118,7 +129,7 @@ impl Weights {
             for name in file.names() {
                 let found = TensorEntry { file: number, taken: false.into() };
                 if let Some(other) = tensors.insert(name.clone(), found) {
-                    let found = format!("tensor {name} stands in {} too", files[other.file].name());
+                    let found = format!("tensor {name}, which is also in {}", files[other.file].name());
                     return Err(file.wrong(found, "each tensor once"));
                 }
             }
@@ -130,11 +141,11 @@ impl Weights {
         Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, quantised })
     }
 
-    /// A tensor, or the part of it that is wanted: a matrix in this type, a vector as f32. Where no type is given,
-    /// matrices are f32, but those of a quantised checkpoint, which stay what they are. Only what is wanted is read.
+    /// Reads a tensor, or a part of it: a matrix in `dtype`, a vector in f32. Without a `dtype`, matrices are f32, or keep their types
+    /// in a quantised checkpoint. Only the part is read.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is missing, has another shape, or holds a number that is not finite in its new type.
+    /// [`Error::Input`] if the tensor is missing, has another shape, or holds a value that is not finite in the new type.
     pub fn take(&self, place: &TensorRef, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
         let (place, add) = self.translated_place(place);
         let (name, file) = self.found(&place)?;
@@ -148,11 +159,11 @@ impl Weights {
         let done = |read: &[u8]| file.release(read);
         let kind = match (stored, &place.part) {
             (StoredDtype::Quantized(_), Part::Columns(_)) => {
-                let found = format!("columns of tensor {name}, which stands in blocks of rows");
+                let found = format!("columns of tensor {name}, which is quantised by rows");
                 return Err(file.wrong(found, "rows"));
             }
             (StoredDtype::Quantized(_), Part::Rows(_)) if place.is_vector() => {
-                return Err(file.wrong(format!("a part of the vector {name} in blocks"), "f32, f16 or bf16"));
+                return Err(file.wrong(format!("a part of the quantised vector {name}"), "f32, f16 or bf16"));
             }
             (StoredDtype::Quantized(kind), _) => Some(kind),
             _ => None,
@@ -171,11 +182,11 @@ impl Weights {
             }
             .map(Weight::Tensor),
         };
-        // PageBuffer that the system read ahead, beside those that were asked for.
+        // Releases pages of read-ahead, too.
         file.release(bytes);
         let weight = read.map_err(|NonFinite { number, index }| {
             let found = format!("{number} at index {index} of tensor {name}");
-            file.wrong(found, format!("finite numbers that {} can hold", dtype.unwrap_or_default()))
+            file.wrong(found, format!("finite values within the range of {}", dtype.unwrap_or_default()))
         })?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
@@ -195,7 +206,7 @@ impl Weights {
         }
     }
 
-    /// A tensor's name and its file, if it has the shape that is wanted.
+    /// A tensor's name in the checkpoint and its file, if it has the expected shape.
     fn found(&self, place: &TensorRef) -> Result<(&str, &File)> {
         let Some((name, found)) = self.find(&place.name) else {
             return Err(self.missing(place));
@@ -211,8 +222,8 @@ impl Weights {
         Ok((name, file))
     }
 
-    /// A tensor by its name, or by what it is called in a checkpoint of the bare model, without the task's first part
-    /// (`transformer.h.0…` is `h.0…` there), or in the first checkpoints of BERT (`gamma` for a norm's weight).
+    /// A tensor by its name, or by its name in a checkpoint of the bare model, without the task's prefix (`transformer.h.0…` is
+    /// `h.0…` there), or in the first BERT checkpoints (`gamma` for a norm's weight).
     fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a TensorEntry)> {
         let get = |name: &str| self.tensors.get_key_value(name).map(|(name, found)| (name.as_str(), found));
         let old = |name: &str| {
@@ -229,18 +240,18 @@ impl Weights {
         self.tensors.keys().cloned().collect()
     }
 
-    /// How many tensors there are.
+    /// Number of tensors.
     pub fn count(&self) -> usize {
         self.tensors.len()
     }
 
-    /// What the type in which a tensor is stored is called.
+    /// Name of the element type in which a tensor is stored.
     pub fn stored_type(&self, name: &str) -> Option<String> {
         let file = &self.files[self.tensors.get(name)?.file];
         file.stored(name).ok().map(|(stored, _)| stored.name())
     }
 
-    /// The type that most matrices would be kept in if they were taken: f32, bf16, f16, or that of quantised blocks.
+    /// The type that most values would have if all tensors were taken: f32, bf16, f16 or a quantised format.
     pub fn would_keep(&self, dtype: Option<Dtype>) -> String {
         if dtype.is_some() || !self.quantised {
             return dtype.unwrap_or_default().to_string();
@@ -255,7 +266,7 @@ impl Weights {
         counts.into_iter().max_by_key(|(_, numbers)| *numbers).unwrap_or_default().0
     }
 
-    /// Holds a tensor's shape against what is wanted, without reading it.
+    /// Checks that a tensor exists and has the expected shape, without reading it.
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing, or has another shape.
@@ -273,8 +284,8 @@ impl Weights {
         Error::input(files, found, format!("one of shape {:?}, as the config has it", place.shape))
     }
 
-    /// Refuses tensors that were not taken: then the checkpoint holds another model than its config says. `ignored` names
-    /// those that the model has no use for; buffers that follow from the config are ignored too.
+    /// Refuses tensors that were not taken: the checkpoint then holds another model than its config says. Exempt are tensors for which
+    /// `ignored` holds, and buffers that follow from the config.
     ///
     /// # Errors
     /// [`Error::Input`] with the first such tensor and how many there are.
@@ -293,15 +304,14 @@ impl Weights {
         Err(file.wrong(format!("tensor {name}{more}, which the model has no place for"), "no other tensors"))
     }
 
-    /// The type that most of the numbers that were taken are kept in: f32, bf16, f16, or that of quantised blocks.
+    /// The type of most of the values that were taken: f32, bf16, f16 or a quantised format.
     pub fn kept(&self) -> String {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let most = kept.iter().max_by_key(|(_, numbers)| **numbers);
         most.map_or_else(|| Dtype::F32.to_string(), |(name, _)| name.clone())
     }
 
-    /// SHA-256 over the files' bytes, in hex. It may be computed while tensors are taken; what is given once `stop` is
-    /// set is of no use.
+    /// SHA-256 of the files' bytes, in hex. It can run while tensors are taken. Once `stop` is set, the result is meaningless.
     pub fn hash(&self, stop: &AtomicBool) -> String {
         let mut hash = Sha256::new();
         for file in &self.files {
@@ -317,7 +327,7 @@ impl Weights {
     }
 }
 
-/// The file of each tensor, as an index has it.
+/// The file of each tensor in an index.
 pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -326,7 +336,7 @@ pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     let text = std::fs::read(index).map_err(Error::file(index))?;
     let read: Index = serde_json::from_slice(&text)
         .map_err(|error| Error::input(index.display(), error, "a weight_map from tensors to files"))?;
-    // An index speaks of files beside it, and of nothing else on the disk.
+    // An index may name files in its own folder only.
     match read.weight_map.values().find(|name| name.contains(['/', '\\'])) {
         Some(name) => {
             Err(Error::input(index.display(), format!("file {name}"), "names of files beside the index"))

@@ -1,7 +1,6 @@
-//! Quantised matrices: numbers in blocks that share a scale, as GGML lays them out, kept as they stand in the file and
-//! widened to f32 a few rows at a time. It knows nothing of files or products.
+//! Quantised matrices in GGML's block formats, kept as in the file and dequantised to f32 a few rows at a time.
 //!
-//! The layouts: <https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c>, `dequantize_row_…`.
+//! Formats: <https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c>, `dequantize_row_…`.
 
 use candle_core::quantized::GgmlDType;
 use half::f16;
@@ -9,16 +8,24 @@ use half::f16;
 use super::element::Element;
 use super::huge_pages::PageBuffer;
 
-/// A kind of block.
+/// A block format of GGML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuantFormat {
+    /// 4 bits, blocks of 32 with a scale.
     Q4_0,
+    /// 4 bits, blocks of 32 with a scale and a minimum.
     Q4_1,
+    /// 5 bits, blocks of 32 with a scale.
     Q5_0,
+    /// 5 bits, blocks of 32 with a scale and a minimum.
     Q5_1,
+    /// 8 bits, blocks of 32 with a scale.
     Q8_0,
+    /// 4 bits, blocks of 256 with scales and minima of 6 bits per 32.
     Q4K,
+    /// 5 bits, blocks of 256 with scales and minima of 6 bits per 32.
     Q5K,
+    /// 6 bits, blocks of 256 with scales of 8 bits per 16.
     Q6K,
 }
 
@@ -26,12 +33,13 @@ pub enum QuantFormat {
 #[derive(Debug)]
 pub struct QuantizedMatrix {
     kind: QuantFormat,
-    /// Rows may be those of several matrices, one after the other.
+    /// `[…, in]`; leading dimensions are those of several matrices.
     shape: Vec<usize>,
     bytes: PageBuffer<u8>,
 }
 
 impl QuantFormat {
+    /// Every format.
     pub const ALL: [QuantFormat; 8] = [
         QuantFormat::Q4_0,
         QuantFormat::Q4_1,
@@ -43,7 +51,7 @@ impl QuantFormat {
         QuantFormat::Q6K,
     ];
 
-    /// As GGML calls it.
+    /// GGML's name.
     pub fn name(self) -> &'static str {
         match self {
             QuantFormat::Q4_0 => "Q4_0",
@@ -57,7 +65,7 @@ impl QuantFormat {
         }
     }
 
-    /// Numbers of a block.
+    /// Values of a block.
     pub fn numbers(self) -> usize {
         match self {
             QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K => 256,
@@ -79,7 +87,7 @@ impl QuantFormat {
         }
     }
 
-    /// Where a block's scales stand: the only numbers of it that may not be finite.
+    /// Byte offsets of a block's f16 scales: the only parts of it that can be non-finite.
     fn scales(self) -> &'static [usize] {
         match self {
             QuantFormat::Q4_0 | QuantFormat::Q5_0 | QuantFormat::Q8_0 => &[0],
@@ -88,26 +96,26 @@ impl QuantFormat {
         }
     }
 
-    /// The first block with a scale that is no finite number.
+    /// Index of the first block with a non-finite scale.
     pub(super) fn non_finite(self, bytes: &[u8]) -> Option<usize> {
         let blocks = bytes.chunks_exact(self.bytes());
         blocks.into_iter().position(|block| self.scales().iter().any(|&at| !scale_at(block, at).is_finite()))
     }
 
-    /// Whole blocks as numbers.
+    /// Dequantises whole blocks.
     pub(crate) fn dequantize(self, bytes: &[u8], out: &mut [f32]) {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") {
-                // SAFETY: the processor was asked.
+                // SAFETY: the processor has AVX-512F.
                 return unsafe { x86::dequantize_avx512(self, bytes, out) };
             }
             if is_x86_feature_detected!("avx2") {
-                // SAFETY: the processor was asked.
+                // SAFETY: the processor has AVX2.
                 return unsafe { x86::dequantize_avx2(self, bytes, out) };
             }
         }
-        // SAFETY: what any processor has.
+        // SAFETY: portable code.
         unsafe { dequantize::<Portable>(self, bytes, out) }
     }
 }
@@ -129,7 +137,7 @@ impl From<QuantFormat> for GgmlDType {
 }
 
 impl QuantizedMatrix {
-    /// `bytes` are as many as the shape says, each row a whole number of blocks.
+    /// `bytes` has the size that the shape says, each row a whole number of blocks.
     pub(in crate::model) fn new(
         kind: QuantFormat,
         shape: Vec<usize>,
@@ -138,42 +146,45 @@ impl QuantizedMatrix {
         QuantizedMatrix { kind, shape, bytes }
     }
 
+    /// Block format.
     pub fn kind(&self) -> QuantFormat {
         self.kind
     }
 
+    /// Shape.
     pub fn dims(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Numbers of a row.
+    /// Values of a row.
     pub fn width(&self) -> usize {
         self.shape.last().copied().unwrap_or(0)
     }
 
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.shape[..self.shape.len().max(1) - 1].iter().product()
     }
 
-    /// Some rows as numbers. `out` has room for them.
+    /// Dequantises some rows into `out`, which has their size.
     pub fn dequantize(&self, rows: std::ops::Range<usize>, out: &mut [f32]) {
         self.kind.dequantize(self.bytes(rows), out);
     }
 
-    /// Some rows as they stand.
+    /// The bytes of some rows.
     pub fn bytes(&self, rows: std::ops::Range<usize>) -> &[u8] {
         let row = self.width() / self.kind.numbers() * self.kind.bytes();
         &self.bytes[rows.start * row..rows.end * row]
     }
 }
 
-/// Whole blocks as numbers, sixteen at a time in such registers as `S` has.
+/// Dequantises whole blocks, sixteen values at a time in the registers of `S`.
 ///
 /// # Safety
 /// As [`Lanes16::put`].
 #[inline(always)]
 unsafe fn dequantize<S: Lanes16>(kind: QuantFormat, bytes: &[u8], out: &mut [f32]) {
-    // A function that is handed over would not be inlined, and so not be compiled for the registers.
+    // A function argument would not be inlined, and so not be compiled for the registers.
     macro_rules! each {
         ($block:ident) => {
             for (block, out) in bytes.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
@@ -194,17 +205,17 @@ unsafe fn dequantize<S: Lanes16>(kind: QuantFormat, bytes: &[u8], out: &mut [f32
     }
 }
 
-/// How sixteen numbers are widened. Said by hand: left to itself, the compiler goes through several blocks at once and
-/// scatters what it finds.
+/// Dequantisation of sixteen values. Written per instruction set because the compiler vectorises across blocks and scatters the
+/// results.
 trait Lanes16 {
-    /// Writes `scale · number + add` for each number.
+    /// Writes `scale · value + add` for each value.
     ///
     /// # Safety
-    /// The processor must have what the type says.
+    /// The processor must have the instructions of the type.
     unsafe fn put(out: &mut [f32; 16], numbers: [u8; 16], scale: f32, add: f32);
 }
 
-/// What any processor has.
+/// Portable code.
 struct Portable;
 
 impl Lanes16 for Portable {
@@ -283,7 +294,7 @@ fn bytes_at(block: &[u8], at: usize) -> [u8; 16] {
     bytes
 }
 
-/// The four bits of each byte from the `shift`th on.
+/// The 4 bits of each byte from bit `shift` on.
 #[inline(always)]
 fn four(bytes: [u8; 16], shift: u32) -> [u8; 16] {
     let mut fours = bytes;
@@ -293,7 +304,7 @@ fn four(bytes: [u8; 16], shift: u32) -> [u8; 16] {
     fours
 }
 
-/// The same with higher bits: those of `mask` in each byte of `bytes` from the `shift`th on.
+/// Adds bits 4 and up: `mask` of each byte of `bytes` from bit `shift` on.
 #[inline(always)]
 fn with_bits(mut fours: [u8; 16], bytes: [u8; 16], shift: u32, mask: u8) -> [u8; 16] {
     for (four, byte) in fours.iter_mut().zip(bytes) {
@@ -302,7 +313,7 @@ fn with_bits(mut fours: [u8; 16], bytes: [u8; 16], shift: u32, mask: u8) -> [u8;
     fours
 }
 
-/// Lanes16 bits, each as a byte's fifth.
+/// Adds sixteen single bits as bit 4 of each byte.
 #[inline(always)]
 fn fifth(mut fours: [u8; 16], block: &[u8], at: usize) -> [u8; 16] {
     let bits = [block[at], block[at + 1]];
@@ -312,13 +323,13 @@ fn fifth(mut fours: [u8; 16], block: &[u8], at: usize) -> [u8; 16] {
     fours
 }
 
-/// The `number`th sixteen of a block's numbers.
+/// The `number`th group of sixteen values of a block.
 #[inline(always)]
 fn place<const N: usize>(out: &mut [f32; N], number: usize) -> &mut [f32; 16] {
     &mut out.as_chunks_mut().0[number]
 }
 
-// SAFETY (of all): they do what their `S` does, which the caller answers for.
+// SAFETY (of all): they need the instructions of their `S`, as the caller guarantees.
 
 #[inline(always)]
 unsafe fn q4_0<S: Lanes16>(block: &[u8; 18], out: &mut [f32; 32]) {
@@ -360,13 +371,13 @@ unsafe fn q5_1<S: Lanes16>(block: &[u8; 24], out: &mut [f32; 32]) {
 unsafe fn q8_0<S: Lanes16>(block: &[u8; 34], out: &mut [f32; 32]) {
     let d = scale(block, 0);
     for half in 0..2 {
-        // A signed byte less -128 is the byte with its highest bit turned.
+        // A signed byte plus 128 is the byte with its highest bit flipped.
         let numbers = bytes_at(block, 2 + 16 * half).map(|byte| byte ^ 0x80);
         unsafe { S::put(place(out, half), numbers, d, -128.0 * d) }
     }
 }
 
-/// Scale and least number of each 32 numbers, six bits each, packed into 12 bytes.
+/// Scale and minimum of each group of 32 values, six bits each, packed into 12 bytes.
 #[inline(always)]
 fn packed_scales(block: &[u8]) -> [(f32, f32); 8] {
     let (d, least) = (scale(block, 0), scale(block, 2));
@@ -418,7 +429,7 @@ unsafe fn q6_k<S: Lanes16>(block: &[u8; 210], out: &mut [f32; 256]) {
     for half in 0..2 {
         for quarter in 0..4 {
             for side in 0..2 {
-                // Four bits of each number in one byte, the other two in another.
+                // Four bits of each value in one byte, the other two in another.
                 let low = bytes_at(block, 64 * half + 32 * (quarter % 2) + 16 * side);
                 let high = bytes_at(block, 128 + 32 * half + 16 * side);
                 let numbers = with_bits(four(low, 4 * (quarter / 2) as u32), high, 2 * quarter as u32, 3);
@@ -452,7 +463,7 @@ mod tests {
             let far = found.iter().zip(&expected[512..5 * 512]).map(|(a, b)| (a - b).abs());
             assert!(far.fold(0.0, f32::max) <= 1e-6, "{}", kind.name());
             let mut plain = vec![0f32; 6 * 512];
-            // SAFETY: what any processor has.
+            // SAFETY: portable code.
             unsafe { dequantize::<Portable>(kind, &blocks.bytes, &mut plain) };
             assert_eq!(found, plain[512..5 * 512], "{}", kind.name());
         }

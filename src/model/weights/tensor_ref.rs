@@ -1,32 +1,34 @@
-//! Where a tensor of a model stands in a checkpoint, and which part of what stands there is meant.
-//! It knows nothing of files, or of what the tensor is for.
+//! References to tensors of a checkpoint: name, shape, and the part that is used.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// A tensor that a family asks for.
+/// A tensor that a model takes from a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorRef {
+    /// Name in the checkpoint.
     pub name: String,
-    /// The whole tensor's shape, as it stands in the file.
+    /// Shape of the whole tensor in the file.
     pub shape: Vec<usize>,
+    /// The part that is used.
     pub part: Part,
 }
 
-/// What is wanted of a tensor.
+/// The part of a tensor that is used.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
+    /// All of it.
     Whole,
-    /// These rows, end to end. The rows of `[experts, out, in]` are those of `[experts × out, in]`; those of a tensor
-    /// of one dimension are its elements.
+    /// These rows, concatenated. The rows of `[experts, out, in]` are those of `[experts × out, in]`; the rows of a vector are its
+    /// elements.
     Rows(Vec<Range<usize>>),
     /// These columns of a matrix that is stored `[in, out]` (GPT-2's `Conv1D`), transposed to `[out, in]`.
     Columns(Range<usize>),
 }
 
 impl TensorRef {
-    /// All of a tensor.
+    /// A whole tensor.
     pub fn whole(name: impl Into<String>, shape: &[usize]) -> TensorRef {
         TensorRef { name: name.into(), shape: shape.to_vec(), part: Part::Whole }
     }
@@ -46,12 +48,12 @@ impl TensorRef {
         TensorRef { name: name.into(), shape: shape.to_vec(), part: Part::Columns(columns) }
     }
 
-    /// A norm's weight or a bias. Such a tensor is always given as f32: it has few numbers, and each counts.
+    /// Whether it is a norm's weight or a bias. Vectors are always f32: they are small, and sensitive to rounding.
     pub fn is_vector(&self) -> bool {
         self.shape.len() < 2
     }
 
-    /// Shape of what is wanted.
+    /// Shape of the part.
     pub fn part_shape(&self) -> Vec<usize> {
         match (&self.part, self.shape.as_slice()) {
             (Part::Whole, shape) => shape.to_vec(),
@@ -69,10 +71,10 @@ impl TensorRef {
         }
     }
 
-    /// Whether the part lies within the shape.
+    /// Checks that the part lies within the shape.
     ///
     /// # Errors
-    /// Rows or columns that the shape does not have.
+    /// Rows or columns outside the shape.
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |range: &Range<usize>, what: &str, end: usize| {
             let found = format!("{what} {range:?} of tensor {}", self.name);

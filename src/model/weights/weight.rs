@@ -1,5 +1,4 @@
-//! A tensor that was taken from a checkpoint, in the type that it is kept in.
-//! It knows nothing of files.
+//! A weight in memory, dense or quantised, and the types of dense weights.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,17 +8,20 @@ use candle_core::{DType, Device, Tensor};
 use super::quantized::QuantizedMatrix;
 use crate::error::{Error, Result};
 
-/// The type that a model's matrices are kept in. Its vectors (norms, biases) are f32 whatever it is.
+/// The type of a model's dense matrices. Vectors (norms, biases) are always f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dtype {
     #[default]
+    /// IEEE single precision.
     F32,
+    /// bfloat16.
     Bf16,
+    /// IEEE half precision.
     F16,
 }
 
 impl Dtype {
-    /// Bytes of a number.
+    /// Bytes of a value.
     pub fn size(self) -> usize {
         DType::from(self).size_in_bytes()
     }
@@ -55,12 +57,12 @@ impl From<Dtype> for DType {
     }
 }
 
-/// A model's tensor.
+/// A weight in memory.
 #[derive(Clone, Debug)]
 pub enum Weight {
-    /// Numbers: f32, bf16 or f16.
+    /// A dense tensor: f32, bf16 or f16.
     Tensor(Tensor),
-    /// Quantised blocks, as they stand in the file.
+    /// A matrix in quantised blocks, as in the file.
     Quantized(Arc<QuantizedMatrix>),
 }
 
@@ -71,7 +73,10 @@ impl From<Tensor> for Weight {
 }
 
 impl Weight {
-    /// All of its numbers as f32: what a norm or a bias is used as.
+    /// All values as f32.
+    ///
+    /// # Errors
+    /// A failure of the conversion.
     pub fn floats(&self) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.to_dtype(DType::F32),
@@ -83,7 +88,10 @@ impl Weight {
         }
     }
 
-    /// The rows with these numbers, as f32: a lookup in an embedding. `rows`: u32 `[count]`; gives `[count, width]`.
+    /// Rows by index, as f32 (an embedding lookup). `rows`: u32 `[count]`; gives `[count, width]`.
+    ///
+    /// # Errors
+    /// An index outside the matrix.
     pub fn rows(&self, rows: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Weight::Tensor(tensor) => tensor.index_select(rows, 0)?.to_dtype(DType::F32),
@@ -102,7 +110,7 @@ impl Weight {
         }
     }
 
-    /// What the type that it is kept in is called: f32, bf16, f16, or that of its blocks.
+    /// Name of the type: f32, bf16, f16 or a quantised format.
     pub fn type_name(&self) -> String {
         match self {
             Weight::Tensor(tensor) => tensor.dtype().as_str().into(),
@@ -110,6 +118,7 @@ impl Weight {
         }
     }
 
+    /// Shape.
     pub fn dims(&self) -> &[usize] {
         match self {
             Weight::Tensor(tensor) => tensor.dims(),

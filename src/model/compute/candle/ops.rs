@@ -55,6 +55,7 @@ pub struct KvSegment {
     pub tokens: Range<usize>,
     /// `[past + new, key heads, head width]`.
     pub keys: Tensor,
+    /// `[past + new, key heads, head width]`.
     pub values: Tensor,
 }
 

@@ -64,10 +64,12 @@ impl Tiles {
         unsafe { self.0.set_len(pairs.div_ceil(ROWS)) }
     }
 
+    /// Changes the number of pairs; new ones are zero.
     pub fn resize(&mut self, pairs: usize) {
         self.0.resize(pairs.div_ceil(ROWS), ZERO_ROW);
     }
 
+    /// The first pair.
     pub fn as_mut_ptr(&mut self) -> *mut Pair {
         self.0.as_mut_ptr().cast()
     }

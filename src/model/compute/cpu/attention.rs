@@ -216,7 +216,7 @@ impl CustomOp3 for Attention {
         gradient: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         if self.heads.cap.is_some() {
-            return Err(Error::Msg("attention with capped scores has no gradient here".into()));
+            return Err(Error::Msg("attention with capped scores has no gradient on the CPU".into()));
         }
         let heads = self.heads;
         let width = heads.width;

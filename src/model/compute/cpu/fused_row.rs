@@ -6,10 +6,15 @@ use crate::model::compute::activation::Activation;
 
 /// An operation and its f32 inputs, `[tokens, width]` each.
 pub enum FusedRow<'a> {
+    /// The row unchanged.
     Plain(&'a [f32]),
+    /// RMS norm.
     Rms { x: &'a [f32], weight: &'a [f32], epsilon: f32 },
+    /// Layer norm.
     Layer { x: &'a [f32], weight: &'a [f32], bias: &'a [f32], epsilon: f32 },
+    /// `f(x)`.
     Active(&'a [f32], Activation),
+    /// `f(gate) · up`.
     Gated(&'a [f32], &'a [f32], Activation),
 }
 

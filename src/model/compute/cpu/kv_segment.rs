@@ -8,6 +8,7 @@ pub struct KvSegment<'a> {
     pub tokens: Range<usize>,
     /// `[past + new, key heads, head width]`.
     pub keys: &'a [f32],
+    /// `[past + new, key heads, head width]`.
     pub values: &'a [f32],
 }
 

@@ -15,7 +15,9 @@ use super::vector_math::simd_dispatch;
 /// The formats to make.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct InputForms {
+    /// f32 rows.
     pub floats: bool,
+    /// bf16 pairs.
     pub pairs: bool,
     /// Parts in tiles: 0, 1 (rounded values) or 2 (and residuals).
     pub parts: usize,
@@ -33,6 +35,7 @@ pub(crate) struct PackedInput<'a> {
 }
 
 impl<'a> PackedInput<'a> {
+    /// Computes the rows of the input in the formats that are needed.
     pub fn new(row: &FusedRow<'a>, tokens: usize, inputs: usize, forms: InputForms) -> PackedInput<'a> {
         PackedInput {
             floats: match row {
@@ -106,6 +109,7 @@ pub(crate) struct TileWriter {
 unsafe impl Sync for TileWriter {}
 
 impl TileWriter {
+    /// Tiles for so many tokens.
     pub fn new(tokens: usize, steps: usize, parts: usize) -> TileWriter {
         let size = amx::rows_size(tokens, steps);
         // Rows of the last tile beyond the tokens are never read, but must be initialised.

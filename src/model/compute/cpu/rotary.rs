@@ -90,7 +90,7 @@ impl InplaceOp1 for InPlace<'_> {
         let (_, width) = layout.shape().dims2()?;
         let whole = layout.contiguous_offsets();
         let (CpuStorage::F32(numbers), Some((begin, end))) = (storage, whole) else {
-            return Err(Error::Msg("the heads are not contiguous f32 numbers".into()));
+            return Err(Error::Msg("the heads are not contiguous f32".into()));
         };
         let work = |token: &mut [f32], angles: Option<(&[f32], &[f32])>| {
             simd_dispatch!({

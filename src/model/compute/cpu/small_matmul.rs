@@ -20,6 +20,7 @@ impl<'a> View<'a> {
         View { numbers, rows, columns, row_stride: stride, column_stride: 1 }
     }
 
+    /// The transposed matrix, on the same elements.
     pub fn transposed(self) -> View<'a> {
         View {
             rows: self.columns,

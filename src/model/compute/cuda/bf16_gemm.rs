@@ -17,7 +17,7 @@ impl CustomOp2 for Product {
     }
 
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Err(Error::Msg("this product is a device's".into()))
+        Err(Error::Msg("this product runs on NVIDIA devices only".into()))
     }
 
     fn cuda_fwd(
@@ -29,7 +29,7 @@ impl CustomOp2 for Product {
     ) -> Result<(CudaStorage, Shape)> {
         let ((tokens, inputs), (outputs, width)) = (l1.shape().dims2()?, l2.shape().dims2()?);
         let (Some(x), Some(matrix)) = (l1.contiguous_offsets(), l2.contiguous_offsets()) else {
-            return Err(Error::Msg("a side of the product is not contiguous".into()));
+            return Err(Error::Msg("an operand of the product is not contiguous".into()));
         };
         let whole = |number: usize| {
             i32::try_from(number).map_err(|_| Error::Msg(format!("a product of {number} rows or columns")))
