@@ -67,7 +67,7 @@ fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<
     // A config can claim any number of blocks; each needs tensors.
     let (blocks, tensors) = (architecture.blocks.len(), weights.count());
     if blocks > tensors {
-        let found = format!("{blocks} blocks, but {tensors} tensors");
+        let found = format!("{blocks} blocks, and the checkpoint has {tensors} tensors");
         return Err(Error::input(place, found, "no more blocks than tensors"));
     }
     architecture.tensors()?.iter().try_for_each(|place| weights.check(place))?;

@@ -122,7 +122,7 @@ fn indices_of_shards() {
     let both = place("twice", &format!(r#"{listed},"model.embed_tokens.weight":"copy.safetensors""#));
     std::fs::copy(Path::new(SMALL).join("model.safetensors"), Path::new(&both).join("copy.safetensors"))
         .unwrap();
-    one_line(&["inspect", &both], &["stands in", "each tensor once"]);
+    one_line(&["inspect", &both], &["which is also in", "each tensor once"]);
 }
 
 #[test]

@@ -84,8 +84,8 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
     let a = architecture;
     let wrong = |found: String, expected: &str| Err(Error::input(config.place(), found, expected));
     if !a.heads.is_multiple_of(a.kv_heads) {
-        let found = format!("{} query heads, {} key and value heads", a.heads, a.kv_heads);
-        return wrong(found, "a multiple of the key and value heads");
+        let found = format!("{} heads for queries, {} for keys and values", a.heads, a.kv_heads);
+        return wrong(found, "key and value heads that divide the query heads");
     }
     if a.head_width == 0 {
         return wrong(format!("{} heads in a width of {}", a.heads, a.width), "no more heads than the width");
@@ -98,7 +98,36 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
         return wrong(format!("{} rotated elements per head", rope.width), "an even number above 0");
     }
     if !(a.norm_epsilon.is_finite() && a.norm_epsilon > 0.0 && a.attention_scale.is_finite()) {
-        return wrong("a norm epsilon or attention scale that isn't a positive number".into(), "positive numbers");
+        return wrong(
+            "a norm epsilon or attention scale that isn't a positive number".into(),
+            "positive numbers",
+        );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tied_model_ignores_a_copy_of_the_embedding_and_another_tasks_tensors_only() {
+        let read =
+            |config: &str| architecture(&Config::parse("config.json", config.as_bytes()).unwrap()).unwrap();
+        let qwen3 = |tied: bool| {
+            read(&format!(
+                r#"{{"model_type": "qwen3", "hidden_act": "silu", "hidden_size": 4, "num_attention_heads": 1,
+                    "num_hidden_layers": 1, "intermediate_size": 4, "vocab_size": 4, "tie_word_embeddings": {tied}}}"#
+            ))
+        };
+        assert!(qwen3(true).ignores("lm_head.weight"));
+        assert!(!qwen3(false).ignores("lm_head.weight"));
+        assert!(!qwen3(true).ignores("a"));
+        let bert = read(
+            r#"{"model_type": "bert", "hidden_act": "gelu", "hidden_size": 4, "num_attention_heads": 1,
+                "num_hidden_layers": 1, "intermediate_size": 4, "vocab_size": 4}"#,
+        );
+        assert!(bert.ignores("pooler.dense.weight") && bert.ignores("bert.pooler.dense.weight"));
+        assert!(!bert.ignores("embeddings.pooler"));
+    }
 }

@@ -100,7 +100,7 @@ impl Weights {
             let found = weights.tensors.get(tensor).map(|found| weights.files[found.file].name());
             let place = folder.join(name).display().to_string();
             if found != Some(&place) {
-                let found = format!("no tensor {tensor}, which the index lists in it");
+                let found = format!("no tensor {tensor}, which the index says is in it");
                 return Err(Error::input(place, found, format!("the files that {INDEX} was written for")));
             }
         }
