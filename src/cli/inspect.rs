@@ -11,7 +11,7 @@ use super::model::Options;
 use super::progress::Console;
 use super::{Outcome, print};
 use pearlpoint::model::compute::backend::Backend;
-use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, TensorRef, Site};
+use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -62,8 +62,9 @@ impl Facts {
 
     /// Bytes of the weights where matrices are kept in this type; vectors are f32.
     fn memory(&self, dtype: Dtype) -> usize {
-        let size =
-            |place: &TensorRef| numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() };
+        let size = |place: &TensorRef| {
+            numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() }
+        };
         self.places.iter().map(size).sum()
     }
 

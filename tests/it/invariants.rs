@@ -1,5 +1,5 @@
 //! Invariants 1 to 6 of steering as properties, over families, batches, selectors and operations. The models are the tiny
-//! checkpoints of every family; what is steered, where and how strongly is drawn.
+//! checkpoints of every family; operation, site, selector, schedule and strength are drawn at random.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,7 +78,7 @@ fn values(width: usize, seed: u64) -> Vec<f32> {
     (0..width).map(|i| ((i as u64 * 37 + seed * 101) as f32 * 0.61).sin()).collect()
 }
 
-/// What is drawn of a hook.
+/// The random parameters of a steering hook.
 #[derive(Clone, Debug)]
 struct Drawn {
     family: &'static str,

@@ -1,5 +1,5 @@
-//! The forward pass, held against transformers at every site and token (`tests/fixtures/make.py`), and what it promises
-//! whoever reads, batches or caches.
+//! Parity of the forward pass with transformers at every site and token (`tests/fixtures/make.py`), and its invariants for
+//! reading, batching and caching.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +45,7 @@ fn decoder_in(name: &str, dtype: Dtype) -> Decoder {
     decoder
 }
 
-/// What transformers computed: activations a site, token ids and dialogue numbers a token.
+/// Results of transformers: the activations of each site, and the id and dialogue of each token.
 pub(crate) struct Expected {
     pub(crate) sites: BTreeMap<Site, Tensor>,
     ids: Vec<u32>,
@@ -101,7 +101,7 @@ impl Expected {
     }
 }
 
-/// Keeps everything, everywhere.
+/// A hook that keeps the activations of every site.
 #[derive(Default)]
 pub(crate) struct Keep(pub(crate) BTreeMap<Site, Vec<Tensor>>);
 
@@ -305,7 +305,7 @@ fn several_files_with_an_index_are_one_checkpoint() {
     }
 }
 
-/// Looks at some tokens of some sites, and keeps what it is called with.
+/// A hook that reads some tokens at some sites, and keeps what it is called with.
 struct Look {
     sites: Vec<Site>,
     tokens: Option<Vec<usize>>,
@@ -342,7 +342,7 @@ fn close(found: &[f32], expected: &[f32], to: f32) -> bool {
     found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= to * most)
 }
 
-/// Whoever looks at few tokens has them past the last block's attention, the same numbers, and no others.
+/// A hook that reads few tokens gets exactly these past the last attention, with the same values.
 #[test]
 fn past_the_last_attention_only_what_is_looked_at_is_made() {
     for name in checkpoints() {
@@ -382,7 +382,7 @@ fn past_the_last_attention_only_what_is_looked_at_is_made() {
     }
 }
 
-/// Of a beginning, the first blocks are enough for whoever looks at the first blocks, and for nobody else.
+/// A cache of the first blocks suffices for a pass over these blocks, and is refused by a deeper one.
 #[test]
 fn a_beginning_is_read_no_deeper_than_what_follows_it() {
     let (decoder, expected) = (decoder("qwen3-wide"), expected("qwen3-wide"));

@@ -1,6 +1,6 @@
 //! Matrix products and the other operations of a transformer block, on the CPU and on NVIDIA devices.
 //!
-//! [`backend`] picks the instructions or the device; [`cpu`] and [`candle`] hold the kernels; [`linear`], [`norm`] and
+//! [`backend`] picks the instructions or the device; [`cpu`] and [`candle`] hold the kernels; [`linear`], `norm` and
 //! [`ops`] dispatch to them.
 
 pub mod activation;

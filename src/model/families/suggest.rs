@@ -212,31 +212,22 @@ mod tests {
     }
 
     #[test]
-    fn features_follow_from_each_familys_architecture() {
-        const FEATURES: [(&str, &[Feature]); 12] = [
-            ("llama", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm]),
-            ("mistral", &[SeparateProjections, GatedMlp, NormBefore, RmsNorm, SlidingWindow]),
-            ("qwen2", &[SeparateProjections, ProjectionBias, GatedMlp, NormBefore, RmsNorm]),
-            ("qwen3", &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, RmsNorm]),
-            ("qwen3_moe", &[SeparateProjections, HeadNorms, Experts, GatedMlp, NormBefore, RmsNorm]),
-            (
-                "gemma2",
-                &[SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps],
-            ),
-            (
-                "gemma3_text",
-                &[SeparateProjections, HeadNorms, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow],
-            ),
-            ("phi3", &[FusedProjections, GatedMlp, FusedGate, NormBefore, RmsNorm, SlidingWindow]),
-            ("olmo2", &[SeparateProjections, HeadNorms, GatedMlp, NormsAfter, RmsNorm]),
-            ("gpt2", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm, LearnedPositions]),
-            ("gpt_neox", &[FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm]),
-            ("bert", &[SeparateProjections, ProjectionBias, PlainMlp, LayerNorm, LearnedPositions, Encoder]),
-        ];
-        assert_eq!(FEATURES.len(), super::super::FAMILIES.len());
-        for (family, (model_type, expected)) in super::super::FAMILIES.iter().zip(FEATURES) {
-            assert_eq!(family.model_type(), model_type);
-            assert_eq!(features(*family), expected, "{model_type}");
+    fn features_follow_from_the_familys_architecture() {
+        let of = |model_type: &str| {
+            let family = super::super::FAMILIES.iter().find(|family| family.model_type() == model_type);
+            features(*family.unwrap())
+        };
+        assert_eq!(
+            of("gemma2"),
+            [SeparateProjections, GatedMlp, NormBefore, NormsAfter, RmsNorm, SlidingWindow, Caps]
+        );
+        assert_eq!(
+            of("gpt2"),
+            [FusedProjections, ProjectionBias, PlainMlp, NormBefore, LayerNorm, LearnedPositions]
+        );
+        assert_eq!(of("olmo2"), [SeparateProjections, HeadNorms, GatedMlp, NormsAfter, RmsNorm]);
+        for family in super::super::FAMILIES {
+            assert!(features(family).len() > 3, "{} can't read the example config", family.model_type());
         }
     }
 }

@@ -1,10 +1,10 @@
 //! The architecture of a transformer as data: everything in which the families differ. The forward pass and the loader read
 //! nothing else.
 
+use super::rope::Rope;
 use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
 use crate::model::site::{Point, Site};
-use crate::model::transformer::rope::Rope;
 
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
 const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use candle_core::{D, Device, Tensor};
 
+use super::kv_cache::Cache;
+use super::mlp::Mlp;
+use super::moe::Experts;
 use crate::error::{Error, Result};
 use crate::model::compute::backend::uses_candle;
 use crate::model::compute::candle::ops as candle_ops;
@@ -17,9 +20,6 @@ use crate::model::compute::{Angles, Heads, Input};
 use crate::model::hook::Hook;
 use crate::model::site::{Point, Site};
 use crate::model::token::Token;
-use crate::model::transformer::kv_cache::Cache;
-use crate::model::transformer::mlp::Mlp;
-use crate::model::transformer::moe::Experts;
 
 pub(crate) struct Block {
     pub number: usize,

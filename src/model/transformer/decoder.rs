@@ -2,16 +2,16 @@
 
 use candle_core::{Device, Tensor};
 
+use super::architecture::{Architecture, Head};
+use super::block::{Pass, call_hook, rows};
+use super::kv_cache::Cache;
+use super::loader;
+use super::loader::Layers;
 use crate::error::{Error, Result};
 use crate::model::compute::Angles;
 use crate::model::hook::Hook;
 use crate::model::site::{Point, Site};
 use crate::model::token::Token;
-use crate::model::transformer::architecture::{Architecture, Head};
-use crate::model::transformer::block::{Pass, call_hook, rows};
-use crate::model::transformer::kv_cache::Cache;
-use crate::model::transformer::loader;
-use crate::model::transformer::loader::Layers;
 use crate::model::weights::{TensorRef, Weight};
 
 /// A transformer with its weights.

@@ -4,16 +4,16 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
 
+use super::architecture;
+use super::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
+use super::block::{Attention, Block, FeedForward, Norms};
+use super::mlp::Mlp;
+use super::moe::Experts;
 use crate::error::Result;
 use crate::model::compute::Heads;
 use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::linear::Linear;
 use crate::model::compute::norm::Norm;
-use crate::model::transformer::architecture;
-use crate::model::transformer::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
-use crate::model::transformer::block::{Attention, Block, FeedForward, Norms};
-use crate::model::transformer::mlp::Mlp;
-use crate::model::transformer::moe::Experts;
 use crate::model::weights::{TensorRef, Weight};
 
 /// All layers of a transformer.

@@ -2,9 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::model::compute::Activation;
-use crate::model::compute::Input;
 use crate::model::compute::linear::Linear;
+use crate::model::compute::{Activation, Input};
 
 /// The projections of an MLP.
 pub(crate) struct Mlp {

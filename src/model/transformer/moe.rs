@@ -3,9 +3,9 @@
 use candle_core::{Result, Tensor};
 use candle_nn::ops::softmax;
 
+use super::architecture;
 use super::mlp::Mlp;
 use crate::model::compute::linear::Linear;
-use crate::model::transformer::architecture;
 
 pub(crate) struct Experts {
     /// Number of experts, and how many a token uses.
