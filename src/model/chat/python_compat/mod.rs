@@ -1,7 +1,6 @@
-//! What templates take from Python: methods of its strings and lists, its JSON, its way of writing numbers.
-//! It knows nothing of chats.
+//! Python semantics for chat templates: string and list methods, `json.dumps`, `repr` of floats.
 //!
-//! The engine has most of it; here stands what it lacks, and what it does otherwise than Python 3.
+//! Only what minijinja and its `pycompat` lack, or do differently from Python 3 and Jinja.
 
 mod json;
 
@@ -13,25 +12,25 @@ pub(crate) use json::tojson;
 
 type Result<T> = std::result::Result<T, Error>;
 
-/// Lists in lists deeper than this are refused: no template has use for them, and the engine walks them by recursion.
-const DEPTH: usize = 64;
+/// The deepest nesting of lists accepted: the engine walks values by recursion.
+const MAX_DEPTH: usize = 64;
 
-/// A field that is formatted wider than this is refused.
-const WIDTH: usize = 10_000;
+/// The widest padding accepted, in characters.
+const MAX_WIDTH: usize = 10_000;
 
 fn wrong(detail: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, detail.into())
 }
 
-/// `value.name(arguments)` for a method that the engine itself does not have.
+/// `value.name(arguments)` for methods that the engine doesn't have.
 pub(crate) fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value> {
-    let said = match (value.as_str(), value.kind()) {
+    let result = match (value.as_str(), value.kind()) {
         (Some(text), _) => string_method(text, name, arguments)?,
         (None, ValueKind::Seq) if name == "index" => Some(index(value, arguments)?),
         _ => None,
     };
-    match said {
-        Some(said) => Ok(said),
+    match result {
+        Some(result) => Ok(result),
         None => unknown_method_callback(state, value, name, arguments),
     }
 }
@@ -42,13 +41,13 @@ fn index(list: &Value, arguments: &[Value]) -> Result<Value> {
     at.map(Value::from).ok_or_else(|| wrong(format!("{wanted} is not in the list")))
 }
 
-/// Python's `str.isspace` for one character: Unicode's white space and the four separators of ASCII.
+/// Python's `str.isspace` for one character: Unicode white space and the four ASCII separators.
 fn is_space(letter: char) -> bool {
     letter.is_whitespace() || ('\x1c'..='\x1f').contains(&letter)
 }
 
 fn string_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<Value>> {
-    let said = match name {
+    let result = match name {
         "strip" => strip(text, arguments, true, true)?.into(),
         "lstrip" => strip(text, arguments, true, false)?.into(),
         "rstrip" => strip(text, arguments, false, true)?.into(),
@@ -77,7 +76,7 @@ fn string_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<V
         }
         "startswith" | "endswith" if arguments.len() > 1 => {
             let (affix, begin, end): (Value, Option<i64>, Option<i64>) = from_args(arguments)?;
-            let (part, _) = stretch(text, begin, end);
+            let (part, _) = slice(text, begin, end);
             let has = |affix: &str| match name {
                 "startswith" => part.starts_with(affix),
                 _ => part.ends_with(affix),
@@ -89,7 +88,7 @@ fn string_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<V
         }
         "find" | "rfind" | "index" | "rindex" | "count" => {
             let (what, begin, end): (&str, Option<i64>, Option<i64>) = from_args(arguments)?;
-            let (part, skipped) = stretch(text, begin, end);
+            let (part, skipped) = slice(text, begin, end);
             if name == "count" {
                 return Ok(Some(Value::from(part.matches(what).count())));
             }
@@ -119,7 +118,7 @@ fn string_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<V
             };
             Value::from(text.chars().map(swap).collect::<String>())
         }
-        // Full case folding is lower case but for a few letters; of those, templates can only meet the German one.
+        // Full case folding is lower case except for a few letters, of which only ß matters in practice.
         "casefold" => {
             let () = from_args(arguments)?;
             Value::from(text.to_lowercase().replace('ß', "ss"))
@@ -136,18 +135,18 @@ fn string_method(text: &str, name: &str, arguments: &[Value]) -> Result<Option<V
         }
         "format" => {
             let widths = text.split(|letter: char| !letter.is_ascii_digit());
-            if widths.filter_map(|digits| digits.parse().ok()).any(|width: f64| width > WIDTH as f64) {
-                return Err(wrong(format!("a format wider than {WIDTH}")));
+            if widths.filter_map(|digits| digits.parse().ok()).any(|width: f64| width > MAX_WIDTH as f64) {
+                return Err(wrong(format!("a format wider than {MAX_WIDTH}")));
             }
             return Ok(None);
         }
         _ => return Ok(None),
     };
-    Ok(Some(said))
+    Ok(Some(result))
 }
 
-/// `text[begin:end]`, and how many characters stand before it.
-fn stretch(text: &str, begin: Option<i64>, end: Option<i64>) -> (&str, usize) {
+/// `text[begin:end]` in characters, and the number of characters before it.
+fn slice(text: &str, begin: Option<i64>, end: Option<i64>) -> (&str, usize) {
     if begin.is_none() && end.is_none() {
         return (text, 0);
     }
@@ -161,12 +160,12 @@ fn stretch(text: &str, begin: Option<i64>, end: Option<i64>) -> (&str, usize) {
 /// `strip`, `lstrip` and `rstrip`, with the characters to strip or without.
 fn strip<'a>(text: &'a str, arguments: &[Value], left: bool, right: bool) -> Result<&'a str> {
     let (letters,): (Option<&str>,) = from_args(arguments)?;
-    let goes = |letter: char| match letters {
+    let stripped = |letter: char| match letters {
         Some(letters) => letters.contains(letter),
         None => is_space(letter),
     };
-    let text = if left { text.trim_start_matches(goes) } else { text };
-    Ok(if right { text.trim_end_matches(goes) } else { text })
+    let text = if left { text.trim_start_matches(stripped) } else { text };
+    Ok(if right { text.trim_end_matches(stripped) } else { text })
 }
 
 /// The `trim` filter.
@@ -178,7 +177,7 @@ pub(crate) fn trim(text: &Value, letters: Option<&str>) -> Result<Value> {
     Ok(strip(text.as_str().unwrap_or_default(), letters.as_slice(), true, true)?.into())
 }
 
-/// `split` and `rsplit`: by a separator or by white space, all the way or so many times.
+/// `split` and `rsplit`, by a separator or by white space, with or without `maxsplit`.
 fn split(text: &str, arguments: &[Value], from_right: bool) -> Result<Value> {
     let (separator, times, named): (Option<Value>, Option<i64>, Kwargs) = from_args(arguments)?;
     let separator = separator.map_or_else(|| named.get::<Option<Value>>("sep"), |value| Ok(Some(value)))?;
@@ -190,7 +189,7 @@ fn split(text: &str, arguments: &[Value], from_right: bool) -> Result<Value> {
         None => words(text, parts, from_right),
         Some(separator) => {
             let separator = separator.as_str().filter(|separator| !separator.is_empty());
-            let separator = separator.ok_or_else(|| wrong("a separator that is no text, or empty"))?;
+            let separator = separator.ok_or_else(|| wrong("a separator that is not text, or is empty"))?;
             match from_right {
                 true => text.rsplitn(parts, separator).collect(),
                 false => text.splitn(parts, separator).collect(),
@@ -203,14 +202,14 @@ fn split(text: &str, arguments: &[Value], from_right: bool) -> Result<Value> {
     Ok(list.into_iter().map(Value::from).collect())
 }
 
-/// Words apart by white space; the last of `parts` keeps what is left. From the right they come last first.
+/// Words separated by white space, at most `parts`; the last keeps the rest. From the right, the last word comes first.
 fn words(text: &str, parts: usize, from_right: bool) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest =
         if from_right { text.trim_end_matches(is_space) } else { text.trim_start_matches(is_space) };
     while !rest.is_empty() {
         if found.len() + 1 == parts {
-            // Python strips only the side from which it came.
+            // Python strips the rest only on the side where splitting began.
             found.push(rest);
             break;
         }
@@ -249,7 +248,7 @@ fn splitlines(text: &str, arguments: &[Value]) -> Result<Value> {
     Ok(lines.into_iter().map(Value::from).collect())
 }
 
-/// Every letter after one that is none in upper case, the others in lower case.
+/// `str.title`: a letter after a non-letter in upper case, the others in lower case.
 fn title(text: &str) -> String {
     let mut titled = String::with_capacity(text.len());
     let mut inside = false;
@@ -259,7 +258,7 @@ fn title(text: &str) -> String {
         } else {
             let mut upper = letter.to_uppercase();
             titled.extend(upper.next());
-            // What becomes several letters (ß) has only the first of them large.
+            // ß becomes two letters, of which only the first is a capital.
             upper.for_each(|next| titled.extend(next.to_lowercase()));
         }
         inside = letter.is_lowercase() || letter.is_uppercase();
@@ -268,20 +267,20 @@ fn title(text: &str) -> String {
 }
 
 fn pad(text: &str, name: &str, width: usize, fill: &str) -> Result<String> {
-    if width > WIDTH {
-        return Err(wrong(format!("{name} wider than {WIDTH}")));
+    if width > MAX_WIDTH {
+        return Err(wrong(format!("{name} wider than {MAX_WIDTH}")));
     }
     let missing = width.saturating_sub(text.chars().count());
     let left = match name {
         "ljust" => 0,
         "rjust" => missing,
-        // Where it does not come out even, Python puts the odd one left if the width is odd.
+        // An odd remainder goes left if the width is odd, as in CPython.
         _ => missing / 2 + (missing & width & 1),
     };
     Ok(fill.repeat(left) + text + &fill.repeat(missing - left))
 }
 
-/// The `int` filter: 0 or the default where there is no number.
+/// The `int` filter: the default, or 0, for what isn't a number.
 pub(crate) fn int(value: &Value, default: Option<Value>, arguments: Kwargs) -> Result<Value> {
     let default =
         default.map_or_else(|| arguments.get::<Option<Value>>("default"), |value| Ok(Some(value)))?;
@@ -296,7 +295,7 @@ pub(crate) fn int(value: &Value, default: Option<Value>, arguments: Kwargs) -> R
     Ok(number.map_or(default.unwrap_or_else(|| Value::from(0)), Value::from))
 }
 
-/// The `default` filter, whose second argument may be named.
+/// The `default` filter, with `default_value` and `boolean` as names too.
 pub(crate) fn default(
     value: &Value,
     other: Option<Value>,
@@ -311,7 +310,7 @@ pub(crate) fn default(
     Ok(if keep { value.clone() } else { other.unwrap_or_else(|| Value::from("")) })
 }
 
-/// `is sequence`: what has a length and items, as Jinja asks it.
+/// `is sequence`: has a length and items.
 pub(crate) fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
 }
@@ -321,7 +320,7 @@ pub(crate) fn is_iterable(value: &Value) -> bool {
     !value.is_none() && value.try_iter().is_ok()
 }
 
-/// A float as Python's `repr` writes it.
+/// `repr` of a float.
 pub(crate) fn float(number: f64) -> String {
     let exponent = number.abs().log10().floor();
     if number.is_nan() {
@@ -338,23 +337,24 @@ pub(crate) fn float(number: f64) -> String {
     }
 }
 
-/// What `{% set %}` keeps: the same value, its lists made plain ones. A list that holds the same list twice, again and
-/// again, would else be small to make and endless to read, and so would one that is worked out when it is read; every
-/// part is paid for here.
-pub(crate) fn kept(state: &State, value: &Value) -> Result<Value> {
-    keep(state, value, 0)
+/// The value that `{% set %}` stores: lazy and shared lists as plain ones, each item paid for with fuel. Without it, a list
+/// that holds one list twice, repeatedly, or a lazy list would be cheap to make and take forever to read.
+pub(crate) fn materialize(state: &State, value: &Value) -> Result<Value> {
+    materialize_at(state, value, 0)
 }
 
-fn keep(state: &State, value: &Value, depth: usize) -> Result<Value> {
-    if depth > DEPTH {
-        return Err(wrong("lists in lists without end"));
+fn materialize_at(state: &State, value: &Value, depth: usize) -> Result<Value> {
+    if depth > MAX_DEPTH {
+        return Err(wrong(format!("lists nested more than {MAX_DEPTH} deep")));
     }
     let Some(object) = value.as_object() else { return Ok(value.clone()) };
     state.consume_fuel(1)?;
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
-            let items: Vec<Value> =
-                value.try_iter()?.map(|item| keep(state, &item, depth + 1)).collect::<Result<_>>()?;
+            let items: Vec<Value> = value
+                .try_iter()?
+                .map(|item| materialize_at(state, &item, depth + 1))
+                .collect::<Result<_>>()?;
             Ok(match object.downcast_ref::<Tuple>() {
                 Some(_) => Value::from(Tuple::from(items)),
                 None => Value::from(items),
@@ -362,7 +362,7 @@ fn keep(state: &State, value: &Value, depth: usize) -> Result<Value> {
         }
         ValueKind::Map => {
             for key in value.try_iter()? {
-                keep(state, &value.get_item(&key)?, depth + 1)?;
+                materialize_at(state, &value.get_item(&key)?, depth + 1)?;
             }
             Ok(value.clone())
         }
