@@ -3,7 +3,7 @@
 use minijinja::State;
 use minijinja::value::{Kwargs, Value, ValueKind};
 
-use super::{MAX_DEPTH, MAX_WIDTH, Result, float, wrong};
+use super::values::{MAX_DEPTH, MAX_WIDTH, Result, float, wrong};
 
 /// The `tojson` filter of transformers: `json.dumps(value, ensure_ascii=False, indent=None, separators=None,
 /// sort_keys=False)`.
