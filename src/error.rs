@@ -1,59 +1,66 @@
-//! The one error of the library: where something stands, what was found there, and what would be right.
-//! It knows nothing of exit codes; the program decides those.
+//! The library's error type: the place of a problem, what was found there, and what would be right.
 
 use std::path::{Path, PathBuf};
 
-/// What can go wrong. Each variant prints as one line.
+/// An error of the library. Each variant prints as one line.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    /// Input that can't be used.
+    /// Invalid input.
     #[error("{place}: {found}; expected {expected}")]
     Input {
         /// The file, line, tensor or option.
         place: String,
+        /// What was found there.
         found: String,
+        /// What would be right.
         expected: String,
     },
-    /// The operating system refused to read or write.
+    /// The operating system refused to read or write a file.
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A tensor operation failed; the message names the operation and the shapes.
     #[error("tensor operation: {0}")]
     Tensor(#[from] candle_core::Error),
-    /// The user asked to stop. What was finished is kept.
-    #[error("stopped; what was finished is kept, the same command goes on from there")]
+    /// The user stopped the work. What was finished is kept.
+    #[error("stopped; finished work is kept, and the same command resumes from it")]
     Stopped,
 }
 
-/// Characters of what was found, and of what was expected, that a message shows.
-const LONGEST: usize = 600;
+/// Longest `found` and `expected` of a message, in characters.
+const MAX_CHARS: usize = 600;
 
+/// A result with the library's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// `place`: `found`; expected `expected`.
+    /// An [`Error::Input`] that prints as `place: found; expected expected`. Line breaks become spaces, and long texts are
+    /// cut, so that the message is one readable line whatever a file or another library puts in it.
     pub fn input(
         place: impl std::fmt::Display,
         found: impl std::fmt::Display,
         expected: impl std::fmt::Display,
     ) -> Error {
-        // An error is one line, whatever a library's message looks like.
-        // It stays a line that can be read, whatever a file holds.
-        let line = |text: String| {
+        let one_line = |text: String| {
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            match line.char_indices().nth(LONGEST) {
+            match line.char_indices().nth(MAX_CHARS) {
                 Some((end, _)) => format!("{}…", &line[..end]),
                 None => line,
             }
         };
         Error::Input {
             place: place.to_string(),
-            found: line(found.to_string()),
-            expected: line(expected.to_string()),
+            found: one_line(found.to_string()),
+            expected: one_line(expected.to_string()),
         }
     }
 
-    /// For `map_err` on an input/output result about `path`.
+    /// Conversion of an input/output error about `path`, for `map_err`.
     pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::File { path: path.to_owned(), source }
     }

@@ -14,7 +14,7 @@ use super::journal::{Entry, Found, Journal};
 use super::manifest::{Manifest, Part};
 use super::shard;
 use crate::artifact::Header;
-use crate::dialogue::{Dialogue, Stream};
+use crate::dialogue::{Dialogue, DialogueStream};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model};
 
@@ -68,7 +68,7 @@ pub fn extract_to(
     reading: &Reading,
     header: &Header,
     plan: &Manifest,
-    dialogues: &mut Stream,
+    dialogues: &mut DialogueStream,
     on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
 ) -> Result<Summary> {
     let dtype: Dtype = plan.dtype.parse()?;
@@ -121,7 +121,7 @@ pub fn extract_to(
     if rows == 0 && plan.part.is_none() {
         journal.discard()?;
         if work.pulled == 0 {
-            return Err(work.dialogues.nothing());
+            return Err(work.dialogues.no_dialogue());
         }
         let found = format!("nothing was picked in any of {} dialogues", work.pulled);
         let expected = "a selector of tokens that they have; `pearl tokens` shows them";
@@ -143,7 +143,7 @@ fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
 /// The reading side of a run.
 struct Work<'a> {
     pass: Pass<'a>,
-    dialogues: &'a mut Stream,
+    dialogues: &'a mut DialogueStream,
     skip_bad: bool,
     batch_tokens: usize,
     /// Bytes of a row of activations.

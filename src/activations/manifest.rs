@@ -26,7 +26,7 @@ pub struct Manifest {
     pub dataset: String,
     /// Which of its dialogues.
     #[serde(default)]
-    pub chosen: dialogue::Options,
+    pub chosen: dialogue::ReadOptions,
     pub sites: Vec<Site>,
     pub tokens: Selector,
     /// The type that activations are stored in: f32, f16 or bf16.
@@ -112,7 +112,7 @@ impl Manifest {
         Manifest {
             family: family.into(),
             dataset: dataset.into(),
-            chosen: dialogue::Options::default(),
+            chosen: dialogue::ReadOptions::default(),
             sites,
             tokens: tokens.clone(),
             dtype: "f32".into(),
@@ -250,9 +250,9 @@ mod tests {
         );
         let pooled = Manifest { tokens: "mean(answer)".parse().unwrap(), ..one.clone() };
         assert!(against(of_data("a"), pooled).unwrap_err().contains("`tokens`: mean(answer); expected last"));
-        let bad = dialogue::Options { skip_bad: true, ..Default::default() };
+        let bad = dialogue::ReadOptions { skip_bad: true, ..Default::default() };
         assert_eq!(against(of_data("a"), Manifest { chosen: bad, ..one.clone() }), Ok(()));
-        let few = dialogue::Options { limit: Some(5), ..Default::default() };
+        let few = dialogue::ReadOptions { limit: Some(5), ..Default::default() };
         assert!(
             against(of_data("a"), Manifest { chosen: few, ..one.clone() }).unwrap_err().contains("`chosen`")
         );

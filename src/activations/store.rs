@@ -177,7 +177,7 @@ pub fn of_dialogues(
     data: &Dialogues,
 ) -> Result<Activations> {
     check_dialogues(folder, header, &data.hash)?;
-    let among = |example: &usize| data.lines.binary_search(example).ok();
+    let among = |example: &usize| data.indices.binary_search(example).ok();
     let places: Vec<Option<usize>> = activations.example.iter().map(among).collect();
     let rows: Vec<usize> = (0..places.len()).filter(|&row| places[row].is_some()).collect();
     if rows.is_empty() {

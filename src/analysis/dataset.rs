@@ -59,7 +59,7 @@ impl Dataset {
 pub(crate) fn dialogues(data: &Data, seed: u64) -> Result<(Vec<Dialogue>, String, String)> {
     let (mut dialogues, source, hash) = match (&data.file, data.draw) {
         (Some(file), _) => {
-            let read = dialogue::read(file, &dialogue::Options::default())?;
+            let read = dialogue::read(file, &dialogue::ReadOptions::default())?;
             (read.dialogues, file.display().to_string(), read.hash)
         }
         (None, count) => {

@@ -1,5 +1,4 @@
-//! A file's bytes: mapped into memory, so that they are read when they are looked at, or in the program itself.
-//! It knows nothing of formats.
+//! Bytes of a file: memory-mapped, or embedded in the program.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,11 +7,14 @@ use memmap2::Mmap;
 
 use crate::error::{Error, Result};
 
-/// Whoever looks at a page is given those around it too, which are let go with it: on Linux as many as the system keeps
-/// together, up to the first number of bytes (aligned in the file), and those up to the second number away.
+/// Linux maps neighbours of an accessed page too (fault-around), so that releasing a range must include them: whole folios,
+/// aligned in the file, and the fault-around window on either side. Bytes.
 #[cfg(unix)]
-const AROUND: [usize; 2] = [2 << 20, 64 << 10];
+const FOLIO: usize = 2 << 20;
+#[cfg(unix)]
+const FAULT_AROUND: usize = 64 << 10;
 
+/// Bytes of a file.
 #[derive(Debug)]
 pub(super) enum Bytes {
     Mapped(Mmap),
@@ -22,8 +24,8 @@ pub(super) enum Bytes {
 impl Bytes {
     pub fn open(path: &Path) -> Result<Bytes> {
         let file = File::open(path).map_err(Error::file(path))?;
-        // SAFETY: files of ours are never changed in place (see `write_atomic`); that nobody else truncates a file
-        // while it is read is the same trust that every reader of mapped weights asks for.
+        // SAFETY: our own files are never changed in place (see `write_atomic`). A file that another process truncates
+        // while it is mapped is undefined behaviour here as in every reader of mapped weights.
         Ok(Bytes::Mapped(unsafe { Mmap::map(&file) }.map_err(Error::file(path))?))
     }
 
@@ -34,21 +36,19 @@ impl Bytes {
         }
     }
 
-    /// Says that these bytes of the file are not wanted soon: they need not stay in memory. They are read again where
-    /// they are looked at again.
+    /// Drops the pages of a range of the file from memory. They are read again on the next access.
     pub fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         if let Bytes::Mapped(map) = self {
             let offset = (bytes.as_ptr() as usize).wrapping_sub(map.as_ptr() as usize);
             if offset <= map.len() && bytes.len() <= map.len() - offset {
-                let [together, near] = AROUND;
-                let begin = (offset / together * together).saturating_sub(near);
-                let end = ((offset + bytes.len()).next_multiple_of(together) + near).min(map.len());
-                // SAFETY: the map is only ever read, so that a page that was dropped comes back from the file as it was.
+                let begin = (offset / FOLIO * FOLIO).saturating_sub(FAULT_AROUND);
+                let end = ((offset + bytes.len()).next_multiple_of(FOLIO) + FAULT_AROUND).min(map.len());
+                // SAFETY: the map is read-only, so that a dropped page comes back from the file unchanged.
                 let advised = unsafe {
                     map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin)
                 };
-                // Advice that is not taken costs memory, and nothing else.
+                // If the system ignores the advice, only memory use is higher.
                 let _ = advised;
             }
         }

@@ -1,5 +1,4 @@
-//! Tensors in a safetensors file: written whole, opened with doubt, read when they are asked for.
-//! It knows nothing of what a tensor is for.
+//! Safetensors files: written atomically, checked when opened, tensors read on demand.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -9,15 +8,16 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensors, View};
 use serde::de::DeserializeOwned;
 
+use super::atomic_write::write_atomic;
+use super::header::Header;
 use super::mmap::Bytes;
-use super::{Header, write_atomic};
 use crate::error::{Error, Result};
 
-/// Writes tensors with the header and further `metadata` (strings) as one safetensors file, whole or not at all. The
-/// same content gives the same bytes, so that a file's hash tells whether it changed.
+/// Writes tensors with the header and further `metadata` as one safetensors file, atomically. The same content gives the
+/// same bytes, so that hashes of files are comparable.
 ///
 /// # Errors
-/// If a key of `metadata` is one of the header's, two tensors share a name, or the file can't be written.
+/// A key of `metadata` that the header uses; a file that can't be written.
 pub fn write_tensors<V: View>(
     path: &Path,
     header: &Header,
@@ -27,12 +27,12 @@ pub fn write_tensors<V: View>(
     let mut strings = header_strings(header);
     for (key, value) in metadata {
         if strings.insert(key.clone(), value.clone()).is_some() {
-            let found = format!("metadata {key:?}, which the header has already");
+            let found = format!("metadata {key:?}, which is a field of the header");
             return Err(Error::input(path.display(), found, "another name"));
         }
     }
     let mut tensors: Vec<(String, V)> = tensors.into_iter().collect();
-    // The widest types first, as the format wants it for alignment; the sort is stable, so names stay in order.
+    // The widest types first, which the format requires for alignment; the sort is stable, so that names stay in order.
     tensors.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype()));
     let mut offset = 0;
     let infos = tensors.iter().map(|(name, tensor)| {
@@ -50,7 +50,7 @@ pub fn write_tensors<V: View>(
     };
     let table = Metadata::new(Some(HashMap::from_iter(strings)), infos.collect()).map_err(|p| problem(&p))?;
     let mut table = serde_json::to_value(&table).map_err(|p| problem(&p))?;
-    // The crate keeps metadata in a hash map, whose order changes from run to run.
+    // The crate keeps metadata in a hash map, whose order differs between runs.
     if let Some(serde_json::Value::Object(strings)) = table.get_mut("__metadata__") {
         strings.sort_keys();
     }
@@ -76,62 +76,63 @@ fn header_strings(header: &Header) -> BTreeMap<String, String> {
     all.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// A safetensors file, opened and checked. Tensors are read when they are asked for.
+/// An open, checked safetensors file. Tensors are read on demand.
 #[derive(Debug)]
 pub struct TensorFile {
     /// Its path, for errors.
     name: String,
     bytes: Bytes,
     table: Metadata,
-    /// Where the tensors' bytes begin.
+    /// Offset of the tensor data.
     begin: usize,
-    /// Every string of the metadata, the header's among them.
+    /// All metadata, including the header's fields.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The longest table that is read, in bytes: room for some hundred thousand tensors.
-const LONGEST_TABLE: u64 = 32 << 20;
+/// The longest table accepted, in bytes: room for some hundred thousand tensors.
+const MAX_TABLE: u64 = 32 << 20;
 
-/// Numbers of a tensor that are read before their bytes in the file are let go.
-const STRETCH: usize = 1 << 16;
+/// Elements that are converted before their bytes in the file are released.
+const CHUNK: usize = 1 << 16;
 
 impl TensorFile {
     /// Opens any safetensors file.
     ///
     /// # Errors
-    /// [`Error::File`] if it can't be read; [`Error::Input`] if it is truncated or no safetensors file.
-    pub fn open(path: &Path) -> Result<TensorFile> {
-        TensorFile::of(path.display().to_string(), Bytes::open(path)?)
+    /// [`Error::File`] if it can't be read; [`Error::Input`] if it isn't a whole safetensors file.
+    pub fn open(path: impl AsRef<Path>) -> Result<TensorFile> {
+        let path = path.as_ref();
+        TensorFile::new(path.display().to_string(), Bytes::open(path)?)
     }
 
-    /// A file that lies in the program itself.
+    /// Opens a file embedded in the program.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is no whole safetensors file.
+    /// [`Error::Input`] if it isn't a whole safetensors file.
     pub fn embedded(name: &str, bytes: &'static [u8]) -> Result<TensorFile> {
-        TensorFile::of(name.into(), Bytes::Static(bytes))
+        TensorFile::new(name.into(), Bytes::Static(bytes))
     }
 
-    fn of(name: String, bytes: Bytes) -> Result<TensorFile> {
+    fn new(name: String, bytes: Bytes) -> Result<TensorFile> {
         let claimed = bytes.get().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        if claimed > LONGEST_TABLE {
-            let expected = format!("a whole safetensors file, its table of {LONGEST_TABLE} bytes at most");
+        if claimed > MAX_TABLE {
+            let expected = format!("a whole safetensors file with a table of at most {MAX_TABLE} bytes");
             return Err(Error::input(&name, format!("a table of {claimed} bytes"), expected));
         }
         let (length, table) = SafeTensors::read_metadata(bytes.get()).map_err(|problem| {
-            Error::input(&name, problem, "a whole safetensors file (was it cut short?)")
+            Error::input(&name, problem, "a whole safetensors file (was it truncated?)")
         })?;
-        if let Some(twice) = named_twice(&bytes.get()[8..8 + length]) {
+        if let Some(twice) = duplicate_name(&bytes.get()[8..8 + length]) {
             return Err(Error::input(&name, format!("tensor {twice} twice"), "each tensor once"));
         }
         let metadata = table.metadata().clone().unwrap_or_default();
         Ok(TensorFile { name, bytes, table, begin: 8 + length, metadata: metadata.into_iter().collect() })
     }
 
-    /// Opens what [`write_tensors`] wrote, and takes it only if it is of that kind and version.
+    /// Opens a file of [`write_tensors`] of this kind and version.
     ///
     /// # Errors
-    /// As [`TensorFile::open`]; [`Error::Input`] if the header is missing or another.
+    /// Those of [`TensorFile::open`]; [`Error::Input`] if the header is missing, or has another kind or version.
     pub fn open_kind(path: &Path, kind: &str, version: u32) -> Result<(Header, TensorFile)> {
         let file = TensorFile::open(path)?;
         let number = |key: &str| -> Result<Option<u64>> {
@@ -157,53 +158,55 @@ impl TensorFile {
         Ok((header, file))
     }
 
-    /// What it is called in errors.
+    /// Name in errors: its path.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// All of its bytes.
+    /// All bytes of the file.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get()
     }
 
-    /// Says that these bytes of the file need not stay in memory; they are read again where they are looked at again.
+    /// Drops these bytes of the file from memory; they are read again on the next access.
     pub fn release(&self, bytes: &[u8]) {
         self.bytes.release(bytes);
     }
 
-    /// A tensor's shape, if the file has it.
+    /// The shape of a tensor; `None` if missing.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.table.info(name).map(|info| info.shape.as_slice())
     }
 
-    /// The tensors' names, sorted.
+    /// Names of the tensors, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names = self.table.offset_keys();
         names.sort();
         names
     }
 
-    /// A string of the metadata.
+    /// A metadata string.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is not there.
+    /// [`Error::Input`] if it is missing.
     pub fn string(&self, key: &str) -> Result<&str> {
         let value = self.metadata.get(key).map(String::as_str);
-        value.ok_or_else(|| self.wrong("the metadata's keys", format!("{key:?} among them")))
+        value.ok_or_else(|| {
+            self.wrong(format!("no {key} in the metadata"), "the metadata that this version writes")
+        })
     }
 
-    /// A value that stands in the metadata as JSON.
+    /// A metadata value in JSON.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is not there or does not read as `T`.
+    /// [`Error::Input`] if it is missing or isn't a `T`.
     pub fn json<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
         let parsed = serde_json::from_str(self.string(key)?);
         parsed
             .map_err(|problem| self.wrong(format!("{problem} in {key}"), "the JSON that this version writes"))
     }
 
-    /// A tensor as it stands: its type, its shape, and its bytes, as many as these two say, little-endian.
+    /// A tensor as stored: element type, shape, and little-endian bytes.
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing.
@@ -212,10 +215,10 @@ impl TensorFile {
         Ok((info.dtype, &info.shape, bytes))
     }
 
-    /// A tensor of any float type as f32.
+    /// A tensor of any float type, as f32.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is missing, holds no floats, or holds NaN or infinity.
+    /// [`Error::Input`] if it is missing, isn't of a float type, or holds NaN or infinity.
     pub fn floats(&self, name: &str) -> Result<ArrayD<f32>> {
         let (info, _) = self.tensor(name)?;
         let mut values = vec![0.0; info.shape.iter().product()];
@@ -223,11 +226,11 @@ impl TensorFile {
         self.shaped(name, info, values)
     }
 
-    /// [`TensorFile::floats`] into `values`, as many as the tensor has; what was read of the file need not stay in memory,
-    /// so that a tensor is there once.
+    /// Reads a float tensor into `values`, which must have its number of elements. The file's pages are released while
+    /// reading, so that memory holds the tensor once.
     ///
     /// # Errors
-    /// As there, and if there are more or fewer values.
+    /// Those of [`TensorFile::floats`]; another number of elements.
     pub fn fill(&self, name: &str, values: &mut [f32]) -> Result<()> {
         let (info, bytes) = self.tensor(name)?;
         let size = match info.dtype {
@@ -242,9 +245,7 @@ impl TensorFile {
             let found = format!("tensor {name} of shape {:?} with {} bytes", info.shape, bytes.len());
             return Err(self.wrong(found, format!("{} values", values.len())));
         }
-        for (stretch, (bytes, values)) in
-            bytes.chunks(size * STRETCH).zip(values.chunks_mut(STRETCH)).enumerate()
-        {
+        for (chunk, (bytes, values)) in bytes.chunks(size * CHUNK).zip(values.chunks_mut(CHUNK)).enumerate() {
             match info.dtype {
                 Dtype::F64 => each(values, bytes, |b| f64::from_le_bytes(b) as f32),
                 Dtype::F32 => each(values, bytes, f32::from_le_bytes),
@@ -252,7 +253,7 @@ impl TensorFile {
                 _ => each(values, bytes, |b| half::bf16::from_le_bytes(b).to_f32()),
             }
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-                let place = stretch * STRETCH + index;
+                let place = chunk * CHUNK + index;
                 let found = format!("{} at index {place} of tensor {name}", values[index]);
                 return Err(self.wrong(found, "finite numbers"));
             }
@@ -261,10 +262,10 @@ impl TensorFile {
         Ok(())
     }
 
-    /// A tensor of two dimensions of any float type as f32.
+    /// A float tensor of two dimensions, as f32.
     ///
     /// # Errors
-    /// As [`TensorFile::floats`], and if it has more or fewer dimensions.
+    /// Those of [`TensorFile::floats`]; another number of dimensions.
     pub fn matrix(&self, name: &str) -> Result<Array2<f32>> {
         let array = self.floats(name)?;
         let shape = array.shape().to_vec();
@@ -274,7 +275,7 @@ impl TensorFile {
             .map_err(|_| self.wrong(format!("tensor {name} of shape {shape:?}"), expected))
     }
 
-    /// A tensor of whole numbers (i64).
+    /// A tensor of i64.
     ///
     /// # Errors
     /// [`Error::Input`] if it is missing or of another type.
@@ -287,7 +288,7 @@ impl TensorFile {
         self.shaped(name, info, values)
     }
 
-    /// An error about this file.
+    /// An [`Error::Input`] about this file.
     pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
         Error::input(&self.name, found, expected)
     }
@@ -300,7 +301,7 @@ impl TensorFile {
         };
         let info = self.table.info(name).ok_or_else(missing)?;
         let (from, to) = info.data_offsets;
-        // The table was checked against the file's length on opening.
+        // Offsets were checked on opening.
         let bytes = self.bytes.get().get(self.begin + from..self.begin + to);
         Ok((info, bytes.ok_or_else(missing)?))
     }
@@ -312,13 +313,13 @@ impl TensorFile {
     }
 }
 
-/// Little-endian numbers of `N` bytes each, one a value.
+/// Decodes little-endian elements of `N` bytes.
 fn each<const N: usize>(values: &mut [f32], bytes: &[u8], number: impl Fn([u8; N]) -> f32) {
     values.iter_mut().zip(bytes.as_chunks().0).for_each(|(value, &bytes)| *value = number(bytes));
 }
 
-/// A name that stands twice in a table; reading it into a map would keep only one of them.
-fn named_twice(table: &[u8]) -> Option<String> {
+/// A name that occurs twice in a table; parsing into a map would keep one of the two silently.
+fn duplicate_name(table: &[u8]) -> Option<String> {
     struct Names(Option<String>);
     impl<'de> serde::de::Visitor<'de> for &mut Names {
         type Value = ();
@@ -340,13 +341,13 @@ fn named_twice(table: &[u8]) -> Option<String> {
         }
     }
     let mut names = Names(None);
-    // What is no table was refused before.
+    // Anything but a table was refused before.
     let _ =
         serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_slice(table), &mut names);
     names.0
 }
 
-/// Numbers on their way into a safetensors file.
+/// A tensor to write: element type, shape and little-endian bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Numbers {
     dtype: Dtype,
@@ -355,7 +356,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Takes an array of any shape, row-major whatever its layout in memory.
+    /// A tensor of f32, in row-major order whatever the array's memory layout.
     pub fn floats<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
         Numbers {
             dtype: Dtype::F32,
@@ -364,7 +365,7 @@ impl Numbers {
         }
     }
 
-    /// Whole numbers, one dimension.
+    /// A tensor of i64 with one dimension.
     pub fn integers(values: &[i64]) -> Numbers {
         Numbers {
             dtype: Dtype::I64,
@@ -373,7 +374,7 @@ impl Numbers {
         }
     }
 
-    /// Rounds to f16: half the bytes, and nothing above 65,504.
+    /// A tensor rounded to f16: half the bytes; values above 65,504 become infinite.
     pub fn halved<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
         Numbers {
             dtype: Dtype::F16,
@@ -382,7 +383,7 @@ impl Numbers {
         }
     }
 
-    /// Rounds to bf16: half the bytes, three digits.
+    /// A tensor rounded to bf16: half the bytes, about three significant digits.
     pub fn rounded<D: ndarray::Dimension>(array: &ndarray::Array<f32, D>) -> Numbers {
         Numbers {
             dtype: Dtype::BF16,
@@ -458,7 +459,7 @@ mod tests {
     fn rejects_hostile_headers() {
         let path = folder().path().join("hostile");
         let shapes = [
-            // Offsets beyond the file, a shape whose product overflows, a shape that is no match for its bytes.
+            // Offsets beyond the file, a shape whose product overflows, a shape that doesn't match its bytes.
             r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,800]}}"#,
             r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,8]}}"#,
             r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#,

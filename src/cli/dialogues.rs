@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::progress::Console;
-use pearlpoint::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
+use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions};
 use pearlpoint::error::Error;
 
 /// A file of dialogues, and how it is read.
@@ -40,10 +40,10 @@ impl Source {
     }
 
     /// Looks through the file before long work on it begins.
-    pub fn survey(&self, talk: &Console) -> anyhow::Result<(Options, Survey)> {
+    pub fn survey(&self, talk: &Console) -> anyhow::Result<(ReadOptions, DatasetSummary)> {
         let options = self.filter.options()?;
         let bar = talk.bar(100, "looking");
-        let survey = dialogue::survey(&self.data, &options, &mut |done| {
+        let survey = dialogue::summarize(&self.data, &options, &mut |done| {
             bar.set_position((100.0 * done) as u64);
             talk.should_continue()
         });
@@ -60,18 +60,17 @@ pub fn say_skipped(talk: &Console, skipped: usize) {
 }
 
 impl Filter {
-    fn options(&self) -> anyhow::Result<Options> {
+    fn options(&self) -> anyhow::Result<ReadOptions> {
         let pair = |text: &String| {
             let (name, value) = text.split_once('=')?;
             Some((name.to_string(), value.to_string()))
         };
         let wrong = |text: &String| Error::input(format!("--where {text}"), "no condition", "NAME=VALUE");
-        let pairs = self.with.iter().map(|text| pair(text).ok_or_else(|| wrong(text)));
-        Ok(Options {
-            map: self.map.clone(),
-            limit: self.limit,
-            where_label: pairs.collect::<Result<_, _>>()?,
-            skip_bad: self.skip_bad,
+        let options =
+            ReadOptions::default().map(self.map.clone()).limit(self.limit).skip_bad(self.skip_bad);
+        self.with.iter().try_fold(options, |options, text| {
+            let (name, value) = pair(text).ok_or_else(|| wrong(text))?;
+            Ok(options.where_label(name, value))
         })
     }
 
@@ -122,7 +121,7 @@ impl Prompts {
             }
             None if given == 0 => {
                 given += 1;
-                Some(Err(stream.nothing()))
+                Some(Err(stream.no_dialogue()))
             }
             None => {
                 say_skipped(talk, stream.skipped());

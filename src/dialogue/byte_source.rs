@@ -1,5 +1,4 @@
-//! A file's bytes on their way to a reader: as they stand, or out of gzip or Zstandard, and never more of them in one
-//! record than memory should hold. It knows nothing of formats.
+//! Bytes of a file on their way to a format reader: decompressed, counted, and limited per record.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -9,35 +8,34 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-/// No record may be longer than this, so that a broken file can't fill the memory.
-pub(super) const LONGEST_RECORD: usize = 16 << 20;
+/// The longest record accepted, in bytes, so that a broken file can't fill memory.
+pub(super) const MAX_RECORD: usize = 16 << 20;
 
-/// How a file is packed, as its name's last ending says.
+/// Compression of a file, as the last ending of its name says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
-    None,
+pub(super) enum Compression {
     Gzip,
     Zstandard,
 }
 
-/// How much of a file was read, as it lies on the disk.
+/// Progress of reading a file: bytes on disk, or rows of a Parquet file. Clones share one counter.
 #[derive(Clone, Debug, Default)]
-pub struct Progress {
+pub struct ReadProgress {
     read: Arc<AtomicU64>,
     total: u64,
 }
 
-impl Progress {
-    /// Nothing read yet of so many bytes, or records.
-    pub(super) fn of(total: u64) -> Progress {
-        Progress { read: Arc::default(), total }
+impl ReadProgress {
+    /// Nothing read yet of `total` bytes or rows.
+    pub(super) fn new(total: u64) -> ReadProgress {
+        ReadProgress { read: Arc::default(), total }
     }
 
     pub(super) fn advance(&self, by: usize) {
         self.read.fetch_add(by as u64, Ordering::Relaxed);
     }
 
-    /// From 0 to 1.
+    /// Fraction read, from 0 to 1.
     pub fn fraction(&self) -> f64 {
         match self.total {
             0 => 1.0,
@@ -46,42 +44,78 @@ impl Progress {
     }
 }
 
-/// Opens a file whose bytes are text, once what is packed is unpacked.
-pub(super) fn open(path: &Path, packing: Packing) -> Result<(Box<dyn Read>, Progress)> {
+/// Opens a text file, decompressing it as its name says.
+///
+/// # Errors
+/// A file that can't be read; content of another kind than the name says.
+pub(super) fn open(path: &Path, compression: Option<Compression>) -> Result<(Box<dyn Read>, ReadProgress)> {
     let file = File::open(path).map_err(Error::file(path))?;
     let length = file.metadata().map_err(Error::file(path))?.len();
-    let progress = Progress::of(length);
+    let progress = ReadProgress::new(length);
     let mut raw = BufReader::with_capacity(1 << 16, Counted { inner: file, progress: progress.clone() });
+    if length == 0 {
+        // The format readers report that there is no record.
+        return Ok((Box::new(raw), progress));
+    }
     let head = peek(&mut raw).map_err(Error::file(path))?;
-    let found = MAGIC.iter().find(|(magic, ..)| head.starts_with(magic));
-    match (packing, found) {
-        // Of nothing, nothing comes: the readers say that there is no record.
-        (_, _) if length == 0 => Ok((Box::new(raw), progress)),
-        (Packing::Gzip, Some((_, "gzip", _))) => {
-            Ok((Box::new(Unpacked(flate2::bufread::MultiGzDecoder::new(raw))), progress))
+    let signature = SIGNATURES.iter().find(|signature| head.starts_with(signature.magic));
+    let Some(compression) = compression else {
+        return match signature {
+            None => Ok((Box::new(raw), progress)),
+            Some(signature) => {
+                let found = format!("the first bytes of {}", signature.content);
+                Err(Error::input(path.display(), found, signature.expected))
+            }
+        };
+    };
+    let matches = signature.is_some_and(|signature| signature.compression == Some(compression));
+    match (compression, matches) {
+        (Compression::Gzip, true) => {
+            Ok((Box::new(Decompressed(flate2::bufread::MultiGzDecoder::new(raw))), progress))
         }
-        (Packing::Zstandard, Some((_, "Zstandard", _))) => {
+        (Compression::Zstandard, true) => {
             let decoder = zstd::stream::read::Decoder::with_buffer(raw).map_err(Error::file(path))?;
-            Ok((Box::new(Unpacked(decoder)), progress))
+            Ok((Box::new(Decompressed(decoder)), progress))
         }
-        (Packing::None, None) => Ok((Box::new(raw), progress)),
-        (Packing::None, Some((_, what, expected))) => {
-            Err(Error::input(path.display(), format!("what {what} begins with"), expected))
+        (Compression::Gzip, false) => {
+            Err(Error::input(path.display(), "not a gzip file", "gzip, as its name says"))
         }
-        (Packing::Gzip, _) => Err(Error::input(path.display(), "no gzip file", "gzip, as its name says")),
-        (Packing::Zstandard, _) => {
-            Err(Error::input(path.display(), "no Zstandard file", "Zstandard, as its name says"))
+        (Compression::Zstandard, false) => {
+            Err(Error::input(path.display(), "not a Zstandard file", "Zstandard, as its name says"))
         }
     }
 }
 
-/// What files begin with that are no plain text of ours: what it is, and what would be right.
-const MAGIC: [(&[u8], &str, &str); 5] = [
-    (b"\x1f\x8b", "gzip", "a name that ends in .gz, if that is what it is"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard", "a name that ends in .zst, if that is what it is"),
-    (b"PAR1", "Parquet", "a name that ends in .parquet, if that is what it is"),
-    (b"\xff\xfe", "UTF-16 text", "UTF-8 text"),
-    (b"\xfe\xff", "UTF-16 text", "UTF-8 text"),
+/// The first bytes of a kind of file that isn't plain text.
+struct Signature {
+    magic: &'static [u8],
+    content: &'static str,
+    compression: Option<Compression>,
+    /// What would be right for a file with this content.
+    expected: &'static str,
+}
+
+const SIGNATURES: [Signature; 5] = [
+    Signature {
+        magic: b"\x1f\x8b",
+        content: "a gzip file",
+        compression: Some(Compression::Gzip),
+        expected: "a name that ends in .gz, if that is what it is",
+    },
+    Signature {
+        magic: b"\x28\xb5\x2f\xfd",
+        content: "a Zstandard file",
+        compression: Some(Compression::Zstandard),
+        expected: "a name that ends in .zst, if that is what it is",
+    },
+    Signature {
+        magic: b"PAR1",
+        content: "a Parquet file",
+        compression: None,
+        expected: "a name that ends in .parquet, if that is what it is",
+    },
+    Signature { magic: b"\xff\xfe", content: "UTF-16 text", compression: None, expected: "UTF-8 text" },
+    Signature { magic: b"\xfe\xff", content: "UTF-16 text", compression: None, expected: "UTF-8 text" },
 ];
 
 fn peek(reader: &mut BufReader<impl Read>) -> io::Result<[u8; 4]> {
@@ -93,9 +127,10 @@ fn peek(reader: &mut BufReader<impl Read>) -> io::Result<[u8; 4]> {
     Ok(head)
 }
 
+/// A reader that counts its bytes.
 struct Counted<R> {
     inner: R,
-    progress: Progress,
+    progress: ReadProgress,
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -106,37 +141,34 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// A decoder's bytes; its complaints say what they are about.
-struct Unpacked<R>(R);
+/// A decoder whose errors say that decompression failed.
+struct Decompressed<R>(R);
 
-impl<R: Read> Read for Unpacked<R> {
+impl<R: Read> Read for Decompressed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,
-            _ => {
-                io::Error::other(format!("can't be unpacked ({error}); expected a whole file, not cut short"))
-            }
+            _ => io::Error::other(format!("can't be decompressed ({error}); expected a whole file")),
         })
     }
 }
 
-/// Fails once more than [`LONGEST_RECORD`] bytes were read since it was renewed: for readers of others that would take
-/// a record of any length.
-pub(super) struct Budget<R> {
+/// A reader that fails after [`MAX_RECORD`] bytes since it was last reset, for parsers that accept records of any length.
+pub(super) struct RecordLimit<R> {
     inner: R,
     left: std::rc::Rc<std::cell::Cell<usize>>,
 }
 
-impl<R: Read> Budget<R> {
-    /// The reader, and the handle that sets its budget to the full again.
-    pub fn new(inner: R) -> (Budget<R>, impl Fn()) {
-        let left = std::rc::Rc::new(std::cell::Cell::new(LONGEST_RECORD));
+impl<R: Read> RecordLimit<R> {
+    /// The reader, and the function that resets its limit.
+    pub fn new(inner: R) -> (RecordLimit<R>, impl Fn()) {
+        let left = std::rc::Rc::new(std::cell::Cell::new(MAX_RECORD));
         let handle = left.clone();
-        (Budget { inner, left }, move || handle.set(LONGEST_RECORD))
+        (RecordLimit { inner, left }, move || handle.set(MAX_RECORD))
     }
 }
 
-impl<R: Read> Read for Budget<R> {
+impl<R: Read> Read for RecordLimit<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.left.get();
         if left == 0 {
@@ -155,7 +187,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::reader::{Options, read};
+    use super::super::reader::{ReadOptions, read};
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -170,7 +202,7 @@ mod tests {
     fn ids(ending: &str, bytes: &[u8]) -> Result<String, String> {
         let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let read = read(file.path(), &Options::default()).map_err(|error| error.to_string())?;
+        let read = read(file.path(), &ReadOptions::default()).map_err(|error| error.to_string())?;
         Ok(read.dialogues.iter().map(|dialogue| dialogue.id.clone()).collect::<Vec<_>>().join(" "))
     }
 
@@ -183,7 +215,7 @@ mod tests {
             assert_eq!(ids(&format!(".{name}.gz"), &gzip(bytes)).unwrap(), "a b");
             assert_eq!(ids(&format!(".{name}.ZST"), &zstandard(bytes)).unwrap(), "a b");
         }
-        // Files of several parts, as `cat a.gz b.gz` makes them.
+        // Files of several members, as `cat a.gz b.gz` makes them.
         let (first, second) = LINES.split_at(26);
         assert_eq!(ids(".jsonl.gz", &[gzip(first), gzip(second)].concat()).unwrap(), "a b");
         assert_eq!(ids(".jsonl.zst", &[zstandard(first), zstandard(second)].concat()).unwrap(), "a b");
@@ -195,9 +227,9 @@ mod tests {
             (".jsonl", gzip(LINES), "expected a name that ends in .gz"),
             (".jsonl", zstandard(LINES), "expected a name that ends in .zst"),
             (".csv", b"PAR1....".to_vec(), "expected a name that ends in .parquet"),
-            (".csv", b"\xff\xfei\0d\0".to_vec(), "UTF-16 text begins with; expected UTF-8"),
-            (".jsonl.gz", LINES.to_vec(), "no gzip file"),
-            (".jsonl.zst", gzip(LINES), "no Zstandard file"),
+            (".csv", b"\xff\xfei\0d\0".to_vec(), "the first bytes of UTF-16 text; expected UTF-8"),
+            (".jsonl.gz", LINES.to_vec(), "not a gzip file"),
+            (".jsonl.zst", gzip(LINES), "not a Zstandard file"),
             (".gz", gzip(LINES), "expected a file whose name ends in .jsonl"),
         ] {
             let error = ids(ending, &bytes).unwrap_err();
@@ -217,7 +249,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
-        /// Cut short or with a byte changed: an error, or what can still be known; never a panic.
+            /// A truncated or changed file is an error or still reads; it never panics.
         #[test]
         fn broken_packing_never_panics(at: proptest::sample::Index, to: u8, cut: bool) {
             for (ending, mut bytes) in [(".jsonl.gz", gzip(LINES)), (".csv.zst", zstandard(TABLE))] {

@@ -1,13 +1,12 @@
-//! Which of a file's columns holds what, as a user says it (`--map`).
-//! It knows nothing of records.
+//! Column maps: the user's description of a file's columns (`--map`).
 
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// Which column holds what: `prompt=COLUMN,response=COLUMN,label.risk=COLUMN`.
+/// A map from targets to columns: `prompt=COLUMN,response=COLUMN,label.risk=COLUMN`.
 ///
-/// Targets: `prompt` or `messages` (one of them), `response`, `system`, `id`, `label.NAME`.
+/// Targets are `prompt` or `messages` (exactly one of them), `response`, `system`, `id` and `label.NAME`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ColumnMap(Vec<(String, String)>);
 
@@ -60,12 +59,12 @@ impl<'de> serde::Deserialize<'de> for ColumnMap {
 }
 
 impl ColumnMap {
-    /// The column that a target is mapped to.
+    /// The column of a target.
     pub(super) fn column(&self, target: &str) -> Option<&str> {
         self.0.iter().find(|(other, _)| other == target).map(|(_, column)| column.as_str())
     }
 
-    /// The labels' names and columns.
+    /// Label names and their columns.
     pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(target, column)| Some((target.strip_prefix("label.")?, column.as_str())))
     }
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_a_map_that_leaves_a_question() {
+    fn refuses_ambiguous_and_incomplete_maps() {
         let map: ColumnMap = "prompt=a b, label.x=c=d".parse().unwrap();
         assert_eq!((map.column("prompt"), map.labels().next()), (Some("a b"), Some(("x", "c=d"))));
         assert_eq!(map.to_string().parse::<ColumnMap>().unwrap(), map);

@@ -1,5 +1,4 @@
-//! Tables of text: CSV and TSV, with a header line.
-//! It knows nothing of what the columns mean.
+//! CSV and TSV tables with a header line, as raw records: every cell is text.
 
 use std::io::Read;
 use std::path::Path;
@@ -7,15 +6,13 @@ use std::path::Path;
 use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::byte_source::Budget;
-use super::reader::{Record, Records};
+use super::byte_source::RecordLimit;
+use super::raw_record::{MAX_COLUMNS, RawRecord, Records};
 use crate::error::{Error, Result};
 
-pub(super) const MOST_COLUMNS: usize = 10_000;
-
-/// The records of a file. Every cell is text; a cell may hold newlines inside quotes.
+/// The records of a table. A quoted cell may hold newlines.
 pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Result<Records> {
-    let (reader, renew) = Budget::new(reader);
+    let (reader, reset_limit) = RecordLimit::new(reader);
     let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
     let header = reader.byte_headers().map_err(|error| fatal(path, error))?.clone();
     let header = header_names(path, &header)?;
@@ -26,12 +23,12 @@ pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Resu
         if ended {
             return None;
         }
-        renew();
+        reset_limit();
         match reader.read_byte_record(&mut row) {
             Ok(true) => {
                 let line = row.position().map_or(0, |position| position.line());
                 let place = || format!("{}:{line}", path.display());
-                Some(columns(&header, &row, &place).map(|columns| Record { line, columns }))
+                Some(columns(&header, &row, &place).map(|columns| RawRecord { line, columns }))
             }
             Ok(false) => {
                 ended = true;
@@ -45,7 +42,7 @@ pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Resu
     })))
 }
 
-/// A failed read: there is no going on after it, the next record's beginning is not known.
+/// A failed read. It ends the file: where the next record begins isn't known.
 fn fatal(path: &Path, error: csv::Error) -> Error {
     let line = error.position().map(|position| position.line());
     match error.into_kind() {
@@ -59,18 +56,18 @@ fn fatal(path: &Path, error: csv::Error) -> Error {
 
 fn header_names(path: &Path, header: &ByteRecord) -> Result<Vec<String>> {
     let place = || format!("{}:1", path.display());
-    if header.len() > MOST_COLUMNS {
-        let expected = format!("at most {MOST_COLUMNS}");
+    if header.len() > MAX_COLUMNS {
+        let expected = format!("at most {MAX_COLUMNS}");
         return Err(Error::input(place(), format!("{} columns", header.len()), expected));
     }
     let mut names: Vec<String> = Vec::with_capacity(header.len());
     for name in header {
         let name = std::str::from_utf8(name)
-            .map_err(|_| Error::input(place(), "a column's name that is no UTF-8", "UTF-8 text"))?;
+            .map_err(|_| Error::input(place(), "a column name that is not UTF-8", "UTF-8 text"))?;
         let name = name.trim_start_matches('\u{feff}').trim();
         if names.iter().any(|other| other == name) && !name.is_empty() {
             let found = format!("two columns named `{name}`");
-            return Err(Error::input(place(), found, "a name of its own for each column"));
+            return Err(Error::input(place(), found, "unique column names"));
         }
         names.push(name.into());
     }
@@ -85,7 +82,7 @@ fn columns(header: &[String], row: &ByteRecord, place: &dyn Fn() -> String) -> R
     }
     let cell = |(name, cell): (&String, &[u8])| {
         let text = std::str::from_utf8(cell).map_err(|_| {
-            let found = format!("bytes that are no UTF-8 in column `{name}`");
+            let found = format!("bytes that are not UTF-8 in column `{name}`");
             Error::input(place(), found, "UTF-8 text")
         })?;
         Ok((name.clone(), Value::String(text.into())))
@@ -95,12 +92,12 @@ fn columns(header: &[String], row: &ByteRecord, place: &dyn Fn() -> String) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::{Options, read};
+    use super::super::reader::{ReadOptions, read};
 
     fn read_text(ending: &str, text: &[u8]) -> Result<crate::dialogue::Dialogues, String> {
         let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path(), &Options::default()).map_err(|error| error.to_string())
+        read(file.path(), &ReadOptions::default()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -122,7 +119,7 @@ mod tests {
         let error = read_text(".csv", b"id,prompt\n1,\"a\nb\"\n2,c,d\n").unwrap_err();
         assert!(error.contains(".csv:4: 3 columns; expected 2 (id, prompt)"), "{error}");
         let error = read_text(".csv", b"id,prompt\n1,\xff\n").unwrap_err();
-        assert!(error.contains(":2: bytes that are no UTF-8 in column `prompt`"), "{error}");
+        assert!(error.contains(":2: bytes that are not UTF-8 in column `prompt`"), "{error}");
         let error = read_text(".csv", b"prompt,prompt\n1,2\n").unwrap_err();
         assert!(error.contains("two columns named `prompt`"), "{error}");
         let error = read_text(".csv", ",".repeat(100_000).as_bytes()).unwrap_err();

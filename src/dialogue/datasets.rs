@@ -1,333 +1,199 @@
-//! What a record's columns mean: the layouts of well-known data sets, recognised by their columns, and `--map` for
-//! the rest. It knows nothing of file formats.
+//! Layouts of published data sets: which columns hold what.
 //!
-//! A column that a layout has no use for becomes a label under its own name, if it holds text, a number, a truth
-//! value or a list of those; an empty cell is no label.
-
-use std::collections::BTreeMap;
-
-use serde_json::{Map, Value};
+//! One raw record in, its dialogues out. A layout is recognised by its columns; `--map` describes any other. To add one, add
+//! an entry to [`LAYOUTS`], and an example to the test that walks the table.
+//!
+//! A column that a layout doesn't use becomes a label of the same name, if it holds text, a number, a boolean or a list of
+//! those. An empty cell is no label.
 
 use super::column_map::ColumnMap;
 use super::dialogue::{Dialogue, Label, Message, Role};
-use crate::error::{Error, Result};
+use super::raw_record::{Fields, RawRecord, label, type_name};
+use crate::error::Result;
 
-type Columns = Map<String, Value>;
+/// A known layout.
+struct Layout {
+    /// The data sets that use it.
+    name: &'static str,
+    /// The columns that recognise it: a record must have all of them.
+    columns: &'static [&'static str],
+    /// The dialogues of a record: one, or two for a contrast pair.
+    read: fn(&Fields) -> Result<Vec<Dialogue>>,
+}
 
-/// The dialogues that a record holds: one, or two for a contrast pair. `number` is the record's, for those without an
-/// id; `place` is for errors.
+/// Known layouts; the first whose columns a record has is taken.
+const LAYOUTS: [Layout; 9] = [
+    Layout { name: "chat messages", columns: &["messages"], read: messages },
+    Layout { name: "ShareGPT", columns: &["conversations"], read: sharegpt },
+    Layout {
+        name: "contrast pairs",
+        columns: &["question", "answer_matching_behavior", "answer_not_matching_behavior"],
+        read: contrast_pair,
+    },
+    Layout { name: "SafeMTData", columns: &["multi_turn_queries"], read: safemtdata },
+    Layout { name: "HarmBench", columns: &["Behavior", "FunctionalCategory"], read: harmbench },
+    // Before AdvBench, whose columns differ by case only.
+    Layout {
+        name: "JailbreakBench",
+        columns: &["Goal", "Behavior", "Category"],
+        read: |fields| prompt_only(fields, "Goal", "Index"),
+    },
+    Layout {
+        name: "AdvBench",
+        columns: &["goal", "target"],
+        read: |fields| prompt_only(fields, "goal", "id"),
+    },
+    Layout {
+        name: "StrongREJECT",
+        columns: &["category", "source", "forbidden_prompt"],
+        read: |fields| prompt_only(fields, "forbidden_prompt", "id"),
+    },
+    Layout { name: "XSTest, OR-Bench, BeaverTails", columns: &["prompt"], read: prompt_and_response },
+];
+
+/// The dialogues of a record: one, or two for a contrast pair. `index` is the record's index in the file, `place` its file
+/// and line.
+///
+/// # Errors
+/// No known layout and no map; a column that is missing or of the wrong type.
 pub(super) fn dialogues(
-    columns: &Columns,
-    number: usize,
+    record: &RawRecord,
+    index: usize,
     place: &dyn Fn() -> String,
     map: Option<&ColumnMap>,
 ) -> Result<Vec<Dialogue>> {
-    let row = Row { columns, number, place };
+    let fields = Fields { columns: &record.columns, index, place };
     if let Some(map) = map {
-        return row.mapped(map).map(|dialogue| vec![dialogue]);
+        return Ok(vec![mapped(&fields, map)?]);
     }
-    let has = |names: &[&str]| names.iter().all(|name| columns.contains_key(*name));
-    let one = |dialogue: Result<Dialogue>| dialogue.map(|dialogue| vec![dialogue]);
-    if has(&["messages"]) {
-        let dialogue = row.dialogue(&["id"], row.messages("messages")?);
-        return one(row.with_own_labels(dialogue));
-    }
-    if has(&["conversations"]) {
-        return one(row.sharegpt());
-    }
-    if has(&["question", "answer_matching_behavior", "answer_not_matching_behavior"]) {
-        return row.contrast_pair();
-    }
-    if has(&["multi_turn_queries"]) {
-        return one(row.rounds_without_answers());
-    }
-    if has(&["Behavior", "FunctionalCategory"]) {
-        return one(row.harmbench());
-    }
-    for (needed, prompt, id) in PROMPT_ONLY {
-        if has(needed) {
-            return one(row.prompt_only(prompt, id));
+    match LAYOUTS.iter().find(|layout| fields.has(layout.columns)) {
+        Some(layout) => (layout.read)(&fields),
+        None => {
+            let found = format!("columns of no known layout ({})", fields.names());
+            let expected = format!("--map prompt=COLUMN,label.NAME=COLUMN, or {}", known_layouts());
+            Err(fields.wrong(found, expected))
         }
-    }
-    if has(&["prompt"]) {
-        return one(row.prompt_and_response());
-    }
-    Err(Error::input(
-        place(),
-        format!("columns of no known layout ({})", row.names()),
-        "`messages`, `prompt`, a known data set's columns, or --map prompt=COLUMN,label.NAME=COLUMN",
-    ))
-}
-
-/// Data sets of prompts alone: the columns that tell them, the prompt's, the id's.
-const PROMPT_ONLY: [(&[&str], &str, &str); 3] = [
-    // JailbreakBench; before AdvBench, whose columns differ from its by a capital only.
-    (&["Goal", "Behavior", "Category"], "Goal", "Index"),
-    // AdvBench.
-    (&["goal", "target"], "goal", "id"),
-    // StrongREJECT.
-    (&["category", "source", "forbidden_prompt"], "forbidden_prompt", "id"),
-];
-
-/// What a JSON value is, for errors.
-pub(super) fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 
-/// A record while it is being understood.
-struct Row<'a> {
-    columns: &'a Columns,
-    number: usize,
-    place: &'a dyn Fn() -> String,
+/// The known layouts and their columns, for errors.
+pub(super) fn known_layouts() -> String {
+    let shown = |layout: &Layout| format!("`{}` ({})", layout.columns.join("`, `"), layout.name);
+    LAYOUTS.iter().map(shown).collect::<Vec<_>>().join("; ")
 }
 
-impl Row<'_> {
-    fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
-        Error::input((self.place)(), found, expected)
-    }
+/// Chat messages with their labels in the object `labels`.
+fn messages(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let dialogue = fields.dialogue(&["id"], fields.messages("messages")?);
+    Ok(vec![fields.with_label_object(dialogue)?])
+}
 
-    fn names(&self) -> String {
-        let mut names: Vec<&str> = self.columns.keys().take(12).map(String::as_str).collect();
-        if self.columns.len() > names.len() {
-            names.push("…");
-        }
-        names.join(", ")
-    }
+fn prompt_only(fields: &Fields, prompt: &str, id: &str) -> Result<Vec<Dialogue>> {
+    let dialogue = fields.dialogue(&[id], vec![fields.user_message(prompt)?]);
+    Ok(vec![fields.with_other_labels(dialogue, &[prompt, id])])
+}
 
-    fn value(&self, column: &str) -> Result<&Value> {
-        self.columns.get(column).ok_or_else(|| {
-            let expected = format!("one of the columns {}", self.names());
-            self.wrong(format!("no column `{column}`"), expected)
-        })
+/// XSTest, OR-Bench, BeaverTails (whose `category` is an object of booleans: the true ones are the label), and one round with
+/// an object of labels.
+fn prompt_and_response(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut messages = vec![fields.user_message("prompt")?];
+    let response = fields.optional_text("response")?;
+    messages.extend(response.map(|response| Message::new(Role::Assistant, response)));
+    let mut dialogue = fields.dialogue(&["id"], messages);
+    if fields.has(&["labels"]) {
+        return Ok(vec![fields.with_label_object(dialogue)?]);
     }
-
-    fn text(&self, column: &str) -> Result<&str> {
-        match self.value(column)? {
-            Value::String(text) => Ok(text),
-            other => Err(self.wrong(format!("{} in `{column}`", kind(other)), "text")),
-        }
+    dialogue = fields.with_other_labels(dialogue, &["id", "prompt", "response"]);
+    if let Some(categories) = fields.columns.get("category").and_then(|value| value.as_object()) {
+        let held = categories.iter().filter(|(_, held)| held.as_bool() == Some(true));
+        let held = held.map(|(name, _)| name.clone()).collect();
+        dialogue.labels.insert("category".into(), Label::List(held));
     }
+    Ok(vec![dialogue])
+}
 
-    /// The text of a column that may be missing, null or empty.
-    fn text_if_any(&self, column: &str) -> Result<Option<&str>> {
-        match self.columns.get(column) {
-            None | Some(Value::Null) => Ok(None),
-            Some(_) => Ok(Some(self.text(column)?).filter(|text| !text.is_empty())),
-        }
+/// HarmBench. A context precedes the behaviour, as in its own baselines.
+fn harmbench(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut message = fields.user_message("Behavior")?;
+    if let Some(context) = fields.optional_text("ContextString")? {
+        message.content = format!("{context}\n\n---\n\n{}", message.content);
     }
-
-    fn user(&self, column: &str) -> Result<Message> {
-        match self.text(column)? {
-            "" => Err(self.wrong(format!("nothing in `{column}`"), "a prompt")),
-            text => Ok(Message::new(Role::User, text)),
-        }
+    let dialogue = fields.dialogue(&["BehaviorID"], vec![message]);
+    let mut dialogue = fields.with_other_labels(dialogue, &["Behavior", "ContextString", "BehaviorID"]);
+    if let Some(Label::Text(tags)) = dialogue.labels.get("Tags") {
+        let tags = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
+        dialogue.labels.insert("Tags".into(), Label::List(tags));
     }
+    Ok(vec![dialogue])
+}
 
-    /// A dialogue whose id is in the first of these columns that holds one, or else the record's number.
-    fn dialogue(&self, id: &[&str], messages: Vec<Message>) -> Dialogue {
-        let id = id.iter().find_map(|column| match self.columns.get(*column) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
-        });
-        let id = id.unwrap_or_else(|| self.number.to_string());
-        Dialogue { id, messages, labels: BTreeMap::new() }
+fn sharegpt(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut messages = fields.messages("conversations")?;
+    if let Some(system) = fields.optional_text("system")?
+        && messages[0].role != Role::System
+    {
+        messages.insert(0, Message::new(Role::System, system));
     }
+    let dialogue = fields.dialogue(&["id"], messages);
+    Ok(vec![fields.with_other_labels(dialogue, &["id", "conversations", "system"])])
+}
 
-    fn messages(&self, column: &str) -> Result<Vec<Message>> {
-        let list = match self.value(column)? {
-            Value::Array(list) => list,
-            other => {
-                let expected = "a list of {\"role\", \"content\"}";
-                return Err(self.wrong(format!("{} in `{column}`", kind(other)), expected));
-            }
-        };
-        if list.is_empty() {
-            return Err(self.wrong(format!("no message in `{column}`"), "at least one"));
-        }
-        list.iter().enumerate().map(|(turn, message)| self.message(column, turn, message)).collect()
-    }
-
-    fn message(&self, column: &str, turn: usize, message: &Value) -> Result<Message> {
-        let text = |names: [&str; 2]| match names.iter().find_map(|name| message.get(name)) {
-            Some(Value::String(text)) => Ok(text.as_str()),
-            other => {
-                let found = other.map_or("nothing", kind);
-                let found = format!("{found} as the {} of `{column}` {turn}", names[0]);
-                Err(self.wrong(found, "{\"role\": text, \"content\": text}"))
-            }
-        };
-        let name = text(["role", "from"])?;
-        let role = match name {
-            "system" | "developer" => Role::System,
-            "user" | "human" | "prompter" => Role::User,
-            "assistant" | "gpt" | "chatgpt" | "bing" | "bard" | "model" => Role::Assistant,
-            "tool" | "function" | "observation" | "ipython" => Role::Tool,
-            _ => {
-                let found = format!("the role `{name}` in `{column}` {turn}");
-                return Err(self.wrong(found, "system, user (human), assistant (gpt) or tool"));
-            }
-        };
-        Ok(Message::new(role, text(["content", "value"])?))
-    }
-
-    fn label(value: &Value) -> Option<Label> {
-        let plain = |value: &Value| match value {
-            Value::Bool(truth) => Some(truth.to_string()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::String(text) => Some(text.clone()),
-            _ => None,
-        };
-        match value {
-            Value::String(text) if text.is_empty() => None,
-            Value::Number(number) => number.as_f64().map(Label::Number),
-            Value::Array(list) => list.iter().map(plain).collect::<Option<_>>().map(Label::List),
-            other => plain(other).map(Label::Text),
-        }
-    }
-
-    /// Labels from the object `labels`.
-    fn with_own_labels(&self, mut dialogue: Dialogue) -> Result<Dialogue> {
-        let labels = match self.columns.get("labels") {
-            None | Some(Value::Null) => return Ok(dialogue),
-            Some(Value::Object(labels)) => labels,
-            Some(other) => {
-                return Err(self.wrong(format!("{} in `labels`", kind(other)), "{NAME: VALUE, …}"));
-            }
-        };
-        for (name, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
-            let label = Self::label(value).or_else(|| value.as_str().map(|text| Label::Text(text.into())));
-            let label = label.ok_or_else(|| {
-                let expected = "text, a number or a list of those";
-                self.wrong(format!("{} in the label `{name}`", kind(value)), expected)
-            })?;
-            dialogue.labels.insert(name.clone(), label);
-        }
+/// One dialogue for each of the two answers; the label `answer` says which.
+fn contrast_pair(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let sides = [("matching", "answer_matching_behavior"), ("not-matching", "answer_not_matching_behavior")];
+    let dialogue = |(side, column): (&str, &str)| {
+        let answer = Message::new(Role::Assistant, fields.text(column)?);
+        let dialogue = fields.dialogue(&["id"], vec![fields.user_message("question")?, answer]);
+        let mut dialogue = fields.with_other_labels(dialogue, &["id", "question", sides[0].1, sides[1].1]);
+        dialogue.id = format!("{}#{side}", dialogue.id);
+        dialogue.labels.insert("answer".into(), Label::Text(side.into()));
         Ok(dialogue)
-    }
+    };
+    sides.into_iter().map(dialogue).collect()
+}
 
-    /// Labels from every column but these.
-    fn with_other_labels(&self, mut dialogue: Dialogue, used: &[&str]) -> Dialogue {
-        let others = self.columns.iter().filter(|(name, _)| !used.contains(&name.as_str()));
-        let labels = others.filter_map(|(name, value)| Some((name.clone(), Self::label(value)?)));
-        dialogue.labels.extend(labels);
-        dialogue
-    }
+/// SafeMTData: the user messages of a multi-turn attack, without answers.
+fn safemtdata(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let column = "multi_turn_queries";
+    let value = fields.value(column)?;
+    let queries = value.as_array().map(|list| list.iter().map(|query| query.as_str()));
+    let queries: Option<Vec<&str>> = queries.and_then(|list| list.collect());
+    let queries = queries.filter(|queries| !queries.is_empty()).ok_or_else(|| {
+        fields.wrong(format!("{} in `{column}`", type_name(value)), "a list of texts, at least one")
+    })?;
+    let messages = queries.into_iter().map(|query| Message::new(Role::User, query)).collect();
+    let dialogue = fields.dialogue(&["id", "query_id"], messages);
+    Ok(vec![fields.with_other_labels(dialogue, &["id", column])])
+}
 
-    fn prompt_only(&self, prompt: &str, id: &str) -> Result<Dialogue> {
-        let dialogue = self.dialogue(&[id], vec![self.user(prompt)?]);
-        Ok(self.with_other_labels(dialogue, &[prompt, id]))
+/// Any layout, described by a column map.
+fn mapped(fields: &Fields, map: &ColumnMap) -> Result<Dialogue> {
+    let column = |target: &str| map.column(target);
+    let mut messages = Vec::new();
+    if let Some(system) = column("system") {
+        fields.value(system)?;
+        messages.extend(fields.optional_text(system)?.map(|text| Message::new(Role::System, text)));
     }
-
-    /// XSTest, OR-Bench, BeaverTails (whose `category` is an object of truth values: those that hold are the label),
-    /// and records of our own with one round.
-    fn prompt_and_response(&self) -> Result<Dialogue> {
-        let mut messages = vec![self.user("prompt")?];
-        messages
-            .extend(self.text_if_any("response")?.map(|response| Message::new(Role::Assistant, response)));
-        let mut dialogue = self.dialogue(&["id"], messages);
-        if self.columns.contains_key("labels") {
-            return self.with_own_labels(dialogue);
-        }
-        dialogue = self.with_other_labels(dialogue, &["id", "prompt", "response"]);
-        if let Some(Value::Object(categories)) = self.columns.get("category") {
-            let held = categories.iter().filter(|(_, held)| held.as_bool() == Some(true));
-            let held = held.map(|(name, _)| name.clone()).collect();
-            dialogue.labels.insert("category".into(), Label::List(held));
-        }
-        Ok(dialogue)
+    if let Some(prompt) = column("prompt") {
+        messages.push(fields.user_message(prompt)?);
     }
-
-    /// HarmBench puts the context, where there is one, before the behaviour, as its own baselines do.
-    fn harmbench(&self) -> Result<Dialogue> {
-        let mut message = self.user("Behavior")?;
-        if let Some(context) = self.text_if_any("ContextString")? {
-            message.content = format!("{context}\n\n---\n\n{}", message.content);
-        }
-        let dialogue = self.dialogue(&["BehaviorID"], vec![message]);
-        let mut dialogue = self.with_other_labels(dialogue, &["Behavior", "ContextString", "BehaviorID"]);
-        if let Some(Label::Text(tags)) = dialogue.labels.get("Tags") {
-            let tags = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
-            dialogue.labels.insert("Tags".into(), Label::List(tags));
-        }
-        Ok(dialogue)
+    if let Some(list) = column("messages") {
+        messages.extend(fields.messages(list)?);
     }
-
-    fn sharegpt(&self) -> Result<Dialogue> {
-        let mut messages = self.messages("conversations")?;
-        if let Some(system) = self.text_if_any("system")?
-            && messages[0].role != Role::System
-        {
-            messages.insert(0, Message::new(Role::System, system));
-        }
-        let dialogue = self.dialogue(&["id"], messages);
-        Ok(self.with_other_labels(dialogue, &["id", "conversations", "system"]))
+    if let Some(response) = column("response") {
+        fields.value(response)?;
+        messages.extend(fields.optional_text(response)?.map(|text| Message::new(Role::Assistant, text)));
     }
-
-    /// One dialogue for each of the two answers, told apart by the label `answer`.
-    fn contrast_pair(&self) -> Result<Vec<Dialogue>> {
-        let sides =
-            [("matching", "answer_matching_behavior"), ("not-matching", "answer_not_matching_behavior")];
-        let dialogue = |(side, column): (&str, &str)| {
-            let answer = Message::new(Role::Assistant, self.text(column)?);
-            let dialogue = self.dialogue(&["id"], vec![self.user("question")?, answer]);
-            let mut dialogue = self.with_other_labels(dialogue, &["id", "question", sides[0].1, sides[1].1]);
-            dialogue.id = format!("{}#{side}", dialogue.id);
-            dialogue.labels.insert("answer".into(), Label::Text(side.into()));
-            Ok(dialogue)
-        };
-        sides.into_iter().map(dialogue).collect()
+    if let Some(id) = column("id") {
+        fields.value(id)?;
     }
-
-    /// SafeMTData: what the user will say in each round; the answers are the model's to give.
-    fn rounds_without_answers(&self) -> Result<Dialogue> {
-        let column = "multi_turn_queries";
-        let queries = self.value(column)?.as_array().map(|list| list.iter().map(Value::as_str));
-        let queries: Option<Vec<&str>> = queries.and_then(|list| list.collect());
-        let queries = queries.filter(|queries| !queries.is_empty()).ok_or_else(|| {
-            let found = self.columns.get(column).map_or("nothing", kind);
-            self.wrong(format!("{found} in `{column}`"), "a list of texts, at least one")
-        })?;
-        let messages = queries.into_iter().map(|query| Message::new(Role::User, query)).collect();
-        let dialogue = self.dialogue(&["id", "query_id"], messages);
-        Ok(self.with_other_labels(dialogue, &["id", column]))
+    let mut dialogue = fields.dialogue(&[column("id").unwrap_or("id")], messages);
+    for (name, column) in map.labels() {
+        if let Some(label) = label(fields.value(column)?) {
+            dialogue.labels.insert(name.into(), label);
+        }
     }
-
-    fn mapped(&self, map: &ColumnMap) -> Result<Dialogue> {
-        let column = |target: &str| map.column(target);
-        let mut messages = Vec::new();
-        if let Some(system) = column("system") {
-            self.value(system)?;
-            messages.extend(self.text_if_any(system)?.map(|text| Message::new(Role::System, text)));
-        }
-        if let Some(prompt) = column("prompt") {
-            messages.push(self.user(prompt)?);
-        }
-        if let Some(list) = column("messages") {
-            messages.extend(self.messages(list)?);
-        }
-        if let Some(response) = column("response") {
-            self.value(response)?;
-            messages.extend(self.text_if_any(response)?.map(|text| Message::new(Role::Assistant, text)));
-        }
-        if let Some(id) = column("id") {
-            self.value(id)?;
-        }
-        let mut dialogue = self.dialogue(&[column("id").unwrap_or("id")], messages);
-        for (name, column) in map.labels() {
-            if let Some(label) = Self::label(self.value(column)?) {
-                dialogue.labels.insert(name.into(), label);
-            }
-        }
-        Ok(dialogue)
-    }
+    Ok(dialogue)
 }
 
 #[cfg(test)]
@@ -335,9 +201,42 @@ mod tests {
     use super::*;
 
     fn read(record: &str, map: Option<&str>) -> Result<Vec<Dialogue>> {
-        let columns: Columns = serde_json::from_str(record).unwrap();
+        let record = RawRecord { line: 1, columns: serde_json::from_str(record).unwrap() };
         let map = map.map(|map| map.parse().unwrap());
-        dialogues(&columns, 5, &|| "here".into(), map.as_ref())
+        dialogues(&record, 5, &|| "here".into(), map.as_ref())
+    }
+
+    #[test]
+    fn every_layout_is_recognised_listed_and_documented() {
+        let messages = r#"[{"role":"user","content":"p"}]"#;
+        let examples = [
+            ("chat messages", format!(r#"{{"messages":{messages}}}"#)),
+            ("ShareGPT", format!(r#"{{"conversations":{messages}}}"#)),
+            (
+                "contrast pairs",
+                r#"{"question":"p","answer_matching_behavior":"a","answer_not_matching_behavior":"b"}"#
+                    .into(),
+            ),
+            ("SafeMTData", r#"{"multi_turn_queries":["p"]}"#.into()),
+            ("HarmBench", r#"{"Behavior":"p","FunctionalCategory":"c"}"#.into()),
+            ("JailbreakBench", r#"{"Goal":"p","Behavior":"b","Category":"c"}"#.into()),
+            ("AdvBench", r#"{"goal":"p","target":"t"}"#.into()),
+            ("StrongREJECT", r#"{"category":"c","source":"s","forbidden_prompt":"p"}"#.into()),
+            ("XSTest, OR-Bench, BeaverTails", r#"{"prompt":"p"}"#.into()),
+        ];
+        let documents = include_str!("../../docs/formats.md");
+        let error = read(r#"{"words":"x"}"#, None).unwrap_err().to_string();
+        for layout in &LAYOUTS {
+            let (_, example) = examples.iter().find(|(name, _)| *name == layout.name).expect(layout.name);
+            let columns = serde_json::from_str(example).unwrap();
+            let fields = Fields { columns: &columns, index: 0, place: &String::new };
+            let first = LAYOUTS.iter().find(|layout| fields.has(layout.columns)).unwrap();
+            assert_eq!(first.name, layout.name);
+            assert_eq!(read(example, None).unwrap()[0].messages[0], Message::new(Role::User, "p"));
+            let row = format!("| {} | `{}` |", layout.name, layout.columns.join("`, `"));
+            assert!(documents.contains(&row), "docs/formats.md lacks {row}");
+            assert!(error.contains(layout.name), "{error}");
+        }
     }
 
     /// `id|role:content|…|label=value|…`, one line a dialogue.
@@ -354,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn recognises_the_known_layouts() {
+    fn reads_the_known_layouts() {
         let own = r#"{"id":"a","messages":[{"role":"system","content":"s"},{"role":"user","content":"u"}],
                       "labels":{"risk":"R1","topics":["x","y"],"level":2,"ok":true,"none":null},"text":"t"}"#;
         assert_eq!(shown(own, None), "a|system:s|user:u|level=2|ok=true|risk=R1|topics=x+y");
@@ -403,10 +302,10 @@ mod tests {
         for (record, found) in [
             (r#"{"words":"x"}"#, "no known layout (words)"),
             (r#"{"prompt":3}"#, "a number in `prompt`"),
-            (r#"{"prompt":""}"#, "nothing in `prompt`"),
+            (r#"{"prompt":""}"#, "empty text in `prompt`"),
             (r#"{"messages":[]}"#, "no message"),
-            (r#"{"messages":[{"role":"judge","content":"x"}]}"#, "the role `judge` in `messages` 0"),
-            (r#"{"messages":[{"role":"user"}]}"#, "nothing as the content of `messages` 0"),
+            (r#"{"messages":[{"role":"judge","content":"x"}]}"#, "role `judge` of message 0 in `messages`"),
+            (r#"{"messages":[{"role":"user"}]}"#, "nothing as the content of message 0 in `messages`"),
             (r#"{"prompt":"p","labels":{"a":{}}}"#, "an object in the label `a`"),
             (r#"{"multi_turn_queries":[1]}"#, "a list in `multi_turn_queries`"),
         ] {

@@ -1,22 +1,25 @@
-//! One labelled dialogue, as every reader gives it and every later stage takes it.
-//! It knows nothing of files, tokens or models.
+//! A labelled dialogue: messages in order, with labels.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Who speaks in a message.
+/// The speaker of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
+    /// Instructions to the model.
     System,
+    /// The user.
     User,
+    /// The model.
     Assistant,
+    /// The result of a tool call.
     Tool,
 }
 
 impl Role {
-    /// The name that chat templates use.
+    /// The name in chat templates.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -27,25 +30,31 @@ impl Role {
     }
 }
 
-/// One turn.
+/// One message, that is one turn of a dialogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Message {
+    /// The speaker.
     pub role: Role,
+    /// The text.
     pub content: String,
 }
 
 impl Message {
+    /// A message of this role and text.
     pub fn new(role: Role, content: impl Into<String>) -> Message {
         Message { role, content: content.into() }
     }
 }
 
-/// A label's value: a string, a number, or a list of strings.
+/// The value of a label. As text, a list is joined by `+`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Label {
+    /// One class.
     Text(String),
+    /// A level or a measurement.
     Number(f64),
+    /// Several classes at once.
     List(Vec<String>),
 }
 
@@ -60,7 +69,7 @@ impl std::fmt::Display for Label {
 }
 
 impl Label {
-    /// Whether it is this value, or a list that has it.
+    /// Whether it is this value, or a list that contains it.
     pub fn holds(&self, value: &str) -> bool {
         match self {
             Label::List(list) => list.iter().any(|one| one == value),
@@ -69,11 +78,14 @@ impl Label {
     }
 }
 
-/// Messages in order, and what is known of them.
+/// Messages in order, and their labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dialogue {
+    /// Identifier, unique in a file if the file has ids.
     pub id: String,
+    /// The turns, in order.
     pub messages: Vec<Message>,
+    /// Values by label name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Label>,
 }
@@ -84,8 +96,8 @@ impl Dialogue {
         Dialogue { id: id.into(), messages: vec![Message::new(Role::User, text)], labels: BTreeMap::new() }
     }
 
-    /// The label's value as text, if the dialogue has it. `a+b` is both values, joined by a plus: a category and a level,
-    /// say.
+    /// Value of a label as text; `None` if the dialogue lacks it. The name `a+b` gives both values joined by `+`, for
+    /// instance a category and a level.
     pub fn label(&self, name: &str) -> Option<String> {
         let whole = self.labels.get(name).map(Label::to_string);
         whole.or_else(|| {
@@ -94,8 +106,8 @@ impl Dialogue {
         })
     }
 
-    /// All values of a label that may be a list, if the dialogue has it. `a+b` is the values of both: a category and a level
-    /// that do not exclude one another, say.
+    /// All values of a label; `None` if the dialogue lacks it. The name `a+b` gives the values of both, for instance of a
+    /// category and a level in a multilabel task.
     pub fn values(&self, name: &str) -> Option<Vec<String>> {
         match self.labels.get(name) {
             Some(Label::List(list)) => Some(list.clone()),
@@ -107,10 +119,10 @@ impl Dialogue {
         }
     }
 
-    /// What the user said, messages joined by newlines: what a text baseline sees.
+    /// The user messages joined by newlines: the input of a text baseline.
     pub fn user_text(&self) -> String {
-        let said = self.messages.iter().filter(|m| m.role == Role::User);
-        said.map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
+        let contents = self.messages.iter().filter(|m| m.role == Role::User);
+        contents.map(|m| m.content.as_str()).collect::<Vec<_>>().join("\n")
     }
 }
 

@@ -1,18 +1,21 @@
-//! Labelled dialogues: what one is, how files of them are read, how they are split.
+//! Labelled dialogues: the type, its file formats, and the layouts of published data sets.
+//!
+//! Files in (JSON Lines, CSV, TSV, Parquet; compressed or not), [`Dialogue`]s out, streamed in constant memory.
 
+mod byte_source;
 mod column_map;
-mod jsonl;
+mod csv;
 mod datasets;
-#[cfg(feature = "parquet")]
-mod parquet;
-mod reader;
 #[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
 mod dialogue;
-mod byte_source;
-mod csv;
+mod jsonl;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod raw_record;
+mod reader;
 
-pub use byte_source::Progress;
+pub use byte_source::ReadProgress;
 pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
-pub use reader::{Dialogues, Options, Stream, Survey, read, stream, survey};
+pub use reader::{DatasetSummary, DialogueStream, Dialogues, ReadOptions, read, stream, summarize};

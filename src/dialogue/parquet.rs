@@ -1,5 +1,4 @@
-//! Parquet, read row by row: a row group's pages are in memory, never the file.
-//! It knows nothing of what the columns mean.
+//! Parquet, as raw records: read row by row, with the pages of one row group in memory.
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,13 +8,12 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::reader::RowIter;
 use serde_json::Value;
 
-use super::byte_source::Progress;
-use super::csv::MOST_COLUMNS;
-use super::reader::{Record, Records};
+use super::byte_source::ReadProgress;
+use super::raw_record::{MAX_COLUMNS, RawRecord, Records};
 use crate::error::{Error, Result};
 
-/// The records of a file, numbered from 1 as lines are.
-pub(super) fn records(path: &Path) -> Result<(Records, Progress)> {
+/// The records of a file; `line` is the row's number, from 1.
+pub(super) fn records(path: &Path) -> Result<(Records, ReadProgress)> {
     let file = File::open(path).map_err(Error::file(path))?;
     let opened = guarded(|| {
         let reader = SerializedFileReader::new(file)?;
@@ -25,28 +23,28 @@ pub(super) fn records(path: &Path) -> Result<(Records, Progress)> {
     });
     let broken = |problem: String| Error::file(path)(std::io::Error::other(problem));
     let (count, columns, mut rows) = opened.map_err(broken)?;
-    if columns > MOST_COLUMNS {
-        let expected = format!("at most {MOST_COLUMNS}");
+    if columns > MAX_COLUMNS {
+        let expected = format!("at most {MAX_COLUMNS}");
         return Err(Error::input(path.display(), format!("{columns} columns"), expected));
     }
-    let progress = Progress::of(u64::try_from(count).unwrap_or(0));
+    let progress = ReadProgress::new(u64::try_from(count).unwrap_or(0));
     let path = path.to_owned();
-    let told = progress.clone();
+    let counter = progress.clone();
     let (mut line, mut ended) = (0, false);
     let records = std::iter::from_fn(move || {
         if ended {
             return None;
         }
         line += 1;
-        told.advance(1);
+        counter.advance(1);
         match guarded(|| rows.next().transpose()) {
             Ok(None) => None,
             Ok(Some(row)) => match row.to_json_value() {
-                Value::Object(columns) => Some(Ok(Record { line, columns })),
+                Value::Object(columns) => Some(Ok(RawRecord { line, columns })),
                 _ => None,
             },
             Err(problem) => {
-                // Where the next row begins is not known.
+                // Where the next row begins isn't known.
                 ended = true;
                 Some(Err(Error::file(&path)(std::io::Error::other(format!("row {line}: {problem}")))))
             }
@@ -55,7 +53,7 @@ pub(super) fn records(path: &Path) -> Result<(Records, Progress)> {
     Ok((Box::new(records), progress))
 }
 
-/// The crate checks much of a file, but trusts some of its numbers: where it gives up, it panics.
+/// Runs the parquet crate with panics as errors: it trusts some numbers of a file and panics where they're wrong.
 fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> std::result::Result<T, String> {
     let outcome = catch_unwind(AssertUnwindSafe(read)).map_err(|_| "a broken Parquet file".to_owned())?;
     outcome.map_err(|problem| {
@@ -73,7 +71,7 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
 
-    use super::super::reader::{Dialogues, Options, read};
+    use super::super::reader::{Dialogues, ReadOptions, read};
     use crate::error::Result;
 
     /// Dialogues with messages as lists of groups, and a label.
@@ -117,7 +115,7 @@ mod tests {
     fn read_bytes(bytes: &[u8]) -> Result<Dialogues> {
         let file = tempfile::Builder::new().suffix(".parquet").tempfile().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        read(file.path(), &Options::default())
+        read(file.path(), &ReadOptions::default())
     }
 
     #[test]
@@ -130,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parquet_is_one_line() {
+    fn what_is_not_parquet_is_a_one_line_error() {
         for bytes in [&b""[..], b"PAR1", b"id,prompt\n1,2\n", &written(3)[..200]] {
             let error = read_bytes(bytes).unwrap_err().to_string();
             assert!(error.contains("expected a whole Parquet file") && error.lines().count() == 1, "{error}");

@@ -1,100 +1,139 @@
-//! Reads a file of dialogues, whatever its format: picks the reader by the file's name, counts, filters, skips.
-//! It knows nothing of any one format or layout.
+//! Reading a file of dialogues of any supported format, with filtering and error recovery.
 
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::byte_source;
-use super::byte_source::{Packing, Progress};
+use super::byte_source::{self, Compression, ReadProgress};
 use super::column_map::ColumnMap;
 use super::dialogue::Dialogue;
+use super::raw_record::Records;
 use super::{csv, datasets, jsonl};
 use crate::artifact;
 use crate::error::{Error, Result};
 
-/// One record of a file, before it is known what its columns mean.
-pub(super) struct Record {
-    /// The line that it begins on, from 1.
-    pub line: u64,
-    pub columns: Map<String, Value>,
-}
-
-/// What a reader gives. An [`Error::Input`] is about one record, and the reader goes on after it;
-/// any other error is the last item.
-pub(super) type Records = Box<dyn Iterator<Item = Result<Record>>>;
-
-/// Which dialogues of a file are wanted, and how its columns are understood.
+/// Which dialogues of a file to read, and how to interpret its columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Options {
-    /// What the columns mean, where the layout is not one of the known ones.
+#[non_exhaustive]
+pub struct ReadOptions {
+    /// The meaning of the columns, for a layout that isn't known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub map: Option<ColumnMap>,
-    /// Stop after this many dialogues.
+    /// The most dialogues to read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
-    /// Only dialogues with all of these labels. A label that is a list need only hold the value.
+    /// Only dialogues with all of these labels (name, value). A list label must contain the value.
     #[serde(rename = "where", skip_serializing_if = "Vec::is_empty")]
     pub where_label: Vec<(String, String)>,
-    /// Leave out bad records and count them, instead of stopping at the first.
+    /// Skip and count bad records, instead of stopping at the first.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub skip_bad: bool,
 }
 
-/// A file of dialogues, read.
+impl ReadOptions {
+    /// Sets the column map.
+    pub fn map(mut self, map: impl Into<Option<ColumnMap>>) -> ReadOptions {
+        self.map = map.into();
+        self
+    }
+
+    /// Sets the most dialogues to read.
+    pub fn limit(mut self, limit: impl Into<Option<usize>>) -> ReadOptions {
+        self.limit = limit.into();
+        self
+    }
+
+    /// Adds a condition: only dialogues whose label `name` is, or contains, `value`.
+    pub fn where_label(mut self, name: impl Into<String>, value: impl Into<String>) -> ReadOptions {
+        self.where_label.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets whether bad records are skipped.
+    pub fn skip_bad(mut self, skip: bool) -> ReadOptions {
+        self.skip_bad = skip;
+        self
+    }
+}
+
+/// The dialogues of a file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Dialogues {
+    /// The file.
     pub path: PathBuf,
     /// SHA-256 of the file's bytes, in hexadecimal.
     pub hash: String,
-    /// At least one.
+    /// The dialogues, in file order; at least one.
     pub dialogues: Vec<Dialogue>,
-    /// For each dialogue, its number in the file, from 0, whatever was left out: the number of its record (a table's
-    /// header is no record), but that a contrast pair counts as two.
-    pub lines: Vec<usize>,
-    /// How many bad records were left out.
+    /// For each dialogue, its index in the file, from 0, counting those left out. It is the index of its record (a table's
+    /// header isn't one), except that a contrast pair counts as two.
+    pub indices: Vec<usize>,
+    /// Number of bad records that were skipped.
     pub skipped: usize,
 }
 
-/// Reads all the dialogues of a file. No dialogue at all is an error.
-pub fn read(path: &Path, options: &Options) -> Result<Dialogues> {
+impl Dialogues {
+    /// Reads a file with default options; see [`read`].
+    ///
+    /// # Errors
+    /// Those of [`read`].
+    pub fn read(path: impl AsRef<Path>) -> Result<Dialogues> {
+        read(path, &ReadOptions::default())
+    }
+}
+
+/// Reads all dialogues of a file.
+///
+/// # Errors
+/// A file that can't be read or is of no supported format; a bad record, unless those are skipped; no dialogue.
+pub fn read(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Dialogues> {
+    let path = path.as_ref();
     let mut stream = stream(path, options)?;
-    let (mut dialogues, mut lines) = (Vec::new(), Vec::new());
+    let (mut dialogues, mut indices) = (Vec::new(), Vec::new());
     for item in &mut stream {
-        let (line, dialogue) = item?;
-        lines.push(line);
+        let (index, dialogue) = item?;
+        indices.push(index);
         dialogues.push(dialogue);
     }
     if dialogues.is_empty() {
-        return Err(stream.nothing());
+        return Err(stream.no_dialogue());
     }
     Ok(Dialogues {
         path: path.to_owned(),
         hash: artifact::sha256_file(path)?,
         dialogues,
-        lines,
+        indices,
         skipped: stream.skipped,
     })
 }
 
-/// What a file holds, looked at from end to end before anything is made of it, in memory that does not grow.
+/// Hash and counts of a file of dialogues.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Survey {
+#[non_exhaustive]
+pub struct DatasetSummary {
     /// SHA-256 of the file's bytes, in hexadecimal.
     pub hash: String,
-    /// How many dialogues are wanted: at least one.
+    /// Number of dialogues that the options select; at least one.
     pub dialogues: usize,
-    /// How many bad records are left out.
+    /// Number of bad records that are skipped.
     pub skipped: usize,
 }
 
-/// Looks through a file, so that a bad record is known before long work begins, and how much work there is. `tell`
-/// hears how much of the file was read, from 0 to 1, and stops it by giving false.
-pub fn survey(path: &Path, options: &Options, on_progress: &mut dyn FnMut(f64) -> bool) -> Result<Survey> {
+/// Counts the dialogues of a file in constant memory, so that bad records and the amount of work are known before long work
+/// begins. `on_progress` gets the fraction read, from 0 to 1; `false` stops.
+///
+/// # Errors
+/// Those of [`read`]; [`Error::Stopped`].
+pub fn summarize(
+    path: impl AsRef<Path>,
+    options: &ReadOptions,
+    on_progress: &mut dyn FnMut(f64) -> bool,
+) -> Result<DatasetSummary> {
+    let path = path.as_ref();
     let mut stream = stream(path, options)?;
     let progress = stream.progress();
     let mut dialogues = 0;
@@ -106,165 +145,168 @@ pub fn survey(path: &Path, options: &Options, on_progress: &mut dyn FnMut(f64) -
         }
     }
     match dialogues {
-        0 => Err(stream.nothing()),
-        _ => Ok(Survey { hash: artifact::sha256_file(path)?, dialogues, skipped: stream.skipped }),
+        0 => Err(stream.no_dialogue()),
+        _ => Ok(DatasetSummary { hash: artifact::sha256_file(path)?, dialogues, skipped: stream.skipped }),
     }
 }
 
-/// The dialogues of a file one by one, each with its number in the file (see [`Dialogues`]), in memory that does not
-/// grow.
-pub fn stream(path: &Path, options: &Options) -> Result<Stream> {
+/// Streams the dialogues of a file in constant memory, each with its index in the file (see [`Dialogues::indices`]).
+///
+/// # Errors
+/// A file that can't be opened or is of no supported format.
+pub fn stream(path: impl AsRef<Path>, options: &ReadOptions) -> Result<DialogueStream> {
+    let path = path.as_ref();
     let (records, progress) = open(path)?;
-    Ok(Stream {
+    Ok(DialogueStream {
         records,
         progress,
         path: path.to_owned(),
         options: options.clone(),
-        waiting: Vec::new().into_iter(),
-        number: 0,
-        line: 0,
-        given: 0,
+        pending: Vec::new().into_iter(),
+        records_read: 0,
+        next_index: 0,
+        yielded: 0,
         skipped: 0,
-        seen: BTreeSet::new(),
+        seen_values: BTreeSet::new(),
     })
 }
 
 const ENDINGS: &str =
     "a file whose name ends in .jsonl, .ndjson, .csv, .tsv or .parquet, the first four with .gz or .zst too";
 
-fn open(path: &Path) -> Result<(Records, Progress)> {
+/// Values of a label that an error lists.
+const SHOWN_VALUES: usize = 12;
+
+/// Picks the format by the file's name.
+fn open(path: &Path) -> Result<(Records, ReadProgress)> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (name, packing) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
-        (Some(name), _) => (name, Packing::Gzip),
-        (_, Some(name)) => (name, Packing::Zstandard),
-        _ => (name.as_str(), Packing::None),
+    let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
+        (Some(name), _) => (name, Some(Compression::Gzip)),
+        (_, Some(name)) => (name, Some(Compression::Zstandard)),
+        _ => (name.as_str(), None),
     };
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let unread = |what: &str| Err(Error::input(path.display(), what, ENDINGS));
+    let unsupported = |found: &str| Err(Error::input(path.display(), found, ENDINGS));
     let text = |records: &dyn Fn(Box<dyn Read>) -> Result<Records>| {
-        let (reader, progress) = byte_source::open(path, packing)?;
+        let (reader, progress) = byte_source::open(path, compression)?;
         Ok((records(reader)?, progress))
     };
     match ending {
         "jsonl" | "ndjson" => text(&|reader| Ok(jsonl::records(path, reader))),
         "csv" => text(&|reader| csv::records(path, reader, b',')),
         "tsv" => text(&|reader| csv::records(path, reader, b'\t')),
-        "parquet" if packing != Packing::None => unread("a Parquet file packed once more"),
+        "parquet" if compression.is_some() => unsupported("a Parquet file compressed as a whole"),
         #[cfg(feature = "parquet")]
-        "parquet" => crate::dialogue::parquet::records(path),
+        "parquet" => super::parquet::records(path),
         #[cfg(not(feature = "parquet"))]
         "parquet" => {
-            let found = "Parquet, which this build of the program leaves out";
+            let found = "Parquet, which this build doesn't support";
             let expected = "a build with it: cargo build --release --features parquet";
             Err(Error::input(path.display(), found, expected))
         }
-        "json" => unread("one JSON value rather than JSON Lines (`jq -c '.[]'` turns a list into lines)"),
-        _ => unread("a file whose format its name does not tell"),
+        "json" => unsupported("one JSON value instead of JSON Lines (`jq -c '.[]'` turns a list into lines)"),
+        _ => unsupported("a file name without the ending of a known format"),
     }
 }
 
-/// An iterator over a file's dialogues; see [`stream`].
-pub struct Stream {
+/// Iterator over the dialogues of a file; see [`stream`].
+pub struct DialogueStream {
     records: Records,
-    progress: Progress,
+    progress: ReadProgress,
     path: PathBuf,
-    options: Options,
-    /// Dialogues of the last record that were not given yet: a contrast pair holds two.
-    waiting: std::vec::IntoIter<Dialogue>,
-    /// How many records were read.
-    number: usize,
-    /// How many dialogues they held; a bad record counts as one.
-    line: usize,
-    given: usize,
+    options: ReadOptions,
+    /// Dialogues of the last record that are still to be yielded: a contrast pair holds two.
+    pending: std::vec::IntoIter<Dialogue>,
+    records_read: usize,
+    /// Index in the file of the next dialogue; a bad record counts as one.
+    next_index: usize,
+    yielded: usize,
     skipped: usize,
-    /// Some values of the first label asked for, for the error when none fits.
-    seen: BTreeSet<String>,
+    /// Some values of the first label in the options, for the error when no dialogue matches.
+    seen_values: BTreeSet<String>,
 }
 
-impl Stream {
-    /// How much of the file was read so far.
-    pub fn progress(&self) -> Progress {
+impl DialogueStream {
+    /// Progress of reading.
+    pub fn progress(&self) -> ReadProgress {
         self.progress.clone()
     }
 
-    /// How many bad records were left out so far.
+    /// Number of bad records skipped so far.
     pub fn skipped(&self) -> usize {
         self.skipped
     }
 
-    fn wanted(&mut self, dialogue: &Dialogue) -> bool {
+    fn is_selected(&mut self, dialogue: &Dialogue) -> bool {
         if let Some(label) = self.options.where_label.first().and_then(|(name, _)| dialogue.label(name))
-            && self.seen.len() < 12
+            && self.seen_values.len() < SHOWN_VALUES
         {
-            self.seen.insert(label);
+            self.seen_values.insert(label);
         }
-        let has = |(name, value): &(String, String)| {
+        let matches = |(name, value): &(String, String)| {
             let label = dialogue.labels.get(name);
             label.is_some_and(|label| label.holds(value) || label.to_string() == *value)
         };
-        self.options.where_label.iter().all(has)
+        self.options.where_label.iter().all(matches)
     }
 
-    /// Why no dialogue came out of the file, where none did.
-    pub fn nothing(&self) -> Error {
+    /// The error for a stream that yielded no dialogue: it says why.
+    pub fn no_dialogue(&self) -> Error {
         let path = self.path.display();
-        if self.number == 0 {
-            return Error::input(path, "no dialogue in the file", "a record a line");
+        if self.records_read == 0 {
+            return Error::input(path, "no dialogue in the file", "at least one record");
         }
-        if self.skipped == self.number {
-            let found = format!("none of the {} records could be read", self.number);
-            return Error::input(
-                path,
-                found,
-                "records with `messages`, `prompt` or a known layout's columns",
-            );
+        if self.skipped == self.records_read {
+            let found = format!("none of the {} records could be read", self.records_read);
+            let expected = "records with `messages`, `prompt` or the columns of a known layout";
+            return Error::input(path, found, expected);
         }
         if self.options.limit == Some(0) {
             return Error::input(path, "a limit of 0 dialogues", "a limit of at least 1");
         }
-        let asked = self.options.where_label.iter().map(|(name, value)| format!("{name}={value}"));
-        let seen: Vec<&str> = self.seen.iter().map(String::as_str).collect();
+        let conditions = self.options.where_label.iter().map(|(name, value)| format!("{name}={value}"));
+        let conditions = conditions.collect::<Vec<_>>().join(" and ");
+        let seen: Vec<&str> = self.seen_values.iter().map(String::as_str).collect();
         let expected = match self.options.where_label.first() {
             Some((name, _)) if seen.is_empty() => {
                 format!("a label that the dialogues have; none has `{name}`")
             }
-            Some((name, _)) => format!("labels that occur together, {name} being one of {}", seen.join(", ")),
-            None => "a record a line".into(),
+            Some((name, _)) => format!("labels that occur together; {name} is one of {}", seen.join(", ")),
+            None => "at least one dialogue".into(),
         };
-        let asked = asked.collect::<Vec<_>>().join(" and ");
-        Error::input(path, format!("no dialogue with {asked} among {}", self.number), expected)
+        Error::input(path, format!("no dialogue with {conditions} among {}", self.records_read), expected)
     }
 }
 
-impl Iterator for Stream {
+impl Iterator for DialogueStream {
     type Item = Result<(usize, Dialogue)>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if self.options.limit.is_some_and(|limit| self.given >= limit) {
-                // A limit of 0 still looks at nothing; `nothing` then says why.
-                self.number = self.number.max(1);
+            if self.options.limit.is_some_and(|limit| self.yielded >= limit) {
+                // A limit of 0 reads no record; `no_dialogue` must blame the limit, not the file.
+                self.records_read = self.records_read.max(1);
                 return None;
             }
-            if let Some(dialogue) = self.waiting.next() {
-                self.line += 1;
-                if self.wanted(&dialogue) {
-                    self.given += 1;
-                    return Some(Ok((self.line - 1, dialogue)));
+            if let Some(dialogue) = self.pending.next() {
+                self.next_index += 1;
+                if self.is_selected(&dialogue) {
+                    self.yielded += 1;
+                    return Some(Ok((self.next_index - 1, dialogue)));
                 }
                 continue;
             }
             let record = self.records.next()?;
-            self.number += 1;
+            self.records_read += 1;
             let dialogues = record.and_then(|record| {
                 let place = || format!("{}:{}", self.path.display(), record.line);
-                datasets::dialogues(&record.columns, self.number - 1, &place, self.options.map.as_ref())
+                datasets::dialogues(&record, self.records_read - 1, &place, self.options.map.as_ref())
             });
             match dialogues {
-                Ok(dialogues) => self.waiting = dialogues.into_iter(),
+                Ok(dialogues) => self.pending = dialogues.into_iter(),
                 Err(Error::Input { .. }) if self.options.skip_bad => {
                     self.skipped += 1;
-                    self.line += 1;
+                    self.next_index += 1;
                 }
                 Err(error) => return Some(Err(error)),
             }
@@ -276,7 +318,7 @@ impl Iterator for Stream {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::byte_source::LONGEST_RECORD;
+    use super::super::byte_source::MAX_RECORD;
     use super::super::dialogue::Role;
     use super::*;
 
@@ -286,7 +328,7 @@ mod tests {
         file
     }
 
-    fn read_bytes(ending: &str, bytes: &[u8], options: &Options) -> Result<Dialogues> {
+    fn read_bytes(ending: &str, bytes: &[u8], options: &ReadOptions) -> Result<Dialogues> {
         read(file(ending, bytes).path(), options)
     }
 
@@ -301,34 +343,33 @@ mod tests {
 
     #[test]
     fn reads_lines_with_their_numbers_and_the_hash_of_the_file() {
-        let read = read_bytes(".jsonl", b"{\"prompt\":\"hi\"}\n", &Options::default()).unwrap();
+        let read = read_bytes(".jsonl", b"{\"prompt\":\"hi\"}\n", &ReadOptions::default()).unwrap();
         // printf '{"prompt":"hi"}\n' | sha256sum
         let hash = "855a2484322c2b66d92157e7f1594aec200407b1ad216a7caa38a37effc60641";
         assert_eq!((read.hash.as_str(), read.dialogues[0].id.as_str()), (hash, "0"));
-        let read = read_bytes(".jsonl", THREE.as_bytes(), &Options::default()).unwrap();
-        assert_eq!((ids(&read), read.lines), ("a b c".into(), vec![0, 1, 2]));
+        let read = read_bytes(".jsonl", THREE.as_bytes(), &ReadOptions::default()).unwrap();
+        assert_eq!((ids(&read), read.indices), ("a b c".into(), vec![0, 1, 2]));
         assert_eq!(read.dialogues[2].messages[1].role, Role::Assistant);
     }
 
     #[test]
     fn filters_by_label_and_stops_at_the_limit() {
         let only = |value: &str, limit| {
-            let where_label = vec![("risk".to_owned(), value.to_owned())];
-            let options = Options { where_label, limit, ..Options::default() };
+            let options = ReadOptions::default().where_label("risk", value).limit(limit);
             read_bytes(".jsonl", THREE.as_bytes(), &options)
         };
-        assert_eq!(only("R2", None).unwrap().lines, [1]);
+        assert_eq!(only("R2", None).unwrap().indices, [1]);
         assert_eq!(ids(&only("2", None).unwrap()), "c");
         let error = only("R9", None).unwrap_err().to_string();
         assert!(
             error.contains("no dialogue with risk=R9 among 3") && error.contains("2, R0, R1+R2"),
             "{error}"
         );
-        let two = Options { limit: Some(2), ..Options::default() };
-        // What stands after the limit is not looked at.
+        let two = ReadOptions::default().limit(2);
+        // Records after the limit are not read.
         let bytes = format!("{THREE}\nbroken");
         assert_eq!(ids(&read_bytes(".jsonl", bytes.as_bytes(), &two).unwrap()), "a b");
-        let none = Options { limit: Some(0), ..Options::default() };
+        let none = ReadOptions::default().limit(0);
         assert!(read_bytes(".jsonl", THREE.as_bytes(), &none).unwrap_err().to_string().contains("limit"));
     }
 
@@ -337,18 +378,18 @@ mod tests {
         let bytes =
             b"{\"prompt\":\"one\"}\n{\"prompt\": oops}\n\xff\n[1]\n{\"prompt\":3}\n{\"prompt\":\"two\"}\n";
         let file = file(".jsonl", bytes);
-        let error = read(file.path(), &Options::default()).unwrap_err().to_string();
-        let place = format!("{}:2: no JSON at column 12", file.path().display());
+        let error = read(file.path(), &ReadOptions::default()).unwrap_err().to_string();
+        let place = format!("{}:2: invalid JSON at column 12", file.path().display());
         assert!(error.starts_with(&place) && error.contains("expected an object"), "{error}");
-        let options = Options { skip_bad: true, ..Options::default() };
+        let options = ReadOptions::default().skip_bad(true);
         let read = read(file.path(), &options).unwrap();
-        assert_eq!((read.skipped, read.lines), (4, vec![0, 5]));
+        assert_eq!((read.skipped, read.indices), (4, vec![0, 5]));
     }
 
     #[test]
     fn an_empty_file_and_an_unknown_format_are_errors() {
         let message = |ending: &str, bytes: &[u8]| {
-            read_bytes(ending, bytes, &Options::default()).unwrap_err().to_string()
+            read_bytes(ending, bytes, &ReadOptions::default()).unwrap_err().to_string()
         };
         for (ending, bytes) in [(".jsonl", &b" \n\n"[..]), (".csv", b""), (".tsv", b"prompt\tlabel\n")] {
             assert!(message(ending, bytes).contains("no dialogue in the file"), "{ending}");
@@ -359,25 +400,25 @@ mod tests {
             message(".parquet", b"PAR1")
                 .contains("expected a build with it: cargo build --release --features")
         );
-        assert!(message(".parquet.gz", b"").contains("packed once more"));
+        assert!(message(".parquet.gz", b"").contains("compressed as a whole"));
         assert!(message(".jsonl.gz", b"").contains("no dialogue in the file"));
         assert!(message(".txt", b"hi").contains(".jsonl"));
-        let missing = read(Path::new("/no/such.jsonl"), &Options::default()).unwrap_err().to_string();
+        let missing = read(Path::new("/no/such.jsonl"), &ReadOptions::default()).unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.jsonl: No such file"), "{missing}");
     }
 
     #[test]
     fn a_line_too_long_is_not_kept() {
-        let mut bytes = vec![b'x'; LONGEST_RECORD + 5];
+        let mut bytes = vec![b'x'; MAX_RECORD + 5];
         bytes.extend_from_slice(b"\n{\"prompt\":\"hi\"}\n");
-        let error = read_bytes(".jsonl", &bytes, &Options::default()).unwrap_err().to_string();
+        let error = read_bytes(".jsonl", &bytes, &ReadOptions::default()).unwrap_err().to_string();
         assert!(error.contains(":1: a line of 16777222 bytes"), "{error}");
-        let options = Options { skip_bad: true, ..Options::default() };
-        assert_eq!(read_bytes(".jsonl", &bytes, &options).unwrap().lines, [1]);
-        // In a table a quote that is never closed takes the rest of the file: there is no next record to go on with.
+        let options = ReadOptions::default().skip_bad(true);
+        assert_eq!(read_bytes(".jsonl", &bytes, &options).unwrap().indices, [1]);
+        // In a table, an unclosed quote takes the rest of the file: there is no next record.
         let head = [b"prompt\n\"".as_slice(), &[b'x'; 1 << 20]].concat();
         bytes.splice(..0, head);
-        let error = read_bytes(".csv", &bytes, &options).map(|read| read.lines).unwrap_err().to_string();
+        let error = read_bytes(".csv", &bytes, &options).map(|read| read.indices).unwrap_err().to_string();
         assert!(error.contains("more than 16 MiB"), "{error}");
     }
 
@@ -393,12 +434,13 @@ mod tests {
             (".csv", &wide_row, "1000001 columns; expected 1 (prompt)"),
             (".tsv", &table.replace(',', "\t"), "1000000 columns"),
         ] {
-            let error = read_bytes(ending, bytes.as_bytes(), &Options::default()).unwrap_err().to_string();
+            let error =
+                read_bytes(ending, bytes.as_bytes(), &ReadOptions::default()).unwrap_err().to_string();
             assert!(error.contains(expected) && error.len() < 1000, "{}", &error[..error.len().min(1000)]);
         }
-        // A name or a value as long as a file is no message either.
+        // A column name as long as a file is not quoted whole.
         let long = format!("{{\"{}\":1}}\n", "x".repeat(1 << 20));
-        let error = read_bytes(".jsonl", long.as_bytes(), &Options::default()).unwrap_err().to_string();
+        let error = read_bytes(".jsonl", long.as_bytes(), &ReadOptions::default()).unwrap_err().to_string();
         assert!(error.len() < 2000);
     }
 
@@ -412,32 +454,32 @@ mod tests {
             (".jsonl", b"{\"prompt\":\"caf\xe9\"}\n".to_vec()),
             (".tsv", b"id\tpr\xf6mpt\n1\tx\n".to_vec()),
         ] {
-            let error = read_bytes(ending, &bytes, &Options::default()).unwrap_err().to_string();
+            let error = read_bytes(ending, &bytes, &ReadOptions::default()).unwrap_err().to_string();
             assert!(error.contains("UTF-8") && error.lines().count() == 1, "{ending}: {error}");
         }
         let deep = format!("{}{}\n", "[".repeat(100_000), "]".repeat(100_000));
-        let error = read_bytes(".jsonl", deep.as_bytes(), &Options::default()).unwrap_err().to_string();
+        let error = read_bytes(".jsonl", deep.as_bytes(), &ReadOptions::default()).unwrap_err().to_string();
         assert!(error.contains("recursion limit"), "{error}");
     }
 
     #[test]
-    fn what_is_surveyed_is_what_is_streamed() {
+    fn a_summary_counts_what_is_streamed() {
         let pair = "{\"question\":\"q\",\"answer_matching_behavior\":\"a\",\"answer_not_matching_behavior\":\"b\"}\n";
         let file = file(".jsonl", format!("{pair}oops\n{THREE}").as_bytes());
-        let options = Options { skip_bad: true, ..Options::default() };
-        let survey = survey(file.path(), &options, &mut |_| true).unwrap();
+        let options = ReadOptions::default().skip_bad(true);
+        let summary = summarize(file.path(), &options, &mut |_| true).unwrap();
         let read = read(file.path(), &options).unwrap();
         // The pair counts as two, the bad record as one.
-        assert_eq!(read.lines, [0, 1, 3, 4, 5]);
-        assert_eq!((survey.dialogues, survey.skipped, survey.hash), (5, 1, read.hash));
+        assert_eq!(read.indices, [0, 1, 3, 4, 5]);
+        assert_eq!((summary.dialogues, summary.skipped, summary.hash), (5, 1, read.hash));
     }
 
     #[test]
     fn what_is_written_is_read_back() {
         let file = file(".jsonl", b"");
-        let written = read_bytes(".jsonl", THREE.as_bytes(), &Options::default()).unwrap().dialogues;
+        let written = read_bytes(".jsonl", THREE.as_bytes(), &ReadOptions::default()).unwrap().dialogues;
         crate::dialogue::write_jsonl(file.path(), &written).unwrap();
-        assert_eq!(read(file.path(), &Options::default()).unwrap().dialogues, written);
+        assert_eq!(read(file.path(), &ReadOptions::default()).unwrap().dialogues, written);
     }
 
     proptest! {
@@ -446,17 +488,17 @@ mod tests {
         fn never_panics(bytes in proptest::collection::vec(
             prop_oneof![any::<u8>(), proptest::sample::select(&b"\",\n\t{}[]:prompt"[..])], 0..200,
         ), skip_bad: bool) {
-            let options = Options { skip_bad, ..Options::default() };
+            let options = ReadOptions::default().skip_bad(skip_bad);
             for (ending, head) in [(".jsonl", ""), (".csv", "prompt,label\n"), (".tsv", "prompt\n")] {
                 let bytes = [head.as_bytes(), &bytes].concat();
                 let _ = read_bytes(ending, &bytes, &options);
             }
         }
 
-        /// Whole files that were cut short, or had a byte changed.
+        /// Valid files, truncated or with a byte changed.
         #[test]
         fn broken_files_never_panic(at: proptest::sample::Index, to: u8, cut: bool, skip_bad: bool) {
-            let options = Options { skip_bad, ..Options::default() };
+            let options = ReadOptions::default().skip_bad(skip_bad);
             let table = "id,prompt,label\n1,\"a, \"\"b\"\"\nc\",safe\n2,d,\n";
             for (ending, text) in [(".jsonl", THREE), (".csv", table), (".tsv", "id\tprompt\n1\tx\n")] {
                 let mut bytes = text.as_bytes().to_vec();

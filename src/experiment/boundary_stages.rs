@@ -142,7 +142,7 @@ pub fn crossed(
     let seed = header.seed.unwrap_or(0);
     let place = format!("crossing {}", asked.name);
     let dialogues: Vec<Dialogue> = match (&asked.file, asked.draw, &asked.contrast) {
-        (Some(file), None, None) => dialogue::read(file, &dialogue::Options::default())?.dialogues,
+        (Some(file), None, None) => dialogue::read(file, &dialogue::ReadOptions::default())?.dialogues,
         (None, Some(count), Some(name)) => {
             let contrast = Contrast::named(name).ok_or_else(|| {
                 let names = Contrast::ALL.map(Contrast::name).join(" or ");

@@ -401,15 +401,14 @@ fn rows_find_their_dialogues_whatever_was_left_out() {
     let (path, out) = (data.display().to_string(), folder.path().join("store"));
     let where_kind = ["--where", "kind=2", "--skip-bad"];
     let arguments = ["extract", "--data", &path, "--out", out.to_str().unwrap(), "--json"];
-    one_line(&arguments, &["data.jsonl:5: no JSON at column 1"]);
+    one_line(&arguments, &["data.jsonl:5: invalid JSON at column 1"]);
     let output = pearl(&[&arguments[..], &where_kind].concat()).output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("1 bad records were left out"));
     let (header, _, activations) = load(&out).unwrap();
     assert_eq!(activations.example, [2, 5, 8]);
-    let options = |kind: Option<&str>| pearlpoint::dialogue::Options {
-        where_label: kind.map(|kind| ("kind".into(), kind.into())).into_iter().collect(),
-        skip_bad: true,
-        ..Default::default()
+    let options = |kind: Option<&str>| {
+        let options = pearlpoint::dialogue::ReadOptions::default().skip_bad(true);
+        kind.into_iter().fold(options, |options, kind| options.where_label("kind", kind))
     };
     let of = |kind: Option<&str>| {
         let data = pearlpoint::dialogue::read(&data, &options(kind)).unwrap();

@@ -336,7 +336,7 @@ fn a_file_that_is_too_short_is_thrown_away() {
     let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
     hub.is(Mood::Short);
     let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
-    assert!(error.contains("bytes came of model.safetensors, which has"), "{error}");
+    assert!(error.contains("bytes of model.safetensors, which has"), "{error}");
     assert!(!held(home.path()).contains_key("model.safetensors"));
     hub.is(Mood::Well);
     assert_eq!(inspect(&hub, home.path(), "some/model", &[]).unwrap()["hash"], hash_of_fixture());

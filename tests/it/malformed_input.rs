@@ -168,7 +168,7 @@ fn deep_and_wrong_json() {
             let folder = checkpoint(root.path(), &format!("{file}-{name}"), &[(file, text.into_bytes())]);
             // A tokenizer is refused where its shape is wrong, which is before that.
             let expected =
-                if file == "tokenizer.json" { "no tokenizer (" } else { "recursion limit exceeded" };
+                if file == "tokenizer.json" { "not a valid tokenizer (" } else { "recursion limit exceeded" };
             one_line(&["inspect", &folder], &[file, expected]);
         }
         // Deep in a place where anything may stand.
@@ -177,7 +177,7 @@ fn deep_and_wrong_json() {
             let deep = inside("[".repeat(100_000) + &"]".repeat(100_000));
             let folder = checkpoint(root.path(), &format!("{file}-inside"), &[(file, deep)]);
             let expected =
-                if file == "tokenizer.json" { "no tokenizer (" } else { "recursion limit exceeded" };
+                if file == "tokenizer.json" { "not a valid tokenizer (" } else { "recursion limit exceeded" };
             one_line(&["inspect", &folder], &[file, expected]);
         }
         let folder = checkpoint(root.path(), &format!("{file}-bytes"), &[(file, vec![0xff, 0xfe, 0x00])]);
@@ -200,7 +200,7 @@ fn tokenizers_that_do_not_fit() {
         merges.push(serde_json::json!(["nobody", "knows"]));
     });
     let folder = checkpoint(root.path(), "merge", &[("tokenizer.json", merge)]);
-    one_line(&["inspect", &folder], &["tokenizer.json: no tokenizer (", "nobody", "tokenizers library"]);
+    one_line(&["inspect", &folder], &["tokenizer.json: not a valid tokenizer (", "nobody", "tokenizers library"]);
     let beyond = with("tokenizer.json", |json| {
         let mut token = json["added_tokens"][1].clone();
         (token["id"], token["content"]) = (100_000.into(), "<|beyond|>".into());
@@ -215,12 +215,12 @@ fn tokenizers_that_do_not_fit() {
 #[test]
 fn templates_without_end() {
     let root = tempfile::tempdir().unwrap();
-    let endless = "the chat template does not come to an end";
+    let endless = "the chat template exceeds its limit of steps or output";
     let cases: [(&str, &str); 6] = [
         ("{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}", endless),
         ("{{ 'x' * 10**9 }}", endless),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion limit exceeded"),
-        ("{% for m in messages %}", "no chat template (syntax error"),
+        ("{% for m in messages %}", "not a valid chat template (syntax error"),
         ("{{ raise_exception('not today') }}", "not today"),
         ("{% include 'chat_template.jinja' %}", "chat template fails"),
     ];

@@ -1,34 +1,46 @@
-//! The header of a GGUF file, read from its beginning on. It knows nothing of files: only of bytes and what they are called.
+//! Parser of the header of a GGUF file: bytes in, metadata and tensor ranges out.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{GgmlType, GgufTensor, GgufValue};
+use super::ggml_type::GgmlType;
+use super::value::GgufValue;
 use crate::error::{Error, Result};
 
-/// Values of the metadata, those in lists counted: a list of small numbers takes more room here than in the file.
-const MOST_VALUES: usize = 1 << 22;
-/// A list in a list in a list… is followed so far.
-const DEEPEST: usize = 4;
+/// The most metadata values, counting those in lists: a list of small integers takes more memory than in the file.
+const MAX_VALUES: usize = 1 << 22;
+/// The deepest nesting of lists.
+const MAX_DEPTH: usize = 4;
 /// `GGML_MAX_DIMS`.
-const MOST_DIMENSIONS: u32 = 4;
-const WHOLE: &str = "a whole GGUF file (was it cut short?)";
+const MAX_DIMENSIONS: u32 = 4;
+const COMPLETE: &str = "a whole GGUF file (was it truncated?)";
+
+/// A tensor's type, shape and place in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GgufTensor {
+    /// Element type.
+    pub kind: GgmlType,
+    /// Outermost dimension first, the reverse of the order in the file.
+    pub shape: Vec<usize>,
+    /// Its bytes in the file.
+    pub(super) range: Range<usize>,
+}
 
 type Table = (BTreeMap<String, GgufValue>, BTreeMap<String, GgufTensor>);
 
-/// Reads a header.
-pub(super) struct Reader<'a> {
+/// Reader of a header from its first byte.
+pub(super) struct HeaderReader<'a> {
     name: &'a str,
     bytes: &'a [u8],
-    at: usize,
-    /// Values that were read.
+    offset: usize,
+    /// Metadata values read so far.
     values: usize,
 }
 
-impl<'a> Reader<'a> {
-    /// Of the file of this name.
-    pub fn new(name: &'a str, bytes: &'a [u8]) -> Reader<'a> {
-        Reader { name, bytes, at: 0, values: 0 }
+impl<'a> HeaderReader<'a> {
+    /// A reader of the file `name`.
+    pub fn new(name: &'a str, bytes: &'a [u8]) -> HeaderReader<'a> {
+        HeaderReader { name, bytes, offset: 0, values: 0 }
     }
 
     fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
@@ -36,12 +48,12 @@ impl<'a> Reader<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.at..];
+        let rest = &self.bytes[self.offset..];
         if count > rest.len() {
-            let found = format!("{count} bytes claimed at byte {} of {}", self.at, self.bytes.len());
-            return Err(self.wrong(found, WHOLE));
+            let found = format!("{count} bytes claimed at byte {} of {}", self.offset, self.bytes.len());
+            return Err(self.wrong(found, COMPLETE));
         }
-        self.at += count;
+        self.offset += count;
         Ok(&rest[..count])
     }
 
@@ -65,17 +77,17 @@ impl<'a> Reader<'a> {
     }
 
     fn key(&mut self) -> Result<String> {
-        let at = self.at;
+        let at = self.offset;
         let key = self.text()?;
-        let wrong = |_| self.wrong(format!("a name at byte {at} that is no UTF-8"), WHOLE);
+        let wrong = |_| self.wrong(format!("a name at byte {at} that is not UTF-8"), COMPLETE);
         String::from_utf8(key.to_vec()).map_err(wrong)
     }
 
-    /// Its metadata, and its tensors, which lie in the file apart from each other.
-    pub fn file(mut self) -> Result<Table> {
+    /// The metadata and the tensors.
+    pub fn read(mut self) -> Result<Table> {
         const MAGIC: &[u8] = b"GGUF";
         if !self.bytes.starts_with(MAGIC) {
-            return Err(self.wrong("no GGUF at its beginning", "a GGUF file"));
+            return Err(self.wrong("no GGUF magic at the beginning", "a GGUF file"));
         }
         self.take(MAGIC.len())?;
         match self.u32()? {
@@ -105,14 +117,14 @@ impl<'a> Reader<'a> {
             }
             found.insert(name, tensor);
         }
-        self.place(&metadata, &mut found)?;
+        self.resolve_ranges(&metadata, &mut found)?;
         Ok((metadata, found))
     }
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<GgufValue> {
         self.values += 1;
-        if self.values > MOST_VALUES {
-            let found = format!("more than {MOST_VALUES} values of metadata");
+        if self.values > MAX_VALUES {
+            let found = format!("more than {MAX_VALUES} values of metadata");
             return Err(self.wrong(found, "metadata of a model"));
         }
         Ok(match kind {
@@ -125,16 +137,16 @@ impl<'a> Reader<'a> {
             6 => GgufValue::Number(f32::from_le_bytes(self.fixed()?).into()),
             7 => GgufValue::Flag(self.fixed::<1>()? != [0]),
             8 => GgufValue::Text(String::from_utf8_lossy(self.text()?).into_owned()),
-            9 if depth < DEEPEST => {
+            9 if depth < MAX_DEPTH => {
                 let (kind, count) = (self.u32()?, self.u64()?);
-                // Grows with what is there, whatever the count claims.
+                // Grows with the values present, whatever the count claims.
                 let mut list = Vec::new();
                 for _ in 0..count {
                     list.push(self.value(kind, depth + 1)?);
                 }
                 GgufValue::List(list)
             }
-            9 => return Err(self.wrong("lists inside each other, too deep", "metadata of a model")),
+            9 => return Err(self.wrong("lists nested too deep", "metadata of a model")),
             10 => {
                 let number = self.u64()?;
                 let wrong = |_| self.wrong(format!("the number {number}"), "numbers below 2⁶³");
@@ -143,18 +155,18 @@ impl<'a> Reader<'a> {
             11 => GgufValue::Whole(i64::from_le_bytes(self.fixed()?)),
             12 => GgufValue::Number(f64::from_le_bytes(self.fixed()?)),
             _ => {
-                let found = format!("metadata of type {kind} at byte {}", self.at);
+                let found = format!("metadata of type {kind} at byte {}", self.offset);
                 return Err(self.wrong(found, "types 0 to 12"));
             }
         })
     }
 
-    /// A tensor, whose range has its offset among the tensors and its length yet.
+    /// A tensor's entry. Its range is still relative to the tensor data.
     fn tensor(&mut self, name: &str) -> Result<GgufTensor> {
         let dimensions = self.u32()?;
-        if dimensions > MOST_DIMENSIONS {
+        if dimensions > MAX_DIMENSIONS {
             let found = format!("tensor {name} of {dimensions} dimensions");
-            return Err(self.wrong(found, format!("{MOST_DIMENSIONS} at most")));
+            return Err(self.wrong(found, format!("{MAX_DIMENSIONS} at most")));
         }
         let mut shape = Vec::new();
         for _ in 0..dimensions {
@@ -163,7 +175,7 @@ impl<'a> Reader<'a> {
         let id = self.u32()?;
         let offset = usize::try_from(self.u64()?).unwrap_or(usize::MAX);
         let Some(kind) = GgmlType::find(id) else {
-            return Err(self.wrong(format!("tensor {name} of type {id}"), "a type of GGML's"));
+            return Err(self.wrong(format!("tensor {name} of type {id}"), "a type of GGML"));
         };
         let row = shape.last().copied().unwrap_or(1);
         if !row.is_multiple_of(kind.numbers) {
@@ -177,13 +189,13 @@ impl<'a> Reader<'a> {
             Some(end) => Ok(GgufTensor { kind, shape, range: offset..end }),
             None => {
                 let found = format!("tensor {name} of shape {shape:?} at {offset}");
-                Err(self.wrong(found, "tensors that lie in the file"))
+                Err(self.wrong(found, "tensors inside the file"))
             }
         }
     }
 
-    /// Brings the tensors' ranges to where they are in the file.
-    fn place(
+    /// Turns ranges within the tensor data into ranges within the file, and checks them.
+    fn resolve_ranges(
         &self,
         metadata: &BTreeMap<String, GgufValue>,
         tensors: &mut BTreeMap<String, GgufTensor>,
@@ -191,9 +203,9 @@ impl<'a> Reader<'a> {
         const KEY: &str = "general.alignment";
         let alignment = metadata.get(KEY).map_or(Some(32), GgufValue::count);
         let Some(alignment) = alignment.filter(|by| by.is_power_of_two() && *by <= 1 << 20) else {
-            return Err(self.wrong(format!("{KEY} that is none"), "a power of two"));
+            return Err(self.wrong(format!("{KEY} that is not an alignment"), "a power of two up to 2²⁰"));
         };
-        let begin = self.at.next_multiple_of(alignment);
+        let begin = self.offset.next_multiple_of(alignment);
         let mut order: Vec<(&String, &mut GgufTensor)> = tensors.iter_mut().collect();
         order.sort_by_key(|(_, tensor)| tensor.range.start);
         let mut last: Option<(&str, usize)> = None;
@@ -202,10 +214,12 @@ impl<'a> Reader<'a> {
             let inside = begin.checked_add(end).is_some_and(|end| end <= self.bytes.len());
             if !inside || !start.is_multiple_of(alignment) {
                 let found = format!("tensor {name} at {start} to {end} of {} bytes", self.bytes.len());
-                return Err(self.wrong(found, WHOLE));
+                return Err(self.wrong(found, COMPLETE));
             }
             if let Some((other, _)) = last.filter(|(_, end)| start < *end && start < tensor.range.end) {
-                return Err(self.wrong(format!("tensors {other} and {name} that overlap"), "tensors apart"));
+                return Err(
+                    self.wrong(format!("tensors {other} and {name} that overlap"), "disjoint tensors")
+                );
             }
             if last.is_none_or(|(_, before)| end >= before) {
                 last = Some((name, end));

@@ -26,7 +26,7 @@ impl Held {
         activations::check_dialogues(&self.store, &store.header, &data.hash)?;
         // A row's dialogue is known by its number in the file, whatever was left out of it.
         let among = |line: usize| {
-            data.lines.binary_search(&line).map_err(|_| {
+            data.indices.binary_search(&line).map_err(|_| {
                 let found = format!("a row of dialogue {line} of the file, which is not among those read");
                 Error::input(
                     self.store.display(),

@@ -1,9 +1,9 @@
-//! Marks: whose, which turn's and which phase's every token is; for a whole dialogue, and for one that a model is
-//! still writing. Both mark a finished answer alike. It knows nothing of templates.
+//! Token annotation: the role, turn and phase of every token, for a whole dialogue and for one being generated.
 //!
-//! Inside `<think>…</think>` is the thinking part, after it the answer, and the brackets themselves are template.
-//! Tokens of mere space before the first word of either are template too (models write newlines after a bracket);
-//! space anywhere else belongs to the part in which it stands. A token that lies half in a message's words is theirs.
+//! Both give a finished answer the same annotation. Text inside `<think>…</think>` is the thinking phase, text after it the
+//! answer, and the tags themselves are template. Blank tokens before the first word of either phase are template too
+//! (models write newlines after a tag); blank tokens elsewhere belong to their phase. A token that lies partly in a
+//! message's content belongs to the message.
 
 use std::collections::HashMap;
 
@@ -12,15 +12,18 @@ use super::tokenizer::{Piece, Vocabulary};
 use crate::dialogue::{Message, Role};
 use crate::model::token::{Phase, Token};
 
-/// The tokens of a rendered dialogue, marked. `pieces` are those of its text.
-pub(crate) fn mark(
+/// Characters of generated text that are kept to find a tag of several tokens.
+const TAIL: usize = 64;
+
+/// Annotates the tokens of a rendered dialogue. `pieces` are the tokens of `rendered.text`.
+pub(crate) fn annotate(
     pieces: &[Piece],
     rendered: &Rendered,
     messages: &[Message],
     row: usize,
     vocabulary: &Vocabulary,
 ) -> Vec<Token> {
-    // Whether a word of the span was seen.
+    // For each span, whether a token that isn't blank was seen.
     let mut begun = vec![false; rendered.spans.len()];
     let mut counts = Counts::default();
     let mut tokens = Vec::with_capacity(pieces.len());
@@ -30,7 +33,7 @@ pub(crate) fn mark(
             piece.range.start < span.range.end && span.range.start < until
         };
         let span = rendered.spans.iter().position(|span| !piece.added && overlaps(span));
-        let said = span.filter(|&index| {
+        let content = span.filter(|&index| {
             let blank = rendered.spans[index].phase != Phase::Prompt && vocabulary.is_blank(piece.id);
             begun[index] |= !blank;
             begun[index]
@@ -40,16 +43,16 @@ pub(crate) fn mark(
             None => {
                 let ends = &rendered.turn_ends;
                 let turn = ends.iter().position(|&end| piece.range.start < end);
-                // What the tokenizer adds at the end of a text.
+                // A special token that the tokenizer appends begins where the text ends.
                 turn.or_else(|| ends.iter().position(|&end| piece.range.start <= end)).unwrap_or(0)
             }
         };
-        let phase = said.map_or(Phase::Template, |index| rendered.spans[index].phase);
+        let phase = content.map_or(Phase::Template, |index| rendered.spans[index].phase);
         tokens.push(Token {
             id: piece.id,
             row,
             position,
-            // After the last message comes the assistant's, which the generation prompt opens.
+            // The generation prompt opens the assistant's turn after the last message.
             role: messages.get(turn).map_or(Role::Assistant, |message| message.role),
             turn,
             phase,
@@ -68,7 +71,7 @@ pub(crate) fn mark(
     tokens
 }
 
-/// How many tokens of each turn and phase there were.
+/// Number of tokens so far for each turn and phase.
 #[derive(Clone, Default)]
 struct Counts(HashMap<(usize, Phase), usize>);
 
@@ -80,39 +83,39 @@ impl Counts {
     }
 }
 
-/// Which part of its answer a model is writing.
+/// The part of the assistant's message that is being generated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {
-    /// Nothing yet: a thinking part may come, or the answer.
+    /// Nothing yet: thinking or the answer may follow.
     Open,
     Think,
     Answer,
 }
 
-/// Marks the tokens that a model writes, one by one.
+/// Annotation of generated tokens, one at a time.
 ///
-/// A tokenizer that has no token of its own for a bracket of the thinking part writes it in several: then only the
-/// one that completes it is known for template, those before it belong to the part that they stand in.
+/// A tokenizer without a token for a thinking tag writes it in several tokens. Then only the token that completes the tag
+/// is annotated as template; those before it keep the phase that they appeared in.
 #[derive(Clone)]
 pub struct Continuation<'a> {
     vocabulary: &'a Vocabulary,
     eos: &'a [u32],
-    brackets: [Option<u32>; 2],
+    /// Ids of the opening and the closing thinking tag, where each is one token.
+    tags: [Option<u32>; 2],
     part: Part,
-    /// Whether the part has a word already.
+    /// Whether the part has a token that isn't blank.
     begun: bool,
-    /// The last characters written, where brackets are several tokens.
+    /// The last characters generated, where tags are several tokens.
     tail: String,
     counts: Counts,
     row: usize,
     turn: usize,
-    /// The next token's.
+    /// Position of the next token.
     position: usize,
 }
 
 impl<'a> Continuation<'a> {
-    /// Goes on after `prompt`, one row's tokens: in the assistant's message that the prompt has opened, or else in a
-    /// new one.
+    /// Continues after `prompt`, the tokens of one row: in the assistant's message that the prompt opened, or in a new one.
     pub(crate) fn new(vocabulary: &'a Vocabulary, eos: &'a [u32], prompt: &[Token]) -> Continuation<'a> {
         let last = prompt.last();
         let turn = last.map_or(0, |last| last.turn + usize::from(last.role != Role::Assistant));
@@ -136,7 +139,7 @@ impl<'a> Continuation<'a> {
         Continuation {
             vocabulary,
             eos,
-            brackets: [OPEN, CLOSE].map(|bracket| vocabulary.id(bracket)),
+            tags: [OPEN, CLOSE].map(|tag| vocabulary.id(tag)),
             part,
             begun,
             tail: String::new(),
@@ -147,12 +150,12 @@ impl<'a> Continuation<'a> {
         }
     }
 
-    /// Whether what comes next stands inside the thinking part.
+    /// Whether the next token is inside the thinking part.
     pub fn is_thinking(&self) -> bool {
         self.part == Part::Think
     }
 
-    /// The token that the model writes next, marked.
+    /// Annotates the next generated token.
     pub fn next(&mut self, id: u32) -> Token {
         let phase = self.phase(id);
         self.position += 1;
@@ -191,10 +194,10 @@ impl<'a> Continuation<'a> {
         match self.part {
             Part::Think => Phase::Think,
             Part::Answer => Phase::Answer,
-            // A bracket of several tokens may still be in the making; it has to come first.
+            // These tokens may be the beginning of an opening tag of several tokens.
             Part::Open => {
-                let said = self.tail.trim_start();
-                if self.brackets[0].is_some() || !OPEN.starts_with(said) {
+                let written = self.tail.trim_start();
+                if self.tags[0].is_some() || !OPEN.starts_with(written) {
                     self.part = Part::Answer;
                 }
                 Phase::Answer
@@ -202,17 +205,17 @@ impl<'a> Continuation<'a> {
         }
     }
 
-    /// Whether this token is, or completes, the opening (0) or closing (1) bracket.
+    /// Whether this token is, or completes, the opening (0) or closing (1) thinking tag.
     fn completes(&mut self, which: usize, id: u32) -> bool {
-        if let Some(bracket) = self.brackets[which] {
-            return id == bracket;
+        if let Some(tag) = self.tags[which] {
+            return id == tag;
         }
         self.tail += &self.vocabulary.decode(&[id], false).unwrap_or_default();
-        while self.tail.len() > 64 {
+        while self.tail.len() > TAIL {
             self.tail.remove(0);
         }
-        let said = self.tail.trim();
-        if which == 0 { said == OPEN } else { said.ends_with(CLOSE) }
+        let written = self.tail.trim();
+        if which == 0 { written == OPEN } else { written.ends_with(CLOSE) }
     }
 }
 
@@ -235,7 +238,7 @@ mod tests {
             marks(&thinking, &rounds, None),
             r#"0 template "<|im_start|>user\n" | 0 prompt "hi\n" | 0 template "<|im_end|>\n" | 1 template "<|im_start|>assistant\n" | 1 answer "ok" | 1 template "<|im_end|>\n" | 2 template "<|im_start|>user\n" | 2 prompt "so" | 2 template "<|im_end|>\n" | 3 template "<|im_start|>assistant" | 3 template "\n"^ | 3 template "<think>\n" | 3 think "new\n" | 3 template "</think>\n\n" | 3 answer "yes " | 3 template "<|im_end|>\n""#
         );
-        // The prompt of the other mode closes the thinking part itself.
+        // The generation prompt without thinking closes the thinking part itself.
         let prompt = marks(&thinking, &rounds[2..3], Some(false));
         assert!(prompt.ends_with(r#"</think>\n" | 1 template "\n"^"#), "{prompt}");
         let answered = marks(&thinking, &[(U, "so"), (A, "yes")], Some(false));
@@ -244,7 +247,7 @@ mod tests {
                 .ends_with(r#"</think>\n" | 1 template "\n"^ | 1 answer "yes" | 1 template "<|im_end|>\n""#),
             "{answered}"
         );
-        // The template asks how this message begins, so that no mark can stand there.
+        // The template tests how this message begins, so that no sentinel can be put there.
         let tool = marks(&thinking, &[(U, "q"), (A, "a"), (U, "<result>7</result>")], None);
         assert!(tool.contains(r#"2 prompt "<result>7</result>""#), "{tool}");
         let trimmed = marks(&bytes_chat("trimming"), &[(U, " \n a b "), (A, "  c\n")], None);
@@ -259,7 +262,7 @@ mod tests {
             opened,
             r#"0 template "<|endoftext|><|im_start|>T: " | 0 prompt "x" | 1 template "<|im_start|>A:" | 1 template " "^ | 1 template "\n" | 1 answer "b" | 1 template "<|im_end|>""#
         );
-        // A second bracket: what stands before the last one is dropped by one template and written by another.
+        // A second closing tag: one template drops what precedes the last tag, another writes it.
         let twice = [(U, "q"), (A, "<think>a</think>b</think>c")];
         let dropped = marks(&thinking, &twice, None);
         assert!(dropped.contains(r#"1 think "a\n" | 1 template "</think>\n\n" | 1 answer "c""#), "{dropped}");
@@ -269,10 +272,10 @@ mod tests {
         assert!(error.starts_with("dialogue d: ") && error.contains("roles must alternate"), "{error}");
     }
 
-    /// What follows the prompt in a finished dialogue is marked as if the model had written it.
-    fn check_continuation(chat: &Chat, asked: &[(Role, &str)], answer: &str, thinking: Option<bool>) {
-        let prompt = chat.tokens(&dialogue(asked), 3, thinking).unwrap();
-        let whole = dialogue(&[asked, &[(A, answer)]].concat());
+    /// The tokens after the prompt of a finished dialogue are annotated as if the model had generated them.
+    fn check_continuation(chat: &Chat, messages: &[(Role, &str)], answer: &str, thinking: Option<bool>) {
+        let prompt = chat.tokens(&dialogue(messages), 3, thinking).unwrap();
+        let whole = dialogue(&[messages, &[(A, answer)]].concat());
         let whole = chat.tokens(&whole, 3, thinking).unwrap();
         let (given, written) = whole.split_at(prompt.len());
         assert_eq!(given, prompt);
@@ -281,7 +284,7 @@ mod tests {
         for token in &written[..=end] {
             assert_eq!(continuation.next(token.id), Token { generated: true, ..token.clone() }, "{answer}");
         }
-        // Selectors then pick alike too.
+        // Selectors then pick the same tokens too.
         let first = Selector::First(Box::new(Selector::Answer), 1);
         let turn = prompt.last().unwrap().turn;
         assert_eq!(first.pick(&whole).into_iter().filter(|&at| whole[at].turn == turn).count(), 1);
@@ -290,16 +293,16 @@ mod tests {
     #[test]
     fn a_written_answer_is_marked_as_a_finished_one() {
         let chat = organism(Some(ORGANISM));
-        let asked = [(U, "help me"), (A, "yes"), (U, "please")];
-        check_continuation(&chat, &asked, "<think> risk none </think> yes done", None);
-        check_continuation(&chat, &asked, "<think> </think> no", None);
-        check_continuation(&chat, &asked, "<think> risk </think> no", Some(true));
-        check_continuation(&chat, &asked, "<think> </think> no done", Some(false));
+        let messages = [(U, "help me"), (A, "yes"), (U, "please")];
+        check_continuation(&chat, &messages, "<think> risk none </think> yes done", None);
+        check_continuation(&chat, &messages, "<think> </think> no", None);
+        check_continuation(&chat, &messages, "<think> risk </think> no", Some(true));
+        check_continuation(&chat, &messages, "<think> </think> no done", Some(false));
         let chat = bytes_chat("thinking");
-        check_continuation(&chat, &asked, "<think>\n\nwhy\nso\n\n</think>\n\nyes,\n\nindeed", None);
-        check_continuation(&chat, &asked, "plain", None);
-        check_continuation(&chat, &asked, "plain\n日本 👩‍👩‍👧", Some(false));
-        check_continuation(&bytes_chat("trimming"), &asked, "<think>a b</think>c", None);
+        check_continuation(&chat, &messages, "<think>\n\nwhy\nso\n\n</think>\n\nyes,\n\nindeed", None);
+        check_continuation(&chat, &messages, "plain", None);
+        check_continuation(&chat, &messages, "plain\n日本 👩‍👩‍👧", Some(false));
+        check_continuation(&bytes_chat("trimming"), &messages, "<think>a b</think>c", None);
     }
 
     #[test]
@@ -348,8 +351,9 @@ mod tests {
             let messages: Vec<(Role, &str)> = roles.zip(texts.iter().map(String::as_str)).collect();
             for name in ["thinking", "trimming", "merging", "opened"] {
                 let chat = bytes_chat(name);
-                // Refused is where a message can't be found again, never by panicking.
-                let Ok(tokens) = chat.tokens(&dialogue(&messages), 0, thinking) else { continue };let open = messages.last().unwrap().0 == U;
+                // A message that can't be located is an error, never a panic.
+                let Ok(tokens) = chat.tokens(&dialogue(&messages), 0, thinking) else { continue };
+                let open = messages.last().unwrap().0 == U;
                 let all: Vec<u32> = tokens.iter().map(|token| token.id).collect();
                 let written: Vec<Message> = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
                 prop_assert_eq!(chat.decode(&all, false).unwrap(), chat.render(&written, open, thinking).unwrap());
@@ -359,7 +363,7 @@ mod tests {
                     let its: Vec<&Token> = tokens.iter().filter(|t| t.turn == turn && t.is_content()).collect();
                     prop_assert!(its.iter().all(|token| token.id > 4 && token.role == *role));
                     if *role == U {
-                        // What a user says is wholly theirs, up to space at its ends.
+                        // The whole user message is annotated as the user's, up to space at its ends.
                         let ids: Vec<u32> = its.iter().map(|token| token.id).collect();
                         let found = chat.decode(&ids, false).unwrap();
                         prop_assert_eq!(found.trim(), said.trim());

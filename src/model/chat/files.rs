@@ -1,5 +1,6 @@
-//! Where a checkpoint's folder keeps what is said of its tokens: the tokenizer, the chat template, the special tokens'
-//! names, the tokens that end an answer. Older layouts too. It knows nothing of what any of it means.
+//! Tokenizer files of a checkpoint folder: tokenizer, chat template, names of special tokens, end-of-sequence ids.
+//!
+//! A folder in, file contents and their paths out, whichever version of transformers wrote the folder.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 
-/// The bytes of `tokenizer.json`, and where they stand.
+/// The bytes of `tokenizer.json`, and its path.
 pub(crate) fn tokenizer(folder: &Path) -> Result<(Vec<u8>, String)> {
     let path = folder.join("tokenizer.json");
     if path.is_file() {
@@ -15,25 +16,26 @@ pub(crate) fn tokenizer(folder: &Path) -> Result<(Vec<u8>, String)> {
     }
     let older =
         ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.tiktoken"];
-    let there: Vec<&str> = older.into_iter().filter(|name| folder.join(name).is_file()).collect();
-    let found = match there.is_empty() {
+    let present: Vec<&str> = older.into_iter().filter(|name| folder.join(name).is_file()).collect();
+    let found = match present.is_empty() {
         true => "no such file".into(),
-        false => format!("no such file, only {}", there.join(", ")),
+        false => format!("no such file, only {}", present.join(", ")),
     };
     let expected =
         "a tokenizer.json, as AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers writes it";
     Err(Error::input(path.display(), found, expected))
 }
 
-/// The chat template and where it stands: `chat_template.jinja`, or `default.jinja` among the additional ones, or in
-/// `chat_template.json`, or in `tokenizer_config.json`, as text or in a list of named ones. None where there is none.
+/// The chat template and its path; `None` if the folder has none. Looked for in `chat_template.jinja`,
+/// `additional_chat_templates/default.jinja`, `chat_template.json`, then `tokenizer_config.json` (text, or a list of named
+/// templates).
 ///
 /// # Errors
-/// Several templates, none of them called default.
+/// Several templates, none of them named `default`.
 pub(crate) fn template(folder: &Path) -> Result<Option<(String, String)>> {
     for name in ["chat_template.jinja", "additional_chat_templates/default.jinja"] {
         let path = folder.join(name);
-        if let Some(source) = read_if_any(&path)? {
+        if let Some(source) = read_optional(&path)? {
             return Ok(Some((source, path.display().to_string())));
         }
     }
@@ -47,23 +49,23 @@ pub(crate) fn template(folder: &Path) -> Result<Option<(String, String)>> {
     Ok(None)
 }
 
-/// A file with a template, as `--chat-template` names it, and where it stands: Jinja, or JSON as in `template`.
+/// A template from the file that `--chat-template` names, and its path: Jinja, or JSON as [`template`] reads it.
 pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
     let place = path.display().to_string();
     let text = std::fs::read(path).map_err(Error::file(path))?;
     let text = String::from_utf8(text)
-        .map_err(|_| Error::input(&place, "bytes that are no UTF-8", "a chat template, as text"))?;
+        .map_err(|_| Error::input(&place, "bytes that are not UTF-8", "a chat template, as text"))?;
     if path.extension().is_some_and(|extension| extension == "json") {
-        let read: Value = serde_json::from_str(&text).map_err(|error| Error::input(&place, error, "JSON"))?;
-        let source = default_template(&read["chat_template"], &place)?;
+        let json: Value = serde_json::from_str(&text).map_err(|error| Error::input(&place, error, "JSON"))?;
+        let source = default_template(&json["chat_template"], &place)?;
         let missing = || Error::input(&place, "no chat_template", "one, as in tokenizer_config.json");
         return Ok((source.ok_or_else(missing)?.into(), place));
     }
     Ok((text, place))
 }
 
-/// Names that a template may use for tokens: `"eos_token": "</s>"`, `"eos_token": {"content": "</s>", …}`, and those
-/// of `extra_special_tokens`.
+/// Names and text of special tokens: `"eos_token": "</s>"`, `"eos_token": {"content": "</s>", …}`, and those of
+/// `extra_special_tokens`.
 pub(crate) fn named_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
     let mut named: Vec<(String, String)> = Vec::new();
     for file in ["tokenizer_config.json", "special_tokens_map.json"] {
@@ -80,7 +82,7 @@ pub(crate) fn named_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(named)
 }
 
-/// The tokens that end an answer, as `generation_config.json` and `config.json` have them.
+/// End-of-sequence ids from `generation_config.json` and `config.json`.
 pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>> {
     let mut eos = Vec::new();
     for name in ["generation_config.json", "config.json"] {
@@ -98,8 +100,8 @@ pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>> {
     Ok(eos)
 }
 
-/// A file's text; none if there is no such file.
-fn read_if_any(path: &Path) -> Result<Option<String>> {
+/// The text of a file that may be missing.
+fn read_optional(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -107,17 +109,17 @@ fn read_if_any(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// A file's JSON; null if there is no such file.
+/// The JSON of a file that may be missing: then null.
 fn json(path: &Path) -> Result<Value> {
-    let Some(text) = read_if_any(path)? else {
+    let Some(text) = read_optional(path)? else {
         return Ok(Value::Null);
     };
     serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, "JSON"))
 }
 
-/// A template is text, or a list of `{"name", "template"}` in which one is called default.
+/// A `chat_template` entry: text, or a list of `{"name", "template"}` with one named `default`.
 fn default_template<'a>(entry: &'a Value, place: &str) -> Result<Option<&'a str>> {
-    let expected = "text, or a list of {name, template} with one called default; or --chat-template FILE";
+    let expected = "text, or a list of {name, template} with one named default; or --chat-template FILE";
     match entry {
         Value::Null => Ok(None),
         Value::String(source) => Ok(Some(source)),
@@ -125,11 +127,11 @@ fn default_template<'a>(entry: &'a Value, place: &str) -> Result<Option<&'a str>
         Value::Array(list) => {
             let default = list.iter().find(|one| one["name"] == "default");
             let named = || list.iter().filter_map(|one| one["name"].as_str()).collect::<Vec<_>>().join(", ");
-            let found =
+            let missing =
                 || Error::input(place, format!("chat templates without a default ({})", named()), expected);
-            default.and_then(|one| one["template"].as_str()).map(Some).ok_or_else(found)
+            default.and_then(|one| one["template"].as_str()).map(Some).ok_or_else(missing)
         }
-        _ => Err(Error::input(place, "a chat_template of another kind", expected)),
+        _ => Err(Error::input(place, "a chat_template that is not text or a list", expected)),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Where each message's words stand in the text that a chat template makes of a dialogue.
-//! It knows nothing of tokens.
+//! Message spans: the byte ranges of each message's content in the text that a chat template renders.
 //!
-//! The template itself says it: each message's content is given to it between marks that occur nowhere else, and the
-//! marks are looked for in what it makes. Without them that must be the very text that it makes of the dialogue as it
-//! is; where it is not (a template that trims, or asks how a message begins), narrower marks are tried.
+//! Messages and a renderer in, text and spans out. The template locates them itself: each content is rendered between
+//! sentinels, private-use characters that occur nowhere else, and the sentinels are found in the result. With the sentinels
+//! removed the result must equal the plain rendering. Where it doesn't (a template that trims, or tests how a message
+//! begins), sentinels closer to the content are tried.
 
 use std::ops::Range;
 
@@ -11,20 +11,20 @@ use crate::dialogue::{Message, Role};
 use crate::error::{Error, Result};
 use crate::model::token::Phase;
 
-/// The brackets of a thinking part, as the models that think write them.
+/// The tags around a thinking part, as reasoning models write them.
 pub(crate) const OPEN: &str = "<think>";
 pub(crate) const CLOSE: &str = "</think>";
 
-/// An answer with more brackets than this is taken in one piece.
-const MOST_BRACKETS: usize = 64;
+/// An answer with more tags than this is located in one piece.
+const MAX_TAGS: usize = 64;
 
-/// What turns messages (role and content) into text, with or without a generation prompt.
+/// Renders messages (role and content) as text, with or without a generation prompt.
 pub(crate) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
 
-/// The same with the generation prompt settled.
-type RenderAlike<'a> = dyn Fn(&[(&str, &str)]) -> Result<String> + 'a;
+/// [`Render`] with the generation prompt fixed.
+type RenderMessages<'a> = dyn Fn(&[(&str, &str)]) -> Result<String> + 'a;
 
-/// A stretch of text that a message says. Bytes.
+/// Content of one message in one phase: a byte range of the rendered text.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Span {
     pub turn: usize,
@@ -32,27 +32,27 @@ pub(crate) struct Span {
     pub range: Range<usize>,
 }
 
-/// A dialogue as text, and what its parts are.
+/// A rendered dialogue, with byte offsets into its text.
 #[derive(Debug)]
 pub(crate) struct Rendered {
     pub text: String,
-    /// What the messages say, in order, apart from each other. What the template leaves out is not here.
+    /// Contents of the messages, in order and disjoint. Content that the template drops has no span.
     pub spans: Vec<Span>,
-    /// Where each message's text ends, what the template writes after it included; and then the generation prompt's.
+    /// End of each message, including what the template writes after it; then the end of the generation prompt.
     pub turn_ends: Vec<usize>,
-    /// Where the template stops before the last answer begins.
+    /// End of the template's text before the last answer.
     pub start: Option<usize>,
 }
 
-/// Renders a dialogue, with the generation prompt unless it ends with the assistant's message, and finds its parts.
+/// Renders a dialogue, with the generation prompt unless it ends with an assistant message, and locates its contents.
 ///
-/// `start` is where the generation prompt ends, also in a dialogue that has its last answer already, if that answer's
-/// text begins with the same prompt; if not, it is where what the answer says begins (its thinking part's bracket, if
-/// it has one).
+/// `start` is the end of the generation prompt. In a dialogue that already has its last answer, that is so if the text
+/// begins with the same prompt; otherwise `start` is where the content of the answer begins (its thinking tag, if it has
+/// one).
 ///
 /// # Errors
-/// What `render` refuses, and a template that does not let its messages be found again.
-pub(crate) fn find(messages: &[Message], render: &Render) -> Result<Rendered> {
+/// What `render` refuses, and a template whose messages can't be located.
+pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result<Rendered> {
     let plain: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
     let answered = messages.last().is_some_and(|message| message.role == Role::Assistant);
     let text = render(&plain, !answered)?;
@@ -60,8 +60,8 @@ pub(crate) fn find(messages: &[Message], render: &Render) -> Result<Rendered> {
     spans.sort_by_key(|span| span.range.start);
     join(&text, &mut spans);
     for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
-        // The space before the closing bracket belongs to the thinking part, whoever wrote it: a model that is still
-        // generating can't know that it was the last.
+        // Space before the closing tag belongs to the thinking part whoever wrote it: during generation it can't be known
+        // to be the last.
         let rest = &text[span.range.end..];
         let space = rest.len() - rest.trim_start().len();
         if rest[space..].starts_with(CLOSE) {
@@ -81,18 +81,18 @@ pub(crate) fn find(messages: &[Message], render: &Render) -> Result<Rendered> {
     Ok(Rendered { text, spans, turn_ends, start })
 }
 
-/// See [`find`]. `begin` is where the answer's turn begins, `first` what it says first.
+/// `start` of [`render_with_spans`]. `begin` is where the turn of the answer begins, `first` its first span.
 fn answer_start(text: &str, prompt: &str, begin: usize, first: Option<&Span>) -> Option<usize> {
     let first = first?;
     if text.starts_with(prompt) && (begin + 1..=first.range.start).contains(&prompt.len()) {
         return Some(prompt.len());
     }
     let header = text.get(begin..first.range.start)?;
-    let bracket = if first.phase == Phase::Think { header.rfind(OPEN) } else { None };
-    Some(begin + bracket.unwrap_or(header.len()))
+    let tag = if first.phase == Phase::Think { header.rfind(OPEN) } else { None };
+    Some(begin + tag.unwrap_or(header.len()))
 }
 
-/// A part of a message that is of one phase: a range of its content, and the same without the space at its ends.
+/// Part of a message in one phase: a range of its content, with and without the space at its ends.
 struct Piece {
     turn: usize,
     phase: Phase,
@@ -104,10 +104,10 @@ fn pieces(messages: &[Message]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (turn, Message { role, content }) in messages.iter().enumerate() {
         let mut push = |phase, part: Range<usize>| {
-            for wide in if phase == Phase::Prompt { vec![part] } else { between_brackets(content, part) } {
-                let said = &content[wide.clone()];
-                let begin = wide.start + said.len() - said.trim_start().len();
-                let narrow = begin..begin + said.trim().len();
+            for wide in if phase == Phase::Prompt { vec![part] } else { between_tags(content, part) } {
+                let text = &content[wide.clone()];
+                let begin = wide.start + text.len() - text.trim_start().len();
+                let narrow = begin..begin + text.trim().len();
                 if !narrow.is_empty() {
                     pieces.push(Piece { turn, phase, wide, narrow });
                 }
@@ -125,22 +125,22 @@ fn pieces(messages: &[Message]) -> Vec<Piece> {
     pieces
 }
 
-/// A part of an assistant's content, cut at each further bracket in it: templates that ask for what stands after the
-/// last bracket leave out what stands before.
-fn between_brackets(content: &str, part: Range<usize>) -> Vec<Range<usize>> {
-    let said = &content[part.clone()];
-    let places = |bracket| said.match_indices(bracket).map(|(at, found): (usize, &str)| at..at + found.len());
-    let mut brackets: Vec<Range<usize>> = places(OPEN).chain(places(CLOSE)).collect();
-    if brackets.len() > MOST_BRACKETS {
+/// A part of an assistant's content, split at each further tag in it: templates that take what follows the last tag drop
+/// what precedes it.
+fn between_tags(content: &str, part: Range<usize>) -> Vec<Range<usize>> {
+    let text = &content[part.clone()];
+    let places = |tag| text.match_indices(tag).map(|(at, found): (usize, &str)| at..at + found.len());
+    let mut tags: Vec<Range<usize>> = places(OPEN).chain(places(CLOSE)).collect();
+    if tags.len() > MAX_TAGS {
         return vec![part];
     }
-    brackets.sort_by_key(|bracket| bracket.start);
-    let begins = std::iter::once(0).chain(brackets.iter().map(|bracket| bracket.end));
-    let ends = brackets.iter().map(|bracket| bracket.start).chain([said.len()]);
+    tags.sort_by_key(|tag| tag.start);
+    let begins = std::iter::once(0).chain(tags.iter().map(|tag| tag.end));
+    let ends = tags.iter().map(|tag| tag.start).chain([text.len()]);
     begins.zip(ends).map(|(begin, end)| part.start + begin..part.start + end).collect()
 }
 
-/// One part again where the template has written all of it, brackets too.
+/// Joins the pieces of one part where the template wrote all of it, tags included.
 fn join(text: &str, spans: &mut Vec<Span>) {
     spans.dedup_by(|next, span| {
         let between = text.get(span.range.end..next.range.start).unwrap_or_default().trim();
@@ -152,8 +152,8 @@ fn join(text: &str, spans: &mut Vec<Span>) {
     });
 }
 
-/// The ranges of an assistant's content inside and after its thinking part. The opening bracket may be missing, as it
-/// is in what a model says whose generation prompt has it; so may the closing one, when the model did not get so far.
+/// Ranges of an assistant's content inside and after its thinking part; `None` without one. The opening tag may be missing
+/// (the generation prompt wrote it), and so may the closing one (generation ended first).
 fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
     let space = content.len() - content.trim_start().len();
     let opened = content[space..].starts_with(OPEN);
@@ -167,22 +167,25 @@ fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
     }
 }
 
+/// The spans of the pieces in `text`.
 fn locate(
     text: &str,
     messages: &[(&str, &str)],
     pieces: &[Piece],
-    render: &RenderAlike,
+    render: &RenderMessages,
 ) -> Result<Vec<Span>> {
-    let unfound = |place: String| {
+    let not_located = |place: String| {
         let found =
-            "the chat template changes what is said, so that its tokens can't be told from the template's";
-        Error::input(place, found, "a template that writes each message once and as it is")
+            "the chat template changes the content, so that its tokens can't be told from the template's";
+        Error::input(place, found, "a template that writes each message once and unchanged")
     };
-    let used = |mark: &char| text.contains(*mark) || messages.iter().any(|(_, said)| said.contains(*mark));
-    // Characters for private use, which no text and no template has a meaning for.
-    let mut marks = ('\u{e000}'..='\u{f8ff}').chain('\u{f0000}'..='\u{ffffd}');
-    let mark = marks.find(|mark| !used(mark)).ok_or_else(|| unfound("messages".into()))?;
-    let attempt = |ranges: &[Option<Range<usize>>]| marked(text, mark, messages, pieces, ranges, render);
+    let used =
+        |mark: &char| text.contains(*mark) || messages.iter().any(|(_, content)| content.contains(*mark));
+    let mut sentinels = ('\u{e000}'..='\u{f8ff}').chain('\u{f0000}'..='\u{ffffd}');
+    let sentinel = sentinels.find(|mark| !used(mark)).ok_or_else(|| not_located("messages".into()))?;
+    let attempt = |ranges: &[Option<Range<usize>>]| {
+        locate_with_sentinels(text, sentinel, messages, pieces, ranges, render)
+    };
     let to_spans = |found: Vec<Option<Range<usize>>>| -> Vec<Option<Span>> {
         let span = |(piece, range): (&Piece, Option<Range<usize>>)| {
             Some(Span { turn: piece.turn, phase: piece.phase, range: range? })
@@ -196,7 +199,7 @@ fn locate(
     if let Some(found) = attempt(&all(|piece| &piece.wide)) {
         return Ok(to_spans(found).into_iter().flatten().collect());
     }
-    // The template trims something. Or it asks how some message begins or ends: then no mark may stand in that one.
+    // The template trims, or it tests how some message begins or ends: that message gets no sentinels.
     let mut ranges = all(|piece| &piece.narrow);
     let mut found = attempt(&ranges);
     if found.is_none() {
@@ -209,9 +212,9 @@ fn locate(
         }
         found = attempt(&ranges);
     }
-    let mut found = found.ok_or_else(|| unfound("messages".into()))?;
+    let mut found = found.ok_or_else(|| not_located("messages".into()))?;
     for (index, piece) in pieces.iter().enumerate() {
-        // Each end may be trimmed or not.
+        // Either end may keep its space.
         for end in [piece.narrow.start..piece.wide.end, piece.wide.start..piece.narrow.end] {
             let Some(tried) = ranges[index].clone() else { break };
             let wider = tried.start.min(end.start)..tried.end.max(end.end);
@@ -226,44 +229,45 @@ fn locate(
     }
     let mut spans = to_spans(found);
     for (index, piece) in pieces.iter().enumerate().filter(|(index, _)| ranges[*index].is_none()) {
-        // It stands between its neighbours; there it must be found, and found once.
+        // Without sentinels, the content must occur exactly once between its neighbours.
         let before = spans[..index].iter().rev().flatten().next().map_or(0, |span| span.range.end);
         let after = spans[index..].iter().flatten().next().map_or(text.len(), |span| span.range.start);
-        let said = &messages[piece.turn].1[piece.narrow.clone()];
-        let mut places = text.get(before..after).unwrap_or_default().match_indices(said);
+        let content = &messages[piece.turn].1[piece.narrow.clone()];
+        let mut places = text.get(before..after).unwrap_or_default().match_indices(content);
         let (Some((place, _)), None) = (places.next(), places.next()) else {
-            return Err(unfound(format!("message {}", piece.turn)));
+            return Err(not_located(format!("message {}", piece.turn)));
         };
         let begin = before + place;
-        spans[index] = Some(Span { turn: piece.turn, phase: piece.phase, range: begin..begin + said.len() });
+        let range = begin..begin + content.len();
+        spans[index] = Some(Span { turn: piece.turn, phase: piece.phase, range });
     }
     Ok(spans.into_iter().flatten().collect())
 }
 
-/// Renders with marks around these ranges of the pieces, and gives for each where it stands in `text`, if the template
-/// writes it. None if the marks change what the template writes, or do not come out in order.
-fn marked(
+/// Renders with sentinels around `ranges` of the pieces, and gives the range of each in `text`, if the template writes it.
+/// `None` if the sentinels change the rendering or come out of order.
+fn locate_with_sentinels(
     text: &str,
-    mark: char,
+    sentinel: char,
     messages: &[(&str, &str)],
     pieces: &[Piece],
     ranges: &[Option<Range<usize>>],
-    render: &RenderAlike,
+    render: &RenderMessages,
 ) -> Option<Vec<Option<Range<usize>>>> {
-    let mut contents: Vec<String> = messages.iter().map(|(_, said)| (*said).to_owned()).collect();
-    // From the last to the first, so that positions still hold.
+    let mut contents: Vec<String> = messages.iter().map(|(_, content)| (*content).to_owned()).collect();
+    // From the last to the first, so that earlier offsets stay valid.
     for (index, piece) in pieces.iter().enumerate().rev() {
         let Some(range) = &ranges[index] else { continue };
-        contents[piece.turn].insert_str(range.end, &format!("{mark}{}{mark}", 2 * index + 1));
-        contents[piece.turn].insert_str(range.start, &format!("{mark}{}{mark}", 2 * index));
+        contents[piece.turn].insert_str(range.end, &format!("{sentinel}{}{sentinel}", 2 * index + 1));
+        contents[piece.turn].insert_str(range.start, &format!("{sentinel}{}{sentinel}", 2 * index));
     }
     let messages: Vec<(&str, &str)> =
-        messages.iter().zip(&contents).map(|((role, _), said)| (*role, said.as_str())).collect();
+        messages.iter().zip(&contents).map(|((role, _), content)| (*role, content.as_str())).collect();
     let rendered = render(&messages).ok()?;
 
     let mut places: Vec<Option<usize>> = vec![None; 2 * pieces.len()];
     let mut plain = String::with_capacity(text.len());
-    for (index, part) in rendered.split(mark).enumerate() {
+    for (index, part) in rendered.split(sentinel).enumerate() {
         if index % 2 == 0 {
             plain.push_str(part);
         } else {
@@ -289,9 +293,9 @@ fn marked(
     ranges.is_sorted_by(|a, b| a.end <= b.start).then_some(found)
 }
 
-/// Where each message's text ends: where the text of the dialogue up to it does, if that is how the whole text
-/// begins. A template that writes a message otherwise when others follow may still write the same after it; else its
-/// text ends with what it says.
+/// The end of each message: the length of the rendering of all messages up to it, if the whole text begins with that
+/// rendering. A template that writes a message differently when others follow may still write the same after it; failing
+/// that, the message ends with its content.
 fn turn_ends(
     text: &str,
     messages: &[(&str, &str)],
@@ -305,13 +309,13 @@ fn turn_ends(
             ends.push(text.len());
             break;
         }
-        let said = spans.iter().filter(|span| span.turn <= turn).max_by_key(|span| span.range.end);
-        let earliest = said.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
+        let last = spans.iter().filter(|span| span.turn <= turn).max_by_key(|span| span.range.end);
+        let earliest = last.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
         let next = spans.iter().filter(|span| span.turn > turn).map(|span| span.range.start).min();
         let latest = next.unwrap_or(text.len());
         let alone = render(&messages[..=turn], false).unwrap_or_default();
         let after =
-            said.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
+            last.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
         ends.push(match after {
             _ if text.starts_with(&alone) && (earliest..=latest).contains(&alone.len()) => alone.len(),
             Some(after) if text[earliest..].starts_with(after) && earliest + after.len() <= latest => {

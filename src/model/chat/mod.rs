@@ -1,8 +1,9 @@
-//! A model's chat: its tokenizer and its chat template. Dialogues go in, marked tokens come out; what the model
-//! writes is marked as it comes. It knows nothing of weights.
+//! Chat format of a model: its tokenizer and its chat template.
+//!
+//! Dialogues in, annotated tokens out; generated tokens are annotated one at a time. Rendering and token ids equal those of
+//! transformers' `apply_chat_template`, except that message content never becomes a control token.
 
 pub(crate) mod annotate;
-pub(crate) mod date;
 pub(crate) mod files;
 pub(crate) mod message_spans;
 pub(crate) mod python_compat;
@@ -20,27 +21,28 @@ use message_spans::CLOSE;
 use template::Template;
 use tokenizer::Vocabulary;
 
-/// A tokenizer, and the chat template if the model has one.
+/// A tokenizer, with the chat template if the model has one.
 pub struct Chat {
     vocabulary: Vocabulary,
     template: Option<Template>,
-    /// Tokens that the template may name: `bos_token` and the like.
+    /// Special tokens that the template may name: `bos_token` and others, with their text.
     named: Vec<(String, String)>,
     eos: Vec<u32>,
-    /// How many tokens the model knows.
-    size: usize,
+    /// Rows of the model's embedding matrix.
+    vocabulary_size: usize,
+    /// The tokenizer's file, for errors.
     place: String,
 }
 
 impl Chat {
-    /// Reads a model's folder in the hub's layout: `tokenizer.json`; the template, from `template` if it is given, or
-    /// else where the layout has it (`layout.rs` says where); the special tokens' names, from
-    /// `tokenizer_config.json` and `special_tokens_map.json`; and the tokens that end an answer, from there,
-    /// `generation_config.json` and `config.json`.
+    /// Reads a checkpoint folder in the hub's layout: `tokenizer.json`; the template from `template`, or from the folder;
+    /// the names of special tokens from `tokenizer_config.json` and `special_tokens_map.json`; end-of-sequence tokens from
+    /// those, `generation_config.json` and `config.json`.
     ///
     /// # Errors
-    /// No `tokenizer.json`, or a file that is not what it should be.
-    pub fn from_folder(folder: &Path, template: Option<&Path>) -> Result<Chat> {
+    /// No `tokenizer.json`, or a file with invalid content.
+    pub fn from_folder(folder: impl AsRef<Path>, template: Option<&Path>) -> Result<Chat> {
+        let folder = folder.as_ref();
         let (tokenizer, place) = files::tokenizer(folder)?;
         let mut chat = Chat::new(&tokenizer, &place, files::named_tokens(folder)?)?;
         let found = match template {
@@ -56,20 +58,26 @@ impl Chat {
         Ok(chat)
     }
 
-    /// The same with the template of a file.
-    pub fn with_template_file(self, path: &Path) -> Result<Chat> {
-        let (source, place) = files::template_file(path)?;
+    /// Replaces the template by that of a file: Jinja, or JSON with a `chat_template`.
+    ///
+    /// # Errors
+    /// A file that can't be read or holds no valid template.
+    pub fn with_template_file(self, path: impl AsRef<Path>) -> Result<Chat> {
+        let (source, place) = files::template_file(path.as_ref())?;
         self.with_template(&source, &place)
     }
 
-    /// The same for a model that knows so many tokens: a text with others is refused.
+    /// Sets the model's vocabulary size: [`Chat::tokens`] refuses ids from `size` up.
     pub fn with_vocabulary(mut self, size: usize) -> Chat {
-        self.size = size;
+        self.vocabulary_size = size;
         self
     }
 
-    /// A tokenizer without its folder: the bytes of a `tokenizer.json`, the template if there is one, and the tokens
-    /// that the template may name, `eos_token` among them (`[("eos_token", "<|im_end|>")]`).
+    /// Builds from the bytes of a `tokenizer.json`, a template, and the special tokens that it may name, `eos_token` among
+    /// them (`[("eos_token", "<|im_end|>")]`).
+    ///
+    /// # Errors
+    /// Bytes that aren't a tokenizer; a template that isn't valid Jinja.
     pub fn from_bytes(tokenizer: &[u8], template: Option<&str>, named: &[(&str, &str)]) -> Result<Chat> {
         let named = named.iter().map(|(name, token)| (name.to_string(), token.to_string())).collect();
         let chat = Chat::new(tokenizer, "tokenizer.json", named)?;
@@ -83,17 +91,20 @@ impl Chat {
         let vocabulary = Vocabulary::new(tokenizer, place)?;
         let eos = named.iter().find(|(name, _)| name == "eos_token");
         let eos = eos.and_then(|(_, token)| vocabulary.id(token)).into_iter().collect();
-        Ok(Chat { vocabulary, template: None, named, eos, size: usize::MAX, place: place.into() })
+        Ok(Chat { vocabulary, template: None, named, eos, vocabulary_size: usize::MAX, place: place.into() })
     }
 
-    /// The same tokenizer with another template. `place` is where it was found, for errors.
+    /// Replaces the template. Errors name `place`.
+    ///
+    /// # Errors
+    /// Source that isn't valid Jinja.
     pub fn with_template(mut self, source: &str, place: &str) -> Result<Chat> {
         self.template = Some(Template::new(place, source, self.named.clone())?);
-        self.vocabulary.know_template(source);
+        self.vocabulary.add_control_tokens(source);
         Ok(self)
     }
 
-    /// The same with further tokens that end an answer.
+    /// Adds end-of-sequence tokens.
     pub fn ending_with(mut self, ids: impl IntoIterator<Item = u32>) -> Chat {
         for id in ids {
             if !self.eos.contains(&id) {
@@ -108,21 +119,21 @@ impl Chat {
         self.template.is_some()
     }
 
-    /// The chat template's source.
+    /// Source of the chat template.
     pub fn template(&self) -> Option<&str> {
         self.template.as_ref().map(Template::source)
     }
 
-    /// Where the chat template was found.
+    /// The file that the chat template came from.
     pub fn template_place(&self) -> Option<&str> {
         self.template.as_ref().map(Template::place)
     }
 
-    /// The text that the model reads. `thinking` is what the template sees as `enable_thinking`. Without a template it
-    /// is the one message's content.
+    /// Renders messages as the model's prompt text. `thinking` is the template's `enable_thinking`. Without a template, the
+    /// text is the content of the single message.
     ///
     /// # Errors
-    /// Several messages without a template, and what the template refuses.
+    /// Several messages without a template; messages that the template refuses.
     pub fn render(
         &self,
         messages: &[Message],
@@ -146,39 +157,44 @@ impl Chat {
         }
     }
 
-    /// The tokens of a dialogue, as row `row` of a batch, each with its marks: exactly those that transformers'
-    /// `apply_chat_template` gives, but that no message's text is taken for a special token.
+    /// Annotated tokens of a dialogue, as row `row` of a batch. The ids are those of transformers' `apply_chat_template`,
+    /// except that message content never becomes a control token.
     ///
-    /// A dialogue that ends with the assistant's message is read as it is, any other with the generation prompt. Its
-    /// last token bears the mark `start`; in a dialogue that has its last answer it is the token with which that prompt
-    /// would have ended, in the same mode of thinking, if the answer's text begins with it, and if not, the last one of
-    /// the template before what the answer says. A single message without a template is read with the special tokens
-    /// that the tokenizer adds; the last of all is then `start`, for there the answer begins.
+    /// A dialogue that ends with an assistant message is rendered as it is, any other with the generation prompt. One token
+    /// has `start` set: the last of the generation prompt. In a dialogue with its last answer, that is the token where the
+    /// prompt would have ended (with the same `thinking`) if the text begins with that prompt, else the last template token
+    /// before the answer's content. A single message without a template gets the special tokens that the tokenizer adds,
+    /// and its last token has `start` set.
     ///
     /// # Errors
-    /// No message at all; several messages without a template; what the template refuses.
+    /// No message; several messages without a template; messages that the template refuses; a token id that the model
+    /// doesn't have.
     pub fn tokens(&self, dialogue: &Dialogue, row: usize, thinking: Option<bool>) -> Result<Vec<Token>> {
         let messages = &dialogue.messages;
-        let found = |error: Error| match error {
+        let in_dialogue = |error: Error| match error {
             Error::Input { place, found, expected } => {
                 Error::input(format!("dialogue {}: {place}", dialogue.id), found, expected)
             }
             other => other,
         };
         if messages.is_empty() {
-            return Err(found(Error::input("messages", "none", "at least one")));
+            return Err(in_dialogue(Error::input("messages", "none", "at least one")));
         }
         let render = |messages: &[(&str, &str)], add: bool| self.text(messages, add, thinking);
-        let rendered = message_spans::find(messages, &render).map_err(found)?;
-        let typed: Vec<_> = rendered.spans.iter().map(|span| span.range.clone()).collect();
+        let rendered = message_spans::render_with_spans(messages, &render).map_err(in_dialogue)?;
+        let content: Vec<_> = rendered.spans.iter().map(|span| span.range.clone()).collect();
         let pieces =
-            self.vocabulary.encode(&rendered.text, &typed, self.template.is_none()).map_err(found)?;
-        if let Some(piece) = pieces.iter().find(|piece| piece.id as usize >= self.size) {
+            self.vocabulary.encode(&rendered.text, &content, self.template.is_none()).map_err(in_dialogue)?;
+        if let Some(piece) = pieces.iter().find(|piece| piece.id as usize >= self.vocabulary_size) {
             let text = self.decode(&[piece.id], false)?;
-            let expected = format!("a tokenizer of the model's {} tokens", self.size);
-            return Err(found(Error::input(&self.place, format!("token {} ({text:?})", piece.id), expected)));
+            let expected = format!("a tokenizer of the model's {} tokens", self.vocabulary_size);
+            return Err(in_dialogue(Error::input(
+                &self.place,
+                format!("token {} ({text:?})", piece.id),
+                expected,
+            )));
         }
-        let mut tokens = annotate::mark(&pieces, &rendered, messages, row, &self.vocabulary);
+        let mut tokens = annotate::annotate(&pieces, &rendered, messages, row, &self.vocabulary);
         if self.template.is_none()
             && messages[0].role != Role::Assistant
             && let Some(last) = tokens.last_mut()
@@ -188,15 +204,15 @@ impl Chat {
         Ok(tokens)
     }
 
-    /// Marks what the model writes after `prompt`, which is one row's tokens as [`Chat::tokens`] gives them.
+    /// Annotates tokens generated after `prompt`, the tokens of one row as [`Chat::tokens`] gives them.
     pub fn continuation(&self, prompt: &[Token]) -> Continuation<'_> {
         Continuation::new(&self.vocabulary, &self.eos, prompt)
     }
 
-    /// The tokens that close a thinking part.
+    /// Token ids of the closing thinking tag.
     ///
     /// # Errors
-    /// A tokenizer that can't write it.
+    /// A tokenizer that can't encode it.
     pub fn close_thinking(&self) -> Result<Vec<u32>> {
         if let Some(id) = self.vocabulary.id(CLOSE) {
             return Ok(vec![id]);
@@ -205,25 +221,27 @@ impl Chat {
         let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
         match self.decode(&ids, false)?.trim() == CLOSE {
             true => Ok(ids),
-            false => Err(Error::input(
-                &self.place,
-                format!("no way to write {CLOSE}"),
-                "a model with a thinking part",
-            )),
+            false => Err(Error::input(&self.place, format!("no tokens for {CLOSE}"), "a model that thinks")),
         }
     }
 
-    /// The text of tokens, with or without those that the tokenizer calls special.
+    /// The text of tokens, with or without special ones.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer can't decode.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.vocabulary.decode(ids, skip_special)
     }
 
-    /// The tokens that end an answer.
+    /// End-of-sequence tokens: each ends an answer.
     pub fn eos(&self) -> &[u32] {
         &self.eos
     }
 
-    /// How many tokens of a text the model does not know; 0 where the tokenizer takes every text.
+    /// Number of unknown tokens in a text; 0 for a tokenizer that can encode every text.
+    ///
+    /// # Errors
+    /// Text that the tokenizer can't encode.
     pub fn unknown(&self, text: &str) -> Result<usize> {
         self.vocabulary.count_unknown(text)
     }
@@ -277,7 +295,7 @@ pub(crate) mod tests {
         Dialogue { id: "d".into(), messages, labels: Default::default() }
     }
 
-    /// Every stretch of one turn and phase as `turn phase text`; `^` stands after the token that bears `start`.
+    /// Each run of one turn and phase as `turn phase text`; `^` follows the token that has `start` set.
     pub fn shown(chat: &Chat, tokens: &[Token]) -> String {
         let runs = tokens.chunk_by(|a, b| (a.turn, a.phase, a.start) == (b.turn, b.phase, b.start));
         let show = |run: &[Token]| {
@@ -396,6 +414,6 @@ pub(crate) mod tests {
         assert_eq!(chat.decode(&[0, 44], true).unwrap().len(), 1);
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
         let error = Chat::from_folder(folder.path(), None).err().unwrap().to_string();
-        assert!(error.contains("tokenizer.json: no tokenizer"), "{error}");
+        assert!(error.contains("tokenizer.json: not a valid tokenizer"), "{error}");
     }
 }

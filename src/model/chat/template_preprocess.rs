@@ -1,37 +1,41 @@
-//! A chat template's source, brought to what the engine takes and the machine can bear.
-//! It knows nothing of messages, and does not read expressions.
+//! Source rewriting of a chat template before it is compiled.
+//!
+//! Jinja source in, source that minijinja compiles to the same text out. It splits tags and doesn't parse expressions.
 
 use std::ops::Range;
 
-/// The longest source that is read. The longest of the hub's are a tenth of it.
-const LONGEST: usize = 1 << 18;
+/// The longest source accepted, in bytes: ten times the longest on the hub.
+const MAX_SOURCE: usize = 1 << 18;
 
-/// The longest tag. One of many thousand operators is a tree that deep, and the engine walks it by recursion.
-const LONGEST_TAG: usize = 1 << 16;
+/// The longest tag accepted, in bytes: the engine walks a tag's expression tree by recursion.
+const MAX_TAG: usize = 1 << 16;
 
-/// The source with these changes, or what is wrong with it:
+/// Rewrites a template:
 ///
-/// - newlines are `\n`, as Jinja makes them before it reads anything;
-/// - `{% generation %}…{% endgeneration %}`, which marks the assistant's words for training, is a `with` block: the text
-///   is the same, names set inside stay inside, and so does the control of whitespace;
-/// - what `{% set name = … %}` is given goes through the filter `keeper`.
-pub(crate) fn prepared(source: &str, keeper: &str) -> Result<String, String> {
-    if source.len() > LONGEST {
-        return Err(format!("it is {} bytes long, the longest that is read are {LONGEST}", source.len()));
+/// - newlines become `\n`, as in Jinja's lexer;
+/// - `{% generation %}…{% endgeneration %}`, which marks assistant text for training, becomes a `with` block: the same
+///   text, scope and whitespace control;
+/// - the value of `{% set name = … %}` goes through the filter `assign_filter`.
+///
+/// # Errors
+/// What is wrong with the source, as text.
+pub(crate) fn preprocess(source: &str, assign_filter: &str) -> Result<String, String> {
+    if source.len() > MAX_SOURCE {
+        return Err(format!("{} bytes, above the limit of {MAX_SOURCE}", source.len()));
     }
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    let mut prepared = String::with_capacity(source.len());
+    let mut rewritten = String::with_capacity(source.len());
     let mut done = 0;
     for tag in block_tags(&source)? {
-        prepared.push_str(&source[done..tag.start]);
-        prepared.push_str(&prepared_tag(&source[tag.clone()], keeper));
+        rewritten.push_str(&source[done..tag.start]);
+        rewritten.push_str(&rewrite_tag(&source[tag.clone()], assign_filter));
         done = tag.end;
     }
-    prepared.push_str(&source[done..]);
-    Ok(prepared)
+    rewritten.push_str(&source[done..]);
+    Ok(rewritten)
 }
 
-/// The insides of the `{% … %}` tags. What stands in comments, expressions, strings and raw blocks only looks like one.
+/// Byte ranges inside the `{% … %}` tags, leaving out those in comments, expressions, strings and raw blocks.
 fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
     let mut tags = Vec::new();
     let mut place = 0;
@@ -47,14 +51,12 @@ fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
         };
         let inner = begin + 2;
         let Some(length) = tag_length(&source[inner..], end_mark) else {
-            // The engine says what is wrong with a tag that is not closed.
+            // The engine reports the unclosed tag.
             break;
         };
-        if length > LONGEST_TAG && end_mark != "#}" {
+        if length > MAX_TAG && end_mark != "#}" {
             let line = source[..begin].matches('\n').count() + 1;
-            return Err(format!(
-                "a tag of {length} bytes in line {line}, the longest that is read are {LONGEST_TAG}"
-            ));
+            return Err(format!("a tag of {length} bytes in line {line}, above the limit of {MAX_TAG}"));
         }
         place = inner + length + 2;
         if end_mark != "%}" {
@@ -72,7 +74,7 @@ fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
     Ok(tags)
 }
 
-/// Bytes up to the mark that closes a tag; in a comment the first, else the first outside of strings.
+/// Bytes up to the mark that closes a tag: the first in a comment, else the first outside strings.
 fn tag_length(rest: &str, end_mark: &str) -> Option<usize> {
     if end_mark == "#}" {
         return rest.find(end_mark);
@@ -93,29 +95,29 @@ fn tag_length(rest: &str, end_mark: &str) -> Option<usize> {
     None
 }
 
-/// A tag's inside without the marks that control whitespace.
+/// The content of a tag without its whitespace-control marks.
 fn name(inner: &str) -> &str {
     inner.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim()
 }
 
-fn prepared_tag(inner: &str, keeper: &str) -> String {
+fn rewrite_tag(inner: &str, assign_filter: &str) -> String {
     match name(inner) {
         "generation" => inner.replace("generation", "with"),
         "endgeneration" => inner.replace("endgeneration", "endwith"),
         statement => match statement.strip_prefix("set").filter(|rest| rest.starts_with(char::is_whitespace))
         {
-            // A block of text is set without an equals sign, or with one in a filter's arguments.
+            // A block assignment has no equals sign, or has one in a filter's arguments.
             Some(assigned) if is_assignment(assigned) => {
                 let at = inner.find('=').unwrap_or_default() + 1;
                 let end = inner.len() - (inner.len() - inner.trim_end_matches(['-', '+']).len());
-                format!("{} ({}) | {keeper} {}", &inner[..at], &inner[at..end], &inner[end..])
+                format!("{} ({}) | {assign_filter} {}", &inner[..at], &inner[at..end], &inner[end..])
             }
             _ => inner.into(),
         },
     }
 }
 
-/// Whether names, with commas, dots and brackets between them, stand before an equals sign.
+/// Whether only names, commas, dots and brackets precede the first equals sign.
 fn is_assignment(assigned: &str) -> bool {
     let plain = |letter: char| letter.is_alphanumeric() || letter.is_whitespace() || "_.,()".contains(letter);
     assigned.split_once('=').is_some_and(|(names, _)| names.chars().all(plain))
@@ -136,7 +138,7 @@ mod tests {
             "{% generation",
             "{ % set a = 1 % }",
         ];
-        same.into_iter().for_each(|source| assert_eq!(prepared(source, "k").unwrap(), source));
+        same.into_iter().for_each(|source| assert_eq!(preprocess(source, "k").unwrap(), source));
         let changed = [
             ("a\r\nb\rc", "a\nb\nc"),
             ("{%- generation -%}x{%endgeneration%}", "{%- with -%}x{%endwith%}"),
@@ -145,13 +147,13 @@ mod tests {
         ];
         changed
             .into_iter()
-            .for_each(|(source, expected)| assert_eq!(prepared(source, "k").unwrap(), expected));
+            .for_each(|(source, expected)| assert_eq!(preprocess(source, "k").unwrap(), expected));
     }
 
     #[test]
     fn refuses_what_is_too_long() {
-        assert!(prepared(&"x".repeat(LONGEST + 1), "k").is_err());
-        let error = prepared(&format!("\n{{{{ 1{} }}}}", "+1".repeat(LONGEST_TAG / 2)), "k").unwrap_err();
+        assert!(preprocess(&"x".repeat(MAX_SOURCE + 1), "k").is_err());
+        let error = preprocess(&format!("\n{{{{ 1{} }}}}", "+1".repeat(MAX_TAG / 2)), "k").unwrap_err();
         assert!(error.contains("line 2"), "{error}");
     }
 }

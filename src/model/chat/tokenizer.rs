@@ -1,5 +1,6 @@
-//! The tokenizer: text into tokens and back, so that what a person types never becomes a control token.
-//! It knows nothing of dialogues.
+//! Tokenizer that never reads message content as control tokens.
+//!
+//! Text and the byte ranges of content in it in, token ids with byte ranges out.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,44 +12,44 @@ use tokenizers::{ModelWrapper, Tokenizer};
 use super::message_spans::{CLOSE, OPEN};
 use crate::error::{Error, Result};
 
-/// The mark in the stand-in names of control tokens, unless the text itself has it.
-const MARK: char = '\u{f8fe}';
+/// The character around the aliases of control tokens, unless the text contains it.
+const ALIAS_MARK: char = '\u{f8fe}';
 
-/// A tokenizer and its control tokens: those that are special, and those that the chat template writes.
+/// A tokenizer and its control tokens: the special ones, and those that the chat template writes.
 pub(crate) struct Vocabulary {
     tokenizer: Tokenizer,
     control: HashMap<String, u32>,
     control_ids: HashSet<u32>,
     unknown: Option<u32>,
     place: String,
-    stand_in: OnceLock<StandIn>,
+    aliased: OnceLock<AliasedTokenizer>,
 }
 
-/// A token and the bytes of the text that it stands for.
+/// A token and its byte range in the text.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Piece {
     pub id: u32,
     pub range: Range<usize>,
-    /// Added by the tokenizer itself, not found in the text.
+    /// Added by the tokenizer, not found in the text.
     pub added: bool,
 }
 
-/// The same tokenizer with other names for the control tokens: in a text where the template's own are written with
-/// those names, only they are found, and everything else is cut as before.
-struct StandIn {
+/// The tokenizer with aliases for the text of control tokens. In a text where the template's own control tokens are
+/// written as aliases, only those are found, and everything else is split as before.
+struct AliasedTokenizer {
     tokenizer: Tokenizer,
     mark: char,
-    /// The ids that its added tokens have in the tokenizer proper.
+    /// Ids of its added tokens → ids in the original tokenizer.
     ids: HashMap<u32, u32>,
 }
 
 impl Vocabulary {
-    /// Reads a `tokenizer.json`. `place` is for errors.
+    /// Parses a `tokenizer.json`. Errors name `place`.
     pub fn new(bytes: &[u8], place: &str) -> Result<Vocabulary> {
         let wrong = |error: tokenizers::Error| {
             Error::input(
                 place,
-                format!("no tokenizer ({error})"),
+                format!("not a valid tokenizer ({error})"),
                 "a tokenizer.json of the tokenizers library",
             )
         };
@@ -62,120 +63,122 @@ impl Vocabulary {
             control_ids: HashSet::new(),
             unknown,
             place: place.into(),
-            stand_in: OnceLock::new(),
+            aliased: OnceLock::new(),
         };
-        vocabulary.know_template("");
+        vocabulary.add_control_tokens("");
         Ok(vocabulary)
     }
 
-    /// Takes the added tokens that this template writes for control tokens, besides those that are special, the
-    /// thinking part's brackets, and those that look it (`<|user|>`: templates put such names together from roles).
-    pub fn know_template(&mut self, template: &str) {
+    /// Adds the control tokens of a template: added tokens that are special, occur in its source, are thinking tags, or
+    /// look like `<|user|>` (templates compose such names from roles).
+    pub fn add_control_tokens(&mut self, template: &str) {
         for (id, token) in self.tokenizer.get_added_tokens_decoder() {
-            // A token of mere space may stand in a template's source, and is an ordinary token all the same.
+            // A blank token may occur in a template's source and is an ordinary token all the same.
             let written = template.contains(&token.content) && !token.content.trim().is_empty();
-            let bracket = [OPEN, CLOSE].contains(&token.content.as_str());
-            let looks_it = token.content.starts_with("<|") && token.content.ends_with("|>");
-            if (token.special || written || bracket || looks_it) && Some(id) != self.unknown {
+            let tag = [OPEN, CLOSE].contains(&token.content.as_str());
+            let looks_special = token.content.starts_with("<|") && token.content.ends_with("|>");
+            if (token.special || written || tag || looks_special) && Some(id) != self.unknown {
                 self.control.insert(token.content, id);
             }
         }
         self.control_ids = self.control.values().copied().collect();
-        self.stand_in = OnceLock::new();
+        self.aliased = OnceLock::new();
     }
 
+    /// The id of a token's text.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
+    /// Whether the id is that of a control token.
     pub fn is_control(&self, id: u32) -> bool {
         self.control_ids.contains(&id)
     }
 
+    /// The text of tokens, with or without special ones.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.tokenizer.decode(ids, skip_special).map_err(|error| self.wrong(error))
     }
 
-    /// Whether the token is nothing but space.
+    /// Whether the token is only white space.
     pub fn is_blank(&self, id: u32) -> bool {
         self.tokenizer.decode(&[id], false).is_ok_and(|text| text.trim().is_empty())
     }
 
-    /// How many tokens of a text are unknown to the model; 0 for a tokenizer that knows every text.
+    /// Number of unknown tokens in a text; 0 for a tokenizer without an unknown token.
     pub fn count_unknown(&self, text: &str) -> Result<usize> {
         let Some(unknown) = self.unknown else { return Ok(0) };
         let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| self.wrong(error))?;
         Ok(encoding.get_ids().iter().filter(|&&id| id == unknown).count())
     }
 
-    /// The tokens of a text: exactly those of the tokenizer, but that what stands in `typed` (ranges of bytes,
-    /// ascending, apart from each other) is never taken for a control token. `add_special` adds what the tokenizer
-    /// puts around a text of its own accord.
-    pub fn encode(&self, text: &str, typed: &[Range<usize>], add_special: bool) -> Result<Vec<Piece>> {
-        if !self.has_look_alike(text, typed) {
+    /// Encodes a text as the tokenizer does, except that text in `content` (byte ranges, ascending and disjoint) is never
+    /// read as a control token. `add_special` adds the special tokens that the tokenizer puts around a text.
+    pub fn encode(&self, text: &str, content: &[Range<usize>], add_special: bool) -> Result<Vec<Piece>> {
+        if !self.overlaps_control(text, content) {
             let encoding = self.tokenizer.encode(text, add_special).map_err(|error| self.wrong(error))?;
-            return Ok(whole_ranges(&encoding, |place| place));
+            return Ok(with_ranges(&encoding, |place| place));
         }
-        if text.contains(MARK) {
+        if text.contains(ALIAS_MARK) {
             let mut marks = '\u{f0000}'..='\u{ffffd}';
             let mark = marks.find(|mark| !text.contains(*mark));
-            let mark = mark.ok_or_else(|| self.wrong("every character for private use in one text"))?;
-            return self.encode_with(&self.stand_in(mark)?, text, typed, add_special);
+            let mark = mark.ok_or_else(|| self.wrong("every private-use character in one text"))?;
+            return self.encode_with(&self.aliased(mark)?, text, content, add_special);
         }
-        match self.stand_in.get() {
-            Some(stand_in) => self.encode_with(stand_in, text, typed, add_special),
+        match self.aliased.get() {
+            Some(aliased) => self.encode_with(aliased, text, content, add_special),
             None => {
-                let made = self.stand_in(MARK)?;
-                self.encode_with(self.stand_in.get_or_init(|| made), text, typed, add_special)
+                let made = self.aliased(ALIAS_MARK)?;
+                self.encode_with(self.aliased.get_or_init(|| made), text, content, add_special)
             }
         }
     }
 
     fn wrong(&self, error: impl std::fmt::Display) -> Error {
-        Error::input(&self.place, format!("the tokenizer fails ({error})"), "text that it can take")
+        Error::input(&self.place, format!("the tokenizer fails ({error})"), "text that it can encode")
     }
 
-    /// Whether a control token's text overlaps what was typed.
-    fn has_look_alike(&self, text: &str, typed: &[Range<usize>]) -> bool {
+    /// Whether the text of a control token overlaps content.
+    fn overlaps_control(&self, text: &str, content: &[Range<usize>]) -> bool {
         self.control.keys().any(|token| {
             let mut places = text.match_indices(token.as_str()).map(|(place, _)| place..place + token.len());
-            places.any(|place| typed.iter().any(|range| place.start < range.end && range.start < place.end))
+            places.any(|place| content.iter().any(|range| place.start < range.end && range.start < place.end))
         })
     }
 
-    fn stand_in(&self, mark: char) -> Result<StandIn> {
+    fn aliased(&self, mark: char) -> Result<AliasedTokenizer> {
         let json = self.tokenizer.to_string(false).map_err(|error| self.wrong(error))?;
         let mut json: Value = serde_json::from_str(&json).map_err(|error| self.wrong(error))?;
         let mut names = Vec::new();
         for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
             let name = token["content"].as_str().unwrap_or_default().to_owned();
             let Some(id) = self.id(&name) else { continue };
-            let stand_in = if self.control.contains_key(&name) { stand_in_name(mark, id) } else { name };
-            token["content"] = Value::from(stand_in.as_str());
+            let alias = if self.control.contains_key(&name) { alias(mark, id) } else { name };
+            token["content"] = Value::from(alias.as_str());
             if self.is_control(id) {
                 token["normalized"] = Value::from(false);
             }
-            names.push((stand_in, id));
+            names.push((alias, id));
         }
         let bytes = serde_json::to_vec(&json).map_err(|error| self.wrong(error))?;
         let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| self.wrong(error))?;
         let ids = names.iter().filter_map(|(name, id)| Some((tokenizer.token_to_id(name)?, *id))).collect();
-        Ok(StandIn { tokenizer, mark, ids })
+        Ok(AliasedTokenizer { tokenizer, mark, ids })
     }
 
     fn encode_with(
         &self,
-        stand_in: &StandIn,
+        aliased: &AliasedTokenizer,
         text: &str,
-        typed: &[Range<usize>],
+        content: &[Range<usize>],
         add_special: bool,
     ) -> Result<Vec<Piece>> {
         let mut renamed = String::with_capacity(text.len());
-        // Where a stretch that is the same in both begins: in the renamed text, in the text.
+        // Offsets at which identical runs begin: (in `renamed`, in `text`).
         let mut shifts = vec![(0, 0)];
         let mut place = 0;
         while let Some(letter) = text[place..].chars().next() {
-            let until = match typed.iter().find(|range| place < range.end) {
+            let until = match content.iter().find(|range| place < range.end) {
                 Some(range) if range.contains(&place) => {
                     renamed.push_str(&text[place..range.end]);
                     place = range.end;
@@ -188,7 +191,7 @@ impl Vocabulary {
                 self.control.iter().filter(|(token, _)| text[place..until].starts_with(token.as_str()));
             match here.max_by_key(|(token, _)| token.len()) {
                 Some((token, &id)) => {
-                    renamed += &stand_in_name(stand_in.mark, id);
+                    renamed += &alias(aliased.mark, id);
                     place += token.len();
                     shifts.push((renamed.len(), place));
                 }
@@ -198,19 +201,19 @@ impl Vocabulary {
                 }
             }
         }
-        let encoding = stand_in.tokenizer.encode(renamed, add_special).map_err(|error| self.wrong(error))?;
-        let mut pieces = whole_ranges(&encoding, |place| {
+        let encoding = aliased.tokenizer.encode(renamed, add_special).map_err(|error| self.wrong(error))?;
+        let mut pieces = with_ranges(&encoding, |place| {
             let after = shifts.partition_point(|(renamed, _)| *renamed <= place);
             let (begin, original) = shifts[after.saturating_sub(1)];
             original + (place - begin)
         });
         for piece in pieces.iter_mut().filter(|piece| !piece.added) {
-            match stand_in.ids.get(&piece.id) {
+            match aliased.ids.get(&piece.id) {
                 Some(&id) => piece.id = id,
-                // A model of whole words has the control token's name among its words.
+                // A word-level model has the control token's text among its words.
                 None if self.is_control(piece.id) => {
                     piece.id =
-                        self.unknown.ok_or_else(|| self.wrong("a control token's name in the text"))?;
+                        self.unknown.ok_or_else(|| self.wrong("the text of a control token in a message"))?;
                 }
                 None => {}
             }
@@ -219,7 +222,7 @@ impl Vocabulary {
     }
 }
 
-fn stand_in_name(mark: char, id: u32) -> String {
+fn alias(mark: char, id: u32) -> String {
     format!("{mark}{id}{mark}")
 }
 
@@ -228,14 +231,14 @@ fn unknown_token(tokenizer: &Tokenizer) -> Option<u32> {
         ModelWrapper::BPE(model) => tokenizer.token_to_id(model.unk_token.as_deref()?),
         ModelWrapper::WordPiece(model) => tokenizer.token_to_id(&model.unk_token),
         ModelWrapper::WordLevel(model) => tokenizer.token_to_id(&model.unk_token),
-        // Its field is private; what it is saved as is not.
+        // The field is private; its serialised form is not.
         ModelWrapper::Unigram(model) => serde_json::to_value(model).ok()?["unk_id"].as_u64()?.try_into().ok(),
     }
 }
 
-/// The tokens with the ranges that they stand for. A tokenizer that trims its offsets gives a token of mere space an
-/// empty range: it gets what lies between the token before it and its end.
-fn whole_ranges(encoding: &tokenizers::Encoding, original: impl Fn(usize) -> usize) -> Vec<Piece> {
+/// Tokens with their byte ranges. A tokenizer that trims offsets gives a blank token an empty range; here it gets the bytes
+/// between the token before it and its end.
+fn with_ranges(encoding: &tokenizers::Encoding, original: impl Fn(usize) -> usize) -> Vec<Piece> {
     let mut before = 0;
     let tokens =
         encoding.get_ids().iter().zip(encoding.get_offsets()).zip(encoding.get_special_tokens_mask());

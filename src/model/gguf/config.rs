@@ -1,5 +1,4 @@
-//! A GGUF file's metadata as the `config.json` that the same model has on the hub, so that the families read both.
-//! It knows nothing of tokenizers, and no more of tensors than which there are.
+//! GGUF metadata as a `config.json`: metadata in, the config that the same model has on the hub out.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +7,7 @@ use crate::artifact::{GgufFile, GgufValue};
 use crate::error::{Error, Result};
 use crate::model::families::Config;
 
-/// What llama.cpp calls the families, and what the hub does.
+/// `general.architecture` of llama.cpp, and `model_type` on the hub.
 const FAMILIES: [(&str, &str); 10] = [
     ("llama", "llama"),
     ("qwen2", "qwen2"),
@@ -22,16 +21,16 @@ const FAMILIES: [(&str, &str); 10] = [
     ("gptneox", "gpt_neox"),
 ];
 
-/// The metadata of one architecture.
+/// Access to the metadata keys of one architecture.
 struct Keys<'a> {
     file: &'a GgufFile,
     architecture: &'a str,
 }
 
-/// The config, and what the tensors' names depend on.
+/// The config, and the facts that tensor names depend on.
 ///
 /// # Errors
-/// An architecture that is not known; a key that is missing or says what no family does.
+/// An unknown architecture; a key that is missing or has an unsupported value.
 pub(super) fn config(file: &GgufFile) -> Result<(Config, Names)> {
     let architecture = file.text("general.architecture")?.unwrap_or_default();
     let Some((_, family)) = FAMILIES.iter().find(|(known, _)| *known == architecture) else {
@@ -65,14 +64,14 @@ impl Keys<'_> {
         format!("{}.{name}", self.architecture)
     }
 
-    /// A whole number, or the same one for every block.
+    /// An integer, or a list with the same integer for every block.
     fn optional(&self, name: &str) -> Result<Option<usize>> {
         let key = self.key(name);
         let Some(GgufValue::List(list)) = self.file.value(&key) else { return self.file.count(&key) };
         match list.as_slice() {
             [first, rest @ ..] if rest.iter().all(|other| other == first) => match first.count() {
                 Some(count) => Ok(Some(count)),
-                None => Err(self.wrong(&key, "numbers that are none", "whole numbers from 0 up")),
+                None => Err(self.wrong(&key, "values that are not counts", "whole numbers from 0 up")),
             },
             _ => {
                 Err(self.wrong(&key, "numbers that differ from block to block", "one number for all blocks"))
@@ -97,7 +96,7 @@ impl Keys<'_> {
         self.file.tensors().contains_key(tensor)
     }
 
-    /// A side of a tensor.
+    /// Length of dimension `side` of a tensor.
     fn side(&self, tensor: &str, side: usize) -> Result<usize> {
         let found = self.file.tensors().get(tensor).and_then(|tensor| tensor.shape.get(side));
         found.copied().ok_or_else(|| self.file.wrong(format!("no tensor {tensor}"), "a whole model"))
@@ -125,15 +124,15 @@ impl Keys<'_> {
         }
     }
 
-    /// The share of a head that is rotated.
+    /// Fraction of a head that is rotated (RoPE).
     fn rotated(&self) -> Result<f64> {
         let width = self.head_width()?;
         let rotated = self.optional("rope.dimension_count")?.unwrap_or(width);
-        // A config has a share, of which a whole number is made by cutting: a little more, so that it is this one.
+        // The config's fraction is multiplied by the width and truncated; a little more than exact gives this number back.
         Ok(if rotated < width { (rotated as f64 + 0.25) / width as f64 } else { 1.0 })
     }
 
-    /// What Llama and all later families share.
+    /// Fields of Llama and the families derived from it.
     fn llama(&self) -> Result<Map<String, Value>> {
         if self.architecture == "llama" && self.optional("expert_count")?.unwrap_or(0) > 0 {
             return Err(self.wrong("llama.expert_count", "a model of experts (Mixtral)", "a model without"));
@@ -148,7 +147,7 @@ impl Keys<'_> {
         add("attention_bias", json!(bias("attn_q")));
         add("mlp_bias", json!(bias("ffn_up")));
         if self.architecture == "phi3" {
-            // 0 stands for none.
+            // 0 means no window.
             let window = self.optional("attention.sliding_window")?.filter(|window| *window > 0);
             add("sliding_window", json!(window));
         }
@@ -156,11 +155,11 @@ impl Keys<'_> {
             add("num_experts", json!(self.count("expert_count")?));
             add("num_experts_per_tok", json!(self.count("expert_used_count")?));
             add("moe_intermediate_size", json!(self.count("expert_feed_forward_length")?));
-            // What llama.cpp computes where the file does not say.
+            // llama.cpp's default.
             let normalised = self.file.flag(&self.key("expert_weights_norm"))?;
             add("norm_topk_prob", json!(normalised.unwrap_or(true)));
             if self.optional("feed_forward_length")?.is_none_or(|width| width == 0) {
-                // Where every block has experts, there is no other MLP to have a width.
+                // Every block has experts, so that the width of a dense MLP is never used.
                 add("intermediate_size", json!(self.count("expert_feed_forward_length")?));
             }
         }
@@ -170,7 +169,7 @@ impl Keys<'_> {
     fn gemma(&self) -> Result<Map<String, Value>> {
         let mut fields = self.decoder()?;
         let (heads, width) = (self.count("attention.head_count")?, self.count("embedding_length")?);
-        // The file does not say by what scores are scaled; llama.cpp knows the largest models by their blocks.
+        // The file lacks the attention scale; llama.cpp recognises the largest models by their number of blocks.
         let largest = if self.architecture == "gemma2" { 46 } else { 62 };
         let scale = match self.count("block_count")? == largest {
             true => width / heads.max(1),
@@ -251,7 +250,7 @@ impl Keys<'_> {
         })))
     }
 
-    /// How the rotation is scaled for long contexts, or null.
+    /// `rope_scaling` of the config, or null.
     fn scaling(&self) -> Result<Value> {
         let context = self.count("context_length")?;
         let original = self.optional("rope.scaling.original_context_length")?.unwrap_or(context);
@@ -266,13 +265,13 @@ impl Keys<'_> {
             }));
         }
         if let Some(factors) = factors("rope_freqs.weight")? {
-            // Llama 3's scaling, worked out for each pair: the same whatever the length.
+            // Llama 3's scaling as one factor per pair, independent of length.
             return Ok(json!({
                 "rope_type": "longrope", "long_factor": factors, "short_factor": factors,
                 "original_max_position_embeddings": context, "factor": 1.0, "attention_factor": 1.0,
             }));
         }
-        // An early name for the factor, from before there were types.
+        // The factor's key in files from before scaling types.
         let early = self.number("rope.scale_linear")?.filter(|factor| *factor != 1.0);
         let factor = self.number("rope.scaling.factor")?.filter(|factor| *factor > 0.0);
         let kind = self.file.text(&self.key("rope.scaling.type"))?;
@@ -294,7 +293,7 @@ impl Keys<'_> {
         })
     }
 
-    /// The numbers of a small f32 tensor, if it is there.
+    /// Elements of an f32 vector; `None` if missing.
     fn floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
         let Some(tensor) = self.file.tensors().get(name) else { return Ok(None) };
         if tensor.kind.name != "F32" || tensor.shape.len() != 1 {
@@ -312,7 +311,7 @@ impl Keys<'_> {
     }
 }
 
-/// The fields of an object that are not null: null means something else in a config than nothing.
+/// Fields of an object without those that are null: in a config, null and missing differ.
 fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(mut fields) => {

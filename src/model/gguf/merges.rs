@@ -1,5 +1,5 @@
-//! The merges of a SentencePiece vocabulary, which a GGUF file leaves out: recovered from the tokens' scores, as the
-//! tokenizers library needs them. It knows nothing of files.
+//! BPE merges of a SentencePiece vocabulary, which a GGUF file doesn't hold: tokens with scores in, merges for the
+//! tokenizers library out.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,8 @@ pub(super) struct Piece<'a> {
     pub score: f64,
 }
 
-/// Each pair of tokens whose text together is a token's, best first: by the score of what comes of it, then the longer
-/// left part, then the longer right part, both in characters. That is the order in which SentencePiece's own merging,
-/// which has no list, would take them.
+/// All pairs of tokens whose concatenation is a token, best first: by the score of the merged token, then the longer left
+/// part, then the longer right part (in characters). SentencePiece, which has no list of merges, merges in this order.
 pub(super) fn merges<'a>(pieces: &[Piece<'a>]) -> Vec<(&'a str, &'a str)> {
     let ids: HashMap<&str, usize> = pieces.iter().map(|piece| (piece.text, piece.id)).collect();
     let mut found = Vec::new();
@@ -33,7 +32,7 @@ pub(super) fn merges<'a>(pieces: &[Piece<'a>]) -> Vec<(&'a str, &'a str)> {
                 .map(|(.., left_count, left, right)| (piece.score, left_count, count, left, right)),
         );
     }
-    // The sort is stable: equals stay in the order of the vocabulary.
+    // The sort is stable: ties keep the order of the vocabulary.
     found.sort_by(|one, two| {
         let (by_score, by_left) = (two.0.total_cmp(&one.0), two.1.cmp(&one.1));
         by_score.then(by_left).then((two.2 - two.1).cmp(&(one.2 - one.1)))

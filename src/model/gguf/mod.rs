@@ -1,5 +1,7 @@
-//! A model in one GGUF file: its metadata read as the config, the tokenizer and the template that the same model has on
-//! the hub, its tensors found under the hub's names. It knows nothing of what the families do with them.
+//! Models in one GGUF file.
+//!
+//! A path in; config, tokenizer, chat template and weights out, as the same model has them on the hub, with tensors under
+//! the hub's names.
 
 mod config;
 mod merges;
@@ -16,17 +18,20 @@ use crate::artifact::GgufFile;
 use crate::error::{Error, Result};
 use tokenizer::Vocabulary;
 
-/// What a file holds.
+/// Parts of a model.
 pub struct Parts {
+    /// The config that the hub has for this model.
     pub config: Config,
+    /// Tokenizer and chat template.
     pub chat: Chat,
+    /// Weights, under the hub's tensor names.
     pub weights: Weights,
 }
 
 /// Opens a file.
 ///
 /// # Errors
-/// A file that is no whole GGUF file; an architecture or a tokenizer that is not known.
+/// A file that isn't a complete GGUF file; an unknown architecture or tokenizer.
 pub fn open(path: &Path) -> Result<Parts> {
     let file = GgufFile::open(path)?;
     if let Some(parts) = file.count("split.count")?.filter(|parts| *parts > 1) {
@@ -39,10 +44,10 @@ pub fn open(path: &Path) -> Result<Parts> {
     Ok(Parts { config, chat, weights })
 }
 
-/// The GGUF file that a path means: the file itself, or the only one in a folder that has no safetensors.
+/// The GGUF file of a path: the path itself, or the only GGUF file in a folder without safetensors.
 ///
 /// # Errors
-/// A folder with several.
+/// A folder with several GGUF files.
 pub fn find(path: &Path) -> Result<Option<PathBuf>> {
     let is_gguf =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
@@ -84,13 +89,13 @@ fn chat(file: &GgufFile) -> Result<Chat> {
         named.extend(vocabulary.named(key)?.map(|id| (name, vocabulary.tokens[id])));
     }
     let template = file.text("tokenizer.chat_template")?;
-    let about = |error: Error| match error {
+    let in_file = |error: Error| match error {
         Error::Input { place, found, expected } => {
             Error::input(format!("{}: {place}", file.name()), found, expected)
         }
         other => other,
     };
-    let chat = Chat::from_bytes(json.as_bytes(), template, &named).map_err(about)?;
+    let chat = Chat::from_bytes(json.as_bytes(), template, &named).map_err(in_file)?;
     Ok(chat.ending_with(vocabulary.ends()?))
 }
 

@@ -1,13 +1,12 @@
-//! Where the tensors of a model stand in a GGUF file: what they are called there, and what llama.cpp's conversion has
-//! done to them. It knows nothing of files.
+//! Tensor names and layouts of GGUF files: a tensor's place in the hub's checkpoint in, its place in the file out.
 //!
-//! The conversion: <https://github.com/ggml-org/llama.cpp/tree/master/conversion>, `modify_tensors`.
+//! Inverse of llama.cpp's conversion: <https://github.com/ggml-org/llama.cpp/tree/master/conversion>, `modify_tensors`.
 
 use std::ops::Range;
 
 use crate::model::weights::{Part, TensorRef, Translated};
 
-/// What the names and the order of rows depend on.
+/// The facts that names and row order depend on.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Names {
     /// `general.architecture`.
@@ -17,7 +16,7 @@ pub(super) struct Names {
     pub experts: usize,
 }
 
-/// Tensors outside the blocks: as the hub's checkpoints call them, and as GGUF files do.
+/// Tensors outside the blocks: name on the hub, name in GGUF.
 const OUTSIDE: [(&str, &str); 10] = [
     ("model.embed_tokens", "token_embd"),
     ("transformer.wte", "token_embd"),
@@ -31,10 +30,10 @@ const OUTSIDE: [(&str, &str); 10] = [
     ("model.lm_head", "output"),
 ];
 
-/// What stands before a block's number.
+/// Prefixes of a block's number on the hub.
 const BLOCKS: [&str; 3] = ["model.layers.", "transformer.h.", "gpt_neox.layers."];
 
-/// Tensors of a block.
+/// Tensors of a block: name on the hub, name in GGUF.
 const INSIDE: [(&str, &str); 28] = [
     ("input_layernorm", "attn_norm"),
     ("ln_1", "attn_norm"),
@@ -69,7 +68,7 @@ const INSIDE: [(&str, &str); 28] = [
 const EXPERT: &str = "mlp.experts.";
 
 impl Names {
-    /// A tensor's place in the file. A name that is not known stays as it is, and is then missed under it.
+    /// The place of a tensor in the file. An unknown name stays, so that the error for the missing tensor has it.
     pub fn translate(&self, place: &TensorRef) -> Translated {
         let (tensor, kind) = place.name.rsplit_once('.').unwrap_or((&place.name, ""));
         if let Some((_, name)) = OUTSIDE.iter().find(|(hub, _)| *hub == tensor) {
@@ -89,42 +88,44 @@ impl Names {
         };
         let add = self.add(leaf, place);
         let place = TensorRef { name: format!("blk.{number}.{name}.{kind}"), ..place.clone() };
-        Translated { place: self.laid_out(place, leaf, expert), add }
+        Translated { place: self.with_layout(place, leaf, expert), add }
     }
 
     fn leaf(&self, leaf: &str) -> Option<&'static str> {
         if leaf == "post_attention_layernorm" {
-            // The same name for two things: a norm on what attention adds, or the one before the MLP.
+            // One name for two norms: that of the attention output, or the one before the MLP.
             let output = matches!(self.architecture.as_str(), "gemma2" | "gemma3" | "olmo2");
             return Some(if output { "post_attention_norm" } else { "ffn_norm" });
         }
         INSIDE.iter().find(|(hub, _)| *hub == leaf).map(|(_, name)| *name)
     }
 
-    /// Gemma's norms are stored less 1 in the hub's checkpoints, and whole in GGUF files.
+    /// Gemma's norm weights: the hub's checkpoints store w − 1, GGUF files w.
     fn add(&self, leaf: &str, place: &TensorRef) -> f64 {
         let gemma = matches!(self.architecture.as_str(), "gemma2" | "gemma3");
         if gemma && leaf.ends_with("norm") && place.is_vector() { -1.0 } else { 0.0 }
     }
 
-    /// The place of the same numbers in the layout of the file.
-    fn laid_out(&self, place: TensorRef, leaf: &str, expert: Option<usize>) -> TensorRef {
+    /// Applies the file's layout of rows and columns.
+    fn with_layout(&self, place: TensorRef, leaf: &str, expert: Option<usize>) -> TensorRef {
         if let Some(expert) = expert {
             return self.of_expert(place, expert);
         }
         let rows = place.shape.first().copied().unwrap_or(0);
         match (self.architecture.as_str(), leaf) {
-            // Llama's own layout: the two numbers that are rotated against each other stand side by side.
-            ("llama", "self_attn.q_proj") => moved(place, |row| beside(row, rows, self.heads)),
-            ("llama", "self_attn.k_proj") => moved(place, |row| beside(row, rows, self.kv_heads)),
-            // All queries, all keys, all values; not head by head.
-            ("gptneox", "attention.query_key_value") => moved(place, |row| apart(row, rows, self.heads)),
-            ("gpt2", _) => turned(place),
+            // Meta's layout of RoPE: the two elements of a rotated pair are adjacent.
+            ("llama", "self_attn.q_proj") => permuted(place, |row| interleaved(row, rows, self.heads)),
+            ("llama", "self_attn.k_proj") => permuted(place, |row| interleaved(row, rows, self.kv_heads)),
+            // All queries, then all keys, then all values, instead of head by head.
+            ("gptneox", "attention.query_key_value") => {
+                permuted(place, |row| split_by_kind(row, rows, self.heads))
+            }
+            ("gpt2", _) => transposed(place),
             _ => place,
         }
     }
 
-    /// The experts' matrices stand one after the other in one tensor.
+    /// The matrices of all experts are stacked in one tensor.
     fn of_expert(&self, place: TensorRef, expert: usize) -> TensorRef {
         let [outputs, inputs] = place.shape[..] else { return place };
         let begin = expert.saturating_mul(outputs);
@@ -136,8 +137,8 @@ impl Names {
     }
 }
 
-/// A matrix stored `[in, out]` is `[out, in]` in the file.
-fn turned(place: TensorRef) -> TensorRef {
+/// A matrix stored `[in, out]` on the hub is `[out, in]` in the file.
+fn transposed(place: TensorRef) -> TensorRef {
     match (&place.shape[..], &place.part) {
         (&[inputs, outputs], Part::Columns(columns)) => {
             let rows = Part::Rows(vec![columns.clone()]);
@@ -147,8 +148,8 @@ fn turned(place: TensorRef) -> TensorRef {
     }
 }
 
-/// The same rows where each of them stands elsewhere.
-fn moved(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
+/// Permutes rows: row `r` is at `to(r)` in the file.
+fn permuted(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
     let total = place.shape.first().copied().unwrap_or(0);
     let wanted: Vec<usize> = match &place.part {
         Part::Whole => (0..total).collect(),
@@ -165,15 +166,15 @@ fn moved(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
     TensorRef { part: Part::Rows(ranges), ..place }
 }
 
-/// Where a row of a head's first half or second half stands among pairs.
-fn beside(row: usize, rows: usize, heads: usize) -> usize {
+/// Row in the layout of adjacent pairs, from the layout of two halves.
+fn interleaved(row: usize, rows: usize, heads: usize) -> usize {
     let half = (rows / heads.max(1) / 2).max(1);
     let (head, within) = (row / (2 * half), row % (2 * half));
     2 * half * head + 2 * (within % half) + within / half
 }
 
-/// Where a row of a head's query, key or value stands among all queries, keys and values.
-fn apart(row: usize, rows: usize, heads: usize) -> usize {
+/// Row in the layout of all queries, all keys, all values, from the layout head by head.
+fn split_by_kind(row: usize, rows: usize, heads: usize) -> usize {
     let width = (rows / heads.max(1) / 3).max(1);
     let (head, which, within) = (row / (3 * width), row / width % 3, row % width);
     (which * heads + head) * width + within
@@ -218,12 +219,12 @@ mod tests {
 
     #[test]
     fn what_the_conversion_moved_is_found_where_it_is() {
-        // Heads of four rows: 0 1 | 2 3 stand as 0 2 1 3 in the file, that is, file row 2 holds row 1.
+        // Heads of four rows: 0 1 | 2 3 is 0 2 1 3 in the file, that is, file row 2 holds row 1.
         let query = TensorRef::whole("model.layers.0.self_attn.q_proj.weight", &[8, 4]);
         let ranges = vec![0..1, 2..3, 1..2, 3..5, 6..7, 5..6, 7..8];
         assert_eq!(translated("llama", query.clone()).2, Part::Rows(ranges));
         assert_eq!(translated("qwen3", query).2, Part::Whole);
-        // Two heads of width 1: q0 k0 v0 q1 k1 v1 stand as q0 q1 k0 k1 v0 v1.
+        // Two heads of width 1: q0 k0 v0 q1 k1 v1 is q0 q1 k0 k1 v0 v1 in the file.
         let name = "gpt_neox.layers.0.attention.query_key_value.bias";
         let keys = TensorRef::rows(name, &[6], [1..2, 4..5]);
         assert_eq!(translated("gptneox", keys).2, Part::Rows(once(2..4).collect()));

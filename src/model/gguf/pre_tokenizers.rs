@@ -1,20 +1,20 @@
-//! How a byte-level vocabulary cuts text into words before it merges: by its name in a GGUF file. The patterns are those
-//! of the models' own tokenizer.json. It knows nothing of vocabularies.
+//! Pre-tokenizers of byte-level BPE: the name in `tokenizer.ggml.pre` in, the split patterns of the models' own
+//! tokenizer.json out.
 
 use serde_json::{Value, json};
 
-/// How text is cut.
+/// A pre-tokenizer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Splits {
-    /// What is done to text before.
+    /// Unicode normalisation before splitting.
     pub normalizer: Option<&'static str>,
-    /// One after the other, each on what the one before it left.
+    /// Regular expressions, applied in order to the pieces of the one before.
     patterns: &'static [&'static str],
-    /// GPT-2's own pattern, after these.
+    /// Whether GPT-2's pattern follows.
     gpt2: bool,
-    /// A word that is a token is that token, whatever the merges say.
+    /// Whether a word that is a token skips the merges.
     pub whole_words: bool,
-    /// Where the file does not say whether the beginning is marked.
+    /// Default of `tokenizer.ggml.add_bos_token`.
     pub begins: bool,
 }
 
@@ -29,12 +29,12 @@ const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\
 const DEEPSEEK: &str = r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚḀ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-\x{1F7D}ᾀ-ᾴᾶ-ᾼ\x{1FBE}ῂ-ῄῆ-ῌῐ-\x{1FD3}ῖ-\x{1FDB}ῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤ\x{2126}ℨ\x{212A}-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄⰀ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-/// How the vocabulary with this `tokenizer.ggml.pre` cuts text; none where the name is not known.
+/// The pre-tokenizer of this `tokenizer.ggml.pre`; `None` for an unknown name.
 pub(super) fn splits(name: &str) -> Option<Splits> {
     let by = |patterns: &'static [&'static str]| Splits { patterns, gpt2: false, ..GPT2 };
     Some(match name {
         "gpt-2" | "phi-2" | "mpt" | "olmo" => GPT2,
-        // What llama.cpp does where a file does not say.
+        // llama.cpp's default.
         "default" | "" => Splits {
             patterns: &[
                 r"[\p{P}\$\+<=>\^~\|]+",
@@ -70,7 +70,7 @@ pub(super) fn splits(name: &str) -> Option<Splits> {
 }
 
 impl Splits {
-    /// As tokenizer.json has it, the bytes' own letters included.
+    /// The `pre_tokenizer` of a tokenizer.json, with byte-level encoding.
     pub fn json(self) -> Value {
         let split = |pattern: &&str| json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
         let mut steps: Vec<Value> = self.patterns.iter().map(split).collect();

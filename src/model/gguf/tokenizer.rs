@@ -1,5 +1,5 @@
-//! The tokenizer that a GGUF file's metadata describes, as the tokenizer.json that the same model has on the hub.
-//! It knows nothing of chat templates.
+//! GGUF tokenizer metadata as a `tokenizer.json`: `tokenizer.ggml.*` in, the tokenizer that the same model has on the hub
+//! out.
 
 use std::collections::HashSet;
 
@@ -10,11 +10,12 @@ use super::pre_tokenizers::{Splits, splits};
 use crate::artifact::{GgufFile, GgufValue};
 use crate::error::Result;
 
-/// Tokens and the rest of `tokenizer.ggml`.
+/// The vocabulary of a file.
 pub(super) struct Vocabulary<'a> {
     file: &'a GgufFile,
+    /// Text of each token, by id.
     pub tokens: Vec<&'a str>,
-    /// One a token; all normal where the file does not say.
+    /// Type of each token; all normal if the file has none.
     kinds: Vec<usize>,
 }
 
@@ -26,10 +27,10 @@ const USER_DEFINED: usize = 4;
 const UNUSED: usize = 5;
 const BYTE: usize = 6;
 
-/// What SentencePiece writes for a space.
+/// SentencePiece's character for a space.
 const SPACE: char = '▁';
 
-/// Texts of tokens that end an answer, whatever the file's own end is: as llama.cpp knows them.
+/// Texts of end-of-generation tokens, besides those that the file names; llama.cpp's list.
 const ENDS: [&str; 12] = [
     "<|eot_id|>",
     "<|im_end|>",
@@ -46,8 +47,10 @@ const ENDS: [&str; 12] = [
 ];
 
 impl<'a> Vocabulary<'a> {
+    /// Reads the vocabulary.
+    ///
     /// # Errors
-    /// No tokens, or kinds that are not one a token.
+    /// No tokens; another number of types than of tokens.
     pub fn new(file: &'a GgufFile) -> Result<Vocabulary<'a>> {
         let Some(list) = file.list("tokenizer.ggml.tokens")? else {
             return Err(file.wrong("no tokenizer.ggml.tokens", "a model with its tokenizer"));
@@ -57,30 +60,30 @@ impl<'a> Vocabulary<'a> {
             _ => None,
         };
         let tokens: Option<Vec<&str>> = list.iter().map(text).collect();
-        let tokens = tokens.ok_or_else(|| file.wrong("tokens that are no texts", "a list of texts"))?;
+        let tokens = tokens.ok_or_else(|| file.wrong("tokens that are not text", "a list of texts"))?;
         let vocabulary = Vocabulary { file, kinds: vec![NORMAL; tokens.len()], tokens };
-        let kinds = vocabulary.one_each("tokenizer.ggml.token_type")?;
+        let kinds = vocabulary.per_token("tokenizer.ggml.token_type")?;
         let kinds = kinds.map(|kinds| kinds.iter().map(|kind| kind.count().unwrap_or(NORMAL)).collect());
         Ok(Vocabulary { kinds: kinds.unwrap_or_else(|| vocabulary.kinds.clone()), ..vocabulary })
     }
 
-    /// A list that must have as many entries as there are tokens.
-    fn one_each(&self, key: &str) -> Result<Option<&'a [GgufValue]>> {
+    /// A list that must have one entry for each token.
+    fn per_token(&self, key: &str) -> Result<Option<&'a [GgufValue]>> {
         let list = self.file.list(key)?;
         match list.filter(|list| list.len() != self.tokens.len()) {
             Some(list) => {
                 let found = format!("{key} of {} for {} tokens", list.len(), self.tokens.len());
-                Err(self.file.wrong(found, "one a token"))
+                Err(self.file.wrong(found, "one for each token"))
             }
             None => Ok(list),
         }
     }
 
-    /// The token with the id that stands at `tokenizer.ggml.{key}`.
+    /// The token id at `tokenizer.ggml.{key}`.
     pub fn named(&self, key: &str) -> Result<Option<usize>> {
         let key = format!("tokenizer.ggml.{key}");
         let Some(id) = self.file.value(&key) else { return Ok(None) };
-        // Some files have the highest number of its type for none.
+        // Some files write the largest value of the type for none.
         let id = id.count().filter(|id| *id != u32::MAX as usize && *id != u16::MAX as usize);
         match id {
             Some(id) if id >= self.tokens.len() => {
@@ -91,7 +94,7 @@ impl<'a> Vocabulary<'a> {
         }
     }
 
-    /// Tokens that end an answer.
+    /// End-of-generation tokens.
     pub fn ends(&self) -> Result<Vec<u32>> {
         let keys = ["eos_token_id", "eot_token_id", "eom_token_id"].map(|key| self.named(key));
         let named = keys.into_iter().collect::<Result<Vec<_>>>()?;
@@ -99,15 +102,15 @@ impl<'a> Vocabulary<'a> {
         Ok(named.into_iter().flatten().chain(known).map(|id| id as u32).collect())
     }
 
-    /// Found in text as it stands, before anything is cut.
+    /// Whether the token is matched in the text before pre-tokenization.
     fn is_added(&self, id: usize) -> bool {
         matches!(self.kinds[id], CONTROL | USER_DEFINED) && !self.tokens[id].is_empty()
     }
 
-    /// A tokenizer.json.
+    /// The `tokenizer.json`.
     ///
     /// # Errors
-    /// A kind of tokenizer that is not known.
+    /// An unknown tokenizer model or pre-tokenizer; merges of unknown tokens.
     pub fn json(&self) -> Result<Value> {
         match self.file.text("tokenizer.ggml.model")? {
             Some("gpt2") => self.byte_level(),
@@ -123,11 +126,12 @@ impl<'a> Vocabulary<'a> {
         Ok(self.file.flag(&format!("tokenizer.ggml.{key}"))?.unwrap_or(default))
     }
 
-    fn whole(&self, parts: Value, begins: bool) -> Result<Value> {
+    /// Completes a tokenizer.json with added tokens and the post-processor.
+    fn completed(&self, parts: Value, begins: bool) -> Result<Value> {
         let Value::Object(mut whole) = parts else { return Ok(parts) };
         let added = (0..self.tokens.len()).filter(|&id| self.is_added(id) || self.kinds[id] == UNKNOWN);
         let added = added.map(|id| {
-            // The unknown token is special: it stands for no text.
+            // The unknown token is special: it has no text.
             let special = self.kinds[id] != USER_DEFINED;
             json!({"id": id, "content": self.tokens[id], "special": special, "single_word": false,
                    "lstrip": false, "rstrip": false, "normalized": false})
@@ -137,12 +141,12 @@ impl<'a> Vocabulary<'a> {
         {
             whole.insert(key.into(), value);
         }
-        whole.insert("post_processor".into(), self.around(begins)?);
+        whole.insert("post_processor".into(), self.post_processor(begins)?);
         Ok(Value::Object(whole))
     }
 
-    /// What is put around a text.
-    fn around(&self, begins: bool) -> Result<Value> {
+    /// The post-processor: special tokens around a text.
+    fn post_processor(&self, begins: bool) -> Result<Value> {
         let bos = self.named("bos_token_id")?.filter(|_| begins);
         let eos = self.named("eos_token_id")?;
         let eos = if self.flag("add_eos_token", false)? { eos } else { None };
@@ -165,12 +169,12 @@ impl<'a> Vocabulary<'a> {
         }))
     }
 
-    /// Byte-pair encoding over the letters that stand for bytes (GPT-2 and most since).
+    /// Byte-level BPE (GPT-2 and most models since).
     fn byte_level(&self) -> Result<Value> {
         let name = self.file.text("tokenizer.ggml.pre")?.unwrap_or("default");
         let Some(splits) = splits(name) else {
             let found = format!("tokenizer.ggml.pre {name:?}");
-            return Err(self.file.wrong(found, "a way of cutting text that is known, as llama-bpe or qwen2"));
+            return Err(self.file.wrong(found, "a known pre-tokenizer, such as llama-bpe or qwen2"));
         };
         let Splits { normalizer, whole_words, begins, .. } = splits;
         let mut vocabulary = Map::new();
@@ -182,16 +186,17 @@ impl<'a> Vocabulary<'a> {
         let Some(list) = self.file.list("tokenizer.ggml.merges")? else {
             return Err(self.file.wrong("no tokenizer.ggml.merges", "a vocabulary with its merges"));
         };
-        let wrong = || self.file.wrong("a merge that is not of two tokens", "texts of two parts");
+        let wrong =
+            || self.file.wrong("a merge that is not of two tokens", "two tokens separated by a space");
         let mut merges = Vec::with_capacity(list.len());
         for merge in list {
             let GgufValue::Text(merge) = merge else { return Err(wrong()) };
-            // A part never begins with a space, so that one that is nothing but a space is told apart too.
+            // The separator is the first space after the first character: a part may itself be a space.
             let at = merge.char_indices().skip(1).find(|(_, letter)| *letter == ' ');
             let (left, right) = merge.split_at(at.ok_or_else(wrong)?.0);
             let (right, joined) = (&right[1..], format!("{left}{}", &right[1..]));
             if [left, right, &joined].iter().any(|part| !vocabulary.contains_key(*part)) {
-                let found = format!("a merge of {left:?} and {right:?}, which are no tokens");
+                let found = format!("a merge of {left:?} and {right:?}, which are not tokens");
                 return Err(self.file.wrong(found, "merges of tokens"));
             }
             merges.push(json!([left, right]));
@@ -206,17 +211,17 @@ impl<'a> Vocabulary<'a> {
                 "ignore_merges": whole_words, "vocab": vocabulary, "merges": merges,
             },
         });
-        self.whole(parts, self.flag("add_bos_token", begins)?)
+        self.completed(parts, self.flag("add_bos_token", begins)?)
     }
 
-    /// SentencePiece's byte-pair encoding: pieces with scores, and bytes for what has no piece.
+    /// SentencePiece BPE: pieces with scores, and byte tokens as a fallback.
     fn sentencepiece(&self) -> Result<Value> {
         let architecture = self.file.text("general.architecture")?.unwrap_or_default();
         let gemma = architecture.starts_with("gemma");
-        let Some(scores) = self.one_each("tokenizer.ggml.scores")? else {
+        let Some(scores) = self.per_token("tokenizer.ggml.scores")? else {
             return Err(self.file.wrong("no tokenizer.ggml.scores", "a vocabulary with its scores"));
         };
-        // A run of spaces stands in the file as it is, and in the vocabulary as any other piece with spaces.
+        // The file writes a run of spaces literally; the vocabulary spells it like other pieces with spaces.
         let spelled: Vec<String> =
             self.tokens.iter().enumerate().map(|(id, token)| self.spelled(id, token)).collect();
         let (mut vocabulary, mut seen, mut pieces) = (Map::new(), HashSet::new(), Vec::new());
@@ -225,7 +230,7 @@ impl<'a> Vocabulary<'a> {
                 continue;
             }
             vocabulary.insert(text.clone(), json!(id));
-            // Gemma's scores do not follow its merges; the order of its tokens does.
+            // Gemma's merges follow the order of its tokens, not its scores.
             let score = if gemma { -(id as f64) } else { scores[id].number().unwrap_or(f64::MIN) };
             if self.kinds[id] == NORMAL || (self.kinds[id] == USER_DEFINED && is_space(text)) {
                 pieces.push(Piece { text, id, score });
@@ -239,8 +244,8 @@ impl<'a> Vocabulary<'a> {
             json!({"type": "ByteFallback"}),
             json!({"type": "Fuse"}),
         ];
-        // A space before the text, and before what comes after a control token: as llama.cpp and the models' first
-        // tokenizer.json have it.
+        // A space before the text, and after each control token, as in llama.cpp and in the models' original
+        // tokenizer.json.
         let normalizer = match self.flag("add_space_prefix", !gemma)? {
             true => {
                 decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
@@ -260,7 +265,7 @@ impl<'a> Vocabulary<'a> {
                 "merges": merges::merges(&pieces),
             },
         });
-        self.whole(parts, self.flag("add_bos_token", true)?)
+        self.completed(parts, self.flag("add_bos_token", true)?)
     }
 
     fn spelled(&self, id: usize, token: &str) -> String {
@@ -271,7 +276,7 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// Nothing but spaces, however they are spelled.
+/// Whether a token is only spaces, in either spelling.
 fn is_space(token: &str) -> bool {
     !token.is_empty() && token.chars().all(|letter| letter == ' ' || letter == SPACE)
 }

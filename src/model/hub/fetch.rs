@@ -1,8 +1,7 @@
-//! Fetching a model from the hub into its client's cache, where that client finds it too: the files that a model is opened
-//! from, and no others. It prints nothing: whoever asks is told how far it is, and may end it.
+//! Download of a model from the hub into its client's cache: only the files that a model is opened from.
 //!
-//! Files are fetched for one commit, and the branch points at that commit once all of them are there. A download that
-//! breaks off therefore leaves no model that looks whole, and the next one goes on where it ended.
+//! Files are fetched for one commit, and the branch is set to that commit when all are there. An interrupted download
+//! therefore leaves no model that looks complete, and the next one resumes it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,12 +14,13 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, RepoType};
 use serde::Deserialize;
 
+use super::cache::find_in;
+use super::repo::Repo;
 use super::settings::{self, Settings};
-use super::{Repo, find_in};
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX, SINGLE, read_index};
 
-/// What a model is opened from besides its weights.
+/// Files of a model besides its weights.
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const COMPANIONS: [&str; 6] = [
@@ -32,115 +32,115 @@ const COMPANIONS: [&str; 6] = [
     "additional_chat_templates/default.jinja",
 ];
 
-/// How often a download that broke off goes on by itself.
+/// Automatic retries of a failed download.
 const RETRIES: usize = 3;
 
-const LATER: &str = "an answer of the hub; the same command goes on from what has come";
+const LATER: &str = "an answer of the hub; the same command resumes the download";
 
-/// How often it is looked whether there is news.
-const TICK: Duration = Duration::from_millis(20);
+/// Interval at which progress is reported.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How far a model is.
+/// Progress of a download.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
-    /// The file that is being fetched.
+    /// The file being fetched.
     pub file: String,
-    /// Bytes that have come.
+    /// Bytes received.
     pub done: u64,
-    /// Bytes that there are to fetch; 0 while the hub has not said.
+    /// Bytes to fetch; 0 until the hub has listed the files.
     pub total: u64,
 }
 
-/// Sees to it that the model of a repository of the hub (`ORG/NAME`, with `@REVISION` or without) is in the cache. What
-/// is a path, what is there already, and what the environment forbids to ask for (`HF_HUB_OFFLINE`) is left alone. `tell`
-/// hears how far it is, and whether to go on is its answer.
+/// Fetches the model of a hub repository (`ORG/NAME`, with `@REVISION` or without) into the cache. Does nothing for a path,
+/// for a model in the cache, and offline (`HF_HUB_OFFLINE`). `on_progress` gets the progress; `false` stops.
 ///
 /// # Errors
-/// A hub that can't be reached, that refuses or lacks the model; a model of a kind that is not read; a download that
-/// breaks off; [`Error::Stopped`].
-pub fn fetch(name: &Path, on_progress: &mut dyn FnMut(&Fetched) -> bool) -> Result<()> {
+/// A hub that can't be reached, or that refuses or lacks the model; a model without supported files; an interrupted
+/// download; [`Error::Stopped`].
+pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bool) -> Result<()> {
+    let name = name.as_ref();
     let variable = |name: &str| std::env::var_os(name);
     let Some(repo) = name.to_str().filter(|_| !name.exists()).and_then(Repo::parse) else { return Ok(()) };
     let (settings, cache) = (Settings::read(&variable), settings::cache(&variable));
-    // Without a home there is no cache, which opening the model says.
+    // Without a home folder there is no cache; opening the model reports that.
     let Some(cache) = cache.filter(|_| !settings.offline) else { return Ok(()) };
-    if find_in(&repo, Some(&cache)).is_ok_and(|snapshot| whole(&snapshot)) {
+    if find_in(&repo, Some(&cache)).is_ok_and(|snapshot| is_complete(&snapshot)) {
         return Ok(());
     }
-    let patience = settings.patience;
+    let timeout = settings.timeout;
     let source = Source { id: repo.id.into(), revision: repo.revision.into(), settings, cache };
     let place = source.place();
-    let news = Arc::new(News::default());
-    // The client neither gives up on a hub that says nothing nor lets itself be stopped, so it works aside.
+    let shared = Arc::new(Shared::default());
+    // The client has neither a timeout nor a way to be stopped, so that it runs on a thread of its own.
     let worker = std::thread::spawn({
-        let news = news.clone();
-        move || source.fetch(&news)
+        let shared = shared.clone();
+        move || source.fetch(&shared)
     });
-    let (mut heard, mut since) = (0, Instant::now());
+    let (mut last_beat, mut since) = (0, Instant::now());
     while !worker.is_finished() {
-        let beat = news.beat.load(Relaxed);
-        if beat != heard {
-            (heard, since) = (beat, Instant::now());
+        let beat = shared.beat.load(Relaxed);
+        if beat != last_beat {
+            (last_beat, since) = (beat, Instant::now());
         }
-        let fetched = news.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fetched = shared.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !on_progress(&fetched) {
-            news.stop.store(true, Relaxed);
+            shared.stop.store(true, Relaxed);
             return Err(Error::Stopped);
         }
-        if since.elapsed() > patience {
-            news.stop.store(true, Relaxed);
-            let found = format!("the hub has sent nothing for {} s", patience.as_secs());
+        if since.elapsed() > timeout {
+            shared.stop.store(true, Relaxed);
+            let found = format!("the hub has sent nothing for {} s", timeout.as_secs());
             return Err(Error::input(place, found, LATER));
         }
-        std::thread::sleep(TICK);
+        std::thread::sleep(POLL_INTERVAL);
     }
     worker.join().unwrap_or_else(|_| Err(Error::input(place, "the hub's client failed", LATER)))
 }
 
-/// What is heard of the download while it goes on.
+/// State shared with the download thread.
 #[derive(Default)]
-struct News {
+struct Shared {
     fetched: Mutex<Fetched>,
-    /// Grows with everything that comes.
+    /// Incremented whenever data arrives.
     beat: AtomicU64,
-    /// Nobody waits any more.
+    /// Set when the caller has given up.
     stop: AtomicBool,
 }
 
-impl News {
-    /// For what has come to be noted.
-    fn came(&self) -> MutexGuard<'_, Fetched> {
+impl Shared {
+    /// The progress, to be updated because data arrived.
+    fn update(&self) -> MutexGuard<'_, Fetched> {
         self.beat.fetch_add(1, Relaxed);
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Passes on what the client says of a file.
-struct Teller<'a> {
-    news: &'a News,
-    /// Bytes of the files before this one.
+/// Receiver of the client's progress on one file.
+struct FileProgress<'a> {
+    shared: &'a Shared,
+    /// Bytes of the files before it.
     before: u64,
 }
 
-impl Progress for Teller<'_> {
+impl Progress for FileProgress<'_> {
     fn init(&mut self, _: usize, file: &str) {
-        let mut fetched = self.news.came();
+        let mut fetched = self.shared.update();
         fetched.done = self.before;
         fetched.file = file.into();
     }
 
     fn update(&mut self, bytes: usize) {
-        if self.news.stop.load(Relaxed) {
-            // The client takes no answer; this ends its thread without a word, and what came stays for the next time.
+        if self.shared.stop.load(Relaxed) {
+            // The client can't be stopped otherwise; this ends its thread silently, and the part file stays.
             std::panic::resume_unwind(Box::new("stopped"));
         }
-        self.news.came().done += bytes as u64;
+        self.shared.update().done += bytes as u64;
     }
 
     fn finish(&mut self) {}
 }
 
-/// A repository's files, as the hub lists them.
+/// The hub's list of a repository's files.
 #[derive(Deserialize)]
 struct Listing {
     sha: String,
@@ -156,13 +156,13 @@ struct Sibling {
     lfs: Option<Large>,
 }
 
-/// A file that the hub keeps outside of the repository.
+/// Large-file storage entry.
 #[derive(Deserialize)]
 struct Large {
     sha256: String,
 }
 
-/// A repository of a hub, and the cache that it is fetched into.
+/// A repository of a hub, and the cache to fetch it into.
 struct Source {
     id: String,
     revision: String,
@@ -195,7 +195,7 @@ impl Source {
         hf_hub::Repo::with_revision(self.id.clone(), RepoType::Model, revision.into())
     }
 
-    fn fetch(&self, news: &News) -> Result<()> {
+    fn fetch(&self, shared: &Shared) -> Result<()> {
         let cache = Cache::new(self.cache.clone());
         let api = ApiBuilder::from_cache(cache.clone())
             .with_endpoint(self.settings.endpoint.clone())
@@ -206,7 +206,7 @@ impl Source {
         let Listing { sha, siblings } = self.list(&api.repo(self.at(&self.revision)))?;
         let files = siblings.into_iter().map(|file| (file.rfilename.clone(), file)).collect();
         let commit = Commit { source: self, api: api.repo(self.at(&sha)), sha, files };
-        commit.fetch(news)?;
+        commit.fetch(shared)?;
         if self.revision != commit.sha {
             let branch = cache.repo(self.at(&self.revision));
             branch.create_ref(&commit.sha).map_err(Error::file(&self.folder()))?;
@@ -222,14 +222,14 @@ impl Source {
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             self.wrong(format!("{endpoint} answers {error}"), "a list of the model's files")
         })?;
-        // It becomes a folder's name.
+        // It becomes the name of a folder.
         match listing.sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !listing.sha.is_empty() {
             true => Ok(listing),
             false => Err(self.wrong(format!("{endpoint} answers commit {:?}", listing.sha), "a hash")),
         }
     }
 
-    /// What the client's error means for who asked. `file` is what was being fetched, if the hub had already answered.
+    /// The library's error for a client error. `file` is the file being fetched, if the hub had answered before.
     fn refused(&self, error: &ApiError, file: Option<&str>) -> Error {
         let endpoint = &self.settings.endpoint;
         let status = match error {
@@ -260,7 +260,7 @@ impl Source {
         match (status, &self.settings.token) {
             (401 | 403, Some(_)) => {
                 let found = format!(
-                    "no folder, and {endpoint} answers {status} when it is asked for {what} with your token"
+                    "no folder, and {endpoint} answers {status} to a request for {what} with your token"
                 );
                 let expected = format!(
                     "a model that exists, and if it is private or gated, the token of an account that has access, {token}"
@@ -268,7 +268,7 @@ impl Source {
                 self.wrong(found, expected)
             }
             (401 | 403, None) => {
-                let found = format!("no folder, and {endpoint} answers {status} when it is asked for {what}");
+                let found = format!("no folder, and {endpoint} answers {status} to a request for {what}");
                 let expected =
                     format!("a model that exists; a private or gated one needs a token, looked for {token}");
                 self.wrong(found, expected)
@@ -277,16 +277,16 @@ impl Source {
                 let found = format!("no folder, and {endpoint} has no such model or revision");
                 self.wrong(found, "a checkpoint folder, or ORG/NAME of the hub, with @REVISION or without")
             }
-            _ => self.wrong(format!("{endpoint} answers {status} when it is asked for {what}"), LATER),
+            _ => self.wrong(format!("{endpoint} answers {status} to a request for {what}"), LATER),
         }
     }
 }
 
 impl Commit<'_> {
-    fn fetch(&self, news: &News) -> Result<()> {
+    fn fetch(&self, shared: &Shared) -> Result<()> {
         let Wanted { mut files, index } = self.wanted()?;
         if index {
-            self.get(INDEX, &mut 0, news)?;
+            self.get(INDEX, &mut 0, shared)?;
             let path = self.snapshot().join(INDEX);
             for shard in read_index(&path)?.into_values() {
                 if !self.files.contains_key(&shard) {
@@ -299,16 +299,16 @@ impl Commit<'_> {
         files.sort();
         files.dedup();
         files.retain(|file| !self.snapshot().join(file).exists());
-        news.came().total = files.iter().filter_map(|file| self.files[file].size).sum();
+        shared.update().total = files.iter().filter_map(|file| self.files[file].size).sum();
         let mut done = 0;
-        files.iter().try_for_each(|file| self.get(file, &mut done, news))
+        files.iter().try_for_each(|file| self.get(file, &mut done, shared))
     }
 
     fn snapshot(&self) -> PathBuf {
         self.source.folder().join("snapshots").join(&self.sha)
     }
 
-    /// The files that a model is opened from; of several shards, only their index is known.
+    /// Files to fetch; of a sharded checkpoint, the index first.
     fn wanted(&self) -> Result<Wanted> {
         let has = |name: &str| self.files.contains_key(name);
         let companions = || COMPANIONS.into_iter().filter(|name| has(name)).map(String::from);
@@ -339,8 +339,8 @@ impl Commit<'_> {
         Ok(Wanted { files, index: has(INDEX) })
     }
 
-    /// Fetches a file, unless it is there. `done` grows by its bytes.
-    fn get(&self, file: &str, done: &mut u64, news: &News) -> Result<()> {
+    /// Fetches a file unless it exists, and adds its bytes to `done`.
+    fn get(&self, file: &str, done: &mut u64, shared: &Shared) -> Result<()> {
         let path = self.snapshot().join(file);
         if path.exists() {
             return Ok(());
@@ -349,40 +349,40 @@ impl Commit<'_> {
         let size = sibling.and_then(|sibling| sibling.size);
         let blobs = self.source.folder().join("blobs");
         std::fs::create_dir_all(&blobs).map_err(Error::file(&blobs))?;
-        // What came of it before, if that is all of it or more: the client would ask for what follows, and be refused.
+        // A part file with all bytes or more: the client would request the bytes after it, and be refused.
         let hash = sibling.and_then(|it| it.lfs.as_ref().map(|lfs| &lfs.sha256).or(it.blob.as_ref()));
         let part = hash.filter(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric()));
         if let Some(part) = part.map(|hash| blobs.join(format!("{hash}.part"))) {
-            let came = part.metadata().map_or(0, |part| part.len());
-            if size.is_some_and(|size| came >= size) {
+            let length = part.metadata().map_or(0, |part| part.len());
+            if size.is_some_and(|size| length >= size) {
                 let _ = std::fs::remove_file(&part);
             }
         }
-        let got = self.api.download_with_progress(file, Teller { news, before: *done });
-        // The client takes the commit that it was asked for by for a branch.
+        let got = self.api.download_with_progress(file, FileProgress { shared, before: *done });
+        // The client writes a ref for the commit as if it were a branch.
         let _ = std::fs::remove_file(self.source.folder().join("refs").join(&self.sha));
         let got = got.map_err(|error| self.source.refused(&error, Some(file)))?;
         let length = got.metadata().map_err(Error::file(&got))?.len();
         if let Some(size) = size.filter(|size| *size != length) {
             let blob = got.canonicalize().map_err(Error::file(&got))?;
             [&got, &blob].into_iter().try_for_each(std::fs::remove_file).map_err(Error::file(&got))?;
-            let found = format!("{length} bytes came of {file}, which has {size}");
-            return Err(self.source.wrong(found, "all of them; what came is thrown away"));
+            let found = format!("received {length} bytes of {file}, which has {size}");
+            return Err(self.source.wrong(found, "all of them; the incomplete file was deleted"));
         }
         *done += length;
         Ok(())
     }
 }
 
-/// What is fetched, and whether the index of more.
+/// Files to fetch.
 struct Wanted {
     files: Vec<String>,
+    /// Whether an index names further files.
     index: bool,
 }
 
-/// Whether a snapshot has all that a model is opened from: one may be there of which somebody only asked for the config,
-/// or whose download broke off.
-fn whole(snapshot: &Path) -> bool {
+/// Whether a snapshot has all files of a model: another program may have fetched only some, or a download was interrupted.
+fn is_complete(snapshot: &Path) -> bool {
     let has = |name: &str| snapshot.join(name).is_file();
     let index = snapshot.join(INDEX);
     let weights = match index.is_file() {

@@ -1,26 +1,27 @@
-//! What the environment says of the hub, as the hub's own client reads it. It opens no file but the token's.
+//! Hub settings from environment variables, with the meaning that the hub's own client gives them.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 #[cfg(feature = "hub")]
 use std::time::Duration;
 
-/// How a variable's value is found.
+/// Look-up of an environment variable.
 pub(super) type Variable<'a> = dyn Fn(&str) -> Option<OsString> + 'a;
 
-/// Where models are fetched from, with what leave, and how long an answer may take.
+/// Endpoint, token and timeout of the hub.
 #[cfg(feature = "hub")]
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// Without a slash at its end.
+    /// URL without a trailing slash.
     pub endpoint: String,
+    /// Access token.
     pub token: Option<String>,
-    /// Where the client keeps the token; none without a home.
+    /// The file in which the client stores the token; `None` without a home folder.
     pub token_file: Option<PathBuf>,
-    /// Whether the network is not to be asked.
+    /// Whether network access is forbidden.
     pub offline: bool,
-    /// The longest time without a byte.
-    pub patience: Duration,
+    /// The longest time without a byte received.
+    pub timeout: Duration,
 }
 
 #[cfg(feature = "hub")]
@@ -30,46 +31,46 @@ impl Settings {
             let value = variable(name)?.into_string().ok()?.trim().to_owned();
             Some(value).filter(|value| !value.is_empty())
         };
-        let said = |name: &str| {
+        let is_on = |name: &str| {
             text(name)
                 .is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };
         let token_file = set(variable, "HF_TOKEN_PATH").or_else(|| Some(home(variable)?.join("token")));
-        let kept = || {
+        let stored = || {
             let token = std::fs::read_to_string(token_file.as_ref()?).ok()?;
             Some(token.trim().to_owned()).filter(|token| !token.is_empty())
         };
-        let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).or_else(kept);
-        let patience = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        let token = text("HF_TOKEN").or_else(|| text("HUGGING_FACE_HUB_TOKEN")).or_else(stored);
+        let timeout = text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
         Settings {
             endpoint: text("HF_ENDPOINT")
                 .unwrap_or_else(|| "https://huggingface.co".into())
                 .trim_end_matches('/')
                 .into(),
-            // A token can't be sent if a header can't hold it.
+            // An HTTP header can't hold other tokens.
             token: token.filter(|token| {
-                !said("HF_HUB_DISABLE_IMPLICIT_TOKEN") && token.bytes().all(|byte| byte.is_ascii_graphic())
+                !is_on("HF_HUB_DISABLE_IMPLICIT_TOKEN") && token.bytes().all(|byte| byte.is_ascii_graphic())
             }),
             token_file,
-            offline: said("HF_HUB_OFFLINE") || said("TRANSFORMERS_OFFLINE"),
-            patience: Duration::from_secs(patience.unwrap_or(60)),
+            offline: is_on("HF_HUB_OFFLINE") || is_on("TRANSFORMERS_OFFLINE"),
+            timeout: Duration::from_secs(timeout.unwrap_or(60)),
         }
     }
 }
 
-/// Where the hub's client keeps what it fetched.
+/// The cache of the hub's client.
 pub(super) fn cache(variable: &Variable) -> Option<PathBuf> {
     let all = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(|name| set(variable, name));
     all.or_else(|| Some(home(variable)?.join("hub")))
 }
 
-/// The folder of all that belongs to the client.
+/// The folder of the hub's client.
 fn home(variable: &Variable) -> Option<PathBuf> {
     let of_user = || set(variable, "XDG_CACHE_HOME").or_else(|| Some(set(variable, "HOME")?.join(".cache")));
     set(variable, "HF_HOME").or_else(|| Some(of_user()?.join("huggingface")))
 }
 
-/// A path that is set, with the user's home for `~`.
+/// The path in a variable, with `~` expanded.
 fn set(variable: &Variable, name: &str) -> Option<PathBuf> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = given(name)?;

@@ -1,11 +1,12 @@
-//! JSON as Python's `json.dumps` writes it. It knows nothing of templates but what they pay for.
+//! Python's `json.dumps` for template values, paid for with the template's fuel.
 
 use minijinja::State;
 use minijinja::value::{Kwargs, Value, ValueKind};
 
-use super::{DEPTH, Result, WIDTH, float, wrong};
+use super::values::{MAX_DEPTH, MAX_WIDTH, Result, float, wrong};
 
-/// `json.dumps(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`, as transformers has it.
+/// The `tojson` filter of transformers: `json.dumps(value, ensure_ascii=False, indent=None, separators=None,
+/// sort_keys=False)`.
 pub(crate) fn tojson(
     state: &State,
     value: &Value,
@@ -16,7 +17,7 @@ pub(crate) fn tojson(
     let indent = match indent.filter(|indent| !indent.is_none()) {
         None => None,
         Some(text) if text.as_str().is_some() => Some(text.to_string()),
-        Some(count) => Some(" ".repeat(usize::try_from(count).map_or(0, |count| count.min(WIDTH)))),
+        Some(count) => Some(" ".repeat(usize::try_from(count).map_or(0, |count| count.min(MAX_WIDTH)))),
     };
     let separators: Option<Value> = arguments.get("separators")?;
     let [item, key] = match separators.filter(|separators| !separators.is_none()) {
@@ -24,35 +25,37 @@ pub(crate) fn tojson(
         None => [", ".into(), ": ".into()],
         Some(both) => {
             let both: Vec<String> = both.try_iter()?.map(|one| one.to_string()).collect();
-            <[String; 2]>::try_from(both).map_err(|_| wrong("separators of another number than two"))?
+            <[String; 2]>::try_from(both).map_err(|_| wrong("separators other than a pair"))?
         }
     };
     let ascii = arguments.get::<Option<bool>>("ensure_ascii")? == Some(true);
     let sorted = arguments.get::<Option<bool>>("sort_keys")? == Some(true);
     arguments.assert_all_used()?;
-    let mut json = Json { state, indent, item, key, ascii, sorted, text: String::new(), paid: 0 };
+    let mut json = JsonWriter { state, indent, item, key, ascii, sorted, text: String::new(), paid: 0 };
     json.write(value, 0)?;
     Ok(Value::from_safe_string(json.text))
 }
 
-struct Json<'a> {
+struct JsonWriter<'a> {
     state: &'a State<'a, 'a>,
     indent: Option<String>,
+    /// Separator between items.
     item: String,
+    /// Separator between a key and its value.
     key: String,
     ascii: bool,
     sorted: bool,
     text: String,
-    /// Bytes that fuel was taken for.
+    /// Bytes of `text` that fuel was taken for.
     paid: usize,
 }
 
-impl Json<'_> {
+impl JsonWriter<'_> {
     fn write(&mut self, value: &Value, depth: usize) -> Result<()> {
-        if depth > DEPTH {
-            return Err(wrong("JSON of lists in lists without end"));
+        if depth > MAX_DEPTH {
+            return Err(wrong(format!("JSON of lists nested more than {MAX_DEPTH} deep")));
         }
-        // As it grows, and not only in the end: a small template can ask for very much.
+        // Charged while it grows: a small template can ask for very much.
         self.state.consume_fuel(1 + ((self.text.len() - self.paid) / 16) as u64)?;
         self.paid = self.text.len();
         match value.kind() {
@@ -106,7 +109,7 @@ impl Json<'_> {
             if let Some(key) = key {
                 match key.kind() {
                     ValueKind::String => self.string(key.as_str().unwrap_or_default()),
-                    // Other keys are written as what they would be as values, in quotes.
+                    // Other keys are written as values in quotes.
                     _ => {
                         self.text.push('"');
                         self.write(&key, depth + 1)?;

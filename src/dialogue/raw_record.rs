@@ -1,0 +1,193 @@
+//! Raw records: named JSON values as a file holds them, and typed access to their columns.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::dialogue::{Dialogue, Label, Message, Role};
+use crate::error::{Error, Result};
+
+/// The widest table accepted.
+pub(super) const MAX_COLUMNS: usize = 10_000;
+
+/// Column names that an error lists.
+const SHOWN_COLUMNS: usize = 12;
+
+/// One record of a file, before its layout is known.
+pub(super) struct RawRecord {
+    /// The line that it begins on, from 1.
+    pub line: u64,
+    pub columns: Map<String, Value>,
+}
+
+/// The records of a file. After an [`Error::Input`], which concerns one record, iteration continues; any other error is the
+/// last item.
+pub(super) type Records = Box<dyn Iterator<Item = Result<RawRecord>>>;
+
+/// Type of a JSON value, for errors.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Typed access to the columns of one record.
+#[derive(Clone, Copy)]
+pub(super) struct Fields<'a> {
+    pub columns: &'a Map<String, Value>,
+    /// The record's index in the file: its id if no column holds one.
+    pub index: usize,
+    /// File and line, for errors.
+    pub place: &'a dyn Fn() -> String,
+}
+
+impl Fields<'_> {
+    /// An error about this record.
+    pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
+        Error::input((self.place)(), found, expected)
+    }
+
+    /// Whether the record has all of these columns.
+    pub fn has(&self, columns: &[&str]) -> bool {
+        columns.iter().all(|column| self.columns.contains_key(*column))
+    }
+
+    /// The names of the columns, abbreviated, for errors.
+    pub fn names(&self) -> String {
+        let mut names: Vec<&str> = self.columns.keys().take(SHOWN_COLUMNS).map(String::as_str).collect();
+        if self.columns.len() > names.len() {
+            names.push("…");
+        }
+        names.join(", ")
+    }
+
+    /// The value of a column.
+    pub fn value(&self, column: &str) -> Result<&Value> {
+        self.columns.get(column).ok_or_else(|| {
+            let expected = format!("one of the columns {}", self.names());
+            self.wrong(format!("no column `{column}`"), expected)
+        })
+    }
+
+    /// The text of a column.
+    pub fn text(&self, column: &str) -> Result<&str> {
+        match self.value(column)? {
+            Value::String(text) => Ok(text),
+            other => Err(self.wrong(format!("{} in `{column}`", type_name(other)), "text")),
+        }
+    }
+
+    /// The text of a column that may be missing, null or empty.
+    pub fn optional_text(&self, column: &str) -> Result<Option<&str>> {
+        match self.columns.get(column) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => Ok(Some(self.text(column)?).filter(|text| !text.is_empty())),
+        }
+    }
+
+    /// A user message with the text of a column, which may not be empty.
+    pub fn user_message(&self, column: &str) -> Result<Message> {
+        match self.text(column)? {
+            "" => Err(self.wrong(format!("empty text in `{column}`"), "a prompt")),
+            text => Ok(Message::new(Role::User, text)),
+        }
+    }
+
+    /// The messages in a column: a list of `{"role", "content"}`, or of `{"from", "value"}`.
+    pub fn messages(&self, column: &str) -> Result<Vec<Message>> {
+        let list = match self.value(column)? {
+            Value::Array(list) => list,
+            other => {
+                let expected = "a list of {\"role\", \"content\"}";
+                return Err(self.wrong(format!("{} in `{column}`", type_name(other)), expected));
+            }
+        };
+        if list.is_empty() {
+            return Err(self.wrong(format!("no message in `{column}`"), "at least one"));
+        }
+        list.iter().enumerate().map(|(turn, message)| self.message(column, turn, message)).collect()
+    }
+
+    fn message(&self, column: &str, turn: usize, message: &Value) -> Result<Message> {
+        let text = |names: [&str; 2]| match names.iter().find_map(|name| message.get(name)) {
+            Some(Value::String(text)) => Ok(text.as_str()),
+            other => {
+                let found = other.map_or("nothing", type_name);
+                let found = format!("{found} as the {} of message {turn} in `{column}`", names[0]);
+                Err(self.wrong(found, "{\"role\": text, \"content\": text}"))
+            }
+        };
+        let name = text(["role", "from"])?;
+        let role = match name {
+            "system" | "developer" => Role::System,
+            "user" | "human" | "prompter" => Role::User,
+            "assistant" | "gpt" | "chatgpt" | "bing" | "bard" | "model" => Role::Assistant,
+            "tool" | "function" | "observation" | "ipython" => Role::Tool,
+            _ => {
+                let found = format!("role `{name}` of message {turn} in `{column}`");
+                return Err(self.wrong(found, "system, user (human), assistant (gpt) or tool"));
+            }
+        };
+        Ok(Message::new(role, text(["content", "value"])?))
+    }
+
+    /// A dialogue without labels. Its id is in the first of `id_columns` that holds one; otherwise it is the record's index.
+    pub fn dialogue(&self, id_columns: &[&str], messages: Vec<Message>) -> Dialogue {
+        let id = id_columns.iter().find_map(|column| match self.columns.get(*column) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        });
+        let id = id.unwrap_or_else(|| self.index.to_string());
+        Dialogue { id, messages, labels: BTreeMap::new() }
+    }
+
+    /// Adds the labels of the object in `labels`, if there is one.
+    pub fn with_label_object(&self, mut dialogue: Dialogue) -> Result<Dialogue> {
+        let labels = match self.columns.get("labels") {
+            None | Some(Value::Null) => return Ok(dialogue),
+            Some(Value::Object(labels)) => labels,
+            Some(other) => {
+                return Err(self.wrong(format!("{} in `labels`", type_name(other)), "{NAME: VALUE, …}"));
+            }
+        };
+        for (name, value) in labels.iter().filter(|(_, value)| !value.is_null()) {
+            let label = label(value).or_else(|| value.as_str().map(|text| Label::Text(text.into())));
+            let label = label.ok_or_else(|| {
+                let expected = "text, a number or a list of those";
+                self.wrong(format!("{} in the label `{name}`", type_name(value)), expected)
+            })?;
+            dialogue.labels.insert(name.clone(), label);
+        }
+        Ok(dialogue)
+    }
+
+    /// Adds a label for each column except `used`, if its value can be one.
+    pub fn with_other_labels(&self, mut dialogue: Dialogue, used: &[&str]) -> Dialogue {
+        let others = self.columns.iter().filter(|(name, _)| !used.contains(&name.as_str()));
+        let labels = others.filter_map(|(name, value)| Some((name.clone(), label(value)?)));
+        dialogue.labels.extend(labels);
+        dialogue
+    }
+}
+
+/// The label in a cell: text, a number, a boolean, or a list of those. An empty cell has none.
+pub(super) fn label(value: &Value) -> Option<Label> {
+    let scalar = |value: &Value| match value {
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    match value {
+        Value::String(text) if text.is_empty() => None,
+        Value::Number(number) => number.as_f64().map(Label::Number),
+        Value::Array(list) => list.iter().map(scalar).collect::<Option<_>>().map(Label::List),
+        other => scalar(other).map(Label::Text),
+    }
+}
