@@ -23,7 +23,7 @@ use crate::boundary::RiskMap;
 use crate::error::{Error, Result};
 use crate::judge::World;
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Logistic, Plan, Targets};
+use crate::probe::{Logistic, ValidationPlan, Targets};
 pub use crate::progress::Progress;
 use crate::report::{self, Results};
 
@@ -140,7 +140,7 @@ pub fn run(
             group: Some(group),
             held_out,
             method: &Logistic::default(),
-            plan: Plan { seed: experiment.seed, ..Plan::default() },
+            plan: ValidationPlan { seed: experiment.seed, ..ValidationPlan::default() },
         };
         // Validation dialogues are for choosing strengths: here they belong to no part.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();

@@ -13,7 +13,7 @@ use pearlpoint::judge::World;
 use pearlpoint::model::{Model, Selector, Site};
 use pearlpoint::organism::contrast::{self, Contrast};
 use pearlpoint::organism::{self, wording};
-use pearlpoint::probe::{Examples, Logistic, Plan, Source, Split, Targets, Validated, validate};
+use pearlpoint::probe::{Examples, Logistic, ValidationPlan, Provenance, Split, Targets, Validated, validate};
 
 /// Dialogues of the world in wordings that the organism was not trained on, what it holds at the end of each prompt, and
 /// the strategy of its greedy answer.
@@ -69,7 +69,7 @@ fn examples(label: &str, site: &str) -> Examples {
     let topics: Vec<String> = rows.iter().map(|&row| read.dialogues[row].label("topic").unwrap()).collect();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     let site: Site = site.parse().unwrap();
-    let source = Source {
+    let source = Provenance {
         site,
         tokens: Selector::AssistantStart,
         label: label.into(),
@@ -83,7 +83,7 @@ fn examples(label: &str, site: &str) -> Examples {
 
 fn validated(examples: &Examples) -> Validated {
     let split = Split::hold_out(examples.targets(), &wording::HELD_OUT_TOPICS).unwrap();
-    validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap()
+    validate(&Logistic::default(), examples.clone(), &split, &ValidationPlan::default()).unwrap()
 }
 
 /// Labels and sites where nothing is certain, and where everything is.

@@ -10,7 +10,7 @@ use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{Options, Sampling, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
-use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
+use pearlpoint::probe::{Examples, Fit, Means, Probe, Provenance, Targets};
 use pearlpoint::steer::{Direction, Operation, Plan, Probes, Steer, Step, Strength, Vector};
 use proptest::prelude::*;
 
@@ -185,10 +185,10 @@ fn probe(model: &Model, site: &str) -> Probe {
         Reading { sites: vec![site], tokens: tokens.clone(), thinking: Some(true), batch_tokens: 4096 };
     let read = extract(model, &dialogues, &reading, &mut |_| true).unwrap();
     let (label, model_hash) = ("user-type".to_string(), Some(model.hash.clone()));
-    let source = Source { site, tokens, label, model: None, model_hash, data_hash: None };
+    let source = Provenance { site, tokens, label, model: None, model_hash, data_hash: None };
     let targets = Targets::new(&types, &types, &["benign", "sensitive", "malicious"]).unwrap();
     let examples = Examples::new(source, read.at(site).unwrap().clone(), targets).unwrap();
-    let mut probe = Means.whole(examples, 1.0).unwrap();
+    let mut probe = Means.fit_all(examples, 1.0).unwrap();
     // The means' logits are far too sure of themselves.
     probe.calibration = pearlpoint::probe::Calibration::Temperature { temperature: 400.0 };
     probe
