@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::dataset::dialogues;
 use super::layer_sweep;
 use super::layer_sweep::{Question, Rows, Sweep};
-use crate::activations::{Reading, extract};
+use crate::activations::{Request, extract};
 use crate::artifact::{self, Header};
 use crate::config::experiment::{Data, parse};
 use crate::dialogue::{Dialogue, Label};
@@ -128,7 +128,7 @@ pub fn fit(
     if let Some(answers) = &concept.answers {
         broken = answer(concept, answers, model, &mut dialogues, on_progress)?;
     }
-    let reading = Reading {
+    let reading = Request {
         sites: model.decoder.architecture().parse_sites(&concept.sites)?,
         tokens: concept.tokens.clone(),
         thinking: concept.thinking,

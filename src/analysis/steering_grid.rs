@@ -12,7 +12,7 @@ pub use crate::config::steering_grid::{Arm, Control, Goal, Guard, Probing, Sweep
 
 use super::dataset::Dataset;
 use super::layer_sweep::label;
-use crate::activations::{Activations, Reading, extract};
+use crate::activations::{Activations, Request, extract};
 use crate::analysis::pareto::{mark_pareto, picks};
 use crate::analysis::side_effects::{Text, damage, repetition, texts};
 use crate::artifact::{self, Header};
@@ -170,7 +170,7 @@ fn fitted(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(BTreeMap<Site, Probes>, Vector)> {
     let fit: Vec<Dialogue> = data.fit.iter().map(|&number| data.dialogues[number].clone()).collect();
-    let reading = Reading {
+    let reading = Request {
         sites: sites.to_vec(),
         tokens: file.tokens.clone(),
         thinking: file.thinking,

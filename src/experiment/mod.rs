@@ -13,7 +13,7 @@ pub use crate::analysis::dataset::Dataset;
 pub use crate::analysis::metrics::headline;
 pub use crate::config::experiment::Experiment;
 
-use crate::activations::{self, Activations, Reading, extract_each};
+use crate::activations::{self, Activations, Request, extract_each};
 use crate::analysis::cross_validation::{self, Crossed};
 use crate::analysis::layer_sweep::{self, Question, Rows, Sweep};
 use crate::analysis::metrics;
@@ -92,7 +92,7 @@ pub fn run(
     artifact::write_text(&at("experiment.toml"), text)?;
     crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
 
-    let reading = Reading {
+    let reading = Request {
         sites: model.decoder.architecture().parse_sites(&experiment.read.sites)?,
         tokens: experiment.read.tokens.clone(),
         thinking: experiment.thinking,

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use pearlpoint::activations::{Activations, Reading, extract};
+use pearlpoint::activations::{Activations, Request, extract};
 use pearlpoint::analysis::interpolation::{Crossing, cross};
 use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, gain, trial};
 use pearlpoint::dialogue::Dialogue;
@@ -33,12 +33,10 @@ fn read() -> &'static Read {
         let drawn = organism::sample(4000, organism::Split::HeldOutWording, 11);
         let drawn = drawn.into_iter().filter(|(situation, _)| !situation.asked_canary);
         let dialogues: Vec<Dialogue> = drawn.map(|(_, dialogue)| dialogue).collect();
-        let reading = Reading {
-            sites: model.decoder.architecture().parse_sites(SITES).unwrap(),
-            tokens: Selector::AssistantStart,
-            thinking: Some(true),
-            batch_tokens: 4096,
-        };
+        let reading = Request::new(model.decoder.architecture().parse_sites(SITES).unwrap())
+            .tokens(Selector::AssistantStart)
+            .thinking(Some(true))
+            .batch_tokens(4096);
         let activations = extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
         // The first word of the thinking part names the need, and with it the strategy.
         let options = Options {
