@@ -1,5 +1,7 @@
-//! The run over a file of dialogues: activations are written shard by shard as they come, so that memory does not grow
-//! and a run that was killed goes on with the next shard. It knows nothing of formats.
+//! Extraction to disk: a file of dialogues in, a store of activations out.
+//!
+//! Activations are written shard by shard, so that memory use is constant in the number of dialogues and an interrupted run
+//! continues with the next shard.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -8,43 +10,44 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use rayon::prelude::*;
 
-use super::batching::{Pass, Row};
-use super::extract::{Activations, Reading};
-use super::journal::{Entry, Found, Journal};
-use super::manifest::{Manifest, Part};
+use super::activations::Activations;
+use super::batching::{Extractor, TokenisedDialogue};
+use super::journal::{Entry, FolderState, Journal};
+use super::manifest::{self, Manifest, Part};
+use super::request::Request;
 use super::shard;
-use crate::artifact::Header;
-use crate::dialogue::{Dialogue, DialogueStream};
+use crate::artifact::{self, Header};
+use crate::dialogue::{self, Dialogue, DialogueStream};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model};
 
-/// A shard is closed when it has so many dialogues: enough for a few batches, few enough that little is lost when a run
-/// dies, that memory is the same from the start, and that a small data set too can be shared out;
+/// Dialogues of a shard at most: enough for a few batches; few enough that an interruption loses little work and that
+/// small data sets divide into parts.
 const DIALOGUES: usize = 64;
-/// or so many tokens;
+/// Tokens at which a shard is closed.
 const TOKENS: usize = 1 << 16;
-/// or is of so many bytes, once it fills a batch.
+/// Bytes of activations at which a shard is closed, once its tokens fill a batch.
 const BYTES: usize = 32 << 20;
 
-/// How far a run is.
+/// Progress of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtractProgress {
-    /// Dialogues that are behind it, those of earlier runs and of other parts among them.
+    /// Dialogues done, including those of earlier runs and of other parts.
     pub dialogues: usize,
-    /// Tokens that this run has read.
+    /// Tokens of the dialogues that this run has done.
     pub tokens: usize,
 }
 
-/// What a run did.
+/// Result of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
-    /// The whole store's.
+    /// The manifest of the whole store.
     pub manifest: Manifest,
-    /// Rows that were there before.
+    /// Rows that earlier runs had written.
     pub resumed: usize,
-    /// Tokens of the dialogues that were read.
+    /// Tokens of the dialogues that this run extracted.
     pub tokens: usize,
-    /// Tokens that went through the model for them.
+    /// Tokens that went through the model for them; shared prefixes and cut ends make it smaller.
     pub computed: usize,
 }
 
@@ -56,51 +59,133 @@ struct Job {
     refused: usize,
 }
 
-/// Reads dialogues into a store, or goes on where an earlier run of the same stopped: the bytes are then the same.
-/// `plan` says what makes the store; `tell` hears how far the run is, and stops it by giving false.
+/// How a store is written, and from which dialogues of a file.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct StoreOptions {
+    /// Which dialogues of the file, and how they are read.
+    pub dialogues: dialogue::ReadOptions,
+    /// The type that activations are stored in.
+    pub dtype: Dtype,
+    /// The part of the dialogues to extract; all of them where none.
+    pub part: Option<Part>,
+    /// SHA-256 of the file in hex, if known; computed otherwise.
+    pub data_hash: Option<String>,
+}
+
+impl StoreOptions {
+    /// Sets which dialogues to read.
+    pub fn dialogues(self, dialogues: dialogue::ReadOptions) -> StoreOptions {
+        StoreOptions { dialogues, ..self }
+    }
+
+    /// Sets the type that activations are stored in.
+    pub fn dtype(self, dtype: Dtype) -> StoreOptions {
+        StoreOptions { dtype, ..self }
+    }
+
+    /// Sets the part of the dialogues to extract.
+    pub fn part(self, part: Option<Part>) -> StoreOptions {
+        StoreOptions { part, ..self }
+    }
+
+    /// Sets the known SHA-256 of the file.
+    pub fn data_hash(self, hash: String) -> StoreOptions {
+        StoreOptions { data_hash: Some(hash), ..self }
+    }
+}
+
+impl Default for StoreOptions {
+    /// All dialogues, as f32: the type that the residual stream is computed in.
+    fn default() -> StoreOptions {
+        StoreOptions {
+            dialogues: dialogue::ReadOptions::default(),
+            dtype: Dtype::F32,
+            part: None,
+            data_hash: None,
+        }
+    }
+}
+
+/// What identifies the run that makes a store: model, data, request and types. A folder that another run made differs in
+/// it.
+fn provenance(
+    model: &Model,
+    data: &Path,
+    request: &Request,
+    options: &StoreOptions,
+) -> Result<(Header, Manifest)> {
+    let data_hash = match &options.data_hash {
+        Some(hash) => hash.clone(),
+        None => artifact::sha256_file(data)?,
+    };
+    let header = Header {
+        model: Some(model.name.clone()),
+        model_hash: Some(model.hash.clone()),
+        data_hash: Some(data_hash),
+        ..Header::new(manifest::KIND, manifest::VERSION)
+    };
+    let family = &model.decoder.architecture().family;
+    let dataset = data.display().to_string();
+    let plan = Manifest {
+        chosen: options.dialogues.clone(),
+        dtype: options.dtype.to_string(),
+        weights: Some(model.dtype.clone()),
+        template: model.chat.template().map(|source| artifact::sha256(source.as_bytes())),
+        thinking: request.thinking,
+        batch_tokens: Some(request.batch_tokens),
+        part: options.part,
+        ..Manifest::new(family, &dataset, request.sites.clone(), &request.tokens)
+    };
+    Ok((header, plan))
+}
+
+/// Extracts activations of a file of dialogues to a store at `out`, or continues an interrupted run of the same request;
+/// the bytes are the same either way. `on_progress` stops the run by returning false.
 ///
 /// # Errors
-/// A folder that another run made; a dialogue that the template refuses, unless `chosen.skip_bad`; a selector that
-/// picks nothing in any dialogue. What was written before stays, and the same run goes on from it.
-pub fn extract_to(
-    folder: &Path,
+/// A folder that another run made; a dialogue that the template refuses, unless `options.dialogues.skip_bad`; a selector
+/// that picks nothing in any dialogue; a stopped run. Finished shards stay, and the same run continues after them.
+pub fn extract_to_store(
+    out: &Path,
     model: &Model,
-    reading: &Reading,
-    header: &Header,
-    plan: &Manifest,
-    dialogues: &mut DialogueStream,
+    data: &Path,
+    request: &Request,
+    options: &StoreOptions,
     on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
 ) -> Result<Summary> {
-    let dtype: Dtype = plan.dtype.parse()?;
-    let mut journal = match Journal::open(folder, header, plan)? {
-        Found::Whole(manifest) => {
+    let mut dialogues = dialogue::stream(data, &options.dialogues)?;
+    let (header, plan) = provenance(model, data, request, options)?;
+    let dtype = options.dtype;
+    let mut journal = match Journal::open(out, &header, &plan)? {
+        FolderState::Complete(manifest) => {
             let resumed = manifest.rows;
             return Ok(Summary { manifest, resumed, tokens: 0, computed: 0 });
         }
-        Found::Open(journal) => journal,
+        FolderState::Open(journal) => journal,
     };
     let resumed = journal.entries.iter().map(|entry| entry.shard.rows).sum();
     let last = journal.entries.last();
-    let mut work = Work {
-        pass: Pass::new(model, reading, &[]),
-        dialogues,
-        skip_bad: plan.chosen.skip_bad,
-        batch_tokens: reading.batch_tokens,
+    let mut producer = Producer {
+        extractor: Extractor::new(model, request, &[]),
+        dialogues: &mut dialogues,
+        skip_bad: options.dialogues.skip_bad,
+        batch_tokens: request.batch_tokens,
         row_bytes: dtype.size(),
         waiting: VecDeque::new(),
         refused: VecDeque::new(),
         number: last.map_or(0, |entry| entry.number + 1),
         end: 0,
         pulled: 0,
-        drained: false,
-        heard: ExtractProgress::default(),
+        is_drained: false,
+        progress: ExtractProgress::default(),
     };
-    work.row_bytes *= work.pass.width();
-    work.skip(last.map_or(0, |entry| entry.end))?;
+    producer.row_bytes *= producer.extractor.width();
+    producer.skip(last.map_or(0, |entry| entry.end))?;
 
     let failed = AtomicBool::new(false);
     let (outcome, written) = std::thread::scope(|scope| {
-        // One shard waits while another is written and a third is read.
+        // One shard waits while another is written and a third is computed.
         let (send, receive) = sync_channel::<Job>(1);
         let (journal, failed) = (&mut journal, &failed);
         let writer = scope.spawn(move || {
@@ -108,8 +193,8 @@ pub fn extract_to(
             jobs.try_for_each(|job| write(journal, job, dtype))
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         });
-        let should_continue = &mut |heard| on_progress(heard) && !failed.load(Ordering::Relaxed);
-        let outcome = work.read_all(plan.part, send, should_continue);
+        let should_continue = &mut |progress| on_progress(progress) && !failed.load(Ordering::Relaxed);
+        let outcome = producer.run(plan.part, send, should_continue);
         (outcome, writer.join())
     });
     match written {
@@ -120,16 +205,17 @@ pub fn extract_to(
     let rows: usize = journal.entries.iter().map(|entry| entry.shard.rows).sum();
     if rows == 0 && plan.part.is_none() {
         journal.discard()?;
-        if work.pulled == 0 {
-            return Err(work.dialogues.no_dialogue());
+        if producer.pulled == 0 {
+            return Err(producer.dialogues.no_dialogue());
         }
-        let found = format!("nothing was picked in any of {} dialogues", work.pulled);
+        let found = format!("nothing was picked in any of {} dialogues", producer.pulled);
         let expected = "a selector of tokens that they have; `pearl tokens` shows them";
         return Err(Error::input(format!("tokens {}", plan.tokens), found, expected));
     }
-    let refused = if plan.part.is_none_or(|part| part.has(work.number)) { work.refused.len() } else { 0 };
-    let manifest = journal.finish(refused)?;
-    Ok(Summary { manifest, resumed, tokens: work.heard.tokens, computed: work.pass.computed })
+    let is_ours = plan.part.is_none_or(|part| part.has(producer.number));
+    let manifest = journal.finish(if is_ours { producer.refused.len() } else { 0 })?;
+    let tokens = producer.progress.tokens;
+    Ok(Summary { manifest, resumed, tokens, computed: producer.extractor.computed })
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
@@ -140,30 +226,30 @@ fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
     })
 }
 
-/// The reading side of a run.
-struct Work<'a> {
-    pass: Pass<'a>,
+/// The side of a run that computes shards and sends them to the writer.
+struct Producer<'a> {
+    extractor: Extractor<'a>,
     dialogues: &'a mut DialogueStream,
     skip_bad: bool,
     batch_tokens: usize,
     /// Bytes of a row of activations.
     row_bytes: usize,
-    /// Dialogues that are tokens already, each with its place among those asked for.
-    waiting: VecDeque<(usize, Row)>,
-    /// Places of dialogues that were refused and belong to no shard yet.
+    /// Tokenised dialogues that are in no shard yet, each with its index among the requested ones.
+    waiting: VecDeque<(usize, TokenisedDialogue)>,
+    /// Indices of refused dialogues that belong to no shard yet.
     refused: VecDeque<usize>,
-    /// The next shard's.
+    /// Number of the next shard.
     number: usize,
-    /// How many dialogues are in shards.
+    /// Dialogues that are in shards.
     end: usize,
-    /// How many dialogues were taken from the file.
+    /// Dialogues that were taken from the file.
     pulled: usize,
-    drained: bool,
-    heard: ExtractProgress,
+    is_drained: bool,
+    progress: ExtractProgress,
 }
 
-impl Work<'_> {
-    /// Passes over dialogues whose shards stand already.
+impl Producer<'_> {
+    /// Skips dialogues whose shards are written already.
     fn skip(&mut self, count: usize) -> Result<()> {
         for item in self.dialogues.by_ref().take(count) {
             item?;
@@ -173,70 +259,71 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn read_all(
+    /// Computes all shards of this part.
+    fn run(
         &mut self,
         part: Option<Part>,
         send: SyncSender<Job>,
         on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
     ) -> Result<()> {
-        self.heard.dialogues = self.end;
-        if !on_progress(self.heard) {
+        self.progress.dialogues = self.end;
+        if !on_progress(self.progress) {
             return Err(Error::Stopped);
         }
         while let Some(count) = self.next_shard()? {
             let number = self.number;
-            let (places, rows): (Vec<usize>, Vec<Row>) = self.waiting.drain(..count).unzip();
-            // A shard ends where its last dialogue does; what was refused before that is its own.
+            let (places, rows): (Vec<usize>, Vec<TokenisedDialogue>) = self.waiting.drain(..count).unzip();
+            // A shard ends with its last dialogue; those refused before that are counted with it.
             let end = places.last().map_or(self.end, |last| last + 1);
             let before = self.refused.iter().take_while(|&&place| place < end).count();
             self.refused.drain(..before);
             if part.is_none_or(|part| part.has(number)) {
-                let ExtractProgress { dialogues, tokens } = self.heard;
-                let mut heard = |done: usize| {
+                let ExtractProgress { dialogues, tokens } = self.progress;
+                let mut on_batch = |done: usize| {
                     let tokens = tokens + rows.iter().take(done).map(|row| row.length).sum::<usize>();
                     on_progress(ExtractProgress { dialogues: dialogues + done, tokens })
                 };
-                let mut read = self.pass.read(&rows, &mut heard)?;
-                self.heard.tokens += rows.iter().map(|row| row.length).sum::<usize>();
-                let job = Job { number, activations: read.remove(0), end, refused: before };
-                // The writer has stopped; it says why.
+                let mut each = self.extractor.extract(&rows, &mut on_batch)?;
+                self.progress.tokens += rows.iter().map(|row| row.length).sum::<usize>();
+                let job = Job { number, activations: each.remove(0), end, refused: before };
+                // The channel is closed only where the writer has failed, and its own error is returned then.
                 send.send(job).map_err(|_| Error::Stopped)?;
             }
-            (self.number, self.end, self.heard.dialogues) = (number + 1, end, end);
-            if !on_progress(self.heard) {
+            (self.number, self.end, self.progress.dialogues) = (number + 1, end, end);
+            if !on_progress(self.progress) {
                 return Err(Error::Stopped);
             }
         }
         Ok(())
     }
 
-    /// How many of the waiting dialogues are the next shard's, having taken as many as it needs from the file; none
-    /// when there are no more. The answer follows from the dialogues alone.
+    /// Number of waiting dialogues that make the next shard, after taking as many as it needs from the file; none at the
+    /// end. It depends on the dialogues alone, so that an interrupted run makes the same shards.
     fn next_shard(&mut self) -> Result<Option<usize>> {
         let (mut count, mut tokens, mut bytes) = (0, 0, 0);
         loop {
             while let Some((_, row)) = self.waiting.get(count) {
                 count += 1;
                 tokens += row.length;
-                bytes += self.pass.count(row) * self.row_bytes;
+                bytes += self.extractor.row_count(row) * self.row_bytes;
                 let full = tokens >= TOKENS || (bytes >= BYTES && tokens >= self.batch_tokens);
                 if full || count == DIALOGUES {
                     return Ok(Some(count));
                 }
             }
-            if self.drained {
+            if self.is_drained {
                 return Ok((count > 0).then_some(count));
             }
             self.pull()?;
         }
     }
 
-    /// Takes some more dialogues from the file and makes tokens of them.
+    /// Takes more dialogues from the file and tokenises them.
     fn pull(&mut self) -> Result<()> {
         let taken = self.dialogues.by_ref().take(DIALOGUES).collect::<Result<Vec<(usize, Dialogue)>>>()?;
-        self.drained = taken.len() < DIALOGUES;
-        let rows: Vec<Result<Row>> =
-            taken.par_iter().map(|(line, dialogue)| self.pass.row(*line, dialogue)).collect();
+        self.is_drained = taken.len() < DIALOGUES;
+        let rows: Vec<Result<TokenisedDialogue>> =
+            taken.par_iter().map(|(line, dialogue)| self.extractor.tokenise(*line, dialogue)).collect();
         for row in rows {
             match row {
                 Ok(row) => self.waiting.push_back((self.pulled, row)),

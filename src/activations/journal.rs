@@ -1,5 +1,6 @@
-//! The journal of a store that is being made: a line that says what makes it, then a line a shard. It is gone once the
-//! manifest is there. It knows nothing of models.
+//! Journal of an unfinished store: one JSON line that identifies the run, then one for each finished shard.
+//!
+//! A run that finds a journal of the same run continues after its last shard. The manifest replaces it at the end.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -7,32 +8,32 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{self, KIND, Manifest, VERSION};
+use super::manifest::{self, JOURNAL, KIND, Manifest, SHARD_PREFIX, VERSION};
 use super::shard::Shard;
 use crate::artifact::{self, Header};
 use crate::error::{Error, Result};
 
-pub(super) const NAME: &str = "unfinished.jsonl";
-
-/// What stands in the journal's first line.
+/// The journal's first line.
 #[derive(Serialize, Deserialize)]
-struct Begin {
+struct FirstLine {
     #[serde(flatten)]
     header: Header,
     #[serde(flatten)]
     manifest: Manifest,
 }
 
-/// A shard that stands in the folder, and how far the run was with it.
+/// A finished shard, and the progress of the run at its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Entry {
     #[serde(flatten)]
     pub shard: Shard,
-    /// The shard's number.
+    /// Number of the shard.
     pub number: usize,
-    /// How many of the dialogues that were asked for lie before its end.
+    /// Requested dialogues up to its end.
     pub end: usize,
+    /// Tokens of its dialogues.
     pub tokens: usize,
+    /// Dialogues that the template or the model refused since the last shard.
     pub refused: usize,
 }
 
@@ -41,33 +42,34 @@ pub(super) struct Journal {
     folder: PathBuf,
     header: Header,
     manifest: Manifest,
+    /// Finished shards, in order.
     pub entries: Vec<Entry>,
-    /// The folder, locked as long as the run lasts; none before there is one.
+    /// Lock on the folder for the time of the run; none before the folder exists.
     lock: Option<File>,
     file: Option<File>,
 }
 
-/// What a folder holds when a run comes to it.
-pub(super) enum Found {
-    /// Nothing, or what an earlier run of the same left behind.
+/// The state of a store's folder at the start of a run.
+pub(super) enum FolderState {
+    /// Empty, or with finished shards of an interrupted run.
     Open(Journal),
-    /// The whole store.
-    Whole(Manifest),
+    /// With a complete store.
+    Complete(Manifest),
 }
 
 impl Journal {
-    /// Looks at a folder, which need not be there; changes nothing.
+    /// Opens a folder, which need not exist, without a change to it.
     ///
     /// # Errors
-    /// What another run made, or is making.
-    pub fn open(folder: &Path, header: &Header, manifest: &Manifest) -> Result<Found> {
+    /// A store, finished or not, of another run; a folder that another run is writing to.
+    pub fn open(folder: &Path, header: &Header, manifest: &Manifest) -> Result<FolderState> {
         let lock = if folder.is_dir() { lock(folder)? } else { None };
-        if folder.join(manifest::NAME).exists() {
+        if folder.join(manifest::MANIFEST).exists() {
             let found = Manifest::read(folder)?;
             manifest.check_same(header, &found, folder)?;
-            // A run that was killed after its last step but one.
-            remove(&folder.join(NAME))?;
-            return Ok(Found::Whole(found.1));
+            // Left by a run that was killed between its last two steps.
+            remove(&folder.join(JOURNAL))?;
+            return Ok(FolderState::Complete(found.1));
         }
         let mut journal = Journal {
             folder: folder.into(),
@@ -77,20 +79,20 @@ impl Journal {
             lock,
             file: None,
         };
-        match std::fs::read_to_string(folder.join(NAME)) {
+        match std::fs::read_to_string(folder.join(JOURNAL)) {
             Ok(text) => journal.resume(&text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => journal.refuse_shards()?,
-            Err(error) => return Err(Error::file(&folder.join(NAME))(error)),
+            Err(error) => return Err(Error::file(&folder.join(JOURNAL))(error)),
         }
-        Ok(Found::Open(journal))
+        Ok(FolderState::Open(journal))
     }
 
-    /// Goes on from what stands in the journal, as far as the shards are there.
+    /// Takes over the journal's entries, up to the first whose shard is missing or of another size.
     fn resume(&mut self, text: &str) -> Result<()> {
-        let path = self.folder.join(NAME);
+        let path = self.folder.join(JOURNAL);
         let mut lines = text.lines();
         let first = lines.next().unwrap_or_default();
-        let begin: Begin = serde_json::from_str(first).map_err(|error| {
+        let begin: FirstLine = serde_json::from_str(first).map_err(|error| {
             let expected = "the journal of a store; without it, another folder";
             Error::input(path.display(), format!("no journal ({error})"), expected)
         })?;
@@ -99,10 +101,10 @@ impl Journal {
             &(begin.header.clone(), begin.manifest.clone()),
             &self.folder,
         )?;
-        // Names are those that the store was begun with, so that a resumed run ends as the first would have.
+        // File names stay those of the first run, so that the resumed store has the same bytes.
         (self.header, self.manifest) = (begin.header, begin.manifest);
         for line in lines {
-            // A line that a full disk or a kill cut short is the last one.
+            // Only the last line can be cut short, by a full disk or a kill.
             let Ok(entry) = serde_json::from_str::<Entry>(line) else { break };
             let length = std::fs::metadata(self.folder.join(&entry.shard.name)).map(|data| data.len());
             if length.ok() != Some(entry.shard.bytes) {
@@ -113,11 +115,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Shards without a journal are some other store's.
+    /// Refuses a folder with shards but without a journal: they belong to another store.
     fn refuse_shards(&self) -> Result<()> {
         let Ok(names) = std::fs::read_dir(&self.folder) else { return Ok(()) };
-        let shard = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with("shard-");
-        match names.flatten().find(|entry| shard(&entry.file_name())) {
+        let is_shard = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(SHARD_PREFIX);
+        match names.flatten().find(|entry| is_shard(&entry.file_name())) {
             None => Ok(()),
             Some(entry) => {
                 let found = format!("{}, and no manifest", entry.file_name().to_string_lossy());
@@ -126,10 +128,10 @@ impl Journal {
         }
     }
 
-    /// Makes the folder and the journal ready, once there is something to write. What a killed run was writing goes.
+    /// Creates and locks the folder, removes temporary files of a killed run and opens the journal, once.
     fn begin(&mut self) -> Result<&mut File> {
         if self.file.is_none() {
-            let path = self.folder.join(NAME);
+            let path = self.folder.join(JOURNAL);
             std::fs::create_dir_all(&self.folder).map_err(Error::file(&self.folder))?;
             if self.lock.is_none() {
                 self.lock = lock(&self.folder)?;
@@ -139,34 +141,32 @@ impl Journal {
                     remove(&entry.path())?;
                 }
             }
-            let begin = Begin { header: self.header.clone(), manifest: self.manifest.clone() };
-            let begin =
-                Begin { header: Header { kind: KIND.into(), version: VERSION, ..begin.header }, ..begin };
-            let mut text = line(&begin, &path)?;
+            let header = Header { kind: KIND.into(), version: VERSION, ..self.header.clone() };
+            let mut text = line(&FirstLine { header, manifest: self.manifest.clone() }, &path)?;
             for entry in &self.entries {
                 text.extend(line(entry, &path)?);
             }
             artifact::write_atomic(&path, |file| file.write_all(&text))?;
             self.file = Some(OpenOptions::new().append(true).open(&path).map_err(Error::file(&path))?);
         }
-        // It was set above.
+        // The file was set above.
         self.file.as_mut().ok_or(Error::Stopped)
     }
 
     /// Writes a shard by `write`, given the folder, and then its line.
     pub fn add(&mut self, write: impl FnOnce(&Path) -> Result<Entry>) -> Result<()> {
-        let path = self.folder.join(NAME);
+        let path = self.folder.join(JOURNAL);
         self.begin()?;
         let entry = write(&self.folder)?;
         let text = line(&entry, &path)?;
         let file = self.begin()?;
-        // A line that a loss of power takes is a shard that is read again; the shard itself is on the disk.
+        // Not synced: a line lost to a power failure costs one shard's computation. The shard itself is synced.
         file.write_all(&text).map_err(Error::file(&path))?;
         self.entries.push(entry);
         Ok(())
     }
 
-    /// Puts the manifest in the journal's place.
+    /// Writes the manifest and removes the journal; `refused` counts dialogues refused after the last shard.
     pub fn finish(mut self, refused: usize) -> Result<Manifest> {
         self.begin()?;
         for Entry { shard, tokens, refused, .. } in &self.entries {
@@ -178,17 +178,17 @@ impl Journal {
         }
         self.manifest.refused += refused;
         self.manifest.write(&self.folder, &self.header)?;
-        remove(&self.folder.join(NAME))?;
+        remove(&self.folder.join(JOURNAL))?;
         Ok(self.manifest)
     }
 
-    /// Removes what was written, for a run that has nothing to keep.
+    /// Removes everything that was written, for a run without any row.
     pub fn discard(self) -> Result<()> {
         for entry in &self.entries {
             remove(&self.folder.join(&entry.shard.name))?;
         }
-        remove(&self.folder.join(NAME))?;
-        // It stays where something else is in it.
+        remove(&self.folder.join(JOURNAL))?;
+        // Fails, as it should, where the folder holds other files.
         let _ = std::fs::remove_dir(&self.folder);
         Ok(())
     }
@@ -208,7 +208,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// Keeps other runs out of a folder, where the system can; the lock goes with the process.
+/// An advisory lock on a folder, where the system has one; released with the process.
 fn lock(folder: &Path) -> Result<Option<File>> {
     let Ok(file) = File::open(folder) else { return Ok(None) };
     match file.try_lock() {

@@ -1,5 +1,4 @@
-//! What a store of activations says of itself: what made it, and which shards it has.
-//! It knows nothing of what is in the shards.
+//! Manifest of a store of activations: the provenance of the activations, and the list of shards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,63 +12,73 @@ use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
 
+/// Kind and version in the headers of manifest and shards.
 pub(super) const KIND: &str = "activations";
 pub(super) const VERSION: u32 = 1;
-/// The manifest's name in the store's folder. It is written last: a folder that has it is whole.
-pub(super) const NAME: &str = "manifest.json";
+/// File name of the manifest. It is written last, so that a folder that has it is complete.
+pub(super) const MANIFEST: &str = "manifest.json";
+/// File name of the journal of an unfinished store.
+pub(super) const JOURNAL: &str = "unfinished.jsonl";
+/// What the file names of shards begin with.
+pub(super) const SHARD_PREFIX: &str = "shard-";
 
-/// What stands in `manifest.json` beside the header.
+/// The contents of `manifest.json` after the header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// Architecture family of the model.
     pub family: String,
-    /// The file that the dialogues were read from, or how they were drawn.
+    /// The file that the dialogues were read from, or how they were sampled.
     pub dataset: String,
-    /// Which of its dialogues.
+    /// The selection of its dialogues.
     #[serde(default)]
     pub chosen: dialogue::ReadOptions,
+    /// Sites of the activations.
     pub sites: Vec<Site>,
+    /// Selector of the tokens.
     pub tokens: Selector,
     /// The type that activations are stored in: f32, f16 or bf16.
     pub dtype: String,
-    /// The type that the model's matrices were kept in.
+    /// The type that the model's weight matrices had in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// SHA-256 of the chat template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// The template's mode, where it was said.
+    /// The template's thinking mode, where it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
-    /// Tokens of a batch: another batch rounds otherwise.
+    /// Tokens of a batch. Part of the provenance, because another batch size rounds differently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
-    /// Where the store holds a part of the dialogues only.
+    /// Which part, where the store holds a part of the dialogues only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// Rows over all shards.
     pub rows: usize,
     /// Tokens of the dialogues.
     #[serde(default)]
     pub tokens_read: usize,
-    /// Dialogues that the chat template or the model refused, and that were left out as asked.
+    /// Dialogues left out because the chat template or the model refused them.
     #[serde(default)]
     pub refused: usize,
-    /// File names, in the order of their rows.
+    /// File names of the shards, in the order of their rows.
     pub shards: Vec<String>,
-    /// SHA-256 of each shard's file, in hex.
+    /// SHA-256 of each shard file, in hex.
     #[serde(default)]
     pub hashes: Vec<String>,
 }
 
-/// A part of a run that is shared out: `2/8` is the second of eight.
+/// One part of a run over several machines: `2/8` is the second of eight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// From 1.
+    /// Number of the part, from 1.
     pub number: usize,
+    /// Number of parts.
     pub of: usize,
 }
 
 impl Part {
-    /// Whether a shard is this part's: shards are dealt in turn.
+    /// Whether a shard belongs to this part: shards are assigned in turn.
     pub(super) fn has(self, shard: usize) -> bool {
         shard % self.of == self.number - 1
     }
@@ -107,7 +116,7 @@ impl<'de> Deserialize<'de> for Part {
 }
 
 impl Manifest {
-    /// Of activations whose shards are yet to come: what is not known is left out.
+    /// A manifest without shards, with f32 activations and without optional provenance.
     pub fn new(family: &str, dataset: &str, sites: Vec<Site>, tokens: &Selector) -> Manifest {
         Manifest {
             family: family.into(),
@@ -129,39 +138,39 @@ impl Manifest {
         }
     }
 
-    /// Writes it into the store's folder.
+    /// Writes it to the store's folder.
     pub(super) fn write(&self, folder: &Path, header: &Header) -> Result<()> {
         let header = Header { kind: KIND.into(), version: VERSION, ..header.clone() };
-        artifact::write_json(&folder.join(NAME), &header, self)
+        artifact::write_json(&folder.join(MANIFEST), &header, self)
     }
 
-    /// Reads that of a store's folder.
+    /// Reads the manifest of a store's folder.
     ///
     /// # Errors
-    /// No manifest: a folder that is no store, or one whose run was not finished.
+    /// A folder that is no store, or an unfinished one.
     pub(super) fn read(folder: &Path) -> Result<(Header, Manifest)> {
-        let path = folder.join(NAME);
-        if !path.exists() && folder.join(super::journal::NAME).exists() {
-            let expected = "a whole one: the command that began it goes on where it was";
+        let path = folder.join(MANIFEST);
+        if !path.exists() && folder.join(JOURNAL).exists() {
+            let expected = "a complete one: the command that began it continues where it stopped";
             return Err(Error::input(folder.display(), "a store whose run was not finished", expected));
         }
         artifact::read_json(&path, KIND, VERSION)
     }
 
-    /// Refuses another run's store in this one's place. Names of files may differ: what they hold is told by hashes.
+    /// Refuses a store of a run with another provenance. File names may differ, because hashes identify their contents.
     pub(super) fn check_same(
         &self,
         header: &Header,
         found: &(Header, Manifest),
         folder: &Path,
     ) -> Result<()> {
-        let ours = facts(header, self);
-        let theirs = facts(&found.0, &found.1);
+        let ours = identity(header, self);
+        let theirs = identity(&found.0, &found.1);
         let none = Value::Null;
         for key in ours.keys().chain(theirs.keys()) {
             let (here, there) = (ours.get(key).unwrap_or(&none), theirs.get(key).unwrap_or(&none));
             if here != there {
-                let (there, here) = shown(there, here);
+                let (there, here) = difference(there, here);
                 let found = format!("begun with another `{key}`: {there}");
                 let expected = format!("{here}, as this run has it, or another folder");
                 return Err(Error::input(folder.display(), found, expected));
@@ -171,8 +180,8 @@ impl Manifest {
     }
 }
 
-/// What two runs must have in common to make the same store.
-fn facts(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
+/// The keys and values in which two runs must agree to make the same store.
+fn identity(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
     let values = [serde_json::to_value(header), serde_json::to_value(manifest)];
     let objects = values.into_iter().flatten().filter_map(|value| match value {
         Value::Object(object) => Some(object),
@@ -181,16 +190,16 @@ fn facts(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
     let named = ["kind", "version", "model", "dataset"];
     let counted = ["rows", "tokens_read", "refused", "shards", "hashes"];
     let kept = |key: &String| !named.contains(&key.as_str()) && !counted.contains(&key.as_str());
-    let mut facts: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();
-    // A run that leaves out what is bad, and one that stops there, agree on what came before.
-    if let Some(Value::Object(chosen)) = facts.get_mut("chosen") {
+    let mut identity: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();
+    // A run that stopped at a bad record may be continued with `skip_bad`: they agree on everything before it.
+    if let Some(Value::Object(chosen)) = identity.get_mut("chosen") {
         chosen.remove("skip_bad");
     }
-    facts
+    identity
 }
 
-/// Two values that differ, so that the difference can be seen.
-fn shown(one: &Value, other: &Value) -> (String, String) {
+/// Two different values as text; of lists, their lengths and the first items that the other lacks.
+fn difference(one: &Value, other: &Value) -> (String, String) {
     let (Value::Array(many), Value::Array(others)) = (one, other) else {
         let plain = |value: &Value| match value {
             Value::Null => "none".into(),
@@ -215,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_counted_from_1_and_share_every_shard_out() {
+    fn parts_are_counted_from_1_and_take_shards_in_turn() {
         let part: Part = "2/3".parse().unwrap();
         assert_eq!(
             (part.to_string(), part.has(1), part.has(4), part.has(2)),

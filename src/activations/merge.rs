@@ -1,5 +1,4 @@
-//! Parts of a run, put together: the store is then the one that a single run would have made.
-//! It knows nothing of what is in the shards.
+//! Merging the parts of a run into the store that a single run would have made.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,13 +7,14 @@ use super::manifest::{self, Manifest};
 use crate::artifact::{self, TensorFile};
 use crate::error::{Error, Result};
 
-/// Copies the shards of all parts into one store. `tell` hears how many are done, and stops it by giving false.
+/// Copies the shards of all parts into one store. `on_progress` gets the number of shards done, and stops the copy by
+/// returning false.
 ///
 /// # Errors
-/// Stores that are no parts, or parts of different runs; a part that is missing or given twice; a shard that was
-/// changed since it was written.
+/// Stores that are no parts, or of different runs; a missing or repeated part; a shard that was changed since it was
+/// written; an existing store at `out`.
 pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -> bool) -> Result<Manifest> {
-    if out.join(manifest::NAME).exists() {
+    if out.join(manifest::MANIFEST).exists() {
         return Err(Error::input(out.display(), "a store is there already", "another folder"));
     }
     let read =
@@ -54,9 +54,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
     for (done, (name, (folder, hash))) in shards.into_iter().enumerate() {
         let file = TensorFile::open(&folder.join(name))?;
         if artifact::sha256(file.bytes()) != hash {
-            return Err(
-                file.wrong("changed since it was written", "a part that `pearl store check` finds whole")
-            );
+            return Err(file.wrong("changed since it was written", "a part that passes `pearl store check`"));
         }
         artifact::write_atomic(&out.join(name), |to| to.write_all(file.bytes()))?;
         whole.shards.push(name.into());

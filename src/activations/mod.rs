@@ -1,21 +1,30 @@
-//! Hidden states: read by a hook, kept in memory or in a folder.
+//! Hidden states: recorded by a hook, extracted from dialogues in batches, kept in memory or in a store on disk.
+//!
+//! - [`Request`]: sites and tokens; [`extract()`]: dialogues to [`Activations`]; [`extract_to_store`]: dialogues to a folder.
+//! - [`Store`], [`merge()`], [`check`]: reading, merging and verifying such folders.
+//! - [`Recorder`]: the hook, for forward passes of one's own.
 
-mod shared_prefix;
-mod verify;
+#[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
+mod activations;
+mod batching;
 mod extract;
+mod extract_to_store;
 mod journal;
 mod manifest;
 mod merge;
-mod batching;
 mod recorder;
-mod extract_to_store;
+mod request;
 mod shard;
+mod shared_prefix;
 mod store;
+mod verify;
 
-pub use extract::{Activations, Reading, extract, extract_each};
-pub use extract_to_store::{ExtractProgress, Summary, extract_to};
+pub use activations::Activations;
+pub use extract::{extract, extract_each};
+pub use extract_to_store::{ExtractProgress, StoreOptions, Summary, extract_to_store};
 pub use manifest::{Manifest, Part};
 pub use merge::merge;
-pub use recorder::{Place, Recorder};
+pub use recorder::{Recorder, RowOrigin};
+pub use request::{BATCH_TOKENS, Request};
 pub use store::{Store, check_dialogues, load, of_dialogues, save};
 pub use verify::check;

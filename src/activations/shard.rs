@@ -1,5 +1,4 @@
-//! One shard of a store: some thousand rows of every site in one safetensors file, whole or absent.
-//! It knows nothing of the other shards.
+//! Shard of a store: consecutive rows of every site in one safetensors file, written atomically.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,30 +6,34 @@ use std::path::Path;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::extract::Activations;
-use super::manifest::{KIND, VERSION};
+use super::activations::Activations;
+use super::manifest::{KIND, SHARD_PREFIX, VERSION};
 use crate::artifact::{self, Header, Numbers};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Site};
 
-/// What is known of a shard that was written.
+/// A shard that was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Shard {
+    /// File name.
     pub name: String,
     /// SHA-256 of the file, in hex.
     pub hash: String,
+    /// Size of the file.
     pub bytes: u64,
+    /// Rows in it.
     pub rows: usize,
 }
 
-pub(super) fn name(number: usize) -> String {
-    format!("shard-{number:05}.safetensors")
+/// File name of a shard.
+fn name(number: usize) -> String {
+    format!("{SHARD_PREFIX}{number:05}.safetensors")
 }
 
-/// Writes a shard.
+/// Writes a shard: a tensor `[rows, width]` for each site, `example` `[rows]` and `position` `[rows]` (−1 when pooled).
 ///
 /// # Errors
-/// A number that is not finite, or that the type can't hold, with the site and the dialogue; what the system refuses.
+/// A value that is not finite or out of the type's range, with its site and dialogue; a file that can't be written.
 pub(super) fn write(folder: &Path, number: usize, activations: &Activations, dtype: Dtype) -> Result<Shard> {
     let mut tensors = BTreeMap::new();
     for (site, values) in &activations.sites {
@@ -87,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_type_can_not_hold_is_named() {
+    fn a_value_out_of_the_range_of_its_type_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let write = |value, dtype| write(folder.path(), 3, &one(value), dtype);
         let error = write(1e5, Dtype::F16).unwrap_err().to_string();

@@ -1,66 +1,66 @@
-//! Which rows begin alike, so that what they share is read once. It knows nothing of models.
+//! Grouping by shared prefix: token sequences in, groups with the length of their common prefix out.
 
 use crate::model::Token;
 
-/// Rows that begin with the same tokens.
+/// Rows that begin with the same tokens; their keys and values are computed once.
 #[derive(Debug, PartialEq)]
 pub(super) struct Group {
-    /// How many tokens they share; 0 for rows that share none worth the trouble.
+    /// Length of the shared prefix in tokens; 0 for the group of rows without one worth a pass of its own.
     pub shared: usize,
-    /// Their numbers, ascending.
+    /// Indices of the rows, ascending.
     pub rows: Vec<usize>,
 }
 
-/// Fewer tokens than this are read again for each row: a template's first words.
-const FEWEST: usize = 8;
-/// What a pass of its own costs, in tokens: it reads every weight for little.
-const PASS: usize = 64;
+/// Shortest shared prefix in tokens. A shorter one, such as the opening of a template, is computed for each row.
+const SHORTEST: usize = 8;
+/// Cost of a prefix's own pass, in tokens: it reads every weight for a short sequence.
+const PASS_COST: usize = 64;
 
-/// Puts rows into groups so that the fewest tokens are left to read. A row is its tokens, and how many of them others
-/// may read for it. Groups that share come first, then all that is left as one.
+/// Groups rows so that the fewest tokens are left to compute. A row is its tokens and the number of leading ones that may
+/// be shared. Groups with a prefix come first, then one group of all other rows.
 ///
-/// Over the sorted rows, groups are stretches, and the best cut into stretches follows from the best cuts of what
-/// stands before.
+/// In lexicographic order a group is a contiguous range, so that the optimal partition follows by dynamic programming over
+/// the end of the last range.
 pub(super) fn groups(rows: &[(&[Token], usize)]) -> Vec<Group> {
     let ids = |row: usize| rows[row].0[..rows[row].1].iter().map(|token| token.id);
     let mut sorted: Vec<usize> = (0..rows.len()).collect();
     sorted.sort_by(|&a, &b| ids(a).cmp(ids(b)).then(a.cmp(&b)));
-    let alike = |pair: &[usize]| ids(pair[0]).zip(ids(pair[1])).take_while(|(a, b)| a == b).count();
-    let alike: Vec<usize> = sorted.windows(2).map(alike).collect();
+    let common = |pair: &[usize]| ids(pair[0]).zip(ids(pair[1])).take_while(|(a, b)| a == b).count();
+    let common: Vec<usize> = sorted.windows(2).map(common).collect();
 
-    // For each number of first rows: what is saved at best, and where its last stretch begins and what it shares.
+    // For the first `end` rows: most tokens saved, begin of the last range, and length of its shared prefix.
     let mut best: Vec<(usize, usize, usize)> = vec![(0, 0, 0)];
     for end in 1..=rows.len() {
         let mut choice = (best[end - 1].0, end - 1, 0);
         let mut shared = usize::MAX;
         for begin in (0..end - 1).rev() {
-            shared = shared.min(alike[begin]);
-            if shared < FEWEST {
+            shared = shared.min(common[begin]);
+            if shared < SHORTEST {
                 break;
             }
-            let saved = best[begin].0 + ((end - begin - 1) * shared).saturating_sub(PASS);
+            let saved = best[begin].0 + ((end - begin - 1) * shared).saturating_sub(PASS_COST);
             if saved > choice.0 {
                 choice = (saved, begin, shared);
             }
         }
         best.push(choice);
     }
-    let (mut groups, mut left) = (Vec::new(), Vec::new());
+    let (mut groups, mut others) = (Vec::new(), Vec::new());
     let mut end = rows.len();
     while end > 0 {
         let (_, begin, shared) = best[end];
         let mut members = sorted[begin..end].to_vec();
         members.sort_unstable();
         match shared {
-            0 => left.extend(members),
+            0 => others.extend(members),
             _ => groups.push(Group { shared, rows: members }),
         }
         end = begin;
     }
     groups.reverse();
-    left.sort_unstable();
-    if !left.is_empty() {
-        groups.push(Group { shared: 0, rows: left });
+    others.sort_unstable();
+    if !others.is_empty() {
+        groups.push(Group { shared: 0, rows: others });
     }
     groups
 }
@@ -94,7 +94,7 @@ mod tests {
         groups(&rows)
     }
 
-    /// `head` and then a tail of its own.
+    /// Rows of one repeated token, each with a tail of its own.
     fn rows(heads: &[(u32, usize)]) -> Vec<Vec<u32>> {
         let row = |(number, &(head, length)): (usize, &(u32, usize))| {
             [vec![head; length], vec![1000 + number as u32, 7]].concat()
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn each_system_prompt_is_read_once() {
+    fn each_system_prompt_is_one_group() {
         let heads: Vec<(u32, usize)> =
             (0..20).map(|row| [(1, 50), (2, 90), (row as u32 + 3, 30)][row % 3]).collect();
         let found = grouped(&rows(&heads));
@@ -112,13 +112,13 @@ mod tests {
     }
 
     #[test]
-    fn a_longer_beginning_of_some_wins_over_a_short_one_of_all() {
-        // All begin with ten tokens, four of them go on alike for a hundred.
+    fn a_longer_prefix_of_some_wins_over_a_short_one_of_all() {
+        // All share ten tokens, four of them a hundred more.
         let mut all: Vec<Vec<u32>> =
             (0..4).map(|_| vec![1; 110]).chain((0..4).map(|_| vec![1; 10])).collect();
         all.iter_mut().enumerate().for_each(|(number, row)| row.extend([2000 + number as u32, 1]));
         assert_eq!(grouped(&all)[0], Group { shared: 110, rows: vec![0, 1, 2, 3] });
-        // Two rows that share little are not worth a pass.
+        // A pass costs more than two rows with a short prefix save.
         assert_eq!(grouped(&rows(&[(1, 40), (1, 40)])), [Group { shared: 0, rows: vec![0, 1] }]);
     }
 

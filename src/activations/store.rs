@@ -1,11 +1,10 @@
-//! Activations on disk: a folder with a manifest and safetensors shards, readable from Python with `safetensors` alone.
-//! It knows nothing of models: what made the activations is told to it.
+//! Store: activations on disk, a folder with a manifest and safetensors shards (docs/formats-probes.md).
 
 use std::path::{Path, PathBuf};
 
 use ndarray::{Array2, s};
 
-use super::extract::Activations;
+use super::activations::Activations;
 use super::manifest::{KIND, Manifest, VERSION};
 use super::shard;
 use crate::artifact::{Header, TensorFile};
@@ -13,10 +12,13 @@ use crate::dialogue::Dialogues;
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Selector, Site};
 
-/// Rows of a shard, where all rows are in memory.
-const SHARD: usize = 4096;
+/// Rows of a shard that is written from memory.
+const SHARD_ROWS: usize = 4096;
 
-/// Writes a store. The manifest comes last, so that a folder with one is whole.
+/// Writes activations in memory as a store.
+///
+/// # Errors
+/// A value that is not finite; a file that can't be written.
 pub fn save(
     folder: &Path,
     header: Header,
@@ -29,14 +31,14 @@ pub fn save(
     let mut manifest = Manifest::new(family, dataset, sites, tokens);
     manifest.rows = activations.example.len();
     manifest.tokens_read = activations.tokens;
-    for (number, begin) in (0..manifest.rows).step_by(SHARD).enumerate() {
-        let at = begin..manifest.rows.min(begin + SHARD);
+    for (number, begin) in (0..manifest.rows).step_by(SHARD_ROWS).enumerate() {
+        let rows = begin..manifest.rows.min(begin + SHARD_ROWS);
         let slice =
-            |(site, values): &(Site, Array2<f32>)| (*site, values.slice(s![at.clone(), ..]).to_owned());
+            |(site, values): &(Site, Array2<f32>)| (*site, values.slice(s![rows.clone(), ..]).to_owned());
         let part = Activations {
             sites: activations.sites.iter().map(slice).collect(),
-            example: activations.example[at.clone()].to_vec(),
-            position: activations.position[at.clone()].to_vec(),
+            example: activations.example[rows.clone()].to_vec(),
+            position: activations.position[rows.clone()].to_vec(),
             tokens: 0,
         };
         let shard = shard::write(folder, number, &part, Dtype::F32)?;
@@ -47,20 +49,21 @@ pub fn save(
     Ok(manifest)
 }
 
-/// A store that is read as it is asked for: its shards are mapped into memory, and one site's numbers are looked at
-/// without the others'.
+/// A store whose shards are mapped into memory, so that one site is read without the others.
 pub struct Store {
     folder: PathBuf,
+    /// Model, data and versions.
     pub header: Header,
+    /// Provenance and list of shards.
     pub manifest: Manifest,
     shards: Vec<TensorFile>,
 }
 
 impl Store {
-    /// Opens a store and looks at its tables.
+    /// Opens a store and the headers of its shards.
     ///
     /// # Errors
-    /// A manifest or a shard that is missing, cut short, or no part of a store.
+    /// A missing, truncated or foreign manifest or shard.
     pub fn open(folder: &Path) -> Result<Store> {
         let (header, manifest) = Manifest::read(folder)?;
         let open = |name: &String| Ok(TensorFile::open_kind(&folder.join(name), KIND, VERSION)?.1);
@@ -68,7 +71,10 @@ impl Store {
         Ok(Store { folder: folder.into(), header, manifest, shards })
     }
 
-    /// Number of the dialogue that each row belongs to: its number in the file, see [`Dialogues::lines`].
+    /// `[rows]`: index of each row's dialogue in its file, see [`Dialogues::lines`].
+    ///
+    /// # Errors
+    /// A negative index; another number of rows than the manifest says.
     pub fn example(&self) -> Result<Vec<usize>> {
         let mut example = Vec::new();
         for file in &self.shards {
@@ -83,17 +89,24 @@ impl Store {
         Ok(example)
     }
 
-    /// Absolute index of the token that each row was read at; none when pooled.
+    /// `[rows]`: position of each row's token in its dialogue; none when pooled.
+    ///
+    /// # Errors
+    /// Another number of rows than the manifest says.
     pub fn position(&self) -> Result<Vec<Option<usize>>> {
         let mut position = Vec::new();
         for file in &self.shards {
-            position.extend(file.integers("position")?.iter().map(|&at| usize::try_from(at).ok()));
+            position
+                .extend(file.integers("position")?.iter().map(|&position| usize::try_from(position).ok()));
         }
         self.count("positions", position.len())?;
         Ok(position)
     }
 
-    /// The activations at one site, `[rows, width]`: in memory once, and nothing else of the store.
+    /// The activations at one site, `[rows, width]`, read from every shard.
+    ///
+    /// # Errors
+    /// A site that the store lacks; shards of different widths; a value that is not finite.
     pub fn at(&self, site: Site) -> Result<Array2<f32>> {
         if !self.manifest.sites.contains(&site) {
             let sites = self.manifest.sites.iter().map(Site::to_string).collect::<Vec<_>>();
@@ -111,6 +124,7 @@ impl Store {
         let rows = shapes.iter().map(|[rows, _]| rows).sum();
         self.count(&format!("rows at {site}"), rows)?;
         let mut whole = Array2::zeros((rows, width));
+        // A new array is contiguous.
         let mut left = whole.as_slice_mut().unwrap_or_default();
         for (file, [rows, width]) in self.shards.iter().zip(shapes) {
             let (own, rest) = left.split_at_mut(rows * width);
@@ -145,7 +159,10 @@ fn shape(file: &TensorFile, site: &str) -> Result<[usize; 2]> {
     Ok([rows, width])
 }
 
-/// Reads a store whole.
+/// Reads a whole store into memory: its header, manifest and activations.
+///
+/// # Errors
+/// As the methods of [`Store`].
 pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
     let store = Store::open(folder)?;
     let (example, position) = (store.example()?, store.position()?);
@@ -155,21 +172,24 @@ pub fn load(folder: &Path) -> Result<(Header, Manifest, Activations)> {
     Ok((store.header, store.manifest, activations))
 }
 
-/// Refuses dialogues that are not those which a store was read from.
+/// Checks that a store was extracted from the file of dialogues with this SHA-256.
+///
+/// # Errors
+/// Another hash in the store's header.
 pub fn check_dialogues(folder: &Path, header: &Header, hash: &str) -> Result<()> {
     match &header.data_hash {
         Some(made) if made != hash => {
-            let expected = "the file that the store was read from, unchanged";
-            Err(Error::input(folder.display(), "read from other dialogues than these", expected))
+            let expected = "the file that the store was extracted from, unchanged";
+            Err(Error::input(folder.display(), "extracted from other dialogues than these", expected))
         }
         _ => Ok(()),
     }
 }
 
-/// The rows of these dialogues alone, each with the number that its dialogue has among them, not in the file.
+/// The rows of these dialogues alone, with `example` as an index into `data.dialogues` instead of the file.
 ///
 /// # Errors
-/// Dialogues of another file than the store was read from; a store that holds no row of any of them.
+/// Dialogues of another file than the store was extracted from; no row of any of them.
 pub fn of_dialogues(
     folder: &Path,
     header: &Header,
@@ -177,14 +197,14 @@ pub fn of_dialogues(
     data: &Dialogues,
 ) -> Result<Activations> {
     check_dialogues(folder, header, &data.hash)?;
-    let among = |example: &usize| data.indices.binary_search(example).ok();
-    let places: Vec<Option<usize>> = activations.example.iter().map(among).collect();
-    let rows: Vec<usize> = (0..places.len()).filter(|&row| places[row].is_some()).collect();
+    let index = |example: &usize| data.indices.binary_search(example).ok();
+    let indices: Vec<Option<usize>> = activations.example.iter().map(index).collect();
+    let rows: Vec<usize> = (0..indices.len()).filter(|&row| indices[row].is_some()).collect();
     if rows.is_empty() {
-        let expected = "dialogues that the store was read from (the same --where and --limit?)";
+        let expected = "dialogues that the store was extracted from (the same --where and --limit?)";
         return Err(Error::input(folder.display(), "no row of any of these dialogues", expected));
     }
-    let mut chosen = if rows.len() == places.len() { activations } else { activations.select(&rows) };
-    chosen.example = places.into_iter().flatten().collect();
+    let mut chosen = if rows.len() == indices.len() { activations } else { activations.select(&rows) };
+    chosen.example = indices.into_iter().flatten().collect();
     Ok(chosen)
 }

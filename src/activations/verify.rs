@@ -1,18 +1,17 @@
-//! Whether a store is what its manifest says: every shard there and unchanged, every number finite, no row twice.
-//! It knows nothing of what the activations mean.
+//! Verification of a store against its manifest: shards present and unchanged, values finite, rows unique and in order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::journal;
-use super::manifest::{KIND, Manifest, VERSION};
+use super::manifest::{JOURNAL, KIND, Manifest, SHARD_PREFIX, VERSION};
 use crate::artifact::{self, TensorFile};
 use crate::error::{Error, Result};
 
-/// What is wrong with a store, a line each; empty if nothing is. Every shard is read, one at a time.
+/// The faults of a store, one line each; none if it is intact. Reads every shard, one at a time. `on_progress` gets the
+/// number of shards done, and stops the check by returning false.
 ///
 /// # Errors
-/// A folder without a manifest that can be read.
+/// A manifest that is missing or can't be read; a stopped check.
 pub fn check(folder: &Path, on_progress: &mut dyn FnMut(usize) -> bool) -> Result<Vec<String>> {
     let (_, manifest) = Manifest::read(folder)?;
     let mut check =
@@ -40,8 +39,7 @@ pub fn check(folder: &Path, on_progress: &mut dyn FnMut(usize) -> bool) -> Resul
     let mut strays: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into()).collect();
     strays.sort();
     for name in strays {
-        let ours =
-            name.starts_with("shard-") || name == journal::NAME || name.starts_with(artifact::TEMPORARY);
+        let ours = name.starts_with(SHARD_PREFIX) || name == JOURNAL || name.starts_with(artifact::TEMPORARY);
         if ours && !manifest.shards.contains(&name) {
             wrong.push(format!("{name}: a file of a run that is not in the manifest; expected none"));
         }
@@ -52,9 +50,9 @@ pub fn check(folder: &Path, on_progress: &mut dyn FnMut(usize) -> bool) -> Resul
 struct Check<'a> {
     manifest: &'a Manifest,
     wrong: Vec<String>,
-    /// Numbers in a row at each site, as the first shard has it.
+    /// Width of each site, from the first shard.
     widths: BTreeMap<String, usize>,
-    /// The last row's dialogue and position.
+    /// Dialogue and position of the last row.
     last: Option<(i64, i64)>,
     rows: usize,
 }
@@ -99,7 +97,7 @@ impl Check<'_> {
                 self.wrong
                     .push(file.wrong(format!("tensor {name} of shape {shape:?}"), expected).to_string());
             }
-            // It refuses what is not finite, and says where.
+            // Refuses values that are not finite.
             if let Err(error) = file.floats(&name) {
                 self.wrong.push(error.to_string());
             }

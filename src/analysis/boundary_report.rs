@@ -12,7 +12,7 @@ use crate::boundary::{
 };
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
-use crate::probe::{Calibration, Link, NONE, Plan, Probe, Targets, figures};
+use crate::probe::{Calibration, Link, NONE, ValidationPlan, Probe, Targets, classification_metrics};
 use crate::stats::{self, Bin, Metric};
 
 /// Examples, a row each.
@@ -134,9 +134,9 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
 
     let calibrated = probe.probabilities(states.view())?;
     let as_fitted = Probe { calibration: Calibration::None, ..probe.clone() }.probabilities(states.view())?;
-    let plan = Plan { seed: question.seed, ..Plan::default() };
+    let plan = ValidationPlan { seed: question.seed, ..ValidationPlan::default() };
     let ece = |probabilities: &Array2<f64>| {
-        let found = figures(probabilities.view(), &targets, &plan, &rows.split);
+        let found = classification_metrics(probabilities.view(), &targets, &plan, &rows.split);
         found
             .into_iter()
             .find(|figure| figure.name == "ece")
@@ -188,14 +188,14 @@ fn targets(probe: &Probe, labels: &[&Label]) -> Result<Targets> {
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     let names: Vec<String> = labels.iter().map(ToString::to_string).collect();
     match probe.link {
-        Link::Ordinal => Targets::levels(&names, &names, &order),
+        Link::Ordinal => Targets::ordinal(&names, &names, &order),
         Link::Binary | Link::Multinomial => Targets::new(&names, &names, &order),
         Link::MultiLabel => {
             let list = |label: &&Label| match label {
                 Label::List(list) => list.clone(),
                 one => vec![one.to_string()],
             };
-            Targets::sets(&labels.iter().map(list).collect::<Vec<_>>(), &names, &order)
+            Targets::multilabel(&labels.iter().map(list).collect::<Vec<_>>(), &names, &order)
         }
     }
 }

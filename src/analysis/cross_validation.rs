@@ -4,10 +4,10 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::layer_sweep::{Kind, Question, Rows};
+use super::layer_sweep::{Question, Rows};
 use crate::error::{Error, Result};
 use crate::model::Site;
-use crate::probe::{Plan, Targets, cross_validate, method, split};
+use crate::probe::{ValidationPlan, TargetKind, Targets, cross_validate, method, split};
 use crate::report::charts::chart::{LinePoint, Series};
 use crate::report::{Chart, LineChart};
 use crate::stats::Metric;
@@ -20,7 +20,7 @@ pub struct Cross {
     pub name: String,
     pub label: String,
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: TargetKind,
     #[serde(default)]
     pub order: Vec<String>,
     /// The label whose values are held out whole; without one, single dialogues are.
@@ -90,7 +90,7 @@ pub fn cross(
         group: cross.group.as_deref(),
         held_out: &[],
         method: method.as_ref(),
-        plan: Plan { seed, ..Plan::default() },
+        plan: ValidationPlan { seed, ..ValidationPlan::default() },
     };
     let targets: Targets = rows.targets(&question)?;
     let all: Vec<usize> = (0..targets.rows()).collect();

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{self, Reading};
+use crate::activations::{self, Request};
 use crate::boundary::{Flip, Search, flips};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
@@ -116,7 +116,7 @@ pub fn cross(
         let found = format!("{total} pairs whose twins are answered alike");
         return Err(Error::input("crossing", found, "some pairs that the model answers differently"));
     }
-    let reading = Reading {
+    let reading = Request {
         sites: probes.iter().map(|probe| probe.source.site).collect(),
         tokens: tokens.clone(),
         thinking: how.thinking,

@@ -1,7 +1,6 @@
 //! The probing stage: each probe at every site, on groups held out, beside what it has to beat.
 
 use ndarray::{Array2, Axis};
-use serde::{Deserialize, Serialize};
 
 use crate::artifact::Header;
 use crate::dialogue::Dialogue;
@@ -9,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
 use crate::probe;
 use crate::probe::{
-    Examples, Fit, Logistic, Plan, Probe, Source, Split, Targets, Trial, Validated, controls, ngram_baseline,
+    Examples, Fit, Logistic, ValidationPlan, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, Validated, controls, ngram_baseline,
 };
 use crate::stats::Metric;
 
@@ -38,7 +37,7 @@ pub struct Sweep {
 /// What is kept of a site: not what was read there, of which there is as much as there are rows.
 pub struct Fitted {
     pub probe: Probe,
-    pub trials: Vec<Trial>,
+    pub trials: Vec<StrengthScore>,
 }
 
 /// Shuffles of the labels that the control takes the mean of.
@@ -100,23 +99,10 @@ pub fn figure<'a>(fitted: &'a Fitted, name: &str, split: &str) -> Result<&'a Met
     })
 }
 
-/// How the classes of a label lie to one another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// One of several.
-    #[default]
-    Classes,
-    /// One of several, which stand in order.
-    Levels,
-    /// Any number of several.
-    Labels,
-}
-
 /// What is asked of a sweep.
 pub struct Question<'a> {
     pub label: &'a str,
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     pub order: &'a [String],
     /// The label to group by; without one each dialogue is a group of its own.
@@ -124,7 +110,7 @@ pub struct Question<'a> {
     /// The groups to test on; where there are none, scores are of the folds.
     pub held_out: &'a [String],
     pub method: &'a dyn Fit,
-    pub plan: Plan,
+    pub plan: ValidationPlan,
 }
 
 /// Rows of activations: how they were read, and which of them are used.
@@ -168,9 +154,9 @@ impl<'a> Rows<'a> {
             None => self.read.chosen.iter().map(|&row| self.example[row].to_string()).collect(),
         };
         match question.kind {
-            Kind::Classes => Targets::new(&values(question.label)?, &groups, &order),
-            Kind::Levels => Targets::levels(&values(question.label)?, &groups, &order),
-            Kind::Labels => Targets::sets(&lists(self.dialogues(), question.label)?, &groups, &order),
+            TargetKind::Multiclass => Targets::new(&values(question.label)?, &groups, &order),
+            TargetKind::Ordinal => Targets::ordinal(&values(question.label)?, &groups, &order),
+            TargetKind::Multilabel => Targets::multilabel(&lists(self.dialogues(), question.label)?, &groups, &order),
         }
     }
 
@@ -193,7 +179,7 @@ impl Read<'_> {
         values: Array2<f32>,
         targets: &Targets,
     ) -> Result<Examples> {
-        let source = Source {
+        let source = Provenance {
             site,
             tokens: self.tokens.clone(),
             label: label.into(),
@@ -253,7 +239,7 @@ pub fn sweep(
         ));
     };
     let plain = targets.unordered();
-    let baseline = ngram_baseline::ngram(texts, &plain, &split, plan, &ngram_baseline::Grams::default())?;
+    let baseline = ngram_baseline::ngram(texts, &plain, &split, plan, &ngram_baseline::NgramOptions::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     let baseline = baseline
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::dialogues;
 use super::layer_sweep;
-use super::layer_sweep::{Kind, Question, Rows, Sweep};
-use crate::activations::{Reading, extract};
+use super::layer_sweep::{Question, Rows, Sweep};
+use crate::activations::{Request, extract};
 use crate::artifact::{self, Header};
 use crate::config::experiment::{Data, parse};
 use crate::dialogue::{Dialogue, Label};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::generate::{Options, Sampling, generate};
 use crate::judge::{BROKEN, Scorer, World};
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Plan, method};
+use crate::probe::{TargetKind, ValidationPlan, defaults, method};
 use crate::report::Table;
 use crate::stats::Metric;
 
@@ -38,7 +38,7 @@ pub struct Concept {
     pub about: String,
     pub label: String,
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,
@@ -73,11 +73,11 @@ pub struct Answers {
 }
 
 fn logistic() -> String {
-    "logistic".into()
+    defaults::METHOD.into()
 }
 
 fn five() -> usize {
-    5
+    defaults::FOLDS
 }
 
 impl Concept {
@@ -128,7 +128,7 @@ pub fn fit(
     if let Some(answers) = &concept.answers {
         broken = answer(concept, answers, model, &mut dialogues, on_progress)?;
     }
-    let reading = Reading {
+    let reading = Request {
         sites: model.decoder.architecture().parse_sites(&concept.sites)?,
         tokens: concept.tokens.clone(),
         thinking: concept.thinking,
@@ -151,11 +151,11 @@ pub fn fit(
         group: Some(&concept.data.group),
         held_out: &concept.data.held_out,
         method: method.as_ref(),
-        plan: Plan {
+        plan: ValidationPlan {
             folds: concept.folds,
             by_group: concept.by_group,
             seed: concept.seed,
-            ..Plan::default()
+            ..ValidationPlan::default()
         },
     };
     let chosen: Vec<usize> = (0..activations.example.len()).collect();

@@ -12,7 +12,7 @@ pub use crate::config::steering_grid::{Arm, Control, Goal, Guard, Probing, Sweep
 
 use super::dataset::Dataset;
 use super::layer_sweep::label;
-use crate::activations::{Activations, Reading, extract};
+use crate::activations::{Activations, Request, extract};
 use crate::analysis::pareto::{mark_pareto, picks};
 use crate::analysis::side_effects::{Text, damage, repetition, texts};
 use crate::artifact::{self, Header};
@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::generate::{Options, Sampling, Transcript, generate};
 use crate::judge::{self, Score, Scorer};
 use crate::model::{Hook, Model, Site};
-use crate::probe::{Examples, Logistic, Plan, Probe, Source, Split, Targets, validate};
+use crate::probe::{Examples, Logistic, ValidationPlan, Probe, Provenance, Split, Targets, validate};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stats::{Interval, Metric, bootstrap, wilson};
@@ -170,7 +170,7 @@ fn fitted(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(BTreeMap<Site, Probes>, Vector)> {
     let fit: Vec<Dialogue> = data.fit.iter().map(|&number| data.dialogues[number].clone()).collect();
-    let reading = Reading {
+    let reading = Request {
         sites: sites.to_vec(),
         tokens: file.tokens.clone(),
         thinking: file.thinking,
@@ -258,7 +258,7 @@ fn fit_probe(
     let labels = rows.iter().map(of).collect::<Result<Vec<_>>>()?;
     let groups = rows.iter().map(|&row| label(&fit[row], &file.data.group)).collect::<Result<Vec<_>>>()?;
     let order: Vec<&str> = probing.order.iter().map(String::as_str).collect();
-    let source = Source {
+    let source = Provenance {
         site,
         tokens: file.tokens.clone(),
         label: probing.label.clone().unwrap_or_else(|| probing.name.clone()),
@@ -270,7 +270,7 @@ fn fit_probe(
     let examples = Examples::new(source, activations.at(site)?.select(Axis(0), rows), targets.clone())?;
     // A fifth of the groups is held out of the fit for the probe's own scores.
     let split = Split::hold_out_share(&targets, 5, file.seed)?;
-    let plan = Plan { seed: file.seed, resamples: 0, ..Plan::default() };
+    let plan = ValidationPlan { seed: file.seed, resamples: 0, ..ValidationPlan::default() };
     Ok(validate(&Logistic::default(), examples, &split, &plan)?.probe)
 }
 

@@ -4,7 +4,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{self, Reading, Recorder};
+use crate::activations::{self, Request, Recorder};
 use crate::boundary::Plane;
 use crate::dialogue::{Dialogue, Role};
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ pub fn drift(
             let place = format!("dialogue {}", dialogue.id);
             return Err(Error::input(place, "no message of the user", "one a round"));
         }
-        let reading = Reading {
+        let reading = Request {
             sites: vec![probe.source.site],
             tokens: probe.source.tokens.clone(),
             thinking,

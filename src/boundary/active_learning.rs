@@ -163,7 +163,7 @@ fn buy(
     for round in 0..=campaign.rounds {
         let (source, known) = (examples.source.clone(), examples.targets().select(&bought));
         let labelled = Examples::new(source, examples.features().select(Axis(0), &bought), known)?;
-        let probe = method.whole(labelled, campaign.strength)?;
+        let probe = method.fit_all(labelled, campaign.strength)?;
         let probabilities = probe.probabilities(test.view())?;
         let score =
             stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));
@@ -199,7 +199,7 @@ fn lead(row: ArrayView1<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::{Logistic, Source, Targets};
+    use crate::probe::{Logistic, Provenance, Targets};
     use ndarray::Array2;
     use rand::Rng;
 
@@ -213,7 +213,7 @@ mod tests {
         let groups: Vec<String> = (0..rows).map(|row| (row % 4).to_string()).collect();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
         let targets = Targets::new(&labels, &groups, &["safe", "risky"]).unwrap();
-        let source = Source {
+        let source = Provenance {
             site: "1.resid_post".parse().unwrap(),
             tokens: "last".parse().unwrap(),
             label: "risk".into(),

@@ -26,7 +26,7 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
     use rand_distr::StandardNormal;
 
-    use crate::probe::{Calibration, Link, Probe, Source};
+    use crate::probe::{Calibration, Link, Probe, Provenance};
 
     /// Normal numbers.
     pub(super) fn cloud(rows: usize, width: usize, seed: u64) -> Array2<f32> {
@@ -41,7 +41,7 @@ mod tests {
             link: if weight.nrows() == 1 { Link::Binary } else { Link::Multinomial },
             weight,
             classes: classes.iter().map(|class| (*class).to_owned()).collect(),
-            source: Source {
+            source: Provenance {
                 site: "2.resid_post".parse().unwrap(),
                 tokens: "user.last".parse().unwrap(),
                 label: "user_type".into(),

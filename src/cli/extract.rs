@@ -10,9 +10,7 @@ use super::dialogues::{Source, say_skipped};
 use super::model::Choice;
 use super::progress::Console;
 use super::{Outcome, print};
-use pearlpoint::activations::{self, Manifest, Part, Reading};
-use pearlpoint::artifact::{self, Header};
-use pearlpoint::dialogue;
+use pearlpoint::activations::{BATCH_TOKENS, Part, Request, StoreOptions, extract_to_store};
 use pearlpoint::model::{Dtype, Selector};
 
 #[derive(Args)]
@@ -37,7 +35,7 @@ pub struct Arguments {
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
     /// Tokens of a batch
-    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = BATCH_TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     /// The template's plain mode, where it has one
     #[arg(long)]
@@ -51,42 +49,20 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let (options, survey) = arguments.source.survey(talk)?;
     let model = arguments.model.open(talk)?;
     let architecture = model.decoder.architecture();
-    let reading = Reading {
-        sites: architecture.parse_sites(&arguments.sites)?,
-        tokens: arguments.tokens,
-        thinking: arguments.no_think.then_some(false),
-        batch_tokens: arguments.batch_tokens as usize,
-    };
-    let header = Header {
-        model: Some(model.name.clone()),
-        model_hash: Some(model.hash.clone()),
-        data_hash: Some(survey.hash.clone()),
-        ..Header::new("activations", 1)
-    };
-    let data = &arguments.source.data;
-    let dataset = data.display().to_string();
-    let plan = Manifest {
-        chosen: options.clone(),
-        dtype: arguments.store_dtype.to_string(),
-        weights: Some(model.dtype.clone()),
-        template: model.chat.template().map(|source| artifact::sha256(source.as_bytes())),
-        thinking: reading.thinking,
-        batch_tokens: Some(reading.batch_tokens),
-        part: arguments.shard,
-        ..Manifest::new(&architecture.family, &dataset, reading.sites.clone(), &reading.tokens)
-    };
-    let mut stream = dialogue::stream(data, &options)?;
+    let request = Request::new(architecture.parse_sites(&arguments.sites)?)
+        .tokens(arguments.tokens)
+        .thinking(arguments.no_think.then_some(false))
+        .batch_tokens(arguments.batch_tokens as usize);
+    let store = StoreOptions::default()
+        .dialogues(options)
+        .dtype(arguments.store_dtype)
+        .part(arguments.shard)
+        .data_hash(survey.hash.clone());
     let begin = Instant::now();
     let bar = talk.bar(survey.dialogues, "reading");
     let mut first = None;
-    let read = activations::extract_to(
-        &arguments.out,
-        &model,
-        &reading,
-        &header,
-        &plan,
-        &mut stream,
-        &mut |heard| {
+    let read =
+        extract_to_store(&arguments.out, &model, &arguments.source.data, &request, &store, &mut |heard| {
             // The rate and the time left are this run's: what was there before took none.
             if first.is_none() {
                 first = Some(heard.dialogues);
@@ -96,8 +72,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
             bar.set_position(heard.dialogues as u64);
             bar.set_message(format!("{:.0} tokens/s", heard.tokens as f64 / begin.elapsed().as_secs_f64()));
             talk.should_continue()
-        },
-    );
+        });
     bar.finish_and_clear();
     let read = read?;
     let seconds = begin.elapsed().as_secs_f64();

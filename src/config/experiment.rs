@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::cross_validation::Cross;
-use crate::analysis::layer_sweep::Kind;
+use crate::probe::TargetKind;
 use crate::boundary::Search;
 use crate::error::{Error, Result};
 use crate::model::Selector;
@@ -83,7 +83,7 @@ pub struct Probing {
     pub label: String,
     /// How the classes lie to one another.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,

@@ -13,7 +13,7 @@ pub use crate::analysis::dataset::Dataset;
 pub use crate::analysis::metrics::headline;
 pub use crate::config::experiment::Experiment;
 
-use crate::activations::{self, Activations, Reading, extract_each};
+use crate::activations::{self, Activations, Request, extract_each};
 use crate::analysis::cross_validation::{self, Crossed};
 use crate::analysis::layer_sweep::{self, Question, Rows, Sweep};
 use crate::analysis::metrics;
@@ -23,7 +23,7 @@ use crate::boundary::RiskMap;
 use crate::error::{Error, Result};
 use crate::judge::World;
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Logistic, Plan, Targets};
+use crate::probe::{Logistic, ValidationPlan, Targets};
 pub use crate::progress::Progress;
 use crate::report::{self, Results};
 
@@ -92,7 +92,7 @@ pub fn run(
     artifact::write_text(&at("experiment.toml"), text)?;
     crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
 
-    let reading = Reading {
+    let reading = Request {
         sites: model.decoder.architecture().parse_sites(&experiment.read.sites)?,
         tokens: experiment.read.tokens.clone(),
         thinking: experiment.thinking,
@@ -140,7 +140,7 @@ pub fn run(
             group: Some(group),
             held_out,
             method: &Logistic::default(),
-            plan: Plan { seed: experiment.seed, ..Plan::default() },
+            plan: ValidationPlan { seed: experiment.seed, ..ValidationPlan::default() },
         };
         // Validation dialogues are for choosing strengths: here they belong to no part.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();

@@ -1,80 +1,43 @@
-//! Calibration: what makes a probe's probabilities as sure as it is right, and which way of it is chosen.
-//! It knows nothing of splits: the logits it is given must be of rows that the probe was not fitted on.
+//! Calibration: a monotone map of logits that makes a probe's probabilities match observed frequencies.
+//!
+//! Logits `[rows, heads]` and true classes of rows that the probe was not fitted on go in; a [`Calibration`] comes out.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use crate::probe::lbfgs::{Problem, minimise};
-use crate::probe::probe::Link;
+use crate::probe::isotonic::IsotonicCurve;
+use crate::probe::link::Link;
+use crate::probe::platt;
 use crate::stats;
 
-/// What is done to logits before the link.
+/// A map from logits to calibrated logits, applied before the link.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "method")]
 pub enum Calibration {
+    /// The identity.
     None,
-    /// logit / temperature (Guo et al. 2017, arXiv 1706.04599); the order of classes and rows stays.
+    /// logit / temperature (Guo et al. 2017, arXiv 1706.04599); keeps the order of classes and of rows.
     Temperature {
+        /// Above 0.
         temperature: f64,
     },
     /// slope · logit + offset, for one head (Platt 1999).
     Platt {
+        /// Factor of the logit.
         slope: f64,
+        /// Added to the scaled logit.
         offset: f64,
     },
-    /// A rising curve from each class's log-odds against the rest to how often it is true (Zadrozny & Elkan 2002); of
-    /// two classes one curve, of more one a class, after which the row is made to sum to 1 again.
+    /// A non-decreasing curve from each class's log-odds against the rest to its frequency (Zadrozny & Elkan 2002): one
+    /// curve for two classes; one per class for more, after which each row is normalised to sum to 1.
     Isotonic {
-        curves: Vec<Curve>,
+        /// One per head.
+        curves: Vec<IsotonicCurve>,
     },
 }
 
-/// A rising curve: shares at places, straight between them, level beyond them.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Curve {
-    /// Log-odds, ascending.
-    at: Vec<f64>,
-    /// Not falling, within (0, 1).
-    share: Vec<f64>,
-}
-
-impl Curve {
-    /// The rising curve of least squared error: pool adjacent violators (Ayer et al. 1955). Shares keep 1 / (rows + 2) away
-    /// from 0 and 1, since so many rows can't tell more.
-    fn fit(log_odds: ArrayView1<f64>, hits: impl Iterator<Item = bool>) -> Curve {
-        let mut rows: Vec<(f64, bool)> = log_odds.iter().copied().zip(hits).collect();
-        rows.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Sum of places, hits and rows of each stretch.
-        let mut blocks: Vec<(f64, f64, f64)> = Vec::new();
-        for tie in rows.chunk_by(|a, b| a.0 == b.0) {
-            let count = tie.len() as f64;
-            let hits = tie.iter().filter(|row| row.1).count() as f64;
-            let mut block = (tie[0].0 * count, hits, count);
-            while let Some(before) = blocks.pop_if(|before| before.1 * block.2 >= block.1 * before.2) {
-                block = (before.0 + block.0, before.1 + block.1, before.2 + block.2);
-            }
-            blocks.push(block);
-        }
-        let edge = 1.0 / (rows.len() as f64 + 2.0);
-        Curve {
-            at: blocks.iter().map(|block| block.0 / block.2).collect(),
-            share: blocks.iter().map(|block| (block.1 / block.2).clamp(edge, 1.0 - edge)).collect(),
-        }
-    }
-
-    fn share(&self, at: f64) -> f64 {
-        let above = self.at.partition_point(|&place| place <= at);
-        let (Some(&high), Some(&upper)) = (self.at.get(above), self.share.get(above)) else {
-            return self.share.last().copied().unwrap_or(0.5);
-        };
-        let Some(below) = above.checked_sub(1) else { return upper };
-        let (low, lower) = (self.at[below], self.share[below]);
-        lower + (upper - lower) * (at - low) / (high - low)
-    }
-}
-
-/// Each class's log-odds against all others together, `[rows, heads]`, of logits `[rows, heads]`: one head's own logit is
-/// that already.
+/// Each class's log-odds against all others together, `[rows, heads]`, of logits `[rows, heads]`. The logit of a single
+/// head is its log-odds already.
 fn log_odds(logits: ArrayView2<f64>) -> Array2<f64> {
     if logits.ncols() == 1 {
         return logits.to_owned();
@@ -91,7 +54,7 @@ fn log_odds(logits: ArrayView2<f64>) -> Array2<f64> {
 }
 
 impl Calibration {
-    /// Calibrated logits.
+    /// Calibrated logits `[rows, heads]` of logits `[rows, heads]`.
     pub fn apply(&self, logits: Array2<f64>) -> Array2<f64> {
         match self {
             Calibration::None => logits,
@@ -100,11 +63,22 @@ impl Calibration {
             Calibration::Isotonic { curves } => {
                 let mut logits = log_odds(logits.view());
                 for (mut column, curve) in logits.columns_mut().into_iter().zip(curves) {
-                    column.mapv_inplace(|at| curve.share(at));
+                    column.mapv_inplace(|log_odds| curve.probability(log_odds));
                 }
-                // The logistic function of one, the softmax of several, give the shares again.
+                // The inverse of the link: the logit for one head, the logarithm under a softmax.
                 if curves.len() == 1 { logits.mapv(|p| (p / (1.0 - p)).ln()) } else { logits.mapv(f64::ln) }
             }
+        }
+    }
+
+    /// Slope and offset, where calibrated logit = slope · logit + offset on every head; `None` for an isotonic curve.
+    /// An affine calibration folds into a probe's weights and bias.
+    pub fn as_affine(&self) -> Option<(f64, f64)> {
+        match self {
+            Calibration::None => Some((1.0, 0.0)),
+            Calibration::Temperature { temperature } => Some((1.0 / temperature, 0.0)),
+            Calibration::Platt { slope, offset } => Some((*slope, *offset)),
+            Calibration::Isotonic { .. } => None,
         }
     }
 
@@ -118,7 +92,7 @@ impl Calibration {
         }
     }
 
-    /// Every way of it that these rows can be fitted by, the one of fewest numbers first.
+    /// Every calibration that can be fitted to these rows, in ascending number of parameters.
     fn candidates(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> Vec<Calibration> {
         let mut all = vec![Calibration::temperature(link, logits, classes)];
         if link == Link::Binary {
@@ -129,44 +103,45 @@ impl Calibration {
         all
     }
 
-    /// The way of calibrating that does best on rows that it was not fitted on, fitted on all rows; and the probabilities
-    /// `[rows, classes]` that it gives each row when it is fitted on the others. `folds` holds the rows of each fold.
+    /// The calibration with the least cross-validated log loss, fitted on all rows; and the probabilities `[rows, classes]`
+    /// that it gives each fold's rows when it is fitted on the other folds. `folds` holds the rows of each fold.
     ///
-    /// The least log loss wins, by more than its standard error over rows: fewer numbers are to be preferred where the
-    /// data do not say. With fewer than two folds there is nothing to choose by, and the temperature is taken.
-    pub fn chosen(
+    /// A candidate with more parameters wins only by more than the standard error of the per-row difference. With fewer
+    /// than two folds the result is temperature scaling.
+    pub fn select(
         link: Link,
         logits: ArrayView2<f64>,
         classes: &[usize],
         folds: &[Vec<usize>],
     ) -> (Calibration, Array2<f64>) {
-        let mut whole = Calibration::candidates(link, logits, classes);
-        let first = |calibration: &Calibration| {
+        let mut candidates = Calibration::candidates(link, logits, classes);
+        let in_sample = |calibration: &Calibration| {
             (calibration.clone(), link.probabilities(calibration.apply(logits.to_owned())))
         };
         if folds.len() < 2 {
-            return first(&whole[0]);
+            return in_sample(&candidates[0]);
         }
-        let mut read: Vec<Option<Array2<f64>>> = vec![None; whole.len()];
+        // Out-of-fold probabilities of each candidate.
+        let mut out_of_fold: Vec<Option<Array2<f64>>> = vec![None; candidates.len()];
         for fold in folds {
-            let mut out = vec![false; classes.len()];
-            fold.iter().for_each(|&row| out[row] = true);
-            let rest: Vec<usize> = (0..classes.len()).filter(|&row| !out[row]).collect();
-            let known: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
-            let fitted = Calibration::candidates(link, logits.select(Axis(0), &rest).view(), &known);
-            for (candidate, read) in whole.iter().zip(&mut read) {
+            let mut is_held_out = vec![false; classes.len()];
+            fold.iter().for_each(|&row| is_held_out[row] = true);
+            let rest: Vec<usize> = (0..classes.len()).filter(|&row| !is_held_out[row]).collect();
+            let truth: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
+            let fitted = Calibration::candidates(link, logits.select(Axis(0), &rest).view(), &truth);
+            for (candidate, out_of_fold) in candidates.iter().zip(&mut out_of_fold) {
                 let Some(own) = fitted.iter().find(|other| other.name() == candidate.name()) else {
                     continue;
                 };
                 let part = link.probabilities(own.apply(logits.select(Axis(0), fold)));
-                let read =
-                    read.get_or_insert_with(|| Array2::from_elem((classes.len(), part.ncols()), f64::NAN));
-                fold.iter().zip(part.rows()).for_each(|(&row, part)| read.row_mut(row).assign(&part));
+                let whole = out_of_fold
+                    .get_or_insert_with(|| Array2::from_elem((classes.len(), part.ncols()), f64::NAN));
+                fold.iter().zip(part.rows()).for_each(|(&row, part)| whole.row_mut(row).assign(&part));
             }
         }
-        // A candidate that some fold could not fit (logits that do not vary) has no loss, and is not chosen.
-        let losses = |read: &Array2<f64>| -> Option<Vec<f64>> {
-            let rows = read.rows().into_iter().zip(classes);
+        // A candidate that could not be fitted in some fold (logits that do not vary) has NaN rows, and is left out.
+        let losses = |probabilities: &Array2<f64>| -> Option<Vec<f64>> {
+            let rows = probabilities.rows().into_iter().zip(classes);
             let loss = |(row, class): (ArrayView1<f64>, &usize)| {
                 stats::log_loss(row.insert_axis(Axis(0)), std::slice::from_ref(class))
                     .filter(|loss| loss.is_finite())
@@ -174,43 +149,42 @@ impl Calibration {
             rows.map(loss).collect()
         };
         let mut best: Option<(usize, Vec<f64>)> = None;
-        for (index, read) in read.iter().enumerate() {
-            let Some(own) = read.as_ref().and_then(losses) else { continue };
+        for (index, probabilities) in out_of_fold.iter().enumerate() {
+            let Some(own) = probabilities.as_ref().and_then(losses) else { continue };
             let wins = best.as_ref().is_none_or(|(_, best)| {
                 let gains: Vec<f64> = best.iter().zip(&own).map(|(before, now)| before - now).collect();
                 let n = gains.len() as f64;
                 let mean = gains.iter().sum::<f64>() / n;
-                let square = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
-                mean > (square / n).sqrt()
+                let variance = gains.iter().map(|gain| (gain - mean).powi(2)).sum::<f64>() / n;
+                mean > (variance / n).sqrt()
             });
             if wins {
                 best = Some((index, own));
             }
         }
-        match best.and_then(|(index, _)| Some((index, read.swap_remove(index)?))) {
-            Some((index, read)) => (whole.swap_remove(index), read),
-            None => first(&whole[0]),
+        match best.and_then(|(index, _)| Some((index, out_of_fold.swap_remove(index)?))) {
+            Some((index, probabilities)) => (candidates.swap_remove(index), probabilities),
+            None => in_sample(&candidates[0]),
         }
     }
 
-    /// The rising curves from log-odds to how often each class is true, on logits `[rows, heads]` of known classes.
+    /// Isotonic regression of each class on its log-odds, from logits `[rows, heads]` and true classes.
     pub fn isotonic(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> Calibration {
         let odds = log_odds(logits);
         let class_of = |head: usize| if link == Link::Binary { 1 } else { head };
-        let curves =
-            odds.columns().into_iter().enumerate().map(|(head, column)| {
-                Curve::fit(column, classes.iter().map(|&class| class == class_of(head)))
-            });
+        let curves = odds.columns().into_iter().enumerate().map(|(head, column)| {
+            IsotonicCurve::fit(column, classes.iter().map(|&class| class == class_of(head)))
+        });
         Calibration::Isotonic { curves: curves.collect() }
     }
 
-    /// The temperature that makes the log loss least on logits `[rows, heads]` of known classes.
+    /// The temperature of least log loss, from logits `[rows, heads]` and true classes; within 1e-8 to 1e8.
     ///
-    /// The truth counts as slightly unsure, as in Platt's method: (n + 1)/(n + 2) for a class of n rows, so that
-    /// perfectly separated rows have a finite temperature too. Kept within 1e-8 to 1e8.
+    /// Targets are smoothed as in Platt's method: (n + 1)/(n + 2) for a class of n rows, so that perfectly separated rows
+    /// have a finite temperature too.
     pub fn temperature(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> Calibration {
         let logits = match link {
-            // As two heads (0, z), to have one case.
+            // As the two heads (0, z) of a softmax, to have one case.
             Link::Binary => {
                 let column = logits.column(0);
                 Array2::from_shape_fn(
@@ -223,15 +197,15 @@ impl Calibration {
         let mut counts = vec![0.0; logits.ncols()];
         classes.iter().for_each(|&class| counts[class] += 1.0);
         let others = logits.ncols() as f64 - 1.0;
-        // The mean logit under the truth does not change with the temperature.
-        let truth = |row: ArrayView1<f64>, class: usize| {
-            let doubt: f64 = 1.0 / (counts[class] + 2.0);
-            (1.0 - doubt) * row[class] + doubt / others * (row.sum() - row[class])
+        // The mean logit under the smoothed targets, which does not depend on the temperature.
+        let target_mean = |row: ArrayView1<f64>, class: usize| {
+            let smoothing: f64 = 1.0 / (counts[class] + 2.0);
+            (1.0 - smoothing) * row[class] + smoothing / others * (row.sum() - row[class])
         };
         let rows = || logits.rows().into_iter().zip(classes);
-        let wanted: f64 = rows().map(|(row, &class)| truth(row, class)).sum();
-        // The loss is convex in the inverse temperature; its slope is Σ mean logit under the probe − wanted.
-        let slope = |inverse: f64| {
+        let target: f64 = rows().map(|(row, &class)| target_mean(row, class)).sum();
+        // The loss is convex in the inverse temperature β, with derivative Σ E_softmax(βz)[z] − target.
+        let derivative = |inverse: f64| {
             let mean = |row: ArrayView1<f64>| {
                 let largest = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
                 let (mut sum, mut weighted) = (0.0, 0.0);
@@ -242,51 +216,20 @@ impl Calibration {
                 }
                 weighted / sum
             };
-            rows().map(|(row, _)| mean(row)).sum::<f64>() - wanted
+            rows().map(|(row, _)| mean(row)).sum::<f64>() - target
         };
+        // Bisection on log β.
         let (mut low, mut high) = (1e-8f64.ln(), 1e8f64.ln());
         for _ in 0..45 {
             let middle = (low + high) / 2.0;
-            if slope(middle.exp()) < 0.0 { low = middle } else { high = middle }
+            if derivative(middle.exp()) < 0.0 { low = middle } else { high = middle }
         }
         Calibration::Temperature { temperature: (-(low + high) / 2.0).exp() }
     }
 
-    /// Slope and offset that make the log loss least on one head's logits, the truth being (n₊ + 1)/(n₊ + 2) for the
-    /// n₊ positives and 1/(n₋ + 2) for the n₋ negatives (Platt 1999). `None` where the logits do not vary.
+    /// Platt scaling of one head's logits; see [`Calibration::Platt`]. `None` where the logits do not vary.
     pub fn platt(logits: ArrayView1<f64>, positive: &[bool]) -> Option<Calibration> {
-        let deviation = logits.std(0.0);
-        if !deviation.is_finite() || deviation == 0.0 {
-            return None;
-        }
-        let positives = positive.iter().filter(|&&is| is).count() as f64;
-        let negatives = positive.len() as f64 - positives;
-        let (sure, unsure) = ((positives + 1.0) / (positives + 2.0), 1.0 / (negatives + 2.0));
-        let rows: Vec<(f64, f64)> = logits
-            .iter()
-            .zip(positive)
-            .map(|(z, &is)| (z / deviation, if is { sure } else { unsure }))
-            .collect();
-        let mut problem = Problem {
-            value: |at: &[f64], gradient: &mut [f64]| {
-                gradient.fill(0.0);
-                let mut loss = 0.0;
-                for &(z, target) in &rows {
-                    let logit = at[0] * z + at[1];
-                    let small = (-logit.abs()).exp();
-                    loss += small.ln_1p() + logit.max(0.0) - target * logit;
-                    let residual = if logit >= 0.0 { 1.0 } else { small } / (1.0 + small) - target;
-                    gradient[0] += residual * z;
-                    gradient[1] += residual;
-                }
-                loss
-            },
-            precondition: |vector: &mut [f64]| vector.iter_mut().for_each(|v| *v *= 4.0 / rows.len() as f64),
-            done: |_, gradient: &[f64]| gradient.iter().all(|g| g.abs() <= 1e-9 * rows.len() as f64),
-        };
-        // Where rounding ends the search a little early, the point is as good as f64 gives.
-        let (point, _) = minimise(&mut problem, vec![0.0, 0.0]);
-        Some(Calibration::Platt { slope: point[0] / deviation, offset: point[1] })
+        platt::slope_and_offset(logits, positive).map(|(slope, offset)| Calibration::Platt { slope, offset })
     }
 }
 
@@ -345,17 +288,6 @@ mod tests {
         assert!((0.7..0.85).contains(&p), "{p}");
     }
 
-    #[test]
-    fn the_isotonic_curve_by_hand() {
-        let hits = [false, true, false, true, true];
-        let curve = Curve::fit(ndarray::array![1.0, 2.0, 3.0, 4.0, 5.0].view(), hits.into_iter());
-        // 2 and 3 are pooled to a half, 4 and 5 to one; shares keep 1/7 from the ends.
-        let top = 1.0 - 1.0 / 7.0;
-        assert_eq!(curve, Curve { at: vec![1.0, 2.5, 4.5], share: vec![1.0 / 7.0, 0.5, top] });
-        assert_eq!((curve.share(-9.0), curve.share(2.5), curve.share(9.0)), (1.0 / 7.0, 0.5, top));
-        assert!((curve.share(3.5) - (0.5 + 6.0 / 7.0) / 2.0).abs() < 1e-12);
-    }
-
     /// Logits of one head, and classes drawn by what `p` makes of them; five folds.
     fn drawn(rows: usize, p: impl Fn(f64) -> f64) -> (Array2<f64>, Vec<usize>, Vec<Vec<usize>>) {
         use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -369,10 +301,10 @@ mod tests {
     #[test]
     fn the_way_that_the_data_ask_for_is_chosen() {
         let logistic = |z: f64| 1.0 / (1.0 + (-z).exp());
-        let chosen = |p: &dyn Fn(f64) -> f64| {
+        let select = |p: &dyn Fn(f64) -> f64| {
             let (logits, classes, folds) = drawn(3000, p);
             let (calibration, probabilities) =
-                Calibration::chosen(Link::Binary, logits.view(), &classes, &folds);
+                Calibration::select(Link::Binary, logits.view(), &classes, &folds);
             let error = stats::calibration_error(probabilities.view(), &classes, 15).unwrap();
             (calibration.name(), error)
         };
@@ -383,7 +315,7 @@ mod tests {
             (&|z| if z < 0.0 { 0.05 } else { 0.6 }, "isotonic"),
         ];
         for (truth, expected) in cases {
-            let (name, error) = chosen(truth);
+            let (name, error) = select(truth);
             assert_eq!(name, expected);
             assert!(error < 0.03, "{name} {error}");
         }
@@ -410,7 +342,7 @@ mod tests {
         logits.column_mut(2).mapv_inplace(|z| z + 2.0);
         let folds: Vec<Vec<usize>> = (0..5).map(|fold| (fold..4000).step_by(5).collect()).collect();
         let (calibration, probabilities) =
-            Calibration::chosen(Link::Multinomial, logits.view(), &classes, &folds);
+            Calibration::select(Link::Multinomial, logits.view(), &classes, &folds);
         assert_eq!(calibration.name(), "isotonic");
         let before = Link::Multinomial.probabilities(logits);
         let error = |p: &Array2<f64>| stats::calibration_error(p.view(), &classes, 15).unwrap();
@@ -421,6 +353,22 @@ mod tests {
             error(&probabilities)
         );
         assert!(probabilities.rows().into_iter().all(|row| (row.sum() - 1.0).abs() < 1e-9));
+    }
+
+    #[test]
+    fn says_whether_it_is_affine() {
+        let logits = ndarray::array![[0.0, -8.0], [1.0, 0.3]];
+        let affine = [
+            Calibration::None,
+            Calibration::Temperature { temperature: 0.7 },
+            Calibration::Platt { slope: -1.5, offset: 0.25 },
+        ];
+        for calibration in affine {
+            let (slope, offset) = calibration.as_affine().unwrap();
+            let away = calibration.apply(logits.clone()) - (&logits * slope + offset);
+            assert!(away.iter().all(|d| d.abs() < 1e-12), "{}", calibration.name());
+        }
+        assert_eq!(Calibration::Isotonic { curves: Vec::new() }.as_affine(), None);
     }
 
     #[test]

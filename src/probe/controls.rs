@@ -1,5 +1,4 @@
-//! Controls: the same pipeline on labels that mean nothing, on features that mean nothing, and on lengths alone.
-//! It knows nothing of the method under control.
+//! Controls: the AUROC of the same pipeline on shuffled labels, on random features and on text lengths.
 
 use ndarray::Array2;
 use rand::seq::SliceRandom;
@@ -7,31 +6,33 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use rand_distr::StandardNormal;
 
 use crate::error::{Error, Result};
-use crate::probe::Fit;
-use crate::probe::examples::{Examples, Source, Targets};
+use crate::probe::examples::{Examples, Provenance};
+use crate::probe::fit::Fit;
+use crate::probe::plan::ValidationPlan;
 use crate::probe::split::Split;
-use crate::probe::validation::{Plan, validate};
+use crate::probe::targets::Targets;
+use crate::probe::validation::validate;
 use crate::stats::Metric;
 
-/// AUROC on the test part, true labels there, of a probe whose labels were shuffled within the fit part before
-/// anything was fitted or chosen: the mean over `repeats` shuffles, with the least and the greatest as bounds.
+/// AUROC on the test part (with true labels) of a probe fitted on labels shuffled within the fit part: the mean over
+/// `repeats` shuffles, with the least and the greatest as bounds.
 ///
-/// One shuffle may lie far from 0.5 on well-separated data, for even a random direction then ranks the classes; the
-/// mean is near it. What lies above tells of a leak in the pipeline. (Hewitt & Liang 2019, arXiv 1909.03368, shuffle by
-/// word type to measure what a probe can memorise; here groups are held out, and memory does not help.)
+/// A single shuffle may be far from 0.5 on well-separated data, where even a random direction ranks the classes; the mean
+/// is near 0.5 unless the pipeline leaks. (Hewitt & Liang 2019, arXiv 1909.03368, shuffle by word type to measure
+/// memorisation; held-out groups rule that out here.)
 ///
-/// `examples` gives the examples anew each time, so that they are in memory once.
+/// `examples` makes the examples for each shuffle, so that only one copy is in memory.
 ///
 /// # Errors
-/// If `repeats` is 0, the test part has one class only, or the pipeline fails.
+/// 0 repeats; one class only in the test part; an error of the pipeline.
 pub fn shuffled(
     method: &dyn Fit,
     examples: &mut dyn FnMut() -> Result<Examples>,
     split: &Split,
-    plan: &Plan,
+    plan: &ValidationPlan,
     repeats: usize,
 ) -> Result<Metric> {
-    let plan = Plan { resamples: 0, ..plan.clone() };
+    let plan = ValidationPlan { resamples: 0, ..plan.clone() };
     let area = |repeat: usize| -> Result<f64> {
         let (source, features, targets) = examples()?.into_parts();
         let mut order = split.fit.clone();
@@ -60,17 +61,16 @@ pub fn shuffled(
     })
 }
 
-/// AUROC on the test part of `width` features a row that were drawn from a normal distribution: what the
-/// pipeline finds where there is nothing to find.
+/// AUROC on the test part of features `[rows, width]` drawn from a standard normal distribution.
 ///
 /// # Errors
 /// As [`shuffled`].
 pub fn random(
     method: &dyn Fit,
-    (source, targets): (&Source, &Targets),
+    (source, targets): (&Provenance, &Targets),
     width: usize,
     split: &Split,
-    plan: &Plan,
+    plan: &ValidationPlan,
 ) -> Result<Metric> {
     let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(16) ^ 1);
     let features =
@@ -79,17 +79,17 @@ pub fn random(
     Ok(Metric { name: "random/auroc".into(), ..auroc(method, examples, split, plan)? })
 }
 
-/// AUROC on the test part of how long the texts are, in characters and in words (and the logarithms of both), and of
-/// `counts` beside them (messages, say): what a probe may have found instead of a concept.
+/// AUROC on the test part of five features: characters and words of each text, log(1 + both), and `counts` (of messages,
+/// say). A probe may have found length instead of a concept.
 ///
 /// # Errors
-/// As [`shuffled`]; if there are not as many texts and counts as rows.
+/// As [`shuffled`]; another number of texts or counts than rows.
 pub fn lengths(
     method: &dyn Fit,
-    (source, targets): (&Source, &Targets),
+    (source, targets): (&Provenance, &Targets),
     (texts, counts): (&[String], &[usize]),
     split: &Split,
-    plan: &Plan,
+    plan: &ValidationPlan,
 ) -> Result<Metric> {
     let row = |(text, count): (&String, &usize)| {
         let (characters, words) = (text.chars().count() as f32, text.split_whitespace().count() as f32);
@@ -100,7 +100,7 @@ pub fn lengths(
     let examples = Examples::new(source.clone(), features, targets.clone())?;
     let name = "length/auroc".to_owned();
     if examples.check_spread(&split.fit).is_err() {
-        // Texts of one length tell nothing apart.
+        // Constant features have no fit; their AUROC is that of ties.
         let n = if split.test.is_empty() { split.fit.len() } else { split.test.len() };
         return Ok(Metric { name, value: 0.5, low: None, high: None, n, split: split.scored_on().into() });
     }
@@ -108,9 +108,26 @@ pub fn lengths(
 }
 
 /// The pipeline's AUROC on the test part.
-fn auroc(method: &dyn Fit, examples: Examples, split: &Split, plan: &Plan) -> Result<Metric> {
+fn auroc(method: &dyn Fit, examples: Examples, split: &Split, plan: &ValidationPlan) -> Result<Metric> {
     let scores = validate(method, examples, split, plan)?.probe.scores;
     let on = split.scored_on();
-    let figure = scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
-    figure.ok_or_else(|| Error::input("control", format!("one class in the {on} part"), "two or more"))
+    let score = scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
+    score.ok_or_else(|| Error::input("control", format!("one class in the {on} part"), "two or more"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::logistic::Logistic;
+    use crate::probe::validation::tests::world;
+
+    #[test]
+    fn shuffled_labels_tell_nothing_about_held_out_groups() {
+        let examples = world(1500, 12, 2.0, 1);
+        let split = Split::hold_out(examples.targets(), &["0001", "0004", "0007"]).unwrap();
+        let plan = ValidationPlan::default();
+        let mut again = || Ok(examples.clone());
+        let control = shuffled(&Logistic::default(), &mut again, &split, &plan, 8).unwrap();
+        assert!((control.value - 0.5).abs() < 0.1, "{control:?}");
+    }
 }

@@ -1,5 +1,4 @@
-//! What a probe is fitted on: a matrix of activations, and for each row its class and its group.
-//! It knows nothing of how the activations were read.
+//! Examples of a probe: activations `[rows, width]` of one site, with a target for each row.
 
 use linfa::DatasetView;
 use ndarray::{Array2, ArrayView1, Ix1};
@@ -7,15 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe::probe::Link;
+use crate::probe::link::Link;
+use crate::probe::targets::Targets;
 
-/// Where the features come from; a probe carries it on, so that it is only ever held against the same kind of reading.
+/// Provenance of activations: site, tokens, label, model and data. A probe keeps it, so that it is only applied to
+/// activations of the same kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
+pub struct Provenance {
+    /// Where in the model the activations were read.
     pub site: Site,
+    /// The tokens that they were read at.
     pub tokens: Selector,
-    /// The label that the classes are values of.
+    /// The label whose values are the classes.
     pub label: String,
+    /// Name of the model.
     pub model: Option<String>,
     /// SHA-256 of the model's weights, in hex.
     pub model_hash: Option<String>,
@@ -23,161 +27,22 @@ pub struct Source {
     pub data_hash: Option<String>,
 }
 
-/// Each row's class and group, by name and by number. All sites of a sweep share one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Targets {
-    pub class_names: Vec<String>,
-    /// Index into `class_names`, a row.
-    pub classes: Vec<usize>,
-    /// How classes exclude one another, or do not.
-    pub link: Link,
-    /// With [`Link::MultiLabel`] all the classes that each row has, of which `classes` then has the first; empty otherwise.
-    pub members: Vec<Vec<usize>>,
-    pub group_names: Vec<String>,
-    /// Index into `group_names`, a row. Rows of one group (a topic, say) are never on both sides of a split.
-    pub groups: Vec<usize>,
-}
-
-impl Targets {
-    /// Numbers the names. Classes stand in the order of `order`, or sorted where that is empty (of two classes the
-    /// second is the positive one); groups are sorted.
-    ///
-    /// # Errors
-    /// If there are not as many labels as groups, or a label is not in `order`.
-    pub fn new<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
-        if labels.len() != groups.len() {
-            let expected = format!("{} groups, one a row", labels.len());
-            return Err(Error::input("examples", format!("{} groups", groups.len()), expected));
-        }
-        let sorted = |names: &[T]| {
-            let mut names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
-            names.sort();
-            names.dedup();
-            names
-        };
-        let class_names = match order {
-            [] => sorted(labels),
-            order => order.iter().map(|name| (*name).to_owned()).collect(),
-        };
-        let number = |name: &T, names: &[String]| names.iter().position(|known| known == name.as_ref());
-        let classes = labels.iter().enumerate().map(|(row, label)| {
-            let wrong = || {
-                let found = format!("label {:?}", label.as_ref());
-                Error::input(format!("example {row}"), found, format!("one of {}", class_names.join(", ")))
-            };
-            number(label, &class_names).ok_or_else(wrong)
-        });
-        let classes = classes.collect::<Result<Vec<usize>>>()?;
-        let group_names = sorted(groups);
-        // Every group is among its own sorted names, so none is left out here.
-        let groups = groups.iter().filter_map(|group| number(group, &group_names)).collect();
-        let link = Link::of(class_names.len());
-        Ok(Targets { class_names, classes, link, members: Vec::new(), group_names, groups })
-    }
-
-    /// [`Targets::new`] for levels, of which `order` has the lowest first.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn levels<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
-        let mut targets = Targets::new(labels, groups, order)?;
-        targets.link = Link::Ordinal;
-        Ok(targets)
-    }
-
-    /// [`Targets::new`] for rows that have any number of labels each.
-    ///
-    /// # Errors
-    /// As there; if no row has a label.
-    pub fn sets<T: AsRef<str>>(labels: &[Vec<T>], groups: &[T], order: &[&str]) -> Result<Targets> {
-        let names: Vec<&str> = labels.iter().flatten().map(AsRef::as_ref).collect();
-        let known = Targets::new(&names, &vec![""; names.len()], order)?;
-        if known.class_names.is_empty() {
-            return Err(Error::input("examples", "no label on any row", "at least one"));
-        }
-        let mut left = known.classes.into_iter();
-        let members: Vec<Vec<usize>> =
-            labels.iter().map(|labels| left.by_ref().take(labels.len()).collect()).collect();
-        let first = |members: &Vec<usize>| members.first().copied().unwrap_or(0);
-        let groups: Vec<&str> = groups.iter().map(AsRef::as_ref).collect();
-        let grouped = Targets::new(&groups, &groups, &[])?;
-        if grouped.rows() != members.len() {
-            let expected = format!("{} groups, one a row", members.len());
-            return Err(Error::input("examples", format!("{} groups", grouped.rows()), expected));
-        }
-        Ok(Targets {
-            classes: members.iter().map(first).collect(),
-            class_names: known.class_names,
-            link: Link::MultiLabel,
-            members,
-            ..grouped
-        })
-    }
-
-    /// The same with levels as mere classes: what a baseline may use, so that it is not held to one direction.
-    pub fn unordered(&self) -> Targets {
-        let link = if self.link == Link::Ordinal { Link::of(self.class_names.len()) } else { self.link };
-        Targets { link, ..self.clone() }
-    }
-
-    /// Whether the row is of the class.
-    pub fn is(&self, row: usize, class: usize) -> bool {
-        match self.link {
-            Link::MultiLabel => self.members[row].contains(&class),
-            _ => self.classes[row] == class,
-        }
-    }
-
-    pub fn rows(&self) -> usize {
-        self.classes.len()
-    }
-
-    /// The rows with these indices, in their order; names are kept whether or not a row still has them.
-    pub fn select(&self, rows: &[usize]) -> Targets {
-        Targets {
-            class_names: self.class_names.clone(),
-            classes: rows.iter().map(|&row| self.classes[row]).collect(),
-            link: self.link,
-            members: match self.link {
-                Link::MultiLabel => rows.iter().map(|&row| self.members[row].clone()).collect(),
-                _ => Vec::new(),
-            },
-            group_names: self.group_names.clone(),
-            groups: rows.iter().map(|&row| self.groups[row]).collect(),
-        }
-    }
-
-    /// How many rows each class has.
-    pub fn counts(&self) -> Vec<usize> {
-        let of = |class| (0..self.rows()).filter(|&row| self.is(row, class)).count();
-        (0..self.class_names.len()).map(of).collect()
-    }
-
-    /// The number of a class.
-    ///
-    /// # Errors
-    /// If there is no class of that name.
-    pub fn class(&self, name: &str) -> Result<usize> {
-        let index = self.class_names.iter().position(|known| known == name);
-        index.ok_or_else(|| Error::input("class", format!("{name:?}"), self.class_names.join(" or ")))
-    }
-}
-
 /// Activations of one site with their targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Examples {
-    pub source: Source,
+    /// Where the activations come from.
+    pub source: Provenance,
     /// `[rows, width]`, finite.
     features: Array2<f32>,
     targets: Targets,
 }
 
 impl Examples {
-    /// Takes features `[rows, width]` and a target a row.
+    /// Examples of features `[rows, width]` and as many targets.
     ///
     /// # Errors
-    /// If there are no rows or no columns, the rows are not as many as the targets, or a feature is NaN or infinite.
-    pub fn new(source: Source, features: Array2<f32>, targets: Targets) -> Result<Examples> {
+    /// No row or no column; another number of targets; a feature that is NaN or infinite.
+    pub fn new(source: Provenance, features: Array2<f32>, targets: Targets) -> Result<Examples> {
         let place = format!("examples of {} at {}", source.label, source.site);
         if features.is_empty() {
             let found = format!("features of shape {:?}", features.shape());
@@ -187,8 +52,8 @@ impl Examples {
             let found = format!("{} rows of features", features.nrows());
             return Err(Error::input(place, found, format!("{} as there are labels", targets.rows())));
         }
-        let strange = features.indexed_iter().find(|(_, value)| !value.is_finite());
-        if let Some(((row, column), value)) = strange {
+        let not_finite = features.indexed_iter().find(|(_, value)| !value.is_finite());
+        if let Some(((row, column), value)) = not_finite {
             let found = format!("{value} in row {row}, column {column}");
             return Err(Error::input(place, found, "finite activations"));
         }
@@ -200,26 +65,27 @@ impl Examples {
         &self.features
     }
 
+    /// The target of each row.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// What they are made of.
-    pub(super) fn into_parts(self) -> (Source, Array2<f32>, Targets) {
+    /// Provenance, features and targets, without a copy.
+    pub(super) fn into_parts(self) -> (Provenance, Array2<f32>, Targets) {
         (self.source, self.features, self.targets)
     }
 
-    /// The same rows as linfa has them, for its methods and metrics.
+    /// The same rows as a linfa data set, for its methods and metrics.
     pub fn dataset(&self) -> DatasetView<'_, f32, usize, Ix1> {
         DatasetView::new(self.features.view(), ArrayView1::from(&self.targets.classes))
     }
 
-    /// Names the examples in an error.
+    /// The place that errors about these examples name.
     pub(super) fn place(&self) -> String {
         format!("probe of {} at {}", self.source.label, self.source.site)
     }
 
-    /// Refuses what no method can learn from these rows.
+    /// Checks that every class has enough of these rows to be learned.
     pub(super) fn check(&self, rows: &[usize]) -> Result<()> {
         let counts = self.targets.select(rows).counts();
         let names = &self.targets.class_names;
@@ -245,21 +111,19 @@ impl Examples {
         }
     }
 
-    /// Refuses features that are the same in all of these rows.
+    /// Checks that the features vary over these rows.
     ///
     /// # Errors
-    /// If they are.
+    /// The same activations in all of them.
     pub fn check_spread(&self, rows: &[usize]) -> Result<()> {
         let first = rows.first().map(|&row| self.features.row(row));
         match rows.iter().all(|&row| Some(self.features.row(row)) == first) {
             false => Ok(()),
             true => {
                 let found = format!("the same activations in all of {} rows", rows.len());
-                Err(Error::input(
-                    self.place(),
-                    found,
-                    "activations that vary from row to row (at a site or token that the words reach)",
-                ))
+                let expected =
+                    "activations that vary from row to row (a site or token that depends on the words)";
+                Err(Error::input(self.place(), found, expected))
             }
         }
     }
@@ -270,9 +134,9 @@ pub(crate) mod tests {
     use super::*;
     use ndarray::array;
 
-    /// Source of examples that come from no model.
-    pub(crate) fn source() -> Source {
-        Source {
+    /// Provenance of examples that come from no model.
+    pub(crate) fn source() -> Provenance {
+        Provenance {
             site: "3.resid_post".parse().unwrap(),
             tokens: Selector::UserLast,
             label: "user_type".into(),
@@ -291,15 +155,29 @@ pub(crate) mod tests {
         Examples::new(source(), features, Targets::new(&labels, &groups, &[]).unwrap()).unwrap()
     }
 
-    #[test]
-    fn names_become_numbers_in_the_order_asked_for() {
-        let (labels, groups) = (["bad", "good", "bad"], ["t2", "t1", "t1"]);
-        let sorted = Targets::new(&labels, &groups, &[]).unwrap();
-        assert_eq!((sorted.classes, sorted.groups), (vec![0, 1, 0], vec![1, 0, 0]));
-        let ordered = Targets::new(&labels, &groups, &["good", "bad"]).unwrap();
-        assert_eq!((ordered.classes.clone(), ordered.counts()), (vec![1, 0, 1], vec![1, 2]));
-        let error = Targets::new(&labels, &groups, &["good"]).unwrap_err();
-        assert_eq!(error.to_string(), "example 0: label \"bad\"; expected one of good");
+    /// Features of very different scales, and a number that classes are cut from.
+    pub(crate) fn formula(rows: usize, width: usize, noise: f64, collinear: bool) -> (Array2<f32>, Vec<f64>) {
+        let mut x = Array2::from_shape_fn((rows, width), |(r, c)| {
+            let (r, c) = (r as f64, c as f64);
+            (1.0 + r * (0.37 + 0.11 * c) + 0.5 * c * c).sin() * (1.0 + c) + 10.0 * c
+        });
+        if collinear {
+            let twin = &x.column(0) * 2.0 - 1.0;
+            x.column_mut(width - 1).assign(&twin);
+        }
+        let x = x.mapv(|value| value as f32);
+        let cut = (0..rows).map(|r| f64::from(x[[r, 0]]) + noise * (2.9 * r as f64).sin());
+        let cut = cut.collect();
+        (x, cut)
+    }
+
+    /// Two or three classes, by thresholds on the second result of [`formula`].
+    pub(crate) fn classes(cut: &[f64], count: usize) -> Vec<usize> {
+        let class = |&s: &f64| match count {
+            2 => usize::from(s > 0.0),
+            _ => usize::from(s > -0.5) + usize::from(s > 0.5),
+        };
+        cut.iter().map(class).collect()
     }
 
     #[test]

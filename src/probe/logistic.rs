@@ -1,25 +1,26 @@
-//! Logistic regression with an L2 penalty, binary, multinomial, multi-label or ordinal by the targets' link: the objective
-//! of scikit-learn's `LogisticRegression` on standardised features.
-//! It knows nothing of how its penalty is chosen.
+//! Logistic regression with an L2 penalty: binary, multinomial, multi-label or ordinal, by the link of the targets.
 
 use crate::error::Result;
+use crate::probe::defaults;
 use crate::probe::examples::Examples;
-use crate::probe::penalised::{Family, regress};
+use crate::probe::fit::{Fit, SplitFit};
+use crate::probe::penalised::{self, Objective};
 use crate::probe::split::Split;
-use crate::probe::{Fit, Reading};
 
-/// Minimises `C · Σ log loss + ½ ‖weight‖²` over features standardised by the rows that are fitted on; the bias has no
-/// penalty. Two classes get one head, more get one each (softmax, every head's weight penalised), labels that do not
-/// exclude one another one each, levels one direction with a bias between each two of them.
+/// Minimises `C · Σ log loss + ½ ‖weight‖²` on features standardised over the fit rows, without a penalty on the bias: the
+/// objective of scikit-learn's `LogisticRegression` behind a `StandardScaler`.
+///
+/// Two classes have one head; more have one each (softmax, every head penalised); labels of multi-label targets have one
+/// each; ordinal levels share one direction, with a bias for each level above the lowest (McCullagh 1980).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logistic {
-    /// The values of C worth trying, ascending.
+    /// The inverse penalties C to choose among, ascending.
     pub strengths: Vec<f64>,
 }
 
 impl Default for Logistic {
     fn default() -> Logistic {
-        Logistic { strengths: vec![1e-3, 1e-2, 1e-1, 1.0] }
+        Logistic { strengths: defaults::LOGISTIC_STRENGTHS.into() }
     }
 }
 
@@ -32,16 +33,15 @@ impl Fit for Logistic {
         self.strengths.clone()
     }
 
-    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<Reading>>> {
-        regress(self.name(), Family::Likelihood, examples, splits, strengths)
+    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<SplitFit>>> {
+        penalised::fit(self.name(), Objective::Likelihood, examples, splits, strengths)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::examples::tests::examples;
-    use crate::probe::sklearn_parity::{classes, formula};
+    use crate::probe::examples::tests::{classes, examples, formula};
     use linfa::traits::Fit as _;
     use ndarray::{Array2, Axis};
     use proptest::prelude::*;
@@ -59,7 +59,7 @@ mod tests {
         let theirs = linfa_logistic::MultiLogisticRegression::default().alpha(2.0).gradient_tolerance(1e-8);
         let theirs = theirs.max_iterations(1000).fit(&dataset).unwrap();
         let theirs = theirs.predict_probabilities(&x.mapv(f64::from));
-        let ours = Logistic::default().whole(examples, 0.5).unwrap().probabilities(x.view()).unwrap();
+        let ours = Logistic::default().fit_all(examples, 0.5).unwrap().probabilities(x.view()).unwrap();
         let worst = (&ours - &theirs).fold(0.0f64, |worst, d| worst.max(d.abs()));
         assert!(worst < 1e-3, "{worst}");
     }
@@ -68,7 +68,7 @@ mod tests {
     fn large_logits_and_weak_penalties_stay_finite() {
         let (mut x, cut) = formula(40, 3, 0.0, false);
         x *= 1e6;
-        let probe = Logistic::default().whole(examples(x.clone(), &classes(&cut, 3), None), 1e6).unwrap();
+        let probe = Logistic::default().fit_all(examples(x.clone(), &classes(&cut, 3), None), 1e6).unwrap();
         let probabilities = probe.probabilities(x.view()).unwrap();
         assert!(probabilities.iter().all(|p| p.is_finite()));
         assert_eq!(probe.predict(x.view()).unwrap().to_vec(), classes(&cut, 3));
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn rejects_what_can_not_be_learned() {
         let error = |features, classes: &[usize], strength| {
-            let refused = Logistic::default().whole(examples(features, classes, None), strength);
+            let refused = Logistic::default().fit_all(examples(features, classes, None), strength);
             refused.unwrap_err().to_string()
         };
         let features = || Array2::from_shape_fn((4, 2), |(r, c)| (r * 2 + c) as f32);
@@ -92,7 +92,7 @@ mod tests {
     fn a_column_that_does_not_vary_gets_no_weight() {
         let (mut x, cut) = formula(60, 4, 0.6, false);
         x.column_mut(2).fill(1e6 + 0.3);
-        let probe = Logistic::default().whole(examples(x, &classes(&cut, 2), None), 1.0).unwrap();
+        let probe = Logistic::default().fit_all(examples(x, &classes(&cut, 2), None), 1.0).unwrap();
         assert_eq!(probe.weight[[0, 2]], 0.0);
         assert!(probe.weight[[0, 0]] > 0.1);
     }
@@ -104,7 +104,7 @@ mod tests {
             let (x, cut) = formula(50, 3, 0.6, false);
             let moved = x.mapv(|value| value * scale + shift);
             let fit = |x: &Array2<f32>| {
-                let probe = Logistic::default().whole(examples(x.clone(), &classes(&cut, 2), None), 0.3);
+                let probe = Logistic::default().fit_all(examples(x.clone(), &classes(&cut, 2), None), 0.3);
                 probe.unwrap().probabilities(x.view()).unwrap()
             };
             let worst = (fit(&x) - fit(&moved)).fold(0.0f64, |worst, d| worst.max(d.abs()));

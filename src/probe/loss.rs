@@ -1,56 +1,56 @@
-//! Losses of a linear reading, and what each row pulls on its logits.
-//! They know nothing of weights, penalties or searches.
+//! Losses of linear models as functions of the logits, with their derivatives.
+//!
+//! Logits `[heads · rows]` and classes `[rows]` go in; the summed loss, its derivative in each logit and its gradient in the
+//! biases come out.
 
 use crate::model::compute::{exp, simd_dispatch};
 
-/// Rows side by side in a loop.
+/// Rows per vectorised loop.
 const LANES: usize = 16;
 
-/// A loss, summed over rows. Logits are `head · h + bias`.
+/// A loss, summed over rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// Negative log-likelihood of a yes or no: truth 0 or 1.
+    /// Negative log-likelihood of a binary class (0 or 1), one head.
     Logistic,
-    /// That of one of several classes, a head each.
+    /// Negative log-likelihood of one of this many classes under the softmax of one head each.
     Softmax(usize),
-    /// That of one of several levels, one head for all: the log-odds of more than level k are its logit plus bias k
-    /// (McCullagh 1980, proportional odds). Biases fall with k.
+    /// Negative log-likelihood of one of this many levels under proportional odds (McCullagh 1980): one head, and the
+    /// log-odds of more than level k are its logit plus bias k. Biases descend in k.
     Ordinal(usize),
-    /// Half the squared distance to 1 for a row's own class and −1 for the others; one head for two classes.
+    /// Half the squared distance to 1 for the row's class and −1 for the others, for this many classes; one head for two.
     Squared(usize),
 }
 
-/// What a loss is at some logits.
+/// The value of a loss.
 pub(super) struct Value {
+    /// The sum over rows.
     pub loss: f64,
-    /// The gradient in the biases.
+    /// Its gradient in the biases.
     pub bias: Vec<f64>,
 }
 
-/// What is true of the rows.
+/// The classes of all rows, and the rows that the loss is summed over.
 #[derive(Clone, Copy)]
 pub(super) struct Truth<'a> {
-    /// Class of each row.
+    /// `[rows]`.
     pub classes: &'a [u32],
-    /// 1 for rows that count, 0 for the others.
+    /// `[rows]`: 1 for the rows of the sum, 0 for the others.
     pub mask: &'a [f32],
 }
 
 impl Loss {
+    /// Number of heads.
     pub fn heads(self) -> usize {
         match self {
             Loss::Logistic | Loss::Ordinal(_) => 1,
             Loss::Softmax(classes) => classes,
-            Loss::Squared(classes) => {
-                if classes == 2 {
-                    1
-                } else {
-                    classes
-                }
-            }
+            Loss::Squared(2) => 1,
+            Loss::Squared(classes) => classes,
         }
     }
 
+    /// Number of biases.
     pub fn biases(self) -> usize {
         match self {
             Loss::Ordinal(levels) => levels - 1,
@@ -58,7 +58,7 @@ impl Loss {
         }
     }
 
-    /// Biases to start from: ordered where they have to be.
+    /// Biases to start from: descending for [`Loss::Ordinal`], 0 otherwise.
     pub fn first_biases(self) -> Vec<f64> {
         let count = self.biases();
         match self {
@@ -67,8 +67,8 @@ impl Loss {
         }
     }
 
-    /// The loss at logits `[heads · rows]` that still lack their biases. Writes its gradient in each logit. A loss that is
-    /// infinite (levels out of order) is given as that.
+    /// The loss at logits `[heads · rows]` plus `bias`. Writes its derivative in each logit to `residual` `[heads · rows]`.
+    /// Infinite where the ordinal biases are out of order.
     pub fn value(self, truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> Value {
         match self {
             Loss::Logistic => simd_dispatch!(logistic(truth, logits, bias[0] as f32, residual)),
@@ -78,7 +78,7 @@ impl Loss {
         }
     }
 
-    /// About how much the loss bends in a logit: the mean over heads and the rows that count, from the residuals.
+    /// Approximate second derivative of the loss in a logit, from the residuals: the mean over heads and rows of the sum.
     pub fn curvature(self, truth: Truth, residual: &[f32]) -> f64 {
         if let Loss::Squared(_) = self {
             return 1.0;
@@ -87,18 +87,18 @@ impl Loss {
         let rows = truth.classes.len();
         let count: f64 = truth.mask.iter().map(|&m| f64::from(m)).sum();
         // A residual is p − y: |r| (1 − |r|) is p (1 − p) for either truth.
-        let bends = |head: usize| {
+        let head_curvature = |head: usize| {
             let own = residual[head * rows..][..rows].iter();
             own.map(|r| f64::from(r.abs() * (1.0 - r.abs()).max(0.0))).sum::<f64>()
         };
-        (0..heads).map(bends).sum::<f64>() / (count.max(1.0) * heads as f64)
+        (0..heads).map(head_curvature).sum::<f64>() / (count.max(1.0) * heads as f64)
     }
 }
 
 #[inline(always)]
 fn logistic(truth: Truth, logits: &[f32], bias: f32, residual: &mut [f32]) -> Value {
-    let (mut far, mut pull) = ([0f64; LANES], [0f64; LANES]);
-    // Σ log(1 + e) as the logarithm of products, each taken before it could grow out of f64.
+    let (mut linear, mut gradient) = ([0f64; LANES], [0f64; LANES]);
+    // Σ log(1 + e) as the logarithm of a product of at most 512 factors up to 2, which stays within f64.
     let (mut loss, mut products) = (0.0, [1f64; LANES]);
     let whole = logits.len() / LANES * LANES;
     let chunks = |begin: usize| begin..(begin + LANES).min(logits.len());
@@ -108,7 +108,7 @@ fn logistic(truth: Truth, logits: &[f32], bias: f32, residual: &mut [f32]) -> Va
         let out = &mut residual[at];
         let lanes = if begin < whole { LANES } else { logits.len() - begin };
         let mut step = |lane: usize| {
-            // Turned so that a large number is always wrong: then nothing is lost where a row is surely right.
+            // The logit of the wrong class: its probability keeps full precision where the row is classified surely.
             let sign = 1.0 - 2.0 * y[lane] as f32;
             let wrong = sign * (z[lane] + bias);
             let small = exp(-wrong.abs());
@@ -116,8 +116,8 @@ fn logistic(truth: Truth, logits: &[f32], bias: f32, residual: &mut [f32]) -> Va
             let p = if wrong >= 0.0 { share } else { small * share };
             let r = sign * p * m[lane];
             out[lane] = r;
-            pull[lane] += f64::from(r);
-            far[lane] += f64::from(wrong.max(0.0) * m[lane]);
+            gradient[lane] += f64::from(r);
+            linear[lane] += f64::from(wrong.max(0.0) * m[lane]);
             products[lane] *= 1.0 + f64::from(small * m[lane]);
         };
         if lanes == LANES {
@@ -130,15 +130,15 @@ fn logistic(truth: Truth, logits: &[f32], bias: f32, residual: &mut [f32]) -> Va
             products = [1.0; LANES];
         }
     }
-    loss += products.iter().map(|product| product.ln()).sum::<f64>() + far.iter().sum::<f64>();
-    Value { loss, bias: vec![pull.iter().sum()] }
+    loss += products.iter().map(|product| product.ln()).sum::<f64>() + linear.iter().sum::<f64>();
+    Value { loss, bias: vec![gradient.iter().sum()] }
 }
 
 #[inline(always)]
 fn softmax(heads: usize, truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> Value {
     let rows = truth.classes.len();
     let bias: Vec<f32> = bias.iter().map(|&b| b as f32).collect();
-    let mut pull = vec![0f64; heads];
+    let mut gradient = vec![0f64; heads];
     let mut loss = 0.0;
     for begin in (0..rows).step_by(LANES) {
         let lanes = LANES.min(rows - begin);
@@ -166,28 +166,28 @@ fn softmax(heads: usize, truth: Truth, logits: &[f32], bias: &[f64], residual: &
         }
         for head in 0..heads {
             let out = &mut residual[head * rows + begin..][..lanes];
-            let mut pulled = 0.0;
+            let mut sum_of_residuals = 0.0;
             for lane in 0..lanes {
                 let is = classes[lane] as usize == head;
-                // The own class's p − 1 is minus the sum of the others, which loses nothing where p is near 1.
+                // p − 1 of the row's class is minus the sum of the others, without cancellation where p is near 1.
                 let up = if is { -others[lane] } else { out[lane] };
                 out[lane] = up / sum[lane] * mask[lane];
-                pulled += f64::from(out[lane]);
+                sum_of_residuals += f64::from(out[lane]);
             }
-            pull[head] += pulled;
+            gradient[head] += sum_of_residuals;
         }
         for lane in 0..lanes {
             loss += f64::from(mask[lane]) * (f64::from(sum[lane]).ln() - f64::from(own[lane]));
         }
     }
-    Value { loss, bias: pull }
+    Value { loss, bias: gradient }
 }
 
 fn ordinal(truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> Value {
-    let mut pull = vec![0.0; bias.len()];
+    let mut gradient = vec![0.0; bias.len()];
     let mut loss = 0.0;
-    // σ(A) − σ(B) = σ(A) σ(−B) (1 − exp(B − A)), where A and B are the log-odds of more than the level below and of more
-    // than this one.
+    // P(level) = σ(A) − σ(B) = σ(A) σ(−B) (1 − exp(B − A)), with A the log-odds of more than the level below and B those of
+    // more than this level.
     let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     for (row, (&class, &mask)) in truth.classes.iter().zip(truth.mask).enumerate() {
@@ -202,51 +202,52 @@ fn ordinal(truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> 
         if let Some((k, odds)) = below {
             loss += softplus(-odds);
             slope -= sigmoid(-odds);
-            pull[k] -= sigmoid(-odds);
+            gradient[k] -= sigmoid(-odds);
         }
         if let Some((k, odds)) = above {
             loss += softplus(odds);
             slope += sigmoid(odds);
-            pull[k] += sigmoid(odds);
+            gradient[k] += sigmoid(odds);
         }
         if let (Some((low, _)), Some((high, _))) = (below, above) {
             let gap = bias[low] - bias[high];
             if gap <= 0.0 {
-                return Value { loss: f64::INFINITY, bias: pull };
+                return Value { loss: f64::INFINITY, bias: gradient };
             }
             loss -= (-(-gap).exp()).ln_1p();
-            let push = 1.0 / gap.exp_m1();
-            pull[low] -= push;
-            pull[high] += push;
+            let derivative = 1.0 / gap.exp_m1();
+            gradient[low] -= derivative;
+            gradient[high] += derivative;
         }
         residual[row] = slope as f32;
     }
-    Value { loss, bias: pull }
+    Value { loss, bias: gradient }
 }
 
 fn squared(truth: Truth, logits: &[f32], bias: &[f64], residual: &mut [f32]) -> Value {
     let rows = truth.classes.len();
-    let mut pull = vec![0.0; bias.len()];
+    let mut gradient = vec![0.0; bias.len()];
     let mut loss = 0.0;
-    for (head, pull) in pull.iter_mut().enumerate() {
+    for (head, gradient) in gradient.iter_mut().enumerate() {
         let own = if bias.len() == 1 { 1 } else { head };
         for row in 0..rows {
-            let wanted = if truth.classes[row] as usize == own { 1.0 } else { -1.0 };
-            let away =
-                (f64::from(logits[head * rows + row]) + bias[head] - wanted) * f64::from(truth.mask[row]);
-            loss += away * away / 2.0;
-            *pull += away;
-            residual[head * rows + row] = away as f32;
+            let target = if truth.classes[row] as usize == own { 1.0 } else { -1.0 };
+            let error =
+                (f64::from(logits[head * rows + row]) + bias[head] - target) * f64::from(truth.mask[row]);
+            loss += error * error / 2.0;
+            *gradient += error;
+            residual[head * rows + row] = error as f32;
         }
     }
-    Value { loss, bias: pull }
+    Value { loss, bias: gradient }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Twenty rows, so that a block of lanes is full and another is not; the last row does not count.
+    /// Compares derivatives with finite differences. Twenty rows, so that one block of lanes is full and the other is not;
+    /// the last row is masked.
     fn check(loss: Loss, classes: usize, bias: &[f64]) {
         let rows = 20;
         let truth: Vec<u32> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn residuals_are_the_slopes_of_the_loss() {
+    fn residuals_are_the_derivatives_of_the_loss() {
         check(Loss::Logistic, 2, &[0.3]);
         check(Loss::Softmax(3), 3, &[0.3, -0.2, 1.0]);
         check(Loss::Ordinal(4), 4, &[1.0, 0.25, -2.0]);
@@ -304,10 +305,10 @@ mod tests {
         let mut residual = [0.0; 2];
         let two = Loss::Logistic.value(truth, &[0.0, 3.0], &[0.0], &mut residual);
         assert!((two.loss - (2f64.ln() + 3f64.exp().ln_1p())).abs() < 1e-6);
-        // Sure beyond f32: the loss is the distance, and no residual is NaN.
+        // Beyond the range of exp: the loss is linear in the logit, and no residual is NaN.
         let sure = Loss::Logistic.value(truth, &[-1e30, 500.0], &[0.0], &mut residual);
         assert!((sure.loss / 1e30 - 1.0).abs() < 1e-6 && residual == [-1.0, 1.0]);
-        // Levels out of order have no likelihood.
+        // Ordinal biases out of order have no likelihood.
         let levels = Truth { classes: &[1, 0], mask: &mask };
         assert!(Loss::Ordinal(3).value(levels, &[0.0, 0.0], &[0.0, 1.0], &mut residual).loss.is_infinite());
     }

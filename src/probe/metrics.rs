@@ -1,41 +1,47 @@
-//! The figures that a probe or a baseline is judged by, each with its interval and the split that it is on.
-//! It knows nothing of where the probabilities come from.
+//! Classification metrics of predicted probabilities, each with a bootstrap interval and the split that it is on.
 
 use ndarray::{ArrayView2, array, s};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
 
-use crate::probe::examples::Targets;
-use crate::probe::probe::Link;
-use crate::probe::validation::Plan;
+use crate::probe::link::Link;
+use crate::probe::plan::ValidationPlan;
+use crate::probe::targets::Targets;
 use crate::stats::{self, Interval, Metric, Ranking};
 
-const PLAIN: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", "brier", "ece"];
+/// Names of the metrics over all classes.
+const OVERALL: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", "brier", "ece"];
 
-/// The figures of probabilities `[rows, classes]`, with bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
-/// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (the plain
-/// ones are then means over the classes). A figure that has no value on these rows is left out.
+/// The metrics of probabilities `[rows, classes]`, with 95 % bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
+/// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (`auroc` and
+/// `average_precision` are then macro averages, one class against the rest). A metric that has no value on these rows is
+/// left out.
 ///
-/// `ece/chance` is the calibration error that these probabilities would show on so many rows if all of them were exactly
-/// true: what bins of few rows make of luck alone.
-pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, split: &str) -> Vec<Metric> {
+/// `ece/chance` is the expected calibration error of a perfectly calibrated forecast with these probabilities on as many
+/// rows: the mean and the central 95 % of `plan.resamples` simulations. It is above 0 because bins hold few rows.
+pub fn classification_metrics(
+    probabilities: ArrayView2<f64>,
+    targets: &Targets,
+    plan: &ValidationPlan,
+    split: &str,
+) -> Vec<Metric> {
     let class_count = targets.class_names.len();
-    // Of two classes the second says all; its area is the first one's.
+    // The second of two classes has the same area as the first.
     let heads = if targets.link == Link::Binary { 1..2 } else { 0..class_count };
-    let mut names: Vec<String> = PLAIN.map(str::to_owned).into();
+    let mut names: Vec<String> = OVERALL.map(str::to_owned).into();
     if heads.len() > 1 {
-        for name in &PLAIN[..2] {
+        for name in &OVERALL[..2] {
             names.extend(targets.class_names.iter().map(|class| format!("{name}/{class}")));
         }
     }
-    let known = Known::new(probabilities, targets, heads, plan.bins.max(1));
+    let precomputed = Precomputed::new(probabilities, targets, heads, plan.bins.max(1));
     let rows: Vec<usize> = (0..targets.rows()).collect();
-    let values = known.statistics(&rows);
+    let values = precomputed.statistics(&rows);
     let intervals = stats::bootstrap_each(&units(targets, plan), plan.resamples, plan.seed, |rows| {
-        known.statistics(rows)
+        precomputed.statistics(rows)
     });
     let named = names.into_iter().zip(values).zip(intervals);
-    let figure = |((name, value), interval): ((String, Option<f64>), Option<Interval>)| {
+    let metric = |((name, value), interval): ((String, Option<f64>), Option<Interval>)| {
         value.map(|value| Metric {
             name,
             value,
@@ -45,11 +51,11 @@ pub fn figures(probabilities: ArrayView2<f64>, targets: &Targets, plan: &Plan, s
             split: split.to_owned(),
         })
     };
-    named.filter_map(figure).chain(known.chance(plan, split)).collect()
+    named.filter_map(metric).chain(precomputed.calibration_error_by_chance(plan, split)).collect()
 }
 
-/// The rows that the bootstrap draws together.
-fn units(targets: &Targets, plan: &Plan) -> Vec<Vec<usize>> {
+/// The rows of each unit that the bootstrap draws: single rows, or whole groups.
+fn units(targets: &Targets, plan: &ValidationPlan) -> Vec<Vec<usize>> {
     if !plan.by_group {
         return (0..targets.rows()).map(|row| vec![row]).collect();
     }
@@ -60,23 +66,24 @@ fn units(targets: &Targets, plan: &Plan) -> Vec<Vec<usize>> {
     units
 }
 
-/// All that can be done once before the bootstrap: the rows ranked for each head, and what each row loses.
-struct Known {
+/// What resamples share, computed once: the rows ranked for each head, and the losses of each row.
+struct Precomputed {
+    /// One per head.
     rankings: Vec<Option<Ranking>>,
     /// Accuracy, log loss and Brier score of each row alone.
     losses: Vec<[f64; 3]>,
-    /// Calibration bin and gap of each row, or of each of its labels.
+    /// By row, calibration bin and gap; one for each label in the multi-label case.
     gaps: Vec<Vec<(usize, f64)>>,
     bins: usize,
 }
 
-impl Known {
+impl Precomputed {
     fn new(
         probabilities: ArrayView2<f64>,
         targets: &Targets,
         heads: std::ops::Range<usize>,
         bins: usize,
-    ) -> Known {
+    ) -> Precomputed {
         let ranking = |head: usize| {
             let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, head)).collect();
             Ranking::new(&probabilities.column(head).to_vec(), &positive)
@@ -84,12 +91,12 @@ impl Known {
         let losses = |row: usize| {
             let whole = probabilities.slice(s![row..=row, ..]);
             let all = [stats::accuracy, stats::log_loss, stats::brier];
-            // One row always has a mean.
+            // A single row always has a mean.
             let of = |p: ArrayView2<f64>, class: usize| all.map(|loss| loss(p, &[class]).unwrap_or(f64::NAN));
             if targets.link != Link::MultiLabel {
                 return of(whole, targets.classes[row]);
             }
-            // Each label is a yes or no of its own; the row's loss is their mean.
+            // Each label is a binary target; the row's loss is their mean.
             let mut mean = [0.0; 3];
             for (label, &p) in whole.iter().enumerate() {
                 let own = of(array![[1.0 - p, p]].view(), usize::from(targets.is(row, label)));
@@ -112,7 +119,7 @@ impl Known {
             };
             whole.iter().enumerate().map(gap).collect()
         };
-        Known {
+        Precomputed {
             rankings: heads.map(ranking).collect(),
             losses: (0..targets.rows()).map(losses).collect(),
             gaps: (0..targets.rows()).map(gaps).collect(),
@@ -120,20 +127,20 @@ impl Known {
         }
     }
 
-    /// The mean calibration error of truths drawn by the probabilities themselves, and where 95 % of them lie.
-    fn chance(&self, plan: &Plan, split: &str) -> Option<Metric> {
+    /// Calibration error of outcomes drawn from the probabilities themselves: mean and central 95 %.
+    fn calibration_error_by_chance(&self, plan: &ValidationPlan, split: &str) -> Option<Metric> {
         let rows = self.gaps.len();
-        // A gap is right (1 or 0) less the confidence.
-        let sure =
+        // A gap is correctness (1 or 0) minus confidence.
+        let confidence =
             |&(bin, gap): &(usize, f64), share: f64| (bin, if gap >= 0.0 { share - gap } else { -gap });
         let draw = |resample: usize| {
             let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(8) ^ resample as u64);
             let mut gaps = vec![0.0; self.bins];
             for row in &self.gaps {
                 let share = 1.0 / row.len() as f64;
-                for (bin, confidence) in row.iter().map(|gap| sure(gap, share)) {
-                    let right = if random.random::<f64>() * share < confidence { share } else { 0.0 };
-                    gaps[bin] += right - confidence;
+                for (bin, confidence) in row.iter().map(|gap| confidence(gap, share)) {
+                    let correct = if random.random::<f64>() * share < confidence { share } else { 0.0 };
+                    gaps[bin] += correct - confidence;
                 }
             }
             gaps.iter().map(|gap| gap.abs()).sum::<f64>() / rows as f64
@@ -152,7 +159,7 @@ impl Known {
         })
     }
 
-    /// In the order of the names.
+    /// The metrics on these rows, with repeats, in the order of the names.
     fn statistics(&self, rows: &[usize]) -> Vec<Option<f64>> {
         let mut counts = vec![0; self.losses.len()];
         rows.iter().for_each(|&row| counts[row] += 1);
@@ -164,11 +171,11 @@ impl Known {
             let known: Vec<f64> = values.iter().copied().flatten().collect();
             (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
         };
-        let a_row = |sum: f64| (!rows.is_empty()).then(|| sum / rows.len() as f64);
-        let loss = |index: usize| a_row(rows.iter().map(|&row| self.losses[row][index]).sum());
+        let per_row = |sum: f64| (!rows.is_empty()).then(|| sum / rows.len() as f64);
+        let loss = |index: usize| per_row(rows.iter().map(|&row| self.losses[row][index]).sum());
         let mut gaps = vec![0.0; self.bins];
         rows.iter().flat_map(|&row| &self.gaps[row]).for_each(|&(bin, gap)| gaps[bin] += gap);
-        let error = a_row(gaps.iter().map(|gap| gap.abs()).sum());
+        let error = per_row(gaps.iter().map(|gap| gap.abs()).sum());
         let (areas, precisions) = (ranked(Ranking::auroc), ranked(Ranking::average_precision));
         let mut all = vec![mean(&areas), mean(&precisions), loss(0), loss(1), loss(2), error];
         if self.rankings.len() > 1 {
@@ -184,12 +191,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_equal_the_plain_scores_of_the_same_rows() {
+    fn metrics_equal_the_plain_scores_of_the_same_rows() {
         let probabilities =
             array![[0.7, 0.2, 0.1], [0.3, 0.3, 0.4], [0.1, 0.8, 0.1], [0.5, 0.1, 0.4], [0.2, 0.2, 0.6]];
         let targets = Targets::new(&["a", "b", "b", "c", "c"], &["1", "1", "2", "2", "3"], &[]).unwrap();
-        let plan = Plan { by_group: true, bins: 5, ..Plan::default() };
-        let figures = figures(probabilities.view(), &targets, &plan, "test");
+        let plan = ValidationPlan { by_group: true, bins: 5, ..ValidationPlan::default() };
+        let figures = classification_metrics(probabilities.view(), &targets, &plan, "test");
         let value = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap().value;
         let (view, classes) = (probabilities.view(), &targets.classes);
         let near = |a: f64, b: Option<f64>| (a - b.unwrap()).abs() < 1e-12;
@@ -204,13 +211,17 @@ mod tests {
     }
 
     #[test]
-    fn luck_alone_makes_a_calibration_error() {
+    fn a_calibrated_forecast_has_a_calibration_error_by_chance() {
         // 400 rows that are 0.8 sure, all in one bin: |share right − 0.8| is sqrt(2/π) · sqrt(0.8 · 0.2 / 400) on average.
         let probabilities = ndarray::Array2::from_shape_fn((400, 2), |(_, class)| [0.2, 0.8][class]);
         let labels: Vec<&str> = (0..400).map(|row| if row < 320 { "b" } else { "a" }).collect();
         let targets = Targets::new(&labels, &labels, &[]).unwrap();
-        let figures =
-            figures(probabilities.view(), &targets, &Plan { resamples: 4000, ..Plan::default() }, "test");
+        let figures = classification_metrics(
+            probabilities.view(),
+            &targets,
+            &ValidationPlan { resamples: 4000, ..ValidationPlan::default() },
+            "test",
+        );
         let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
         assert!((figure("ece/chance").value - 0.015_96).abs() < 0.000_8, "{:?}", figure("ece/chance"));
         assert!(figure("ece").value < 1e-9);

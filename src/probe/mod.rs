@@ -1,104 +1,154 @@
-//! Probes: linear readings of activations, fitted on labelled examples, and the doubt that comes with every score.
-//! It knows nothing of models, dialogues or files of activations: it takes matrices with a class and a group a row.
+//! Linear probes of activations: fitting, calibration, validation and controls.
 //!
-//! - [`Examples`]: what a probe is fitted on; [`Probe`]: what comes out, weights in raw activation space.
-//! - [`Logistic`], [`Ridge`], [`Lda`], [`Means`]: methods, each a [`Fit`].
-//! - [`split`], [`validate()`]: groups held out, the penalty chosen without seeing them, calibration, scores.
-//! - [`control`], [`ngram`]: what a probe has to beat.
+//! - [`Examples`]: activations `[rows, width]` with a target and a group for each row; [`Probe`]: weights `[heads, width]`
+//!   in raw activation space.
+//! - [`Fit`]: a method of fitting; [`METHODS`] lists them.
+//! - [`split`], [`validate()`]: group-wise splits; the penalty and the calibration chosen inside the fit part, scores on
+//!   held-out groups.
+//! - [`controls`], [`ngram_baseline`]: baselines that a probe has to beat.
 
 mod calibration;
 pub mod controls;
+pub mod defaults;
 mod design_matrix;
 mod examples;
-mod metrics;
-mod lbfgs;
+mod fit;
+mod isotonic;
 mod lda;
-#[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
-mod probe;
+mod link;
 mod logistic;
 mod loss;
 mod means;
+mod metrics;
 pub mod ngram_baseline;
-mod solver;
+mod penalised;
+mod plan;
+mod platt;
+#[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
+mod probe;
+mod ridge;
 #[cfg(test)]
 mod sklearn_parity;
-mod penalised;
-mod ridge;
+mod solver;
 pub mod split;
+mod targets;
 pub mod validation;
 
 pub use calibration::Calibration;
-pub use examples::{Examples, Source, Targets};
+pub use examples::{Examples, Provenance};
+pub use fit::{Fit, SplitFit};
+pub use isotonic::IsotonicCurve;
 pub use lda::Lda;
+pub use link::{Link, NONE};
 pub use logistic::Logistic;
 pub use means::Means;
-pub use metrics::figures;
-pub use probe::{Link, NONE, Probe};
+pub use metrics::classification_metrics;
+pub use plan::ValidationPlan;
+pub use probe::Probe;
 pub use ridge::Ridge;
 pub use split::Split;
-pub use validation::{Plan, Trial, Validated, cross_validate, validate};
+pub use targets::{TargetKind, Targets};
+pub use validation::{StrengthScore, Validated, cross_validate, validate};
 
-use ndarray::Array2;
+use crate::error::{Error, Result};
 
-use crate::error::Result;
+/// A method as files and the command line name it.
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is and what its strength means, in a line.
+    pub about: &'static str,
+    /// Makes it with these strengths to choose among; with its own where there are none.
+    make: fn(&[f64]) -> Result<Box<dyn Fit>>,
+}
 
-/// A method: examples in, probes out.
-pub trait Fit: Sync {
-    /// Its name in files and tables.
-    fn name(&self) -> &'static str;
+/// Every method of fitting. A new one is a file with a [`Fit`] and a line here.
+pub const METHODS: [Method; 4] = [
+    Method {
+        name: "logistic",
+        about: "logistic regression with an L2 penalty; strengths are the inverse penalty C",
+        make: |strengths| Ok(Box::new(Logistic { strengths: or(strengths, Logistic::default().strengths) })),
+    },
+    Method {
+        name: "ridge",
+        about: "ridge regression on ±1; strengths are the inverse penalty C",
+        make: |strengths| Ok(Box::new(Ridge { strengths: or(strengths, Ridge::default().strengths) })),
+    },
+    Method {
+        name: "lda",
+        about: "linear discriminant analysis; strengths are the weight of the empirical covariance, below 1",
+        make: |strengths| Ok(Box::new(Lda { strengths: or(strengths, Lda::default().strengths) })),
+    },
+    Method {
+        name: "means",
+        about: "difference of class means; no strengths",
+        make: |strengths| match strengths {
+            [] => Ok(Box::new(Means)),
+            _ => Err(Error::input("method means", "strengths", "none: it has no penalty")),
+        },
+    },
+];
 
-    /// The strengths worth trying, ascending from the most restrained to the freest (inverse penalties, scikit-learn's C,
-    /// where the method has a penalty); `[1.0]` where there is nothing to choose.
-    fn strengths(&self) -> Vec<f64>;
-
-    /// For each of `splits` a probe for each of `strengths`, in their order, fitted on the split's fit rows alone. All
-    /// are asked for at once, because they share the matrix and most of the work on it.
-    ///
-    /// # Errors
-    /// If the fit rows can't be learned from: fewer than two classes, a class with fewer than two rows, features that do
-    /// not vary, …
-    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<Reading>>>;
-
-    /// A probe fitted on all rows with one strength.
-    ///
-    /// # Errors
-    /// As [`Fit::fit`].
-    fn whole(&self, examples: Examples, strength: f64) -> Result<Probe> {
-        let all = Split { fit: (0..examples.targets().rows()).collect(), test: Vec::new() };
-        let place = examples.place();
-        let readings = self.fit(examples, &[all], &[strength])?.into_iter().flatten().next();
-        let nothing = || crate::Error::input(place, "a method without a fit", "a probe for each strength");
-        Ok(readings.ok_or_else(nothing)?.probe)
+/// The names of [`METHODS`], for help and error texts: "logistic, ridge, lda or means".
+pub fn method_names() -> String {
+    let names = METHODS.map(|method| method.name);
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
     }
 }
 
-/// The method of this name, with these strengths to choose among, or its own where none are given.
+/// The method of this name, with these strengths to choose among; with its own where `strengths` is empty.
 ///
 /// # Errors
-/// If there is no such method, or strengths do not ascend from above 0.
+/// An unknown name; strengths that are not ascending numbers above 0; strengths for a method without any.
 pub fn method(name: &str, strengths: &[f64]) -> Result<Box<dyn Fit>> {
-    let rising = strengths.windows(2).all(|pair| pair[0] < pair[1]);
-    if !rising || strengths.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+    let ascending = strengths.windows(2).all(|pair| pair[0] < pair[1]);
+    if !ascending || strengths.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
         let found = strengths.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
-        return Err(crate::Error::input("strengths", found, "ascending numbers above 0"));
+        return Err(Error::input("strengths", found, "ascending numbers above 0"));
     }
-    let or = |own: Vec<f64>| if strengths.is_empty() { own } else { strengths.to_vec() };
-    Ok(match name {
-        "logistic" => Box::new(Logistic { strengths: or(Logistic::default().strengths) }),
-        "ridge" => Box::new(Ridge { strengths: or(Ridge::default().strengths) }),
-        "lda" => Box::new(Lda { strengths: or(Lda::default().strengths) }),
-        "means" if strengths.is_empty() => Box::new(Means),
-        "means" => return Err(crate::Error::input("method means", "strengths", "none: it has no penalty")),
-        _ => {
-            let found = format!("no method {name:?}");
-            return Err(crate::Error::input("method", found, "logistic, ridge, lda or means"));
-        }
-    })
+    let method = METHODS.iter().find(|method| method.name == name);
+    let unknown = || Error::input("method", format!("no method {name:?}"), method_names());
+    (method.ok_or_else(unknown)?.make)(strengths)
 }
 
-/// A probe, and what it reads where it was not fitted.
-pub struct Reading {
-    pub probe: Probe,
-    /// `[test rows of the split, heads]`, not calibrated.
-    pub logits: Array2<f64>,
+fn or(strengths: &[f64], own: Vec<f64>) -> Vec<f64> {
+    if strengths.is_empty() { own } else { strengths.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_table_fits_under_its_own_name() {
+        let features = ndarray::array![[0.0, 1.0], [0.2, 0.0], [3.0, 1.0], [3.1, 0.0]];
+        for Method { name, about, .. } in METHODS {
+            let fit = method(name, &[]).unwrap();
+            assert_eq!(fit.name(), name);
+            assert!(!about.is_empty() && method_names().contains(name));
+            let strength = fit.strengths()[0];
+            let examples = examples::tests::examples(features.clone(), &[0, 0, 1, 1], None);
+            let probe = fit.fit_all(examples, strength).unwrap();
+            assert_eq!((probe.method.as_str(), probe.strength), (name, strength));
+            assert_eq!(probe.predict(features.view()).unwrap().to_vec(), [0, 0, 1, 1], "{name}");
+            if fit.strengths() != [1.0] {
+                assert_eq!(method(name, &[0.25, 0.5]).unwrap().strengths(), [0.25, 0.5]);
+            }
+        }
+        assert!(METHODS.iter().any(|method| method.name == defaults::METHOD));
+    }
+
+    #[test]
+    fn unknown_methods_and_strengths_are_refused() {
+        let refused = |name, strengths: &[f64]| method(name, strengths).err().unwrap().to_string();
+        assert_eq!(
+            refused("magic", &[]),
+            "method: no method \"magic\"; expected logistic, ridge, lda or means"
+        );
+        assert!(refused("logistic", &[1.0, 0.1]).contains("ascending numbers above 0"));
+        assert!(refused("means", &[1.0]).contains("it has no penalty"));
+    }
 }

@@ -1,64 +1,72 @@
-//! The word-and-bigram baseline: what can be told from the words alone, without any model.
-//! It knows nothing of activations; a probe that does not beat it has found words, not a concept.
+//! N-gram baseline: logistic regression on the presence of words and bigrams in the texts, without a model.
+//!
+//! A probe that does not beat it may have found words rather than a concept.
 
 use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::probe::design_matrix::{Part, Presence};
-use crate::probe::examples::Targets;
-use crate::probe::metrics::figures;
-use crate::probe::penalised::{Family, tasks, together};
+use crate::probe::defaults;
+use crate::probe::design_matrix::{BinaryMatrix, RowSubset};
+use crate::probe::metrics::classification_metrics;
+use crate::probe::penalised::{Objective, concatenate_heads, tasks};
+use crate::probe::plan::ValidationPlan;
 use crate::probe::solver::{Problem, solve};
 use crate::probe::split::{Split, folds};
-use crate::probe::validation::{Plan, Trial, choose};
+use crate::probe::targets::Targets;
+use crate::probe::validation::{StrengthScore, choose};
 use crate::stats::Metric;
 
-/// A baseline need not be exact: its AUROC does not move in the third digit from here on.
+/// Relative tolerance of the objective. A tighter one does not change the third digit of the AUROC.
 const TOLERANCE: f64 = 1e-4;
 
-/// What the baseline may use.
+/// Vocabulary and penalties of the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Grams {
-    /// The most frequent words and bigrams that are kept.
-    pub most: usize,
-    /// Texts that a word or bigram must be in.
-    pub least: usize,
-    /// Inverse penalties to choose among, ascending.
+pub struct NgramOptions {
+    /// Words and bigrams that are kept, by document frequency.
+    pub max_features: usize,
+    /// Texts that a word or bigram must occur in.
+    pub min_texts: usize,
+    /// Inverse penalties C to choose among, ascending.
     pub strengths: Vec<f64>,
 }
 
-impl Default for Grams {
-    fn default() -> Grams {
-        Grams { most: 5000, least: 2, strengths: vec![0.01, 0.1, 1.0, 10.0] }
+impl Default for NgramOptions {
+    fn default() -> NgramOptions {
+        NgramOptions {
+            max_features: defaults::NGRAM_FEATURES,
+            min_texts: defaults::NGRAM_TEXTS,
+            strengths: defaults::NGRAM_STRENGTHS.into(),
+        }
     }
 }
 
-/// What the words alone gave.
+/// The fitted baseline's scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// Inverse penalty chosen.
+pub struct NgramBaseline {
+    /// The chosen inverse penalty C.
     pub strength: f64,
-    pub trials: Vec<Trial>,
+    /// By inverse penalty, in ascending order.
+    pub trials: Vec<StrengthScore>,
     /// Words and bigrams used.
     pub width: usize,
-    /// On the test part, and on the folds.
+    /// Metrics on the test part and out of the folds.
     pub scores: Vec<Metric>,
 }
 
-/// Logistic regression on which words and bigrams a text has, with the penalty and the temperature chosen as
-/// `validate` chooses them. Each fold has its own vocabulary, so that held-out texts add no word.
+/// Fits and validates the baseline on lower-cased texts, choosing penalty and calibration as
+/// [`validate`](crate::probe::validate()) does. Each fold has the vocabulary of its own fit rows.
 ///
 /// # Errors
-/// If there are not as many texts as targets, no word is in enough texts, or a fold lacks a class.
+/// Another number of texts than targets; no word in enough texts; a fold without some class.
 pub fn ngram(
     texts: &[String],
     targets: &Targets,
     split: &Split,
-    plan: &Plan,
-    grams: &Grams,
-) -> Result<Baseline> {
+    plan: &ValidationPlan,
+    options: &NgramOptions,
+) -> Result<NgramBaseline> {
     if texts.len() != targets.rows() {
         let found = format!("{} texts", texts.len());
         return Err(Error::input("n-gram baseline", found, format!("{}, one a label", targets.rows())));
@@ -66,39 +74,45 @@ pub fn ngram(
     let folds = folds(targets, &split.fit, plan.folds, plan.seed)?;
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let corpus = Corpus::new(texts);
-    let vocabularies = splits.iter().map(|split| corpus.vocabulary(&split.fit, grams));
+    let vocabularies = splits.iter().map(|split| corpus.vocabulary(&split.fit, options));
     let vocabularies = vocabularies.collect::<Result<Vec<Vec<u32>>>>()?;
-    let mut design = Presence::new(corpus.texts, corpus.count, &splits);
-    let parts = splits.iter().zip(&vocabularies).map(|(split, kept)| design.part(split, kept));
-    let parts: Vec<Part> = parts.collect();
-    let (loss, tasks) = tasks(targets, Family::Likelihood);
-    let problem = |part, classes| Problem { loss, classes, part };
-    let problems = parts.iter().flat_map(|part| tasks.iter().map(move |classes| problem(part, classes)));
-    let solutions = solve(&mut design, &problems.collect::<Vec<_>>(), &grams.strengths, TOLERANCE);
+    let mut design = BinaryMatrix::new(corpus.texts, corpus.count, &splits);
+    let subsets = splits.iter().zip(&vocabularies).map(|(split, kept)| design.subset(split, kept));
+    let subsets: Vec<RowSubset> = subsets.collect();
+    let (loss, tasks) = tasks(targets, Objective::Likelihood);
+    let problem = |subset, classes| Problem { loss, classes, subset };
+    let problems =
+        subsets.iter().flat_map(|subset| tasks.iter().map(move |classes| problem(subset, classes)));
+    let solutions = solve(&mut design, &problems.collect::<Vec<_>>(), &options.strengths, TOLERANCE);
     let solutions =
         solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
     let logits = |number: usize, strength: usize| {
         let own = &solutions[strength][number * tasks.len()..][..tasks.len()];
-        together(own, loss, &splits[number].test).2
+        concatenate_heads(own, loss, &splits[number].test).2
     };
-    let of_fold = |fold| (0..grams.strengths.len()).map(|strength| logits(fold, strength)).collect();
+    let of_fold = |fold| (0..options.strengths.len()).map(|strength| logits(fold, strength)).collect();
     let out_of_fold = (0..folds.len()).map(of_fold).collect();
-    let choice = choose(targets, &split.fit, plan, &grams.strengths, &folds, out_of_fold)?;
+    let choice = choose(targets, &split.fit, plan, &options.strengths, &folds, out_of_fold)?;
     let logits = logits(folds.len(), choice.index);
     let probabilities = targets.link.probabilities(choice.calibration.apply(logits));
-    Ok(Baseline {
+    Ok(NgramBaseline {
         strength: choice.strength,
         trials: choice.trials,
         width: vocabularies.last().map_or(0, Vec::len),
         scores: [
-            figures(probabilities.view(), &targets.select(&split.test), plan, "test"),
-            figures(choice.probabilities.view(), &targets.select(&split.fit), plan, "validation"),
+            classification_metrics(probabilities.view(), &targets.select(&split.test), plan, "test"),
+            classification_metrics(
+                choice.probabilities.view(),
+                &targets.select(&split.fit),
+                plan,
+                "validation",
+            ),
         ]
         .concat(),
     })
 }
 
-/// Texts as lists of numbered words and bigrams, each once.
+/// Texts as sets of word and bigram indices, over one shared numbering.
 struct Corpus {
     texts: Vec<Vec<u32>>,
     count: usize,
@@ -127,17 +141,19 @@ impl Corpus {
         Corpus { texts, count: numbers.len() }
     }
 
-    /// The grams that are kept, by how many of these texts have each; of equals those met first.
-    fn vocabulary(&self, rows: &[usize], grams: &Grams) -> Result<Vec<u32>> {
+    /// The n-grams that occur in enough of these texts, by descending document frequency; among equals in the order of
+    /// their first occurrence.
+    fn vocabulary(&self, rows: &[usize], options: &NgramOptions) -> Result<Vec<u32>> {
         let mut counts = vec![0usize; self.count];
         let all = rows.iter().flat_map(|&row| &self.texts[row]);
         all.for_each(|&gram| counts[gram as usize] += 1);
-        let mut kept: Vec<u32> =
-            (0..self.count as u32).filter(|&gram| counts[gram as usize] >= grams.least.max(1)).collect();
+        let mut kept: Vec<u32> = (0..self.count as u32)
+            .filter(|&gram| counts[gram as usize] >= options.min_texts.max(1))
+            .collect();
         kept.sort_by_key(|&gram| std::cmp::Reverse(counts[gram as usize]));
-        kept.truncate(grams.most);
+        kept.truncate(options.max_features);
         if kept.is_empty() {
-            let found = format!("no word in {} of {} texts", grams.least.max(1), rows.len());
+            let found = format!("no word in {} of {} texts", options.min_texts.max(1), rows.len());
             return Err(Error::input("n-gram baseline", found, "texts that share words"));
         }
         Ok(kept)
@@ -149,13 +165,13 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
-    /// Sixty filler words a text, and what `tell` puts in their midst.
-    fn texts(rows: usize, on_progress: impl Fn(usize) -> String) -> (Vec<String>, Targets) {
+    /// Texts of sixty filler words, the middle one replaced by `word`.
+    fn texts(rows: usize, word: impl Fn(usize) -> String) -> (Vec<String>, Targets) {
         let mut random = StdRng::seed_from_u64(5);
         let texts = (0..rows).map(|row| {
             let mut words: Vec<String> =
                 (0..60).map(|_| format!("w{}", random.random_range(0..900))).collect();
-            words[30] = on_progress(row);
+            words[30] = word(row);
             words.join(" ")
         });
         let labels: Vec<String> = (0..rows).map(|row| (row % 2).to_string()).collect();
@@ -165,8 +181,8 @@ mod tests {
 
     fn auroc(texts: &[String], targets: &Targets) -> f64 {
         let split = Split::hold_out(targets, &["3", "8"]).unwrap();
-        let plan = Plan { resamples: 20, ..Plan::default() };
-        let baseline = ngram(texts, targets, &split, &plan, &Grams::default()).unwrap();
+        let plan = ValidationPlan { resamples: 20, ..ValidationPlan::default() };
+        let baseline = ngram(texts, targets, &split, &plan, &NgramOptions::default()).unwrap();
         baseline.scores.iter().find(|score| score.name == "auroc").unwrap().value
     }
 
@@ -176,7 +192,7 @@ mod tests {
         assert!(auroc(&by_word, &targets) > 0.99);
         let (by_order, _) = texts(400, |row| (if row % 2 == 0 { "not now" } else { "now not" }).into());
         assert!(auroc(&by_order, &targets) > 0.99);
-        // A word a group and class: of no use on groups that were held out.
+        // One word per group and class does not help on held-out groups.
         let (by_group, _) = texts(400, |row| format!("own{}", row % 20));
         assert!((auroc(&by_group, &targets) - 0.5).abs() < 0.15);
     }
@@ -191,7 +207,8 @@ mod tests {
         );
         let targets = targets.unwrap();
         let split = Split::hold_out(&targets, &["4"]).unwrap();
-        let error = ngram(&texts, &targets, &split, &Plan::default(), &Grams::default()).unwrap_err();
+        let error = ngram(&texts, &targets, &split, &ValidationPlan::default(), &NgramOptions::default())
+            .unwrap_err();
         assert!(error.to_string().contains("no word in 2 of"), "{error}");
     }
 }

@@ -1,96 +1,23 @@
-//! The probe: a linear reading of activations, logit = weight · h + bias, in raw activation space.
-//! It knows nothing of how it was fitted; a weight row can be used as a direction as it is.
+//! Linear probe: logits = weight · h + bias of activations h, and its file format.
+//!
+//! Weights are in raw activation space (the standardisation of the fit is folded into them), so that a row can be used
+//! as a direction.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
-use serde::{Deserialize, Serialize};
 
 use crate::artifact::{Header, Numbers, TensorFile, write_tensors};
 use crate::error::{Error, Result};
 use crate::probe::calibration::Calibration;
-use crate::probe::examples::{Source, Targets};
+use crate::probe::examples::Provenance;
+use crate::probe::link::{Link, NONE};
+use crate::probe::targets::Targets;
 use crate::stats::Metric;
 
 const KIND: &str = "probe";
 const VERSION: u32 = 1;
-
-/// The name of what lies outside all classes that do not exclude one another.
-pub const NONE: &str = "none";
-
-/// How logits become probabilities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Link {
-    /// One head, that of the second class; its probability is 1 / (1 + exp(−logit)).
-    Binary,
-    /// One head a class; the softmax over them.
-    Multinomial,
-    /// One head a label, each with a probability of its own, as in [`Link::Binary`]: a row may have several labels.
-    MultiLabel,
-    /// One head for each level above the lowest: the log-odds of that level or a higher one. All heads have one direction.
-    Ordinal,
-}
-
-impl Link {
-    /// The link of a choice between so many classes.
-    pub fn of(classes: usize) -> Link {
-        if classes == 2 { Link::Binary } else { Link::Multinomial }
-    }
-
-    /// Its name in files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Link::Binary => "binary",
-            Link::Multinomial => "multinomial",
-            Link::MultiLabel => "multilabel",
-            Link::Ordinal => "ordinal",
-        }
-    }
-
-    /// How many heads so many classes need.
-    pub fn heads(self, classes: usize) -> usize {
-        match self {
-            Link::Binary | Link::Ordinal => classes.saturating_sub(1),
-            Link::Multinomial | Link::MultiLabel => classes,
-        }
-    }
-
-    /// Logits `[rows, heads]` to probabilities `[rows, classes]`.
-    pub(super) fn probabilities(self, mut logits: Array2<f64>) -> Array2<f64> {
-        let logistic = |logit: f64| 1.0 / (1.0 + (-logit).exp());
-        match self {
-            // The softmax of (0, z) is the logistic function of z, and 1 minus it loses nothing.
-            Link::Binary => {
-                logits = Array2::from_shape_fn((logits.nrows(), 2), |(row, class)| {
-                    class as f64 * logits[[row, 0]]
-                });
-            }
-            Link::Multinomial => (),
-            Link::MultiLabel => return logits.mapv(logistic),
-            Link::Ordinal => {
-                let heads = logits.ncols();
-                // At least this level, from 1 for the lowest to 0 beyond the highest.
-                let least = |row: usize, level: usize| match level {
-                    0 => 1.0,
-                    level if level > heads => 0.0,
-                    level => logistic(logits[[row, level - 1]]),
-                };
-                return Array2::from_shape_fn((logits.nrows(), heads + 1), |(row, level)| {
-                    (least(row, level) - least(row, level + 1)).max(0.0)
-                });
-            }
-        }
-        for mut row in logits.rows_mut() {
-            let largest = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-            row.mapv_inplace(|logit| (logit - largest).exp());
-            let sum = row.sum();
-            row /= sum;
-        }
-        logits
-    }
-}
 
 /// A fitted linear probe.
 #[derive(Clone, Debug, PartialEq)]
@@ -99,28 +26,33 @@ pub struct Probe {
     pub weight: Array2<f32>,
     /// `[heads]`.
     pub bias: Array1<f32>,
+    /// From logits to probabilities.
     pub link: Link,
     /// All classes, in the order of the columns of [`Probe::probabilities`].
     pub classes: Vec<String>,
-    /// What it was fitted to read; it should be held against nothing else.
-    pub source: Source,
-    /// Name of the method that fitted it, and the inverse penalty that it was fitted with.
+    /// The activations and the label that it was fitted on; it is valid for activations of this kind only.
+    pub source: Provenance,
+    /// Name of the method that fitted it.
     pub method: String,
+    /// The strength that it was fitted with: the inverse penalty, where the method has one.
     pub strength: f64,
+    /// Applied to logits before the link.
     pub calibration: Calibration,
-    /// For a class, the calibrated probability from which on it is called (see `boundary::threshold`).
+    /// By class, the calibrated probability at or above which a row is assigned to it (see `boundary::threshold`).
     pub threshold: BTreeMap<String, f64>,
+    /// Metrics on the test part and out of the folds, by their `split`.
     pub scores: Vec<Metric>,
-    /// The groups that neither fit nor choice saw; the scores of split `test` are on them.
+    /// The groups held out of fit and choice; metrics of split `test` are on them.
     pub held_out: Vec<String>,
+    /// Seed of folds and bootstrap.
     pub seed: u64,
 }
 
 impl Probe {
-    /// A probe as a method gives it: not calibrated, not scored.
+    /// An uncalibrated, unscored probe, as a method makes it.
     pub(super) fn new(
         (weight, bias): (Array2<f32>, Array1<f32>),
-        (source, targets): (&Source, &Targets),
+        (source, targets): (&Provenance, &Targets),
         (method, strength): (&str, f64),
     ) -> Probe {
         Probe {
@@ -139,15 +71,15 @@ impl Probe {
         }
     }
 
-    /// Names of the heads: every class, or of two the second, or every level above the lowest.
+    /// Names of the heads: every class; of two classes the second; of ordinal levels all above the lowest.
     pub fn heads(&self) -> &[String] {
         &self.classes[self.classes.len() - self.link.heads(self.classes.len())..]
     }
 
-    /// Logits `[rows, heads]` of features `[rows, width]`, not calibrated; summed in f64.
+    /// Uncalibrated logits `[rows, heads]` of features `[rows, width]`, summed in f64.
     ///
     /// # Errors
-    /// If the features have another width.
+    /// Features of another width.
     pub fn logits(&self, features: ArrayView2<f32>) -> Result<Array2<f64>> {
         if features.ncols() != self.weight.ncols() {
             return Err(Error::input(
@@ -161,11 +93,11 @@ impl Probe {
         Ok(logits + &self.bias.mapv(f64::from))
     }
 
-    /// Calibrated probabilities `[rows, classes]` of features `[rows, width]`; each row sums to 1, but for
+    /// Calibrated probabilities `[rows, classes]` of features `[rows, width]`; each row sums to 1, except with
     /// [`Link::MultiLabel`].
     ///
     /// # Errors
-    /// If the features have another width.
+    /// Features of another width.
     pub fn probabilities(&self, features: ArrayView2<f32>) -> Result<Array2<f64>> {
         Ok(self.from_logits(self.logits(features)?))
     }
@@ -175,10 +107,10 @@ impl Probe {
         self.link.probabilities(self.calibration.apply(logits))
     }
 
-    /// The most probable class of each row, as an index into `classes`.
+    /// The most probable class of each row, `[rows]`, as an index into `classes`.
     ///
     /// # Errors
-    /// If the features have another width.
+    /// Features of another width.
     pub fn predict(&self, features: ArrayView2<f32>) -> Result<Array1<usize>> {
         let largest = |row: ArrayView1<f64>| {
             let entries = row.into_iter().enumerate();
@@ -193,11 +125,11 @@ impl Probe {
         Ok(self.probabilities(features)?.map_axis(Axis(1), largest))
     }
 
-    /// The direction `[width]` in which the log-odds of class `to` against class `from` grow. Where classes do not exclude
-    /// one another, [`NONE`] of them is a class here too.
+    /// The gradient `[width]` of the log-odds of class `to` against class `from`. In the multi-label case [`NONE`] is a
+    /// class too, with gradient 0.
     ///
     /// # Errors
-    /// If the probe has no such class.
+    /// An unknown class.
     pub fn direction(&self, from: &str, to: &str) -> Result<Array1<f32>> {
         let row = |name: &str| -> Result<Array1<f32>> {
             if self.link == Link::MultiLabel && name == NONE && self.class(name).is_err() {
@@ -206,7 +138,7 @@ impl Probe {
             let index = self.class(name)?;
             Ok(match (self.link, index) {
                 (Link::Binary | Link::Ordinal, 0) => Array1::zeros(self.weight.ncols()),
-                // Every level's head adds its own log-odds.
+                // Each level's head adds its own log-odds.
                 (Link::Ordinal, index) => &self.weight.row(0) * index as f32,
                 (Link::Binary, _) => self.weight.row(0).to_owned(),
                 (Link::Multinomial | Link::MultiLabel, index) => self.weight.row(index).to_owned(),
@@ -215,10 +147,10 @@ impl Probe {
         Ok(row(to)? - row(from)?)
     }
 
-    /// The index of a class in `classes`.
+    /// Index of a class in `classes`.
     ///
     /// # Errors
-    /// If the probe has no such class.
+    /// An unknown class.
     pub fn class(&self, name: &str) -> Result<usize> {
         let index = self.classes.iter().position(|class| class == name);
         index.ok_or_else(|| {
@@ -227,10 +159,10 @@ impl Probe {
         })
     }
 
-    /// Saves it in the layout of FORMATS, "Probe out".
+    /// Writes it as one safetensors file; docs/formats-probes.md describes the layout.
     ///
     /// # Errors
-    /// If the file can't be written.
+    /// A file that can't be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let header = Header {
             model: self.source.model.clone(),
@@ -264,25 +196,19 @@ impl Probe {
         write_tensors(path, &header, &metadata.into(), tensors.into())
     }
 
-    /// Reads what [`Probe::save`] wrote.
+    /// Reads a file of [`Probe::save`].
     ///
     /// # Errors
-    /// If the file can't be read, is no probe of this version, or its tensors don't fit its metadata.
+    /// A file that can't be read, is no probe of this version, or whose tensors don't match its metadata.
     pub fn load(path: &Path) -> Result<Probe> {
         let (header, file) = TensorFile::open_kind(path, KIND, VERSION)?;
         let weight = file.matrix("weight")?;
         let bias = Array1::from_iter(file.floats("bias")?);
         let classes: Vec<String> = file.json("classes")?;
-        let link = match file.string("link")? {
-            "binary" => Link::Binary,
-            "multinomial" => Link::Multinomial,
-            "multilabel" => Link::MultiLabel,
-            "ordinal" => Link::Ordinal,
-            other => {
-                let expected = "binary, multinomial, multilabel or ordinal";
-                return Err(file.wrong(format!("link {other:?}"), expected));
-            }
-        };
+        let link = file.string("link")?;
+        let link: Link = link.parse().map_err(|_| {
+            file.wrong(format!("link {link:?}"), "binary, multinomial, multilabel or ordinal")
+        })?;
         let heads = link.heads(classes.len());
         if heads == 0 || link == Link::Binary && heads != 1 {
             return Err(file.wrong(format!("{} classes", classes.len()), "two classes or more"));
@@ -297,7 +223,7 @@ impl Probe {
             bias,
             link,
             classes,
-            source: Source {
+            source: Provenance {
                 site: file.string("site")?.parse()?,
                 tokens: file.string("tokens")?.parse()?,
                 label: file.string("label")?.to_owned(),

@@ -1,23 +1,23 @@
-//! Ridge regression on ±1: the objective of scikit-learn's `RidgeClassifier` with alpha = 1 / C, on standardised features.
-//! It knows nothing of how its penalty is chosen.
+//! Ridge regression on targets of ±1.
 
 use crate::error::Result;
+use crate::probe::defaults;
 use crate::probe::examples::Examples;
-use crate::probe::penalised::{Family, regress};
+use crate::probe::fit::{Fit, SplitFit};
+use crate::probe::penalised::{self, Objective};
 use crate::probe::split::Split;
-use crate::probe::{Fit, Reading};
 
-/// Minimises `C/2 · Σ (logit ∓ 1)² + ½ ‖weight‖²`; the bias has no penalty. Only calibration gives its logits a meaningful
-/// scale.
+/// Minimises `C/2 · Σ (logit ∓ 1)² + ½ ‖weight‖²` on standardised features, without a penalty on the bias: the objective of
+/// scikit-learn's `RidgeClassifier` with alpha = 1 / C. Its logits have a meaningful scale only after calibration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ridge {
-    /// The values of C worth trying, ascending.
+    /// The inverse penalties C to choose among, ascending.
     pub strengths: Vec<f64>,
 }
 
 impl Default for Ridge {
     fn default() -> Ridge {
-        Ridge { strengths: vec![1e-4, 1e-3, 1e-2, 1e-1] }
+        Ridge { strengths: defaults::RIDGE_STRENGTHS.into() }
     }
 }
 
@@ -30,7 +30,7 @@ impl Fit for Ridge {
         self.strengths.clone()
     }
 
-    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<Reading>>> {
-        regress(self.name(), Family::Squares, examples, splits, strengths)
+    fn fit(&self, examples: Examples, splits: &[Split], strengths: &[f64]) -> Result<Vec<Vec<SplitFit>>> {
+        penalised::fit(self.name(), Objective::LeastSquares, examples, splits, strengths)
     }
 }

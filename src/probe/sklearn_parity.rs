@@ -1,40 +1,16 @@
-//! What scikit-learn and scipy give on the same rows: `tests/fixtures/probe/make.py` wrote their numbers.
+//! Parity with scikit-learn and scipy on the same rows; `tests/fixtures/probe/make.py` wrote their numbers.
 
 use ndarray::{Array1, Array2};
 use serde::Deserialize;
 
 use super::design_matrix::Standardised;
-use super::design_matrix::tests::all;
-use super::examples::tests::examples;
+use super::design_matrix::all_rows;
+use super::examples::tests::{classes, examples, formula};
 use super::loss::Loss;
 use super::penalised::TOLERANCE;
 use super::solver::{Problem, Solution, solve};
 use super::{Fit, Lda, Link, Logistic, Probe, Ridge, Split, Targets};
 use crate::stats;
-
-/// Features on very different scales, and the number that the classes are cut from.
-pub(super) fn formula(rows: usize, width: usize, noise: f64, collinear: bool) -> (Array2<f32>, Vec<f64>) {
-    let mut x = Array2::from_shape_fn((rows, width), |(r, c)| {
-        let (r, c) = (r as f64, c as f64);
-        (1.0 + r * (0.37 + 0.11 * c) + 0.5 * c * c).sin() * (1.0 + c) + 10.0 * c
-    });
-    if collinear {
-        let twin = &x.column(0) * 2.0 - 1.0;
-        x.column_mut(width - 1).assign(&twin);
-    }
-    let x = x.mapv(|value| value as f32);
-    let cut = (0..rows).map(|r| f64::from(x[[r, 0]]) + noise * (2.9 * r as f64).sin());
-    let cut = cut.collect();
-    (x, cut)
-}
-
-pub(super) fn classes(cut: &[f64], count: usize) -> Vec<usize> {
-    let class = |&s: &f64| match count {
-        2 => usize::from(s > 0.0),
-        _ => usize::from(s > -0.5) + usize::from(s > 0.5),
-    };
-    cut.iter().map(class).collect()
-}
 
 #[derive(Deserialize)]
 struct Expected {
@@ -90,11 +66,11 @@ fn expected() -> Expected {
 }
 
 fn optimum(x: &Array2<f32>, classes: &[usize], loss: Loss, strengths: &[f64]) -> Solution {
-    let all = all(x.nrows());
+    let all = all_rows(x.nrows());
     let mut design = Standardised::new(x.clone(), std::slice::from_ref(&all));
     let classes: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
-    let part = design.part(&all);
-    let problem = Problem { loss, classes: &classes, part: &part };
+    let subset = design.subset(&all);
+    let problem = Problem { loss, classes: &classes, subset: &subset };
     solve(&mut design, &[problem], strengths, TOLERANCE).unwrap().pop().unwrap().pop().unwrap()
 }
 
@@ -104,11 +80,11 @@ fn reaches_the_optimum_of_scikit_learn() {
         let (x, cut) = formula(case.rows, case.width, case.noise, case.collinear);
         let truth = classes(&cut, case.classes);
         let loss = if case.classes == 2 { Loss::Logistic } else { Loss::Softmax(case.classes) };
-        // From a path, so that warm starts are tried too.
+        // On a path of two strengths, so that warm starts are tested too.
         let solution = optimum(&x, &truth, loss, &[case.strength / 10.0, case.strength]);
         let gap = (solution.objective - case.objective) / case.objective;
         assert!(gap.abs() < 1e-6, "{}, {} classes: {gap:e}", case.shape, case.classes);
-        let probe = Logistic::default().whole(examples(x, &truth, None), case.strength).unwrap();
+        let probe = Logistic::default().fit_all(examples(x, &truth, None), case.strength).unwrap();
         for (weight, expected) in probe.weight.column(0).iter().zip(case.first) {
             // The objective is flat at its minimum: a gap of 1e-7 is a weight's error of about 3e-4.
             let away = (f64::from(*weight) - expected).abs();
@@ -128,11 +104,11 @@ fn ranks_held_out_folds_as_scikit_learn_does() {
                 Split { fit, test }
             })
             .collect();
-        // The strength asked for in the midst of others: it must not matter.
+        // Other strengths on the same path must not change the result.
         let strengths = [1e-3, case.strength, 20.0];
-        let read = Logistic::default().fit(examples(x, &truth, None), &splits, &strengths).unwrap();
-        for ((readings, split), expected) in read.iter().zip(&splits).zip(&case.auroc) {
-            let probabilities = readings[1].probe.from_logits(readings[1].logits.clone());
+        let fits = Logistic::default().fit(examples(x, &truth, None), &splits, &strengths).unwrap();
+        for ((fits, split), expected) in fits.iter().zip(&splits).zip(&case.auroc) {
+            let probabilities = fits[1].probe.from_logits(fits[1].logits.clone());
             let truth: Vec<usize> = split.test.iter().map(|&row| truth[row]).collect();
             let area = stats::auroc_macro(probabilities.view(), &truth).unwrap();
             assert!(
@@ -147,16 +123,16 @@ fn ranks_held_out_folds_as_scikit_learn_does() {
 
 fn first_logits(method: &dyn Fit, strength: f64, count: usize) -> Array2<f64> {
     let (x, cut) = formula(200, 6, 0.6, false);
-    let probe: Probe = method.whole(examples(x.clone(), &classes(&cut, count), None), strength).unwrap();
+    let probe: Probe = method.fit_all(examples(x.clone(), &classes(&cut, count), None), strength).unwrap();
     probe.logits(x.slice(ndarray::s![..5, ..])).unwrap()
 }
 
 #[test]
-fn ridge_and_lda_read_as_scikit_learn_does() {
+fn ridge_and_lda_have_the_logits_of_scikit_learn() {
     let expected = expected();
-    let ways: [(&dyn Fit, Logits); 2] =
+    let methods: [(&dyn Fit, Logits); 2] =
         [(&Ridge::default(), expected.ridge), (&Lda::default(), expected.lda)];
-    for (method, expected) in ways {
+    for (method, expected) in methods {
         let two = first_logits(method, expected.strength, 2);
         for (found, expected) in two.column(0).iter().zip(&expected.two) {
             assert!(
@@ -180,7 +156,7 @@ fn ridge_and_lda_read_as_scikit_learn_does() {
 }
 
 #[test]
-fn levels_reach_the_optimum_that_scipy_finds() {
+fn ordinal_regression_reaches_the_optimum_of_scipy() {
     let expected = expected().ordinal;
     let (x, cut) = formula(200, 6, 0.6, false);
     let solution = optimum(&x, &classes(&cut, 3), Loss::Ordinal(3), &[0.1, expected.strength]);
@@ -194,7 +170,7 @@ fn levels_reach_the_optimum_that_scipy_finds() {
 }
 
 #[test]
-fn labels_that_do_not_exclude_one_another_are_fits_of_their_own() {
+fn multilabel_heads_are_binary_fits_of_their_own() {
     let (x, cut) = formula(200, 6, 0.6, false);
     let lists: Vec<Vec<&str>> = cut
         .iter()
@@ -203,11 +179,11 @@ fn labels_that_do_not_exclude_one_another_are_fits_of_their_own() {
         })
         .collect();
     let groups: Vec<&str> = vec!["one"; 200];
-    let targets = Targets::sets(&lists, &groups, &[]).unwrap();
+    let targets = Targets::multilabel(&lists, &groups, &[]).unwrap();
     let own = examples(x.clone(), &classes(&cut, 2), None);
-    let alone = Logistic::default().whole(own.clone(), 1.0).unwrap();
+    let alone = Logistic::default().fit_all(own.clone(), 1.0).unwrap();
     let both = crate::probe::Examples::new(own.source.clone(), x.clone(), targets).unwrap();
-    let both = Logistic::default().whole(both, 1.0).unwrap();
+    let both = Logistic::default().fit_all(both, 1.0).unwrap();
     assert_eq!(
         (both.link, both.heads()),
         (Link::MultiLabel, ["high".to_owned(), "positive".into()].as_slice())

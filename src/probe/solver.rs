@@ -1,123 +1,131 @@
-//! Many fits on one matrix, brought to their optima side by side: the products of all of them are one product.
-//! It knows nothing of labels or splits; each fit is a loss, the truth of the rows, and the part of the rows that it takes.
+//! Batched L-BFGS: many L2-penalised fits on one design matrix, minimised side by side.
+//!
+//! A design matrix X `[rows, width]` and problems (a loss, a class for each row, a subset of the rows) go in; weights
+//! `[heads, width]` and biases come out. Each iteration multiplies X with the directions of all problems at once.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-use crate::probe::design_matrix::{Design, Part};
+use crate::probe::design_matrix::{Design, RowSubset};
 use crate::probe::loss::{Loss, Truth};
 
-/// One fit: minimises `C · Σ loss + ½ ‖weight‖²` over the part's rows; biases have no penalty.
+/// One fit: minimises `C · Σ loss + ½ ‖weight‖²` over the subset's rows; biases have no penalty.
 pub(super) struct Problem<'a> {
     pub loss: Loss,
-    /// Class of each row, of all rows of the design.
+    /// `[rows]`, of all rows of the design.
     pub classes: &'a [u32],
-    pub part: &'a Part,
+    /// The rows to fit on.
+    pub subset: &'a RowSubset,
 }
 
-/// Where a fit ended, in the design's own columns.
+/// The optimum of a problem, in the columns of the design.
 pub(super) struct Solution {
     /// `[heads, width]`.
     pub weight: Array2<f64>,
-    /// One a head; for several levels, one each below the highest.
+    /// One per head; with [`Loss::Ordinal`] one per level below the highest.
     pub bias: Array1<f64>,
     /// `weight · x + bias` of every row, `[rows, biases]`.
     pub logits: Array2<f64>,
-    /// The objective's value: above the least by at most the tolerance times it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "what the optimum is checked by"))]
+    /// The objective, above its minimum by at most the tolerance times itself.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the parity tests compare it"))]
     pub objective: f64,
 }
 
-/// Steps that a search remembers, and steps that it takes at most.
+/// Steps in the L-BFGS memory.
 const MEMORY: usize = 12;
-const STEPS: usize = 1000;
-/// A step ends where the slope along it is this share of what it was.
-const FLAT: f64 = 0.3;
+/// Iterations at most.
+const ITERATIONS: usize = 1000;
+/// Evaluations of a line search at most.
+const EVALUATIONS: usize = 60;
+/// The line search ends where the slope has fallen to this share of the initial one (strong Wolfe curvature condition).
+const CURVATURE_CONDITION: f64 = 0.3;
 
-/// What was found and what would be right; the caller knows the place.
+/// The found and expected parts of an input error; the caller adds the place.
 pub(super) type Refusal = (String, &'static str);
 
-/// The optimum of each problem at each of `strengths` (C, ascending is quickest: each starts where the one before it
-/// ended). Gives `[strength][problem]`.
+/// The optimum of each problem at each of `strengths` (values of C), `[strength][problem]`. Ascending strengths are fastest:
+/// each starts from the optimum of the last.
 ///
-/// L-BFGS (Nocedal & Wright, algorithm 7.4) with an inverse of C · curvature · XᵀX + 1 as its first guess of the inverse
-/// Hessian, curvature being the losses' mean. A step costs one product with the matrix for the logits along it, whose
-/// length is then found on the logits alone, and one for the gradient. The penalty alone has curvature 1, so that the
-/// objective is above its least value by at most ½ ‖gradient‖² (its duality gap): that is what ends a search.
+/// L-BFGS (Nocedal & Wright, Numerical Optimization, algorithm 7.4) whose initial inverse Hessian approximates
+/// `(C · curvature · XᵀX + I)⁻¹`, with the mean curvature of the losses. An iteration costs two products with X: one for the
+/// logits along the direction, on which the line search then runs alone, and one for the gradient.
+///
+/// The objective f is 1-strongly convex in the weights, so that f − min f ≤ ½ ‖∇f‖². A problem has converged when that
+/// bound, with the bias gradients scaled by their approximate curvature, is at most `tolerance · f`.
 pub(super) fn solve(
     design: &mut impl Design,
     problems: &[Problem],
     strengths: &[f64],
     tolerance: f64,
 ) -> Result<Vec<Vec<Solution>>, Refusal> {
-    let mut searches: Vec<Search> = problems.iter().map(|problem| Search::new(problem, &*design)).collect();
+    let mut runs: Vec<Run> = problems.iter().map(|problem| Run::new(problem, &*design)).collect();
     let mut all = Vec::with_capacity(strengths.len());
     for &strength in strengths {
         if !(strength.is_finite() && strength > 0.0) {
             return Err((format!("inverse penalty C = {strength}"), "a number above 0"));
         }
-        descend(design, &mut searches, strength, tolerance)?;
-        all.push(searches.par_iter().map(|search| search.solution()).collect());
+        minimise(design, &mut runs, strength, tolerance)?;
+        all.push(runs.par_iter().map(|run| run.solution()).collect());
     }
     Ok(all)
 }
 
-/// Brings all searches to the optimum at one strength.
-fn descend(
+/// Minimises all problems at one strength.
+fn minimise(
     design: &mut impl Design,
-    searches: &mut [Search],
+    runs: &mut [Run],
     strength: f64,
     tolerance: f64,
 ) -> Result<(), Refusal> {
-    // Logits anew, so that the rounding of many steps does not add up.
-    let mut active: Vec<&mut Search> = searches.iter_mut().collect();
-    let weights = stack(&active, |search| search.weight.mapv(|w| w as f32));
-    let logits = read(&*design, &active, weights);
-    for (search, logits) in active.iter_mut().zip(logits) {
-        search.begin(logits, strength);
+    // Logits are recomputed, so that the rounding errors of many steps don't accumulate.
+    let mut active: Vec<&mut Run> = runs.iter_mut().collect();
+    let weights = stack(&active, |run| run.weight.mapv(|w| w as f32));
+    let logits = logits_of(&*design, &active, weights);
+    for (run, logits) in active.iter_mut().zip(logits) {
+        run.begin(logits, strength);
     }
-    let curvature = active.iter().map(|search| search.curvature * search.share()).sum::<f64>()
-        / active.len().max(1) as f64;
+    let curvature =
+        active.iter().map(|run| run.curvature * run.row_share()).sum::<f64>() / active.len().max(1) as f64;
     design.prepare(curvature);
     let design = &*design;
     gradients(design, &mut active);
-    for _ in 0..STEPS {
-        active.retain(|search| !search.done(tolerance));
+    for _ in 0..ITERATIONS {
+        active.retain(|run| !run.has_converged(tolerance));
         if active.is_empty() {
             return Ok(());
         }
         let directions = directions(design, &mut active);
-        let along = read(design, &active, directions);
-        active.par_iter_mut().zip(along).for_each(|(search, along)| search.step(along));
+        let along = logits_of(design, &active, directions);
+        active.par_iter_mut().zip(along).for_each(|(run, along)| run.line_search(along));
         gradients(design, &mut active);
-        if let Some(stuck) = active.iter().find(|search| search.stuck && !search.near()) {
-            return Err(stuck.lost());
+        if let Some(stalled) = active.iter().find(|run| run.is_stalled && !run.is_acceptable()) {
+            return Err(stalled.not_converged());
         }
-        active.retain(|search| !search.stuck);
+        active.retain(|run| !run.is_stalled);
     }
-    match active.iter().find(|search| !search.near()) {
-        Some(search) => Err(search.lost()),
+    match active.iter().find(|run| !run.is_acceptable()) {
+        Some(run) => Err(run.not_converged()),
         None => Ok(()),
     }
 }
 
-/// The searches' weights or directions below one another, `[all heads, width]`.
-fn stack(searches: &[&mut Search], of: impl Fn(&Search) -> Array2<f32> + Sync) -> Array2<f32> {
-    let parts: Vec<Array2<f32>> = searches.par_iter().map(|search| of(search)).collect();
+/// A matrix `[heads, width]` of each run, concatenated to `[all heads, width]`.
+fn stack(runs: &[&mut Run], matrix: impl Fn(&Run) -> Array2<f32> + Sync) -> Array2<f32> {
+    let parts: Vec<Array2<f32>> = runs.par_iter().map(|run| matrix(run)).collect();
     let views: Vec<ArrayView2<f32>> = parts.iter().map(|part| part.view()).collect();
-    // All are as wide as the design.
+    // All have the design's width, so that they concatenate.
     ndarray::concatenate(Axis(0), &views).unwrap_or_default()
 }
 
-/// Logits without biases of stacked weights, `[heads · rows]` a search.
-fn read(design: &impl Design, searches: &[&mut Search], mut weights: Array2<f32>) -> Vec<Vec<f32>> {
+/// Logits without biases, `[heads · rows]` for each run, of stacked weights `[all heads, width]`.
+fn logits_of(design: &impl Design, runs: &[&mut Run], mut weights: Array2<f32>) -> Vec<Vec<f32>> {
     let mut shifts = Vec::with_capacity(weights.nrows());
     let mut row = 0;
-    for search in searches {
-        for _ in 0..search.heads() {
+    for run in runs {
+        for _ in 0..run.heads() {
             let mut weight = weights.row_mut(row);
-            weight *= &search.part().scale;
-            shifts.push(weight.dot(&search.part().shift));
+            weight *= &run.subset().scale;
+            shifts.push(weight.dot(&run.subset().shift));
             row += 1;
         }
     }
@@ -128,91 +136,99 @@ fn read(design: &impl Design, searches: &[&mut Search], mut weights: Array2<f32>
         .filter(|(_, shift)| **shift != 0.0)
         .for_each(|(mut own, shift)| own -= *shift);
     let mut logits = logits.into_raw_vec_and_offset().0;
-    let mut parts = Vec::with_capacity(searches.len());
-    for search in searches.iter().rev() {
-        parts.push(logits.split_off(logits.len() - search.heads() * design.rows()));
+    let mut parts = Vec::with_capacity(runs.len());
+    for run in runs.iter().rev() {
+        parts.push(logits.split_off(logits.len() - run.heads() * design.rows()));
     }
     parts.reverse();
     parts
 }
 
-/// Each search's gradient from its residuals.
-fn gradients(design: &impl Design, searches: &mut [&mut Search]) {
+/// Updates each run's gradient from its residuals.
+fn gradients(design: &impl Design, runs: &mut [&mut Run]) {
     let rows = design.rows();
     let mut residuals = Vec::new();
-    searches.iter().for_each(|search| residuals.extend_from_slice(&search.residual));
+    runs.iter().for_each(|run| residuals.extend_from_slice(&run.residual));
     let Ok(residuals) = Array2::from_shape_vec((residuals.len() / rows.max(1), rows), residuals) else {
         return;
     };
     let sums = design.backward(residuals.view());
     let mut begin = 0;
-    for search in searches {
-        let heads = search.heads();
-        search.gather(sums.slice(s![begin..begin + heads, ..]));
+    for run in runs {
+        let heads = run.heads();
+        run.update_gradient(sums.slice(s![begin..begin + heads, ..]));
         begin += heads;
     }
 }
 
-/// Each search's next direction in its weights, stacked; that of the biases it keeps itself.
-fn directions(design: &impl Design, searches: &mut [&mut Search]) -> Array2<f32> {
-    searches.par_iter_mut().for_each(|search| search.look_back());
-    let asked = stack(searches, |search| search.direction.mapv(|d| d as f32));
-    let changes = stack(searches, |search| match search.steps.last() {
+/// Each run's next direction in its weights, stacked to `[all heads, width]`; a run keeps that of its biases.
+fn directions(design: &impl Design, runs: &mut [&mut Run]) -> Array2<f32> {
+    runs.par_iter_mut().for_each(|run| run.two_loop_backward());
+    let directions = stack(runs, |run| run.direction.mapv(|d| d as f32));
+    let changes = stack(runs, |run| match run.steps.last() {
         Some(step) => step.change.clone(),
-        None => Array2::zeros(search.weight.dim()),
+        None => Array2::zeros(run.weight.dim()),
     });
-    let count = asked.nrows();
-    let both = ndarray::concatenate(Axis(0), &[asked.view(), changes.view()]).unwrap_or_default();
+    let count = directions.nrows();
+    // Both have the design's width, so that they concatenate.
+    let both = ndarray::concatenate(Axis(0), &[directions.view(), changes.view()]).unwrap_or_default();
     let both = design.precondition(both);
     let mut begin = 0;
-    for search in &mut *searches {
-        let heads = search.heads();
-        let asked = both.slice(s![begin..begin + heads, ..]);
-        search.look_on(asked, both.slice(s![count + begin..count + begin + heads, ..]));
+    for run in &mut *runs {
+        let heads = run.heads();
+        let direction = both.slice(s![begin..begin + heads, ..]);
+        run.two_loop_forward(direction, both.slice(s![count + begin..count + begin + heads, ..]));
         begin += heads;
     }
-    stack(searches, |search| search.direction.mapv(|d| d as f32))
+    stack(runs, |run| run.direction.mapv(|d| d as f32))
 }
 
-/// A step that was taken, and how the gradient changed over it; in weights and in biases.
+/// A step of the memory: the move s of the parameters and the change y of the gradient over it.
 struct Step {
+    /// s, in the weights `[heads, width]` and in the biases.
     moved: Array2<f32>,
     moved_bias: Vec<f64>,
+    /// y, in the weights and in the biases.
     change: Array2<f32>,
     change_bias: Vec<f64>,
+    /// sᵀy, above 0.
     curvature: f64,
 }
 
-/// One problem's way to its optimum.
-struct Search<'a> {
+/// The state of one problem's minimisation.
+struct Run<'a> {
     problem: &'a Problem<'a>,
     strength: f64,
     rows: usize,
-    /// `[heads, width]`, in the part's own columns.
+    /// `[heads, width]`, in the subset's own columns.
     weight: Array2<f64>,
     bias: Vec<f64>,
     gradient: Array2<f64>,
     bias_gradient: Vec<f64>,
     direction: Array2<f64>,
     bias_direction: Vec<f64>,
-    /// Without biases, `[heads · rows]`, and what each row pulls on them.
+    /// `[heads · rows]`, without biases.
     logits: Vec<f32>,
+    /// `[heads · rows]`: derivative of the loss in each logit.
     residual: Vec<f32>,
+    /// The objective.
     value: f64,
-    /// C times how much the loss bends in a logit.
+    /// C times the mean second derivative of the loss in a logit.
     curvature: f64,
     steps: Vec<Step>,
-    /// A step in weights and in biases whose change of gradient is still to come, and the biases' gradient before it.
+    /// The last step in weights and in biases, before its change of gradient is known, and the bias gradient before it.
     pending: Option<(Array2<f64>, Vec<f64>, Vec<f64>)>,
-    stuck: bool,
-    shares: Vec<f64>,
+    /// Whether no step lowers the objective any more.
+    is_stalled: bool,
+    /// The coefficients α of the two-loop recursion.
+    alphas: Vec<f64>,
 }
 
-impl<'a> Search<'a> {
-    fn new(problem: &'a Problem<'a>, design: &impl Design) -> Search<'a> {
+impl<'a> Run<'a> {
+    fn new(problem: &'a Problem<'a>, design: &impl Design) -> Run<'a> {
         let shape = (problem.loss.heads(), design.width());
         let biases = problem.loss.biases();
-        Search {
+        Run {
             problem,
             strength: 1.0,
             rows: design.rows(),
@@ -228,8 +244,8 @@ impl<'a> Search<'a> {
             curvature: 1.0,
             steps: Vec::new(),
             pending: None,
-            stuck: false,
-            shares: Vec::new(),
+            is_stalled: false,
+            alphas: Vec::new(),
         }
     }
 
@@ -237,22 +253,23 @@ impl<'a> Search<'a> {
         self.problem.loss.heads()
     }
 
-    fn part(&self) -> &'a Part {
-        self.problem.part
+    fn subset(&self) -> &'a RowSubset {
+        self.problem.subset
     }
 
-    /// Share of the rows that are fitted on.
-    fn share(&self) -> f64 {
-        self.part().rows as f64 / self.rows.max(1) as f64
+    /// Share of the design's rows that are fitted on.
+    fn row_share(&self) -> f64 {
+        self.subset().rows as f64 / self.rows.max(1) as f64
     }
 
     fn truth(&self) -> Truth<'a> {
-        Truth { classes: self.problem.classes, mask: &self.part().mask }
+        Truth { classes: self.problem.classes, mask: &self.subset().mask }
     }
 
+    /// Starts at the current weights with their logits, at a new strength.
     fn begin(&mut self, logits: Vec<f32>, strength: f64) {
         (self.logits, self.strength) = (logits, strength);
-        (self.stuck, self.pending) = (false, None);
+        (self.is_stalled, self.pending) = (false, None);
         self.steps.clear();
         let mut residual = std::mem::take(&mut self.residual);
         let value = self.problem.loss.value(self.truth(), &self.logits, &self.bias, &mut residual);
@@ -262,39 +279,41 @@ impl<'a> Search<'a> {
         self.value = strength * value.loss + square(&self.weight) / 2.0;
     }
 
-    /// About how much the objective bends in a bias.
+    /// Approximate second derivative of the objective in a bias.
     fn bias_curvature(&self) -> f64 {
-        self.curvature * self.part().rows as f64
+        self.curvature * self.subset().rows as f64
     }
 
+    /// Bound on the objective's distance to its minimum; see [`solve`].
     fn gap(&self) -> f64 {
         let bias: f64 = self.bias_gradient.iter().map(|g| g * g).sum();
         (square(&self.gradient) + bias / self.bias_curvature()) / 2.0
     }
 
-    fn done(&self, tolerance: f64) -> bool {
+    fn has_converged(&self, tolerance: f64) -> bool {
         self.gap() <= tolerance * self.value
     }
 
-    /// Whether this is as good a point as f32 sums give.
-    fn near(&self) -> bool {
-        self.done(1e-5)
+    /// Whether the point is as good as sums in f32 allow.
+    fn is_acceptable(&self) -> bool {
+        self.has_converged(1e-5)
     }
 
-    fn lost(&self) -> Refusal {
+    fn not_converged(&self) -> Refusal {
         let found = format!("no optimum found at C = {}", self.strength);
         (found, "a smaller C, or features of a smaller range")
     }
 
-    /// The gradient, of the sums of residuals times columns, `[heads, width]`.
-    fn gather(&mut self, sums: ArrayView2<f32>) {
-        let part = self.part();
+    /// Sets the gradient from the products of residuals and columns, `[heads, width]`, and adds the pending step to the
+    /// memory.
+    fn update_gradient(&mut self, sums: ArrayView2<f32>) {
+        let subset = self.subset();
         let before = std::mem::take(&mut self.gradient);
         let mut gradient = self.weight.clone();
         for (head, (mut gradient, sums)) in gradient.rows_mut().into_iter().zip(sums.rows()).enumerate() {
             let residuals: f64 =
                 self.residual[head * self.rows..][..self.rows].iter().map(|&r| f64::from(r)).sum();
-            let columns = gradient.iter_mut().zip(sums).zip(part.shift.iter().zip(&part.scale));
+            let columns = gradient.iter_mut().zip(sums).zip(subset.shift.iter().zip(&subset.scale));
             for ((gradient, sum), (shift, scale)) in columns {
                 *gradient +=
                     self.strength * (f64::from(*sum) - f64::from(*shift) * residuals) * f64::from(*scale);
@@ -321,73 +340,74 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// The first half of the two-loop recursion.
-    fn look_back(&mut self) {
+    /// The first loop of the two-loop recursion, from the last step to the first.
+    fn two_loop_backward(&mut self) {
         self.direction = -&self.gradient;
         self.bias_direction = self.bias_gradient.iter().map(|g| -g).collect();
-        self.shares.clear();
+        self.alphas.clear();
         for step in self.steps.iter().rev() {
-            let share = (dot_mixed(&step.moved, &self.direction)
+            let alpha = (dot_mixed(&step.moved, &self.direction)
                 + dot(&step.moved_bias, &self.bias_direction))
                 / step.curvature;
-            add_mixed(&mut self.direction, -share, &step.change);
-            add(&mut self.bias_direction, -share, &step.change_bias);
-            self.shares.push(share);
+            add_mixed(&mut self.direction, -alpha, &step.change);
+            add(&mut self.bias_direction, -alpha, &step.change_bias);
+            self.alphas.push(alpha);
         }
     }
 
-    /// The second half, from what the preconditioner makes of the first and of the last change of the gradient.
-    fn look_on(&mut self, asked: ArrayView2<f32>, changed: ArrayView2<f32>) {
-        self.direction = asked.mapv(f64::from);
-        let bend = self.bias_curvature();
-        self.bias_direction.iter_mut().for_each(|d| *d /= bend);
+    /// The second loop, from the preconditioned direction and the preconditioned last change of the gradient, which scales
+    /// the initial inverse Hessian (Nocedal & Wright, equation 7.20).
+    fn two_loop_forward(&mut self, direction: ArrayView2<f32>, change: ArrayView2<f32>) {
+        self.direction = direction.mapv(f64::from);
+        let curvature = self.bias_curvature();
+        self.bias_direction.iter_mut().for_each(|d| *d /= curvature);
         if let Some(last) = self.steps.last() {
-            let bias: f64 = last.change_bias.iter().map(|c| c * c / bend).sum();
-            let scale = last.curvature / (dot_mixed(&last.change, &changed.mapv(f64::from)) + bias);
+            let bias: f64 = last.change_bias.iter().map(|c| c * c / curvature).sum();
+            let scale = last.curvature / (dot_mixed(&last.change, &change.mapv(f64::from)) + bias);
             if scale.is_finite() && scale > 0.0 {
                 self.direction *= scale;
                 self.bias_direction.iter_mut().for_each(|d| *d *= scale);
             }
         }
-        for (step, share) in self.steps.iter().zip(self.shares.iter().rev()) {
-            let back = share
+        for (step, alpha) in self.steps.iter().zip(self.alphas.iter().rev()) {
+            let coefficient = alpha
                 - (dot_mixed(&step.change, &self.direction) + dot(&step.change_bias, &self.bias_direction))
                     / step.curvature;
-            add_mixed(&mut self.direction, back, &step.moved);
-            add(&mut self.bias_direction, back, &step.moved_bias);
+            add_mixed(&mut self.direction, coefficient, &step.moved);
+            add(&mut self.bias_direction, coefficient, &step.moved_bias);
         }
     }
 
-    /// Goes along the direction, whose logits are `along`, to where the slope has nearly gone. By convexity the value
-    /// is then lower, and slopes are exact where differences of values drown in rounding.
-    fn step(&mut self, along: Vec<f32>) {
-        let (across, square_step) = ((&self.weight * &self.direction).sum(), square(&self.direction));
+    /// Line search along the direction, whose logits are `along`, to the curvature condition on the slope. By convexity the
+    /// objective is then lower; near the minimum slopes are accurate where differences of values are lost in rounding.
+    fn line_search(&mut self, along: Vec<f32>) {
+        let (weight_step, square_step) = ((&self.weight * &self.direction).sum(), square(&self.direction));
         let slope = (&self.gradient * &self.direction).sum() + dot(&self.bias_gradient, &self.bias_direction);
         if slope >= 0.0 || !slope.is_finite() {
-            // No way down: once more without a memory, and then it is rounding that is in the way.
-            self.stuck = self.steps.is_empty();
+            // No descent direction: retry without the memory; if that fails too, rounding is the limit.
+            self.is_stalled = self.steps.is_empty();
             self.steps.clear();
             return;
         }
         let mut logits = vec![0f32; self.logits.len()];
         let mut residual = vec![0f32; self.residual.len()];
-        // The farthest place known where it still goes down, and the nearest where it goes up, each with its slope.
+        // The bracket, as (length, slope): the longest step with a negative slope and the shortest with a positive one.
         let (mut low, mut high) = ((0.0, slope), None::<(f64, f64)>);
-        let mut times = 1f32;
-        for _ in 0..60 {
-            let length = f64::from(times);
+        let mut step = 1f32;
+        for _ in 0..EVALUATIONS {
+            let length = f64::from(step);
             let moved = logits.iter_mut().zip(&self.logits).zip(&along);
-            moved.for_each(|((to, from), along)| *to = from + times * along);
+            moved.for_each(|((to, from), along)| *to = from + step * along);
             let bias = self.bias.iter().zip(&self.bias_direction).map(|(b, d)| b + length * d);
             let bias: Vec<f64> = bias.collect();
             let value = self.problem.loss.value(self.truth(), &logits, &bias, &mut residual);
-            let pulls = residual.iter().zip(&along).map(|(r, a)| f64::from(*r) * f64::from(*a));
-            let pulls = pulls.sum::<f64>() + dot(&value.bias, &self.bias_direction);
-            let here = self.strength * pulls + across + length * square_step;
-            let penalty = square(&self.weight) + length * (2.0 * across + length * square_step);
+            let loss_slope = residual.iter().zip(&along).map(|(r, a)| f64::from(*r) * f64::from(*a));
+            let loss_slope = loss_slope.sum::<f64>() + dot(&value.bias, &self.bias_direction);
+            let here = self.strength * loss_slope + weight_step + length * square_step;
+            let penalty = square(&self.weight) + length * (2.0 * weight_step + length * square_step);
             let total = self.strength * value.loss + penalty / 2.0;
-            let known = total.is_finite() && here.is_finite();
-            if known && here.abs() <= FLAT * slope.abs() {
+            let is_finite = total.is_finite() && here.is_finite();
+            if is_finite && here.abs() <= CURVATURE_CONDITION * slope.abs() {
                 let moved = &self.direction * length;
                 let moved_bias = self.bias_direction.iter().map(|d| d * length).collect();
                 self.weight += &moved;
@@ -397,25 +417,25 @@ impl<'a> Search<'a> {
                 (self.bias, self.logits, self.residual, self.value) = (bias, logits, residual, total);
                 return;
             }
-            match known && here < 0.0 {
+            match is_finite && here < 0.0 {
                 true => low = (length, here),
-                false => high = Some((length, if known { here } else { f64::INFINITY })),
+                false => high = Some((length, if is_finite { here } else { f64::INFINITY })),
             }
-            times = between(low, high, slope) as f32;
+            step = next_length(low, high, slope) as f32;
         }
-        self.stuck = self.steps.is_empty();
+        self.is_stalled = self.steps.is_empty();
         self.steps.clear();
     }
 
     fn solution(&self) -> Solution {
-        let part = self.part();
-        let weight = &self.weight * &part.scale.mapv(f64::from);
+        let subset = self.subset();
+        let weight = &self.weight * &subset.scale.mapv(f64::from);
         let heads = self.heads();
         let shifts: Vec<f64> =
-            weight.rows().into_iter().map(|row| row.dot(&part.shift.mapv(f64::from))).collect();
+            weight.rows().into_iter().map(|row| row.dot(&subset.shift.mapv(f64::from))).collect();
         let mut bias = Array1::from(self.bias.clone());
         if let Loss::Softmax(_) = self.problem.loss {
-            // Only differences between the heads count.
+            // Only differences between the heads matter; their mean is set to 0.
             bias -= bias.mean().unwrap_or(0.0);
         }
         let head = |k: usize| if heads == 1 { 0 } else { k };
@@ -427,8 +447,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The next length to try: where the line through two slopes crosses zero, kept inside what is known.
-fn between(low: (f64, f64), high: Option<(f64, f64)>, first: f64) -> f64 {
+/// The next step length: the zero of the secant through two slopes, kept inside the bracket. `first` is the slope at 0.
+fn next_length(low: (f64, f64), high: Option<(f64, f64)>, first: f64) -> f64 {
     let Some((far, up)) = high else {
         let guess = low.0 * first / (first - low.1);
         return if guess > 1.5 * low.0 { guess.min(10.0 * low.0) } else { 2.0 * low.0 };

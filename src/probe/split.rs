@@ -1,51 +1,50 @@
-//! Splits by group: whole topics (or sources, or disguises) are held out, never single rows of them.
-//! It knows nothing of features or methods.
+//! Grouped splits and folds: whole groups (topics, say) are held out, never single rows of them.
 
 use rand::seq::SliceRandom;
 use rand::{SeedableRng, rngs::StdRng};
 
 use crate::error::{Error, Result};
-use crate::probe::examples::Targets;
+use crate::probe::targets::Targets;
 
 /// Rows to fit on and rows to test on; no group is on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Ascending.
+    /// Rows to fit on, ascending.
     pub fit: Vec<usize>,
-    /// Ascending.
+    /// Rows to test on, ascending.
     pub test: Vec<usize>,
 }
 
 impl Split {
-    /// Holds out the groups of these names.
+    /// Holds out the groups with these names.
     ///
     /// # Errors
-    /// If there is no group of some name, or nothing is left on one side.
+    /// An unknown group; no row left on one side.
     pub fn hold_out(targets: &Targets, names: &[&str]) -> Result<Split> {
         let unknown = names.iter().find(|name| !targets.group_names.iter().any(|known| known == *name));
         if let Some(name) = unknown {
             let expected = format!("one of {}", targets.group_names.join(", "));
             return Err(Error::input("split", format!("no group {name:?}"), expected));
         }
-        let is_held = |group: usize| names.contains(&targets.group_names[group].as_str());
+        let is_held_out = |group: usize| names.contains(&targets.group_names[group].as_str());
         let rows: Vec<usize> = (0..targets.rows()).collect();
-        Split::by(targets, &rows, is_held)
+        Split::by(targets, &rows, is_held_out)
     }
 
-    /// All rows to fit on and none to test: scores are then of the folds alone.
+    /// All rows to fit on and none to test, so that scores are out-of-fold only.
     pub fn whole(targets: &Targets) -> Split {
         Split { fit: (0..targets.rows()).collect(), test: Vec::new() }
     }
 
-    /// Where a probe's main scores are: on what was held out, or out of the folds where nothing was.
+    /// The split of a probe's main scores: `test`, or `validation` (out of fold) where nothing is held out.
     pub fn scored_on(&self) -> &'static str {
         if self.test.is_empty() { "validation" } else { "test" }
     }
 
-    /// Holds out about one in `parts` of the rows, whole groups, with the classes in about the same shares as outside.
+    /// Holds out about one in `parts` of the rows: whole groups, stratified by class as [`folds`] does.
     ///
     /// # Errors
-    /// If there are fewer than two groups.
+    /// Fewer than two groups.
     pub fn hold_out_share(targets: &Targets, parts: usize, seed: u64) -> Result<Split> {
         let rows: Vec<usize> = (0..targets.rows()).collect();
         Ok(folds(targets, &rows, parts, seed)?.swap_remove(0))
@@ -59,9 +58,9 @@ impl Split {
         groups.into_iter().map(|group| targets.group_names[group].clone()).collect()
     }
 
-    fn by(targets: &Targets, rows: &[usize], is_held: impl Fn(usize) -> bool) -> Result<Split> {
+    fn by(targets: &Targets, rows: &[usize], is_held_out: impl Fn(usize) -> bool) -> Result<Split> {
         let (test, fit): (Vec<usize>, Vec<usize>) =
-            rows.iter().partition(|&&row| is_held(targets.groups[row]));
+            rows.iter().partition(|&&row| is_held_out(targets.groups[row]));
         if test.is_empty() || fit.is_empty() {
             let found = format!("{} rows to fit on and {} held out", fit.len(), test.len());
             return Err(Error::input("split", found, "rows on both sides"));
@@ -70,12 +69,12 @@ impl Split {
     }
 }
 
-/// Splits `rows` into folds, each held out once, whole groups together; fewer folds where there are fewer groups.
-/// Groups go, the largest first (equal ones in an order drawn by the seed), to the fold where they keep the classes
-/// most even over the folds, so that each class is on both sides wherever that is possible.
+/// Stratified grouped folds: splits `rows` into folds of whole groups, each held out once; fewer folds where there are
+/// fewer groups. Greedy, as scikit-learn's `StratifiedGroupKFold`: each group, from the largest (ties shuffled by the seed),
+/// goes to the fold where it keeps the class counts most even.
 ///
 /// # Errors
-/// If fewer than two folds are asked for, or the rows are of fewer than two groups.
+/// Fewer than two folds; rows of fewer than two groups, or fewer rows than folds.
 pub fn folds(targets: &Targets, rows: &[usize], folds: usize, seed: u64) -> Result<Vec<Split>> {
     // Rows of each class in each group.
     let mut counts = vec![vec![0usize; targets.class_names.len()]; targets.group_names.len()];
@@ -93,8 +92,8 @@ pub fn folds(targets: &Targets, rows: &[usize], folds: usize, seed: u64) -> Resu
     groups.shuffle(&mut StdRng::seed_from_u64(seed));
     groups.sort_by_key(|&group| std::cmp::Reverse(sizes[group]));
     let folds = folds.min(groups.len());
-    // The size stands beside the classes as if it were one more: an empty fold is then always the cheapest, so that
-    // none stays empty, and folds stay even where classes do not say.
+    // The group's size counts as one more class: an empty fold is then always the cheapest, so that none stays empty,
+    // and fold sizes stay even where the classes leave a choice.
     counts.iter_mut().for_each(|of| of.push(of.iter().sum()));
     let totals = |class: usize| counts.iter().map(|of| of[class]).sum::<usize>().max(1) as f64;
     let totals: Vec<f64> = (0..=targets.class_names.len()).map(totals).collect();

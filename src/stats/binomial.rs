@@ -1,30 +1,29 @@
-//! What a count of errors says about the rate behind it: exact binomial tails.
-//! It knows nothing of where the errors come from.
+//! Exact binomial tails and the confidence bounds that they give on a rate.
 
-/// The probability of at most `count` hits in `trials` independent trials of rate `rate`. Exact up to rounding: summed
-/// from the logarithms of the terms, which never vanish before they are summed.
+/// P(X ≤ `count`) for X ~ Binomial(`trials`, `rate`), exact up to rounding: terms are summed relative to the largest, from
+/// their logarithms, so that none underflows.
 pub fn at_most(count: usize, trials: usize, rate: f64) -> f64 {
     let mut tail = Tail::new(trials, rate);
     for _ in 0..count.min(trials) {
-        tail.one_more();
+        tail.add_term();
     }
     tail.sum()
 }
 
-/// The most errors among `trials` rows that still prove, at confidence 1 − `delta`, that the rate is at most `alpha`:
-/// the largest k with P(Binomial(trials, alpha) ≤ k) ≤ delta. None where not even 0 errors would prove it.
+/// The largest number of errors among `trials` that shows, at confidence 1 − `delta`, a rate of at most `alpha`: the
+/// largest k with P(Binomial(trials, alpha) ≤ k) ≤ delta. `None` where not even 0 errors show it.
 pub fn most_errors(trials: usize, alpha: f64, delta: f64) -> Option<usize> {
     let mut tail = Tail::new(trials, alpha);
     let mut most = None;
     while tail.count < trials && tail.sum() <= delta {
         most = Some(tail.count);
-        tail.one_more();
+        tail.add_term();
     }
     most
 }
 
-/// The upper end of the one-sided interval at confidence 1 − `delta` for the rate behind `errors` in `trials` (Clopper &
-/// Pearson 1934): the rate at which so few errors have probability `delta`. None without trials.
+/// The one-sided upper confidence bound (Clopper & Pearson 1934) at confidence 1 − `delta` on the rate of `errors` in
+/// `trials`: the rate p with P(Binomial(trials, p) ≤ errors) = delta. `None` without trials.
 pub fn upper_bound(errors: usize, trials: usize, delta: f64) -> Option<f64> {
     if trials == 0 {
         return None;
@@ -40,13 +39,13 @@ pub fn upper_bound(errors: usize, trials: usize, delta: f64) -> Option<f64> {
     Some(high)
 }
 
-/// The sum of the terms 0 to `count`, relative to the largest of them.
+/// The sum of the terms 0 to `count` of a binomial distribution.
 struct Tail {
     trials: usize,
     count: usize,
     /// ln(rate / (1 − rate)).
     odds: f64,
-    /// Logarithm of the last term, and of the largest.
+    /// Logarithms of the last term and of the largest.
     term: f64,
     largest: f64,
     /// Sum of the terms divided by the largest.
@@ -59,7 +58,8 @@ impl Tail {
         Tail { trials, count: 0, odds: (rate / (1.0 - rate)).ln(), term: none, largest: none, scaled: 1.0 }
     }
 
-    fn one_more(&mut self) {
+    /// Adds the next term.
+    fn add_term(&mut self) {
         self.term += ((self.trials - self.count) as f64 / (self.count + 1) as f64).ln() + self.odds;
         self.count += 1;
         if self.term > self.largest {
@@ -92,13 +92,13 @@ mod tests {
             let found = at_most(count, trials, rate);
             assert!((found - expected).abs() < 1e-9, "{count} of {trials} at {rate}: {found}");
         }
-        // A million rows: the first term alone is far below the smallest f64.
+        // A million rows: the first term underflows f64.
         let half = at_most(500_000, 1_000_000, 0.5);
         assert!((half - 0.500_398_942).abs() < 1e-6, "{half}");
     }
 
     #[test]
-    fn fifty_nine_clean_rows_prove_five_percent() {
+    fn fifty_nine_rows_without_error_show_five_percent() {
         // The rule of Wilks (1941): 0.95^59 < 0.05 < 0.95^58.
         assert_eq!(most_errors(59, 0.05, 0.05), Some(0));
         assert_eq!(most_errors(58, 0.05, 0.05), None);

@@ -1,5 +1,6 @@
-//! How honest probabilities are: accuracy, log loss, Brier score, calibration error.
-//! It knows nothing of where the probabilities come from; all take `[rows, classes]`, each row summing to 1.
+//! Scores of predicted probabilities: accuracy, log loss, Brier score, expected calibration error, reliability diagram.
+//!
+//! Probabilities `[rows, classes]`, each row summing to 1, and true classes `[rows]` go in.
 
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -14,8 +15,8 @@ pub fn log_loss(probabilities: ArrayView2<f64>, classes: &[usize]) -> Option<f64
     mean(probabilities, classes, |row, class| -row[class].max(1e-15).ln())
 }
 
-/// Brier score: mean over rows of the squared distance to the true class's corner (Brier 1950), 0 to 2; for two
-/// classes half of that, 0 to 1, which is (p − y)² of the one probability, as scikit-learn has it. `None` without rows.
+/// Brier score (Brier 1950): mean over rows of Σ (p − y)² over the classes, y one-hot, 0 to 2; for two classes half of that,
+/// 0 to 1, as in scikit-learn. `None` without rows.
 pub fn brier(probabilities: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
     let scale = if probabilities.ncols() == 2 { 0.5 } else { 1.0 };
     mean(probabilities, classes, |row, class| {
@@ -40,26 +41,27 @@ pub fn calibration_error(probabilities: ArrayView2<f64>, classes: &[usize], bins
     Some(gaps.iter().map(|gap| gap.abs()).sum::<f64>() / classes.len() as f64)
 }
 
-/// What one row adds to [`calibration_error`]: its bin, and whether it is right (1 or 0) minus its confidence. The error
-/// is the sum over the bins of the absolute sum of these, divided by the rows: the bins' own counts cancel out.
+/// One row's term of [`calibration_error`]: its bin, and correctness (1 or 0) minus confidence. The error is the sum over
+/// bins of the absolute value of their summed terms, divided by the number of rows; the counts of the bins cancel.
 pub fn calibration_gap(probabilities: ArrayView1<f64>, class: usize, bins: usize) -> (usize, f64) {
     let (column, confidence) = largest(probabilities);
     let bin = (confidence * bins as f64).ceil() as usize;
     (bin.clamp(1, bins.max(1)) - 1, f64::from(column == class) - confidence)
 }
 
-/// Rows that are about equally sure, for a reliability diagram.
+/// A bin of a reliability diagram.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
     /// Mean probability of the most probable class.
     pub confidence: f64,
-    /// Rows, and those whose most probable class is the true one.
+    /// Number of rows.
     pub n: usize,
+    /// Rows whose most probable class is the true one.
     pub right: usize,
 }
 
-/// Rows in `bins` bins of equal count (to one row), by the probability of their most probable class, the least sure first.
-/// Rows that are equally sure stay together, so that there may be fewer bins.
+/// A reliability diagram with at most `bins` bins of equal count, by ascending probability of the most probable class. Rows
+/// with equal probability share a bin, so that there may be fewer.
 pub fn reliability(probabilities: ArrayView2<f64>, classes: &[usize], bins: usize) -> Vec<Bin> {
     let rows = probabilities.rows().into_iter().zip(classes);
     let mut rows: Vec<(f64, bool)> = rows
@@ -86,7 +88,7 @@ pub fn reliability(probabilities: ArrayView2<f64>, classes: &[usize], bins: usiz
     found
 }
 
-/// Column and value of the largest entry, the first of several.
+/// Column and value of the largest entry; the first among equals.
 fn largest(row: ArrayView1<f64>) -> (usize, f64) {
     let first = (0, f64::NEG_INFINITY);
     let entries = row.iter().copied().enumerate();
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sure_and_right_forecast_has_no_error() {
+    fn a_certain_and_correct_forecast_has_no_error() {
         let sure = array![[1.0, 0.0], [0.0, 1.0]];
         assert_eq!(calibration_error(sure.view(), &[0, 1], 15), Some(0.0));
         assert_eq!(calibration_error(sure.view(), &[1, 0], 15), Some(1.0));
@@ -136,13 +138,13 @@ mod tests {
     fn bins_of_a_reliability_diagram_by_hand() {
         let probabilities = array![[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7], [0.3, 0.7]];
         let found = reliability(probabilities.view(), &[0, 0, 1, 1, 0], 2);
-        // Least sure first: .6 (wrong), .7 and .7 (one right) make up three of five; .8 and .9 are right.
+        // Ascending: .6 (wrong), .7 and .7 (one right) are three of five rows; .8 and .9 are right.
         assert_eq!(found.len(), 2);
         assert_eq!((found[0].n, found[0].right, found[1].n, found[1].right), (3, 1, 2, 2));
         assert!(
             (found[0].confidence - 2.0 / 3.0).abs() < 1e-12 && (found[1].confidence - 0.85).abs() < 1e-12
         );
-        // Rows that are equally sure are never parted.
+        // Rows with equal probability share a bin.
         assert_eq!(reliability(array![[1.0, 0.0], [1.0, 0.0]].view(), &[0, 1], 2).len(), 1);
     }
 }

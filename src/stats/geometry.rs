@@ -1,11 +1,10 @@
-//! Lengths, angles and shadows of vectors in activation space; sums in f64.
-//! It knows nothing of where the vectors come from.
+//! Norms, cosines and projections of vectors in activation space; f32 in, sums in f64.
 
 use ndarray::ArrayView1;
 
 use crate::error::{Error, Result};
 
-/// Euclidean length.
+/// Euclidean norm.
 pub fn norm(a: ArrayView1<f32>) -> f64 {
     dot(a, a).sqrt()
 }
@@ -13,17 +12,17 @@ pub fn norm(a: ArrayView1<f32>) -> f64 {
 /// Cosine of the angle between two vectors; 0 where one of them is 0.
 ///
 /// # Errors
-/// If their widths differ.
+/// Vectors of different widths.
 pub fn cosine(a: ArrayView1<f32>, b: ArrayView1<f32>) -> Result<f64> {
     same_width("cosine", a, b)?;
     let lengths = norm(a) * norm(b);
     Ok(if lengths == 0.0 { 0.0 } else { dot(a, b) / lengths })
 }
 
-/// Signed length of `a`'s shadow on the line along `direction`; 0 where the direction is 0.
+/// Scalar projection of `a` on `direction`: a · direction / ‖direction‖; 0 where the direction is 0.
 ///
 /// # Errors
-/// If their widths differ.
+/// Vectors of different widths.
 pub fn project(a: ArrayView1<f32>, direction: ArrayView1<f32>) -> Result<f64> {
     same_width("projection", a, direction)?;
     let length = norm(direction);

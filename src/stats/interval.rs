@@ -1,38 +1,42 @@
-//! How sure a figure is: the bootstrap, Wilson's interval, and the figure with its interval and split.
-//! It knows nothing of what is measured.
+//! 95 % confidence intervals: the bootstrap and Wilson's score interval; and metrics that carry one.
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-/// A value and the bounds that it lies between with 95 % confidence.
+/// A value with the bounds of its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// The estimate.
     pub value: f64,
+    /// Lower bound.
     pub low: f64,
+    /// Upper bound.
     pub high: f64,
 }
 
-/// A named figure, how sure it is, and on which data it was measured.
+/// A named value with its interval and the data that it was measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {
     /// Stable and path-like: `auroc`, `auroc/malicious`, …
     pub name: String,
+    /// The value.
     pub value: f64,
-    /// The bounds of the 95 % interval, where there is one.
+    /// Lower bound of the 95 % interval, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub low: Option<f64>,
+    /// Upper bound of the 95 % interval, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high: Option<f64>,
-    /// Rows that it was measured on.
+    /// Number of rows that it was measured on.
     pub n: usize,
-    /// The split that those rows are: `test`, `validation`, …
+    /// The split of those rows: `test`, `validation`, …
     pub split: String,
 }
 
 impl Metric {
-    /// A figure with its interval.
+    /// A metric with an interval.
     pub fn new(name: impl Into<String>, interval: Interval, n: usize, split: &str) -> Metric {
         Metric {
             name: name.into(),
@@ -45,12 +49,12 @@ impl Metric {
     }
 }
 
-/// 95 % percentile interval of a statistic by the bootstrap (Efron 1979): the units (rows, or whole groups where
-/// rows of a group belong together) are drawn with replacement, `resamples` times.
+/// 95 % percentile bootstrap interval of a statistic (Efron 1979): units (rows, or whole groups whose rows are dependent) are
+/// drawn with replacement, `resamples` times.
 ///
-/// `units` holds the rows of each unit; `statistic` takes the rows that were drawn, with repeats, and may have no value
-/// for some draws (one class missing), which are then left out. `None` if it has no value on the whole, or on fewer
-/// than half of the draws. The same seed gives the same interval, on any number of threads.
+/// `units` holds the rows of each unit. `statistic` takes the drawn rows, with repeats, and may have no value on some draws
+/// (a class is missing), which are left out. `None` if it has no value on all rows, or on more than half of the draws. The
+/// same seed gives the same interval on any number of threads.
 pub fn bootstrap(
     units: &[Vec<usize>],
     resamples: usize,
@@ -61,7 +65,7 @@ pub fn bootstrap(
     intervals.into_iter().next().flatten()
 }
 
-/// [`bootstrap`] of several statistics on the same draws; `statistics` always gives as many values.
+/// [`bootstrap`] of several statistics on the same draws. `statistics` returns the same number of values for each draw.
 pub fn bootstrap_each(
     units: &[Vec<usize>],
     resamples: usize,
@@ -70,7 +74,7 @@ pub fn bootstrap_each(
 ) -> Vec<Option<Interval>> {
     let values = statistics(&units.concat());
     let draw = |resample: usize| {
-        // A generator a draw: which thread takes which draw then makes no difference.
+        // One generator per draw, so that the result doesn't depend on the assignment of draws to threads.
         let mut random = StdRng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ resample as u64);
         let drawn = (0..units.len()).flat_map(|_| &units[random.random_range(0..units.len())]);
         statistics(&drawn.copied().collect::<Vec<_>>())
@@ -89,14 +93,14 @@ pub fn bootstrap_each(
     values.into_iter().enumerate().map(interval).collect()
 }
 
-/// Linear between the two nearest of the sorted values, as numpy's default has it.
+/// Quantile by linear interpolation between the two nearest sorted values, numpy's default.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     below + (above - below) * place.fract()
 }
 
-/// Wilson's 95 % score interval for a rate (Wilson 1927). `None` without trials.
+/// Wilson's 95 % score interval of a proportion (Wilson 1927). `None` without trials.
 pub fn wilson(successes: usize, trials: usize) -> Option<Interval> {
     if trials == 0 {
         return None;
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_as_sure_as_theory_says() {
+    fn the_interval_of_a_mean_is_as_wide_as_theory_says() {
         // 400 values 0 or 1, half each: the mean's standard error is .5/√400 = .025.
         let values: Vec<f64> = (0..400).map(|row| f64::from(row % 2)).collect();
         let mean =

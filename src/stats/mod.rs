@@ -1,11 +1,10 @@
-//! Pure numbers: how well scores rank, how honest probabilities are, how sure a figure is, and where vectors point.
-//! It knows nothing of probes, models or files.
+//! Statistics: ranking metrics, probability scores, confidence intervals, binomial tails and vector geometry.
 
 mod binomial;
 mod calibration_error;
+mod geometry;
 mod interval;
 mod ranking;
-mod geometry;
 
 pub use binomial::{at_most, most_errors, upper_bound};
 pub use calibration_error::{

@@ -1,5 +1,4 @@
-//! How well scores rank the positives above the negatives.
-//! It knows nothing of thresholds: these figures need none.
+//! Ranking metrics, which need no threshold: area under the ROC curve and average precision.
 
 use ndarray::ArrayView2;
 
@@ -9,15 +8,14 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     Ranking::new(scores, positive)?.auroc(&vec![1; scores.len()])
 }
 
-/// Average precision: the sum over the ranking's steps of precision × gain in recall, ties being one step
-/// (as scikit-learn has it: no interpolation). `None` where no row is positive or a score is NaN.
+/// Average precision: Σ precision × increase in recall over the ranking, ties being one step, without interpolation (as in
+/// scikit-learn). `None` where no row is positive or a score is NaN.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {
     Ranking::new(scores, positive)?.average_precision(&vec![1; scores.len()])
 }
 
-/// Mean over the classes of the AUROC of each class against the rest (one-vs-rest, macro). `scores` is
-/// `[rows, classes]`, `classes` the true column of each row. Classes that no row has, or every row, are left out;
-/// `None` if none is left.
+/// Macro average of the one-vs-rest AUROC over classes, of scores `[rows, classes]` and true columns `[rows]`. Classes of no
+/// row, or of every row, are left out; `None` if none is left.
 pub fn auroc_macro(scores: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
     let areas: Vec<f64> = (0..scores.ncols())
         .filter_map(|class| {
@@ -28,29 +26,29 @@ pub fn auroc_macro(scores: ArrayView2<f64>, classes: &[usize]) -> Option<f64> {
     (!areas.is_empty()).then(|| areas.iter().sum::<f64>() / areas.len() as f64)
 }
 
-/// Rows in the order of their scores: sorted once, then asked again and again with other weights, as the bootstrap does.
+/// Rows sorted by score once, for metrics under many sets of counts, as in the bootstrap.
 pub struct Ranking {
-    /// Rows, best first, in ties; with each whether it is positive.
+    /// Groups of tied rows by descending score, each row with whether it is positive.
     ties: Vec<Vec<(usize, bool)>>,
 }
 
 impl Ranking {
-    /// `None` where scores and truth differ in number, or a score is NaN.
+    /// Ranks rows by score. `None` where `positive` has another length, or a score is NaN.
     pub fn new(scores: &[f64], positive: &[bool]) -> Option<Ranking> {
         if scores.len() != positive.len() || scores.iter().any(|score| score.is_nan()) {
             return None;
         }
         let mut order: Vec<usize> = (0..scores.len()).collect();
-        // By `partial_cmp`, for which 0.0 and -0.0 are one tie.
+        // `partial_cmp` ties 0.0 and -0.0.
         order.sort_by(|&a, &b| scores[b].partial_cmp(&scores[a]).unwrap_or(std::cmp::Ordering::Equal));
         let ties = order.chunk_by(|&a, &b| scores[a] == scores[b]);
         let ties = ties.map(|tie| tie.iter().map(|&row| (row, positive[row])).collect());
         Some(Ranking { ties: ties.collect() })
     }
 
-    /// [`auroc`] with each row taken as often as `counts` says.
+    /// [`auroc`] with each row repeated `counts` times.
     pub fn auroc(&self, counts: &[u32]) -> Option<f64> {
-        // Walk down the ranking: a negative loses to the positives above its tie and to half of those in it.
+        // Down the ranking: a negative ranks below the positives above its tie, and below half of those in it.
         let (mut above, mut negatives, mut won) = (0.0, 0.0, 0.0);
         for tie in &self.ties {
             let (hits, misses) = sums(tie, counts);
@@ -61,7 +59,7 @@ impl Ranking {
         (above > 0.0 && negatives > 0.0).then(|| won / (above * negatives))
     }
 
-    /// [`average_precision`] with each row taken as often as `counts` says.
+    /// [`average_precision`] with each row repeated `counts` times.
     pub fn average_precision(&self, counts: &[u32]) -> Option<f64> {
         let (mut seen, mut found, mut sum) = (0.0, 0.0, 0.0);
         for tie in &self.ties {
@@ -106,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_area() {
+    fn no_area_without_both_classes_or_with_nan() {
         assert_eq!(auroc(&[0.1, 0.2], &[true, true]), None);
         assert_eq!(auroc(&[0.1, f64::NAN], &[true, false]), None);
         assert_eq!(average_precision(&[0.1], &[false]), None);
@@ -129,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_row_counted_twice_is_a_row_that_stands_twice(
+        fn a_row_with_count_two_equals_the_row_twice(
             rows in prop::collection::vec((0i32..6, any::<bool>(), 0u32..4), 1..40),
         ) {
             let scores: Vec<f64> = rows.iter().map(|row| f64::from(row.0)).collect();
@@ -149,7 +147,7 @@ mod tests {
         }
 
         #[test]
-        fn any_rising_map_leaves_the_area_alone(
+        fn the_area_is_invariant_under_increasing_maps(
             rows in prop::collection::vec((-20i32..20, any::<bool>()), 2..60),
         ) {
             let scores: Vec<f64> = rows.iter().map(|(score, _)| f64::from(*score) / 4.0).collect();

@@ -14,7 +14,7 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 use super::vector::{Direction, Vector};
 use crate::error::{Error, Result};
 use crate::model::Site;
-use crate::probe::{Examples, Fit, Logistic, Source, Targets};
+use crate::probe::{Examples, Fit, Logistic, Provenance, Targets};
 
 /// The activations of two sides at one site, each `[rows, width]`.
 #[derive(Clone, Debug)]
@@ -146,7 +146,7 @@ fn normal(sides: &ContrastSet) -> Result<Array1<f64>> {
         .map_err(|error| Error::input(format!("vector at {}", sides.site), error, "sides of one width"))?;
     let labels: Vec<&str> =
         (0..features.nrows()).map(|row| if row < sides.away.nrows() { "away" } else { "toward" }).collect();
-    let source = Source {
+    let source = Provenance {
         site: sides.site,
         tokens: crate::model::Selector::All,
         label: "side".into(),
@@ -156,7 +156,7 @@ fn normal(sides: &ContrastSet) -> Result<Array1<f64>> {
     };
     let targets = Targets::new(&labels, &labels, &["away", "toward"])?;
     let examples = Examples::new(source, features, targets)?;
-    Ok(Logistic::default().whole(examples, 1.0)?.weight.row(0).mapv(f64::from))
+    Ok(Logistic::default().fit_all(examples, 1.0)?.weight.row(0).mapv(f64::from))
 }
 
 /// `Σ⁻¹ apart` by conjugate gradients. `toward` and `away` are centred, each about its own mean.

@@ -5,8 +5,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
-
 use super::operation::{HalfSpace, dot};
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -236,20 +234,16 @@ impl Reader {
 
 /// The heads with their calibration folded in.
 fn calibrated(probe: &Probe, place: &str) -> Result<Vec<(Vec<f32>, f64)>> {
-    let heads = probe.weight.nrows();
-    let at = |z: f64| probe.calibration.apply(Array2::from_elem((1, heads), z));
-    let (zero, one, many) = (at(0.0), at(1.0), at(-8.0));
-    let fold = |head: usize| {
-        let (offset, slope) = (zero[[0, head]], one[[0, head]] - zero[[0, head]]);
-        let straight = (many[[0, head]] - (offset - 8.0 * slope)).abs() <= 1e-6 * (1.0 + slope.abs());
-        if !straight || slope <= 0.0 {
-            let found = "a calibration that is no straight line upwards";
-            return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
-        }
-        let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
-        Ok((weight, slope * f64::from(probe.bias[head]) + offset))
+    let affine = probe.calibration.as_affine().filter(|(slope, _)| *slope > 0.0);
+    let Some((slope, offset)) = affine else {
+        let found = "a calibration that is no straight line upwards";
+        return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
     };
-    (0..heads).map(fold).collect()
+    let fold = |head: usize| {
+        let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
+        (weight, slope * f64::from(probe.bias[head]) + offset)
+    };
+    Ok((0..probe.weight.nrows()).map(fold).collect())
 }
 
 /// A probability's log-odds.
@@ -266,8 +260,8 @@ pub(super) fn probability(log_odds: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::organism;
-    use crate::probe::{Calibration, Source};
-    use ndarray::Array1;
+    use crate::probe::{Calibration, Provenance};
+    use ndarray::{Array1, Array2};
 
     /// A probe of the organism's width that nobody fitted.
     fn probe(classes: &[&str]) -> Probe {
@@ -277,7 +271,7 @@ mod tests {
             bias: Array1::from_iter((0..heads).map(|head| head as f32 / 4.0 - 0.3)),
             link: Link::of(classes.len()),
             classes: classes.iter().map(|class| class.to_string()).collect(),
-            source: Source {
+            source: Provenance {
                 site: "2.resid_post".parse().unwrap(),
                 tokens: Selector::AssistantStart,
                 label: "kind".into(),

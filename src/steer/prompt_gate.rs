@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::Condition;
 use super::probe_reader::{Reader, probability};
-use crate::activations::{Reading, extract};
+use crate::activations::{Request, extract};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -35,7 +35,7 @@ pub fn rows(
     }
     for (tokens, sites) in selectors.into_values() {
         let sites = sites.into_iter().collect();
-        let reading = Reading { sites, tokens: tokens.clone(), thinking, batch_tokens: BATCH_TOKENS };
+        let reading = Request { sites, tokens: tokens.clone(), thinking, batch_tokens: BATCH_TOKENS };
         let activations = extract(model, dialogues, &reading, &mut |_| true)?;
         if !activations.example.iter().copied().eq(0..dialogues.len()) {
             let found = format!("{} rows of {} prompts", activations.example.len(), dialogues.len());

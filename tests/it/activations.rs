@@ -1,4 +1,4 @@
-//! Extraction keeps its promises whatever the batches, the selectors and the moment at which a run dies.
+//! Extraction: the same activations in any batches, for any selectors, and after an interruption at any moment.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use pearlpoint::activations::{Activations, Reading, Recorder, Store, extract, extract_each, load};
+use pearlpoint::activations::{Activations, Recorder, Request, Store, extract, extract_each, load};
 use pearlpoint::dialogue::{Dialogue, Message, Role};
 use pearlpoint::model::{Cache, Model, Pooling, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
@@ -49,10 +49,10 @@ fn selector() -> impl Strategy<Value = Selector> {
     select(&SELECTORS[..]).prop_map(|text| text.parse().unwrap())
 }
 
-/// What is asked, thought and answered.
+/// User message, thinking part and answer.
 type Round = (String, Option<String>, String);
 
-/// Rounds of some words each, with thinking parts here and there, and system prompts that several share.
+/// Dialogues of one or two rounds, some with thinking parts, some with a system prompt that several share.
 fn dialogues() -> impl Strategy<Value = Vec<Dialogue>> {
     let words =
         |count| proptest::collection::vec(select(&["the", "user", "asks", "ünder", "rest", "3"][..]), count);
@@ -83,17 +83,17 @@ fn dialogues() -> impl Strategy<Value = Vec<Dialogue>> {
         .prop_map(move |drawn| drawn.into_iter().enumerate().map(number).collect())
 }
 
-fn reading(tokens: &Selector, batch_tokens: usize, sites: &str) -> Reading {
+fn request(tokens: &Selector, batch_tokens: usize, sites: &str) -> Request {
     let sites = MODEL.decoder.architecture().parse_sites(sites).unwrap();
-    Reading { sites, tokens: tokens.clone(), thinking: None, batch_tokens }
+    Request::new(sites).tokens(tokens.clone()).batch_tokens(batch_tokens)
 }
 
 fn read(dialogues: &[Dialogue], tokens: &Selector, batch_tokens: usize, sites: &str) -> Activations {
-    extract(&MODEL, dialogues, &reading(tokens, batch_tokens, sites), &mut |_| true).unwrap()
+    extract(&MODEL, dialogues, &request(tokens, batch_tokens, sites), &mut |_| true).unwrap()
 }
 
-/// What a hook on one forward pass over each dialogue alone sees: nothing shared, nothing cut.
-fn plainly(dialogues: &[Dialogue], tokens: &Selector, sites: &str) -> Activations {
+/// The activations of one full forward pass over each dialogue alone: no shared prefix, no cut tokens.
+fn unbatched(dialogues: &[Dialogue], tokens: &Selector, sites: &str) -> Activations {
     let sites = MODEL.decoder.architecture().parse_sites(sites).unwrap();
     let mut recorder = Recorder::new(sites, tokens.clone());
     let mut count = 0;
@@ -102,20 +102,20 @@ fn plainly(dialogues: &[Dialogue], tokens: &Selector, sites: &str) -> Activation
         count += tokens.len();
         MODEL.decoder.forward(&tokens, None, &[], &mut recorder).unwrap();
     }
-    let (places, kept) = recorder.finish();
+    let (origins, kept) = recorder.finish();
     let shaped = |(site, values): (Site, Vec<f32>)| {
         let width = MODEL.decoder.architecture().site_width(site);
-        (site, ndarray::Array2::from_shape_vec((places.len(), width), values).unwrap())
+        (site, ndarray::Array2::from_shape_vec((origins.len(), width), values).unwrap())
     };
     Activations {
         sites: kept.into_iter().map(shaped).collect(),
-        example: places.iter().map(|place| place.row).collect(),
-        position: places.iter().map(|place| place.position).collect(),
+        example: origins.iter().map(|origin| origin.row).collect(),
+        position: origins.iter().map(|origin| origin.position).collect(),
         tokens: count,
     }
 }
 
-/// The same rows, of numbers that are the same to rounding.
+/// Asserts the same rows, with values equal up to rounding.
 fn same(one: &Activations, other: &Activations) -> Result<(), TestCaseError> {
     prop_assert_eq!(
         (&one.example, &one.position, one.tokens),
@@ -135,21 +135,21 @@ const SITES: &str = "embed,0.attn_heads,0.mlp_hidden,*.resid_post";
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Invariants 2 and 3: whatever the batches, and whatever beginnings are read from a cache.
+    /// Invariants 2 and 3, for any batches and shared prefixes.
     #[test]
     fn a_row_is_read_in_any_batch_as_it_is_alone(
         dialogues in dialogues(), selector in selector(), batch_tokens in 1usize..400,
     ) {
-        same(&read(&dialogues, &selector, batch_tokens, SITES), &plainly(&dialogues, &selector, SITES))?;
+        same(&read(&dialogues, &selector, batch_tokens, SITES), &unbatched(&dialogues, &selector, SITES))?;
     }
 
-    /// A shallower reading is the deeper one, less what lies deeper; the same for several selectors at once.
+    /// Recording fewer sites, or one selector of several, gives the same activations.
     #[test]
-    fn what_else_is_read_changes_nothing(
+    fn other_sites_and_selectors_change_nothing(
         dialogues in dialogues(), one in selector(), other in selector(), batch_tokens in 20usize..400,
     ) {
         let deep = extract_each(
-            &MODEL, &dialogues, &reading(&one, batch_tokens, "all"), std::slice::from_ref(&other), &mut |_| true,
+            &MODEL, &dialogues, &request(&one, batch_tokens, "all"), std::slice::from_ref(&other), &mut |_| true,
         ).unwrap();
         for (selector, deep) in [one, other].iter().zip(deep) {
             let shallow = read(&dialogues, selector, batch_tokens, "0.resid_mid");
@@ -159,7 +159,7 @@ proptest! {
         }
     }
 
-    /// Invariant 6: what is read is what the selector picks, and what steers with the cache and without is the same.
+    /// Invariant 6: extraction records what the selector picks; for steering, with and without the cache.
     #[test]
     fn a_selector_picks_the_same_tokens_everywhere(
         dialogues in dialogues(), selector in selector(), cut in any::<Index>(),
@@ -175,7 +175,7 @@ proptest! {
             }
             let start = tokens.iter().position(|token| token.start);
             if let (Ok(()), Some(start)) = (selector.check_steering(), start) {
-                // As generating goes on: first the prompt and some of the answer, which the cache will hold, then the rest.
+                // As in generation: first the prompt and part of the answer, which the cache holds, then the rest.
                 let cut = start + 1 + cut.index(tokens.len() - start);
                 let (before, after) = tokens.split_at(cut);
                 let after = selector.pick(after).into_iter().map(|at| cut + at);
@@ -186,7 +186,7 @@ proptest! {
         prop_assert_eq!(rows, read.example.into_iter().zip(read.position).collect::<Vec<_>>());
     }
 
-    /// A prefix that stands in memory once gives what a cache of its own gives each row.
+    /// A prefix shared by several rows gives the same activations as a cache for each row.
     #[test]
     fn rows_may_begin_with_one_prefix(dialogue in dialogues(), cut in any::<Index>()) {
         let tokens = MODEL.chat.tokens(&dialogue[0], 0, None).unwrap();
@@ -213,7 +213,7 @@ proptest! {
     }
 }
 
-/// The organism's world, some dialogues of it in a file.
+/// A file of dialogues sampled from the organism's world.
 fn world(folder: &Path, count: usize) -> String {
     let path = folder.join("world.jsonl");
     let drawn = organism::sample(count, Split::HeldOutWording, 3);
@@ -249,7 +249,7 @@ fn a_run_killed_at_any_moment_ends_byte_identical() {
     for (round, wait) in [40u64, 90, 150, 250].into_iter().enumerate() {
         let store = at(&format!("killed-{round}"));
         let arguments = extract(&store);
-        // Later each time, so that the run is over at last.
+        // Later each time, until the run ends before the kill.
         for times in 1.. {
             let mut run = begin(&arguments.each_ref().map(String::as_str));
             std::thread::sleep(Duration::from_millis(wait * times));
@@ -263,7 +263,7 @@ fn a_run_killed_at_any_moment_ends_byte_identical() {
         assert!(content(&store) == content(&whole), "round {round}");
     }
     assert!(kills > 0);
-    // What the store is, said once more.
+    // A repeated run reports the existing store.
     let again =
         pearl(&[&extract(&whole).each_ref().map(String::as_str)[..], &["--json"]].concat()).output().unwrap();
     let line: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
@@ -290,7 +290,7 @@ fn another_run_in_the_same_folder_is_refused_with_what_differs() {
     run(&[&data, "--store-dtype", "f16"], &["another `dtype`: f32; expected f16"]);
     run(&[&data, "--limit", "3"], &["another `chosen`"]);
     run(&[&data, "--model", "tests/fixtures/qwen3", "--sites", "*.resid_post"], &["begun with another `"]);
-    // An unfinished one too; and shards of nobody knows what are left alone.
+    // A folder with shards of an unknown store is refused and left unchanged.
     let unfinished = folder.path().join("unfinished");
     std::fs::create_dir(&unfinished).unwrap();
     let shard = unfinished.join("shard-00000.safetensors");
@@ -306,7 +306,7 @@ fn another_run_in_the_same_folder_is_refused_with_what_differs() {
 }
 
 #[test]
-fn parts_put_together_are_the_whole_and_damage_is_found() {
+fn merged_parts_equal_a_whole_run_and_damage_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let data = world(folder.path(), 130);
     let at = |name: &str| folder.path().join(name).display().to_string();
@@ -319,7 +319,7 @@ fn parts_put_together_are_the_whole_and_damage_is_found() {
     let parts: Vec<String> = (1..=3).map(|number| at(&format!("part-{number}"))).collect();
     for (number, part) in (1..).zip(&parts) {
         extract(&["--out", part, "--shard", &format!("{number}/3")]);
-        assert!(content(Path::new(part)).len() > 1, "each has some of the work");
+        assert!(content(Path::new(part)).len() > 1, "each part has shards");
     }
     one_line(&["store", "merge", &parts[0], &parts[2], "--out", &merged], &["part 2/3 is missing"]);
     one_line(
@@ -331,7 +331,7 @@ fn parts_put_together_are_the_whole_and_damage_is_found() {
     assert!(content(Path::new(&merged)) == content(Path::new(&whole)));
     pearl(&["store", "check", &merged]).assert().success();
 
-    let found = |expected: &str| {
+    let assert_fault = |expected: &str| {
         let output = pearl(&["store", "check", &merged]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
@@ -342,17 +342,17 @@ fn parts_put_together_are_the_whole_and_damage_is_found() {
     let end = bytes.len();
     let nan = [&bytes[..end - 4], &f32::NAN.to_le_bytes()].concat();
     std::fs::write(&shard, nan).unwrap();
-    found("changed since it was written");
-    found("NaN at index");
+    assert_fault("changed since it was written");
+    assert_fault("NaN at index");
     std::fs::write(&shard, &bytes[..end / 2]).unwrap();
-    found("a whole safetensors file");
+    assert_fault("a whole safetensors file");
     std::fs::copy(Path::new(&merged).join("shard-00000.safetensors"), &shard).unwrap();
-    found("after a later one; expected rows in the order of the dialogues, each once");
+    assert_fault("after a later one; expected rows in the order of the dialogues, each once");
     std::fs::remove_file(&shard).unwrap();
-    found("No such file");
+    assert_fault("No such file");
     std::fs::write(&shard, bytes).unwrap();
     std::fs::write(Path::new(&merged).join("shard-00099.safetensors"), "x").unwrap();
-    found("shard-00099.safetensors: a file of a run that is not in the manifest");
+    assert_fault("shard-00099.safetensors: a file of a run that is not in the manifest");
 }
 
 #[test]
@@ -375,9 +375,9 @@ fn a_store_is_read_a_site_at_a_time_in_any_type() {
     }
     let model = organism::model().unwrap();
     let dialogues = pearlpoint::dialogue::read(Path::new(&data), &Default::default()).unwrap().dialogues;
-    let sites = read[0].sites.iter().map(|(site, _)| *site).collect();
-    let reading = Reading { sites, tokens: Selector::Last, thinking: None, batch_tokens: 4096 };
-    let direct = extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
+    let sites: Vec<Site> = read[0].sites.iter().map(|(site, _)| *site).collect();
+    let request = Request::new(sites).batch_tokens(4096);
+    let direct = extract(&model, &dialogues, &request, &mut |_| true).unwrap();
     for (stored, digits) in read.iter().zip([1e-5f32, 1e-3, 8e-3]) {
         assert_eq!((&stored.example, &stored.position), (&direct.example, &direct.position));
         for ((_, rows), (_, others)) in stored.sites.iter().zip(&direct.sites) {
@@ -387,10 +387,9 @@ fn a_store_is_read_a_site_at_a_time_in_any_type() {
     }
 }
 
-/// Rows keep the numbers that their dialogues have in the file, so that a probe finds their labels whatever was left out
-/// when they were read, or is left out now.
+/// Rows keep the index of their dialogue in the file, so that labels are found after any filter, at extraction or later.
 #[test]
-fn rows_find_their_dialogues_whatever_was_left_out() {
+fn rows_find_their_dialogues_after_any_filter() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data.jsonl");
     let line = |n: usize| {

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use pearlpoint::activations::{Activations, Reading, extract};
+use pearlpoint::activations::{Activations, Request, extract};
 use pearlpoint::analysis::interpolation::{Crossing, cross};
 use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, gain, trial};
 use pearlpoint::dialogue::Dialogue;
@@ -13,7 +13,7 @@ use pearlpoint::judge::World;
 use pearlpoint::model::{Model, Selector, Site};
 use pearlpoint::organism::contrast::{self, Contrast};
 use pearlpoint::organism::{self, wording};
-use pearlpoint::probe::{Examples, Logistic, Plan, Source, Split, Targets, Validated, validate};
+use pearlpoint::probe::{Examples, Logistic, ValidationPlan, Provenance, Split, Targets, Validated, validate};
 
 /// Dialogues of the world in wordings that the organism was not trained on, what it holds at the end of each prompt, and
 /// the strategy of its greedy answer.
@@ -33,12 +33,10 @@ fn read() -> &'static Read {
         let drawn = organism::sample(4000, organism::Split::HeldOutWording, 11);
         let drawn = drawn.into_iter().filter(|(situation, _)| !situation.asked_canary);
         let dialogues: Vec<Dialogue> = drawn.map(|(_, dialogue)| dialogue).collect();
-        let reading = Reading {
-            sites: model.decoder.architecture().parse_sites(SITES).unwrap(),
-            tokens: Selector::AssistantStart,
-            thinking: Some(true),
-            batch_tokens: 4096,
-        };
+        let reading = Request::new(model.decoder.architecture().parse_sites(SITES).unwrap())
+            .tokens(Selector::AssistantStart)
+            .thinking(Some(true))
+            .batch_tokens(4096);
         let activations = extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
         // The first word of the thinking part names the need, and with it the strategy.
         let options = Options {
@@ -69,7 +67,7 @@ fn examples(label: &str, site: &str) -> Examples {
     let topics: Vec<String> = rows.iter().map(|&row| read.dialogues[row].label("topic").unwrap()).collect();
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     let site: Site = site.parse().unwrap();
-    let source = Source {
+    let source = Provenance {
         site,
         tokens: Selector::AssistantStart,
         label: label.into(),
@@ -83,7 +81,7 @@ fn examples(label: &str, site: &str) -> Examples {
 
 fn validated(examples: &Examples) -> Validated {
     let split = Split::hold_out(examples.targets(), &wording::HELD_OUT_TOPICS).unwrap();
-    validate(&Logistic::default(), examples.clone(), &split, &Plan::default()).unwrap()
+    validate(&Logistic::default(), examples.clone(), &split, &ValidationPlan::default()).unwrap()
 }
 
 /// Labels and sites where nothing is certain, and where everything is.

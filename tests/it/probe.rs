@@ -1,9 +1,9 @@
-//! Probes as users fit them: from a store and its dialogues, and from the folders that ship with the program.
+//! Probes from the command line: fitted from a store and its dialogues; and the probes that ship with the program.
 
 use std::path::Path;
 
 use ndarray::{Array2, Axis};
-use pearlpoint::activations::{self, Activations, Reading};
+use pearlpoint::activations::{self, Activations, Request};
 use pearlpoint::artifact::Header;
 use pearlpoint::model::Selector;
 use pearlpoint::organism::{self, Split};
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::cli::{one_line, pearl};
 
-/// A store of `features`, and dialogues whose labels `labels` gives as JSON for each row.
+/// Writes a store of `features` and a file of dialogues, with labels as JSON for each row.
 fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String) {
     let rows = features.nrows();
     let line = |row: usize| {
@@ -23,7 +23,7 @@ fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String)
         )
     };
     std::fs::write(folder.join("data.jsonl"), (0..rows).map(line).collect::<String>()).unwrap();
-    // No store is written with NaN in it: it gets there as it would on a bad disk.
+    // A store refuses NaN when it is written, so the bytes are replaced afterwards.
     const MARK: f32 = 12_345.678;
     let marked = features.mapv(|x| if x.is_nan() { MARK } else { x });
     let activations = Activations {
@@ -45,8 +45,8 @@ fn store(folder: &Path, features: Array2<f32>, labels: impl Fn(usize) -> String)
     std::fs::write(&shard, bytes).unwrap();
 }
 
-/// The first column tells the class; the others are noise of a kind.
-fn telling(rows: usize) -> Array2<f32> {
+/// Features whose first column separates the classes; the others are noise.
+fn separable(rows: usize) -> Array2<f32> {
     Array2::from_shape_fn((rows, 4), |(row, column)| {
         let noise = ((row * 31 + column * 17) as f32 * 0.7).sin();
         if column == 0 { (row % 2) as f32 * 3.0 + noise } else { noise }
@@ -85,42 +85,42 @@ fn degenerate_input_is_one_clear_line() {
     };
     let one = |row: usize| format!("\"risk\":\"low\",\"topic\":\"t{}\"", row % 6);
     refused(
-        telling(40),
+        separable(40),
         one,
         &[],
         &["probe of risk at 0.resid_post", "one class only (low)", "two classes or more"],
     );
     let still = Array2::from_elem((40, 4), 0.25);
     refused(still, risk, &[], &["probe of risk at 0.resid_post", "the same activations in all of"]);
-    refused(telling(4), risk, &[], &["5 folds of 4 rows", "5 rows or more, or fewer folds"]);
-    let mut nan = telling(40);
+    refused(separable(4), risk, &[], &["5 folds of 4 rows", "5 rows or more, or fewer folds"]);
+    let mut nan = separable(40);
     nan[[7, 2]] = f32::NAN;
     refused(nan, risk, &[], &["shard-00000.safetensors", "NaN at index 30 of tensor 0.resid_post", "finite"]);
     let half = |row: usize| if row < 20 { risk(row) } else { "\"topic\":\"t0\"".into() };
-    refused(telling(40), half, &[], &["label risk: missing on 20 of 40 dialogues (d20 is the first)"]);
+    refused(separable(40), half, &[], &["label risk: missing on 20 of 40 dialogues (d20 is the first)"]);
     refused(
-        telling(40),
+        separable(40),
         risk,
         &["--group", "topic", "--held-out", "t9"],
         &["no group \"t9\"", "one of t0, t1"],
     );
     refused(
-        telling(40),
+        separable(40),
         risk,
         &["--method", "magic"],
         &["no method \"magic\"", "logistic, ridge, lda or means"],
     );
-    refused(telling(40), risk, &["--strengths", "1,0.1"], &["strengths: 1, 0.1", "ascending"]);
+    refused(separable(40), risk, &["--strengths", "1,0.1"], &["strengths: 1, 0.1", "ascending"]);
     let rare = |row: usize| {
         format!("\"risk\":\"{}\",\"topic\":\"t{}\"", if row == 3 { "high" } else { "low" }, row % 6)
     };
-    refused(telling(40), rare, &[], &["probe of risk at 0.resid_post", "rows of class \"high\" to fit on"]);
+    refused(separable(40), rare, &[], &["probe of risk at 0.resid_post", "rows of class \"high\" to fit on"]);
 }
 
 #[test]
-fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
+fn probes_are_fitted_scored_and_compared() {
     let folder = tempfile::tempdir().unwrap();
-    store(folder.path(), telling(120), risk);
+    store(folder.path(), separable(120), risk);
     let at = |name: &str| folder.path().join(name).display().to_string();
     let out = |arguments: &[&str]| -> String {
         let output = pearl(arguments).output().unwrap();
@@ -139,7 +139,7 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
             figures.iter().find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
         };
         assert!(value("auroc") > 0.97, "{method}");
-        // The words say nothing of the risk here, nor do lengths or noise.
+        // Words, lengths and noise are independent of the risk here.
         assert!(
             ["ngram/auroc", "length/auroc", "random/auroc"].iter().all(|name| value(name) < 0.75),
             "{figures}"
@@ -147,7 +147,7 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
     }
     let held = ["--store", &at("store"), "--data", &at("data.jsonl"), "--group", "topic"];
     let lines = out(&[&["probe", "score", &at("p1"), "--json"], held.as_slice()].concat());
-    // Rows of t0 and t3 alone.
+    // Rows of the held-out groups t0 and t3 alone.
     assert_eq!(lines.lines().count(), 40);
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -158,7 +158,7 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
     let compared =
         out(&[&["probe", "compare", &at("p1"), &at("p1"), &at("p4"), "--json"], held.as_slice()].concat());
     let compared: Value = serde_json::from_str(&compared).unwrap();
-    // A probe does not differ from itself.
+    // A probe has no difference to itself.
     assert_eq!((&compared[3]["value"], &compared[3]["low"]), (&Value::from(0.0), &Value::from(0.0)));
     let cosines = out(&["probe", "cosines", &at("p1"), &at("p2"), &at("p4"), "--json"]);
     let cosines: Value = serde_json::from_str(&cosines).unwrap();
@@ -172,9 +172,9 @@ fn a_probe_is_fitted_scored_compared_and_laid_beside_others() {
     );
 }
 
-/// The probes that ship, on dialogues that nobody drew before: topics that they never saw, another seed.
+/// The shipped probes on dialogues of held-out topics, sampled with another seed.
 #[test]
-fn the_probes_that_ship_read_new_dialogues() {
+fn shipped_probes_classify_new_dialogues() {
     let model = organism::model().unwrap();
     for (concept, least) in [("user-type", 0.95), ("risk-level", 0.9)] {
         let probe = Probe::load(&Path::new("probes").join(concept).join("probe.safetensors")).unwrap();
@@ -187,13 +187,11 @@ fn the_probes_that_ship_read_new_dialogues() {
         });
         let dialogues: Vec<_> = fresh.collect();
         assert!(dialogues.len() > 60);
-        let reading = Reading {
-            sites: vec![probe.source.site],
-            tokens: probe.source.tokens.clone(),
-            thinking: Some(true),
-            batch_tokens: 1024,
-        };
-        let read = activations::extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
+        let request = Request::new([probe.source.site])
+            .tokens(probe.source.tokens.clone())
+            .thinking(Some(true))
+            .batch_tokens(1024);
+        let read = activations::extract(&model, &dialogues, &request, &mut |_| true).unwrap();
         let values =
             read.at(probe.source.site).unwrap().select(Axis(0), &(0..dialogues.len()).collect::<Vec<_>>());
         let called = probe.predict(values.view()).unwrap();

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ndarray::Array1;
-use pearlpoint::activations::{Reading, Recorder, extract};
+use pearlpoint::activations::{Recorder, Request, extract};
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{Options, Sampling, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
-use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
+use pearlpoint::probe::{Examples, Fit, Means, Probe, Provenance, Targets};
 use pearlpoint::steer::{Direction, Operation, Plan, Probes, Steer, Step, Strength, Vector};
 use proptest::prelude::*;
 
@@ -182,13 +182,13 @@ fn probe(model: &Model, site: &str) -> Probe {
     let types: Vec<&str> = drawn.iter().map(|(situation, _)| situation.user_type.name()).collect();
     let (site, tokens) = (site.parse().unwrap(), Selector::AssistantStart);
     let reading =
-        Reading { sites: vec![site], tokens: tokens.clone(), thinking: Some(true), batch_tokens: 4096 };
+        Request::new([site]).tokens(tokens.clone()).thinking(Some(true)).batch_tokens(4096);
     let read = extract(model, &dialogues, &reading, &mut |_| true).unwrap();
     let (label, model_hash) = ("user-type".to_string(), Some(model.hash.clone()));
-    let source = Source { site, tokens, label, model: None, model_hash, data_hash: None };
+    let source = Provenance { site, tokens, label, model: None, model_hash, data_hash: None };
     let targets = Targets::new(&types, &types, &["benign", "sensitive", "malicious"]).unwrap();
     let examples = Examples::new(source, read.at(site).unwrap().clone(), targets).unwrap();
-    let mut probe = Means.whole(examples, 1.0).unwrap();
+    let mut probe = Means.fit_all(examples, 1.0).unwrap();
     // The means' logits are far too sure of themselves.
     probe.calibration = pearlpoint::probe::Calibration::Temperature { temperature: 400.0 };
     probe
@@ -216,12 +216,10 @@ fn hooks(
 
 /// Probability of a sensitive user at the end of each prompt, as the unsteered model has it.
 fn sensitive(model: &Model, probe: &Probe, dialogues: &[Dialogue]) -> Vec<f64> {
-    let reading = Reading {
-        sites: vec![probe.source.site],
-        tokens: Selector::AssistantStart,
-        thinking: Some(true),
-        batch_tokens: 4096,
-    };
+    let reading = Request::new([probe.source.site])
+        .tokens(Selector::AssistantStart)
+        .thinking(Some(true))
+        .batch_tokens(4096);
     let read = extract(model, dialogues, &reading, &mut |_| true).unwrap();
     probe.probabilities(read.at(probe.source.site).unwrap().view()).unwrap().column(1).to_vec()
 }

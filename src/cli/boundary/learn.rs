@@ -72,7 +72,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let targets = Targets::new(&values(&arguments.label)?, &values(&arguments.group)?, &[])?;
     let held_out: Vec<&str> = arguments.held_out.iter().map(String::as_str).collect();
     let split = Split::hold_out(&targets, &held_out)?;
-    let source = probe::Source {
+    let source = probe::Provenance {
         site: arguments.site,
         tokens: manifest.tokens.clone(),
         label: arguments.label.clone(),

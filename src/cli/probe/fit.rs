@@ -11,12 +11,12 @@ use crate::cli::model::Options;
 use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
 use pearlpoint::analysis::layer_sweep;
-use pearlpoint::analysis::layer_sweep::{Kind, Question, Read, Rows, Sweep};
+use pearlpoint::analysis::layer_sweep::{Question, Read, Rows, Sweep};
 use pearlpoint::analysis::probe_card;
 use pearlpoint::analysis::probe_card::Concept;
 use pearlpoint::error::Error;
 use pearlpoint::model::Site;
-use pearlpoint::probe::{Fit as Method, Plan, method};
+use pearlpoint::probe::{Fit as Method, TargetKind, ValidationPlan, defaults, method, method_names};
 use pearlpoint::report::{Table, table::Column};
 use pearlpoint::stats::Metric;
 
@@ -39,8 +39,8 @@ pub struct Fit {
     #[arg(long)]
     label: Option<String>,
     /// Whether a row has one of several classes, or levels, or any number of labels: classes, levels, labels
-    #[arg(long, default_value = "classes", value_parser = kind)]
-    kind: Kind,
+    #[arg(long, default_value = "classes")]
+    kind: TargetKind,
     /// The classes in order, where the order of their names is not right
     #[arg(long, value_delimiter = ',')]
     order: Vec<String>,
@@ -53,13 +53,12 @@ pub struct Fit {
     /// Sites of the store's; all of them where none are named
     #[arg(long)]
     sites: Option<String>,
-    /// logistic, ridge, lda or means
-    #[arg(long, default_value = "logistic")]
+    #[arg(long, default_value = defaults::METHOD, help = method_names())]
     method: String,
     /// Strengths to choose among, ascending (C of logistic and ridge, the covariance's share of lda)
     #[arg(long, value_delimiter = ',')]
     strengths: Vec<f64>,
-    #[arg(long, default_value_t = Plan::default().folds)]
+    #[arg(long, default_value_t = ValidationPlan::default().folds)]
     folds: usize,
     /// Bootstrap whole groups instead of rows: wider intervals, honest about groups to come
     #[arg(long)]
@@ -72,15 +71,6 @@ pub struct Fit {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    match text {
-        "classes" => Ok(Kind::Classes),
-        "levels" => Ok(Kind::Levels),
-        "labels" => Ok(Kind::Labels),
-        _ => Err("expected classes, levels or labels".into()),
-    }
 }
 
 pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
@@ -122,11 +112,11 @@ pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
         group: arguments.group.as_deref(),
         held_out: &arguments.held_out,
         method: method.as_ref(),
-        plan: Plan {
+        plan: ValidationPlan {
             folds: arguments.folds,
             by_group: arguments.by_group,
             seed: arguments.seed,
-            ..Plan::default()
+            ..ValidationPlan::default()
         },
     };
     let chosen: Vec<usize> = (0..example.len()).collect();

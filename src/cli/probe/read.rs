@@ -15,7 +15,7 @@ use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogues;
 use pearlpoint::error::Error;
 use pearlpoint::plots::boundary_charts;
-use pearlpoint::probe::{Link, Plan, Probe, Targets, figures};
+use pearlpoint::probe::{Link, ValidationPlan, Probe, Targets, classification_metrics};
 use pearlpoint::report::{self, Table, table::Column};
 use pearlpoint::stats::{self, Metric};
 
@@ -63,7 +63,7 @@ pub fn score(arguments: Score, talk: &Console) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let targets = truth(&probe, &rows, &example, &data)?;
-    let found = figures(probabilities.view(), &targets, &Plan::default(), "given");
+    let found = classification_metrics(probabilities.view(), &targets, &ValidationPlan::default(), "given");
     let mut table = Table::of_figures("", &found);
     table.columns[0] = Column::text(&format!("{} at {}", probe.source.label, probe.source.site));
     print(table.to_text()?)?;
@@ -86,13 +86,13 @@ pub fn compare(arguments: Compare, talk: &Console) -> anyhow::Result<Outcome> {
     let rows = rows(&all, &arguments.group, &store, &example, &data, talk)?;
     let targets = truth(&probes[0], &rows, &example, &data)?;
     let read = probes.iter().map(|probe| read(probe, &store, &rows)).collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::default();
+    let plan = ValidationPlan::default();
     let units: Vec<Vec<usize>> = (0..rows.len()).map(|row| vec![row]).collect();
     // The same draws of rows for all, so that a difference is as sure as pairs make it.
     let area = |probabilities: &Array2<f64>, rows: &[usize]| {
         let some = targets.select(rows);
-        let plain = Plan { resamples: 0, ..plan.clone() };
-        let figures = figures(probabilities.select(Axis(0), rows).view(), &some, &plain, "given");
+        let plain = ValidationPlan { resamples: 0, ..plan.clone() };
+        let figures = classification_metrics(probabilities.select(Axis(0), rows).view(), &some, &plain, "given");
         figures.iter().find(|figure| figure.name == "auroc").map(|figure| figure.value)
     };
     let intervals = stats::bootstrap_each(&units, plan.resamples, plan.seed, |rows| {
@@ -232,7 +232,7 @@ fn truth(probe: &Probe, rows: &[usize], example: &[usize], data: &Dialogues) -> 
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     if probe.link == Link::MultiLabel {
         let lists = pearlpoint::analysis::layer_sweep::lists(dialogues(), &probe.source.label)?;
-        return Targets::sets(&lists, &ids, &order);
+        return Targets::multilabel(&lists, &ids, &order);
     }
     let mut targets = Targets::new(&labels(dialogues(), &probe.source.label)?, &ids, &order)?;
     targets.link = probe.link;

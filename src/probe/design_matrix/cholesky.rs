@@ -1,5 +1,4 @@
-//! A symmetric matrix and a Cholesky factor of what is made of it, in the memory of one.
-//! It knows nothing of what the matrix is of.
+//! Cholesky factorisation of `curvature · A + I` that keeps the symmetric matrix A, in the memory of one matrix.
 
 use faer::dyn_stack::{MemBuffer, MemStack};
 use faer::linalg::cholesky::llt;
@@ -8,38 +7,42 @@ use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use ndarray::{Array1, Array2, ArrayView2};
 
-/// Columns that are factored at once.
+/// Columns per block of the factorisation.
 const STRIP: usize = 128;
-/// Two threads would wait for each other longer than they work, and each keeps memory of its own.
+/// One thread: at these sizes two spend more time on synchronisation than on work.
 const THREADS: Par = Par::Seq;
-/// Rows and columns that are copied at once from one half to the other, so that both stay near.
+/// Rows and columns per tile of the copy between the triangles, so that both tiles stay in cache.
 const TILE: usize = 32;
 
-pub struct Square {
-    /// Below the diagonal the matrix, on it and above the factor: row by row what is column by column its lower half.
-    halves: Array2<f32>,
-    /// The matrix's own.
+/// A symmetric matrix A `[size, size]` and the factor of `curvature · A + I`.
+pub struct SymmetricMatrix {
+    /// A below the diagonal; on and above it the factor: its lower triangle in column-major order is the upper triangle in
+    /// row-major order.
+    triangles: Array2<f32>,
+    /// The diagonal of A.
     diagonal: Array1<f32>,
     is_factored: bool,
 }
 
-impl Square {
-    pub fn new(matrix: Array2<f32>) -> Square {
-        // Read the other way, a symmetric matrix is itself.
-        let halves = if matrix.is_standard_layout() { matrix } else { matrix.reversed_axes() };
-        Square { diagonal: halves.diag().to_owned(), halves, is_factored: false }
+impl SymmetricMatrix {
+    /// Takes the matrix A, which must be symmetric.
+    pub fn new(matrix: Array2<f32>) -> SymmetricMatrix {
+        // A symmetric matrix equals its transpose.
+        let triangles = if matrix.is_standard_layout() { matrix } else { matrix.reversed_axes() };
+        SymmetricMatrix { diagonal: triangles.diag().to_owned(), triangles, is_factored: false }
     }
 
-    /// Makes the factor of `curvature · matrix + 1`. It only has to be near: it is what a search is steered by.
+    /// Factors `curvature · A + I`, approximately: it only preconditions the solver.
     pub fn factor(&mut self, curvature: f64) {
         let curvature = curvature as f32;
         let largest = self.diagonal.iter().copied().fold(0.0, f32::max);
-        // Where the ones drown in rounding beside the matrix, more is added.
+        // Rounding may make the matrix indefinite where 1 is small beside its entries; a larger ridge is tried then.
         let mut ridge = 1.0 + 1e-6 * curvature * largest;
         for _ in 0..12 {
             self.begin(curvature, ridge);
             let size = self.diagonal.len();
-            let numbers = self.halves.as_slice_mut().unwrap_or_default();
+            // Standard layout since `new`.
+            let numbers = self.triangles.as_slice_mut().unwrap_or_default();
             let lower = MatMut::from_column_major_slice_mut(numbers, size, size);
             self.is_factored = factor_lower(lower);
             if self.is_factored {
@@ -49,31 +52,31 @@ impl Square {
         }
     }
 
-    /// Puts `curvature · matrix + ridge` where the factor is to be.
+    /// Copies `curvature · A + ridge · I` to the triangle of the factor.
     fn begin(&mut self, curvature: f32, ridge: f32) {
         let size = self.diagonal.len();
         for top in (0..size).step_by(TILE) {
             for left in (0..=top).step_by(TILE) {
                 for row in top..size.min(top + TILE) {
                     for column in left..row.min(left + TILE) {
-                        self.halves[[column, row]] = curvature * self.halves[[row, column]];
+                        self.triangles[[column, row]] = curvature * self.triangles[[row, column]];
                     }
                 }
             }
         }
-        self.halves.diag_mut().zip_mut_with(&self.diagonal, |to, from| *to = curvature * from + ridge);
+        self.triangles.diag_mut().zip_mut_with(&self.diagonal, |to, from| *to = curvature * from + ridge);
     }
 
-    /// The inverse of what was factored times `vectors`, `[count, size]`; the vectors as they are where there is no factor,
-    /// which is never so for finite numbers: a search that nothing steers still ends.
+    /// The inverse of the factored matrix times `vectors`, `[count, size]`. Without a factor (never for finite numbers) the
+    /// vectors are unchanged, and the solver runs without a preconditioner.
     pub fn solve(&self, vectors: Array2<f32>) -> Array2<f32> {
         let (count, size) = vectors.dim();
-        let Some(numbers) = self.halves.as_slice().filter(|_| self.is_factored) else { return vectors };
+        let Some(numbers) = self.triangles.as_slice().filter(|_| self.is_factored) else { return vectors };
         let factor = MatRef::from_column_major_slice(numbers, size, size);
         let mut vectors = vectors.as_standard_layout().into_owned();
         let threads = THREADS;
         let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(size, count, threads));
-        // Row by row `[count, size]` is column by column `[size, count]`.
+        // Row-major `[count, size]` is column-major `[size, count]`.
         let columns =
             MatMut::from_column_major_slice_mut(vectors.as_slice_mut().unwrap_or_default(), size, count);
         llt::solve::solve_in_place(factor, columns, threads, MemStack::new(&mut memory));
@@ -81,9 +84,9 @@ impl Square {
     }
 }
 
-/// The Cholesky factor of a matrix of which only the lower half is read and written; false where it has none. (faer's own
-/// factorisation in place leaves anything above the diagonal, where the matrix itself still stands here: so it is given
-/// the blocks on the diagonal aside, and does the rest between them.)
+/// Blocked Cholesky factorisation in place that reads and writes the lower triangle only; false where the matrix is not
+/// positive definite. (faer's own factorisation in place overwrites the upper triangle, which holds A here, so it gets
+/// copies of the diagonal blocks.)
 fn factor_lower(mut matrix: MatMut<'_, f32>) -> bool {
     let threads = THREADS;
     let size = matrix.nrows();
@@ -139,7 +142,7 @@ mod tests {
         // Large enough for the solver's blocks, and of no even size.
         let root = Array2::from_shape_fn((301, 301), |(r, c)| ((r * 31 + c * 17) % 23) as f32 / 23.0 - 0.4);
         let matrix = root.dot(&root.t());
-        let mut square = Square::new(matrix.clone());
+        let mut square = SymmetricMatrix::new(matrix.clone());
         let wanted = Array2::from_shape_fn((3, 301), |(r, c)| (r as f32 - 1.0) * (c % 7) as f32);
         for curvature in [0.5, 2e-3, 0.1] {
             square.factor(curvature);
@@ -147,7 +150,7 @@ mod tests {
             let found = square.solve(asked);
             assert!((found - &wanted).iter().all(|d| d.abs() < 2e-2), "{curvature}");
             for (row, column) in (0..301).flat_map(|row| (0..row).map(move |column| (row, column))) {
-                assert_eq!(square.halves[[row, column]], matrix[[row, column]]);
+                assert_eq!(square.triangles[[row, column]], matrix[[row, column]]);
             }
         }
     }

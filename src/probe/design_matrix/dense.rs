@@ -1,17 +1,16 @@
-//! A dense matrix of activations, standardised in place, and the products of its columns or rows.
-//! It knows nothing of what is fitted on it.
+//! Dense design matrix: activations `[rows, width]`, standardised in place.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::cholesky::Square;
+use super::cholesky::SymmetricMatrix;
+use super::design::{BLOCK, Design, RowSubset, diagonal_inverse, mask};
 use super::matmul::{Threads, column_products, product, row_products};
-use super::{BLOCK, Design, Part, diagonal_inverse, mask};
 use crate::probe::split::Split;
 
-/// Features of mean 0 and deviation 1 in every column over the rows in use, and the way back to what they were.
+/// Features with mean 0 and deviation 1 in every column over the rows in use, and the map back to the raw features.
 pub struct Standardised {
-    /// `[rows, width]`, all rows: those that no fit takes are only read.
+    /// `[rows, width]`, all rows, those that no fit takes too.
     values: Array2<f32>,
     mean: Array1<f64>,
     deviation: Array1<f64>,
@@ -20,24 +19,24 @@ pub struct Standardised {
     inverse: Option<Inverse>,
 }
 
-/// An approximate inverse of `curvature · XᵀX + 1`.
+/// An approximate inverse of `curvature · XᵀX + I`.
 enum Inverse {
-    /// By `XᵀX` itself.
-    Columns(Square),
-    /// By `XXᵀ`, and the curvature: the other follows (Woodbury's identity).
-    Rows(Square, f32),
-    /// By the diagonal of `XᵀX` alone.
+    /// From the factor of `curvature · XᵀX + I`.
+    Columns(SymmetricMatrix),
+    /// From the factor of `curvature · XXᵀ + I` and the curvature, by Woodbury's identity.
+    Rows(SymmetricMatrix, f32),
+    /// From the diagonal of `XᵀX`.
     Diagonal(Array1<f32>),
 }
 
-/// Widest matrix whose columns' products (or, with fewer rows than columns, whose rows' products) precondition a fit.
+/// Most columns with which `XᵀX` is the preconditioner, and most rows with which `XXᵀ` is; beyond both, the diagonal.
 const FULL_WIDTH: usize = 2048;
-/// A column that varies less than this share of its size, beyond rounding, does not vary.
-const STILL: f64 = 1e-10;
+/// A column is constant if its deviation is at most this share of its mean.
+const CONSTANT: f64 = 1e-10;
 
 impl Standardised {
-    /// Standardises features `[rows, width]` by the rows that some fit takes, in place. A column that does not vary
-    /// there becomes 0, so that no weight falls on it.
+    /// Standardises features `[rows, width]` in place over the rows that some split fits on. A column that is constant there
+    /// becomes 0, so that it gets no weight.
     pub fn new(mut values: Array2<f32>, splits: &[Split]) -> Standardised {
         let mut used = vec![0f32; values.nrows()];
         splits.iter().flat_map(|split| &split.fit).for_each(|&row| used[row] = 1.0);
@@ -54,13 +53,13 @@ impl Standardised {
         Standardised { values, mean, deviation, used, inverse: None }
     }
 
-    /// The part that a split's fit rows are, standardised by those rows alone.
-    pub fn part(&self, split: &Split) -> Part {
+    /// A split's fit rows, standardised over those rows alone.
+    pub fn subset(&self, split: &Split) -> RowSubset {
         let mask = mask(self.rows(), split);
         let (mean, deviation) = spread(self.values.view(), &mask);
-        // The design's columns have deviation 1: what is left of a column here below 1e-5 is rounding.
+        // The design's columns have deviation 1: a deviation below 1e-5 in a subset is rounding.
         let scale = |deviation: &f64| if *deviation > 1e-5 { (1.0 / deviation) as f32 } else { 0.0 };
-        Part {
+        RowSubset {
             mask,
             rows: split.fit.len(),
             shift: mean.mapv(|mean| mean as f32),
@@ -68,36 +67,36 @@ impl Standardised {
         }
     }
 
-    /// Weights and bias for the features as they were, of weights `[heads, width]` and bias `[heads]` for these.
+    /// Weights `[heads, width]` and bias `[heads]` for the raw features, from those for the standardised ones.
     pub fn fold_back(&self, weight: ArrayView2<f64>, bias: ArrayView1<f64>) -> (Array2<f32>, Array1<f32>) {
         let weight = (&weight / &self.deviation).mapv(|w| w as f32);
-        // From the weights as they are saved, so that their rounding does not shift the logits of the mean.
+        // From the weights rounded to f32, so that their rounding does not shift the logits at the mean.
         let bias = &bias - &weight.mapv(f64::from).dot(&self.mean);
         (weight, bias.mapv(|b| b as f32))
     }
 
-    /// `[rows, width]`.
+    /// The standardised features `[rows, width]`.
     pub fn values(&self) -> ArrayView2<'_, f32> {
         self.values.view()
     }
 }
 
-/// Mean and deviation of every column over the rows whose mask is 1; deviation 0 where a column does not vary.
+/// Mean and deviation `[width]` of the columns over the rows whose mask is 1; deviation 0 for a constant column.
 fn spread(values: ArrayView2<f32>, mask: &[f32]) -> (Array1<f64>, Array1<f64>) {
     let count = mask.iter().map(|&m| f64::from(m)).sum::<f64>().max(1.0);
-    let nothing = Array1::zeros(values.ncols());
-    let mean = sums(values, mask, &nothing, |value| value) / count;
+    let zeros = Array1::zeros(values.ncols());
+    let mean = sums(values, mask, &zeros, |value| value) / count;
     let square = sums(values, mask, &mean, |away| away * away) / count;
     let deviation = square.iter().zip(&mean).map(|(square, mean)| {
         let deviation = square.sqrt();
-        if deviation <= STILL * mean.abs() { 0.0 } else { deviation }
+        if deviation <= CONSTANT * mean.abs() { 0.0 } else { deviation }
     });
     let deviation = deviation.collect();
     (mean, deviation)
 }
 
-/// Each column's sum of what `term` makes of a value less its column's `from`, over the rows whose mask is 1: block by
-/// block, added up in order.
+/// Column sums of `term(value − from)` over the rows whose mask is 1. Blocks are added in order, so that the sums don't
+/// depend on the number of threads.
 fn sums(
     values: ArrayView2<f32>,
     mask: &[f32],
@@ -113,8 +112,8 @@ fn sums(
         }
         sums
     });
-    let nothing = Array1::zeros(from.len());
-    blocks.collect::<Vec<_>>().into_iter().fold(nothing, |all: Array1<f64>, sums| all + sums)
+    let zeros = Array1::zeros(from.len());
+    blocks.collect::<Vec<_>>().into_iter().fold(zeros, |all: Array1<f64>, sums| all + sums)
 }
 
 impl Design for Standardised {
@@ -131,10 +130,10 @@ impl Design for Standardised {
         let mut logits = Array2::zeros((columns, self.rows()));
         let blocks = self.values.axis_chunks_iter(Axis(0), BLOCK).into_par_iter();
         blocks.zip(logits.axis_chunks_iter_mut(Axis(1), BLOCK)).for_each(|(block, mut logits)| {
-            // Row by row first, which the product is quickest at; then turned, while it is near.
-            let mut near = Array2::zeros((block.nrows(), columns));
-            product(block, weight.t(), near.view_mut(), false, Threads::One);
-            logits.assign(&near.t());
+            // Row-major first, which is the faster product; transposed while the block is in cache.
+            let mut row_major = Array2::zeros((block.nrows(), columns));
+            product(block, weight.t(), row_major.view_mut(), false, Threads::One);
+            logits.assign(&row_major.t());
         });
         logits
     }
@@ -147,23 +146,23 @@ impl Design for Standardised {
 
     fn prepare(&mut self, curvature: f64) {
         let (rows, width) = self.values.dim();
-        // The products are made once, and every factor after that where the one before it was.
+        // The products are computed once; each factor overwrites the last one.
         let square = match self.inverse.take() {
             Some(Inverse::Columns(square) | Inverse::Rows(square, _)) => Some(square),
             _ => None,
         };
         self.inverse = Some(if width <= FULL_WIDTH {
-            let made = || Square::new(column_products(self.values.view(), &self.used));
-            let mut square = square.unwrap_or_else(made);
+            let products = || SymmetricMatrix::new(column_products(self.values.view(), &self.used));
+            let mut square = square.unwrap_or_else(products);
             square.factor(curvature);
             Inverse::Columns(square)
         } else if rows <= FULL_WIDTH {
-            let made = || Square::new(row_products(self.values.view(), &self.used));
-            let mut square = square.unwrap_or_else(made);
+            let products = || SymmetricMatrix::new(row_products(self.values.view(), &self.used));
+            let mut square = square.unwrap_or_else(products);
             square.factor(curvature);
             Inverse::Rows(square, curvature as f32)
         } else {
-            // Every column has mean 0 and deviation 1.
+            // Each column has mean 0 and deviation 1, so that its sum of squares is the number of rows.
             let squares = Array1::from_elem(width, self.used.iter().sum());
             Inverse::Diagonal(diagonal_inverse(&squares, curvature))
         });
@@ -185,11 +184,11 @@ impl Design for Standardised {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::design_matrix::tests::all;
+    use crate::probe::design_matrix::design::tests::all_rows;
     use ndarray::array;
 
     #[test]
-    fn standardises_by_the_rows_in_use_and_silences_what_does_not_vary() {
+    fn standardises_over_the_rows_in_use_and_zeroes_constant_columns() {
         let split = Split { fit: vec![0, 1, 2], test: vec![3] };
         let features = array![[1.0, 5.1], [3.0, 5.1], [5.0, 5.1], [3.0, 900.0]];
         let design = Standardised::new(features, &[split]);
@@ -199,15 +198,15 @@ mod tests {
     }
 
     #[test]
-    fn a_part_counts_as_if_it_had_been_standardised_alone() {
+    fn a_subset_is_standardised_as_if_alone() {
         let features =
             Array2::from_shape_fn((40, 3), |(r, c)| ((r * 7 + c * 3) % 11) as f32 * 10f32.powi(c as i32));
         let split =
             Split { fit: (0..40).filter(|row| row % 4 != 0).collect(), test: (0..40).step_by(4).collect() };
-        let design = Standardised::new(features.clone(), &[all(40), split.clone()]);
-        let part = design.part(&split);
-        let alone = Standardised::new(features.select(Axis(0), &split.fit), &[all(30)]);
-        let seen = (&design.values.select(Axis(0), &split.fit) - &part.shift) * &part.scale;
+        let design = Standardised::new(features.clone(), &[all_rows(40), split.clone()]);
+        let subset = design.subset(&split);
+        let alone = Standardised::new(features.select(Axis(0), &split.fit), &[all_rows(30)]);
+        let seen = (&design.values.select(Axis(0), &split.fit) - &subset.shift) * &subset.scale;
         assert!((seen - &alone.values).iter().all(|d| d.abs() < 1e-5));
     }
 
@@ -216,7 +215,7 @@ mod tests {
         let features = Array2::from_shape_fn((6, 3), |(r, c)| {
             (((r * 7 + c * 3) % 5) as f32 + 40.0) * 10f32.powi(c as i32)
         });
-        let design = Standardised::new(features.clone(), &[all(6)]);
+        let design = Standardised::new(features.clone(), &[all_rows(6)]);
         let (weight, bias) = (array![[0.3, -2.0, 0.7], [1.0, 0.0, -1.0]], array![0.25, -4.0]);
         let inside =
             design.forward(weight.mapv(|w: f64| w as f32).view()).reversed_axes() + &bias.mapv(|b| b as f32);
@@ -228,7 +227,7 @@ mod tests {
     #[test]
     fn the_inverse_undoes_the_matrix() {
         let x = array![[1.0f32, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 1.0, 1.0], [1.0, 0.0, 2.0]];
-        let mut design = Standardised::new(x, &[all(4)]);
+        let mut design = Standardised::new(x, &[all_rows(4)]);
         let x = design.values.clone();
         let wanted = array![[1.0, -2.0, 3.0]];
         let undone = |design: &Standardised, curvature: f32| {
@@ -240,7 +239,7 @@ mod tests {
         undone(&design, 7.0);
         design.prepare(0.5);
         undone(&design, 0.5);
-        let mut square = Square::new(row_products(x.view(), &design.used));
+        let mut square = SymmetricMatrix::new(row_products(x.view(), &design.used));
         square.factor(0.5);
         design.inverse = Some(Inverse::Rows(square, 0.5));
         undone(&design, 0.5);

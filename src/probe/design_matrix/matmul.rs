@@ -1,11 +1,10 @@
-//! Products of dense matrices.
-//! It knows nothing of what they hold.
+//! Products of dense f32 matrices, over `gemm`.
 
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 
-use super::BLOCK;
+use super::design::BLOCK;
 
-/// `XᵀX` over the rows whose mask is 1.
+/// `XᵀX` `[width, width]` of X `[rows, width]`, over the rows whose mask is 1.
 pub fn column_products(values: ArrayView2<f32>, mask: &[f32]) -> Array2<f32> {
     let width = values.ncols();
     let mut products = Array2::zeros((width, width));
@@ -17,7 +16,7 @@ pub fn column_products(values: ArrayView2<f32>, mask: &[f32]) -> Array2<f32> {
     products
 }
 
-/// `XXᵀ`; a row whose mask is 0 has products of 0.
+/// `XXᵀ` `[rows, rows]` of X `[rows, width]`; a row whose mask is 0 has products of 0.
 pub fn row_products(values: ArrayView2<f32>, mask: &[f32]) -> Array2<f32> {
     let mut kept = values.to_owned();
     mask.iter().zip(kept.rows_mut()).for_each(|(&mask, mut row)| row *= mask);
@@ -26,13 +25,19 @@ pub fn row_products(values: ArrayView2<f32>, mask: &[f32]) -> Array2<f32> {
     products
 }
 
+/// Threads of one product.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Threads {
+    /// The calling thread, inside a loop that is parallel already.
     One,
+    /// All threads of the pool.
     All,
 }
 
-/// `a · b` into `out`, or added to it.
+/// Writes `a · b` to `out`, or adds it.
+///
+/// # Panics
+/// Matrices whose shapes don't match; the shapes follow from the caller's own matrices.
 pub fn product(
     a: ArrayView2<f32>,
     b: ArrayView2<f32>,
@@ -51,7 +56,7 @@ pub fn product(
     };
     let (a_strides, b_strides) = ([a.strides()[0], a.strides()[1]], [b.strides()[0], b.strides()[1]]);
     let out_strides = [out.strides()[0], out.strides()[1]];
-    // SAFETY: the shapes fit, as was asserted, and strides are the views' own.
+    // SAFETY: the shapes match, as asserted above, and the strides are those of the views.
     unsafe {
         gemm::gemm(
             rows,

@@ -1,38 +1,37 @@
-//! A sparse matrix of zeros and ones: which words a text has.
-//! It knows nothing of words.
+//! Sparse binary design matrix: for each row the columns that hold a one.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
-use super::{BLOCK, Design, Part, diagonal_inverse, mask};
+use super::design::{BLOCK, Design, RowSubset, diagonal_inverse, mask};
 use crate::probe::split::Split;
 
-/// A matrix of zeros and ones, a list of columns a row: which words a text has.
-pub struct Presence {
+/// A binary matrix `[rows, width]`, as a list of columns for each row: the words of each text, say.
+pub struct BinaryMatrix {
     rows: Vec<Vec<u32>>,
     width: usize,
-    /// How many rows in use have each column.
+    /// Ones in each column over the rows in use: the diagonal of XᵀX.
     counts: Array1<f32>,
-    /// What [`Design::prepare`] made of them.
+    /// The diagonal preconditioner of [`Design::prepare`].
     inverse: Array1<f32>,
 }
 
-impl Presence {
-    /// Takes for each row the columns (below `width`, each at most once) that hold a one.
-    pub fn new(rows: Vec<Vec<u32>>, width: usize, splits: &[Split]) -> Presence {
+impl BinaryMatrix {
+    /// Takes for each row the columns with a one, each below `width` and at most once.
+    pub fn new(rows: Vec<Vec<u32>>, width: usize, splits: &[Split]) -> BinaryMatrix {
         let mut used = vec![false; rows.len()];
         splits.iter().flat_map(|split| &split.fit).for_each(|&row| used[row] = true);
         let mut counts = Array1::zeros(width);
         let in_use = rows.iter().zip(used).filter(|(_, used)| *used).flat_map(|(row, _)| row);
         in_use.for_each(|&column| counts[column as usize] += 1.0);
-        Presence { rows, width, counts, inverse: Array1::ones(width) }
+        BinaryMatrix { rows, width, counts, inverse: Array1::ones(width) }
     }
 
-    /// The part that a split's fit rows are, with these columns alone.
-    pub fn part(&self, split: &Split, columns: &[u32]) -> Part {
+    /// A split's fit rows, with weight on these columns alone.
+    pub fn subset(&self, split: &Split, columns: &[u32]) -> RowSubset {
         let mut scale = Array1::zeros(self.width);
         columns.iter().for_each(|&column| scale[column as usize] = 1.0);
-        Part {
+        RowSubset {
             mask: mask(self.rows.len(), split),
             rows: split.fit.len(),
             shift: Array1::zeros(self.width),
@@ -41,7 +40,7 @@ impl Presence {
     }
 }
 
-impl Design for Presence {
+impl Design for BinaryMatrix {
     fn rows(&self) -> usize {
         self.rows.len()
     }
@@ -51,8 +50,8 @@ impl Design for Presence {
     }
 
     fn forward(&self, weight: ArrayView2<f32>) -> Array2<f32> {
-        // A word's weights of all columns side by side: one place in memory for each one of a row. Plain slices,
-        // because so short a sum costs less than a view of it.
+        // Transposed, so that each one of a row reads one contiguous run of weights. Slices, because ndarray's views cost
+        // more than so short a sum.
         let columns = weight.nrows();
         let by_word: Vec<f32> = weight.t().iter().copied().collect();
         let mut logits = Array2::zeros((columns, self.rows.len()));
@@ -96,13 +95,13 @@ impl Design for Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::design_matrix::tests::all;
+    use crate::probe::design_matrix::design::tests::all_rows;
     use ndarray::array;
 
     #[test]
     fn sparse_products_equal_dense_ones() {
-        let split = all(3);
-        let sparse = Presence::new(vec![vec![0, 2], vec![], vec![1, 2]], 3, &[split]);
+        let split = all_rows(3);
+        let sparse = BinaryMatrix::new(vec![vec![0, 2], vec![], vec![1, 2]], 3, &[split]);
         let dense = array![[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]];
         let weight = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
         let residual = array![[1.0, 7.0, -1.0], [0.5, 7.0, 2.0]];

@@ -1,0 +1,58 @@
+//! Extraction request: the sites and tokens to record, and how dialogues are rendered and batched.
+
+use crate::model::{Selector, Site};
+
+/// Tokens of a batch by default: enough to keep the matrix products of a small model efficient, and few enough that the
+/// hidden states of a batch stay small beside the weights.
+pub const BATCH_TOKENS: usize = 2048;
+
+/// What to record of each dialogue.
+///
+/// ```
+/// use pearlpoint::activations::Request;
+///
+/// let site = "2.resid_post".parse()?;
+/// let request = Request::new([site]).tokens("mean(answer)".parse()?).batch_tokens(512);
+/// assert_eq!(request.sites, [site]);
+/// # Ok::<(), pearlpoint::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Request {
+    /// Sites to record, in any order.
+    pub sites: Vec<Site>,
+    /// Tokens to record: the last one by default.
+    pub tokens: Selector,
+    /// The mode of chat templates that have a thinking and a plain one; the template's own default where none.
+    pub thinking: Option<bool>,
+    /// Tokens of a batch at most, except for a dialogue that is longer alone.
+    pub batch_tokens: usize,
+}
+
+impl Request {
+    /// A request for these sites with default settings.
+    pub fn new(sites: impl Into<Vec<Site>>) -> Request {
+        Request { sites: sites.into(), ..Request::default() }
+    }
+
+    /// Sets the tokens to record.
+    pub fn tokens(self, tokens: Selector) -> Request {
+        Request { tokens, ..self }
+    }
+
+    /// Sets the template's mode.
+    pub fn thinking(self, thinking: Option<bool>) -> Request {
+        Request { thinking, ..self }
+    }
+
+    /// Sets the tokens of a batch.
+    pub fn batch_tokens(self, batch_tokens: usize) -> Request {
+        Request { batch_tokens, ..self }
+    }
+}
+
+impl Default for Request {
+    fn default() -> Request {
+        Request { sites: Vec::new(), tokens: Selector::Last, thinking: None, batch_tokens: BATCH_TOKENS }
+    }
+}
