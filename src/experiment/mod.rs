@@ -1,59 +1,61 @@
-//! A whole experiment, from one file: read, decide, steer, show. Every stage saves what it found in the run's folder.
-//! It prints nothing: whoever runs it hears of progress through a callback.
+//! The runners: an experiment, a steering grid or a probe folder, from its file to a folder of results. Every stage saves its
+//! tables; progress goes to a callback.
 
 pub mod boundary_stages;
+pub mod probe_card;
 mod report_page;
+pub mod steering_grid;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::analysis::dataset::Dataset;
-pub use crate::analysis::metrics::headline;
-pub use crate::config::experiment::Experiment;
-
+use self::report_page::ReportPage;
 use crate::activations::{self, Activations, Reading, extract_each};
-use crate::analysis::cross_validation::{self, Crossed};
+use crate::analysis::cross_validation::{CrossValidated, cross_validate_sites};
+use crate::analysis::dataset::Dataset;
+use crate::analysis::interpolation::twins;
 use crate::analysis::layer_sweep::{self, Question, Rows, Sweep};
-use crate::analysis::metrics;
-use crate::analysis::steering_eval::Stage;
+use crate::analysis::pearl_map::pearl_map;
+use crate::analysis::steering_eval::Evaluation;
 use crate::artifact::{self, Header};
 use crate::boundary::RiskMap;
+use crate::config::defaults::BATCH_TOKENS;
 use crate::error::{Error, Result};
-use crate::judge::World;
+use crate::judge::{self, Scorer};
 use crate::model::{Model, Selector, Site};
 use crate::probe::{Logistic, Plan, Targets};
-pub use crate::progress::Progress;
-use crate::report::{self, Results};
+use crate::report::{self, Chart, Results};
 
-/// The experiment that the program carries: the whole job on the embedded model.
+pub use self::report_page::headline;
+pub use crate::config::Experiment;
+pub use crate::progress::Progress;
+
+/// The experiment that the program carries: the whole pipeline on the embedded model.
 pub const DEMO: &str = include_str!("../../experiments/demo.toml");
 
-/// Tokens of a batch when dialogues are read.
-const BATCH_TOKENS: usize = 1024;
-
-/// Where a run says what it was made from.
+/// The file that says what a run was made from.
 const MADE_FROM: &str = "made-from.json";
 
-/// What a run follows from (JSON, kind `made-from`).
+/// What a run was made from (JSON, kind `made-from`).
 #[derive(Serialize, Deserialize, PartialEq)]
 struct MadeFrom {
     /// SHA-256 of the experiment with its model's and its data's hashes, in hex.
     hash: String,
+    /// Version of the program.
     program: String,
 }
 
-/// The results of a run that stands in the folder already, from this experiment, model and data, and this version of the
-/// program.
+/// The folder's results, if they were made from this experiment, model and data, by this version of the program.
 ///
 /// # Errors
-/// As reading the data.
+/// Data that can't be read.
 pub fn fresh(experiment: &Experiment, model: &Model, out: &Path) -> Result<Option<Results>> {
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let now = made_from(experiment, model, &data)?;
     let before = artifact::read_json::<MadeFrom>(&out.join(MADE_FROM), "made-from", 1).ok();
-    // A folder that lacks its results, or has others, is not fresh: the run then says what is wrong, if anything is.
+    // A folder whose results are missing or of another kind is not fresh.
     Ok(before
         .filter(|(_, before)| *before == now)
         .and_then(|_| Results::read(&out.join("results.json")).ok()))
@@ -65,10 +67,11 @@ fn made_from(experiment: &Experiment, model: &Model, data: &Dataset) -> Result<M
     Ok(MadeFrom { hash: artifact::sha256(&whole), program: env!("CARGO_PKG_VERSION").into() })
 }
 
-/// Runs an experiment into a folder; files of an earlier run there are replaced. `text` is the experiment's own text, kept beside the
-/// results. `tell` hears of progress, and stops the run by giving false.
+/// Runs an experiment into a folder, and gives the results, as `results.json` has them; files of an earlier run are replaced.
+/// `text` is the experiment's own text, kept beside the results. `on_progress` stops the run by giving false.
 ///
-/// Gives the results, as `results.json` has them.
+/// # Errors
+/// A judge that can't judge the data or the outcomes, before any work begins; what a stage can't do; a stop.
 pub fn run(
     experiment: &Experiment,
     text: &str,
@@ -77,6 +80,8 @@ pub fn run(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Results> {
     let data = Dataset::load(&experiment.data, experiment.seed)?;
+    let judge = checked_judge(experiment, model, &data)?;
+    let judge = judge.as_ref();
     let header = |kind: &str| Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
@@ -105,8 +110,8 @@ pub fn run(
         }
     }
     let total = data.dialogues.len();
-    let mut heard = |done| on_progress(Progress { stage: "read activations", done, total });
-    let mut read = extract_each(model, &data.dialogues, &reading, &selectors, &mut heard)?;
+    let mut on_done = |done| on_progress(Progress { stage: "read activations", done, total });
+    let mut read = extract_each(model, &data.dialogues, &reading, &selectors, &mut on_done)?;
     for (tokens, activations) in std::iter::once(&reading.tokens).chain(&selectors).zip(&read) {
         if activations.example.len() != total {
             let found = format!("{} rows from {total} dialogues", activations.example.len());
@@ -142,7 +147,7 @@ pub fn run(
             method: &Logistic::default(),
             plan: Plan { seed: experiment.seed, ..Plan::default() },
         };
-        // Validation dialogues are for choosing strengths: here they belong to no part.
+        // Validation dialogues are for choosing strengths; no probe is fitted or tested on them.
         let rows: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();
         let own = selectors.iter().zip(&others).find(|(tokens, _)| Some(*tokens) == probing.tokens.as_ref());
         let (tokens, values) = own.unwrap_or((&reading.tokens, &activations));
@@ -160,8 +165,8 @@ pub fn run(
     }
     let sites: Vec<Site> = activations.sites.iter().map(|(site, _)| *site).collect();
     let all: Vec<usize> = (0..total).collect();
-    let mut crossed: Vec<Crossed> = Vec::new();
-    for way in &experiment.cross {
+    let mut crossed: Vec<CrossValidated> = Vec::new();
+    for file in &experiment.cross_validations {
         let rows = Rows {
             read: layer_sweep::Read {
                 header: &header("activations"),
@@ -174,8 +179,8 @@ pub fn run(
         };
         let mut read = |site| activations.at(site).cloned();
         let total = sites.len();
-        let mut heard = |done| on_progress(Progress { stage: "cross-validate", done, total });
-        let one = cross_validation::cross(way, experiment.seed, &rows, &mut read, &mut heard)?;
+        let mut on_site = |done| on_progress(Progress { stage: "cross-validate", done, total });
+        let one = cross_validate_sites(file, experiment.seed, &rows, &mut read, &mut on_site)?;
         let ids = |fold: &Vec<usize>| fold.iter().map(|&row| &data.dialogues[row].id).collect::<Vec<_>>();
         let folds = BTreeMap::from([("folds", one.folds.iter().map(ids).collect::<Vec<_>>())]);
         artifact::write_json(
@@ -185,7 +190,7 @@ pub fn run(
         )?;
         crossed.push(one);
     }
-    let of = |label: &str| {
+    let sweep_of = |label: &str| {
         let found = sweeps.iter().find(|sweep| sweep.label == label);
         found.ok_or_else(|| {
             Error::input(format!("probe {label}"), "no such probe in the experiment", "the label of one")
@@ -194,84 +199,99 @@ pub fn run(
 
     let map = match &experiment.boundary {
         None => None,
-        Some(boundary) => Some(map(&data, of(&boundary.probe)?, &activations, &boundary.from, &boundary.to)?),
+        Some(boundary) => Some(map(&data, sweep_of(&boundary.probe)?, &activations, &boundary.from, &boundary.to)?),
     };
     if let Some(map) = &map {
         artifact::write_json(&at("map.json"), &header("map"), map)?;
     }
 
-    let mut show = report_page::Show::default();
-    show.sweeps(&sweeps)?;
+    let mut page = ReportPage::default();
+    page.sweeps(&sweeps)?;
     if let Some(map) = &map {
-        show.map(map);
+        page.map(map);
     }
-    show.crossed(&crossed);
-    let mut figures = metrics::of_sweeps(&sweeps)?;
-    figures.extend(crossed.iter().flat_map(Crossed::figures));
+    page.cross_validations(&crossed);
+    let mut figures = Vec::new();
+    for sweep in &sweeps {
+        figures.extend(sweep.metrics()?);
+    }
+    figures.extend(crossed.iter().flat_map(CrossValidated::metrics));
     let place = (out, &header("boundary"));
-    let mut shown = Vec::new();
-    if let Some(asked) = &experiment.bounding {
-        shown.push(boundary_stages::bounded(
-            asked,
-            of(&asked.probe)?,
-            &data,
-            &activations,
-            place,
-            experiment.seed,
-        )?);
+    let thinking = experiment.thinking;
+    let mut stages = Vec::new();
+    if let Some(file) = &experiment.boundary_report {
+        let sweep = sweep_of(&file.probe)?;
+        stages.push(boundary_stages::boundary(file, sweep, &data, &activations, place, experiment.seed)?);
     }
-    for asked in &experiment.crossing {
-        shown.push(boundary_stages::crossed(
-            asked,
-            of(&asked.probe)?,
-            model,
-            experiment.thinking,
-            place,
-            on_progress,
-        )?);
+    for file in &experiment.interpolations {
+        let with = (model, judge, thinking);
+        stages.push(boundary_stages::interpolation(file, sweep_of(&file.probe)?, with, place, on_progress)?);
     }
-    if let Some(asked) = &experiment.watching {
+    if let Some(file) = &experiment.token_readout {
         let what = (model, &data, map.as_ref());
-        shown.push(boundary_stages::watched(asked, of(&asked.probe)?, what, experiment.thinking, place)?);
+        stages.push(boundary_stages::token_readout(file, sweep_of(&file.probe)?, what, thinking, place)?);
     }
-    for one in shown {
-        figures.extend(one.figures.iter().cloned());
-        show.decided(one);
+    for stage in stages {
+        figures.extend(stage.figures.iter().cloned());
+        page.stage(stage);
     }
     if let Some(steering) = &experiment.steer {
-        let stage = Stage { experiment, steering, model, data: &data, scorer: &World };
-        let sweep = of(&steering.probe)?;
-        let steered = stage.run(sweep, &probe_path(out, &steering.probe), &activations, on_progress)?;
+        let evaluation = Evaluation { experiment, steering, model, data: &data, judge };
+        let sweep = sweep_of(&steering.probe)?;
+        let steered = evaluation.run(sweep, &probe_path(out, &steering.probe), &activations, on_progress)?;
         steered.vector.save(&at("vectors").join(format!("{}.safetensors", steering.to)), header("vector"))?;
-        for (name, answers) in std::iter::once(("fit", &steered.fit))
-            .chain(steered.test.iter().map(|(name, answers)| (*name, answers)))
-        {
-            let lines = answers.lines()?;
-            artifact::write_text(
-                &at("transcripts").join(format!("{}.jsonl", name.replace([' ', ','], "-"))),
-                &lines,
-            )?;
+        let conditions = steered.test.iter().map(|(name, answers)| (*name, answers));
+        for (name, answers) in std::iter::once(("fit", &steered.fit)).chain(conditions) {
+            let name = format!("{}.jsonl", name.replace([' ', ','], "-"));
+            artifact::write_text(&at("transcripts").join(name), &answers.to_jsonl()?)?;
         }
-        figures.extend(metrics::of_steering(&stage, &steered)?);
-        let pearl = metrics::pearl(&stage, sweep, &activations, &steered, on_progress)?;
-        artifact::write_json(&at("pearl.json"), &header("pearl"), &pearl)?;
-        show.steering(&stage, &steered);
-        show.pearl(&stage, &steered, &pearl);
-        show.cards(&stage, &steered);
+        let table = evaluation.table(sweep, &steered);
+        artifact::write_json(&at("steering.json"), &header("steering"), &table)?;
+        figures.extend(table.metrics());
+        page.steering(&evaluation, &steered, &table);
+        // The pearl map is one of satisfaction and risk.
+        if judge.weighs() {
+            let pearl = pearl_map(&evaluation, sweep, &activations, &steered, on_progress)?;
+            artifact::write_json(&at("pearl.json"), &header("pearl"), &pearl.map)?;
+            page.pearl(&pearl);
+        }
+        page.cards(&evaluation, &steered);
     }
 
-    for (name, chart) in show.charts() {
-        let text = serde_json::to_string(chart)
-            .map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
-        artifact::write_text(&at(&format!("{name}.chart.json")), &text)?;
+    for (name, chart) in page.charts() {
+        save_chart(out, name, chart)?;
     }
     report::draw_all(out)?;
     let results = Results::new(&experiment.name, &model.name, experiment.seed, figures);
-    report::write(&show.page(experiment, model, &data, &results), &at("report.html"))?;
+    report::write(&page.page(experiment, model, &data, &results), &at("report.html"))?;
     // Last, so that a folder with results is whole.
     results.write(&at("results.json"))?;
     artifact::write_json(&at(MADE_FROM), &header("made-from"), &made_from(experiment, model, &data)?)?;
     Ok(results)
+}
+
+/// The experiment's judge, checked against the data and the outcomes that its stages name.
+fn checked_judge(experiment: &Experiment, model: &Model, data: &Dataset) -> Result<Box<dyn Scorer>> {
+    let options = judge::Options { refusals: experiment.refusals.clone() };
+    let judge = judge::of_file(experiment.judge.as_deref(), &options, &model.name)?;
+    for file in &experiment.interpolations {
+        let own = boundary_stages::own_judge(file)?;
+        let dialogues = boundary_stages::twin_dialogues(file, experiment.seed)?;
+        let pairs = twins(&dialogues, &file.pair, &format!("interpolation {}", file.name))?;
+        let twins = pairs.iter().flat_map(|(_, twins)| twins);
+        judge::check_dialogues(own.as_deref().unwrap_or(judge.as_ref()), twins)?;
+    }
+    if let Some(steering) = &experiment.steer {
+        Evaluation { experiment, steering, model, data, judge: judge.as_ref() }.check()?;
+    }
+    Ok(judge)
+}
+
+/// Saves a chart's table as `NAME.chart.json`.
+fn save_chart(out: &Path, name: &str, chart: &Chart) -> Result<()> {
+    let text = serde_json::to_string(chart)
+        .map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
+    artifact::write_text(&out.join(format!("{name}.chart.json")), &text)
 }
 
 fn probe_path(out: &Path, label: &str) -> PathBuf {

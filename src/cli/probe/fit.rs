@@ -12,9 +12,9 @@ use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
 use pearlpoint::analysis::layer_sweep;
 use pearlpoint::analysis::layer_sweep::{Kind, Question, Read, Rows, Sweep};
-use pearlpoint::analysis::probe_card;
-use pearlpoint::analysis::probe_card::Concept;
+use pearlpoint::config::ProbeFile;
 use pearlpoint::error::Error;
+use pearlpoint::experiment::{Progress, probe_card};
 use pearlpoint::model::Site;
 use pearlpoint::probe::{Fit as Method, Plan, method};
 use pearlpoint::report::{Table, table::Column};
@@ -92,9 +92,11 @@ pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
         talk.should_continue()
     };
     if let Some(folder) = &arguments.concept {
-        let concept = Concept::load(folder)?;
+        let concept = ProbeFile::load(folder)?;
         let model = arguments.options.open(&concept.model, talk)?;
-        let sweep = probe_card::fit(&concept, folder, &model, &mut on_progress)?;
+        let sweep = probe_card::fit(&concept, folder, &model, &mut |Progress { stage, done, total }| {
+            on_progress(stage, done, total)
+        })?;
         bar.finish_and_clear();
         return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, talk);
     }

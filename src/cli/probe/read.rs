@@ -10,11 +10,11 @@ use super::held::Held;
 use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
 use pearlpoint::activations::Store;
-use pearlpoint::analysis::layer_sweep::labels;
+use pearlpoint::analysis::dataset::labels;
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogues;
 use pearlpoint::error::Error;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::cosines::{self, Cosines};
 use pearlpoint::probe::{Link, Plan, Probe, Targets, figures};
 use pearlpoint::report::{self, Table, table::Column};
 use pearlpoint::stats::{self, Metric};
@@ -148,7 +148,8 @@ pub fn cosines(paths: &[PathBuf], out: Option<&Path>, json: bool) -> anyhow::Res
     let matrix: Vec<Vec<f64>> =
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
     if let Some(folder) = out {
-        let chart = serde_json::to_vec(&boundary_charts::cosines(&names, &matrix))?;
+        let drawn = Cosines { names: names.clone(), cosines: matrix.clone() };
+        let chart = serde_json::to_vec(&cosines::chart(&drawn))?;
         artifact::write_atomic(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
         report::draw_all(folder)?;
     }
@@ -231,7 +232,7 @@ fn truth(probe: &Probe, rows: &[usize], example: &[usize], data: &Dialogues) -> 
     let ids: Vec<String> = rows.iter().map(ToString::to_string).collect();
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     if probe.link == Link::MultiLabel {
-        let lists = pearlpoint::analysis::layer_sweep::lists(dialogues(), &probe.source.label)?;
+        let lists = pearlpoint::analysis::dataset::lists(dialogues(), &probe.source.label)?;
         return Targets::sets(&lists, &ids, &order);
     }
     let mut targets = Targets::new(&labels(dialogues(), &probe.source.label)?, &ids, &order)?;
