@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::chart_file::save_chart;
 use crate::analysis::dataset::Dataset;
 use crate::analysis::steering_effect::Effect;
 use crate::analysis::steering_grid::{Found, Grid};
@@ -17,7 +18,6 @@ use crate::report::table::Column;
 use crate::report::{self, Chart, Page, Results, Section, Table};
 use crate::stats::Interval;
 
-use super::save_chart;
 
 /// Runs a grid into a folder. `text` is its file's own text, kept beside the results; `on_progress` stops the run by giving
 /// false.

@@ -85,7 +85,7 @@ fn kind(text: &str) -> Result<Kind, String> {
 
 pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
     let bar = talk.bar(1, "fitting");
-    let mut on_progress = |stage: &'static str, done: usize, total: usize| {
+    let on_progress = |stage: &'static str, done: usize, total: usize| {
         bar.set_prefix(stage);
         bar.set_length(total as u64);
         bar.set_position(done as u64);
