@@ -86,8 +86,10 @@ pub(super) fn dialogues(data: &Data, seed: u64) -> Result<(Vec<Dialogue>, String
     dialogues.retain(|dialogue| !is_excluded(dialogue));
     for dialogue in &mut dialogues {
         let group = dialogue.label(&data.group);
-        let merged =
-            data.merge_groups.iter().find(|(_, parts)| group.as_ref().is_some_and(|group| parts.contains(group)));
+        let merged = data
+            .merge_groups
+            .iter()
+            .find(|(_, parts)| group.as_ref().is_some_and(|group| parts.contains(group)));
         if let Some((name, _)) = merged {
             dialogue.labels.insert(data.group.clone(), Label::Text(name.clone()));
         }
@@ -117,11 +119,7 @@ pub fn labels<'a>(dialogues: impl Iterator<Item = &'a Dialogue>, name: &str) -> 
                 "missing on {lacking} of {} dialogues ({first} is the first)",
                 values.len() + lacking
             );
-            Err(Error::input(
-                format!("label {name}"),
-                found,
-                "one on every dialogue; exclude those without",
-            ))
+            Err(Error::input(format!("label {name}"), found, "one on every dialogue; exclude those without"))
         }
     }
 }

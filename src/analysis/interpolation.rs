@@ -134,8 +134,7 @@ pub fn interpolate(
         on_progress(Progress { done: progress.done / 2, total, ..progress })
     })?;
     let outcome = |number: usize| &outcomes.scores[number].strategy;
-    let differ: Vec<usize> =
-        (0..total).filter(|&pair| outcome(2 * pair) != outcome(2 * pair + 1)).collect();
+    let differ: Vec<usize> = (0..total).filter(|&pair| outcome(2 * pair) != outcome(2 * pair + 1)).collect();
     if differ.is_empty() {
         let found = format!("{total} pairs, the twins' answers of the same outcome in each");
         return Err(Error::input("interpolation", found, "some pairs that the model answers differently"));
@@ -177,11 +176,16 @@ pub fn interpolate(
                 let mut hook = Displace::new(&model.decoder, site, tokens.clone(), offsets)?;
                 let before = answered;
                 answered += places.len();
-                let answers =
-                    answering.answer(&dialogues, &firsts, &mut hook, "answer on the way", &mut |progress| {
+                let answers = answering.answer(
+                    &dialogues,
+                    &firsts,
+                    &mut hook,
+                    "answer on the way",
+                    &mut |progress| {
                         let done = number * rows * 2 + before + progress.done;
                         on_progress(Progress { done, total: probes.len() * rows * 2, ..progress })
-                    })?;
+                    },
+                )?;
                 Ok(answers.scores.into_iter().map(|score| score.strategy).collect())
             })
         };

@@ -111,12 +111,7 @@ fn plane(
 }
 
 /// Half the mean distance along x between neighbouring classes.
-fn half_class_distance(
-    evaluation: &Evaluation,
-    probe: &Probe,
-    numbers: &[usize],
-    feet: &Array2<f64>,
-) -> f64 {
+fn half_class_distance(evaluation: &Evaluation, probe: &Probe, numbers: &[usize], feet: &Array2<f64>) -> f64 {
     let mean = |class: &String| {
         let is = |row: &usize| {
             evaluation.data.dialogues[numbers[*row]].label(&probe.source.label).as_ref() == Some(class)

@@ -92,9 +92,7 @@ pub fn damage(model: &Model, texts: &[Text], hook: &mut dyn Hook) -> Result<Vec<
     }
     match damages.iter().any(|damage| !damage.divergence.is_finite()) {
         false => Ok(damages),
-        true => {
-            Err(Error::input("guard", "logits that are not finite", "a smaller strength"))
-        }
+        true => Err(Error::input("guard", "logits that are not finite", "a smaller strength")),
     }
 }
 

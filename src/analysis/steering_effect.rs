@@ -106,9 +106,8 @@ pub fn effect(
         let divergence: f64 = rows.iter().map(|&row| damages[row].divergence).sum();
         (places > 0).then(|| divergence / places as f64)
     };
-    let (surprise, tokens) = damages
-        .iter()
-        .fold((0.0, 0), |(sum, count), damage| (sum + damage.surprise, count + damage.tokens));
+    let (surprise, tokens) =
+        damages.iter().fold((0.0, 0), |(sum, count), damage| (sum + damage.surprise, count + damage.tokens));
     let repeated = answers.transcripts.iter().map(|transcript| repetition(&transcript.tokens));
     let effect = Effect {
         response: wilson(reached, users).unwrap_or(none),

@@ -183,8 +183,10 @@ impl Evaluation<'_> {
         let (toward, away) = (numbers(&self.steering.to), numbers(&self.steering.from));
         for (outcome, numbers) in [(&self.steering.to, &toward), (&self.steering.from, &away)] {
             if numbers.is_empty() {
-                let found =
-                    format!("no answer with outcome {outcome} among {} of the fit part", answers.numbers.len());
+                let found = format!(
+                    "no answer with outcome {outcome} among {} of the fit part",
+                    answers.numbers.len()
+                );
                 return Err(Error::input("steer", found, "answers with both outcomes"));
             }
         }

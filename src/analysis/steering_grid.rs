@@ -114,8 +114,7 @@ impl Grid<'_> {
         let is_guarded =
             |dialogue: &&Dialogue| dialogue.label(guard_label).as_deref() == Some(guard.class.as_str());
         let users: Vec<Dialogue> = dialogues().filter(|dialogue| self.is_goal(dialogue)).cloned().collect();
-        let guarded: Vec<Dialogue> =
-            dialogues().filter(is_guarded).take(guard.dialogues).cloned().collect();
+        let guarded: Vec<Dialogue> = dialogues().filter(is_guarded).take(guard.dialogues).cloned().collect();
         if users.is_empty() || guarded.is_empty() {
             let found = format!(
                 "{} users of the goal and {} of the guard in the {name} part",
@@ -156,9 +155,13 @@ impl Grid<'_> {
         let all: Vec<usize> = (0..total).collect();
         let answers = match answers_needed {
             false => None,
-            true => {
-                Some(self.answering().answer(&dialogues, &all, &mut (), "answer the fit part", on_progress)?)
-            }
+            true => Some(self.answering().answer(
+                &dialogues,
+                &all,
+                &mut (),
+                "answer the fit part",
+                on_progress,
+            )?),
         };
         let outcome = |row: usize| answers.as_ref().map(|answers| answers.scores[row].strategy.clone());
         let fit = FitPart { file, dialogues: &dialogues, activations: &activations, header };
@@ -237,8 +240,7 @@ impl Grid<'_> {
         let mut answers: Vec<(String, Answers)> = Vec::new();
 
         let [users, guarded] = self.users(&self.data.validation, "validation")?;
-        let validation =
-            Part::new(users, guarded, "try on the validation part", &answering, on_progress)?;
+        let validation = Part::new(users, guarded, "try on the validation part", &answering, on_progress)?;
         let (unsteered, unsteered_answers) =
             effect(&validation, file.wanted(), &answering, [&mut (), &mut ()], on_progress)?;
         answers.push((format!("validation-{UNSTEERED}"), unsteered_answers));

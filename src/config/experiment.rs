@@ -316,7 +316,8 @@ class = "malicious"
             assert!(text.contains(new), "{new}");
             text.replace(new, old)
         });
-        let (new, older) = (Experiment::parse("new", NEW).unwrap(), Experiment::parse("old", &older).unwrap());
+        let (new, older) =
+            (Experiment::parse("new", NEW).unwrap(), Experiment::parse("old", &older).unwrap());
         assert_eq!(new, older);
         assert_eq!((new.data.sample, new.interpolations[0].sample), (Some(900), Some(6)));
         assert!(new.boundary_report.is_some() && new.token_readout.is_some());

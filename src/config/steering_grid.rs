@@ -191,11 +191,7 @@ impl SteeringGrid {
         if let Some(arm) =
             self.arms.iter().find(|arm| arm.change.sites.is_some() || arm.change.vector.is_some())
         {
-            return wrong(
-                &format!("arm {}", arm.name),
-                "a site or a vector of its own",
-                "those of the grid",
-            );
+            return wrong(&format!("arm {}", arm.name), "a site or a vector of its own", "those of the grid");
         }
         if let Some(arm) =
             self.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::Project)

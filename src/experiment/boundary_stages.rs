@@ -94,7 +94,11 @@ pub(super) fn boundary(
     let rows = boundary_report::Rows {
         states: activations.at(site)?.select(Axis(0), &data.test),
         ids: data.test.iter().map(|number| dialogue(number).id.clone()).collect(),
-        labels: data.test.iter().map(|number| boundary_report::label(dialogue(number), &best.probe)).collect(),
+        labels: data
+            .test
+            .iter()
+            .map(|number| boundary_report::label(dialogue(number), &best.probe))
+            .collect(),
         split: sweep.split.clone(),
     };
     let kind = if file.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
@@ -136,9 +140,7 @@ pub(super) fn boundary(
     });
     Ok(StageSection {
         title: "Distance and calibration".into(),
-        text: format!(
-            "Distance of every dialogue to the boundary, and calibration of the probe.{threshold}"
-        ),
+        text: format!("Distance of every dialogue to the boundary, and calibration of the probe.{threshold}"),
         charts: report_charts(&best.probe, &found),
         figures,
     })
@@ -213,7 +215,8 @@ pub(super) fn interpolation(
         probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
     let weights: Vec<String> = weights.iter().map(|weights| format!("{weights:?}")).collect();
     let made_from =
-        serde_json::to_vec(&(file, judge.name(), &dialogues, thinking, seed, &model.hash, weights)).map_err(text)?;
+        serde_json::to_vec(&(file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
+            .map_err(text)?;
     let made_from = artifact::sha256(&made_from);
     let path = out.join(format!("crossing-{}.json", file.name));
     let before = artifact::read_json::<Kept>(&path, "crossing", 1).ok();
@@ -229,8 +232,7 @@ pub(super) fn interpolation(
     };
     let summaries = found.summaries(seed);
     let table = InterpolationTable { found, summaries };
-    let mut charts =
-        vec![(format!("crossing-shares-{}", file.name), plots::interpolation::shares(&table))];
+    let mut charts = vec![(format!("crossing-shares-{}", file.name), plots::interpolation::shares(&table))];
     if table.has_flips() {
         charts.push((format!("crossing-{}", file.name), plots::interpolation::chart(&table)));
     }

@@ -161,7 +161,13 @@ impl ReportPage {
         self.charts.iter().map(|(name, chart)| (name.as_str(), chart))
     }
 
-    pub(super) fn page(self, experiment: &Experiment, model: &Model, data: &Dataset, results: &Results) -> Page {
+    pub(super) fn page(
+        self,
+        experiment: &Experiment,
+        model: &Model,
+        data: &Dataset,
+        results: &Results,
+    ) -> Page {
         let facts = [
             ("experiment", experiment.name.clone()),
             ("model", model.name.clone()),

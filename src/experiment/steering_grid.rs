@@ -18,7 +18,6 @@ use crate::report::table::Column;
 use crate::report::{self, Chart, Page, Results, Section, Table};
 use crate::stats::Interval;
 
-
 /// Runs a grid into a folder. `text` is its file's own text, kept beside the results; `on_progress` stops the run by giving
 /// false.
 ///
@@ -53,10 +52,7 @@ pub fn run(
     let fit = fitted.answers.iter().map(|answers| ("fit", answers));
     let rest = evaluated.answers.iter().map(|(name, answers)| (name.as_str(), answers));
     for (name, answers) in fit.chain(rest) {
-        artifact::write_text(
-            &out.join("transcripts").join(format!("{name}.jsonl")),
-            &answers.to_jsonl()?,
-        )?;
+        artifact::write_text(&out.join("transcripts").join(format!("{name}.jsonl")), &answers.to_jsonl()?)?;
     }
     let found = evaluated.found;
     artifact::write_json(&out.join("sweep.json"), &header("sweep"), &found)?;

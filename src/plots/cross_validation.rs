@@ -22,11 +22,10 @@ pub fn chart(validated: &[CrossValidated]) -> Chart {
     };
     let first = validated.first();
     Chart::Line(LineChart {
-        title: format!(
-            "Cross-validated probe of {} by site",
-            first.map_or("", |first| first.label.as_str())
-        ),
-        subtitle: "AUROC at each site, every dialogue scored by a probe that never saw it; bands are 95 % intervals".into(),
+        title: format!("Cross-validated probe of {} by site", first.map_or("", |first| first.label.as_str())),
+        subtitle:
+            "AUROC at each site, every dialogue scored by a probe that never saw it; bands are 95 % intervals"
+                .into(),
         x_label: "site".into(),
         y_label: "AUROC".into(),
         x_ticks: first.map(|first| first.sites.iter().map(|(site, _)| tick(*site)).collect()),

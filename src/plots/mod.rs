@@ -68,9 +68,10 @@ pub const PLOTS: [Plot; 16] = [
 /// # Errors
 /// A name that no plot has.
 pub fn by_name(name: &str) -> Result<&'static Plot> {
-    const { &PLOTS }.iter().find(|plot| plot.name == name).ok_or_else(|| {
-        Error::input("plot", format!("{name:?}"), PLOTS.map(|plot| plot.name).join(", "))
-    })
+    const { &PLOTS }
+        .iter()
+        .find(|plot| plot.name == name)
+        .ok_or_else(|| Error::input("plot", format!("{name:?}"), PLOTS.map(|plot| plot.name).join(", ")))
 }
 
 fn table<T: DeserializeOwned>(text: &str) -> Result<T> {
@@ -88,8 +89,10 @@ mod tests {
     /// A small table of the plot.
     fn example(plot: &str) -> Value {
         let interval = json!({"value": 0.5, "low": 0.4, "high": 0.6});
-        let auroc = json!({"name": "auroc", "value": 0.9, "low": 0.8, "high": 0.95, "n": 40, "split": "test"});
-        let bins = json!([{"confidence": 0.7, "n": 10, "right": 6}, {"confidence": 0.9, "n": 10, "right": 9}]);
+        let auroc =
+            json!({"name": "auroc", "value": 0.9, "low": 0.8, "high": 0.95, "n": 40, "split": "test"});
+        let bins =
+            json!([{"confidence": 0.7, "n": 10, "right": 6}, {"confidence": 0.9, "n": 10, "right": 9}]);
         let rows = json!([[0.1, 0.9], [0.2, 0.8]]);
         let map = json!({
             "label": "kind", "site": "1.resid_post",
@@ -147,16 +150,20 @@ mod tests {
             "layer_sweep" => json!({"label": "kind", "split": "topic held out", "sites": [
                 ["0.resid_post", auroc], ["1.resid_post", auroc]
             ], "ngram": 0.7, "shuffled": 0.5}),
-            "margins" => json!({"label": "kind", "site": "1.resid_post", "classes": ["calm", "cross"], "margins": [
-                {"id": "a", "label": "calm", "read": "calm", "probability": 0.9, "distance": 2.0, "across": "cross"},
-                {"id": "b", "label": "cross", "read": "calm", "probability": 0.6, "distance": 0.5, "across": "cross"},
-            ]}),
+            "margins" => {
+                json!({"label": "kind", "site": "1.resid_post", "classes": ["calm", "cross"], "margins": [
+                    {"id": "a", "label": "calm", "read": "calm", "probability": 0.9, "distance": 2.0, "across": "cross"},
+                    {"id": "b", "label": "cross", "read": "calm", "probability": 0.6, "distance": 0.5, "across": "cross"},
+                ]})
+            }
             "pareto" => json!({"file": file, "found": found}),
-            "pearl_map" => json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
-                "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
-                "satisfaction": rows, "risk": rows, "safe": [[true, false], [false, false]],
-                "pearl": {"x": 0.0, "y": 0.0, "satisfaction": 0.9, "risk": 0.0}, "tracks": [],
-            }}),
+            "pearl_map" => {
+                json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
+                    "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
+                    "satisfaction": rows, "risk": rows, "safe": [[true, false], [false, false]],
+                    "pearl": {"x": 0.0, "y": 0.0, "satisfaction": 0.9, "risk": 0.0}, "tracks": [],
+                }})
+            }
             "reliability" => json!({
                 "label": "kind", "site": "1.resid_post", "method": "Platt", "bins": [bins, bins], "errors": [0.1, 0.05],
             }),

@@ -42,8 +42,12 @@ pub fn chart(table: &Reliability) -> Chart {
     let least = least.map(|bin| bin.confidence.min(bin.right as f64 / bin.n as f64)).fold(1.0, f64::min);
     let least = ((least - 0.05) * 10.0).floor().max(0.0) / 10.0;
     let ends = [least, 1.0].map(|end| LinePoint { x: end, y: end, ..LinePoint::default() });
-    let diagonal =
-        Series { name: "calibrated exactly".into(), points: ends.into(), style: Style::Dotted, filled: false };
+    let diagonal = Series {
+        name: "calibrated exactly".into(),
+        points: ends.into(),
+        style: Style::Dotted,
+        filled: false,
+    };
     Chart::Line(LineChart {
         title: format!("Reliability: {label} at {site}"),
         subtitle: format!(

@@ -16,7 +16,8 @@ pub fn chart(table: &SteeringTable) -> Chart {
     let betas = table.conditions.first().map_or(&[][..], |condition| &condition.scores);
     Chart::Bar(BarChart {
         title: "Safe and satisfied".into(),
-        subtitle: "mean of S − β·R over all held-out users; the judge weighs satisfaction S and risk R".into(),
+        subtitle: "mean of S − β·R over all held-out users; the judge weighs satisfaction S and risk R"
+            .into(),
         x_label: "weight β of risk".into(),
         y_label: "S − β·R".into(),
         groups: betas.iter().map(|score| format!("β = {}", score.beta)).collect(),

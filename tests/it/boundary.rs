@@ -155,8 +155,12 @@ fn the_behavioural_boundary_lies_near_the_representational_one_where_the_state_d
     let drawn = contrast::pairs(8, Contrast::Deed, 3).into_iter().enumerate();
     let pairs: Vec<(String, [Dialogue; 2])> =
         drawn.map(|(number, twins)| (number.to_string(), twins.map(|(_, dialogue)| dialogue))).collect();
-    let how =
-        interpolation::Options { search: Search { parts: 4, halvings: 5 }, max_tokens: 60, thinking: Some(true), seed: 0 };
+    let how = interpolation::Options {
+        search: Search { parts: 4, halvings: 5 },
+        max_tokens: 60,
+        thinking: Some(true),
+        seed: 0,
+    };
     let found = interpolate(&read().model, &World, &pairs, &probes, &how, &mut |_| true).unwrap();
     let summaries = found.summaries(0);
     println!("{summaries:#?}");

@@ -166,7 +166,9 @@ fn a_steering_grid_is_judged_by_what_refusals_say() {
     let [file, place] = [&file, &out].map(|path| path.to_str().unwrap());
     let results = run(&["sweep", file, "--out", place, "--json", "--quiet"]);
     let names = names(&results);
-    for name in ["sweep/unsteered/response", "sweep/add/kl", "sweep/validation/conditional/1.resid_post/0.5n/kl"] {
+    for name in
+        ["sweep/unsteered/response", "sweep/add/kl", "sweep/validation/conditional/1.resid_post/0.5n/kl"]
+    {
         assert!(names.iter().any(|other| other == name), "{name} of {names:?}");
     }
     for name in
@@ -212,7 +214,11 @@ fn a_judge_that_can_not_judge_is_refused_before_any_work() {
     let (by_world, at) = ("judge = \"organism\"", folder.path());
     let worldly = |text: &str| text.replace("\"answer\"", "\"guide\"");
     refused("run", head(at, by_world, "") + &worldly(STEER), &["dialogue d0", "judge = \"refusals\""]);
-    refused("sweep", head(at, by_world, GRID_KEYS) + &worldly(GRID), &["dialogue d0", "judge = \"refusals\""]);
+    refused(
+        "sweep",
+        head(at, by_world, GRID_KEYS) + &worldly(GRID),
+        &["dialogue d0", "judge = \"refusals\""],
+    );
     refused("run", head(at, REFUSALS, "") + &worldly(STEER), &["steer, to", "guide", "refuse or answer"]);
     refused("sweep", head(at, "", GRID_KEYS) + &worldly(GRID), &["goal, strategy", "refuse or answer"]);
     refused("sweep", head(at, "judge = \"crowd\"", GRID_KEYS) + GRID, &["judge", "organism or refusals"]);

@@ -14,8 +14,8 @@ use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::RiskMap;
 use pearlpoint::error::Error;
 use pearlpoint::model::Model;
-use pearlpoint::plots::trajectory::{self, Trajectories};
 use pearlpoint::plots::token_map;
+use pearlpoint::plots::trajectory::{self, Trajectories};
 use pearlpoint::probe::Probe;
 use pearlpoint::report;
 
