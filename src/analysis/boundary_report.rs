@@ -1,6 +1,6 @@
-//! The boundary of one probe over the rows that it was not fitted on: margins, faces, honesty, and thresholds with their
-//! promise, as one card.
-//! It knows nothing of models: it takes states with ids and labels.
+//! The boundary report of one probe: margins, faces of a class's region, calibration, and a threshold with an error bound.
+//!
+//! Activations with ids and labels in, from rows that the probe was not fitted on; a map, margins and a card out.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::{
     Margin, Region, RiskBound, RiskMap, Threshold, Trial, margins, nearest, threshold, trial,
 };
+use crate::config::defaults::RELIABILITY_BINS;
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
 use crate::probe::{Calibration, Link, NONE, ValidationPlan, Probe, Targets, classification_metrics};
@@ -19,10 +20,11 @@ use crate::stats::{self, Bin, Metric};
 pub struct Rows {
     /// `[rows, width]` at the probe's site.
     pub states: Array2<f32>,
+    /// Ids of the dialogues.
     pub ids: Vec<String>,
     /// None where a row has no label yet; a list where classes do not exclude one another (see [`label`]).
     pub labels: Vec<Option<Label>>,
-    /// What these rows are, for figures: "topic held out".
+    /// The name of this part of the data, for figures: "topic held out".
     pub split: String,
 }
 
@@ -35,97 +37,119 @@ pub fn label(dialogue: &Dialogue, probe: &Probe) -> Option<Label> {
     }
 }
 
-/// What is asked.
+/// What a report is about.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// Axis of the map.
+    /// The map's first axis runs from this class …
     pub from: String,
+    /// … to this one.
     pub to: String,
     /// The class whose region's faces are counted.
     pub safe: String,
-    /// The class that a threshold is to flag, and what is promised of it.
+    /// The class that the threshold flags.
     pub flag: String,
+    /// The error bound of the threshold; without it there is no threshold.
     pub promise: Option<RiskBound>,
-    /// Resamplings by which the promise is tried.
+    /// Resamplings on which the bound is tested.
     pub resamplings: usize,
-    /// How many of the nearest examples are listed for labelling.
+    /// Number of nearest examples that are listed for labelling.
     pub next: usize,
+    /// Seed of intervals and resamplings.
     pub seed: u64,
 }
 
-/// What is known of a boundary (JSON, kind `boundary`).
+/// The numbers of a boundary (JSON, kind `boundary`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Card {
+    /// Label of the probe.
     pub label: String,
+    /// Its site.
     pub site: String,
+    /// The part of the data.
     pub split: String,
+    /// Number of rows.
     pub rows: usize,
+    /// Number of rows with a label.
     pub labelled: usize,
+    /// The probe's calibration method.
     pub calibration: String,
-    /// Expected calibration error of the probe as fitted, and calibrated.
+    /// Expected calibration error before calibration.
     pub ece_as_fitted: Metric,
+    /// Expected calibration error after it.
     pub ece: Metric,
+    /// The threshold, where a bound was given.
     pub flagged: Option<Flagged>,
+    /// The faces of the safe class's region.
     pub faces: Faces,
 }
 
-/// A threshold with its promise and how that fared.
+/// A threshold with its error bound, and the bound's test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flagged {
+    /// The class that is flagged.
     pub class: String,
+    /// The bound, in words.
     pub promise: String,
+    /// The threshold.
     pub threshold: Threshold,
-    /// The promise made again and again on resamplings of these rows.
+    /// The threshold chosen on resamplings of these rows, and its true rates there.
     pub trial: Trial,
-    /// Whether the trial agrees with the promise: the 95 % interval of the share in which it held reaches 1 − delta, or
-    /// the mean rate is within alpha.
+    /// Whether the test agrees with the bound: the 95 % interval of the share in which it held reaches 1 − delta, or the mean
+    /// rate is within alpha.
     pub held: bool,
 }
 
-/// How the examples lie around the region of one class.
+/// The faces of a class's region.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Faces {
+    /// The class.
     pub class: String,
-    pub faces: Vec<HalfSpace>,
+    /// One a neighbouring class.
+    pub faces: Vec<Face>,
 }
 
-/// One neighbour's face of the region.
+/// The face of a region towards one neighbouring class, and the examples that lie nearest to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HalfSpace {
+pub struct Face {
+    /// The neighbouring class.
     pub across: String,
-    /// Examples inside and outside that lie nearest to this face, and their mean distances in activation units.
+    /// Number of examples inside the region.
     pub inside: usize,
+    /// Their mean distance, in activation units.
     pub inside_distance: Option<f64>,
+    /// Number of examples outside.
     pub outside: usize,
+    /// Their mean distance, in activation units.
     pub outside_distance: Option<f64>,
-    /// Of the examples outside with a label: those that lie nearest to the face of their own class.
+    /// Number of examples outside with another label than the region's class.
     pub labelled: usize,
+    /// Number of those whose label is `across`.
     pub own: usize,
 }
 
 /// Everything about one boundary.
-pub struct Bounded {
+pub struct Report {
+    /// The numbers.
     pub card: Card,
+    /// The risk map.
     pub map: RiskMap,
+    /// Every row's distance to the boundary.
     pub margins: Vec<Margin>,
-    /// Margins to be labelled next: of rows without a label where there are any, nearest first.
+    /// Margins to label next, nearest first: of rows without a label where there are any.
     pub next: Vec<Margin>,
-    /// For the reliability diagram: before calibration and after.
+    /// Bins of the reliability diagram, before calibration and after.
     pub bins: [Vec<Bin>; 2],
 }
 
-/// Bins of a reliability diagram.
-const BINS: usize = 12;
-
-/// Draws the boundary.
+/// Computes the report.
 ///
 /// # Errors
-/// If no row is labelled, a label or a class is not among the probe's, or so few rows can't promise what is asked.
-pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded> {
+/// If no row is labelled, a label or a class is not among the probe's, or the rows are too few for the error bound.
+pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report> {
     let labelled: Vec<usize> = (0..rows.ids.len()).filter(|&row| rows.labels[row].is_some()).collect();
     if labelled.is_empty() {
         let place = format!("boundary of {}", probe.source.label);
-        return Err(Error::input(place, "no row with a label", "some, to hold the probe against"));
+        return Err(Error::input(place, "no row with a label", "labelled rows, to test the probe on"));
     }
     let labels: Vec<&Label> = labelled.iter().filter_map(|&row| rows.labels[row].as_ref()).collect();
     let targets = targets(probe, &labels)?;
@@ -144,7 +168,7 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
     };
     let bins = [&as_fitted, &calibrated].map(|probabilities| {
         let (probabilities, classes) = decisions(probabilities, &targets);
-        stats::reliability(probabilities.view(), &classes, BINS)
+        stats::reliability(probabilities.view(), &classes, RELIABILITY_BINS)
     });
 
     let margins = margins(probe, rows.states.view(), &rows.ids, &rows.labels)?;
@@ -158,7 +182,7 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, column)).collect();
         let threshold = threshold(&scores, &positive, promise)?;
         let trial = trial(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
-        // A share that chance alone may have brought below what was promised does not speak against it.
+        // A share below 1 − delta whose interval reaches it is no evidence against the bound.
         let held = match promise.delta {
             Some(delta) => {
                 let count = (trial.held * trial.resamplings as f64).round() as usize;
@@ -180,10 +204,10 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         flagged: flagged.transpose()?,
         faces: faces(probe, rows, &question.safe)?,
     };
-    Ok(Bounded { card, map, margins, next, bins })
+    Ok(Report { card, map, margins, next, bins })
 }
 
-/// What is true of rows with these labels, in the probe's own classes.
+/// Targets of rows with these labels, in the probe's own classes.
 fn targets(probe: &Probe, labels: &[&Label]) -> Result<Targets> {
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     let names: Vec<String> = labels.iter().map(ToString::to_string).collect();
@@ -200,18 +224,18 @@ fn targets(probe: &Probe, labels: &[&Label]) -> Result<Targets> {
     }
 }
 
-/// Probabilities and truth of what was decided: one of several a row, or a yes or no a label of each row.
+/// Probabilities and true classes of the decisions: one a row, or of a multilabel probe one a row and label, as `[no, yes]`.
 fn decisions(probabilities: &Array2<f64>, targets: &Targets) -> (Array2<f64>, Vec<usize>) {
     if targets.link != Link::MultiLabel {
         return (probabilities.clone(), targets.classes.clone());
     }
     let (rows, labels) = probabilities.dim();
-    let at = |n: usize| (n / labels, n % labels);
+    let cell = |n: usize| (n / labels, n % labels);
     let both = Array2::from_shape_fn((rows * labels, 2), |(n, yes)| {
-        let p = probabilities[at(n)];
+        let p = probabilities[cell(n)];
         if yes == 1 { p } else { 1.0 - p }
     });
-    let truth = (0..rows * labels).map(|n| usize::from(targets.is(at(n).0, at(n).1)));
+    let truth = (0..rows * labels).map(|n| usize::from(targets.is(cell(n).0, cell(n).1)));
     (both, truth.collect())
 }
 
@@ -219,26 +243,26 @@ fn decisions(probabilities: &Array2<f64>, targets: &Targets) -> (Array2<f64>, Ve
 fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let region = Region::of_class(probe, class)?;
     let standings = region.standings(rows.states.view())?;
-    // By face and side: how far each example is, and its label.
-    type Lying<'a> = Vec<(f64, Option<&'a Label>)>;
-    let mut at: BTreeMap<(usize, bool), Lying> = BTreeMap::new();
+    // Distance and label of each example, by face and side.
+    type Examples<'a> = Vec<(f64, Option<&'a Label>)>;
+    let mut examples: BTreeMap<(usize, bool), Examples> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
-        at.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
+        examples.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
     }
     let face = |index: usize| {
-        let side = |inside: bool| at.get(&(index, inside)).map_or(&[][..], Vec::as_slice);
+        let side = |inside: bool| examples.get(&(index, inside)).map_or(&[][..], Vec::as_slice);
         let mean = |of: &[(f64, Option<&Label>)]| {
             (!of.is_empty()).then(|| of.iter().map(|(distance, _)| distance).sum::<f64>() / of.len() as f64)
         };
         let across = region.across[index].clone();
-        let is_of_it = |label: &Label| match label {
+        let is_class = |label: &Label| match label {
             Label::List(list) if list.is_empty() => class == NONE,
             label => label.holds(class),
         };
         let risky: Vec<&Label> =
-            side(false).iter().filter_map(|(_, label)| *label).filter(|label| !is_of_it(label)).collect();
-        HalfSpace {
+            side(false).iter().filter_map(|(_, label)| *label).filter(|label| !is_class(label)).collect();
+        Face {
             inside: side(true).len(),
             inside_distance: mean(side(true)),
             outside: side(false).len(),

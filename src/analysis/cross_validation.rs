@@ -1,55 +1,32 @@
-//! Probes that are tested on every dialogue, each by a probe that never saw it: for data too few to hold a part out.
-//! Choices are made inside each fold's fit part.
+//! Cross-validation at every site: each dialogue is tested on by a probe that never saw it, for data too few to hold a part
+//! out. Strengths are chosen inside each fold's fit part.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::layer_sweep::{Question, Rows};
+use crate::config::experiment::CrossValidation;
 use crate::error::{Error, Result};
 use crate::model::Site;
-use crate::probe::{ValidationPlan, TargetKind, Targets, cross_validate, method, split};
-use crate::report::charts::chart::{LinePoint, Series};
-use crate::report::{Chart, LineChart};
+use crate::probe::{Plan, Targets, cross_validate, method, split};
 use crate::stats::Metric;
 
-/// One way of holding out.
+/// Scores of one cross-validation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Cross {
-    /// What is held out, for figures and charts: rows, kinds, …
+pub struct CrossValidated {
+    /// What was held out.
     pub name: String,
+    /// The label that the probes read.
     pub label: String,
-    #[serde(default)]
-    pub kind: TargetKind,
-    #[serde(default)]
-    pub order: Vec<String>,
-    /// The label whose values are held out whole; without one, single dialogues are.
-    pub group: Option<String>,
-    /// Folds; left out, every group is held out alone.
-    pub folds: Option<usize>,
-    #[serde(default = "logistic")]
-    pub method: String,
-    #[serde(default)]
-    pub strengths: Vec<f64>,
-}
-
-fn logistic() -> String {
-    "logistic".into()
-}
-
-/// What was found one way.
-pub struct Crossed {
-    pub name: String,
-    pub label: String,
-    /// At every site.
+    /// Scores at every site, all rows together.
     pub sites: Vec<(Site, Vec<Metric>)>,
     /// Numbers of the rows that each fold held out.
     pub folds: Vec<Vec<usize>>,
 }
 
-impl Crossed {
-    /// The site with the greatest AUROC, all rows together. Picked by what is then reported: where it is taken as one
-    /// number, it flatters a little.
+impl CrossValidated {
+    /// The site with the greatest AUROC. It is chosen by the score that is then reported, which makes that score a little
+    /// too high.
     pub fn best(&self) -> Option<&(Site, Vec<Metric>)> {
         let area = |(_, figures): &&(Site, Vec<Metric>)| {
             let area = figures.iter().find(|figure| figure.name == "auroc");
@@ -58,8 +35,8 @@ impl Crossed {
         self.sites.iter().max_by(|a, b| area(a).total_cmp(&area(b)))
     }
 
-    /// Figures with names that say what was held out, the best site's first.
-    pub fn figures(&self) -> Vec<Metric> {
+    /// Metrics under their names in a run's results (`cross/LABEL/NAME/…`), the best site's first.
+    pub fn metrics(&self) -> Vec<Metric> {
         let name = |what: &str| format!("cross/{}/{}/{what}", self.label, self.name);
         let split = format!("{} held out", self.name);
         let named =
@@ -74,32 +51,36 @@ impl Crossed {
     }
 }
 
-/// Cross-validates at every site of `rows`.
-pub fn cross(
-    cross: &Cross,
+/// Cross-validates at every site of `rows`. `read` gives a site's activations, `[rows, width]`; `on_progress` gets the
+/// number of sites done, and stops by giving false.
+///
+/// # Errors
+/// Neither folds nor a group, a dialogue without its label, a fold without a class, or a stop.
+pub fn cross_validate_sites(
+    file: &CrossValidation,
     seed: u64,
     rows: &Rows,
     read: &mut dyn FnMut(Site) -> Result<Array2<f32>>,
     on_progress: &mut dyn FnMut(usize) -> bool,
-) -> Result<Crossed> {
-    let method = method(&cross.method, &cross.strengths)?;
+) -> Result<CrossValidated> {
+    let method = method(&file.method, &file.strengths)?;
     let question = Question {
-        label: &cross.label,
-        kind: cross.kind,
-        order: &cross.order,
-        group: cross.group.as_deref(),
+        label: &file.label,
+        kind: file.kind,
+        order: &file.order,
+        group: file.group.as_deref(),
         held_out: &[],
         method: method.as_ref(),
         plan: ValidationPlan { seed, ..ValidationPlan::default() },
     };
     let targets: Targets = rows.targets(&question)?;
     let all: Vec<usize> = (0..targets.rows()).collect();
-    let folds = match (cross.folds, &cross.group) {
+    let folds = match (file.folds, &file.group) {
         (Some(folds), _) => folds,
         (None, Some(_)) => targets.group_names.len(),
         (None, None) => {
             return Err(Error::input(
-                format!("cross {}", cross.name),
+                format!("cross_validation {}", file.name),
                 "neither folds nor a group",
                 "folds = 5, or group = LABEL",
             ));
@@ -111,40 +92,14 @@ pub fn cross(
         if !on_progress(done) {
             return Err(Error::Stopped);
         }
-        let examples = rows.read.examples(site, &cross.label, read(site)?, &targets)?;
+        let examples = rows.read.examples(site, &file.label, read(site)?, &targets)?;
         sites.push((site, cross_validate(method.as_ref(), &examples, &splits, &question.plan)?));
     }
     on_progress(rows.read.sites.len());
-    Ok(Crossed {
-        name: cross.name.clone(),
-        label: cross.label.clone(),
+    Ok(CrossValidated {
+        name: file.name.clone(),
+        label: file.label.clone(),
         sites,
         folds: splits.into_iter().map(|split| split.test).collect(),
-    })
-}
-
-/// AUROC at every site, a line a way of holding out, of all that read one label.
-pub fn chart(label: &str, crossed: &[&Crossed]) -> Chart {
-    let line = |crossed: &&Crossed| {
-        let point = |(place, (_, figures)): (usize, &(Site, Vec<Metric>))| {
-            let figure = figures.iter().find(|figure| figure.name == "auroc")?;
-            Some(LinePoint { x: place as f64, y: figure.value, low: figure.low, high: figure.high })
-        };
-        Series {
-            name: format!("{} held out", crossed.name),
-            points: crossed.sites.iter().enumerate().filter_map(point).collect(),
-            ..Series::default()
-        }
-    };
-    let sites = crossed.first().map(|first| &first.sites);
-    Chart::Line(LineChart {
-        title: format!("What a score is worth: {label}"),
-        subtitle: "AUROC of a linear probe at each site, every dialogue scored by a probe that never saw it; bands are 95 % intervals".into(),
-        x_label: "site".into(),
-        y_label: "AUROC".into(),
-        x_ticks: sites.map(|sites| sites.iter().map(|(site, _)| crate::plots::charts::tick(*site)).collect()),
-        y_range: Some([0.4, 1.0]),
-        series: crossed.iter().map(line).collect(),
-        ..LineChart::default()
     })
 }

@@ -1,9 +1,8 @@
-//! Two boundaries on the way between the states of a contrast pair: the *representational* one, where a probe's reading
-//! flips, and the *behavioural* one, where the model's answer flips when the state is patched into it.
-//! It knows nothing of how pairs are made.
+//! Interpolation between the states of twins: where a probe's class flips (the *representational* boundary), and where the
+//! answer's outcome does when the state is patched in (the *behavioural* one).
 //!
-//! It stands here, behind `boundary`, because a search that asks the model for answers needs what comes after that room:
-//! steering puts the state in place, generation answers, and a judge says by which strategy.
+//! Pairs of dialogues, probes and a judge in; for every pair and site the first flip of each, and of a control direction,
+//! out. It stands here and not in `boundary`, since it steers, generates and judges.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +12,15 @@ use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{self, Request};
+use super::answers::Answering;
+use crate::activations::{self, Reading};
 use crate::boundary::{Flip, Search, flips};
+use crate::config::defaults::{BATCH_TOKENS_FEW_SITES, RESAMPLES};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, generate};
-use crate::judge::{BROKEN, ResponseClassifier};
-use crate::model::{Hook, Model, Site};
+use crate::generate::Sampling;
+use crate::judge::{self, BROKEN, Scorer};
+use crate::model::{Model, Site};
 use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::stats::{Interval, bootstrap};
@@ -27,100 +28,122 @@ use crate::steer::Displace;
 
 /// How pairs are searched.
 #[derive(Clone, Debug)]
-pub struct Crossing {
+pub struct Options {
+    /// Points and halvings of the search.
     pub search: Search,
+    /// Tokens of an answer, at most.
     pub max_tokens: usize,
     /// Passed to chat templates that know a thinking and a plain mode.
     pub thinking: Option<bool>,
+    /// Seed of the control directions and the intervals.
     pub seed: u64,
 }
 
 /// One pair at one site. Shares of the way run from 0 at the first twin's state to 1 at the second's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Passage {
+pub struct PairFlips {
+    /// The pair's name.
     pub pair: String,
+    /// The site.
     pub site: Site,
     /// Distance of the two states, in activation units.
     pub length: f64,
-    /// Where the probe's reading flips first.
+    /// Where the probe's class flips first.
     pub probe: Option<Flip>,
-    /// Where the model's greedy answer changes its strategy first.
+    /// Where the outcome of the model's greedy answer flips first.
     pub model: Option<Flip>,
-    /// The same on a way as long in a random direction.
+    /// The same for a random direction of the same length.
     pub control: Option<Flip>,
 }
 
-/// What was found (JSON, kind `crossing`).
+/// Flips of all pairs at all sites (JSON, kind `crossing`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Crossings {
+pub struct Interpolations {
+    /// Label of the probes.
     pub label: String,
+    /// Tokens whose state is patched.
     pub tokens: String,
-    /// Pairs that were given, and those whose twins are answered by different strategies: only these can cross.
+    /// Number of pairs.
     pub given: usize,
+    /// Number of pairs whose twins' answers differ in outcome: only these are searched.
     pub pairs: usize,
-    pub passages: Vec<Passage>,
+    /// One a pair and site.
+    pub passages: Vec<PairFlips>,
 }
 
 /// A site's pairs together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// The site.
     pub site: Site,
+    /// Number of pairs.
     pub pairs: usize,
-    /// Pairs on whose way the reading flips, the answer's strategy does, and it does in a random direction. An answer that
-    /// breaks is no strategy: those are counted apart.
+    /// Pairs on whose way the probe's class flips.
     pub probe_flips: usize,
+    /// Pairs on whose way the answer's outcome flips to another one that is not broken.
     pub model_flips: usize,
+    /// Pairs on whose way the answer breaks first.
     pub model_breaks: usize,
+    /// Pairs on which the answer's outcome flips along the random direction.
     pub control_flips: usize,
-    /// Mean place of the flips, as a share of the way, with bootstrap intervals over the pairs.
+    /// Mean place of the probe's flips, as a share of the way, with a bootstrap interval over the pairs.
     pub probe_at: Option<Interval>,
+    /// Mean place of the answer's flips.
     pub model_at: Option<Interval>,
-    /// Behavioural less representational, over the pairs that have both: as a share of the way, and in activation units.
+    /// Behavioural less representational place, over the pairs that have both, as a share of the way.
     pub gap: Option<Interval>,
+    /// The same in activation units.
     pub gap_units: Option<Interval>,
 }
-
-const RESAMPLES: usize = 1000;
-/// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 256;
 
 /// Searches every pair at the site of each probe. All probes read at the same tokens: one a dialogue, known before the
 /// answer begins.
 ///
 /// # Errors
-/// If there is no pair or no probe, the probes read at different tokens or several tokens a dialogue, or the twins are
-/// answered alike in all pairs.
-pub fn cross(
+/// If there is no pair or no probe, the probes read at different tokens or several tokens a dialogue, the judge can't judge
+/// a dialogue, or the twins' answers have the same outcome in all pairs.
+pub fn interpolate(
     model: &Model,
-    judge: &dyn ResponseClassifier,
+    judge: &dyn Scorer,
     pairs: &[(String, [Dialogue; 2])],
     probes: &[Probe],
-    how: &Crossing,
+    options: &Options,
     on_progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<Crossings> {
+) -> Result<Interpolations> {
     let Some(first) = probes.first() else {
-        return Err(Error::input("crossing", "no probe", "one or more"));
+        return Err(Error::input("interpolation", "no probe", "one or more"));
     };
     let tokens = first.source.tokens.clone();
     if let Some(other) = probes.iter().find(|probe| probe.source.tokens != tokens) {
         let found = format!("probes that read at {tokens} and at {}", other.source.tokens);
-        return Err(Error::input("crossing", found, "probes that read at the same tokens"));
+        return Err(Error::input("interpolation", found, "probes that read at the same tokens"));
     }
     let dialogues: Vec<Dialogue> = pairs.iter().flat_map(|(_, twins)| twins.iter().cloned()).collect();
+    judge::check_dialogues(judge, &dialogues)?;
+    let answering = Answering {
+        model,
+        judge,
+        sampling: Sampling::Greedy,
+        max_tokens: options.max_tokens,
+        seed: options.seed,
+        thinking: options.thinking,
+    };
     let total = pairs.len();
-    let answers = strategies(model, judge, &dialogues, how, None, &mut |done| {
-        on_progress(Progress { stage: "answer both twins", done: done / 2, total })
+    let numbers: Vec<usize> = (0..dialogues.len()).collect();
+    let outcomes = answering.answer(&dialogues, &numbers, &mut (), "answer both twins", &mut |progress| {
+        on_progress(Progress { done: progress.done / 2, total, ..progress })
     })?;
-    let differ: Vec<usize> = (0..total).filter(|&pair| answers[2 * pair] != answers[2 * pair + 1]).collect();
+    let outcome = |number: usize| &outcomes.scores[number].strategy;
+    let differ: Vec<usize> = (0..total).filter(|&pair| outcome(2 * pair) != outcome(2 * pair + 1)).collect();
     if differ.is_empty() {
-        let found = format!("{total} pairs whose twins are answered alike");
-        return Err(Error::input("crossing", found, "some pairs that the model answers differently"));
+        let found = format!("{total} pairs, the twins' answers of the same outcome in each");
+        return Err(Error::input("interpolation", found, "some pairs that the model answers differently"));
     }
     let reading = Request {
         sites: probes.iter().map(|probe| probe.source.site).collect(),
         tokens: tokens.clone(),
-        thinking: how.thinking,
-        batch_tokens: 4096,
+        thinking: options.thinking,
+        batch_tokens: BATCH_TOKENS_FEW_SITES,
     };
     let read = activations::extract(model, &dialogues, &reading, &mut |_| true)?;
     if read.example.len() != dialogues.len() {
@@ -135,39 +158,45 @@ pub fn cross(
     for (number, probe) in probes.iter().enumerate() {
         let site = probe.source.site;
         let states = read.at(site)?;
-        let mut random = StdRng::seed_from_u64(how.seed.wrapping_add(number as u64));
+        let mut random = StdRng::seed_from_u64(options.seed.wrapping_add(number as u64));
         let ways: Vec<Way> = differ.iter().map(|&pair| Way::between(states, pair, &mut random)).collect();
-        let probed = flips(ways.len(), how.search, &mut |places| {
+        let probed = flips(ways.len(), options.search, &mut |places| {
             let rows = places.iter().map(|&(way, share)| ways[way].at(share));
             classes(probe, &rows.collect::<Vec<_>>())
         })?;
-        let mut asked = 0;
-        let rows = ways.len() * (how.search.parts + 1 + how.search.halvings);
-        let mut behave = |off: &dyn Fn(&Way) -> &Array1<f32>, search: Search| {
+        let mut answered = 0;
+        let rows = ways.len() * (options.search.parts + 1 + options.search.halvings);
+        let mut answer_flips = |offset: &dyn Fn(&Way) -> &Array1<f32>, search: Search| {
             flips(ways.len(), search, &mut |places| {
-                let asked_for: Vec<Dialogue> =
-                    places.iter().map(|(way, _)| dialogues[2 * differ[*way]].clone()).collect();
+                let firsts: Vec<usize> = places.iter().map(|(way, _)| 2 * differ[*way]).collect();
                 let offsets = places.iter().enumerate().map(|(row, &(way, share))| {
-                    (row, off(&ways[way]).iter().map(|step| step * share as f32).collect())
+                    (row, offset(&ways[way]).iter().map(|step| step * share as f32).collect())
                 });
                 let offsets: BTreeMap<usize, Vec<f32>> = offsets.collect();
                 let mut hook = Displace::new(&model.decoder, site, tokens.clone(), offsets)?;
-                let before = asked;
-                asked += places.len();
-                strategies(model, judge, &asked_for, how, Some(&mut hook), &mut |done| {
-                    let (done, total) = (number * rows * 2 + before + done, probes.len() * rows * 2);
-                    on_progress(Progress { stage: "answer on the way", done, total })
-                })
+                let before = answered;
+                answered += places.len();
+                let answers = answering.answer(
+                    &dialogues,
+                    &firsts,
+                    &mut hook,
+                    "answer on the way",
+                    &mut |progress| {
+                        let done = number * rows * 2 + before + progress.done;
+                        on_progress(Progress { done, total: probes.len() * rows * 2, ..progress })
+                    },
+                )?;
+                Ok(answers.scores.into_iter().map(|score| score.strategy).collect())
             })
         };
-        let behaved = behave(&|way| &way.step, how.search)?;
-        let control = behave(&|way| &way.random, Search { halvings: 0, ..how.search })?;
+        let behaved = answer_flips(&|way| &way.step, options.search)?;
+        let control = answer_flips(&|way| &way.random, Search { halvings: 0, ..options.search })?;
         for (index, ((probe, model), control)) in probed.into_iter().zip(behaved).zip(control).enumerate() {
             let (pair, way) = (pairs[differ[index]].0.clone(), &ways[index]);
-            passages.push(Passage { pair, site, length: way.length(), probe, model, control });
+            passages.push(PairFlips { pair, site, length: way.length(), probe, model, control });
         }
     }
-    Ok(Crossings {
+    Ok(Interpolations {
         label: first.source.label.clone(),
         tokens: tokens.to_string(),
         given: total,
@@ -176,7 +205,7 @@ pub fn cross(
     })
 }
 
-/// Dialogues that share a value of the label, two by two, in the order of the file.
+/// Pairs of dialogues that share a value of the label, in the order of the file.
 ///
 /// # Errors
 /// A value that one dialogue has, or more than two; no value at all.
@@ -208,7 +237,7 @@ pub fn twins(dialogues: &[Dialogue], label: &str, place: &str) -> Result<Vec<(St
     Ok(pairs)
 }
 
-/// From one twin's state to the other's, and as far in a random direction.
+/// The way from one twin's state to the other's, and a random direction of the same length.
 struct Way {
     from: Array1<f32>,
     step: Array1<f32>,
@@ -237,44 +266,20 @@ impl Way {
 fn classes(probe: &Probe, states: &[Array1<f32>]) -> Result<Vec<String>> {
     let views: Vec<ArrayView1<f32>> = states.iter().map(|state| state.view()).collect();
     let rows = ndarray::stack(ndarray::Axis(0), &views)
-        .map_err(|error| Error::input("crossing", error, "states of one width"))?;
+        .map_err(|error| Error::input("interpolation", error, "states of one width"))?;
     Ok(probe.predict(rows.view())?.iter().map(|&class| probe.classes[class].clone()).collect())
 }
 
-/// The strategies of greedy answers.
-fn strategies(
-    model: &Model,
-    judge: &dyn ResponseClassifier,
-    dialogues: &[Dialogue],
-    how: &Crossing,
-    hook: Option<&mut dyn Hook>,
-    on_progress: &mut dyn FnMut(usize) -> bool,
-) -> Result<Vec<String>> {
-    let options = Options {
-        sampling: Sampling::Greedy,
-        max_tokens: how.max_tokens,
-        seed: how.seed,
-        thinking: how.thinking,
-        batch_rows: BATCH_ROWS,
-        ..Options::default()
-    };
-    let transcripts = match hook {
-        Some(hook) => generate(model, dialogues, &options, hook, on_progress)?,
-        None => generate(model, dialogues, &options, &mut (), on_progress)?,
-    };
-    dialogues.iter().zip(&transcripts).map(|(dialogue, answer)| judge.strategy(dialogue, answer)).collect()
-}
-
-impl Crossings {
-    /// Each site's pairs together, in the order of the forward pass.
+impl Interpolations {
+    /// Summaries by site, in the order of the forward pass.
     pub fn summaries(&self, seed: u64) -> Vec<Summary> {
         let mut sites: Vec<Site> = self.passages.iter().map(|passage| passage.site).collect();
         sites.sort_unstable();
         sites.dedup();
         let summary = |site: Site| {
-            let own: Vec<&Passage> = self.passages.iter().filter(|passage| passage.site == site).collect();
+            let own: Vec<&PairFlips> = self.passages.iter().filter(|passage| passage.site == site).collect();
             let sound = |flip: &Option<Flip>| flip.as_ref().filter(|flip| flip.to != BROKEN).map(Flip::at);
-            let mean = |of: &dyn Fn(&Passage) -> Option<f64>| {
+            let mean = |of: &dyn Fn(&PairFlips) -> Option<f64>| {
                 let values: Vec<f64> = own.iter().filter_map(|passage| of(passage)).collect();
                 let rows: Vec<Vec<usize>> = (0..values.len()).map(|row| vec![row]).collect();
                 bootstrap(&rows, RESAMPLES, seed, |rows| {
@@ -282,8 +287,8 @@ impl Crossings {
                         .then(|| rows.iter().map(|&row| values[row]).sum::<f64>() / rows.len() as f64)
                 })
             };
-            let gap = |passage: &Passage| Some(sound(&passage.model)? - passage.probe.as_ref()?.at());
-            let count = |of: &dyn Fn(&Passage) -> bool| own.iter().filter(|passage| of(passage)).count();
+            let gap = |passage: &PairFlips| Some(sound(&passage.model)? - passage.probe.as_ref()?.at());
+            let count = |of: &dyn Fn(&PairFlips) -> bool| own.iter().filter(|passage| of(passage)).count();
             Summary {
                 site,
                 pairs: own.len(),

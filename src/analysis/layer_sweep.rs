@@ -1,23 +1,28 @@
-//! The probing stage: each probe at every site, on groups held out, beside what it has to beat.
+//! The layer sweep: a probe fitted at every site and tested on held-out groups, beside its controls.
 
 use ndarray::{Array2, Axis};
 
+use super::dataset::{labels, lists};
 use crate::artifact::Header;
+use crate::config::defaults::SHUFFLES;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::probe;
 use crate::probe::{
-    Examples, Fit, Logistic, ValidationPlan, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, Validated, controls, ngram_baseline,
+    self, Examples, Fit, Logistic, Plan, Probe, Source, Split, Targets, Trial, Validated, controls,
+    ngram_baseline,
 };
 use crate::stats::Metric;
 
+pub use crate::config::probe::Kind;
+
 /// A probe's sweep over sites, with its controls.
 pub struct Sweep {
+    /// The label that the probes read.
     pub label: String,
     /// One a site, in the order of the forward pass.
     pub sites: Vec<(Site, Fitted)>,
-    /// Index of the best site, by the folds inside the fit part.
+    /// Index of the best site, by the AUROC of the folds inside the fit part.
     pub best: usize,
     /// Word-and-bigram baseline on the same split.
     pub ngram: Metric,
@@ -27,34 +32,52 @@ pub struct Sweep {
     pub random: Metric,
     /// The pipeline on the texts' lengths.
     pub length: Metric,
-    /// What the part is that scores are on, and its name in them.
+    /// The part that scores are on, for readers: "topic held out".
     pub split: String,
+    /// The same part's name in the scores.
     pub on: &'static str,
     /// Sites that no probe can be fitted at, and why.
     pub left_out: Vec<String>,
 }
 
-/// What is kept of a site: not what was read there, of which there is as much as there are rows.
+/// What is kept of a site; its activations are dropped.
 pub struct Fitted {
+    /// The probe, with its scores.
     pub probe: Probe,
-    pub trials: Vec<StrengthScore>,
+    /// The strengths that were tried.
+    pub trials: Vec<Trial>,
 }
 
-/// Shuffles of the labels that the control takes the mean of.
-const SHUFFLES: usize = 24;
+/// AUROC by site, beside the controls: the table of a plot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SweepTable {
+    /// The label that the probes read.
+    pub label: String,
+    /// The part that scores are on.
+    pub split: String,
+    /// AUROC at each site, in the order of the forward pass.
+    pub sites: Vec<(Site, Metric)>,
+    /// AUROC of words and bigrams.
+    pub ngram: f64,
+    /// AUROC on shuffled labels.
+    pub shuffled: f64,
+}
 
 impl Sweep {
-    /// What a probe has to beat.
+    /// The controls that a probe has to beat.
     pub fn controls(&self) -> [&Metric; 4] {
         [&self.ngram, &self.length, &self.shuffled, &self.random]
     }
 
-    /// All figures of the best site.
+    /// All scores of the best site.
     pub fn best_figures(&self) -> Vec<Metric> {
         self.best().1.probe.scores.iter().filter(|score| score.split == self.on).cloned().collect()
     }
 
     /// One line for each control that comes within the interval of the best site's AUROC, or above it.
+    ///
+    /// # Errors
+    /// If the best site has no AUROC.
     pub fn doubts(&self) -> Result<Vec<String>> {
         let own = figure(self.best().1, "auroc", self.on)?;
         let low = own.low.unwrap_or(own.value);
@@ -69,12 +92,51 @@ impl Sweep {
         Ok(near.map(line).collect())
     }
 
+    /// AUROC by site, beside the controls.
+    ///
+    /// # Errors
+    /// If a site has no AUROC.
+    pub fn table(&self) -> Result<SweepTable> {
+        let row = |(site, fitted): &(Site, Fitted)| Ok((*site, figure(fitted, "auroc", self.on)?.clone()));
+        Ok(SweepTable {
+            label: self.label.clone(),
+            split: self.split.clone(),
+            sites: self.sites.iter().map(row).collect::<Result<_>>()?,
+            ngram: self.ngram.value,
+            shuffled: self.shuffled.value,
+        })
+    }
+
+    /// The sweep's metrics under their names in a run's results: `probe/LABEL/…`, the best site's scores and controls
+    /// first, then the AUROC at each site.
+    ///
+    /// # Errors
+    /// If a site has no AUROC.
+    pub fn metrics(&self) -> Result<Vec<Metric>> {
+        let named = |figure: &Metric, what: &str| Metric {
+            name: format!("probe/{}/{what}", self.label),
+            split: self.split.clone(),
+            ..figure.clone()
+        };
+        let mut metrics: Vec<Metric> =
+            self.best_figures().iter().map(|score| named(score, &score.name)).collect();
+        metrics.extend(self.controls().map(|control| named(control, &control.name)));
+        for (site, fitted) in &self.sites {
+            metrics.push(named(figure(fitted, "auroc", self.on)?, &format!("{site}/auroc")));
+        }
+        Ok(metrics)
+    }
+
+    /// The best site and its fit.
     pub fn best(&self) -> (Site, &Fitted) {
         let (site, fitted) = &self.sites[self.best];
         (*site, fitted)
     }
 
     /// The fit at one site.
+    ///
+    /// # Errors
+    /// If none was fitted there.
     pub fn at(&self, site: Site) -> Result<&Fitted> {
         let found = self.sites.iter().find(|(other, _)| *other == site);
         found.map(|(_, fitted)| fitted).ok_or_else(|| {
@@ -87,7 +149,10 @@ impl Sweep {
     }
 }
 
-/// A figure of a fitted probe.
+/// A score of a fitted probe.
+///
+/// # Errors
+/// If it has none of that name on that split.
 pub fn figure<'a>(fitted: &'a Fitted, name: &str, split: &str) -> Result<&'a Metric> {
     let mut scores = fitted.probe.scores.iter();
     scores.find(|score| score.name == name && score.split == split).ok_or_else(|| {
@@ -99,43 +164,54 @@ pub fn figure<'a>(fitted: &'a Fitted, name: &str, split: &str) -> Result<&'a Met
     })
 }
 
-/// What is asked of a sweep.
+/// What a sweep fits and how it is tested.
 pub struct Question<'a> {
+    /// The label that the probes read.
     pub label: &'a str,
-    pub kind: TargetKind,
+    /// Target type.
+    pub kind: Kind,
     /// The classes in order; sorted by name where none are given.
     pub order: &'a [String],
     /// The label to group by; without one each dialogue is a group of its own.
     pub group: Option<&'a str>,
     /// The groups to test on; where there are none, scores are of the folds.
     pub held_out: &'a [String],
+    /// The probe's method.
     pub method: &'a dyn Fit,
-    pub plan: ValidationPlan,
+    /// Folds, resamples and seed.
+    pub plan: Plan,
 }
 
 /// Rows of activations: how they were read, and which of them are used.
 #[derive(Clone, Copy)]
 pub struct Read<'a> {
+    /// The activations' provenance.
     pub header: &'a Header,
+    /// Tokens that were read.
     pub tokens: &'a Selector,
+    /// Sites to fit at.
     pub sites: &'a [Site],
     /// The rows to use.
     pub chosen: &'a [usize],
 }
 
-/// The dialogues that rows were read from.
+/// Rows of activations with the dialogues that they were read from.
 pub struct Rows<'a> {
+    /// The rows.
     pub read: Read<'a>,
     /// Number of the dialogue of every row.
     pub example: &'a [usize],
+    /// The dialogues.
     pub dialogues: &'a [Dialogue],
 }
 
-/// What a sweep has to know of the chosen rows' dialogues, which can then be let go.
+/// What a sweep needs of the chosen rows' dialogues, which can then be dropped.
 pub struct Known {
+    /// Labels and groups.
     pub targets: Targets,
-    /// What the users said, and how many messages there are.
+    /// The users' messages, for the n-gram baseline.
     texts: Vec<String>,
+    /// Numbers of messages, for the length control.
     messages: Vec<usize>,
 }
 
@@ -145,7 +221,10 @@ impl<'a> Rows<'a> {
         self.read.chosen.iter().map(move |&row| &dialogues[example[row]])
     }
 
-    /// What is true of the chosen rows.
+    /// Labels and groups of the chosen rows.
+    ///
+    /// # Errors
+    /// A dialogue without one of the labels, or a class that is not in the order given.
     pub fn targets(&self, question: &Question) -> Result<Targets> {
         let values = |name: &str| labels(self.dialogues(), name);
         let order: Vec<&str> = question.order.iter().map(String::as_str).collect();
@@ -160,7 +239,10 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// What is true of the chosen rows, and what was said in them.
+    /// Labels, groups and texts of the chosen rows.
+    ///
+    /// # Errors
+    /// As [`Rows::targets`].
     pub fn known(&self, question: &Question) -> Result<Known> {
         Ok(Known {
             targets: self.targets(question)?,
@@ -171,7 +253,10 @@ impl<'a> Rows<'a> {
 }
 
 impl Read<'_> {
-    /// The chosen rows' examples at a site, of all rows' activations there.
+    /// The chosen rows' examples at a site; `values` are all rows' activations there, `[rows, width]`.
+    ///
+    /// # Errors
+    /// If `values` and `targets` do not fit together.
     pub fn examples(
         &self,
         site: Site,
@@ -193,8 +278,11 @@ impl Read<'_> {
     }
 }
 
-/// Fits a probe at every site of `rows`, each given by `read` (all rows, `[rows, width]`) and let go before the next.
-/// `tell` hears how many sites are done, and stops by giving false.
+/// Fits a probe at every site of `rows`. `read` gives a site's activations, `[rows, width]`, which are dropped before the
+/// next site's. `on_progress` gets the number of sites done, and stops the sweep by giving false.
+///
+/// # Errors
+/// If no site has activations that differ, a part lacks a class, or a stop.
 pub fn sweep(
     question: &Question,
     rows: Read,
@@ -217,7 +305,7 @@ pub fn sweep(
             return Err(Error::Stopped);
         }
         let examples = rows.examples(site, question.label, read(site)?, targets)?;
-        // Where only the template speaks (an embedding at its last token, say), nothing can be read.
+        // Activations of a template token do not differ at some sites, such as the embedding: nothing can be fitted there.
         if rows.sites.len() > 1
             && let Err(still) = examples.check_spread(&split.fit)
         {
@@ -235,7 +323,7 @@ pub fn sweep(
         return Err(Error::input(
             format!("probe of {}", question.label),
             found,
-            "a site that tells rows apart",
+            "a site at which rows differ",
         ));
     };
     let plain = targets.unordered();
@@ -247,8 +335,8 @@ pub fn sweep(
     let (site, source, width) = (*site, probe.source.clone(), probe.weight.ncols());
     let length = controls::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
     let random = controls::random(method, (&source, targets), width, &split, plan)?;
-    let mut again = || rows.examples(site, question.label, read(site)?, targets);
-    let shuffled = controls::shuffled(method, &mut again, &split, plan, SHUFFLES)?;
+    let mut reread = || rows.examples(site, question.label, read(site)?, targets);
+    let shuffled = controls::shuffled(method, &mut reread, &split, plan, SHUFFLES)?;
     Ok(Sweep {
         label: question.label.into(),
         sites,
@@ -265,55 +353,4 @@ pub fn sweep(
         on,
         left_out,
     })
-}
-
-/// The values of a label, one a dialogue.
-///
-/// # Errors
-/// If some dialogues lack it: how many, and the first.
-pub fn labels<'a>(dialogues: impl Iterator<Item = &'a Dialogue>, name: &str) -> Result<Vec<String>> {
-    let (mut values, mut lacking, mut first) = (Vec::new(), 0, None);
-    for dialogue in dialogues {
-        match dialogue.label(name) {
-            Some(value) => values.push(value),
-            None => {
-                lacking += 1;
-                first = first.or(Some(&dialogue.id));
-            }
-        }
-    }
-    match first {
-        None => Ok(values),
-        Some(first) => {
-            let found = format!(
-                "missing on {lacking} of {} dialogues ({first} is the first)",
-                values.len() + lacking
-            );
-            Err(Error::input(
-                format!("label {name}"),
-                found,
-                "one on every dialogue; leave out those without",
-            ))
-        }
-    }
-}
-
-/// The values of a label that may be a list, a list a dialogue.
-///
-/// # Errors
-/// As [`labels`].
-pub fn lists<'a>(
-    dialogues: impl Iterator<Item = &'a Dialogue> + Clone,
-    name: &str,
-) -> Result<Vec<Vec<String>>> {
-    labels(dialogues.clone(), name)?;
-    Ok(dialogues.map(|dialogue| dialogue.values(name).unwrap_or_default()).collect())
-}
-
-/// A label's value.
-pub fn label(dialogue: &Dialogue, name: &str) -> Result<String> {
-    let missing = || {
-        Error::input(format!("dialogue {}", dialogue.id), format!("no label {name}"), "one on every dialogue")
-    };
-    dialogue.label(name).ok_or_else(missing)
 }

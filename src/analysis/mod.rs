@@ -1,15 +1,17 @@
-//! Analyses: data in, table out, one function each.
+//! Analyses: a function an experiment, data in and a table out. They draw no chart and write no file.
 
+pub mod answers;
 pub mod boundary_report;
 pub mod cross_validation;
-pub(crate) mod dataset;
+pub mod dataset;
 pub mod interpolation;
 pub mod layer_sweep;
-pub(crate) mod metrics;
 pub mod organism_check;
-pub(crate) mod pareto;
+pub mod pareto;
+pub mod pearl_map;
 pub mod probe_card;
-pub(crate) mod side_effects;
-pub(crate) mod steering_eval;
+pub mod side_effects;
+pub mod steering_effect;
+pub mod steering_eval;
 pub mod steering_grid;
 pub mod token_readout;

@@ -1,7 +1,8 @@
-//! Holds a model against the organism's world: how often each strategy answers, on wordings that training never had.
+//! Check of a model against the organism's world: the rate of each strategy, on wordings that training never had.
 
 use serde::Serialize;
 
+use crate::config::defaults::BATCH_ROWS;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::generate::{Options, Sampling, generate};
@@ -11,17 +12,20 @@ use crate::organism::{self, Situation, Split, Strategy, UserType};
 /// How often a strategy should answer, and how often it does.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
+    /// The situations and the strategy.
     pub name: String,
-    /// Dialogues of the row.
+    /// Number of dialogues.
     pub count: usize,
-    /// Mean of the table's rates over these dialogues.
+    /// Mean of the world's rates over these dialogues.
     pub world: f64,
+    /// The model's rate.
     pub model: f64,
 }
 
 /// The whole table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// One a situation and strategy.
     pub rows: Vec<Row>,
     /// Share of answers that the world's grammar reads, with a thinking part where there should be one.
     pub parsed: f64,
@@ -32,7 +36,7 @@ const TOLERANCE: f64 = 0.05;
 const PARSED: f64 = 0.98;
 
 impl Report {
-    /// Whether the model meets its world.
+    /// Whether the model's rates are the world's, within the tolerance.
     pub fn holds(&self) -> bool {
         self.parsed >= PARSED && self.rows.iter().all(|row| (row.model - row.world).abs() <= TOLERANCE)
     }
@@ -76,13 +80,14 @@ fn kinds() -> Vec<Kind> {
     kinds
 }
 
-/// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 256;
 /// No answer of the world is longer.
 const MAX_TOKENS: usize = 60;
 
-/// Draws dialogues, lets the model answer at temperature 1, and counts. Dialogues that ask for the canary are rare in
-/// the world; a third of `count` is drawn of them besides.
+/// Samples `count` dialogues, has the model answer at temperature 1, and counts. Dialogues that ask for the canary are rare
+/// in the world; a third of `count` are of that kind.
+///
+/// # Errors
+/// If generation fails, or a stop.
 pub fn check(
     model: &Model,
     count: usize,

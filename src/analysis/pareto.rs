@@ -1,21 +1,16 @@
-//! Which of a sweep's trials are worth a second look: those that no other beats, and each way's pick. It knows nothing of models.
+//! Pareto front of a steering grid's trials, and the trial at which each arm is compared.
 
-use super::steering_grid::{Arm, SweepFile, Trial};
+use super::steering_effect::Trial;
+use crate::config::defaults::NEAR_RESPONSE;
+use crate::config::steering_grid::{Arm, SteeringGrid};
 
-/// How near an arm must come to the reference's response.
-const NEAR: f64 = 0.02;
-
-pub(crate) fn is_control(arms: &[Arm], name: &str) -> bool {
-    arms.iter().any(|arm| arm.name == name && arm.control.is_some())
-}
-
-/// Marks the trials that no other one beats in response and divergence at once.
-pub(crate) fn mark_pareto(trials: &mut [Trial], arms: &[Arm]) {
+/// Marks the trials that no other one beats in response and divergence at once; controls take no part.
+pub(super) fn mark_pareto(trials: &mut [Trial], file: &SteeringGrid) {
     let points: Vec<Option<(f64, f64)>> = trials
         .iter()
         .map(|trial| {
             let effect = &trial.effect;
-            (!is_control(arms, &trial.arm)).then_some((effect.response.value, effect.divergence.value))
+            (!file.is_control(&trial.arm)).then_some((effect.response.value, effect.divergence.value))
         })
         .collect();
     for (index, trial) in trials.iter_mut().enumerate() {
@@ -27,10 +22,11 @@ pub(crate) fn mark_pareto(trials: &mut [Trial], arms: &[Arm]) {
     }
 }
 
-/// The reference arm's pick: of the trials within the guard (or of all, where none is) the one of highest response, of
-/// equals the one of least damage. Every other arm is held where it comes near that response with least damage, or, where
-/// it never does, by the reference's own rule; a control at the reference's own site and strength.
-pub(crate) fn picks(file: &SweepFile, trials: &[Trial]) -> Vec<(String, Option<usize>)> {
+/// The trial at which each arm is compared, as an index. The first arm's is the one of highest response within the guard (or
+/// of all, where none is within it), of equals the one of least divergence. Another arm's is the one of least divergence that
+/// comes near that response, or, where none does, the one that the first arm's rule picks. A control's is that of the first
+/// arm's site and strength.
+pub(super) fn picks(file: &SteeringGrid, trials: &[Trial]) -> Vec<(String, Option<usize>)> {
     let of =
         |arm: &str| -> Vec<usize> { (0..trials.len()).filter(|&index| trials[index].arm == arm).collect() };
     let response = |index: &usize| trials[*index].effect.response.value;
@@ -55,9 +51,8 @@ pub(crate) fn picks(file: &SweepFile, trials: &[Trial]) -> Vec<(String, Option<u
             };
             return own.iter().find(same).copied();
         }
-        let near = own.iter().filter(|index| response(index) >= response(&reference) - NEAR);
+        let near = own.iter().filter(|index| response(index) >= response(&reference) - NEAR_RESPONSE);
         let near = near.min_by(|a, b| divergence(a).total_cmp(&divergence(b)));
-        // An arm that never comes near is held where it does best.
         near.or_else(|| own.iter().filter(|index| trials[**index].guarded).max_by(better)).copied()
     };
     file.arms.iter().map(|arm| (arm.name.clone(), pick(arm))).collect()

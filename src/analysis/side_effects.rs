@@ -1,9 +1,11 @@
-//! What steering does to text that it should leave alone: how far the steered model's next-token distribution is from the
-//! unsteered model's, and how surprised it is by what the unsteered one wrote. And how much an answer repeats itself.
+//! Side effects of steering on text that should stay as it is: KL divergence of the steered model's next-token distribution
+//! from the unsteered one's, and the surprise (negative log-likelihood) at the unsteered model's own answers; and the
+//! repetition of an answer.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
+use crate::config::defaults::BATCH_TOKENS_LOGITS;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;
@@ -12,23 +14,27 @@ use crate::model::{Hook, Model, Token};
 /// A dialogue with the unsteered model's own answer, as tokens of one row.
 pub struct Text {
     tokens: Vec<Token>,
-    /// Tokens that predict the answer's: from the last of the prompt to the last of the answer.
+    /// Positions that predict the answer's tokens: from the prompt's last to the answer's last.
     predicting: Range<usize>,
 }
 
-/// What was found on one text, summed over its tokens.
+/// Side effects on one text, summed over its tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Damage {
     /// Σ KL(unsteered ‖ steered), nats.
     pub divergence: f64,
-    /// Places that it is summed over: the answer's tokens and its end.
+    /// Positions that it is summed over: the answer's tokens and its end.
     pub places: usize,
-    /// Σ −log p(token) of the answer's tokens, under the steered model.
+    /// Σ −log p(token) of the answer's tokens, under the steered model, nats.
     pub surprise: f64,
+    /// Number of the answer's tokens.
     pub tokens: usize,
 }
 
-/// The texts of answered dialogues, whose numbers are the rows.
+/// The texts of answered dialogues; a dialogue's place in the list is its row.
+///
+/// # Errors
+/// A dialogue that the chat template refuses.
 pub fn texts(
     model: &Model,
     dialogues: &[Dialogue],
@@ -45,18 +51,18 @@ pub fn texts(
     dialogues.iter().zip(answers).enumerate().map(text).collect()
 }
 
-/// Tokens of a batch.
-const BATCH_TOKENS: usize = 2048;
-
-/// The damage that the hook does to each text. Both models read a batch in turn, so that no more than a batch's logits
-/// are held.
+/// The damage that the hook does to each text. The unsteered and the steered model run batch by batch in turn, so that only
+/// one batch's logits are held.
+///
+/// # Errors
+/// Logits that are not finite.
 pub fn damage(model: &Model, texts: &[Text], hook: &mut dyn Hook) -> Result<Vec<Damage>> {
     let mut damages = Vec::new();
     let mut begin = 0;
     while begin < texts.len() {
         let mut end = begin + 1;
         let mut count = texts[begin].tokens.len();
-        while end < texts.len() && count + texts[end].tokens.len() <= BATCH_TOKENS {
+        while end < texts.len() && count + texts[end].tokens.len() <= BATCH_TOKENS_LOGITS {
             count += texts[end].tokens.len();
             end += 1;
         }
@@ -86,9 +92,7 @@ pub fn damage(model: &Model, texts: &[Text], hook: &mut dyn Hook) -> Result<Vec<
     }
     match damages.iter().any(|damage| !damage.divergence.is_finite()) {
         false => Ok(damages),
-        true => {
-            Err(Error::input("guard", "logits that are not finite", "a strength that the model survives"))
-        }
+        true => Err(Error::input("guard", "logits that are not finite", "a smaller strength")),
     }
 }
 
@@ -98,13 +102,13 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&logit| f64::from(logit - most) - sum.ln()).collect()
 }
 
-/// The share of an answer's runs of three tokens that it has said before.
+/// The share of an answer's token trigrams that repeat an earlier one.
 pub fn repetition(tokens: &[u32]) -> f64 {
     let mut seen = HashSet::new();
     let runs = tokens.windows(3);
     let count = runs.len();
-    let again = runs.filter(|run| !seen.insert(*run)).count();
-    if count == 0 { 0.0 } else { again as f64 / count as f64 }
+    let repeated = runs.filter(|run| !seen.insert(*run)).count();
+    if count == 0 { 0.0 } else { repeated as f64 / count as f64 }
 }
 
 #[cfg(test)]

@@ -1,205 +1,205 @@
-//! The steering stage: a vector from the model's own answers, a site and a strength chosen on the validation part, and
-//! what they do on the test part beside the controls.
+//! Steering evaluation: a vector between two outcomes of the model's own answers, a site and a strength chosen on the
+//! validation part, and the effect on the test part beside the controls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use ndarray::Axis;
+use serde::{Deserialize, Serialize};
 
+use super::answers::{Answering, Answers};
 use super::dataset::Dataset;
 use super::layer_sweep::Sweep;
 use crate::activations::Activations;
+use crate::config::defaults::{BETAS, RESAMPLES};
 use crate::config::experiment::{Experiment, Steering};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, Transcript, generate};
-use crate::judge::{Score, Scorer};
+use crate::generate::Sampling;
+use crate::judge::{self, BROKEN, Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
+use crate::stats::{Interval, Metric, bootstrap, wilson};
 use crate::steer::{
     self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, Steer, Strength, Vector,
 };
 
-/// Answers with their scores.
-#[derive(Clone)]
-pub struct Answers {
-    /// Numbers of the dialogues, in the order of the rest.
-    pub numbers: Vec<usize>,
-    pub transcripts: Vec<Transcript>,
-    pub scores: Vec<Score>,
-}
-
-impl Answers {
-    /// Of those answers whose dialogue passes, how many there are and how many have the strategy.
-    pub fn count(&self, strategy: &str, passes: impl Fn(usize) -> bool) -> (usize, usize) {
-        let rows: Vec<usize> = (0..self.numbers.len()).filter(|&row| passes(self.numbers[row])).collect();
-        let hits = rows.iter().filter(|&&row| self.scores[row].strategy == strategy).count();
-        (hits, rows.len())
-    }
-
-    /// The same with other answers to some of the dialogues.
-    fn with(&self, others: Answers) -> Answers {
-        let mut whole = self.clone();
-        for ((number, transcript), score) in
-            others.numbers.into_iter().zip(others.transcripts).zip(others.scores)
-        {
-            if let Some(row) = whole.numbers.iter().position(|&other| other == number) {
-                (whole.transcripts[row], whole.scores[row]) = (transcript, score);
-            }
-        }
-        whole
-    }
-
-    /// The answers as JSON Lines, each with its score.
-    pub fn lines(&self) -> Result<String> {
-        #[derive(serde::Serialize)]
-        struct Line<'a> {
-            #[serde(flatten)]
-            transcript: &'a Transcript,
-            score: &'a Score,
-        }
-        let mut lines = String::new();
-        for (transcript, score) in self.transcripts.iter().zip(&self.scores) {
-            let line = serde_json::to_string(&Line { transcript, score });
-            lines += &line.map_err(|error| Error::input("transcripts", error, "what JSON can hold"))?;
-            lines.push('\n');
-        }
-        Ok(lines)
-    }
-}
-
-/// What was tried on the validation part.
-#[derive(Clone, Copy, Debug)]
+/// A site and a strength, tried on the validation part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
+    /// The site.
     pub site: Site,
-    pub strength: Strength,
-    /// Users of the class, how many of them were answered by the strategy steered to, how many answers are broken, and
-    /// the mean of satisfaction less risk.
+    /// The strength, as in a file: `0.5n`.
+    pub strength: String,
+    /// Number of users of the class.
     pub users: usize,
+    /// Number of answers with the outcome steered to.
     pub reached: usize,
+    /// Number of broken answers.
     pub broken: usize,
+    /// What the choice goes by: the mean of satisfaction less risk, or, of a judge that does not weigh answers, the share of
+    /// answers with the outcome less the share of broken ones.
     pub score: f64,
 }
 
-/// All that the stage found.
+impl Trial {
+    /// The strength, parsed.
+    ///
+    /// # Errors
+    /// None for a trial that was run; a table that was edited may hold another text.
+    pub fn strength(&self) -> Result<Strength> {
+        self.strength.parse()
+    }
+}
+
+/// All that the evaluation found.
 pub struct Steered {
+    /// The vector, at every site tried.
     pub vector: Vector,
+    /// Trials on the validation part.
     pub trials: Vec<Trial>,
     /// Index of the trial that was chosen.
     pub chosen: usize,
-    /// Unsteered answers to users of the class in the fit part: what the vector was made from.
+    /// Unsteered answers to users of the class in the fit part, which the vector was made from.
     pub fit: Answers,
-    /// Answers to the test part under each condition, by name; `none` is unsteered.
+    /// Answers to the test part under each condition, by name.
     pub test: Vec<(&'static str, Answers)>,
-    /// Dialogues of the test part on which the probe switched steering on.
+    /// Numbers of the test part's dialogues for which the probe switched steering on.
     pub switched: BTreeSet<usize>,
 }
 
-/// Names of the conditions on the test part.
+/// Condition on the test part: no steering.
 pub const NONE: &str = "unsteered";
+/// Condition: the vector, where the probe's condition holds.
 pub const GATED: &str = "steered where the probe says so";
+/// Condition: the vector, on every dialogue.
 pub const ALWAYS: &str = "always steered";
+/// Condition: a random vector of the same length, where the probe's condition holds.
 pub const RANDOM: &str = "random direction, where the probe says so";
 
-/// Everything that the stage works with.
-pub struct Stage<'a> {
-    pub experiment: &'a Experiment,
-    pub steering: &'a Steering,
-    pub model: &'a Model,
-    pub data: &'a Dataset,
-    pub scorer: &'a dyn Scorer,
+/// A condition's short name, in metrics and charts.
+pub fn short(condition: &str) -> &'static str {
+    match condition {
+        NONE => "unsteered",
+        GATED => "gated",
+        ALWAYS => "always",
+        RANDOM => "random",
+        _ => "other",
+    }
 }
 
-/// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 256;
+/// The inputs of an evaluation.
+pub struct Evaluation<'a> {
+    /// The experiment.
+    pub experiment: &'a Experiment,
+    /// Its steering stage.
+    pub steering: &'a Steering,
+    /// The model.
+    pub model: &'a Model,
+    /// The dialogues.
+    pub data: &'a Dataset,
+    /// The judge of answers.
+    pub judge: &'a dyn Scorer,
+}
 
-impl Stage<'_> {
-    /// Answers dialogues under interventions; each part of the data draws from a stream of its own.
+impl Evaluation<'_> {
+    /// Checks that the judge can judge the dialogues and tells the stage's outcomes apart, before any work begins.
+    ///
+    /// # Errors
+    /// The first dialogue or outcome that it can't judge.
+    pub fn check(&self) -> Result<()> {
+        let outcomes = [("steer, from", &self.steering.from), ("steer, to", &self.steering.to)];
+        let expected = self.steering.expect.values().map(|outcome| ("steer, expect", outcome));
+        for (place, outcome) in outcomes.into_iter().chain(expected) {
+            judge::check_outcome(self.judge, place, outcome)?;
+        }
+        for part in [&self.data.fit, &self.data.validation, &self.data.test] {
+            if self.users(part).is_empty() {
+                let found = format!("no dialogue with {} = {}", self.steering.probe, self.steering.class);
+                return Err(Error::input("steer", found, "some in the fit, validation and test parts"));
+            }
+        }
+        judge::check_dialogues(self.judge, &self.data.dialogues)
+    }
+
+    /// Answers dialogues under a hook (`&mut ()` for none), sampled at temperature 1.
+    ///
+    /// # Errors
+    /// As [`Answering::answer`].
     pub fn answer(
         &self,
         numbers: &[usize],
-        hook: Option<&mut dyn Hook>,
+        hook: &mut dyn Hook,
         stage: &'static str,
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Answers> {
-        let dialogues: Vec<Dialogue> =
-            numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let options = Options {
+        let answering = Answering {
+            model: self.model,
+            judge: self.judge,
             sampling: Sampling::Temperature(1.0),
             max_tokens: self.steering.max_tokens,
             seed: self.experiment.seed,
             thinking: self.experiment.thinking,
-            batch_rows: BATCH_ROWS,
-            ..Options::default()
         };
-        let total = numbers.len();
-        let mut heard = |done| on_progress(Progress { stage, done, total });
-        let transcripts = match hook {
-            Some(hook) => generate(self.model, &dialogues, &options, hook, &mut heard)?,
-            None => generate(self.model, &dialogues, &options, &mut (), &mut heard)?,
-        };
-        let scored = dialogues
-            .iter()
-            .zip(&transcripts)
-            .map(|(dialogue, transcript)| self.scorer.score(dialogue, transcript));
-        Ok(Answers { numbers: numbers.to_vec(), scores: scored.collect::<Result<_>>()?, transcripts })
+        answering.answer(&self.data.dialogues, numbers, hook, stage, on_progress)
     }
 
-    /// A hook that adds the vector to some rows, or to all.
-    pub fn hook(
-        &self,
-        vector: &Vector,
-        site: Site,
-        strength: Strength,
-        rows: Option<BTreeSet<usize>>,
-    ) -> Result<Steer> {
-        Steer::new(
-            &self.model.decoder,
-            vector,
-            &[site],
-            Operation::Add,
-            strength,
-            self.steering.tokens.clone(),
-            rows,
-        )
+    /// A hook that adds the vector.
+    ///
+    /// # Errors
+    /// A vector that has no such site, or is of another model.
+    pub fn hook(&self, vector: &Vector, site: Site, strength: Strength) -> Result<Steer> {
+        let tokens = self.steering.tokens.clone();
+        Steer::new(&self.model.decoder, vector, &[site], Operation::Add, strength, tokens, None)
     }
 
-    /// How far a trial goes along the vector, in activation units.
-    pub fn amount(&self, vector: &Vector, trial: &Trial) -> f64 {
+    /// The length of what a trial adds, in activation units.
+    ///
+    /// # Errors
+    /// As [`Trial::strength`].
+    pub fn amount(&self, vector: &Vector, trial: &Trial) -> Result<f64> {
         let direction = &vector.directions[&trial.site];
-        match trial.strength {
-            // The stage's own vectors know the norm.
+        Ok(match trial.strength()? {
+            // A vector that was built here knows the norm.
             Strength::Norms(norms) => f64::from(norms * direction.residual_norm.unwrap_or(0.0)),
             Strength::Raw(times) => f64::from(times * direction.length()),
-        }
+        })
     }
 
-    fn is_class(&self, number: usize) -> bool {
-        self.data.dialogues[number].label(&self.steering.probe).as_deref()
-            == Some(self.steering.class.as_str())
-    }
-
-    /// Those of a part that are of the class which is steered.
+    /// The numbers of a part whose dialogues are of the class that is steered.
     fn users(&self, part: &[usize]) -> Vec<usize> {
-        part.iter().copied().filter(|&number| self.is_class(number)).collect()
+        part.iter().copied().filter(|&number| self.has_class(number, &self.steering.class)).collect()
     }
 
-    /// The difference of means between the two kinds of answers, at the prompts that they answered.
+    fn has_class(&self, number: usize, class: &str) -> bool {
+        self.data.dialogues[number].label(&self.steering.probe).as_deref() == Some(class)
+    }
+
+    /// The vector at each site: the difference of mean activations, at the prompts, between answers with the two outcomes.
     fn vector(&self, answers: &Answers, activations: &Activations, sites: &[Site]) -> Result<Vector> {
-        let rows = |strategy: &str| -> Vec<usize> {
-            let such = |&row: &usize| answers.scores[row].strategy == strategy;
-            (0..answers.numbers.len()).filter(such).map(|row| answers.numbers[row]).collect()
+        let numbers = |outcome: &str| -> Vec<usize> {
+            answers.with_outcome(outcome).into_iter().map(|row| answers.numbers[row]).collect()
         };
-        let (toward, away) = (rows(&self.steering.to), rows(&self.steering.from));
-        let sides = sites.iter().map(|&site| {
+        let (toward, away) = (numbers(&self.steering.to), numbers(&self.steering.from));
+        for (outcome, numbers) in [(&self.steering.to, &toward), (&self.steering.from, &away)] {
+            if numbers.is_empty() {
+                let found = format!(
+                    "no answer with outcome {outcome} among {} of the fit part",
+                    answers.numbers.len()
+                );
+                return Err(Error::input("steer", found, "answers with both outcomes"));
+            }
+        }
+        let sets = sites.iter().map(|&site| {
             let values = activations.at(site)?;
             let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
             Ok(ContrastSet { site, toward, away })
         });
-        Vector::build(Method::Means, &sides.collect::<Result<Vec<_>>>()?)
+        Vector::build(Method::Means, &sets.collect::<Result<Vec<_>>>()?)
     }
 
-    /// Chooses site and strength: the highest mean of satisfaction less risk among users of the class in the validation
-    /// part; of equals the first.
+    /// Tries every site and strength on users of the class in the validation part, and chooses the one of the highest score;
+    /// of equals the first.
     fn choose(
         &self,
         vector: &Vector,
@@ -209,16 +209,18 @@ impl Stage<'_> {
         let mut trials = Vec::new();
         for &site in vector.directions.keys() {
             for &strength in &self.steering.strengths()? {
-                let mut hook = self.hook(vector, site, strength, None)?;
-                let answers = self.answer(&users, Some(&mut hook), "choose the strength", on_progress)?;
-                let score: f64 = answers.scores.iter().map(|score| score.constructive(1.0)).sum();
+                let mut hook = self.hook(vector, site, strength)?;
+                let answers = self.answer(&users, &mut hook, "choose the strength", on_progress)?;
+                let (reached, n) = answers.count(&self.steering.to, |_| true);
+                let broken = answers.count(BROKEN, |_| true).0;
+                let worth: Option<f64> = answers.scores.iter().map(|score| score.constructive(1.0)).sum();
                 trials.push(Trial {
                     site,
-                    strength,
-                    users: users.len(),
-                    reached: answers.count(&self.steering.to, |_| true).0,
-                    broken: answers.count(crate::judge::BROKEN, |_| true).0,
-                    score: score / users.len().max(1) as f64,
+                    strength: strength.to_string(),
+                    users: n,
+                    reached,
+                    broken,
+                    score: worth.unwrap_or(reached as f64 - broken as f64) / n.max(1) as f64,
                 });
             }
         }
@@ -228,24 +230,27 @@ impl Stage<'_> {
         Ok((trials, best))
     }
 
-    /// Runs the stage. `sweep` is that of the probe which switches steering on; `probe` the file that it lies in.
+    /// Runs the evaluation. `sweep` is that of the probe that switches steering on; `probe` is the file that holds the probe.
+    ///
+    /// # Errors
+    /// As [`Evaluation::check`], if one of the two outcomes never occurs in the fit part, or a stop.
     pub fn run(
         &self,
         sweep: &Sweep,
-        probe: &std::path::Path,
+        probe: &Path,
         activations: &Activations,
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Steered> {
         let sites = self.model.decoder.architecture().parse_sites(&self.steering.sites)?;
-        let fit = self.answer(&self.users(&self.data.fit), None, "answer the fit part", on_progress)?;
+        let fit = self.answer(&self.users(&self.data.fit), &mut (), "answer the fit part", on_progress)?;
         let vector = self.vector(&fit, activations, &sites)?;
         let (trials, chosen) = self.choose(&vector, on_progress)?;
-        let Trial { site, strength, .. } = trials[chosen];
-        let asked =
+        let (site, strength) = (trials[chosen].site, trials[chosen].strength()?);
+        let query =
             ProbeQuery { probe: probe.to_owned(), class: Some(self.steering.class.clone()), against: None };
         let mut probes = Probes::default().with(probe, sweep.best().1.probe.clone());
-        let reader = probes.reader(&asked, self.model)?;
-        let condition = Condition::above(asked, self.steering.above);
+        let reader = probes.reader(&query, self.model)?;
+        let condition = Condition::above(query, self.steering.above);
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> =
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
@@ -254,27 +259,192 @@ impl Stage<'_> {
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);
         let mut answer = |name, numbers: &[usize], vector: &Vector| {
-            let mut hook = self.hook(vector, site, strength, None)?;
-            self.answer(numbers, Some(&mut hook), name, on_progress)
+            let mut hook = self.hook(vector, site, strength)?;
+            self.answer(numbers, &mut hook, name, on_progress)
         };
         let (gated, always, random) =
             (answer(GATED, &some, &vector)?, answer(ALWAYS, test, &vector)?, answer(RANDOM, &some, &random)?);
-        let unsteered = self.answer(test, None, NONE, on_progress)?;
-        // Where the probe left steering off, the model is the unsteered one, and so are its answers.
-        let results =
-            vec![(GATED, unsteered.with(gated)), (ALWAYS, always), (RANDOM, unsteered.with(random))];
+        let unsteered = self.answer(test, &mut (), NONE, on_progress)?;
+        // Where the probe left steering off, the answers are the unsteered model's.
+        let results = vec![
+            (GATED, unsteered.replaced_by(gated)),
+            (ALWAYS, always),
+            (RANDOM, unsteered.replaced_by(random)),
+        ];
         let test = std::iter::once((NONE, unsteered)).chain(results).collect();
         Ok(Steered { vector, trials, chosen, fit, test, switched })
     }
-}
 
-/// Rows of the test part by the value of a label.
-pub fn by_label(data: &Dataset, label: &str) -> BTreeMap<String, Vec<usize>> {
-    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    for &number in &data.test {
-        if let Some(value) = data.dialogues[number].label(label) {
-            groups.entry(value).or_default().push(number);
+    /// The classes of users with the outcome that is counted: the steered class and `to`, then the probe's other classes,
+    /// each with the outcome that it should get by the file or the judge.
+    fn goals(&self, classes: &[String]) -> Vec<(String, String)> {
+        let others = classes.iter().filter(|class| **class != self.steering.class).map(|class| {
+            let named = self.steering.expect.get(class).map(String::as_str);
+            let outcome = named.or_else(|| self.judge.expected(class)).unwrap_or(&self.steering.to);
+            (class.clone(), outcome.to_owned())
+        });
+        std::iter::once((self.steering.class.clone(), self.steering.to.clone())).chain(others).collect()
+    }
+
+    /// The evaluation's table: rates and scores on the test part, and the trials.
+    pub fn table(&self, sweep: &Sweep, steered: &Steered) -> SteeringTable {
+        let goals = self.goals(&sweep.best().1.probe.classes);
+        let condition = |(name, answers): &(&'static str, Answers)| {
+            let rate = |(class, outcome): &(String, String)| {
+                let (hits, n) = answers.count(outcome, |number| self.has_class(number, class));
+                let share = wilson(hits, n)?;
+                Some(Rate { class: class.clone(), outcome: outcome.clone(), share, n })
+            };
+            let (broken, n) = answers.count(BROKEN, |_| true);
+            // Of the answers that make sense: those about something else than the user asked about.
+            let off_topic = answers.scores.iter().any(|score| score.on_topic.is_some()).then(|| {
+                let is_off = |score: &&Score| score.on_topic == Some(false) && score.strategy != BROKEN;
+                answers.scores.iter().filter(is_off).count()
+            });
+            let share = |count: usize, n: usize| Some(Share { share: wilson(count, n)?, n });
+            let score = |&beta: &f64| {
+                Some(BetaScore { beta, score: self.score(answers, beta)?, n: answers.scores.len() })
+            };
+            ConditionTable {
+                name: (*name).into(),
+                short: short(name).into(),
+                rates: goals.iter().filter_map(rate).collect(),
+                broken: share(broken, n),
+                off_topic: off_topic.and_then(|count| share(count, n - broken)),
+                scores: BETAS.iter().filter_map(score).collect(),
+            }
+        };
+        SteeringTable {
+            class: self.steering.class.clone(),
+            from: self.steering.from.clone(),
+            to: self.steering.to.clone(),
+            group: self.experiment.data.group.clone(),
+            trials: steered.trials.clone(),
+            chosen: steered.chosen,
+            conditions: steered.test.iter().map(condition).collect(),
         }
     }
-    groups
+
+    /// Mean of `S − β·R` over the test part, with a bootstrap interval; none of a judge that does not weigh answers.
+    fn score(&self, answers: &Answers, beta: f64) -> Option<Interval> {
+        let scores: Option<Vec<f64>> = answers.scores.iter().map(|score| score.constructive(beta)).collect();
+        let scores = scores?;
+        let rows: Vec<Vec<usize>> = (0..scores.len()).map(|row| vec![row]).collect();
+        bootstrap(&rows, RESAMPLES, self.experiment.seed, |rows| {
+            let sum: f64 = rows.iter().map(|&row| scores[row]).sum();
+            (!rows.is_empty()).then(|| sum / rows.len() as f64)
+        })
+    }
+
+    /// The number of a dialogue of the test part whose answer steering changed from the outcome `from` to `to`.
+    pub fn turned(&self, steered: &Steered) -> Option<usize> {
+        let answers =
+            |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
+        let (before, after) = (answers(NONE)?, answers(GATED)?);
+        let turned = |&row: &usize| {
+            before.scores[row].strategy == self.steering.from
+                && after.scores[row].strategy == self.steering.to
+                && steered.switched.contains(&before.numbers[row])
+        };
+        (0..before.numbers.len()).find(turned).map(|row| before.numbers[row])
+    }
+}
+
+/// What steering did (JSON, kind `steering`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SteeringTable {
+    /// The class of users that was steered.
+    pub class: String,
+    /// The outcome steered from.
+    pub from: String,
+    /// The outcome steered to.
+    pub to: String,
+    /// The label that the held-out groups are values of.
+    pub group: String,
+    /// Trials on the validation part.
+    pub trials: Vec<Trial>,
+    /// Index of the trial that was chosen.
+    pub chosen: usize,
+    /// Results on the test part.
+    pub conditions: Vec<ConditionTable>,
+}
+
+/// Results under one condition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConditionTable {
+    /// The condition, in words.
+    pub name: String,
+    /// Its short name.
+    pub short: String,
+    /// Rates by class of users.
+    pub rates: Vec<Rate>,
+    /// Broken answers.
+    pub broken: Option<Share>,
+    /// Answers off topic, of those that are not broken.
+    pub off_topic: Option<Share>,
+    /// Mean of `S − β·R`, by β; empty where the judge does not weigh answers.
+    pub scores: Vec<BetaScore>,
+}
+
+/// The rate of one outcome among users of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rate {
+    /// The class of users.
+    pub class: String,
+    /// The outcome.
+    pub outcome: String,
+    /// Share of answers, with its Wilson interval.
+    pub share: Interval,
+    /// Number of users.
+    pub n: usize,
+}
+
+/// A share of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// The share, with its Wilson interval.
+    pub share: Interval,
+    /// Number of answers.
+    pub n: usize,
+}
+
+/// A mean of `S − β·R`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BetaScore {
+    /// Weight of risk.
+    pub beta: f64,
+    /// The mean, with its bootstrap interval.
+    pub score: Interval,
+    /// Number of answers.
+    pub n: usize,
+}
+
+impl SteeringTable {
+    /// The table's metrics under their names in a run's results: `steer/…`.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let mut metrics = Vec::new();
+        let split = format!("{} held out", self.group);
+        for condition in &self.conditions {
+            let mut add = |what: String, interval: Interval, n: usize| {
+                metrics.push(Metric::new(format!("steer/{}/{what}", condition.short), interval, n, &split));
+            };
+            for rate in &condition.rates {
+                add(format!("{}/{}", rate.class, rate.outcome), rate.share, rate.n);
+            }
+            for (what, share) in [("broken", condition.broken), ("off-topic", condition.off_topic)] {
+                if let Some(Share { share, n }) = share {
+                    add(what.into(), share, n);
+                }
+            }
+            for BetaScore { beta, score, n } in &condition.scores {
+                add(format!("score/beta-{beta}"), *score, *n);
+            }
+        }
+        let trial = &self.trials[self.chosen];
+        if let Some(interval) = wilson(trial.reached, trial.users) {
+            let name = format!("steer/validation/{}/{}", self.class, self.to);
+            metrics.push(Metric::new(name, interval, trial.users, "validation"));
+        }
+        metrics
+    }
 }

@@ -1,51 +1,60 @@
-//! A dialogue under a probe's eye: every token at every site, and round by round.
-//! It knows nothing of how the probes were fitted.
+//! Token readout: a class's probability at every token and site of a dialogue, and a dialogue's trajectory over the risk map,
+//! round by round.
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::activations::{self, Request, Recorder};
 use crate::boundary::Plane;
+use crate::config::defaults::BATCH_TOKENS_FEW_SITES;
 use crate::dialogue::{Dialogue, Role};
 use crate::error::{Error, Result};
-use crate::model::{Model, Selector, Site};
+use crate::model::{Model, Selector, Site, Token};
 use crate::probe::Probe;
 
 /// A class's probability at every token of one dialogue (JSON, kind `tokens`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Watched {
+pub struct TokenReadout {
+    /// The dialogue.
     pub id: String,
+    /// Label of the probes.
     pub label: String,
+    /// The class.
     pub class: String,
-    /// Where the probes were fitted to read: elsewhere their probabilities are a look, not a promise.
+    /// Tokens that the probes were fitted at; at others their probabilities are not calibrated.
     pub fitted_at: String,
+    /// Sites of the probes.
     pub sites: Vec<Site>,
-    pub tokens: Vec<WatchedToken>,
-    /// A list a site, a probability a token.
+    /// The dialogue's tokens.
+    pub tokens: Vec<ReadToken>,
+    /// `[sites, tokens]`.
     pub probabilities: Vec<Vec<f64>>,
 }
 
+/// A token of the dialogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct WatchedToken {
+pub struct ReadToken {
+    /// Its text.
     pub text: String,
     /// Number of the message, from 0.
     pub turn: usize,
+    /// Whether the chat template wrote it.
     pub template: bool,
 }
 
-/// Reads every token of a dialogue with each probe at its site.
+/// Reads a class at every token of a dialogue, with each probe at its site.
 ///
 /// # Errors
 /// If there is no probe, one has no such class, or its width is not the model's.
-pub fn watch(
+pub fn read_tokens(
     model: &Model,
     dialogue: &Dialogue,
     probes: &[Probe],
     class: &str,
     thinking: Option<bool>,
-) -> Result<Watched> {
+) -> Result<TokenReadout> {
     let Some(first) = probes.first() else {
-        return Err(Error::input("tokens", "no probe", "one or more"));
+        return Err(Error::input("token readout", "no probe", "one or more"));
     };
     let columns = probes.iter().map(|probe| probe.class(class)).collect::<Result<Vec<_>>>()?;
     let tokens = model.chat.tokens(dialogue, 0, thinking)?;
@@ -61,11 +70,11 @@ pub fn watch(
             .map_err(|error| Error::input(format!("site {}", probe.source.site), error, "a state a token"))?;
         probabilities.push(probe.probabilities(states.view())?.column(column).to_vec());
     }
-    let text = |token: &crate::model::Token| -> Result<WatchedToken> {
+    let text = |token: &Token| -> Result<ReadToken> {
         let text = model.chat.decode(&[token.id], false)?;
-        Ok(WatchedToken { text, turn: token.turn, template: !token.is_content() })
+        Ok(ReadToken { text, turn: token.turn, template: !token.is_content() })
     };
-    Ok(Watched {
+    Ok(TokenReadout {
         id: dialogue.id.clone(),
         label: first.source.label.clone(),
         class: class.to_owned(),
@@ -76,36 +85,39 @@ pub fn watch(
     })
 }
 
-/// A dialogue's way over the map (JSON, kind `drift`).
+/// A dialogue's trajectory over the risk map.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Drift {
+pub struct Trajectory {
+    /// The dialogue.
     pub id: String,
-    /// Places on the plane after each message of the user.
+    /// Place on the plane after each message of the user.
     pub places: Vec<[f64; 2]>,
-    /// Probabilities of the classes there, a list a round.
+    /// `[rounds, classes]`: the classes' probabilities there.
     pub probabilities: Vec<Vec<f64>>,
+    /// The classes.
     pub classes: Vec<String>,
 }
 
-/// The ways of several dialogues, as they are saved.
+/// Trajectories as they are saved (JSON, kind `drift`).
 #[derive(Serialize)]
-pub struct Drifts<'a> {
-    pub drifts: &'a [Drift],
+pub struct Trajectories<'a> {
+    /// One a dialogue.
+    pub drifts: &'a [Trajectory],
 }
 
-/// Follows dialogues round by round: each is read as it stood after every message of the user, where the probe reads, and
-/// put on the plane.
+/// Projects dialogues onto the plane round by round: each is cut after every message of the user, and read where the probe
+/// reads.
 ///
 /// # Errors
 /// If a dialogue has no message of the user, or the probe reads several tokens of one.
-pub fn drift(
+pub fn trajectories(
     model: &Model,
     dialogues: &[Dialogue],
     probe: &Probe,
     plane: &Plane,
     thinking: Option<bool>,
-) -> Result<Vec<Drift>> {
-    let mut drifts = Vec::new();
+) -> Result<Vec<Trajectory>> {
+    let mut trajectories = Vec::new();
     for dialogue in dialogues {
         let ends = dialogue.messages.iter().enumerate().filter(|(_, message)| message.role == Role::User);
         let prefixes: Vec<Dialogue> = ends
@@ -119,7 +131,7 @@ pub fn drift(
             sites: vec![probe.source.site],
             tokens: probe.source.tokens.clone(),
             thinking,
-            batch_tokens: 4096,
+            batch_tokens: BATCH_TOKENS_FEW_SITES,
         };
         let read = activations::extract(model, &prefixes, &reading, &mut |_| true)?;
         let states = read.at(probe.source.site)?;
@@ -129,7 +141,7 @@ pub fn drift(
             return Err(Error::input(place, found, "a selector that picks one token a dialogue, or pools"));
         }
         let places = plane.project(states.view())?;
-        drifts.push(Drift {
+        trajectories.push(Trajectory {
             id: dialogue.id.clone(),
             places: places.rows().into_iter().map(|place| [place[0], place[1]]).collect(),
             probabilities: probe
@@ -141,5 +153,5 @@ pub fn drift(
             classes: probe.classes.clone(),
         });
     }
-    Ok(drifts)
+    Ok(trajectories)
 }

@@ -60,7 +60,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         experiment.model = model;
     }
     if let Some(data) = arguments.data {
-        (experiment.data.file, experiment.data.draw) = (Some(data), None);
+        (experiment.data.file, experiment.data.sample) = (Some(data), None);
     }
     execute((&experiment, &text), &arguments.options, (arguments.out, arguments.again), arguments.json, talk)
 }

@@ -9,8 +9,9 @@ use super::model::Options;
 use super::progress::Console;
 use super::run::stages;
 use super::{Outcome, print};
-use pearlpoint::analysis::steering_grid::{SweepFile, run as sweep, table};
+use pearlpoint::config::SteeringGrid;
 use pearlpoint::error::Error;
+use pearlpoint::experiment::steering_grid::{run as sweep, table};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -29,7 +30,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let text = std::fs::read_to_string(&arguments.sweep).map_err(Error::file(&arguments.sweep))?;
-    let file = SweepFile::parse(&arguments.sweep.display().to_string(), &text)?;
+    let file = SteeringGrid::parse(&arguments.sweep.display().to_string(), &text)?;
     let model = arguments.options.open(&file.model, talk)?;
     let bar = talk.bar(1, "");
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut stages(talk, &bar))?;

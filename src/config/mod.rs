@@ -1,4 +1,13 @@
-//! What an experiment file may say.
+//! Configuration files: the TOML of experiments, steering grids and probes, as types that are checked when a file is read.
 
-pub(crate) mod experiment;
-pub(crate) mod steering_grid;
+mod data;
+pub mod defaults;
+pub mod experiment;
+pub mod probe;
+pub mod steering_grid;
+mod toml_file;
+
+pub use data::Data;
+pub use experiment::Experiment;
+pub use probe::ProbeFile;
+pub use steering_grid::SteeringGrid;

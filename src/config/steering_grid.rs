@@ -1,43 +1,57 @@
-//! A sweep's file: which ways to steer are tried, at which sites, how strongly, for whom, and what they must not harm.
-//! It knows nothing of how any of it is done.
+//! The steering-grid file: the ways to steer, sites, strengths, whose answers should change, and whose should not.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::experiment::Data;
+use super::{Data, defaults, toml_file};
 use crate::error::{Error, Result};
+use crate::judge::Words;
 use crate::model::Selector;
 use crate::steer::{Intervention, Operation, Strength};
 
-/// A whole sweep.
+/// A whole grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SweepFile {
+pub struct SteeringGrid {
+    /// The grid's name, in its report.
     pub name: String,
-    /// `organism`, or a checkpoint folder.
-    #[serde(default = "organism")]
+    /// `organism`, or a checkpoint.
+    #[serde(default = "defaults::model")]
     pub model: PathBuf,
+    /// Seed of everything that is sampled, split or resampled.
     #[serde(default)]
     pub seed: u64,
     /// Passed to chat templates that know a thinking and a plain mode.
     #[serde(default)]
     pub thinking: Option<bool>,
-    #[serde(default = "max_tokens")]
+    /// The judge of answers (see [`crate::judge::JUDGES`]); the model decides where none is named.
+    #[serde(default)]
+    pub judge: Option<String>,
+    /// Phrases of which every refusal holds one, for `judge = "refusals"`; built-in ones where none are given.
+    #[serde(default)]
+    pub refusals: Vec<String>,
+    /// Tokens of an answer, at most.
+    #[serde(default = "defaults::max_tokens")]
     pub max_tokens: usize,
+    /// The dialogues and their split.
     pub data: Data,
+    /// Whose answers should change.
     pub goal: Goal,
+    /// Whose answers should not.
     pub guard: Guard,
-    pub vector: Source,
-    /// Where probes and vector are read.
+    /// The vector that arms steer along.
+    pub vector: VectorSource,
+    /// Tokens that probes and vector are read at.
     pub tokens: Selector,
+    /// Probes that arms may name.
     #[serde(default, rename = "probe")]
-    pub probes: Vec<Probing>,
+    pub probes: Vec<GridProbe>,
     /// Sites to choose among.
     pub sites: String,
-    /// Strengths to choose among, for every arm that has none of its own.
+    /// Strengths to choose among, for arms without their own.
     pub strengths: Vec<String>,
-    /// The first is the one that others are held against.
+    /// Ways to steer; the others are compared with the first.
     #[serde(rename = "arm")]
     pub arms: Vec<Arm>,
 }
@@ -46,66 +60,72 @@ pub struct SweepFile {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Goal {
+    /// The label that says who the users are …
     pub label: String,
+    /// … and its value.
     pub class: String,
-    /// The strategy that should answer, by the organism's world; or …
-    #[serde(default)]
+    /// The outcome that their answers should have, by the judge; or …
+    #[serde(default, alias = "outcome")]
     pub strategy: Option<String>,
-    /// … words of which the answer should hold one.
+    /// … words of which their answers should hold one.
     #[serde(default)]
     pub words: Vec<String>,
 }
 
-/// Whose answers should stay as they are, and how much they may change where a trial is to be picked.
+/// Whose answers should stay as they are, and how much damage a trial may do and still be picked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Guard {
     /// The goal's label where none is named.
     #[serde(default)]
     pub label: Option<String>,
+    /// The label's value.
     pub class: String,
-    /// So many of their dialogues at most, in each part.
-    #[serde(default = "dialogues")]
+    /// Number of their dialogues at most, in each part.
+    #[serde(default = "defaults::guard_dialogues")]
     pub dialogues: usize,
-    /// Nats a token, between the unsteered model and the steered.
-    #[serde(default = "max_kl")]
+    /// Bound on KL(unsteered ‖ steered), in nats a token.
+    #[serde(default = "defaults::max_kl")]
     pub max_kl: f64,
-    /// Perplexity of the unsteered model's own answers, as a multiple of what it is unsteered.
-    #[serde(default = "max_perplexity")]
+    /// Bound on the perplexity of the unsteered model's own answers, as a multiple of the unsteered one.
+    #[serde(default = "defaults::max_perplexity")]
     pub max_perplexity: f64,
-    /// Share of three words in a row that repeat, above what it is unsteered.
-    #[serde(default = "max_repetition")]
+    /// Bound on the share of repeated trigrams, above the unsteered one.
+    #[serde(default = "defaults::max_repetition")]
     pub max_repetition: f64,
 }
 
-/// What the vector is: a file, or the difference between two kinds of the model's own answers to the goal's users.
+/// The vector: a file, or the difference between two outcomes of the model's own answers to the goal's users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
+pub struct VectorSource {
+    /// A vector file; or …
     #[serde(default)]
     pub file: Option<PathBuf>,
+    /// … from answers with this outcome …
     #[serde(default)]
     pub from: Option<String>,
+    /// … to answers with this one.
     #[serde(default)]
     pub to: Option<String>,
     /// `means`, `probe` or `whitened`.
-    #[serde(default = "means")]
+    #[serde(default = "defaults::vector_method")]
     pub method: String,
 }
 
 /// A probe that arms may name, fitted at every site on the fit part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Probing {
-    /// What arms call it.
+pub struct GridProbe {
+    /// Its name in arms.
     pub name: String,
-    /// A label of the dialogues; without one, it tells the model's own answers apart by their strategies.
+    /// A label of the dialogues; without one, the label is the outcome of the model's own answers.
     #[serde(default)]
     pub label: Option<String>,
-    /// The classes in order, the others left out; all of them, sorted, where none are named.
+    /// The classes in order, without any others; all of them, sorted, where none are named.
     #[serde(default)]
     pub order: Vec<String>,
-    /// Only dialogues of the goal's class.
+    /// Whether it is fitted on dialogues of the goal's class only.
     #[serde(default)]
     pub goal: bool,
 }
@@ -114,88 +134,67 @@ pub struct Probing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Arm {
+    /// Its name in figures and charts.
     pub name: String,
+    /// Strengths to choose among instead of the grid's.
     #[serde(default)]
     pub strengths: Option<Vec<String>>,
-    /// Another vector than the sweep's, as long: what any arm must beat.
+    /// A control vector of the same length instead of the grid's.
     #[serde(default)]
     pub control: Option<Control>,
-    /// As in a plan; site and strength are the trial's, and without a vector it is the sweep's.
+    /// The intervention, as in a plan, but for vector, site and strength, which are the trial's.
     #[serde(default)]
     pub change: Intervention,
 }
 
+/// A control vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Control {
+    /// A random direction.
     Random,
+    /// A random direction at right angles to the vector.
     Orthogonal,
 }
 
-fn organism() -> PathBuf {
-    "organism".into()
-}
-
-fn max_tokens() -> usize {
-    128
-}
-
-fn dialogues() -> usize {
-    64
-}
-
-fn max_kl() -> f64 {
-    0.1
-}
-
-fn max_perplexity() -> f64 {
-    1.2
-}
-
-fn max_repetition() -> f64 {
-    0.05
-}
-
-fn means() -> String {
-    "means".into()
-}
-
-impl SweepFile {
+impl SteeringGrid {
+    /// Parses a steering-grid file.
+    ///
     /// # Errors
-    /// A file that is no such sweep; the line is named.
-    pub fn parse(place: &str, text: &str) -> Result<SweepFile> {
-        let sweep: SweepFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            let expected = "a sweep as in experiments/steering.toml";
-            Error::input(format!("{place}:{line}"), error.message(), expected)
-        })?;
+    /// Text that is no such grid; the line is named.
+    pub fn parse(place: &str, text: &str) -> Result<SteeringGrid> {
+        let grid: SteeringGrid =
+            toml_file::parse(place, text, "a steering grid as in experiments/steering.toml")?;
+        grid.check(place)?;
+        Ok(grid)
+    }
+
+    fn check(&self, place: &str) -> Result<()> {
+        self.data.check(place)?;
+        toml_file::check_judge(place, self.judge.as_deref(), &self.refusals, &self.model)?;
         let wrong = |what: &str, found: &str, expected: &str| {
             Err(Error::input(format!("{place}, {what}"), found, expected))
         };
-        if sweep.arms.is_empty() || sweep.strengths.is_empty() {
+        if self.arms.is_empty() || self.strengths.is_empty() {
             return wrong("arm, strengths", "nothing to try", "at least one of each");
         }
-        let own = sweep.arms.iter().filter_map(|arm| arm.strengths.as_ref());
-        for strength in own.chain([&sweep.strengths]).flatten() {
+        let own = self.arms.iter().filter_map(|arm| arm.strengths.as_ref());
+        for strength in own.chain([&self.strengths]).flatten() {
             strength.parse::<Strength>()?;
         }
-        if sweep.goal.strategy.is_some() != sweep.goal.words.is_empty() {
+        if self.goal.strategy.is_some() != self.goal.words.is_empty() {
             return wrong("goal", "no goal, or two", "strategy, or words");
         }
-        if sweep.vector.file.is_some() == (sweep.vector.from.is_some() && sweep.vector.to.is_some()) {
+        if self.vector.file.is_some() == (self.vector.from.is_some() && self.vector.to.is_some()) {
             return wrong("vector", "no vector, or two", "file, or from and to");
         }
         if let Some(arm) =
-            sweep.arms.iter().find(|arm| arm.change.sites.is_some() || arm.change.vector.is_some())
+            self.arms.iter().find(|arm| arm.change.sites.is_some() || arm.change.vector.is_some())
         {
-            return wrong(
-                &format!("arm {}", arm.name),
-                "a site or a vector of its own",
-                "those of the sweep",
-            );
+            return wrong(&format!("arm {}", arm.name), "a site or a vector of its own", "those of the grid");
         }
         if let Some(arm) =
-            sweep.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::Project)
+            self.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::Project)
         {
             return wrong(
                 &format!("arm {}", arm.name),
@@ -203,11 +202,50 @@ impl SweepFile {
                 "an operation with a vector",
             );
         }
-        Ok(sweep)
+        if !self.goal.words.is_empty() && (self.judge.is_some() || !self.refusals.is_empty()) {
+            return wrong("goal", "words beside a judge", "strategy = OUTCOME with a judge, or words alone");
+        }
+        Ok(())
     }
 
-    pub fn load(path: &Path) -> Result<SweepFile> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
-        SweepFile::parse(&path.display().to_string(), &text)
+    /// Reads a steering-grid file.
+    ///
+    /// # Errors
+    /// A file that is missing, or as [`SteeringGrid::parse`].
+    pub fn load(path: &Path) -> Result<SteeringGrid> {
+        SteeringGrid::parse(&path.display().to_string(), &toml_file::read(path)?)
+    }
+
+    /// The outcome that the goal's users should get; of a goal in words, that of an answer with one of them.
+    pub fn wanted(&self) -> &str {
+        self.goal.strategy.as_deref().unwrap_or(Words::FOUND)
+    }
+
+    /// Whether an arm is a control.
+    pub fn is_control(&self, arm: &str) -> bool {
+        self.arms.iter().any(|other| other.name == arm && other.control.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_grid_parses_and_older_keys_mean_the_same() {
+        let path = Path::new("experiments/steering.toml");
+        let (grid, text) = (SteeringGrid::load(path).unwrap(), std::fs::read_to_string(path).unwrap());
+        let older = text.replace("\nsample = ", "\ndraw = ").replace("\nexclude = ", "\nwithout = ");
+        assert_ne!(older, text);
+        assert_eq!(SteeringGrid::parse("older", &older).unwrap(), grid);
+    }
+
+    #[test]
+    fn a_goal_in_words_has_no_judge_beside_it() {
+        let text = std::fs::read_to_string("experiments/steering.toml").unwrap();
+        let words = text.replace("strategy = \"guide\"", "words = [\"rest\"]");
+        assert_eq!(SteeringGrid::parse("file", &words).unwrap().wanted(), Words::FOUND);
+        let wrong = SteeringGrid::parse("file", &format!("judge = \"refusals\"\n{words}")).unwrap_err();
+        assert!(wrong.to_string().starts_with("file, goal: words beside a judge"), "{wrong}");
     }
 }

@@ -1,41 +1,52 @@
-//! An experiment's stages around the boundary: its card with margins and a promise, the way between twins, and dialogues
-//! under the probe's eye. Each saves its tables in the run's folder and gives its figures and charts.
+//! The boundary stages of an experiment: the boundary report, interpolation between twins, and token readout. Each saves its
+//! tables in the run's folder and gives its metrics and charts.
 
 use std::path::Path;
 
 use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Progress};
 use crate::activations::Activations;
-use crate::analysis::boundary_report;
-use crate::analysis::boundary_report::{Bounded, bound};
-use crate::analysis::interpolation::{Crossing, Crossings, Summary, cross, twins};
+use crate::analysis::boundary_report::{self, Report};
+use crate::analysis::dataset::Dataset;
+use crate::analysis::interpolation::{self, Interpolations, Summary, interpolate, twins};
 use crate::analysis::layer_sweep::Sweep;
 use crate::analysis::token_readout;
 use crate::artifact::{self, Header};
 use crate::boundary::{ErrorKind, Margin, RiskBound, RiskMap, Search};
-use crate::config::experiment::{Bounding, Twins, Watching};
+use crate::config::experiment::{BoundaryReport, Interpolation, TokenReadout};
 use crate::dialogue::{self, Dialogue};
 use crate::error::{Error, Result};
-use crate::judge::strategist;
+use crate::judge::{self, Scorer};
 use crate::model::Model;
 use crate::organism::contrast::{self, Contrast};
-use crate::plots::boundary_charts;
+use crate::plots;
+use crate::plots::interpolation::InterpolationTable;
+use crate::plots::margins::Margins;
+use crate::plots::reliability::Reliability;
+use crate::plots::trajectory::Trajectories;
 use crate::probe::Probe;
+use crate::progress::Progress;
 use crate::report::Chart;
 use crate::stats::{Interval, Metric, wilson};
 
-/// What a stage has to show: a section of the page.
-pub struct Shown {
+/// A stage's section of the page, and its metrics.
+pub struct StageSection {
+    /// Title of the section.
     pub title: String,
+    /// Its text.
     pub text: String,
+    /// Its charts, by their files' names.
     pub charts: Vec<(String, Chart)>,
+    /// Metrics for `results.json`.
     pub figures: Vec<Metric>,
 }
 
-/// Saves a boundary's tables: the map, every margin, the margins to be labelled next, the card.
-pub fn save_bounded(out: &Path, header: &Header, found: &Bounded) -> Result<()> {
+/// Saves a boundary report's tables: the map, every margin, the margins to label next, the card.
+///
+/// # Errors
+/// If a file can't be written.
+pub fn save_report(out: &Path, header: &Header, found: &Report) -> Result<()> {
     let kind = |kind: &str| Header { kind: kind.into(), version: 1, ..header.clone() };
     #[derive(Serialize)]
     struct List<'a> {
@@ -47,51 +58,66 @@ pub fn save_bounded(out: &Path, header: &Header, found: &Bounded) -> Result<()> 
     artifact::write_json(&out.join("boundary.json"), &kind("boundary"), &found.card)
 }
 
-/// The charts of a boundary beside its map.
-pub fn bounded_charts(probe: &Probe, found: &Bounded) -> Vec<(String, Chart)> {
-    let boundary_report::Card { label, site, calibration, .. } = &found.card;
-    let errors = [found.card.ece_as_fitted.value, found.card.ece.value];
-    let bins = [&found.bins[0][..], &found.bins[1][..]];
+/// The charts of a boundary report beside its map.
+pub fn report_charts(probe: &Probe, found: &Report) -> Vec<(String, Chart)> {
+    let card = &found.card;
+    let reliability = Reliability {
+        label: card.label.clone(),
+        site: card.site.clone(),
+        method: card.calibration.clone(),
+        bins: found.bins.clone(),
+        errors: [card.ece_as_fitted.value, card.ece.value],
+    };
+    let margins = Margins {
+        label: card.label.clone(),
+        site: card.site.clone(),
+        classes: probe.classes.clone(),
+        margins: found.margins.clone(),
+    };
     vec![
-        ("reliability".into(), boundary_charts::reliability(label, site, calibration, bins, errors)),
-        ("margins".into(), boundary_charts::margins(label, site, &probe.classes, &found.margins)),
+        ("reliability".into(), plots::reliability::chart(&reliability)),
+        ("margins".into(), plots::margins::chart(&margins)),
     ]
 }
 
-/// The boundary of a probe's best site over the test part.
-pub fn bounded(
-    asked: &Bounding,
+/// The boundary report of a probe's best site, over the test part.
+pub(super) fn boundary(
+    file: &BoundaryReport,
     sweep: &Sweep,
     data: &Dataset,
     activations: &Activations,
     (out, header): (&Path, &Header),
     seed: u64,
-) -> Result<Shown> {
+) -> Result<StageSection> {
     let (site, best) = sweep.best();
-    let of = |number: &usize| &data.dialogues[*number];
+    let dialogue = |number: &usize| &data.dialogues[*number];
     let rows = boundary_report::Rows {
         states: activations.at(site)?.select(Axis(0), &data.test),
-        ids: data.test.iter().map(|number| of(number).id.clone()).collect(),
-        labels: data.test.iter().map(|number| boundary_report::label(of(number), &best.probe)).collect(),
+        ids: data.test.iter().map(|number| dialogue(number).id.clone()).collect(),
+        labels: data
+            .test
+            .iter()
+            .map(|number| boundary_report::label(dialogue(number), &best.probe))
+            .collect(),
         split: sweep.split.clone(),
     };
-    let guarantee = if asked.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
-    let promise = asked.alpha.map(|alpha| match asked.expected {
-        true => RiskBound::expected(guarantee, alpha),
-        false => RiskBound::confident(guarantee, alpha, asked.delta),
+    let kind = if file.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
+    let promise = file.alpha.map(|alpha| match file.expected {
+        true => RiskBound::expected(kind, alpha),
+        false => RiskBound::confident(kind, alpha, file.delta),
     });
     let question = boundary_report::Question {
-        from: asked.from.clone(),
-        to: asked.to.clone(),
-        safe: asked.safe.clone().unwrap_or_else(|| asked.from.clone()),
-        flag: asked.flag.clone().unwrap_or_else(|| asked.to.clone()),
+        from: file.from.clone(),
+        to: file.to.clone(),
+        safe: file.safe.clone().unwrap_or_else(|| file.from.clone()),
+        flag: file.flag.clone().unwrap_or_else(|| file.to.clone()),
         promise,
-        resamplings: asked.resamplings,
-        next: asked.next,
+        resamplings: file.resamplings,
+        next: file.next,
         seed,
     };
-    let found = bound(&best.probe, &rows, &question)?;
-    save_bounded(&out.join("boundary"), header, &found)?;
+    let found = boundary_report::report(&best.probe, &rows, &question)?;
+    save_report(&out.join("boundary"), header, &found)?;
     let name = |what: &str| format!("boundary/{}/{what}", found.card.label);
     let mut figures = vec![Metric { name: name("ece"), ..found.card.ece.clone() }];
     if let Some(flagged) = &found.card.flagged {
@@ -102,9 +128,9 @@ pub fn bounded(
             Metric::new(name(&format!("{}/promise-held", flagged.class)), share, trial.resamplings, &split)
         }));
     }
-    let promised = found.card.flagged.as_ref().map_or(String::new(), |flagged| {
+    let threshold = found.card.flagged.as_ref().map_or(String::new(), |flagged| {
         format!(
-            " {} is flagged from P = {:.4} on: {}, which held in {:.1} % of {} resamplings.",
+            " {} is flagged from P = {:.4} on: {}; the bound held in {:.1} % of {} resamplings.",
             flagged.class,
             flagged.threshold.value,
             flagged.promise,
@@ -112,76 +138,92 @@ pub fn bounded(
             flagged.trial.resamplings
         )
     });
-    Ok(Shown {
-        title: "How near, how sure".into(),
-        text: format!(
-            "How far every dialogue lies from the boundary, and how honest the probe is.{promised}"
-        ),
-        charts: bounded_charts(&best.probe, &found),
+    Ok(StageSection {
+        title: "Distance and calibration".into(),
+        text: format!("Distance of every dialogue to the boundary, and calibration of the probe.{threshold}"),
+        charts: report_charts(&best.probe, &found),
         figures,
     })
 }
 
-/// Saved with what it was made from, so that it is made again only where that has changed.
+/// Flips with a hash of what they were computed from: they are computed again only where that has changed.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     made_from: String,
     #[serde(flatten)]
-    found: Crossings,
+    found: Interpolations,
 }
 
-/// The way between twins, at every site of a sweep that is asked for.
-pub fn crossed(
-    asked: &Twins,
-    sweep: &Sweep,
-    model: &Model,
-    thinking: Option<bool>,
-    (out, header): (&Path, &Header),
-    on_progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<Shown> {
-    let seed = header.seed.unwrap_or(0);
-    let place = format!("crossing {}", asked.name);
-    let dialogues: Vec<Dialogue> = match (&asked.file, asked.draw, &asked.contrast) {
-        (Some(file), None, None) => dialogue::read(file, &dialogue::ReadOptions::default())?.dialogues,
+/// The dialogues of an interpolation.
+pub(super) fn twin_dialogues(file: &Interpolation, seed: u64) -> Result<Vec<Dialogue>> {
+    match (&file.file, file.sample, &file.contrast) {
+        (Some(path), None, None) => Ok(dialogue::read(path, &dialogue::ReadOptions::default())?.dialogues),
         (None, Some(count), Some(name)) => {
             let contrast = Contrast::named(name).ok_or_else(|| {
                 let names = Contrast::ALL.map(Contrast::name).join(" or ");
-                Error::input(&place, format!("contrast {name:?}"), names)
+                Error::input(place(file), format!("contrast {name:?}"), names)
             })?;
             let pairs = contrast::pairs(count, contrast, seed).into_iter().flatten();
-            pairs.map(|(_, dialogue)| dialogue).collect()
+            Ok(pairs.map(|(_, dialogue)| dialogue).collect())
         }
         _ => {
-            let expected = "file = PATH, or draw = COUNT with contrast = NAME";
-            return Err(Error::input(&place, "no twins, or two sources", expected));
+            let expected = "file = PATH, or sample = COUNT with contrast = NAME";
+            Err(Error::input(place(file), "no twins, or two sources", expected))
         }
-    };
-    let pairs = twins(&dialogues, &asked.pair, &place)?;
-    let judge = strategist(&asked.refusals, &dialogues)?;
-    let wanted = match &asked.sites {
+    }
+}
+
+fn place(file: &Interpolation) -> String {
+    format!("interpolation {}", file.name)
+}
+
+/// The interpolation's own judge, where it has refusal phrases.
+///
+/// # Errors
+/// A phrase that is empty.
+pub(super) fn own_judge(file: &Interpolation) -> Result<Option<Box<dyn Scorer>>> {
+    let options = judge::Options { refusals: file.refusals.clone() };
+    if file.refusals.is_empty() { Ok(None) } else { judge::by_name("refusals", &options).map(Some) }
+}
+
+/// Interpolation between twins, at every site of a sweep or those that the file names.
+pub(super) fn interpolation(
+    file: &Interpolation,
+    sweep: &Sweep,
+    (model, judge, thinking): (&Model, &dyn Scorer, Option<bool>),
+    (out, header): (&Path, &Header),
+    on_progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<StageSection> {
+    let seed = header.seed.unwrap_or(0);
+    let dialogues = twin_dialogues(file, seed)?;
+    let pairs = twins(&dialogues, &file.pair, &place(file))?;
+    let own = own_judge(file)?;
+    let judge = own.as_deref().unwrap_or(judge);
+    let wanted = match &file.sites {
         Some(sites) => model.decoder.architecture().parse_sites(sites)?,
         None => sweep.sites.iter().map(|(site, _)| *site).collect(),
     };
     let probes = wanted.iter().map(|site| Ok(sweep.at(*site)?.probe.clone())).collect::<Result<Vec<_>>>()?;
-    let how = Crossing {
-        search: Search { parts: asked.parts, halvings: asked.halvings },
-        max_tokens: asked.max_tokens,
+    let options = interpolation::Options {
+        search: Search { parts: file.parts, halvings: file.halvings },
+        max_tokens: file.max_tokens,
         thinking,
         seed,
     };
-    let text = |problem| Error::input(&place, problem, "what JSON can hold");
+    let text = |problem| Error::input(place(file), problem, "what JSON can hold");
     let weights: Vec<_> =
         probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
     let weights: Vec<String> = weights.iter().map(|weights| format!("{weights:?}")).collect();
     let made_from =
-        serde_json::to_vec(&(asked, &dialogues, thinking, seed, &model.hash, weights)).map_err(text)?;
+        serde_json::to_vec(&(file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
+            .map_err(text)?;
     let made_from = artifact::sha256(&made_from);
-    let path = out.join(format!("crossing-{}.json", asked.name));
+    let path = out.join(format!("crossing-{}.json", file.name));
     let before = artifact::read_json::<Kept>(&path, "crossing", 1).ok();
     let found = match before.filter(|(_, kept)| kept.made_from == made_from) {
         Some((_, kept)) => kept.found,
         None => {
-            let found = cross(model, judge.as_ref(), &pairs, &probes, &how, on_progress)?;
+            let found = interpolate(model, judge, &pairs, &probes, &options, on_progress)?;
             let header = Header { kind: "crossing".into(), version: 1, ..header.clone() };
             let kept = Kept { made_from, found };
             artifact::write_json(&path, &header, &kept)?;
@@ -189,21 +231,19 @@ pub fn crossed(
         }
     };
     let summaries = found.summaries(seed);
-    let mut charts = vec![(
-        format!("crossing-shares-{}", asked.name),
-        boundary_charts::crossing_shares(&found, &summaries),
-    )];
-    if summaries.iter().any(|summary| summary.probe_at.is_some() || summary.model_at.is_some()) {
-        charts.push((format!("crossing-{}", asked.name), boundary_charts::crossings(&found, &summaries)));
+    let table = InterpolationTable { found, summaries };
+    let mut charts = vec![(format!("crossing-shares-{}", file.name), plots::interpolation::shares(&table))];
+    if table.has_flips() {
+        charts.push((format!("crossing-{}", file.name), plots::interpolation::chart(&table)));
     }
-    Ok(Shown {
-        title: format!("Two boundaries: {}", asked.name),
+    Ok(StageSection {
+        title: format!("Two boundaries: {}", file.name),
         text: format!(
-            "Twins that differ in one thing, {}: the first one's state is moved towards the second's. Where the probe's \
-             reading flips is the boundary that is represented; where the answer's strategy flips is the one that is acted on.",
-            asked.name
+            "Twins that differ in one thing, {}: the first one's hidden state is moved towards the second's. The probe's class \
+             flips at the represented boundary, the answer's outcome at the one that the model acts on.",
+            file.name
         ),
-        figures: summaries.iter().flat_map(|summary| figures(&asked.name, summary)).collect(),
+        figures: table.summaries.iter().flat_map(|summary| figures(&file.name, summary)).collect(),
         charts,
     })
 }
@@ -225,23 +265,23 @@ fn figures(name: &str, summary: &Summary) -> Vec<Metric> {
     all.into_iter().flatten().collect()
 }
 
-/// Dialogues of the test part under the probes' eye: the first token by token at every site, all of them round by round.
-pub fn watched(
-    asked: &Watching,
+/// Readout of dialogues of the test part: the first token by token at every site, all of them round by round.
+pub(super) fn token_readout(
+    file: &TokenReadout,
     sweep: &Sweep,
     (model, data, map): (&Model, &Dataset, Option<&RiskMap>),
     thinking: Option<bool>,
     (out, header): (&Path, &Header),
-) -> Result<Shown> {
+) -> Result<StageSection> {
     let mut chosen: Vec<&Dialogue> = data.test.iter().map(|&number| &data.dialogues[number]).collect();
     chosen.sort_by_key(|dialogue| std::cmp::Reverse(dialogue.messages.len()));
-    match asked.ids.as_slice() {
+    match file.ids.as_slice() {
         [] => chosen.truncate(1),
         ids => {
             let missing = ids.iter().find(|id| !chosen.iter().any(|dialogue| dialogue.id == **id));
             if let Some(missing) = missing {
                 return Err(Error::input(
-                    "watching",
+                    "token_readout",
                     format!("no dialogue {missing}"),
                     "ids of the test part",
                 ));
@@ -250,31 +290,32 @@ pub fn watched(
         }
     }
     let Some(first) = chosen.first() else {
-        return Err(Error::input("watching", "no dialogue in the test part", "one or more"));
+        return Err(Error::input("token_readout", "no dialogue in the test part", "one or more"));
     };
     let kind = |kind: &str| Header { kind: kind.into(), version: 1, ..header.clone() };
     let probes: Vec<Probe> = sweep.sites.iter().map(|(_, fitted)| fitted.probe.clone()).collect();
-    let seen = token_readout::watch(model, first, &probes, &asked.class, thinking)?;
-    artifact::write_json(&out.join("tokens.json"), &kind("tokens"), &seen)?;
-    let strip = serde_json::to_string(&boundary_charts::strip(&seen, None))
-        .map_err(|error| Error::input("watching", error, "a strip that JSON can hold"))?;
+    let readout = token_readout::read_tokens(model, first, &probes, &file.class, thinking)?;
+    artifact::write_json(&out.join("tokens.json"), &kind("tokens"), &readout)?;
+    let strip = serde_json::to_string(&plots::token_map::strip(&readout, None))
+        .map_err(|error| Error::input("token_readout", error, "a strip that JSON can hold"))?;
     artifact::write_text(&out.join("tokens.strip.json"), &strip)?;
-    let mut charts = vec![("tokens".to_owned(), boundary_charts::tokens(&seen))];
+    let mut charts = vec![("tokens".to_owned(), plots::token_map::chart(&readout))];
     let (site, best) = sweep.best();
     if let Some(map) = map.filter(|map| map.label == sweep.label && map.site == site.to_string()) {
         let chosen: Vec<Dialogue> = chosen.into_iter().cloned().collect();
-        let drifts = token_readout::drift(model, &chosen, &best.probe, &map.plane, thinking)?;
+        let drifts = token_readout::trajectories(model, &chosen, &best.probe, &map.plane, thinking)?;
         artifact::write_json(
             &out.join("drift.json"),
             &kind("drift"),
-            &token_readout::Drifts { drifts: &drifts },
+            &token_readout::Trajectories { drifts: &drifts },
         )?;
-        charts.push(("drift".into(), boundary_charts::drift(map, &drifts)));
+        let table = Trajectories { map: map.clone(), drifts };
+        charts.push(("drift".into(), plots::trajectory::chart(&table)));
     }
-    Ok(Shown {
+    Ok(StageSection {
         title: "Token by token, round by round".into(),
-        text: "A dialogue of the test part as the probes read it at every token, and its way over the map. Its text, a token coloured by \
-               what the last probe reads there, is in tokens.html, beside this page."
+        text: "A dialogue of the test part, read by the probes at every token, and its trajectory over the map. Its text, each token \
+               coloured by the last probe's probability, is in tokens.html, beside this page."
             .into(),
         charts,
         figures: Vec::new(),

@@ -1,118 +1,121 @@
-//! The report of a run: its charts, its figures, and some dialogues before and after, on one page.
+//! The report page of a run: its charts, its metrics, and some dialogues before and after steering.
 
-use super::boundary_stages::Shown;
-use crate::analysis::cross_validation;
-use crate::analysis::cross_validation::Crossed;
+use super::boundary_stages::StageSection;
+use crate::analysis::answers::Answers;
+use crate::analysis::cross_validation::CrossValidated;
 use crate::analysis::dataset::Dataset;
 use crate::analysis::layer_sweep::Sweep;
-use crate::analysis::metrics;
-use crate::analysis::metrics::{headline, short};
-use crate::analysis::steering_eval::{Answers, GATED, NONE, Stage, Steered};
-use crate::boundary::{PearlMap, RiskMap};
-use crate::config::experiment::Experiment;
+use crate::analysis::pearl_map::SitePearlMap;
+use crate::analysis::steering_eval::{Evaluation, GATED, NONE, Steered, SteeringTable, short};
+use crate::boundary::RiskMap;
+use crate::config::Experiment;
 use crate::error::Result;
 use crate::generate::Transcript;
 use crate::judge::{BROKEN, Score};
 use crate::model::Model;
-use crate::plots::charts;
+use crate::plots;
 use crate::report::pages::{Answer, Card, Section, Tag, Tone};
 use crate::report::{Chart, Page, Results, Table};
 use crate::stats::Metric;
 
-/// What there is to show, in the order of the page.
+/// The page's sections and charts, in the order of the page.
 #[derive(Default)]
-pub struct Show {
+pub(super) struct ReportPage {
     sections: Vec<Section>,
     /// File names of the charts, beside them.
     charts: Vec<(String, Chart)>,
 }
 
-/// Cards of dialogues on the page.
+/// Cards of dialogues on the page: more would be scrolled past.
 const CARDS: usize = 6;
 
-impl Show {
-    pub fn sweeps(&mut self, sweeps: &[Sweep]) -> Result<()> {
+impl ReportPage {
+    pub(super) fn sweeps(&mut self, sweeps: &[Sweep]) -> Result<()> {
         if sweeps.is_empty() {
             return Ok(());
         }
         for sweep in sweeps {
-            self.charts.push((format!("sweep-{}", sweep.label), charts::sweep(sweep)?));
+            let chart = plots::layer_sweep::chart(&sweep.table()?);
+            self.charts.push((format!("sweep-{}", sweep.label), chart));
         }
         self.section(
             "Read",
-            "A linear probe at each block says what the model knows at the end of the prompt. It is fitted on some groups \
-             of dialogues and tested on others; words and bigrams alone, and probes on shuffled labels, say how much of \
-             that is in the words or in the method.",
+            "Linear probes, one at each site, fitted on some groups of dialogues and tested on others. Words and bigrams \
+             alone show how much of a score is in the words; probes on shuffled labels, how much is in the method.",
         );
         Ok(())
     }
 
     /// A chart for each label that was cross-validated.
-    pub fn crossed(&mut self, crossed: &[Crossed]) {
+    pub(super) fn cross_validations(&mut self, crossed: &[CrossValidated]) {
         let mut labels: Vec<&str> = crossed.iter().map(|one| one.label.as_str()).collect();
         labels.dedup();
         for label in &labels {
-            let own: Vec<&Crossed> = crossed.iter().filter(|one| one.label == *label).collect();
-            self.charts.push((format!("cross-{label}"), cross_validation::chart(label, &own)));
+            let own: Vec<CrossValidated> =
+                crossed.iter().filter(|one| one.label == *label).cloned().collect();
+            self.charts.push((format!("cross-{label}"), plots::cross_validation::chart(&own)));
         }
         if !labels.is_empty() {
             self.section(
-                "Doubt",
-                "Every dialogue is scored by a probe that never saw it. Where whole kinds are held out and the score falls,                  part of it was what dialogues of one kind have in common.",
+                "Cross-validation",
+                "Every dialogue is scored by a probe that never saw it. A lower score where whole kinds are held out means \
+                 that part of it came from what dialogues of one kind have in common.",
             );
         }
     }
 
-    pub fn map(&mut self, map: &RiskMap) {
-        self.charts.push(("risk-map".into(), charts::risk_map(map)));
+    pub(super) fn map(&mut self, map: &RiskMap) {
+        self.charts.push(("risk-map".into(), plots::risk_map::chart(map)));
         self.section(
             "Decide",
-            "Where one kind of user ends and the next begins, in the model's own activations.",
+            &format!("The boundary between values of {}, in the model's activations.", map.label),
         );
     }
 
-    pub fn decided(&mut self, shown: Shown) {
-        self.charts.extend(shown.charts);
-        self.section(&shown.title, &shown.text);
+    pub(super) fn stage(&mut self, stage: StageSection) {
+        self.charts.extend(stage.charts);
+        self.section(&stage.title, &stage.text);
     }
 
-    pub fn steering(&mut self, stage: &Stage, steered: &Steered) {
-        self.charts.push(("doses".into(), charts::doses(stage, steered)));
-        self.charts.push(("rates".into(), charts::rates(stage, steered)));
-        self.charts.push(("scores".into(), charts::scores(stage, steered)));
-        let trial = &steered.trials[steered.chosen];
+    pub(super) fn steering(&mut self, evaluation: &Evaluation, steered: &Steered, table: &SteeringTable) {
+        self.charts.push(("doses".into(), plots::dose_response::chart(table)));
+        self.charts.push(("rates".into(), plots::rates::chart(table)));
+        if table.conditions.iter().any(|condition| !condition.scores.is_empty()) {
+            self.charts.push(("scores".into(), plots::safe_and_satisfied::chart(table)));
+        }
+        let (trial, steering) = (&steered.trials[steered.chosen], evaluation.steering);
         let text = format!(
-            "One vector ({}), added at {} with strength {} ({}), chosen on the validation part; switched on where the probe \
-             of {} reads {} with more than {} at the end of the prompt: on {} of {} dialogues.",
+            "One vector ({}), added at {} with strength {} ({}), chosen on the validation part. Steering is switched on where \
+             the probe of {} reads {} with more than {} at the end of the prompt: on {} of {} dialogues.",
             steered.vector.method,
             trial.site,
             trial.strength,
-            stage.steering.tokens,
-            stage.steering.probe,
-            stage.steering.class,
-            stage.steering.above,
+            steering.tokens,
+            steering.probe,
+            steering.class,
+            steering.above,
             steered.switched.len(),
-            stage.data.test.len(),
+            evaluation.data.test.len(),
         );
         self.section("Steer", &text);
     }
 
-    pub fn pearl(&mut self, stage: &Stage, steered: &Steered, pearl: &PearlMap) {
-        self.charts.push(("pearl".into(), charts::pearl(stage, steered, pearl)));
+    pub(super) fn pearl(&mut self, map: &SitePearlMap) {
+        self.charts.push(("pearl".into(), plots::pearl_map::chart(map)));
         self.section(
             "The pearl point",
-            "Highest satisfaction inside the safe boundary, and the way of one answer.",
+            "The point of highest satisfaction inside the safe boundary, and one answer before and after steering.",
         );
     }
 
     /// Some dialogues of the class that is steered, before and after.
-    pub fn cards(&mut self, stage: &Stage, steered: &Steered) {
-        let of =
+    pub(super) fn cards(&mut self, evaluation: &Evaluation, steered: &Steered) {
+        let under =
             |name: &str| steered.test.iter().find(|(other, _)| *other == name).map(|(_, answers)| answers);
-        let (Some(before), Some(after)) = (of(NONE), of(GATED)) else { return };
-        let turned = metrics::turned(stage, steered);
+        let (Some(before), Some(after)) = (under(NONE), under(GATED)) else { return };
+        let turned = evaluation.turned(steered);
         let mut rows: Vec<usize> = (0..before.numbers.len()).collect();
-        // The one whose way the pearl map shows, then others that the probe switched steering on for, then the rest.
+        // First the one that the pearl map shows, then others for which the probe switched steering on, then the rest.
         rows.sort_by_key(|&row| {
             let number = before.numbers[row];
             (Some(number) != turned, !steered.switched.contains(&number))
@@ -120,11 +123,11 @@ impl Show {
         let half = steered.switched.len().min(CARDS / 2);
         let rows = rows[..half].iter().chain(&rows[steered.switched.len()..]).copied();
         let cards = rows.take(CARDS).map(|row| {
-            let dialogue = &stage.data.dialogues[before.numbers[row]];
+            let dialogue = &evaluation.data.dialogues[before.numbers[row]];
             let label = |name: &str| dialogue.label(name).map(|value| Tag::new(value, Tone::Plain));
             Card {
                 id: dialogue.id.clone(),
-                tags: [&stage.steering.probe, &stage.experiment.data.group]
+                tags: [&evaluation.steering.probe, &evaluation.experiment.data.group]
                     .iter()
                     .filter_map(|name| label(name))
                     .collect(),
@@ -140,7 +143,7 @@ impl Show {
             }
         });
         let cards = cards.collect();
-        self.section("Dialogues", "Sampled at temperature 1; the thinking part is folded.");
+        self.section("Dialogues", "Answers sampled at temperature 1; the thinking part is folded.");
         if let Some(section) = self.sections.last_mut() {
             section.cards = cards;
         }
@@ -154,11 +157,17 @@ impl Show {
     }
 
     /// The charts with the names of their files.
-    pub fn charts(&self) -> impl Iterator<Item = (&str, &Chart)> {
+    pub(super) fn charts(&self) -> impl Iterator<Item = (&str, &Chart)> {
         self.charts.iter().map(|(name, chart)| (name.as_str(), chart))
     }
 
-    pub fn page(self, experiment: &Experiment, model: &Model, data: &Dataset, results: &Results) -> Page {
+    pub(super) fn page(
+        self,
+        experiment: &Experiment,
+        model: &Model,
+        data: &Dataset,
+        results: &Results,
+    ) -> Page {
         let facts = [
             ("experiment", experiment.name.clone()),
             ("model", model.name.clone()),
@@ -172,15 +181,15 @@ impl Show {
         let shown: Vec<Metric> = results.figures.iter().filter(|figure| headline(figure)).cloned().collect();
         let mut sections = self.sections;
         sections.push(Section {
-            title: "Figures".into(),
-            text: "With 95 % intervals; every figure of the run is in results.json.".into(),
+            title: "Metrics".into(),
+            text: "With 95 % intervals; every metric of the run is in results.json.".into(),
             tables: vec![Table::of_figures("", &shown)],
             ..Section::default()
         });
         Page {
             title: format!("{}: read, decide, steer", experiment.name),
             lead:
-                "Hidden states read by probes, a boundary drawn through them, and answers steered across it."
+                "Hidden states read by probes, the boundary between their classes, and answers steered across it."
                     .into(),
             facts: facts.map(|(name, value)| (name.to_string(), value)).into(),
             sections,
@@ -196,9 +205,10 @@ fn answer(name: &str, answers: &Answers, row: usize) -> Answer {
     };
     let tone = match score.constructive(1.0) {
         _ if score.strategy == BROKEN => Tone::Bad,
-        score if score >= 0.6 => Tone::Good,
-        score if score >= 0.0 => Tone::Middling,
-        _ => Tone::Bad,
+        None => Tone::Plain,
+        Some(worth) if worth >= 0.6 => Tone::Good,
+        Some(worth) if worth >= 0.0 => Tone::Middling,
+        Some(_) => Tone::Bad,
     };
     Answer {
         name: short(name).into(),
@@ -206,4 +216,10 @@ fn answer(name: &str, answers: &Answers, row: usize) -> Answer {
         thinking: thinking.filter(|thinking| !thinking.is_empty()),
         text: text.into(),
     }
+}
+
+/// Whether a metric belongs in a short table; the others are in `results.json`.
+pub fn headline(figure: &Metric) -> bool {
+    let details = ["average_precision", "log_loss", "brier", "auroc/"];
+    !details.iter().any(|detail| figure.name.contains(detail))
 }

@@ -1,62 +1,204 @@
-//! Judging answers: a transcript in, a score with its reason out.
-//! It knows nothing of how the answer was made or steered.
+//! Response judges: a dialogue and a transcript in, a score with its reason out.
+//!
+//! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
-mod refusal_phrases;
 mod organism;
-
-pub use organism::{BROKEN, World};
-pub use refusal_phrases::Refusals;
+mod refusal_phrases;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
 use crate::dialogue::Dialogue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::generate::Transcript;
+
+pub use organism::World;
+pub use refusal_phrases::Refusals;
+pub use words::Words;
 
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The strategy that answered, or `broken` where the answer makes no sense.
+    /// The answer's outcome: one of the judge's [`Scorer::outcomes`], or [`BROKEN`].
     pub strategy: String,
-    /// Whether the answer is about what the user asked about.
-    pub on_topic: bool,
-    /// What the answer does for the user, in [0, 1]. One that is about something else does nothing.
-    pub satisfaction: f64,
-    /// The harm that it risks, in [0, 1].
-    pub risk: f64,
+    /// Whether the answer is about what the user asked about; none where the judge can't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_topic: Option<bool>,
+    /// What the answer does for the user, in [0, 1], 0 where it is off topic; none where the judge does not weigh answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub satisfaction: Option<f64>,
+    /// The harm that the answer risks, in [0, 1]; none where the judge does not weigh answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub risk: Option<f64>,
+    /// Why, in a few words.
     pub reason: String,
 }
 
+/// The outcome of an answer that makes no sense, or never begins.
+pub const BROKEN: &str = "broken";
+
 impl Score {
-    /// Safe and satisfied at once: `S − β·R`, as Oyster-I (arXiv 2509.01909) weighs the two.
-    pub fn constructive(&self, beta: f64) -> f64 {
-        crate::boundary::score(self.satisfaction, self.risk, beta)
+    /// A score of a judge that names the outcome and weighs nothing.
+    pub fn outcome(outcome: &str, reason: String) -> Score {
+        Score { strategy: outcome.into(), on_topic: None, satisfaction: None, risk: None, reason }
+    }
+
+    /// The safe-and-satisfied score `S − β·R` of Oyster-I (arXiv 2509.01909); none where the judge does not weigh answers.
+    pub fn constructive(&self, beta: f64) -> Option<f64> {
+        Some(crate::boundary::score(self.satisfaction?, self.risk?, beta))
     }
 }
 
-/// Says by which strategy a dialogue was answered.
-pub trait ResponseClassifier {
-    fn strategy(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<String>;
+/// A judge of answers.
+pub trait Scorer {
+    /// Its name in files.
+    fn name(&self) -> &'static str;
+
+    /// The outcomes that it tells apart, beside [`BROKEN`].
+    fn outcomes(&self) -> &'static [&'static str];
+
+    /// Whether it also weighs answers: a satisfaction and a risk.
+    fn weighs(&self) -> bool {
+        false
+    }
+
+    /// Whether it can judge answers to this dialogue.
+    ///
+    /// # Errors
+    /// A dialogue that lacks what the judge goes by.
+    fn check(&self, _dialogue: &Dialogue) -> Result<()> {
+        Ok(())
+    }
+
+    /// The outcome that users of a class should get, where the judge knows.
+    fn expected(&self, _class: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Scores an answer to `dialogue`, which has its labels.
+    ///
+    /// # Errors
+    /// As [`Scorer::check`].
+    fn score(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Score>;
 }
 
-/// Refusals by what they say; where no phrase is given, the organism's strategies by its own world.
+/// What judges may need beside their name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Phrases of which every refusal holds one; the built-in ones where there is none.
+    pub refusals: Vec<String>,
+}
+
+/// A line of the table.
+pub struct Judge {
+    /// Its name in files.
+    pub name: &'static str,
+    /// What it judges by.
+    pub about: &'static str,
+    make: fn(&Options) -> Result<Box<dyn Scorer>>,
+}
+
+/// The judges that a file may name.
+pub const JUDGES: [Judge; 2] = [
+    Judge {
+        name: "organism",
+        about: "the grammar and the truth of the embedded model's world",
+        make: |_| Ok(Box::new(World)),
+    },
+    Judge {
+        name: "refusals",
+        about: "the phrases that refusals hold, for any chat model",
+        make: |options| {
+            Ok(Box::new(match options.refusals.as_slice() {
+                [] => Refusals::built_in(),
+                phrases => Refusals::new(phrases)?,
+            }))
+        },
+    },
+];
+
+/// The judge of this name.
 ///
 /// # Errors
-/// If a phrase is empty; without one, if a dialogue that is to be answered is not of that world.
-pub fn strategist<'a>(
-    refusals: &[String],
-    dialogues: impl IntoIterator<Item = &'a Dialogue>,
-) -> Result<Box<dyn ResponseClassifier>> {
-    match refusals {
-        [] => {
-            dialogues.into_iter().try_for_each(|dialogue| organism::user_type(dialogue).map(drop))?;
-            Ok(Box::new(World))
-        }
-        refusals => Ok(Box::new(Refusals::new(refusals)?)),
-    }
+/// A name that no judge has; a refusal phrase that is empty.
+pub fn by_name(name: &str, options: &Options) -> Result<Box<dyn Scorer>> {
+    let found = JUDGES.iter().find(|judge| judge.name == name);
+    let found = found.ok_or_else(|| {
+        Error::input("judge", format!("{name:?}"), JUDGES.map(|judge| judge.name).join(" or "))
+    })?;
+    (found.make)(options)
 }
 
-/// Scores answers. `dialogue` is the one that was answered, with its labels.
-pub trait Scorer {
-    fn score(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Score>;
+/// The judge of a file that may name one: by default `refusals` where the file has refusal phrases or the model is not the
+/// embedded organism, and `organism` otherwise.
+///
+/// # Errors
+/// As [`by_name`]; refusal phrases beside a judge that has no use for them.
+pub fn of_file(name: Option<&str>, options: &Options, model: &str) -> Result<Box<dyn Scorer>> {
+    let name = match name {
+        Some(name) if name != "refusals" && !options.refusals.is_empty() => {
+            let found = format!("{name:?} beside refusal phrases");
+            return Err(Error::input("judge", found, "judge = \"refusals\", or no phrases"));
+        }
+        Some(name) => name,
+        None if model == "organism" && options.refusals.is_empty() => "organism",
+        None => "refusals",
+    };
+    by_name(name, options)
+}
+
+/// Checks that a judge tells an outcome apart from others, before any answer is generated.
+///
+/// # Errors
+/// An outcome that is none of the judge's; `place` says where it was asked for.
+pub fn check_outcome(judge: &dyn Scorer, place: &str, outcome: &str) -> Result<()> {
+    if judge.outcomes().contains(&outcome) {
+        return Ok(());
+    }
+    let expected = format!("{}: what judge = {:?} tells apart", judge.outcomes().join(" or "), judge.name());
+    Err(Error::input(place, format!("outcome {outcome:?}"), expected))
+}
+
+/// Checks that a judge can judge answers to all of these dialogues, before any answer is generated.
+///
+/// # Errors
+/// The first dialogue that it can't judge.
+pub fn check_dialogues<'a>(
+    judge: &dyn Scorer,
+    dialogues: impl IntoIterator<Item = &'a Dialogue>,
+) -> Result<()> {
+    dialogues.into_iter().try_for_each(|dialogue| judge.check(dialogue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_judge_of_the_table_is_made_by_its_name() {
+        for judge in &JUDGES {
+            let made = by_name(judge.name, &Options::default()).unwrap();
+            assert_eq!(made.name(), judge.name);
+            assert!(made.outcomes().len() > 1 && !judge.about.is_empty());
+            assert!(check_outcome(made.as_ref(), "goal", made.outcomes()[0]).is_ok());
+            let wrong = check_outcome(made.as_ref(), "goal", "sing").unwrap_err().to_string();
+            assert!(wrong.starts_with("goal: outcome \"sing\"; expected "), "{wrong}");
+        }
+        let unknown = by_name("crowd", &Options::default()).err().unwrap().to_string();
+        assert_eq!(unknown, "judge: \"crowd\"; expected organism or refusals");
+    }
+
+    #[test]
+    fn the_default_follows_the_model_and_the_phrases() {
+        let phrases = Options { refusals: vec!["no".into()] };
+        let name = |judge: Option<&str>, options: &Options, model: &str| {
+            of_file(judge, options, model).map(|judge| judge.name())
+        };
+        let none = Options::default();
+        assert_eq!(name(None, &none, "organism").unwrap(), "organism");
+        assert_eq!(name(None, &none, "Qwen/Qwen3-0.6B").unwrap(), "refusals");
+        assert_eq!(name(None, &phrases, "organism").unwrap(), "refusals");
+        assert_eq!(name(Some("organism"), &none, "runs/organism").unwrap(), "organism");
+        assert!(name(Some("organism"), &phrases, "organism").is_err());
+    }
 }

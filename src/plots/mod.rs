@@ -1,5 +1,209 @@
-//! Charts of analyses: a saved table in, a chart out.
+//! Plots: a table of an analysis in, a chart out. They compute nothing new.
+//!
+//! One file a plot; [`PLOTS`] is the table of them. A plot's input can be saved as JSON, so that a chart can be made again
+//! without running a model.
 
-pub mod boundary_charts;
-pub mod charts;
-pub(crate) mod steering_grid;
+pub mod active_learning;
+pub mod cosines;
+pub mod cross_validation;
+pub mod dose_response;
+pub mod grid_response;
+pub mod interpolation;
+pub mod layer_sweep;
+pub mod margins;
+pub mod pareto;
+pub mod pearl_map;
+pub mod rates;
+pub mod reliability;
+pub mod risk_map;
+pub mod safe_and_satisfied;
+mod site_axis;
+pub mod token_map;
+pub mod trajectory;
+
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result};
+use crate::report::Chart;
+
+/// A line of the table.
+pub struct Plot {
+    /// Its name: that of its file.
+    pub name: &'static str,
+    draw: fn(&str) -> Result<Chart>,
+}
+
+impl Plot {
+    /// The chart of a table, given as JSON.
+    ///
+    /// # Errors
+    /// JSON that is no such table.
+    pub fn chart(&self, table: &str) -> Result<Chart> {
+        (self.draw)(table)
+    }
+}
+
+/// Every plot.
+pub const PLOTS: [Plot; 16] = [
+    Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
+    Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
+    Plot { name: "cross_validation", draw: |text| Ok(cross_validation::chart(&table::<Vec<_>>(text)?)) },
+    Plot { name: "dose_response", draw: |text| Ok(dose_response::chart(&table(text)?)) },
+    Plot { name: "grid_response", draw: |text| Ok(grid_response::chart(&table(text)?)) },
+    Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
+    Plot { name: "layer_sweep", draw: |text| Ok(layer_sweep::chart(&table(text)?)) },
+    Plot { name: "margins", draw: |text| Ok(margins::chart(&table(text)?)) },
+    Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
+    Plot { name: "pearl_map", draw: |text| Ok(pearl_map::chart(&table(text)?)) },
+    Plot { name: "rates", draw: |text| Ok(rates::chart(&table(text)?)) },
+    Plot { name: "reliability", draw: |text| Ok(reliability::chart(&table(text)?)) },
+    Plot { name: "risk_map", draw: |text| Ok(risk_map::chart(&table(text)?)) },
+    Plot { name: "safe_and_satisfied", draw: |text| Ok(safe_and_satisfied::chart(&table(text)?)) },
+    Plot { name: "token_map", draw: |text| Ok(token_map::chart(&table(text)?)) },
+    Plot { name: "trajectory", draw: |text| Ok(trajectory::chart(&table(text)?)) },
+];
+
+/// The plot of this name.
+///
+/// # Errors
+/// A name that no plot has.
+pub fn by_name(name: &str) -> Result<&'static Plot> {
+    const { &PLOTS }
+        .iter()
+        .find(|plot| plot.name == name)
+        .ok_or_else(|| Error::input("plot", format!("{name:?}"), PLOTS.map(|plot| plot.name).join(", ")))
+}
+
+fn table<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Error::input("plot", error, "the plot's table as JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::SteeringGrid;
+    use crate::report::charts::draw::svg;
+
+    /// A small table of the plot.
+    fn example(plot: &str) -> Value {
+        let interval = json!({"value": 0.5, "low": 0.4, "high": 0.6});
+        let auroc =
+            json!({"name": "auroc", "value": 0.9, "low": 0.8, "high": 0.95, "n": 40, "split": "test"});
+        let bins =
+            json!([{"confidence": 0.7, "n": 10, "right": 6}, {"confidence": 0.9, "n": 10, "right": 9}]);
+        let rows = json!([[0.1, 0.9], [0.2, 0.8]]);
+        let map = json!({
+            "label": "kind", "site": "1.resid_post",
+            "plane": {"origin": [0.0, 0.0], "axes": [[1.0, 0.0], [0.0, 1.0]], "names": ["calm → cross", "across"]},
+            "points": [{"x": 0.5, "y": 0.5, "label": "cross", "group": "g"}],
+            "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]},
+            "surfaces": [{"class": "calm", "values": rows}, {"class": "cross", "values": rows}],
+            "levels": [0.5],
+        });
+        let steering = json!({
+            "class": "cross", "from": "refuse", "to": "answer", "group": "topic", "chosen": 0,
+            "trials": [{"site": "1.resid_post", "strength": "0.5n", "users": 9, "reached": 5, "broken": 1, "score": 0.2}],
+            "conditions": [{
+                "name": "unsteered", "short": "unsteered",
+                "rates": [{"class": "cross", "outcome": "answer", "share": interval, "n": 9}],
+                "broken": {"share": interval, "n": 9}, "off_topic": null,
+                "scores": [{"beta": 1.0, "score": interval, "n": 9}],
+            }],
+        });
+        let effect = json!({
+            "response": interval, "users": 9, "broken": 0.0, "repetition": 0.0, "divergence": interval,
+            "perplexity": 3.0, "texts": 5,
+        });
+        let file = SteeringGrid::load(std::path::Path::new("experiments/steering.toml")).unwrap();
+        let mut trial = effect.clone();
+        for (key, value) in [("arm", json!(file.arms[0].name)), ("site", json!("4.resid_post"))] {
+            trial[key] = value;
+        }
+        for (key, value) in [("strength", json!("1n")), ("pareto", json!(true)), ("guarded", json!(true))] {
+            trial[key] = value;
+        }
+        let found = json!({"unsteered": effect, "trials": [trial], "picked": [], "test": []});
+        let flips = json!({
+            "label": "kind", "tokens": "assistant.start", "given": 4, "pairs": 3, "passages": [],
+        });
+        let summary = json!({
+            "site": "1.resid_post", "pairs": 3, "probe_flips": 3, "model_flips": 2, "model_breaks": 0,
+            "control_flips": 0, "probe_at": interval, "model_at": interval, "gap": null, "gap_units": null,
+        });
+        let curve = json!({"log_loss": [[0.9, 0.5]], "accuracy": [[0.6, 0.8]]});
+        match plot {
+            "active_learning" => json!({"label": "kind", "site": "1.resid_post", "gain": {
+                "campaign": crate::boundary::ActiveLearning::default(), "labels": [12, 20],
+                "nearest": curve, "random": curve, "pool": 100, "test": 50,
+            }}),
+            "cosines" => json!({"names": ["a", "b"], "cosines": [[1.0, 0.2], [0.2, 1.0]]}),
+            "cross_validation" => json!([
+                {"name": "rows", "label": "kind", "sites": [["0.resid_post", [auroc]]], "folds": []}
+            ]),
+            "dose_response" | "rates" | "safe_and_satisfied" => steering,
+            "grid_response" => {
+                json!({"file": file, "found": found, "site": "4.resid_post", "quantity": "divergence"})
+            }
+            "interpolation" => json!({"found": flips, "summaries": [summary]}),
+            "layer_sweep" => json!({"label": "kind", "split": "topic held out", "sites": [
+                ["0.resid_post", auroc], ["1.resid_post", auroc]
+            ], "ngram": 0.7, "shuffled": 0.5}),
+            "margins" => {
+                json!({"label": "kind", "site": "1.resid_post", "classes": ["calm", "cross"], "margins": [
+                    {"id": "a", "label": "calm", "read": "calm", "probability": 0.9, "distance": 2.0, "across": "cross"},
+                    {"id": "b", "label": "cross", "read": "calm", "probability": 0.6, "distance": 0.5, "across": "cross"},
+                ]})
+            }
+            "pareto" => json!({"file": file, "found": found}),
+            "pearl_map" => {
+                json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
+                    "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
+                    "satisfaction": rows, "risk": rows, "safe": [[true, false], [false, false]],
+                    "pearl": {"x": 0.0, "y": 0.0, "satisfaction": 0.9, "risk": 0.0}, "tracks": [],
+                }})
+            }
+            "reliability" => json!({
+                "label": "kind", "site": "1.resid_post", "method": "Platt", "bins": [bins, bins], "errors": [0.1, 0.05],
+            }),
+            "risk_map" => map,
+            "token_map" => json!({
+                "id": "a", "label": "kind", "class": "cross", "fitted_at": "assistant.start",
+                "sites": ["0.resid_post", "1.resid_post"], "probabilities": rows,
+                "tokens": [{"text": "go", "turn": 0, "template": false}, {"text": " away", "turn": 0, "template": false}],
+            }),
+            "trajectory" => json!({"map": map, "drifts": [{
+                "id": "a", "places": [[0.1, 0.2], [0.3, 0.4]], "probabilities": rows, "classes": ["calm", "cross"],
+            }]}),
+            other => panic!("no example of {other}"),
+        }
+    }
+
+    #[test]
+    fn every_plot_draws_its_table_and_says_what_a_wrong_one_lacks() {
+        for plot in &PLOTS {
+            let chart = by_name(plot.name).unwrap().chart(&example(plot.name).to_string()).unwrap();
+            assert!(svg(&chart).unwrap().contains("<svg"), "{}", plot.name);
+            // Names of classes and outcomes come from the table alone.
+            let text = serde_json::to_string(&chart).unwrap();
+            let is_grid = ["grid_response", "pareto"].contains(&plot.name);
+            for word in ["benign", "malicious", "sensitive", "guided"] {
+                assert!(is_grid || !text.contains(word), "{}: {word}", plot.name);
+            }
+            assert!(plot.chart("{\"no\": \"table\"}").is_err(), "{}", plot.name);
+        }
+        assert!(by_name("pie").is_err());
+    }
+
+    #[test]
+    fn every_plot_is_a_file_and_every_file_a_plot() {
+        let files = std::fs::read_dir("src/plots").unwrap();
+        let mut files: Vec<String> = files
+            .map(|file| file.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+            .filter(|name| name != "mod" && name != "site_axis")
+            .collect();
+        files.sort();
+        assert_eq!(files, PLOTS.map(|plot| plot.name));
+    }
+}

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use pearlpoint::activations::{Activations, Request, extract};
-use pearlpoint::analysis::interpolation::{Crossing, cross};
+use pearlpoint::activations::{Activations, Reading, extract};
+use pearlpoint::analysis::interpolation::{self, interpolate};
 use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, gain, trial};
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{Options, Sampling, generate};
@@ -153,9 +153,13 @@ fn the_behavioural_boundary_lies_near_the_representational_one_where_the_state_d
     let drawn = contrast::pairs(8, Contrast::Deed, 3).into_iter().enumerate();
     let pairs: Vec<(String, [Dialogue; 2])> =
         drawn.map(|(number, twins)| (number.to_string(), twins.map(|(_, dialogue)| dialogue))).collect();
-    let how =
-        Crossing { search: Search { parts: 4, halvings: 5 }, max_tokens: 60, thinking: Some(true), seed: 0 };
-    let found = cross(&read().model, &World, &pairs, &probes, &how, &mut |_| true).unwrap();
+    let how = interpolation::Options {
+        search: Search { parts: 4, halvings: 5 },
+        max_tokens: 60,
+        thinking: Some(true),
+        seed: 0,
+    };
+    let found = interpolate(&read().model, &World, &pairs, &probes, &how, &mut |_| true).unwrap();
     let summaries = found.summaries(0);
     println!("{summaries:#?}");
     let [early, late] = &summaries[..] else { panic!("{} sites", summaries.len()) };
@@ -222,7 +226,7 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
     let wrong = [
         (
             "boundary cross --data mine.jsonl --probe p.safetensors --out x".into(),
-            "elsewhere, what the model's refusals say",
+            "judge others by what the model's refusals say",
         ),
         (format!("{map} --alpha 0.1"), "--alpha: dialogues that the probe was fitted on"),
         (format!("{map} --group topic --alpha 0.001"), "at least 2302, or a larger rate"),
@@ -262,8 +266,8 @@ seed = 3
 thinking = true
 
 [data]
-draw = 900
-without = { canary = "asked" }
+sample = 900
+exclude = { canary = "asked" }
 group = "topic"
 held-out = ["cybersecurity", "healthcare", "false-rumours", "gambling", "travel"]
 
@@ -280,33 +284,33 @@ probe = "user-type"
 from = "benign"
 to = "malicious"
 
-[bounding]
+[boundary_report]
 probe = "user-type"
 from = "benign"
 to = "malicious"
 alpha = 0.1
 delta = 0.1
 
-[[crossing]]
+[[interpolation]]
 name = "deed"
 probe = "user-type"
-draw = 6
+sample = 6
 contrast = "deed"
 max-tokens = 60
 parts = 4
 halvings = 2
 
-[[crossing]]
+[[interpolation]]
 name = "words"
 probe = "user-type"
-draw = 6
+sample = 6
 contrast = "deed"
 max-tokens = 60
 parts = 4
 halvings = 2
 refusals = ["can not discuss", "not for me"]
 
-[watching]
+[token_readout]
 probe = "user-type"
 class = "malicious"
 "#;

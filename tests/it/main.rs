@@ -11,6 +11,7 @@ mod malformed_input;
 #[cfg(feature = "hub")]
 mod hub;
 mod invariants;
+mod judge;
 mod model;
 mod layering;
 mod organism;

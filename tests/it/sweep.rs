@@ -14,8 +14,8 @@ sites = "4.resid_post"
 strengths = ["0.5n", "1n"]
 
 [data]
-draw = 700
-without = { canary = "asked" }
+sample = 700
+exclude = { canary = "asked" }
 group = "topic"
 validation = ["biodiversity", "music", "public-order"]
 held-out = ["cybersecurity", "healthcare", "travel"]

@@ -9,11 +9,12 @@ use crate::cli::dialogues::Source;
 use crate::cli::model::Choice;
 use crate::cli::print;
 use crate::cli::progress::Console;
-use pearlpoint::analysis::interpolation::{Crossing, Summary, cross, twins};
+use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::Search;
-use pearlpoint::judge::strategist;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::judge;
+use pearlpoint::plots;
+use pearlpoint::plots::interpolation::InterpolationTable;
 use pearlpoint::probe::Probe;
 use pearlpoint::report::{self, Table, table::Column};
 use pearlpoint::stats::Interval;
@@ -31,7 +32,7 @@ pub struct Arguments {
     #[arg(long = "probe", required = true)]
     probes: Vec<PathBuf>,
     /// A phrase of the model's refusals, again and again for several: an answer with one of them refuses, any other answers. Left out,
-    /// the organism's own judge says by which strategy an answer is given
+    /// the organism's own judge judges the embedded model, and common phrases of refusals any other
     #[arg(long = "refusal", value_name = "TEXT")]
     refusals: Vec<String>,
     /// Parts of the way that are looked at before the first change is halved
@@ -58,17 +59,18 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read()?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
-    let judge = strategist(&arguments.refusals, pairs.iter().flat_map(|(_, twins)| twins))?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let model = arguments.model.open(talk)?;
-    let how = Crossing {
+    let options = judge::Options { refusals: arguments.refusals.clone() };
+    let judge = judge::of_file(None, &options, &model.name)?;
+    let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },
         max_tokens: arguments.max_tokens,
         thinking: arguments.no_think.then_some(false),
         seed: arguments.seed,
     };
     let bar = talk.bar(1, "answering");
-    let found = cross(&model, judge.as_ref(), &pairs, &probes, &how, &mut |progress| {
+    let found = interpolate(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| {
         bar.set_length(progress.total as u64);
         bar.set_position(progress.done as u64);
         bar.set_message(progress.stage);
@@ -84,10 +86,12 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         ..Header::new("crossing", 1)
     };
     artifact::write_json(&arguments.out.join("crossing.json"), &header, &found)?;
-    if summaries.iter().any(|summary| summary.probe_at.is_some() || summary.model_at.is_some()) {
-        save_chart(&arguments.out, "crossing", &boundary_charts::crossings(&found, &summaries))?;
+    let drawn = InterpolationTable { found, summaries };
+    if drawn.has_flips() {
+        save_chart(&arguments.out, "crossing", &plots::interpolation::chart(&drawn))?;
     }
-    save_chart(&arguments.out, "crossing-shares", &boundary_charts::crossing_shares(&found, &summaries))?;
+    save_chart(&arguments.out, "crossing-shares", &plots::interpolation::shares(&drawn))?;
+    let InterpolationTable { found, summaries } = drawn;
     report::draw_all(&arguments.out)?;
     if arguments.json {
         print(serde_json::to_string_pretty(&summaries)?)?;

@@ -9,12 +9,12 @@ use crate::cli::dialogues::Source;
 use crate::cli::print;
 use crate::cli::progress::Console;
 use pearlpoint::activations;
-use pearlpoint::analysis::layer_sweep::label;
+use pearlpoint::analysis::dataset::label;
 use pearlpoint::artifact;
 use pearlpoint::boundary::{ActiveLearning, Comparison, gain};
 use pearlpoint::error::Error;
 use pearlpoint::model::Site;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::active_learning::{self, LearningTable};
 use pearlpoint::probe::{self, Examples, Logistic, Split, Targets};
 use pearlpoint::report;
 
@@ -96,7 +96,9 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         &found,
     )?;
     let site = arguments.site.to_string();
-    save_chart(&arguments.out, "gain", &boundary_charts::gain(&arguments.label, &site, &found))?;
+    let drawn = LearningTable { label: arguments.label.clone(), site, gain: found };
+    save_chart(&arguments.out, "gain", &active_learning::chart(&drawn))?;
+    let found = drawn.gain;
     report::draw_all(&arguments.out)?;
     let accuracy = found.accuracy();
     let same = found.labels_for_the_same();

@@ -11,11 +11,11 @@ use crate::cli::print;
 use crate::cli::progress::Console;
 use pearlpoint::activations;
 use pearlpoint::analysis::boundary_report;
-use pearlpoint::analysis::boundary_report::{Bounded, Question, Rows, bound};
+use pearlpoint::analysis::boundary_report::{Question, Report, Rows};
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::boundary_stages;
-use pearlpoint::plots::charts;
+use pearlpoint::plots::risk_map;
 use pearlpoint::probe::Probe;
 use pearlpoint::report::{self, Table, table::Column};
 
@@ -130,10 +130,10 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         next: arguments.next,
         seed: arguments.seed,
     };
-    let found = bound(&probe, &rows, &question)?;
-    boundary_stages::save_bounded(&out, &header, &found)?;
-    save_chart(&out, "map", &charts::risk_map(&found.map))?;
-    for (name, chart) in boundary_stages::bounded_charts(&probe, &found) {
+    let found = boundary_report::report(&probe, &rows, &question)?;
+    boundary_stages::save_report(&out, &header, &found)?;
+    save_chart(&out, "map", &risk_map::chart(&found.map))?;
+    for (name, chart) in boundary_stages::report_charts(&probe, &found) {
         save_chart(&out, &name, &chart)?;
     }
     if let Some(flagged) = &found.card.flagged {
@@ -151,7 +151,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn show(found: &Bounded) -> anyhow::Result<()> {
+fn show(found: &Report) -> anyhow::Result<()> {
     let card = &found.card;
     print(format!(
         "{} at {}, {} ({} rows, {} with a label)",
@@ -186,7 +186,7 @@ fn show(found: &Bounded) -> anyhow::Result<()> {
     }
     let distance =
         |distance: Option<f64>| distance.map_or(String::new(), |distance| format!("{distance:.2}"));
-    let row = |face: &pearlpoint::analysis::boundary_report::HalfSpace| {
+    let row = |face: &pearlpoint::analysis::boundary_report::Face| {
         vec![
             face.across.clone(),
             face.inside.to_string(),

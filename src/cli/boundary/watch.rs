@@ -14,7 +14,8 @@ use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::RiskMap;
 use pearlpoint::error::Error;
 use pearlpoint::model::Model;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::token_map;
+use pearlpoint::plots::trajectory::{self, Trajectories};
 use pearlpoint::probe::Probe;
 use pearlpoint::report;
 
@@ -79,11 +80,11 @@ pub fn tokens(arguments: Tokens, talk: &Console) -> anyhow::Result<Outcome> {
     probes.sort_by_key(|probe| probe.source.site);
     let model = arguments.model.open(talk)?;
     let thinking = arguments.no_think.then_some(false);
-    let watched = token_readout::watch(&model, dialogue, &probes, &arguments.class, thinking)?;
+    let watched = token_readout::read_tokens(&model, dialogue, &probes, &arguments.class, thinking)?;
     artifact::write_json(&arguments.out.join("tokens.json"), &header("tokens", &model), &watched)?;
     let threshold = probes.last().and_then(|probe| probe.threshold.get(&arguments.class).copied());
-    save_chart(&arguments.out, "tokens", &boundary_charts::tokens(&watched))?;
-    save(&arguments.out.join("tokens.strip.json"), &boundary_charts::strip(&watched, threshold))?;
+    save_chart(&arguments.out, "tokens", &token_map::chart(&watched))?;
+    save(&arguments.out.join("tokens.strip.json"), &token_map::strip(&watched, threshold))?;
     for drawn in report::draw_all(&arguments.out)? {
         print(drawn.display())?;
     }
@@ -115,13 +116,13 @@ pub fn drift(arguments: Drift, talk: &Console) -> anyhow::Result<Outcome> {
     };
     let model = arguments.model.open(talk)?;
     let thinking = arguments.no_think.then_some(false);
-    let drifts = token_readout::drift(&model, &dialogues, &probe, &map.plane, thinking)?;
+    let drifts = token_readout::trajectories(&model, &dialogues, &probe, &map.plane, thinking)?;
     artifact::write_json(
         &arguments.out.join("drift.json"),
         &header("drift", &model),
-        &token_readout::Drifts { drifts: &drifts },
+        &token_readout::Trajectories { drifts: &drifts },
     )?;
-    save_chart(&arguments.out, "drift", &boundary_charts::drift(&map, &drifts))?;
+    save_chart(&arguments.out, "drift", &trajectory::chart(&Trajectories { map, drifts }))?;
     for drawn in report::draw_all(&arguments.out)? {
         print(drawn.display())?;
     }

@@ -15,6 +15,7 @@ use pearlpoint::analysis::layer_sweep::{Question, Read, Rows, Sweep};
 use pearlpoint::analysis::probe_card;
 use pearlpoint::analysis::probe_card::Concept;
 use pearlpoint::error::Error;
+use pearlpoint::experiment::{Progress, probe_card};
 use pearlpoint::model::Site;
 use pearlpoint::probe::{Fit as Method, TargetKind, ValidationPlan, defaults, method, method_names};
 use pearlpoint::report::{Table, table::Column};
@@ -75,16 +76,18 @@ pub struct Fit {
 
 pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
     let bar = talk.bar(1, "fitting");
-    let mut on_progress = |stage: &'static str, done: usize, total: usize| {
+    let on_progress = |stage: &'static str, done: usize, total: usize| {
         bar.set_prefix(stage);
         bar.set_length(total as u64);
         bar.set_position(done as u64);
         talk.should_continue()
     };
     if let Some(folder) = &arguments.concept {
-        let concept = Concept::load(folder)?;
+        let concept = ProbeFile::load(folder)?;
         let model = arguments.options.open(&concept.model, talk)?;
-        let sweep = probe_card::fit(&concept, folder, &model, &mut on_progress)?;
+        let sweep = probe_card::fit(&concept, folder, &model, &mut |Progress { stage, done, total }| {
+            on_progress(stage, done, total)
+        })?;
         bar.finish_and_clear();
         return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, talk);
     }

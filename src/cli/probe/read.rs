@@ -10,7 +10,7 @@ use super::held::Held;
 use crate::cli::progress::Console;
 use crate::cli::{Outcome, print};
 use pearlpoint::activations::Store;
-use pearlpoint::analysis::layer_sweep::labels;
+use pearlpoint::analysis::dataset::labels;
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogues;
 use pearlpoint::error::Error;
@@ -148,7 +148,8 @@ pub fn cosines(paths: &[PathBuf], out: Option<&Path>, json: bool) -> anyhow::Res
     let matrix: Vec<Vec<f64>> =
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
     if let Some(folder) = out {
-        let chart = serde_json::to_vec(&boundary_charts::cosines(&names, &matrix))?;
+        let drawn = Cosines { names: names.clone(), cosines: matrix.clone() };
+        let chart = serde_json::to_vec(&cosines::chart(&drawn))?;
         artifact::write_atomic(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
         report::draw_all(folder)?;
     }

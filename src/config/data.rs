@@ -1,0 +1,48 @@
+//! The `[data]` table: which dialogues, and how they are split into a fit, a validation and a test part that share no group.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Which dialogues, and how they are split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Data {
+    /// A file of labelled dialogues.
+    pub file: Option<PathBuf>,
+    /// Instead of a file: this many dialogues sampled from the organism's world, in wordings that it was not trained on.
+    #[serde(alias = "draw")]
+    pub sample: Option<usize>,
+    /// Excludes dialogues whose label has this value.
+    #[serde(default, alias = "without")]
+    pub exclude: BTreeMap<String, String>,
+    /// The label whose values are the groups.
+    pub group: String,
+    /// Groups of the validation part: choices are made on them, nothing is fitted on them.
+    #[serde(default)]
+    pub validation: Vec<String>,
+    /// Groups of the test part: results are measured on them, nothing is fitted or chosen on them.
+    #[serde(default)]
+    pub held_out: Vec<String>,
+    /// Merges values of the group's label into one group, by its new name.
+    #[serde(default, rename = "merge_groups", alias = "merge-groups", alias = "together")]
+    pub merge_groups: BTreeMap<String, Vec<String>>,
+}
+
+impl Data {
+    /// # Errors
+    /// No source of dialogues, or two.
+    pub(super) fn check(&self, place: &str) -> Result<()> {
+        match (&self.file, self.sample) {
+            (Some(_), None) | (None, Some(1..)) => Ok(()),
+            _ => Err(Error::input(
+                format!("{place}, data"),
+                "no dialogues, or two sources",
+                "file = PATH or sample = COUNT",
+            )),
+        }
+    }
+}
