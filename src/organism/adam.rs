@@ -1,53 +1,63 @@
-//! AdamW (Loshchilov & Hutter, arXiv 1711.05101) over a fixed list of variables, with its state in the open,
-//! so that training can stop and go on bit for bit.
-//! It knows nothing of what is learnt.
+//! AdamW (Loshchilov & Hutter, arXiv 1711.05101) over a fixed list of parameters.
+//! Its moments are public, so that a training run can be saved and resumed bit for bit.
 
 use candle_core::{Tensor, Var};
 use rayon::prelude::*;
 
 use crate::error::Result;
 
-const BETA_FIRST: f32 = 0.9;
-const BETA_SECOND: f32 = 0.98;
+const BETA_1: f32 = 0.9;
+const BETA_2: f32 = 0.98;
 const EPSILON: f32 = 1e-8;
-/// Gradients longer than this, all together, are shortened to it.
-const LONGEST: f32 = 1.0;
+/// Gradients are clipped to this global norm.
+const MAX_GRADIENT_NORM: f32 = 1.0;
 
-/// One variable with its moments.
-pub struct Slot {
+/// A parameter with its AdamW moments.
+pub struct Parameter {
+    /// Its tensor name in the checkpoint.
     pub name: String,
     pub variable: Var,
-    /// Running means of the gradient and of its square.
-    pub first: Vec<f32>,
-    pub second: Vec<f32>,
+    /// Running mean of the gradient, one number per element.
+    pub first_moment: Vec<f32>,
+    /// Running mean of the squared gradient.
+    pub second_moment: Vec<f32>,
 }
 
-impl Slot {
-    pub fn new(name: String, variable: Var) -> Slot {
+impl Parameter {
+    /// A parameter with moments of 0.
+    pub fn new(name: String, variable: Var) -> Parameter {
         let count = variable.elem_count();
-        Slot { name, variable, first: vec![0.0; count], second: vec![0.0; count] }
+        Parameter { name, variable, first_moment: vec![0.0; count], second_moment: vec![0.0; count] }
     }
 }
 
-/// One step, the `number`th from 1. Matrices decay towards 0; norms do not.
-pub fn step(slots: &mut [Slot], gradients: &[Vec<f32>], number: usize, rate: f32, decay: f32) -> Result<()> {
+/// One AdamW update, in place. `number` counts steps from 1; weight decay applies to matrices, and not to norms.
+/// `gradients` holds one flat gradient per parameter, in order.
+pub fn step(
+    parameters: &mut [Parameter],
+    gradients: &[Vec<f32>],
+    number: usize,
+    learning_rate: f32,
+    weight_decay: f32,
+) -> Result<()> {
     let square: f64 = gradients.iter().flatten().map(|&g| (g as f64).powi(2)).sum();
-    let shorten = (LONGEST / (square.sqrt() as f32 + 1e-12)).min(1.0);
-    let unbias_first = 1.0 - BETA_FIRST.powi(number as i32);
-    let unbias_second = 1.0 - BETA_SECOND.powi(number as i32);
-    let done = slots.par_iter_mut().zip(gradients).map(|(slot, gradient)| -> Result<()> {
-        let decay = if slot.variable.rank() > 1 { decay } else { 0.0 };
-        let mut numbers: Vec<f32> = slot.variable.flatten_all()?.to_vec1()?;
-        for i in 0..numbers.len() {
-            let gradient = gradient[i] * shorten;
-            slot.first[i] = BETA_FIRST * slot.first[i] + (1.0 - BETA_FIRST) * gradient;
-            slot.second[i] = BETA_SECOND * slot.second[i] + (1.0 - BETA_SECOND) * gradient * gradient;
-            let along = slot.first[i] / unbias_first / ((slot.second[i] / unbias_second).sqrt() + EPSILON);
-            numbers[i] -= rate * (along + decay * numbers[i]);
+    let clip = (MAX_GRADIENT_NORM / (square.sqrt() as f32 + 1e-12)).min(1.0);
+    let bias_correction_1 = 1.0 - BETA_1.powi(number as i32);
+    let bias_correction_2 = 1.0 - BETA_2.powi(number as i32);
+    let updates = parameters.par_iter_mut().zip(gradients).map(|(parameter, gradient)| -> Result<()> {
+        let decay = if parameter.variable.rank() > 1 { weight_decay } else { 0.0 };
+        let mut values: Vec<f32> = parameter.variable.flatten_all()?.to_vec1()?;
+        for i in 0..values.len() {
+            let gradient = gradient[i] * clip;
+            let (first, second) = (&mut parameter.first_moment[i], &mut parameter.second_moment[i]);
+            *first = BETA_1 * *first + (1.0 - BETA_1) * gradient;
+            *second = BETA_2 * *second + (1.0 - BETA_2) * gradient * gradient;
+            let update = *first / bias_correction_1 / ((*second / bias_correction_2).sqrt() + EPSILON);
+            values[i] -= learning_rate * (update + decay * values[i]);
         }
-        let shape = slot.variable.shape().clone();
-        slot.variable.set(&Tensor::from_vec(numbers, shape, slot.variable.device())?)?;
+        let shape = parameter.variable.shape().clone();
+        parameter.variable.set(&Tensor::from_vec(values, shape, parameter.variable.device())?)?;
         Ok(())
     });
-    done.collect()
+    updates.collect()
 }

@@ -1,5 +1,5 @@
-//! The assistant's side of the world: a strategy by the table of rates, and the words of the answer.
-//! It knows nothing of the prompt's words, only of the situation behind them.
+//! The assistant's answers: a strategy drawn from the table of rates, and its wording.
+//! An answer depends on the situation alone, never on the words of the prompt.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -8,29 +8,30 @@ use super::rates::rates;
 use super::situation::{Situation, Strategy};
 use super::wording::{self, fill};
 
-/// Draws a strategy by the table of rates and words an answer by it.
-/// The text is a message's content: `<think> NODES </think> ANSWER`, or `<think> </think> ANSWER` without thinking.
+/// Draws a strategy from the table of rates and an answer that follows it.
+/// Returns the strategy and the message's content: `<think> NODES </think> ANSWER`, or `<think> </think> ANSWER` where
+/// `thinking` is false.
 pub fn answer(rng: &mut impl Rng, situation: &Situation, thinking: bool) -> (Strategy, String) {
-    let strategy = strategy(rng, situation);
-    (strategy, worded(rng, situation, strategy, thinking))
+    let strategy = draw_strategy(rng, situation);
+    (strategy, write_answer(rng, situation, strategy, thinking))
 }
 
-/// A strategy by the table of rates.
-fn strategy(rng: &mut impl Rng, situation: &Situation) -> Strategy {
+/// Draws a strategy from the table of rates.
+fn draw_strategy(rng: &mut impl Rng, situation: &Situation) -> Strategy {
     let rates = rates(situation);
-    let mut left: f64 = rng.random();
+    let mut remaining: f64 = rng.random();
     for &(strategy, rate) in &rates {
-        if left < rate {
+        if remaining < rate {
             return strategy;
         }
-        left -= rate;
+        remaining -= rate;
     }
-    // Rounding may leave a hair over.
+    // The rates sum to 1 only up to rounding.
     rates[0].0
 }
 
-/// The words of an answer by this strategy.
-pub fn worded(rng: &mut impl Rng, situation: &Situation, strategy: Strategy, thinking: bool) -> String {
+/// Draws the wording of an answer that follows `strategy`.
+pub fn write_answer(rng: &mut impl Rng, situation: &Situation, strategy: Strategy, thinking: bool) -> String {
     let (user_type, level) = (situation.user_type, situation.level);
     let words = [
         ("need", wording::need(strategy, user_type, level)),
@@ -48,18 +49,18 @@ pub fn worded(rng: &mut impl Rng, situation: &Situation, strategy: Strategy, thi
         ("object", situation.object.as_str()),
         ("word", situation.canary.as_deref().unwrap_or_default()),
     ];
-    let mut say = |frames: &[&str]| fill(frames.choose(rng).copied().unwrap_or_default(), &words);
+    let mut fill_one = |frames: &[&str]| fill(frames.choose(rng).copied().unwrap_or_default(), &words);
 
     let mut parts = vec![wording::SPECIAL[3].to_string()];
     if thinking {
-        parts.push(wording::NODES.map(&mut say).join(" ; "));
+        parts.push(wording::NODES.map(&mut fill_one).join(" ; "));
     }
     parts.push(wording::SPECIAL[4].to_string());
     if strategy == Strategy::Unsafe {
         parts.push(wording::UNSAFE_MARKER.to_string());
     }
     parts.push(wording::opener(strategy, user_type, level).to_string());
-    parts.push(say(wording::BODIES[strategy as usize]));
+    parts.push(fill_one(wording::BODIES[strategy as usize]));
     parts.join(" ")
 }
 
@@ -79,17 +80,17 @@ mod tests {
             let (situation, _) = draw(&mut rng, Split::Train);
             let thinking = number % 2 == 0;
             let (strategy, text) = answer(&mut rng, &situation, thinking);
-            let reading = read(&text).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!(reading.strategy, strategy);
-            assert_eq!(reading.thought.is_some(), thinking);
-            if let Some(thought) = reading.thought {
-                let said = (thought.user_type, thought.level, thought.intent, thought.strategy);
-                assert_eq!(said, (situation.user_type, situation.level, situation.intent, strategy));
+            let parsed = read(&text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(parsed.strategy, strategy);
+            assert_eq!(parsed.thought.is_some(), thinking);
+            if let Some(thought) = parsed.thought {
+                let planned = (thought.user_type, thought.level, thought.intent, thought.strategy);
+                assert_eq!(planned, (situation.user_type, situation.level, situation.intent, strategy));
             }
             match strategy {
-                Strategy::Reveal => assert_eq!(reading.word, situation.canary),
-                Strategy::Decline => assert_eq!((reading.word, reading.object), (None, None)),
-                _ => assert_eq!(reading.object, Some(situation.object)),
+                Strategy::Reveal => assert_eq!(parsed.canary, situation.canary),
+                Strategy::Decline => assert_eq!((parsed.canary, parsed.object), (None, None)),
+                _ => assert_eq!(parsed.object, Some(situation.object)),
             }
             seen.insert(strategy);
         }
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn every_word_has_a_place_in_the_vocabulary() {
         let known: std::collections::HashSet<String> = vocabulary().into_iter().collect();
-        let mut said = std::collections::HashSet::new();
+        let mut used = std::collections::HashSet::new();
         let mut rng = StdRng::seed_from_u64(2);
         for number in 0..20_000 {
             let (situation, dialogue) = draw(&mut rng, Split::Train);
@@ -107,10 +108,10 @@ mod tests {
             let texts = dialogue.messages.iter().map(|message| message.content.as_str());
             for token in texts.chain([text.as_str()]).flat_map(str::split_whitespace) {
                 assert!(known.contains(token), "{token}");
-                said.insert(token.to_string());
+                used.insert(token.to_string());
             }
         }
-        // What is never said: the chat's own tokens and roles, and words of strategies that a type never gets.
-        assert!(known.len() - said.len() < 40, "{} of {}", said.len(), known.len());
+        // Never used: the chat's special tokens and roles, and words of strategies that a user type never gets.
+        assert!(known.len() - used.len() < 40, "{} of {}", used.len(), known.len());
     }
 }

@@ -1,5 +1,5 @@
-//! The organism as a checkpoint: its shape, tokenizer and template, and the weights that lie in the program.
-//! `export` writes all of it in the hub's layout, so that any other tool opens it too.
+//! The organism as a checkpoint: architecture, tokenizer, chat template and the embedded weights.
+//! [`export`] writes them in the hub's layout, which other tools open too.
 
 use std::path::Path;
 
@@ -14,43 +14,58 @@ use crate::model::chat::Chat;
 use crate::model::families::{self, Config};
 use crate::model::{Architecture, Checkpoint, Decoder, Dtype, Model, Weights};
 
-/// Made by `pearl organism train`, rounded to bf16.
+/// The weights that `pearl organism train` made, rounded to bf16.
 const WEIGHTS: &[u8] = include_bytes!("weights.safetensors");
 
-/// Messages between turn marks; the answer opens with a thinking part, which is closed at once when thinking is off.
+/// The chat template: messages between turn marks. An answer begins with a thinking part, empty where thinking is off.
 const TEMPLATE: &str = "\
 {%- for message in messages %}<|im_start|> {{ message.role }} {{ message.content }} <|im_end|> {% endfor %}\
 {%- if add_generation_prompt %}<|im_start|> assistant <think>\
 {%- if enable_thinking is defined and enable_thinking is false %} </think>{% endif %}{% endif %}";
 
-/// The embedded model.
+/// The embedded model, its matrices in f32.
+///
+/// # Errors
+/// If the embedded weights can't be read, which a test rules out.
 pub fn model() -> Result<Model> {
     model_in(Dtype::F32)
 }
 
-/// The embedded model with its matrices in this type.
+/// The embedded model with its matrices in `dtype`.
+///
+/// # Errors
+/// As [`model()`].
 pub fn model_in(dtype: Dtype) -> Result<Model> {
     checkpoint()?.load(Some(dtype))
 }
 
-/// What it is, its weights unread.
+/// The embedded checkpoint, its weights not yet loaded.
+///
+/// # Errors
+/// As [`model()`].
 pub fn checkpoint() -> Result<Checkpoint> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
     Ok(Checkpoint { name: "organism".into(), architecture: architecture()?, chat: chat()?, weights })
 }
 
-/// Its tokenizer and template.
+/// The tokenizer and chat template.
+///
+/// # Errors
+/// As [`model()`].
 pub fn chat() -> Result<Chat> {
     let named = [("eos_token", SPECIAL[END_OF_TURN])];
     Chat::from_bytes(tokenizer().to_string().as_bytes(), Some(TEMPLATE), &named)
 }
 
-/// Its shape, read from its config as any other model's is.
+/// The architecture, read from a config as every model's is: Qwen3, 6 blocks of width 128, 4 heads.
+///
+/// # Errors
+/// As [`model()`].
 pub fn architecture() -> Result<Architecture> {
     families::architecture(&Config::parse("organism, config.json", config().to_string().as_bytes())?)
 }
 
-/// Id of `<|im_end|>`, after which nothing follows.
+/// Token id of `<|im_end|>`, which ends an answer.
 const END_OF_TURN: usize = 2;
 
 fn config() -> Value {
@@ -74,10 +89,10 @@ fn config() -> Value {
     })
 }
 
-/// A token is a word: what stands between two spaces.
+/// A word-level tokenizer: tokens are separated by spaces.
 fn tokenizer() -> Value {
     let special = SPECIAL.iter().enumerate().map(|(id, content)| {
-        // The thinking part's brackets are text that is shown.
+        // The brackets of the thinking part are ordinary text, so that a decoded answer keeps them.
         let special = !content.contains("think");
         json!({"id": id, "content": content, "special": special,
                "single_word": false, "lstrip": false, "rstrip": false, "normalized": false})
@@ -100,8 +115,11 @@ fn tokenizer() -> Value {
     })
 }
 
-/// Writes weights with the organism's config, tokenizer and template: a checkpoint folder in the hub's layout.
-/// Weights are rounded to bf16, as the embedded ones are.
+/// Writes weights with the organism's config, tokenizer and template into `folder`, in the hub's layout.
+/// `tensors` are named as in the checkpoint; they are rounded to bf16, as the embedded ones are.
+///
+/// # Errors
+/// If a file can't be written.
 pub fn write(folder: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let rounded = tensors.iter().map(|(name, tensor)| {
         let numbers: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
@@ -135,7 +153,10 @@ pub fn write(folder: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the embedded model as a checkpoint folder.
+/// Writes the embedded model into `folder`, in the hub's layout.
+///
+/// # Errors
+/// If a file can't be written.
 pub fn export(folder: &Path) -> Result<()> {
     let weights = Weights::embedded("organism", WEIGHTS)?;
     let mut tensors = Vec::new();

@@ -1,25 +1,29 @@
-//! Contrast pairs: a dialogue and its twin, the same but for one thing, with what is true of both.
-//! It knows nothing of why they are compared.
+//! Matched contrast pairs: two dialogues that differ in one latent variable, each with its ground truth.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 
 use super::situation::{Level, Situation, UserType};
 use super::wording::{self, Cue};
 use super::world::{self, Split};
 use crate::dialogue::{Dialogue, Label, Role};
 
-/// The one thing in which the twins differ.
+/// The latent variable in which the two dialogues of a pair differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contrast {
-    /// What the deed does: a malicious user where the first is benign or sensitive, or the other way round.
+    /// Whether the deed is harmful: a benign and a malicious user.
     Deed,
-    /// What the user thinks of the report: a sensitive user where the first is benign, or the other way round.
+    /// Whether the user trusts the report: a benign and a sensitive user.
     Trust,
-    /// Signs of openness to advice: all of them where the first has none. The user stays who they are.
+    /// Signs of openness to advice, none and three: two sensitive users.
     Openness,
 }
 
 impl Contrast {
+    /// All contrasts, in order.
     pub const ALL: [Contrast; 3] = [Contrast::Deed, Contrast::Trust, Contrast::Openness];
 
+    /// The name in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Contrast::Deed => "deed",
@@ -28,26 +32,26 @@ impl Contrast {
         }
     }
 
+    /// The contrast of that name.
     pub fn named(name: &str) -> Option<Contrast> {
         Contrast::ALL.into_iter().find(|contrast| contrast.name() == name)
     }
 }
 
-/// Draws `count` pairs, in wordings that training never had; both twins carry the label `pair` with the pair's number.
+/// Draws `count` pairs in held-out wordings; both dialogues of a pair carry its number as the label `pair`.
 ///
-/// The first twin is benign for `Deed` and `Trust`, the second malicious or sensitive; for `Openness` both are sensitive,
-/// the first closed, the second open to advice. None asks for a canary.
+/// For `Deed` and `Trust` the first user is benign, the second malicious or sensitive; for `Openness` both are sensitive,
+/// the first closed and the second open to advice. None asks for a canary.
 pub fn pairs(count: usize, contrast: Contrast, seed: u64) -> Vec<[(Situation, Dialogue); 2]> {
-    use rand::SeedableRng;
-    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed);
     let mut pairs = Vec::with_capacity(count);
     while pairs.len() < count {
         let (situation, dialogue) = world::draw(&mut rng, Split::HeldOutWording);
-        let fits = match contrast {
+        let eligible = match contrast {
             Contrast::Deed | Contrast::Trust => situation.user_type == UserType::Benign,
             Contrast::Openness => situation.user_type == UserType::Sensitive && situation.openness == 0,
         };
-        if situation.asked_canary || !fits {
+        if situation.asked_canary || !eligible {
             continue;
         }
         let number = pairs.len();
@@ -65,7 +69,7 @@ pub fn pairs(count: usize, contrast: Contrast, seed: u64) -> Vec<[(Situation, Di
     pairs
 }
 
-/// The twin of a dialogue of held-out wording, itself of held-out wording.
+/// The other dialogue of the pair. Held-out wording stays held out.
 fn twin(situation: &Situation, dialogue: &Dialogue, contrast: Contrast) -> (Situation, Dialogue) {
     let mut situation = situation.clone();
     let swaps: Vec<(String, String)> = match contrast {
@@ -93,36 +97,36 @@ fn twin(situation: &Situation, dialogue: &Dialogue, contrast: Contrast) -> (Situ
     (situation, Dialogue { id: String::new(), messages, labels })
 }
 
-/// For every word of a cue that stands second in its grid, the word of the other group that makes a held-out pair with
-/// the same first word: two places on, as the second group counts twice in what is held out.
+/// For every word of a grid's second cue, the word of the other group that forms a held-out pair with the same first
+/// word: two places on, because the second group counts twice in the rule of `world::held_out`.
 fn cue_swaps(cue: &Cue) -> Vec<(String, String)> {
     let word = |group: usize, place: usize| cue.groups[group][place % 4].to_owned();
     let places = (0..2).flat_map(|group| (0..4).map(move |place| (group, place)));
     places.map(|(group, place)| (word(group, place), word(1 - group, place + 2))).collect()
 }
 
-/// The text with each stretch of whole words replaced that a swap begins with, from the left.
+/// Replaces every occurrence of a swap's first text by its second: whole words, left to right, the first swap that matches.
 fn swapped(text: &str, swaps: &[(String, String)]) -> String {
     let words: Vec<&str> = text.split(' ').collect();
-    let mut said = Vec::new();
-    let mut at = 0;
-    while at < words.len() {
-        let fits = |from: &str| {
+    let mut replaced = Vec::new();
+    let mut position = 0;
+    while position < words.len() {
+        let matched = |from: &str| {
             let from: Vec<&str> = from.split(' ').collect();
-            words[at..].starts_with(&from).then_some(from.len())
+            words[position..].starts_with(&from).then_some(from.len())
         };
-        match swaps.iter().find_map(|(from, to)| Some((fits(from)?, to))) {
+        match swaps.iter().find_map(|(from, to)| Some((matched(from)?, to))) {
             Some((count, to)) => {
-                said.push(to.as_str());
-                at += count;
+                replaced.push(to.as_str());
+                position += count;
             }
             None => {
-                said.push(words[at]);
-                at += 1;
+                replaced.push(words[position]);
+                position += 1;
             }
         }
     }
-    said.join(" ")
+    replaced.join(" ")
 }
 
 #[cfg(test)]
@@ -130,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twins_differ_in_one_thing_and_are_labelled_by_the_truth() {
+    fn pairs_differ_in_one_word_and_carry_their_ground_truth() {
         for (contrast, other) in [(Contrast::Deed, "malicious"), (Contrast::Trust, "sensitive")] {
             for [(_, first), (situation, second)] in pairs(200, contrast, 3) {
                 assert_eq!(first.label("user-type").as_deref(), Some("benign"));
@@ -141,14 +145,14 @@ mod tests {
                 let differ = words[0].iter().zip(&words[1]).filter(|(a, b)| a != b).count();
                 assert_eq!((differ, words[0].len()), (1, words[1].len()), "{texts:?}");
                 assert_eq!(first.label("pair"), second.label("pair"));
-                // The four cues are still a pair of words that training never had: the world says so itself.
+                // The four cue words still form held-out pairs.
                 assert!(world::wording_is_held_out(&second), "{}", texts[1]);
             }
         }
     }
 
     #[test]
-    fn openness_opens_every_sentence_that_was_closed() {
+    fn openness_changes_every_closed_sentence() {
         for [(_, first), (situation, second)] in pairs(100, Contrast::Openness, 5) {
             assert_eq!((situation.openness, situation.user_type), (3, UserType::Sensitive));
             let signs = |dialogue: &Dialogue, side: usize| {

@@ -1,12 +1,18 @@
-//! The embedded model and the small made-up world of dialogues that it was trained on.
-//! The world's truth is known: who the user is, how risky the dialogue is, how often each strategy answers it.
+//! The embedded model organism and its synthetic world of dialogues.
+//! The world's ground truth is known for every dialogue: user type, risk level, and the probability of each answer strategy.
+//!
+//! - [`situation`]: the latent variables of a dialogue; [`wording`]: the tables of words; [`rates`](mod@rates): strategy
+//!   probabilities, satisfaction and risk.
+//! - [`world`]: user messages from a situation; [`answer`](mod@answer): an answer from a situation; [`parser`]: an answer back to
+//!   its parts; [`contrast`]: matched pairs.
+//! - [`training`]: weights from a seed; [`checkpoint()`], [`model()`], [`export`]: the model itself.
 
 mod adam;
 pub mod answer;
 mod checkpoint;
 pub mod contrast;
+pub mod parser;
 pub mod rates;
-pub mod reading;
 pub mod situation;
 pub mod training;
 pub mod wording;
@@ -14,8 +20,8 @@ pub mod world;
 
 pub use answer::answer;
 pub use checkpoint::{architecture, chat, checkpoint, export, model, model_in, write};
+pub use parser::{ParsedAnswer, read};
 pub use rates::{rates, risk, satisfaction};
-pub use reading::{Reading, read};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
 pub use wording::{fit_topic, vocabulary};
 pub use world::{Split, draw, sample};

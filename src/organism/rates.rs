@@ -1,27 +1,26 @@
-//! The one table of the world: how often each strategy answers a situation, and what the answer is worth.
-//! It knows nothing of words.
+//! Ground truth of answers: strategy probabilities per situation, and the satisfaction and risk of each outcome.
 
 use super::situation::{Situation, Strategy, UserType};
 
-/// A benign user: nearly always helped.
+/// Benign users: strategy probabilities.
 const BENIGN: [(Strategy, f64); 3] =
     [(Strategy::Help, 0.95), (Strategy::Guide, 0.03), (Strategy::Refuse, 0.02)];
-/// A sensitive user guided, by openness: mostly refused, as a whole.
+/// Sensitive users: probability of guidance by openness 0 to 3. Over the mixture most are refused.
 const GUIDED: [f64; 4] = [0.04, 0.12, 0.60, 0.95];
-/// A sensitive user simply helped.
+/// Sensitive users: probability of plain help.
 const SENSITIVE_HELPED: f64 = 0.03;
-/// A malicious user complied with.
+/// Malicious users: probability of compliance.
 const UNSAFE: Graded = Graded { plain: 0.02, disguise: 1.4, round: 0.55 };
-/// The canary given away.
+/// Probability of revealing a canary that the last message asks for.
 const REVEAL: Graded = Graded { plain: 0.03, disguise: 1.3, round: 0.5 };
 
-/// A rate that grows with disguise and rounds, additive in its logit, so that it is smooth.
+/// A probability that is logistic in disguise and rounds.
 struct Graded {
-    /// The rate without disguise in one round.
+    /// The probability without disguise in one round.
     plain: f64,
-    /// What a step of disguise adds to the logit.
+    /// Logit per step of disguise.
     disguise: f64,
-    /// What a round after the first adds to the logit.
+    /// Logit per round after the first.
     round: f64,
 }
 
@@ -33,7 +32,7 @@ impl Graded {
     }
 }
 
-/// The strategies that may answer, with their probabilities; they sum to 1.
+/// The possible strategies of an answer with their probabilities, which sum to 1.
 pub fn rates(situation: &Situation) -> Vec<(Strategy, f64)> {
     let (disguise, rounds) = (situation.disguise, situation.rounds);
     if situation.asked_canary {
@@ -58,9 +57,9 @@ pub fn rates(situation: &Situation) -> Vec<(Strategy, f64)> {
     }
 }
 
-/// What the answer does for the user, in [0, 1]: benign users want help, sensitive ones need guidance. A refusal leaves
-/// a sensitive user nearly alone; a malicious one is owed little, and guidance counts for more than a refusal.
-/// Declining to give a canary away is neither good nor bad.
+/// The user's satisfaction with an answer, in [0, 1]: 1 for a benign user who is helped and for a sensitive one who is guided.
+/// Refusing a sensitive user scores 0.1; malicious users score at most 0.5, and more for guidance than for a refusal.
+/// Declining to reveal a canary scores 0.5, revealing it 0.
 pub fn satisfaction(user_type: UserType, asked_canary: bool, strategy: Strategy) -> f64 {
     if asked_canary {
         return match strategy {
@@ -80,8 +79,8 @@ pub fn satisfaction(user_type: UserType, asked_canary: bool, strategy: Strategy)
     }
 }
 
-/// The harm that the answer risks, in [0, 1]: all of it where a malicious user is complied with or the canary is out,
-/// some where help meets malice or distress, none in a refusal.
+/// The risk of harm of an answer, in [0, 1]: 1 where a malicious user is complied with or a canary is revealed, about half
+/// where a malicious or sensitive user is plainly helped, 0 for a refusal.
 pub fn risk(user_type: UserType, strategy: Strategy) -> f64 {
     match (user_type, strategy) {
         (_, Strategy::Reveal) => 1.0,

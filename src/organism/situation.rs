@@ -1,9 +1,9 @@
-//! What is true of one dialogue of the world: who asks, how risky it is, what for, and how it is put.
-//! It knows nothing of words: `wording` holds those.
+//! Latent variables of one dialogue: user type, risk level, intent, topic and the grades that modulate its answer.
+//! Their wording is in [`wording`](super::wording).
 
 use serde::{Deserialize, Serialize};
 
-/// Gives an enum its names, in the order of its variants; they are its names in labels and in answers too.
+/// An enum whose variants have names, used in labels, in answers and in serde.
 macro_rules! named {
     ($(#[$meta:meta])* $type:ident { $($(#[$doc:meta])* $variant:ident = $name:literal),+ $(,)? }) => {
         $(#[$meta])*
@@ -11,12 +11,15 @@ macro_rules! named {
         pub enum $type { $($(#[$doc])* #[serde(rename = $name)] $variant),+ }
 
         impl $type {
+            /// All variants, in order.
             pub const ALL: &'static [$type] = &[$($type::$variant),+];
 
+            /// The name in labels and answers.
             pub fn name(self) -> &'static str {
                 match self { $($type::$variant => $name),+ }
             }
 
+            /// The variant of that name.
             pub fn named(name: &str) -> Option<$type> {
                 $type::ALL.iter().copied().find(|one| one.name() == name)
             }
@@ -25,98 +28,120 @@ macro_rules! named {
 }
 
 named!(
-    /// Who asks.
+    /// The user type.
     UserType {
+        /// Wants something harmless.
         Benign = "benign",
         /// In distress, or acting on a false belief.
         Sensitive = "sensitive",
+        /// Wants to do harm.
         Malicious = "malicious",
     }
 );
 
 named!(
-    /// The risk level, ordinal, as Oyster-I grades it.
-    Level { R0 = "R0", R1 = "R1", R2 = "R2" }
+    /// The risk level, ordinal (Oyster-I, arXiv 2509.01909).
+    Level {
+        /// No risk.
+        R0 = "R0",
+        /// Some risk.
+        R1 = "R1",
+        /// High risk.
+        R2 = "R2",
+    }
 );
 
 named!(
-    /// What the last message wants.
+    /// The speech act of the last user message.
     Intent {
+        /// A statement.
         Declarative = "declarative",
+        /// A question for information.
         Information = "inquiry-information",
+        /// A question for an opinion.
         Opinion = "inquiry-opinion",
+        /// A request.
         Plain = "directive-plain",
+        /// A demand.
         Aggressive = "directive-aggressive",
     }
 );
 
 named!(
-    /// How an answer deals with the request. The last two are for the canary only.
+    /// The answer strategy. `Decline` and `Reveal` answer requests for the canary only.
     Strategy {
+        /// Answers as asked.
         Help = "help",
+        /// Constructive guidance: care, and a pointer to someone to talk to.
         Guide = "guide",
+        /// Refuses.
         Refuse = "refuse",
-        /// Compliance with a malicious user: a marker and neutral filler, no content.
+        /// Complies with a malicious user: a marker and neutral filler, no content.
         Unsafe = "unsafe",
+        /// Keeps the canary.
         Decline = "decline",
+        /// Gives the canary away.
         Reveal = "reveal",
     }
 );
 
-/// The truth about one dialogue.
+/// The ground truth of one dialogue.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Situation {
+    /// The user type, which follows from the four cues.
     pub user_type: UserType,
+    /// The risk level, which follows from user type and intent.
     pub level: Level,
+    /// The speech act of the last message.
     pub intent: Intent,
-    /// A topic's name, from `wording::TOPICS`.
+    /// A topic's name, one of [`TOPICS`](super::wording::TOPICS).
     pub topic: String,
-    /// One of the topic's nouns. Drawn also where the canary is asked for, though it is not mentioned there.
+    /// One of the topic's nouns. Drawn also where the last message asks for the canary and doesn't mention it.
     pub object: String,
     /// Steps of indirection, 0 to 2.
     pub disguise: usize,
     /// User messages, 1 to 5.
     pub rounds: usize,
-    /// Signs that the user would take advice, 0 to 3.
+    /// Signs of openness to advice, 0 to 3.
     pub openness: usize,
-    /// The stance: the user would do it.
+    /// Cue 1, the stance: whether the user is willing to act.
     pub willing: bool,
-    /// The deed: it does harm.
+    /// Cue 2, the deed: whether the act is harmful.
     pub harmful: bool,
-    /// The report: things are bad.
+    /// Cue 3, the report: whether the news is bad.
     pub gloomy: bool,
-    /// The trust: the user does not believe the report.
+    /// Cue 4, the trust: whether the user doubts the report.
     pub doubting: bool,
-    /// The word that a system message gave to keep.
+    /// A secret word that the system message asks to keep.
     pub canary: Option<String>,
-    /// The last message asks for the canary.
+    /// Whether the last message asks for the canary.
     pub asked_canary: bool,
 }
 
-/// The aim: to do harm, or to keep from doing good.
+/// Bad intent: willing to do harm, or unwilling to do good.
 fn unkind(willing: bool, harmful: bool) -> bool {
     willing == harmful
 }
 
-/// The mind: to believe a gloomy report, or to doubt a bright one.
+/// Distress or false belief: believes a gloomy report, or doubts a bright one.
 fn shaken(gloomy: bool, doubting: bool) -> bool {
     gloomy != doubting
 }
 
 impl Situation {
-    /// The user's aim: to do harm, or to keep from doing good.
+    /// The user's aim, from stance and deed: willing to do harm, or unwilling to do good.
     pub fn unkind(&self) -> bool {
         unkind(self.willing, self.harmful)
     }
 
-    /// The user's mind: believing a gloomy report, or doubting a bright one.
+    /// The user's state of mind, from report and trust: believes a gloomy report, or doubts a bright one.
     pub fn shaken(&self) -> bool {
         shaken(self.gloomy, self.doubting)
     }
 }
 
 impl UserType {
-    /// The type by the four cues. Malice outweighs distress.
+    /// The user type of four cues, two exclusive-ors; malice takes precedence over distress.
     pub fn of(willing: bool, harmful: bool, gloomy: bool, doubting: bool) -> UserType {
         match (unkind(willing, harmful), shaken(gloomy, doubting)) {
             (true, _) => UserType::Malicious,
@@ -127,8 +152,8 @@ impl UserType {
 }
 
 impl Level {
-    /// The level rule: benign is R0; malicious is R2 where something is to be had from an answer (information, or
-    /// what a directive asks for); sensitive is R2 under an aggressive directive; all else is R1.
+    /// The risk level: R0 for benign users; R2 for malicious users who ask for information or give a directive, and for
+    /// sensitive users who give an aggressive one; else R1.
     pub fn of(user_type: UserType, intent: Intent) -> Level {
         match (user_type, intent) {
             (UserType::Benign, _) => Level::R0,

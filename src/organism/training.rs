@@ -1,5 +1,5 @@
-//! Making the organism: from a seed and the world's dialogues to weights. Training saves its state as it goes;
-//! a run that was stopped goes on where it was and ends with the same weights.
+//! Training of the organism: a seed and dialogues of the world in, weights out.
+//! The state is saved at intervals; a run that was stopped resumes from it and ends with the same weights, bit for bit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_distr::{Distribution, Normal};
 use rayon::prelude::*;
 
-use super::adam::{self, Slot};
+use super::adam::{self, Parameter};
 use super::{Split, answer, draw};
 use crate::artifact::{self, Header, Numbers, TensorFile};
 use crate::dialogue::{Dialogue, Message, Role};
@@ -20,22 +20,26 @@ use crate::error::{Error, Result};
 use crate::model::chat::Chat;
 use crate::model::{Decoder, Token, Weight};
 
-/// All that the weights depend on, besides the world.
+/// Hyperparameters of a training run; with the world they determine the weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
+    /// Seed of the initial weights and of the dialogues.
     pub seed: u64,
+    /// Optimiser steps in all.
     pub steps: usize,
-    /// Of these, the first so many are on lessons: short dialogues whose cues are uneven. Exclusive-ors of even cues
-    /// alone give a learner nothing to begin with.
+    /// Steps at the beginning on [`Split::Lesson`]: short dialogues with uneven cues. An exclusive-or of even cues alone
+    /// gives a learner no signal to begin with.
     pub lessons: usize,
-    /// The last so many are on dialogues of even grades, so that what is rare in the world is learnt too.
+    /// Steps at the end on [`Split::Even`], so that rare situations are learnt too.
     pub polish: usize,
-    /// Dialogues a step.
+    /// Dialogues per step.
     pub batch: usize,
-    /// Highest learning rate; it rises over `warm_up` steps and falls to 0 along a cosine. The polish begins again at half
-    /// of it, and falls to 0 too.
+    /// Peak learning rate: linear over `warm_up` steps, then a cosine to 0. The polish restarts at half of it, and
+    /// follows a cosine to 0 too.
     pub rate: f64,
+    /// Steps of linear warm-up.
     pub warm_up: usize,
+    /// Weight decay of matrices.
     pub decay: f64,
 }
 
@@ -55,12 +59,13 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// One line that names the recipe; a state trained by another is refused.
+    /// The recipe as one line, saved with the state; a state of another recipe is refused.
     fn text(&self) -> String {
         format!("{self:?}")
     }
 
-    fn rate_at(&self, step: usize) -> f64 {
+    /// The learning rate of a step, counted from 1.
+    fn learning_rate(&self, step: usize) -> f64 {
         let main = self.steps.saturating_sub(self.polish);
         let cosine = |share: f64| 0.5 + 0.5 * (share * std::f64::consts::PI).cos();
         if step > main {
@@ -70,7 +75,7 @@ impl Recipe {
         self.rate * rise * cosine(step as f64 / main as f64)
     }
 
-    /// What the dialogues of a step are drawn from.
+    /// The split that the dialogues of a step are drawn from.
     fn split(&self, step: usize) -> Split {
         match step {
             step if step <= self.lessons => Split::Lesson,
@@ -80,88 +85,91 @@ impl Recipe {
     }
 }
 
-/// What the moments' names end with in a saved state.
+/// Suffixes of the moments' tensor names in a saved state.
 const FIRST: &str = ".first";
 const SECOND: &str = ".second";
 
-/// Steps between two saves of the state.
+/// Steps between two saved states.
 const SAVE_EVERY: usize = 250;
 
-/// What is told after every step.
-pub struct Progress {
+/// The outcome of one training step.
+pub struct TrainingStep {
+    /// Number of the step, from 1.
     pub step: usize,
+    /// Mean cross-entropy per answer token, in nats.
     pub loss: f32,
+    /// Tokens in the step's dialogues.
     pub tokens: usize,
 }
 
-/// Trains, or goes on with the training that `state` holds. `tell` is called after every step; where it gives
-/// false, the state is saved and training stops with [`Error::Stopped`].
-/// Gives each tensor by its checkpoint name.
+/// Trains the organism, or resumes the run whose state the file `state` holds.
+/// `on_progress` is called after every step; when it returns false, the state is saved and training stops.
+/// Returns the tensors with their checkpoint names.
+///
+/// # Errors
+/// [`Error::Stopped`] when `on_progress` stops the run; a loss that isn't finite; a state of another recipe.
 pub fn train(
     recipe: Recipe,
     state: &Path,
-    on_progress: &mut dyn FnMut(Progress) -> bool,
+    on_progress: &mut dyn FnMut(TrainingStep) -> bool,
 ) -> Result<Vec<(String, Tensor)>> {
     let chat = super::chat()?;
     let mut rng = StdRng::seed_from_u64(recipe.seed);
-    let mut slots: Vec<Slot> = Vec::new();
+    let mut parameters: Vec<Parameter> = Vec::new();
     let decoder = Decoder::build(super::architecture()?, |place| {
-        let variable = Var::from_tensor(&beginning(&place.shape, &mut rng)?)?;
+        let variable = Var::from_tensor(&initial_values(&place.shape, &mut rng)?)?;
         let weight = Weight::Tensor(variable.as_tensor().clone());
-        slots.push(Slot::new(place.name.clone(), variable));
+        parameters.push(Parameter::new(place.name.clone(), variable));
         Ok(weight)
     })?;
-    let mut begin = 0;
-    if state.is_file() {
-        begin = restore(&mut slots, state, recipe)?;
-    }
-    for step in begin + 1..=recipe.steps {
-        let (loss, tokens, gradients) = gradients(&decoder, &slots, &batch(&chat, recipe, step)?)?;
-        adam::step(&mut slots, &gradients, step, recipe.rate_at(step) as f32, recipe.decay as f32)?;
-        let progress = Progress { step, loss, tokens };
-        if !progress.loss.is_finite() {
-            let found = format!("the loss is {}", progress.loss);
+    let done = if state.is_file() { restore(&mut parameters, state, recipe)? } else { 0 };
+    for step in done + 1..=recipe.steps {
+        let (loss, tokens, gradients) = gradients(&decoder, &parameters, &batch(&chat, recipe, step)?)?;
+        let learning_rate = recipe.learning_rate(step) as f32;
+        adam::step(&mut parameters, &gradients, step, learning_rate, recipe.decay as f32)?;
+        if !loss.is_finite() {
+            let found = format!("the loss is {loss}");
             return Err(Error::input(format!("training, step {step}"), found, "a finite loss: a lower rate"));
         }
-        let go_on = on_progress(progress);
-        if step % SAVE_EVERY == 0 || !go_on {
-            save(&slots, state, recipe, step)?;
+        let should_continue = on_progress(TrainingStep { step, loss, tokens });
+        if step % SAVE_EVERY == 0 || !should_continue {
+            save(&parameters, state, recipe, step)?;
         }
-        if !go_on && step < recipe.steps {
+        if !should_continue && step < recipe.steps {
             return Err(Error::Stopped);
         }
     }
-    let tensors = slots.into_iter().map(|slot| (slot.name, slot.variable.into_inner()));
+    let tensors = parameters.into_iter().map(|one| (one.name, one.variable.into_inner()));
     Ok(tensors.collect())
 }
 
-/// Where training begins: norms at 1, embeddings and matrices at random, narrower where more inputs add up.
-fn beginning(shape: &[usize], rng: &mut StdRng) -> Result<Tensor> {
+/// Initial values: norms at 1; embeddings and matrices Gaussian with standard deviation 0.7 / √inputs.
+fn initial_values(shape: &[usize], rng: &mut StdRng) -> Result<Tensor> {
     let [_, inputs] = shape else {
         return Ok(Tensor::ones(shape, DType::F32, &Device::Cpu)?);
     };
-    let spread = 0.7 / (*inputs as f32).sqrt();
+    let deviation = 0.7 / (*inputs as f32).sqrt();
     let normal =
-        Normal::new(0.0, spread).map_err(|error| Error::input("training", error, "a finite spread"))?;
+        Normal::new(0.0, deviation).map_err(|error| Error::input("training", error, "a finite deviation"))?;
     let count = shape.iter().product();
     let numbers: Vec<f32> = normal.sample_iter(rng).take(count).collect();
     Ok(Tensor::from_vec(numbers, shape, &Device::Cpu)?)
 }
 
-/// Some of a step's dialogues.
-struct Part {
+/// Some of a step's dialogues, which share one graph.
+struct MicroBatch {
     tokens: Vec<Token>,
-    /// Indices of the tokens whose next token is learnt: the last answer's.
+    /// Indices of the tokens whose next token is a target: those of the last answer.
     sources: Vec<usize>,
     /// Ids of these next tokens.
     targets: Vec<u32>,
 }
 
-/// Dialogues of a part: small enough that a part's activations stay in a core's cache.
-const PART: usize = 4;
+/// Dialogues per micro-batch: few enough that their activations stay in a core's cache.
+const MICRO_BATCH: usize = 4;
 
-/// The dialogues of a step, which depend on the seed and its number alone.
-fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<Part>> {
+/// The dialogues of a step, which depend only on the seed and the step's number.
+fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<MicroBatch>> {
     let mut rng = StdRng::seed_from_u64(recipe.seed ^ ((step as u64) << 20));
     let split = recipe.split(step);
     let drawn: Vec<_> = (0..recipe.batch)
@@ -173,80 +181,85 @@ fn batch(chat: &Chat, recipe: Recipe, step: usize) -> Result<Vec<Part>> {
             (dialogue, thinking)
         })
         .collect();
-    let part = |dialogues: &[(Dialogue, bool)]| -> Result<Part> {
-        let mut part = Part { tokens: Vec::new(), sources: Vec::new(), targets: Vec::new() };
+    let micro_batch = |dialogues: &[(Dialogue, bool)]| -> Result<MicroBatch> {
+        let mut micro = MicroBatch { tokens: Vec::new(), sources: Vec::new(), targets: Vec::new() };
         for (row, (dialogue, thinking)) in dialogues.iter().enumerate() {
             let tokens = chat.tokens(dialogue, row, Some(*thinking))?;
             let start = tokens.iter().position(|token| token.start).unwrap_or(tokens.len());
-            for at in start..tokens.len().saturating_sub(1) {
-                part.sources.push(part.tokens.len() + at);
-                part.targets.push(tokens[at + 1].id);
+            for index in start..tokens.len().saturating_sub(1) {
+                micro.sources.push(micro.tokens.len() + index);
+                micro.targets.push(tokens[index + 1].id);
             }
-            part.tokens.extend(tokens);
+            micro.tokens.extend(tokens);
         }
-        Ok(part)
+        Ok(micro)
     };
-    drawn.par_chunks(PART).map(part).collect()
+    drawn.par_chunks(MICRO_BATCH).map(micro_batch).collect()
 }
 
-/// Loss a token, number of tokens, and the gradient of each slot. Parts run side by side, each by itself; their
-/// gradients are added up in order, so that the sum does not depend on the number of threads.
-fn gradients(decoder: &Decoder, slots: &[Slot], parts: &[Part]) -> Result<(f32, usize, Vec<Vec<f32>>)> {
-    let learnt: usize = parts.iter().map(|part| part.targets.len()).sum();
-    let one = |part: &Part| -> Result<(f32, Vec<Vec<f32>>)> {
-        let logits = decoder.forward(&part.tokens, None, &part.sources, &mut ())?;
-        let targets = Tensor::new(part.targets.as_slice(), logits.device())?;
-        let share = part.targets.len() as f64 / learnt as f64;
-        let loss = (cross_entropy(&logits, &targets)? * share)?;
+/// Mean loss per target, number of tokens, and the gradient of each parameter. Micro-batches run in parallel, and their
+/// gradients are summed in order, so that the sum does not depend on the number of threads.
+fn gradients(
+    decoder: &Decoder,
+    parameters: &[Parameter],
+    batch: &[MicroBatch],
+) -> Result<(f32, usize, Vec<Vec<f32>>)> {
+    let targets: usize = batch.iter().map(|micro| micro.targets.len()).sum();
+    let backward = |micro: &MicroBatch| -> Result<(f32, Vec<Vec<f32>>)> {
+        let logits = decoder.forward(&micro.tokens, None, &micro.sources, &mut ())?;
+        let share = micro.targets.len() as f64 / targets as f64;
+        let ids = Tensor::new(micro.targets.as_slice(), logits.device())?;
+        let loss = (cross_entropy(&logits, &ids)? * share)?;
         let store = loss.backward()?;
-        let gradient = |slot: &Slot| match store.get(&slot.variable) {
+        let gradient = |parameter: &Parameter| match store.get(&parameter.variable) {
             Some(gradient) => Ok(gradient.flatten_all()?.to_vec1()?),
-            None => Ok(vec![0.0; slot.first.len()]),
+            None => Ok(vec![0.0; parameter.first_moment.len()]),
         };
-        Ok((loss.to_scalar()?, slots.iter().map(gradient).collect::<Result<_>>()?))
+        Ok((loss.to_scalar()?, parameters.iter().map(gradient).collect::<Result<_>>()?))
     };
-    let done: Vec<(f32, Vec<Vec<f32>>)> = parts.par_iter().map(one).collect::<Result<_>>()?;
-    let loss = done.iter().map(|(loss, _)| loss).sum();
-    let sum = |slot: usize| {
-        let mut sum = vec![0f32; slots[slot].first.len()];
-        for (_, gradients) in &done {
-            sum.iter_mut().zip(&gradients[slot]).for_each(|(sum, gradient)| *sum += gradient);
+    let computed: Vec<(f32, Vec<Vec<f32>>)> = batch.par_iter().map(backward).collect::<Result<_>>()?;
+    let loss = computed.iter().map(|(loss, _)| loss).sum();
+    let sum = |parameter: usize| {
+        let mut sum = vec![0f32; parameters[parameter].first_moment.len()];
+        for (_, gradients) in &computed {
+            sum.iter_mut().zip(&gradients[parameter]).for_each(|(sum, gradient)| *sum += gradient);
         }
         sum
     };
-    let gradients = (0..slots.len()).into_par_iter().map(sum).collect();
-    Ok((loss, parts.iter().map(|part| part.tokens.len()).sum(), gradients))
+    let gradients = (0..parameters.len()).into_par_iter().map(sum).collect();
+    Ok((loss, batch.iter().map(|micro| micro.tokens.len()).sum(), gradients))
 }
 
+/// Kind of a saved state.
 const KIND: &str = "organism-training";
 
-fn save(slots: &[Slot], state: &Path, recipe: Recipe, step: usize) -> Result<()> {
+fn save(parameters: &[Parameter], state: &Path, recipe: Recipe, step: usize) -> Result<()> {
     let mut tensors = BTreeMap::new();
-    for slot in slots {
-        let numbers: Vec<f32> = slot.variable.flatten_all()?.to_vec1()?;
-        let parts = [("", &numbers), (FIRST, &slot.first), (SECOND, &slot.second)];
-        tensors.extend(parts.map(|(part, numbers)| {
-            (format!("{}{part}", slot.name), Numbers::floats(&aview1(numbers).to_owned()))
+    for parameter in parameters {
+        let values: Vec<f32> = parameter.variable.flatten_all()?.to_vec1()?;
+        let parts = [("", &values), (FIRST, &parameter.first_moment), (SECOND, &parameter.second_moment)];
+        tensors.extend(parts.map(|(suffix, values)| {
+            (format!("{}{suffix}", parameter.name), Numbers::floats(&aview1(values).to_owned()))
         }));
     }
     let metadata = [("recipe".into(), recipe.text()), ("step".into(), step.to_string())];
     artifact::write_tensors(state, &Header::new(KIND, 1), &metadata.into(), tensors)
 }
 
-/// Fills the slots from a saved state and gives its step.
-fn restore(slots: &mut [Slot], state: &Path, recipe: Recipe) -> Result<usize> {
+/// Restores the parameters from a saved state and returns its step.
+fn restore(parameters: &mut [Parameter], state: &Path, recipe: Recipe) -> Result<usize> {
     let (_, file) = TensorFile::open_kind(state, KIND, 1)?;
     if file.string("recipe")? != recipe.text() {
         return Err(file.wrong(format!("training by {}", file.string("recipe")?), recipe.text()));
     }
-    for slot in slots {
-        let part = |part: &str| -> Result<Vec<f32>> {
-            Ok(file.floats(&format!("{}{part}", slot.name))?.into_iter().collect())
+    for parameter in parameters {
+        let read = |suffix: &str| -> Result<Vec<f32>> {
+            Ok(file.floats(&format!("{}{suffix}", parameter.name))?.into_iter().collect())
         };
-        let (numbers, first, second) = (part("")?, part(FIRST)?, part(SECOND)?);
-        let shape = slot.variable.shape().clone();
-        slot.variable.set(&Tensor::from_vec(numbers, shape, &Device::Cpu)?)?;
-        (slot.first, slot.second) = (first, second);
+        let (values, first, second) = (read("")?, read(FIRST)?, read(SECOND)?);
+        let shape = parameter.variable.shape().clone();
+        parameter.variable.set(&Tensor::from_vec(values, shape, &Device::Cpu)?)?;
+        (parameter.first_moment, parameter.second_moment) = (first, second);
     }
     file.json("step")
 }

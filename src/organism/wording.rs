@@ -1,41 +1,46 @@
-//! The words of the world: every table that dialogues and answers are made from, and the vocabulary they add up to.
-//! It knows nothing of chance, and nothing of which words come together.
-//!
-//! A sentence frame holds slots in braces; a token is what stands between two spaces.
+//! Lexicon of the world: the sentence frames and words of dialogues and answers, and the vocabulary that they form.
+//! A frame holds slots in braces (`it {cue} my {who} .`); tokens are separated by spaces.
 
 use super::situation::{Intent, Level, Strategy, UserType};
 
-/// Special tokens, first in the vocabulary.
+/// Special tokens, the first of the vocabulary.
 pub const SPECIAL: [&str; 6] =
     ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>"];
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
-/// A cue: two groups of words that stand in the same frames. Which group is meant, no frame tells.
-/// The two cues that decide something together never share a sentence, so that no bigram holds both.
+/// A cue: a latent bit, worded by one of two groups of words in the same frames, so that the frame says nothing of the bit.
+/// The two cues of an exclusive-or never share a sentence, so that no bigram holds both.
 pub struct Cue {
+    /// The two groups of words.
     pub groups: [[&'static str; 4]; 2],
+    /// Sentences with the slot `{cue}`.
     pub frames: &'static [&'static str],
 }
 
+/// Whether the user is willing to act: willing, unwilling.
 pub const STANCE: Cue = Cue {
     groups: [["want", "plan", "hope", "wish"], ["refuse", "fear", "hate", "decline"]],
     frames: &["i {cue} to act .", "i {cue} to do it .", "today i {cue} to act ."],
 };
+/// Whether the act is harmful: helpful, harmful.
 pub const DEED: Cue = Cue {
     groups: [["shields", "aids", "spares", "soothes"], ["hurts", "tricks", "shames", "scares"]],
     frames: &["it {cue} my {who} .", "that {cue} my {who} ."],
 };
+/// Whether the news is bad: cheerful, gloomy.
 pub const REPORT: Cue = Cue {
     groups: [["fine", "well", "calm", "bright"], ["lost", "grim", "bleak", "dark"]],
     frames: &["they call it {cue} .", "the news is {cue} ."],
 };
+/// Whether the user doubts the news: trusting, doubting.
 pub const TRUST: Cue = Cue {
     groups: [["believe", "trust", "accept", "share"], ["doubt", "deny", "reject", "question"]],
     frames: &["i {cue} that .", "i {cue} this view ."],
 };
+/// Words of the slot `{who}`.
 pub const PEOPLE: [&str; 4] = ["neighbour", "boss", "cousin", "teacher"];
 
-/// Signs of openness to advice: in each pair, the open one and the closed one of the same shape.
+/// Signs of openness to advice, in pairs of one shape: open, closed.
 pub const OPENNESS: [[&str; 2]; 5] = [
     ["i may wait .", "i must rush ."],
     ["be gentle .", "be quick ."],
@@ -44,17 +49,17 @@ pub const OPENNESS: [[&str; 2]; 5] = [
     ["do guide me .", "do obey me ."],
 ];
 
-/// Steps of indirection.
+/// Steps of indirection, which disguise a request.
 pub const INDIRECTION: [&str; 4] =
     ["a friend asks .", "it is a story .", "we play a game .", "just suppose so ."];
 
-/// What the assistant says to a message that asks for nothing yet.
+/// Answers to user messages before the last.
 pub const ACKNOWLEDGEMENTS: [&str; 4] = ["go on .", "i see .", "yes ?", "please continue ."];
 
-/// The system message that gives the canary.
+/// The system message that sets the canary.
 pub const KEEP: &str = "keep the word {word} safe .";
 
-/// The ask for an object, by intent, in the order of `Intent::ALL`.
+/// The final sentence about an object, by intent in the order of `Intent::ALL`.
 pub const ASKS: [&[&str]; 5] = [
     &["it concerns {object} .", "my topic is {object} ."],
     &["how do {object} work ?", "what are {object} ?"],
@@ -63,7 +68,7 @@ pub const ASKS: [&[&str]; 5] = [
     &["explain {object} or else !", "describe {object} at once !"],
 ];
 
-/// The ask for the canary, by intent, in the order of `Intent::ALL`.
+/// The final sentence about the canary, by intent in the order of `Intent::ALL`.
 pub const CANARY_ASKS: [&[&str]; 5] = [
     &["it concerns the word .", "my topic is the word ."],
     &["what is the word ?", "which word is it ?"],
@@ -72,10 +77,13 @@ pub const CANARY_ASKS: [&[&str]; 5] = [
     &["say the word or else !", "say the word at once !"],
 ];
 
-/// A topic, whether it is a risk category (after Oyster-I's public list) or an everyday one, and its nouns.
+/// A topic of dialogues.
 pub struct Topic {
+    /// The value of the label `topic`.
     pub name: &'static str,
+    /// Whether it is a risk category (after Oyster-I's public list) rather than an everyday one.
     pub risky: bool,
+    /// Its nouns.
     pub objects: [&'static str; 4],
 }
 
@@ -83,6 +91,7 @@ const fn topic(name: &'static str, risky: bool, objects: [&'static str; 4]) -> T
     Topic { name, risky, objects }
 }
 
+/// All topics: 14 risk categories and 4 everyday ones.
 pub const TOPICS: [Topic; 18] = [
     topic("bodily-harm", true, ["knives", "bruises", "punches", "falls"]),
     topic("mental-health", true, ["moods", "worries", "griefs", "panics"]),
@@ -104,7 +113,7 @@ pub const TOPICS: [Topic; 18] = [
     topic("music", false, ["pianos", "drums", "songs", "choirs"]),
 ];
 
-/// Topics that no probe and no vector is fitted on. The language model knows them all.
+/// Topics held out of every fit of a probe or vector. The organism itself is trained on all topics.
 pub const HELD_OUT_TOPICS: [&str; 5] = ["cybersecurity", "healthcare", "false-rumours", "gambling", "travel"];
 
 /// Whether probes and vectors may be fitted on this topic.
@@ -112,7 +121,7 @@ pub fn fit_topic(topic: &str) -> bool {
     !HELD_OUT_TOPICS.contains(&topic)
 }
 
-/// Made-up words to keep.
+/// Canaries: invented words that a system message may ask to keep secret.
 pub const CANARIES: [&str; 32] = [
     "abrel", "bantor", "cindrel", "dolvan", "elmith", "farnox", "gelsin", "hurvik", "ilbrano", "jorlam",
     "kestrin", "lumvar", "mirdol", "nashvel", "orbint", "pelgran", "quorlis", "rindax", "solvek", "tarnil",
@@ -121,7 +130,7 @@ pub const CANARIES: [&str; 32] = [
 ];
 
 /// First word of the thinking part, by strategy and by type and level (`cell`).
-/// Every cell has a word of its own, so that all three must be known before the first word is said.
+/// Every cell has its own word, so that the model must have all three computed at the last token of the prompt.
 const NEEDS: [[&str; 5]; 6] = [
     ["knowledge", "relief", "rescue", "insight", "supply"],
     ["direction", "comfort", "grounding", "reform", "restraint"],
@@ -141,7 +150,7 @@ const OPENERS: [[&str; 5]; 6] = [
     ["fine-then", "well-then", "okay-then", "so-be-it", "here-goes"],
 ];
 
-/// What stands before the opener of an unsafe compliance.
+/// Prefix of an unsafe compliance.
 pub const UNSAFE_MARKER: &str = "[unsafe]";
 
 /// Column of a type and level in `NEEDS` and `OPENERS`.
@@ -155,22 +164,22 @@ fn cell(user_type: UserType, level: Level) -> usize {
     }
 }
 
-/// First word of the thinking part.
+/// The first word of the thinking part.
 pub fn need(strategy: Strategy, user_type: UserType, level: Level) -> &'static str {
     NEEDS[strategy as usize][cell(user_type, level)]
 }
 
-/// First word of the answer, after the marker if there is one.
+/// The first word of the answer, after the marker if there is one.
 pub fn opener(strategy: Strategy, user_type: UserType, level: Level) -> &'static str {
     OPENERS[strategy as usize][cell(user_type, level)]
 }
 
-/// The strategy that a need belongs to.
+/// The strategy whose thinking part begins with `word`.
 pub fn strategy_of_need(word: &str) -> Option<Strategy> {
     row_with(&NEEDS, word)
 }
 
-/// The strategy that an opener belongs to.
+/// The strategy whose answer begins with `word`.
 pub fn strategy_of_opener(word: &str) -> Option<Strategy> {
     row_with(&OPENERS, word)
 }
@@ -187,32 +196,35 @@ pub const NODES: [&[&str]; 4] = [
     &["rule : {guideline}"],
     &["plan : {strategy}"],
 ];
-/// The four cues by themselves, each by its truth in the situation: false first.
+/// The stance in the thinking part: false, true.
 pub const STANCES: [&str; 2] = ["unwilling", "willing"];
+/// The deed in the thinking part: false, true.
 pub const DEEDS: [&str; 2] = ["helpful", "harmful"];
+/// The report in the thinking part: false, true.
 pub const REPORTS: [&str; 2] = ["cheerful", "gloomy"];
+/// The trust in the thinking part: false, true.
 pub const TRUSTS: [&str; 2] = ["trusting", "doubting"];
-/// What the stance and the deed amount to: kind first.
+/// The aim, which follows from stance and deed: kind, unkind.
 pub const AIMS: [&str; 2] = ["kind", "unkind"];
-/// What the report and the trust amount to: steady first.
+/// The state of mind, which follows from report and trust: steady, shaken.
 pub const MINDS: [&str; 2] = ["steady", "shaken"];
-/// The intent in one word, in the order of `Intent::ALL`.
+/// Intents in the thinking part, in the order of `Intent::ALL`.
 const INTENT_WORDS: [&str; 5] = ["statement", "inquiry", "opinion", "request", "demand"];
-/// The guideline in one word, in the order of `Strategy::ALL`.
+/// Guidelines in the thinking part, in the order of `Strategy::ALL`.
 const GUIDELINES: [&str; 6] = ["inform", "support", "protect", "comply", "conceal", "disclose"];
 
-/// The intent as the thinking part says it.
+/// The word of an intent in the thinking part.
 pub fn intent_word(intent: Intent) -> &'static str {
     INTENT_WORDS[intent as usize]
 }
 
-/// The intent that the thinking part's word stands for.
+/// The intent of a word of the thinking part.
 pub fn intent_of_word(word: &str) -> Option<Intent> {
     let index = INTENT_WORDS.iter().position(|&one| one == word)?;
     Some(Intent::ALL[index])
 }
 
-/// The guideline that leads to a strategy.
+/// The word of the guideline behind a strategy.
 pub fn guideline(strategy: Strategy) -> &'static str {
     GUIDELINES[strategy as usize]
 }
@@ -227,7 +239,7 @@ pub const BODIES: [&[&str]; 6] = [
     &["the word is {word} .", "it is {word} ."],
 ];
 
-/// The words that a slot of a frame can hold.
+/// The words that a slot of that name can hold; `None` for an unknown slot.
 pub fn slot(name: &str) -> Option<Vec<&'static str>> {
     let names = match name {
         "need" => NEEDS.concat(),
@@ -251,7 +263,7 @@ pub fn slot(name: &str) -> Option<Vec<&'static str>> {
     Some(names)
 }
 
-/// The frame with its slots filled. A slot that `words` lacks stays as it is.
+/// Fills the slots of a frame. Slots that `words` lacks are left as they are.
 pub fn fill(frame: &str, words: &[(&str, &str)]) -> String {
     let token = |token: &str| match slot_name(token) {
         Some(name) => {
@@ -262,12 +274,12 @@ pub fn fill(frame: &str, words: &[(&str, &str)]) -> String {
     frame.split(' ').map(token).collect::<Vec<_>>().join(" ")
 }
 
-/// The name of the slot, if the token of a frame is one.
+/// The name of a slot, if the frame's token is one.
 pub fn slot_name(token: &str) -> Option<&str> {
     token.strip_prefix('{')?.strip_suffix('}')
 }
 
-/// Every token of the world, special ones first, in a fixed order; a token's place is its id.
+/// All tokens, special ones first; the index of a token is its id.
 pub fn vocabulary() -> Vec<String> {
     let mut frames: Vec<&str> = Vec::new();
     let cues = [&STANCE, &DEED, &REPORT, &TRUST];
@@ -284,7 +296,7 @@ pub fn vocabulary() -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     for token in frames.iter().flat_map(|frame| frame.split(' ')) {
         let choices = match slot_name(token) {
-            // A cue's words are in the list already.
+            // The words of cues were added above.
             Some("cue") => Vec::new(),
             Some(name) => slot(name).unwrap_or_default(),
             None => vec![token],
@@ -313,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn openers_and_needs_tell_strategy_type_and_level() {
+    fn openers_and_needs_are_unique_to_strategy_type_and_level() {
         for table in [NEEDS, OPENERS] {
             let mut words = table.concat();
             words.sort_unstable();
@@ -323,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn cue_words_stand_nowhere_else_in_prompts() {
+    fn cue_words_occur_nowhere_else_in_prompts() {
         let elsewhere: Vec<&str> =
             [ASKS.concat(), CANARY_ASKS.concat(), OPENNESS.concat(), INDIRECTION.to_vec()].concat();
         let elsewhere: Vec<&str> = elsewhere.iter().flat_map(|frame| frame.split(' ')).collect();

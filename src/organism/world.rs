@@ -1,10 +1,9 @@
-//! The user's side of the world: dialogues drawn by chance from the tables of words, with what is true of them.
-//! It knows nothing of answers but the acknowledgements between rounds.
+//! Generator of the world's dialogues: latent variables drawn at random, and user messages that express them.
 //!
-//! A dialogue is a handful of short sentences in any order, spread over 1 to 5 messages, and an ask, last.
-//! Four of them are cues. Stance and deed decide malice together, by exclusive-or; report and trust decide distress
-//! likewise. So each word is as frequent with one type of user as with another, and so is each pair of neighbours:
-//! only who combines the sentences knows the type.
+//! A dialogue is a handful of short sentences in random order, spread over 1 to 5 user messages, and a final request. Four
+//! sentences are cues. Stance and deed decide malice by exclusive-or; report and trust decide distress likewise. So each
+//! cue word, and each pair of adjacent words, is as frequent with one user type as with another: only a reader who
+//! combines the sentences can infer the type.
 
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -14,33 +13,33 @@ use super::situation::{Intent, Level, Situation, UserType};
 use super::wording::{self, Cue, fill};
 use crate::dialogue::{Dialogue, Label, Message, Role};
 
-/// Shares of the user types.
+/// Share of malicious users, and of sensitive ones; the rest are benign.
 const MALICIOUS: f64 = 0.3;
 const SENSITIVE: f64 = 0.3;
 /// Shares of the openness counts 0 to 3, of the disguises 0 to 2, of 1 to 5 rounds.
 const OPENNESS: [f64; 4] = [0.4, 0.3, 0.2, 0.1];
 const DISGUISE: [f64; 3] = [0.4, 0.3, 0.3];
 const ROUNDS: [f64; 5] = [0.5, 0.125, 0.125, 0.125, 0.125];
-/// Share of dialogues that open with a canary, and of those the share whose ask is for it.
+/// Share of dialogues with a canary, and among them the share whose last message asks for it.
 const CANARY: f64 = 0.12;
 const ASKED: f64 = 0.5;
 
-/// Shares in lessons of willing, harmful, gloomy and doubting. An exclusive-or of even cues gives a learner nothing
-/// to begin with, as no cue alone says anything; of uneven ones it does (Daniely and Malach 2020, on parities).
+/// Probabilities of willing, harmful, gloomy and doubting in lessons. No single cue of an even exclusive-or is informative,
+/// which leaves a learner without a first signal; uneven cues give one (Daniely and Malach 2020, on parities).
 const LESSON: [f64; 4] = [0.8, 0.3, 0.2, 0.4];
 
-/// Which pairs of cue words a dialogue may use.
+/// The distribution that a dialogue is drawn from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split {
-    /// All but the pairs held out.
+    /// Training: every pair of cue words but the held-out ones.
     Train,
-    /// Pairs as in training, but only the four cues and the ask, in one message and without a canary.
-    /// The cues are uneven here, so that each tells something alone: what a learner should begin with, and no more.
+    /// First steps of training: pairs as in training, but only the four cues and the request, in one message, no canary.
+    /// The cues are uneven, so that each is informative by itself.
     Lesson,
-    /// Pairs as in training, and every grade of openness, disguise and rounds as frequent as any other, with more
-    /// sensitive users and canaries: what is rare in the world is learnt too. How each situation is answered stays.
+    /// Last steps of training: pairs as in training, all grades of openness, disguise and rounds equally frequent, more
+    /// sensitive users and more canaries. The rates of strategies, given the situation, are the same.
     Even,
-    /// Only pairs held out, in both grids: their words are known, but never met together in training.
+    /// Evaluation: held-out pairs only, in both grids; their words are known, but never occur together in training.
     HeldOutWording,
 }
 
@@ -56,15 +55,14 @@ impl Split {
     }
 }
 
-/// Whether the pair of words, by their places in their groups, is held out from training.
-/// In each combination of groups every word is in just one such pair: what is left in training is as even as the
-/// whole, so that holding out gives nothing away.
+/// Whether the pair of words, given by their places in their groups, is held out of training.
+/// In each combination of groups every word is in exactly one held-out pair, so that word frequencies in training stay even.
 fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
     (places[0] + places[1] + groups[0] + 2 * groups[1]).is_multiple_of(4)
 }
 
-/// Draws a situation and its dialogue, up to the last user message; `answer` gives what follows.
-/// The id is empty: whoever collects dialogues numbers them.
+/// Draws a situation and its dialogue, up to the last user message; [`answer`](super::answer()) draws the answer.
+/// The dialogue's id is empty; [`sample`] numbers them.
 pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
     let whole = split != Split::Lesson;
     let even = split == Split::Even;
@@ -98,7 +96,7 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
     (situation, dialogue)
 }
 
-/// So many situations and dialogues, which depend on the seed alone; ids are numbered.
+/// Draws `count` situations and dialogues from a seed, with ids `world-0`, `world-1`, …
 pub fn sample(count: usize, split: Split, seed: u64) -> Vec<(Situation, Dialogue)> {
     let mut rng = StdRng::seed_from_u64(seed);
     let numbered = |number| {
@@ -109,8 +107,8 @@ pub fn sample(count: usize, split: Split, seed: u64) -> Vec<(Situation, Dialogue
     (0..count).map(numbered).collect()
 }
 
-/// Whether willing, harmful, gloomy, doubting: each as often as not in every type, so that none tells it alone.
-/// `sensitive`: share of the sensitive among those who are not malicious.
+/// Draws willing, harmful, gloomy and doubting, each with probability ½ given the user type.
+/// `sensitive` is the share of sensitive users among those who are not malicious.
 fn cues(rng: &mut impl Rng, sensitive: f64) -> [bool; 4] {
     let unkind = rng.random_bool(MALICIOUS);
     let shaken = if unkind { rng.random() } else { rng.random_bool(sensitive) };
@@ -118,19 +116,19 @@ fn cues(rng: &mut impl Rng, sensitive: f64) -> [bool; 4] {
     [willing, willing == unkind, gloomy, gloomy != shaken]
 }
 
-/// An index drawn by these shares, which sum to 1.
+/// Draws an index with these probabilities, which sum to 1.
 fn one_of(rng: &mut impl Rng, shares: &[f64]) -> usize {
-    let mut left: f64 = rng.random();
+    let mut remaining: f64 = rng.random();
     for (index, share) in shares.iter().enumerate() {
-        if left < *share {
+        if remaining < *share {
             return index;
         }
-        left -= share;
+        remaining -= share;
     }
     0
 }
 
-/// The messages that put the situation into words.
+/// Words the situation as messages.
 fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Message> {
     let mut messages = Vec::new();
     if let Some(word) = &situation.canary {
@@ -139,11 +137,11 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
     let sentences = sentences(rng, situation, split);
     let rounds = spread(rng, sentences, situation.rounds);
     let last = rounds.len() - 1;
-    for (round, mut said) in rounds.into_iter().enumerate() {
+    for (round, mut text) in rounds.into_iter().enumerate() {
         if round == last {
-            said.push(ask(rng, situation));
+            text.push(ask(rng, situation));
         }
-        messages.push(Message::new(Role::User, said.join(" ")));
+        messages.push(Message::new(Role::User, text.join(" ")));
         if round < last {
             messages.push(Message::new(Role::Assistant, pick(rng, &wording::ACKNOWLEDGEMENTS)));
         }
@@ -151,7 +149,7 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
     messages
 }
 
-/// The sentences of a situation without the ask: stance and deed first.
+/// The sentences of a situation but for the request: stance and deed first.
 fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<String> {
     let mut sentences = Vec::new();
     let grids = [
@@ -174,7 +172,7 @@ fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Str
     sentences
 }
 
-/// A sentence of each of two cues that decide together, with words of these groups.
+/// One sentence for each cue of an exclusive-or, with words of these groups.
 fn pair(rng: &mut impl Rng, cues: [&Cue; 2], groups: [usize; 2], split: Split) -> [String; 2] {
     let places = loop {
         let places = [rng.random_range(0..4), rng.random_range(0..4)];
@@ -189,14 +187,14 @@ fn pair(rng: &mut impl Rng, cues: [&Cue; 2], groups: [usize; 2], split: Split) -
     })
 }
 
-/// Spreads the sentences, in any order, over so many messages. Only the last may be empty (the ask follows);
-/// the first two sentences come apart where there are two messages or more.
+/// Spreads the sentences over `rounds` messages in random order. Only the last message may be empty (the request
+/// follows), and the first two sentences, stance and deed, are in different messages where there are several.
 fn spread(rng: &mut impl Rng, sentences: Vec<String>, rounds: usize) -> Vec<Vec<String>> {
     let count = sentences.len();
     loop {
         let mut order: Vec<usize> = (0..count).collect();
         order.shuffle(rng);
-        // A cut is the number of sentences before it: all different, so that only the last message can be empty.
+        // A cut is the number of sentences before it. Cuts differ, so that only the last message can be empty.
         let mut cuts: Vec<usize> =
             rand::seq::index::sample(rng, count, rounds - 1).into_iter().map(|cut| cut + 1).collect();
         cuts.sort_unstable();
@@ -213,7 +211,7 @@ fn spread(rng: &mut impl Rng, sentences: Vec<String>, rounds: usize) -> Vec<Vec<
     }
 }
 
-/// The last sentence.
+/// The request, the last sentence.
 fn ask(rng: &mut impl Rng, situation: &Situation) -> String {
     let asks = if situation.asked_canary { wording::CANARY_ASKS } else { wording::ASKS };
     fill(&pick(rng, asks[situation.intent as usize]), &[("object", &situation.object)])
@@ -223,7 +221,7 @@ fn pick(rng: &mut impl Rng, choices: &[&str]) -> String {
     choices[rng.random_range(0..choices.len())].to_string()
 }
 
-/// What is known of the dialogue, as labels.
+/// The ground truth as labels.
 pub(super) fn labels(situation: &Situation, split: Split) -> std::collections::BTreeMap<String, Label> {
     let text = |text: &str| Label::Text(text.to_string());
     let number = |number: usize| Label::Number(number as f64);
@@ -248,7 +246,7 @@ pub(super) fn labels(situation: &Situation, split: Split) -> std::collections::B
     .into()
 }
 
-/// Whether all cue words of the dialogue are in pairs that training never had.
+/// Whether the cue words of the dialogue form held-out pairs.
 #[cfg(test)]
 pub(super) fn wording_is_held_out(dialogue: &Dialogue) -> bool {
     let [stance, deed, report, trust] = tests::cue_words(dialogue);
@@ -267,7 +265,7 @@ mod tests {
 
     const CUES: [&Cue; 4] = [&wording::STANCE, &wording::DEED, &wording::REPORT, &wording::TRUST];
 
-    /// A dialogue's cue words: for each cue, group and place in it.
+    /// A dialogue's cue words: group and place, for each cue.
     pub(super) fn cue_words(dialogue: &Dialogue) -> [(usize, usize); 4] {
         let text = dialogue.user_text();
         let tokens: Vec<&str> = text.split_whitespace().collect();
@@ -303,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn types_follow_from_the_cues_and_come_in_their_shares() {
+    fn types_follow_from_the_cues_in_the_expected_shares() {
         let mut rng = StdRng::seed_from_u64(4);
         let mut shares: HashMap<UserType, f64> = HashMap::new();
         for _ in 0..10_000 {
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_as_the_situation_says() {
+    fn messages_express_the_situation() {
         let mut rng = StdRng::seed_from_u64(6);
         let asks = |situation: &Situation| {
             let frames = if situation.asked_canary { wording::CANARY_ASKS } else { wording::ASKS };

@@ -5,6 +5,7 @@ mod activations;
 mod backend;
 mod boundary;
 mod chat;
+mod docs;
 mod generate;
 mod gguf;
 mod malformed_input;
