@@ -1,6 +1,7 @@
 //! What every saved file starts with, and how a file is written whole and read with doubt.
 //! It knows nothing of what the files hold: each kind is described where it is made.
 
+mod foreign_name;
 mod gguf;
 mod mmap;
 mod tensors;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};

@@ -4,6 +4,10 @@
 //! The layout is the client's: `models--org--name/refs/REVISION` holds a commit, `snapshots/COMMIT/` the files.
 
 #[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod download;
+#[cfg(feature = "hub")]
 mod fetch;
 mod settings;
 
