@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use safetensors::SafeTensors;
 use serde_json::json;
+use sha1::Sha1;
+use sha2::{Digest, Sha256};
 
 use super::cli::pearl;
 
@@ -26,10 +28,20 @@ enum Mood {
     Refuses(u16),
     /// Lists the files, and gives them only to who has the token `hf_secret`.
     Gated,
-    /// Sends half of what is asked for of the weights, and closes.
+    /// Sends half of the weights, once, and from then on closes without a byte.
     BreaksOff,
     /// Sends less of the weights than it lists, and calls that all.
     Short,
+    /// Sends as many bytes of the weights as it lists, one of them wrong.
+    Damaged,
+    /// Sends more of the weights than it lists.
+    Long,
+    /// Sends those who ask for a file to another server.
+    Elsewhere(SocketAddr),
+    /// Redirects without saying where to.
+    Nowhere,
+    /// Names a commit, files and tags that lead out of the cache.
+    Climbs,
     /// Takes the question and says nothing.
     Silent,
 }
@@ -132,9 +144,9 @@ fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     if listed.iter().any(|known| known == path) {
         assert_eq!(query, "blobs=true");
-        let sibling = |(name, bytes): (&String, &Vec<u8>)| json!({"rfilename": name, "size": bytes.len(), "blobId": etag(name)});
-        let siblings: Vec<_> = files.iter().map(sibling).collect();
-        let body = json!({"sha": COMMIT, "siblings": siblings}).to_string();
+        let siblings: Vec<_> = files.iter().map(listed).collect();
+        let sha = if mood == Mood::Climbs { "../../../x" } else { COMMIT };
+        let body = json!({"sha": sha, "siblings": siblings}).to_string();
         return respond("200 OK", "", body.len(), body.as_bytes());
     }
     let file = path.strip_prefix(&format!("/some/model/resolve/{COMMIT}/"));
@@ -144,24 +156,46 @@ fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
     if mood == Mood::Gated && request.token.as_deref() != Some("hf_secret") {
         return respond("403 Forbidden", "", 0, b"");
     }
+    match mood {
+        Mood::Elsewhere(other) => {
+            return respond("302 Found", &format!("Location: http://{other}{path}\r\n"), 0, b"");
+        }
+        Mood::Nowhere => return respond("302 Found", "", 0, b""),
+        _ => {}
+    }
     let weights = name.ends_with(".safetensors");
-    let bytes = match mood {
-        Mood::Short if weights => &bytes[..bytes.len() - 10],
-        _ => bytes.as_slice(),
-    };
+    let mut bytes = bytes.clone();
+    match mood {
+        Mood::Short if weights => bytes.truncate(bytes.len() - 10),
+        Mood::Long if weights => bytes.extend([0; 10]),
+        Mood::Damaged if weights => *bytes.last_mut().unwrap() ^= 1,
+        _ => {}
+    }
     let (from, last) = request.range;
     let end = last.map_or(bytes.len(), |last| last + 1);
+    // Nothing that these headers say is a name that a client should use.
+    let tag = "/tmp/../../etag";
     let headers =
-        format!("ETag: \"{}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", etag(name), end - 1, bytes.len());
+        format!("ETag: \"{tag}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", end.max(1) - 1, bytes.len());
     let sent = match mood {
-        Mood::BreaksOff if weights && last.is_none() => from + (end - from) / 2,
+        Mood::BreaksOff if weights && from == 0 => end / 2,
+        Mood::BreaksOff if weights => from,
         _ => end,
     };
     respond("206 Partial Content", &headers, end - from, &bytes[from..sent])
 }
 
-fn etag(name: &str) -> String {
-    name.bytes().map(|byte| format!("{byte:02x}")).collect()
+/// A file as the hub lists it: weights by the hash of their content, what git itself holds by git's.
+fn listed((name, bytes): (&String, &Vec<u8>)) -> serde_json::Value {
+    let blob = format!(
+        "{:x}",
+        Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize()
+    );
+    let mut file = json!({"rfilename": name, "size": bytes.len(), "blobId": blob});
+    if name.ends_with(".safetensors") || name.ends_with(".gguf") {
+        file["lfs"] = json!({"sha256": format!("{:x}", Sha256::digest(bytes)), "size": bytes.len()});
+    }
+    file
 }
 
 /// The small Qwen3 checkpoint, in a repository with files that no model is opened from.
@@ -332,12 +366,59 @@ fn a_download_that_breaks_off_leaves_no_model_and_goes_on() {
 }
 
 #[test]
-fn a_file_that_is_too_short_is_thrown_away() {
+fn a_file_that_is_not_the_listed_one_is_thrown_away() {
     let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
-    hub.is(Mood::Short);
-    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
-    assert!(error.contains("bytes of model.safetensors, which has"), "{error}");
-    assert!(!held(home.path()).contains_key("model.safetensors"));
+    for (mood, part) in [
+        (Mood::Short, "download of model.safetensors broke off"),
+        (Mood::Long, "more than the"),
+        (Mood::Damaged, "content with hash"),
+    ] {
+        hub.is(mood);
+        let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+        assert!(error.contains(part), "{error}");
+        assert!(!held(home.path()).contains_key("model.safetensors"));
+        assert!(!home.path().join("hub/models--some--model/refs/main").exists());
+    }
     hub.is(Mood::Well);
     assert_eq!(inspect(&hub, home.path(), "some/model", &[]).unwrap()["hash"], hash_of_fixture());
+}
+
+#[test]
+fn the_token_stays_with_the_hub_when_it_redirects() {
+    let (hub, other) = (Hub::new(repository()), Hub::new(repository()));
+    let home = tempfile::tempdir().unwrap();
+    hub.is(Mood::Elsewhere(other.address));
+    let facts = inspect(&hub, home.path(), "some/model", &[("HF_TOKEN", "hf_secret")]).unwrap();
+    assert_eq!(facts["hash"], hash_of_fixture());
+    assert!(hub.heard().iter().all(|request| request.token.as_deref() == Some("hf_secret")));
+    let elsewhere = other.heard();
+    assert!(
+        !elsewhere.is_empty() && elsewhere.iter().all(|request| request.token.is_none()),
+        "{elsewhere:?}"
+    );
+    // A server that redirects to itself is the same origin, and no endless one.
+    let home = tempfile::tempdir().unwrap();
+    hub.is(Mood::Elsewhere(hub.address));
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("more than 10 redirects"), "{error}");
+    hub.is(Mood::Nowhere);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("without a Location"), "{error}");
+}
+
+#[test]
+fn no_name_of_the_hub_leads_out_of_the_cache() {
+    let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
+    hub.is(Mood::Climbs);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("answers commit \"../../../x\""), "{error}");
+    let mut files = sharded();
+    let index = r#"{"weight_map": {"a": "../../../../../escaped.safetensors"}}"#;
+    files.insert("model.safetensors.index.json".into(), index.into());
+    files.insert("../../../../../escaped.safetensors".into(), b"outside".to_vec());
+    let hub = Hub::new(files);
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("names of files beside the index"), "{error}");
+    let entries = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(entries.collect::<Vec<_>>(), ["hub"]);
 }

@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, RepoType};
 use serde::Deserialize;
 
+use super::client::{Client, Refusal};
+use super::download::{Failure, Listed, download};
 use super::cache::find_in;
 use super::repo::Repo;
 use super::settings::{self, Settings};
+use crate::artifact::{self, foreign_path};
 use crate::error::{Error, Result};
 use crate::model::weights::{INDEX, SINGLE, read_index};
 
@@ -32,8 +32,8 @@ const COMPANIONS: [&str; 6] = [
     "additional_chat_templates/default.jinja",
 ];
 
-/// Automatic retries of a failed download.
-const RETRIES: usize = 3;
+/// The longest list of files that is read, in bytes.
+const LONGEST_LISTING: u64 = 64 << 20;
 
 const LATER: &str = "an answer of the hub; the same command resumes the download";
 
@@ -115,31 +115,6 @@ impl Shared {
     }
 }
 
-/// Receiver of the client's progress on one file.
-struct FileProgress<'a> {
-    shared: &'a Shared,
-    /// Bytes of the files before it.
-    before: u64,
-}
-
-impl Progress for FileProgress<'_> {
-    fn init(&mut self, _: usize, file: &str) {
-        let mut fetched = self.shared.update();
-        fetched.done = self.before;
-        fetched.file = file.into();
-    }
-
-    fn update(&mut self, bytes: usize) {
-        if self.shared.stop.load(Relaxed) {
-            // The client can't be stopped otherwise; this ends its thread silently, and the part file stays.
-            std::panic::resume_unwind(Box::new("stopped"));
-        }
-        self.shared.update().done += bytes as u64;
-    }
-
-    fn finish(&mut self) {}
-}
-
 /// The hub's list of a repository's files.
 #[derive(Deserialize)]
 struct Listing {
@@ -154,6 +129,13 @@ struct Sibling {
     #[serde(rename = "blobId")]
     blob: Option<String>,
     lfs: Option<Large>,
+}
+
+impl Sibling {
+    fn listed(&self) -> Option<Listed> {
+        let hash = self.lfs.as_ref().map(|large| &large.sha256).or(self.blob.as_ref())?;
+        Listed::new(self.size?, hash)
+    }
 }
 
 /// Large-file storage entry.
@@ -173,7 +155,7 @@ struct Source {
 /// A listed repository at one commit.
 struct Commit<'a> {
     source: &'a Source,
-    api: ApiRepo,
+    client: &'a Client,
     sha: String,
     files: BTreeMap<String, Sibling>,
 }
@@ -191,66 +173,50 @@ impl Source {
         self.cache.join(Repo { id: &self.id, revision: &self.revision }.folder())
     }
 
-    fn at(&self, revision: &str) -> hf_hub::Repo {
-        hf_hub::Repo::with_revision(self.id.clone(), RepoType::Model, revision.into())
-    }
-
     fn fetch(&self, shared: &Shared) -> Result<()> {
-        let cache = Cache::new(self.cache.clone());
-        let api = ApiBuilder::from_cache(cache.clone())
-            .with_endpoint(self.settings.endpoint.clone())
-            .with_token(self.settings.token.clone())
-            .with_retries(RETRIES)
-            .build()
-            .map_err(|error| self.refused(&error, None))?;
-        let Listing { sha, siblings } = self.list(&api.repo(self.at(&self.revision)))?;
+        let client = Client::new(&self.settings);
+        let Listing { sha, siblings } = self.list(&client)?;
         let files = siblings.into_iter().map(|file| (file.rfilename.clone(), file)).collect();
-        let commit = Commit { source: self, api: api.repo(self.at(&sha)), sha, files };
+        let commit = Commit { source: self, client: &client, sha, files };
         commit.fetch(shared)?;
         if self.revision != commit.sha {
-            let branch = cache.repo(self.at(&self.revision));
-            branch.create_ref(&commit.sha).map_err(Error::file(&self.folder()))?;
+            artifact::write_text(&self.folder().join("refs").join(&self.revision), &commit.sha)?;
         }
         Ok(())
     }
 
-    fn list(&self, repo: &ApiRepo) -> Result<Listing> {
-        let answer = repo.info_request().query("blobs", "true").call();
-        let text = answer.and_then(|mut answer| answer.body_mut().read_to_string());
-        let text = text.map_err(|error| self.refused(&Box::new(error).into(), None))?;
+    fn list(&self, client: &Client) -> Result<Listing> {
+        let path = format!("/api/models/{}/revision/{}?blobs=true", self.id, encoded(&self.revision));
+        let answer = client.get(&path, 0).map_err(|refusal| self.refused(&refusal, None))?;
+        let text = answer.into_body().into_with_config().limit(LONGEST_LISTING).read_to_string();
+        let text = text.map_err(|error| self.refused(&Refusal::Broken(error.to_string()), None))?;
         let endpoint = &self.settings.endpoint;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             self.wrong(format!("{endpoint} answers {error}"), "a list of the model's files")
         })?;
-        // It becomes the name of a folder.
-        match listing.sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) && !listing.sha.is_empty() {
+        // The commit becomes a folder's name.
+        let hash = listing.sha.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match hash && (7..=64).contains(&listing.sha.len()) {
             true => Ok(listing),
             false => Err(self.wrong(format!("{endpoint} answers commit {:?}", listing.sha), "a hash")),
         }
     }
 
-    /// The library's error for a client error. `file` is the file being fetched, if the hub had answered before.
-    fn refused(&self, error: &ApiError, file: Option<&str>) -> Error {
+    /// The library's error for a refusal. `file` is the file being fetched, if the hub had answered before.
+    fn refused(&self, refusal: &Refusal, file: Option<&str>) -> Error {
         let endpoint = &self.settings.endpoint;
-        let status = match error {
-            ApiError::TooManyRetries(error) => return self.refused(error, file),
-            ApiError::RequestError(error) => match **error {
-                ureq::Error::StatusCode(status) => Some(status),
-                _ => None,
-            },
-            _ => None,
-        };
-        let Some(status) = status else {
-            return match file {
-                Some(file) => self.wrong(format!("the download of {file} broke off ({error})"), LATER),
-                None => {
-                    let cache = self.cache.display();
-                    let found = format!(
-                        "no folder, not in the hub's cache {cache}, and {endpoint} can't be reached ({error})"
-                    );
-                    self.wrong(found, "a folder, a model in the cache, or a network")
-                }
-            };
+        let status = match (refusal, file) {
+            (Refusal::Status(status), _) => *status,
+            (Refusal::Broken(found), Some(file)) => {
+                return self.wrong(format!("the download of {file} broke off ({found})"), LATER);
+            }
+            (Refusal::Broken(found), None) => {
+                let cache = self.cache.display();
+                let found = format!(
+                    "no folder, not in the hub's cache {cache}, and {endpoint} can't be reached ({found})"
+                );
+                return self.wrong(found, "a folder, a model in the cache, or a network");
+            }
         };
         let token = match &self.settings.token_file {
             Some(file) => format!("in HF_TOKEN or in {} (`hf auth login` writes it)", file.display()),
@@ -341,37 +307,67 @@ impl Commit<'_> {
 
     /// Fetches a file unless it exists, and adds its bytes to `done`.
     fn get(&self, file: &str, done: &mut u64, shared: &Shared) -> Result<()> {
-        let path = self.snapshot().join(file);
+        let source = self.source;
+        let safe = foreign_path(file)
+            .ok_or_else(|| source.wrong(format!("file {file:?}"), "names inside the repository"))?;
+        let path = self.snapshot().join(&safe);
         if path.exists() {
             return Ok(());
         }
-        let sibling = self.files.get(file);
-        let size = sibling.and_then(|sibling| sibling.size);
-        let blobs = self.source.folder().join("blobs");
+        let listed = self.files.get(file).and_then(Sibling::listed).ok_or_else(|| {
+            let found = format!("{} lists {file} without its size or hash", source.settings.endpoint);
+            source.wrong(found, "both, by which a download is checked")
+        })?;
+        let blobs = source.folder().join("blobs");
         std::fs::create_dir_all(&blobs).map_err(Error::file(&blobs))?;
-        // A part file with all bytes or more: the client would request the bytes after it, and be refused.
-        let hash = sibling.and_then(|it| it.lfs.as_ref().map(|lfs| &lfs.sha256).or(it.blob.as_ref()));
-        let part = hash.filter(|hash| hash.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        if let Some(part) = part.map(|hash| blobs.join(format!("{hash}.part"))) {
-            let length = part.metadata().map_or(0, |part| part.len());
-            if size.is_some_and(|size| length >= size) {
-                let _ = std::fs::remove_file(&part);
-            }
-        }
-        let got = self.api.download_with_progress(file, FileProgress { shared, before: *done });
-        // The client writes a ref for the commit as if it were a branch.
-        let _ = std::fs::remove_file(self.source.folder().join("refs").join(&self.sha));
-        let got = got.map_err(|error| self.source.refused(&error, Some(file)))?;
-        let length = got.metadata().map_err(Error::file(&got))?.len();
-        if let Some(size) = size.filter(|size| *size != length) {
-            let blob = got.canonicalize().map_err(Error::file(&got))?;
-            [&got, &blob].into_iter().try_for_each(std::fs::remove_file).map_err(Error::file(&got))?;
-            let found = format!("received {length} bytes of {file}, which has {size}");
-            return Err(self.source.wrong(found, "all of them; the incomplete file was deleted"));
-        }
-        *done += length;
+        shared.update().file = file.into();
+        let mut came = |length: u64| {
+            shared.update().done = *done + length;
+            !shared.stop.load(Relaxed)
+        };
+        let resolve = format!("/{}/resolve/{}/{}", source.id, self.sha, encoded_path(file));
+        let blob =
+            download(self.client, &resolve, &listed, &blobs, &mut came).map_err(|failure| match failure {
+                Failure::Refused(refusal) => source.refused(&refusal, Some(file)),
+                Failure::Wrong(found) => source
+                    .wrong(format!("{file}: {found}"), "the listed content; the download was deleted"),
+                Failure::Error(error) => error,
+            })?;
+        link(&blob, &path, safe.components().count()).map_err(Error::file(&path))?;
+        *done += listed.size;
         Ok(())
     }
+}
+
+/// Puts a blob into a snapshot, `depth` names below the commit's folder: a relative link where links can be made, as the
+/// hub's own client has it.
+fn link(blob: &Path, path: &Path, depth: usize) -> std::io::Result<()> {
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    #[cfg(unix)]
+    {
+        let up: PathBuf = std::iter::repeat_n("..", depth + 1).collect();
+        let name = blob.file_name().unwrap_or_default();
+        // A link that leads nowhere stays behind where somebody cleared the blobs.
+        let _ = std::fs::remove_file(path);
+        std::os::unix::fs::symlink(up.join("blobs").join(name), path)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = depth;
+        std::fs::rename(blob, path)
+    }
+}
+
+/// A string as one segment of a URL's path.
+fn encoded(segment: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let letter = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    segment.bytes().map(letter).collect()
+}
+
+/// A file's name, whose slashes part segments.
+fn encoded_path(file: &str) -> String {
+    file.split('/').map(encoded).collect::<Vec<_>>().join("/")
 }
 
 /// Files to fetch.

@@ -5,6 +5,10 @@
 
 mod cache;
 #[cfg(feature = "hub")]
+mod client;
+#[cfg(feature = "hub")]
+mod download;
+#[cfg(feature = "hub")]
 mod fetch;
 mod repo;
 mod settings;
