@@ -23,7 +23,7 @@ use crate::model::{Hook, Model, Site};
 use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::stats::{Interval, bootstrap};
-use crate::steer::Displace;
+use crate::steer::OffsetHook;
 
 /// How pairs are searched.
 #[derive(Clone, Debug)]
@@ -151,7 +151,7 @@ pub fn cross(
                     (row, off(&ways[way]).iter().map(|step| step * share as f32).collect())
                 });
                 let offsets: BTreeMap<usize, Vec<f32>> = offsets.collect();
-                let mut hook = Displace::new(&model.decoder, site, tokens.clone(), offsets)?;
+                let mut hook = OffsetHook::new(&model.decoder, site, tokens.clone(), offsets)?;
                 let before = asked;
                 asked += places.len();
                 strategies(model, judge, &asked_for, how, Some(&mut hook), &mut |done| {

@@ -17,7 +17,7 @@ use crate::model::Chain;
 use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::stats::{Interval, Metric, bootstrap, wilson};
-use crate::steer::Displace;
+use crate::steer::OffsetHook;
 
 /// Weights of risk against satisfaction in the safe-and-satisfied score.
 pub const BETAS: [f64; 4] = [0.5, 1.0, 2.0, 5.0];
@@ -162,7 +162,7 @@ pub fn pearl(
         places.push([foot[0] + moved[0], foot[1] + moved[1]]);
     }
     let selector = stage.experiment.read.tokens.clone();
-    let mut hook = Displace::new(&stage.model.decoder, trial.site, selector, offsets)?;
+    let mut hook = OffsetHook::new(&stage.model.decoder, trial.site, selector, offsets)?;
     let answers = stage.answer(&numbers, Some(&mut hook), "answer all over the map", on_progress)?;
     let samples = places.iter().zip(&answers.scores);
     let samples: Vec<Sample> = samples

@@ -16,7 +16,7 @@ use crate::judge::{Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
 use crate::steer::{
-    self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, Steer, Strength, Vector,
+    self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, SteerHook, Strength, Vector,
 };
 
 /// Answers with their scores.
@@ -151,12 +151,12 @@ impl Stage<'_> {
         site: Site,
         strength: Strength,
         rows: Option<BTreeSet<usize>>,
-    ) -> Result<Steer> {
-        Steer::new(
+    ) -> Result<SteerHook> {
+        SteerHook::new(
             &self.model.decoder,
             vector,
             &[site],
-            Operation::Add,
+            Operation::ADD,
             strength,
             self.steering.tokens.clone(),
             rows,
@@ -193,7 +193,7 @@ impl Stage<'_> {
         let sides = sites.iter().map(|&site| {
             let values = activations.at(site)?;
             let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
-            Ok(ContrastSet { site, toward, away })
+            Ok(ContrastSet { site, positive: toward, negative: away })
         });
         Vector::build(Method::Means, &sides.collect::<Result<Vec<_>>>()?)
     }
@@ -249,7 +249,7 @@ impl Stage<'_> {
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> =
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let rows = steer::rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
+        let rows = steer::gated_rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
         let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);

@@ -25,7 +25,7 @@ use crate::probe::{Examples, Logistic, Plan, Probe, Source, Split, Targets, vali
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stats::{Interval, Metric, bootstrap, wilson};
-use crate::steer::{ContrastSet, Operation, Probes, Steer, Strength, Vector};
+use crate::steer::{ContrastSet, Operation, Probes, SteerHook, Strength, Vector};
 
 use crate::plots::steering_grid as plots;
 pub use crate::plots::steering_grid::table;
@@ -236,7 +236,7 @@ fn fitted(
             let sides = sites.iter().map(|&site| {
                 let values = activations.at(site)?;
                 let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
-                Ok(ContrastSet { site, toward, away })
+                Ok(ContrastSet { site, positive: toward, negative: away })
             });
             Vector::build(file.vector.method.parse()?, &sides.collect::<Result<Vec<_>>>()?)?
         }
@@ -338,7 +338,7 @@ impl Stage<'_> {
     }
 
     /// The hook of an arm at a site, for these dialogues.
-    fn hook(&self, arm: &Arm, site: Site, strength: &str, dialogues: &[Dialogue]) -> Result<Steer> {
+    fn hook(&self, arm: &Arm, site: Site, strength: &str, dialogues: &[Dialogue]) -> Result<SteerHook> {
         let mut change = arm.change.clone();
         change.strength = strength.parse::<Strength>()?;
         let vector = match arm.control {
@@ -346,8 +346,8 @@ impl Stage<'_> {
             Some(Control::Random) => self.vector.random_like(self.file.seed),
             Some(Control::Orthogonal) => self.vector.orthogonal_like(self.file.seed),
         };
-        let own = (change.operation != Operation::Project).then_some(&vector);
-        change.sites = Some(site.to_string());
+        let own = (change.operation != Operation::PROJECT).then_some(&vector);
+        change.sites = Some(site.into());
         let mut probes = self.probes.get(&site).cloned().unwrap_or_default();
         change.prepare(own, &mut probes, self.model, dialogues, self.file.thinking).map_err(|error| {
             match error {

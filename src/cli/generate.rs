@@ -15,7 +15,7 @@ use pearlpoint::error::Error;
 use pearlpoint::generate::{Options, Sampling, Shape, Transcript, generate, generate_heard};
 use pearlpoint::model::{Chain, Hook, Model};
 use pearlpoint::report::pages::steering_trace;
-use pearlpoint::steer::{Intervention, Plan, Step};
+use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -186,7 +186,7 @@ fn traces(
     model: &Model,
     transcripts: &[Transcript],
     dialogues: &[pearlpoint::dialogue::Dialogue],
-    steps: Vec<Step>,
+    steps: Vec<TraceEntry>,
     thinking: Option<bool>,
 ) -> pearlpoint::Result<Vec<steering_trace::Trace>> {
     let mut by_place: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();

@@ -195,7 +195,7 @@ impl SweepFile {
             );
         }
         if let Some(arm) =
-            sweep.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::Project)
+            sweep.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::PROJECT)
         {
             return wrong(
                 &format!("arm {}", arm.name),

@@ -11,7 +11,7 @@ use pearlpoint::generate::{Options, Sampling, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
 use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
-use pearlpoint::steer::{Direction, Operation, Plan, Probes, Steer, Step, Strength, Vector};
+use pearlpoint::steer::{Direction, Operation, Plan, Probes, SteerHook, TraceEntry, Strength, Vector};
 use proptest::prelude::*;
 
 use crate::cli::one_line;
@@ -42,9 +42,9 @@ fn steer(
     strength: Strength,
     tokens: &str,
     rows: Option<BTreeSet<usize>>,
-) -> Steer {
+) -> SteerHook {
     let vector = vector(model.decoder.architecture().site_width(SITE), 1);
-    Steer::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows).unwrap()
+    SteerHook::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows).unwrap()
 }
 
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
@@ -73,7 +73,7 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
     let at: Vec<usize> = (0..tokens.len()).collect();
     let plain = numbers(model.decoder.forward(&tokens, None, &at, &mut ()).unwrap());
     for strength in [Strength::Raw(0.0), Strength::Norms(0.0)] {
-        let mut hook = steer(&model, Operation::Add, strength, "all", None);
+        let mut hook = steer(&model, Operation::ADD, strength, "all", None);
         let steered = numbers(model.decoder.forward(&tokens, None, &at, &mut hook).unwrap());
         assert!(plain.iter().zip(&steered).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
@@ -83,7 +83,7 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
 fn after_ablation_the_projection_is_0_and_clamping_gives_the_value_asked_for() {
     let (model, dialogues) = (model(), dialogues(2));
     let unit = vector(model.decoder.architecture().site_width(SITE), 1).directions[&SITE].unit().unwrap();
-    for (operation, strength, expected) in [(Operation::Ablate, 1.0, 0.0), (Operation::Clamp, 3.5, 3.5)] {
+    for (operation, strength, expected) in [(Operation::ABLATE, 1.0, 0.0), (Operation::CLAMP, 3.5, 3.5)] {
         let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
         let mut hook = steer(&model, operation, Strength::Raw(strength), "all", None);
         let mut recorder = Recorder::new(vec![SITE], Selector::All);
@@ -121,7 +121,7 @@ fn a_steered_token_is_steered_with_the_cache_and_without() {
     let selectors =
         ["all", "generated", "assistant.start", "think", "answer", "first(think,3)", "user.last", "user"];
     for (dialogue, selector) in dialogues.iter().cycle().zip(selectors) {
-        let mut hook = steer(&model, Operation::Add, Strength::Norms(0.8), selector, None);
+        let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.8), selector, None);
         let cached = greedy(&model, std::slice::from_ref(dialogue), &mut hook);
         assert_eq!(greedy_without_cache(&model, dialogue, &mut hook, TOKENS), cached[0].tokens, "{selector}");
     }
@@ -134,11 +134,11 @@ proptest! {
         let model = model();
         let drawn = organism::sample(5, Split::Train, seed);
         let dialogues: Vec<Dialogue> = drawn.into_iter().map(|(_, dialogue)| dialogue).collect();
-        let mut hook = steer(&model, Operation::Add, Strength::Norms(0.7), "generated", Some(steered.clone()));
+        let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.7), "generated", Some(steered.clone()));
         let together = greedy(&model, &dialogues, &mut hook);
         for (row, dialogue) in dialogues.iter().enumerate() {
             let rows = if steered.contains(&row) { BTreeSet::from([0]) } else { BTreeSet::new() };
-            let mut hook = steer(&model, Operation::Add, Strength::Norms(0.7), "generated", Some(rows));
+            let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.7), "generated", Some(rows));
             let alone = greedy(&model, std::slice::from_ref(dialogue), &mut hook);
             prop_assert_eq!(&alone[0].tokens, &together[row].tokens);
         }
@@ -152,7 +152,7 @@ fn selectors_that_the_future_decides_are_refused() {
         let vector = vector(model.decoder.architecture().site_width(SITE), 1);
         let selector: Selector = selector.parse().unwrap();
         let made =
-            Steer::new(&model.decoder, &vector, &[SITE], Operation::Add, Strength::Raw(1.0), selector, None);
+            SteerHook::new(&model.decoder, &vector, &[SITE], Operation::ADD, Strength::Raw(1.0), selector, None);
         assert!(made.is_err());
     }
 }
@@ -200,7 +200,7 @@ fn hooks(
     folder: &Path,
     plan: &str,
     dialogues: &[Dialogue],
-) -> pearlpoint::Result<Vec<Steer>> {
+) -> pearlpoint::Result<Vec<SteerHook>> {
     let path = folder.join("vector.safetensors");
     // From benign users to malicious ones, where the probe knows them; else any direction.
     let values = probe.direction("benign", "malicious").unwrap();
@@ -245,13 +245,13 @@ fn a_condition_on_the_prompt_steers_the_rows_that_meet_it() {
 }
 
 /// Greedy answers under a plan, and what was done.
-fn traced(model: &Model, probe: &Probe, plan: &str, dialogues: &[Dialogue]) -> (Vec<Transcript>, Vec<Step>) {
+fn traced(model: &Model, probe: &Probe, plan: &str, dialogues: &[Dialogue]) -> (Vec<Transcript>, Vec<TraceEntry>) {
     let folder = tempfile::tempdir().unwrap();
     let hooks = hooks(model, probe, folder.path(), plan, dialogues).unwrap();
-    let mut hooks: Vec<Steer> = hooks.into_iter().enumerate().map(|(n, hook)| hook.traced(n)).collect();
+    let mut hooks: Vec<SteerHook> = hooks.into_iter().enumerate().map(|(n, hook)| hook.traced(n)).collect();
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let answers = greedy(model, dialogues, &mut chain);
-    (answers, hooks.iter_mut().flat_map(Steer::take_trace).collect())
+    (answers, hooks.iter_mut().flat_map(SteerHook::take_trace).collect())
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_condition_at_every_token_steers_where_it_holds() {
     let plan = "[[intervention]]\nVECTOR\nstrength = \"0.3n\"\ntokens = \"generated\"\n\
                 when = \"probe p:sensitive > 0.4\"\nread = \"token\"";
     let (_, steps) = traced(&model, &probe, plan, &dialogues);
-    let (held, not): (Vec<&Step>, Vec<&Step>) =
+    let (held, not): (Vec<&TraceEntry>, Vec<&TraceEntry>) =
         steps.iter().partition(|step| step.readings["p:sensitive"] > 0.4);
     assert!(!held.is_empty() && !not.is_empty());
     assert!(held.iter().all(|step| step.scale == 1.0 && (step.moved - 0.3 * NORM).abs() < 1e-2));
@@ -309,11 +309,11 @@ fn a_projection_brings_probes_to_the_safe_side_and_says_which_pushed() {
     let mut pushed = 0;
     for (step, p) in hook.take_trace().iter().zip(after.rows()) {
         assert!(p[2] / (p[2] + p[0]) < 0.3 + 1e-4 && p[1] / (p[1] + p[0]) < 0.4 + 1e-4, "{p}");
-        assert_eq!(step.faces.is_empty(), step.moved == 0.0);
-        if let [(name, push)] = step.faces.iter().collect::<Vec<_>>()[..] {
+        assert_eq!(step.half_spaces.is_empty(), step.moved == 0.0);
+        if let [(name, push)] = step.half_spaces.iter().collect::<Vec<_>>()[..] {
             assert!((push - f64::from(step.moved)).abs() < 1e-3, "{name}: {push} and {}", step.moved);
         }
-        pushed += step.faces.len();
+        pushed += step.half_spaces.len();
     }
     assert!(pushed > 0);
 }
