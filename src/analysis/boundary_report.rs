@@ -8,7 +8,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{
-    Margin, Region, RiskBound, RiskMap, Threshold, Trial, margins, nearest, threshold, trial,
+    Margin, Region, RiskBound, RiskMap, Threshold, Coverage, coverage, margins, nearest, threshold,
 };
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
@@ -76,7 +76,7 @@ pub struct Flagged {
     pub promise: String,
     pub threshold: Threshold,
     /// The promise made again and again on resamplings of these rows.
-    pub trial: Trial,
+    pub trial: Coverage,
     /// Whether the trial agrees with the promise: the 95 % interval of the share in which it held reaches 1 − delta, or
     /// the mean rate is within alpha.
     pub held: bool,
@@ -157,11 +157,11 @@ pub fn bound(probe: &Probe, rows: &Rows, question: &Question) -> Result<Bounded>
         let scores = calibrated.column(column).to_vec();
         let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, column)).collect();
         let threshold = threshold(&scores, &positive, promise)?;
-        let trial = trial(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
+        let trial = coverage(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
         // A share that chance alone may have brought below what was promised does not speak against it.
         let held = match promise.delta {
             Some(delta) => {
-                let count = (trial.held * trial.resamplings as f64).round() as usize;
+                let count = (trial.coverage * trial.resamplings as f64).round() as usize;
                 stats::wilson(count, trial.resamplings).is_some_and(|share| share.high >= 1.0 - delta)
             }
             None => trial.mean_rate <= promise.alpha,
@@ -218,13 +218,13 @@ fn decisions(probabilities: &Array2<f64>, targets: &Targets) -> (Array2<f64>, Ve
 /// Counts the examples at each face of a class's region.
 fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let region = Region::of_class(probe, class)?;
-    let standings = region.standings(rows.states.view())?;
+    let standings = region.signed_distances(rows.states.view())?;
     // By face and side: how far each example is, and its label.
     type Lying<'a> = Vec<(f64, Option<&'a Label>)>;
     let mut at: BTreeMap<(usize, bool), Lying> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
-        at.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
+        at.entry((standing.half_space, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
     }
     let face = |index: usize| {
         let side = |inside: bool| at.get(&(index, inside)).map_or(&[][..], Vec::as_slice);

@@ -17,7 +17,7 @@ use crate::activations::{self, Reading};
 use crate::boundary::{Flip, Search, flips};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, generate};
+use crate::generate::{GenerateOptions, Sampling, generate};
 use crate::judge::{BROKEN, ResponseClassifier};
 use crate::model::{Hook, Model, Site};
 use crate::probe::Probe;
@@ -250,13 +250,13 @@ fn strategies(
     hook: Option<&mut dyn Hook>,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<String>> {
-    let options = Options {
+    let options = GenerateOptions {
         sampling: Sampling::Greedy,
         max_tokens: how.max_tokens,
         seed: how.seed,
         thinking: how.thinking,
         batch_rows: BATCH_ROWS,
-        ..Options::default()
+        ..GenerateOptions::default()
     };
     let transcripts = match hook {
         Some(hook) => generate(model, dialogues, &options, hook, on_progress)?,

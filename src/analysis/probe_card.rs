@@ -13,7 +13,7 @@ use crate::artifact::{self, Header};
 use crate::config::experiment::{Data, parse};
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, generate};
+use crate::generate::{GenerateOptions, Sampling, generate};
 use crate::judge::{BROKEN, Scorer, World};
 use crate::model::{Model, Selector, Site};
 use crate::probe::{Plan, method};
@@ -210,13 +210,13 @@ fn answer(
     dialogues: &mut Vec<Dialogue>,
     on_progress: &mut dyn FnMut(&'static str, usize, usize) -> bool,
 ) -> Result<usize> {
-    let options = Options {
+    let options = GenerateOptions {
         sampling: answers.temperature.map_or(Ok(Sampling::Greedy), Sampling::temperature)?,
         max_tokens: answers.max_tokens,
         seed: concept.seed,
         thinking: concept.thinking,
         batch_rows: BATCH_ROWS,
-        ..Options::default()
+        ..GenerateOptions::default()
     };
     let total = dialogues.len();
     let transcripts =

@@ -11,7 +11,7 @@ use crate::activations::Activations;
 use crate::config::experiment::{Experiment, Steering};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, Transcript, generate};
+use crate::generate::{GenerateOptions, Sampling, Transcript, generate};
 use crate::judge::{Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
@@ -123,13 +123,13 @@ impl Stage<'_> {
     ) -> Result<Answers> {
         let dialogues: Vec<Dialogue> =
             numbers.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let options = Options {
+        let options = GenerateOptions {
             sampling: Sampling::Temperature(1.0),
             max_tokens: self.steering.max_tokens,
             seed: self.experiment.seed,
             thinking: self.experiment.thinking,
             batch_rows: BATCH_ROWS,
-            ..Options::default()
+            ..GenerateOptions::default()
         };
         let total = numbers.len();
         let mut heard = |done| on_progress(Progress { stage, done, total });

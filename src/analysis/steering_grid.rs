@@ -18,7 +18,7 @@ use crate::analysis::side_effects::{Text, damage, repetition, texts};
 use crate::artifact::{self, Header};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Options, Sampling, Transcript, generate};
+use crate::generate::{GenerateOptions, Sampling, Transcript, generate};
 use crate::judge::{self, Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::probe::{Examples, Logistic, Plan, Probe, Source, Split, Targets, validate};
@@ -283,13 +283,13 @@ fn scored(
     stage: &'static str,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(Vec<Transcript>, Vec<Score>)> {
-    let options = Options {
+    let options = GenerateOptions {
         sampling: Sampling::Temperature(1.0),
         max_tokens: file.max_tokens,
         seed: file.seed,
         thinking: file.thinking,
         batch_rows: BATCH_ROWS,
-        ..Options::default()
+        ..GenerateOptions::default()
     };
     let total = dialogues.len();
     let mut heard = |done| on_progress(Progress { stage, done, total });

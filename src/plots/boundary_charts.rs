@@ -183,7 +183,7 @@ pub fn gain(label: &str, site: &str, gain: &Comparison) -> Chart {
         title: format!("What to label next: {label} at {site}"),
         subtitle: format!(
             "accuracy on {} dialogues held out, by labels bought from a pool of {}; mean and middle half of {} repeats",
-            gain.test, gain.pool, gain.campaign.repeats
+            gain.test, gain.pool, gain.settings.repeats
         ),
         x_label: "labels bought".into(),
         y_label: "accuracy".into(),

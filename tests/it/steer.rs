@@ -1,13 +1,12 @@
 //! Steering does what it says: nothing at strength 0, the same with the cache and without, and only where it was asked to.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::path::Path;
 
 use ndarray::Array1;
 use pearlpoint::activations::{Reading, Recorder, extract};
 use pearlpoint::dialogue::Dialogue;
-use pearlpoint::generate::{Options, Sampling, Transcript, generate};
+use pearlpoint::generate::{GenerateOptions, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
 use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
@@ -48,13 +47,7 @@ fn steer(
 }
 
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
-    let options = Options {
-        sampling: Sampling::Greedy,
-        max_tokens: TOKENS,
-        thinking: Some(true),
-        batch_rows: 4,
-        ..Options::default()
-    };
+    let options = GenerateOptions::default().greedy().max_tokens(TOKENS).thinking(true).batch_rows(4);
     generate(model, dialogues, &options, hook, &mut |_| true).unwrap()
 }
 
