@@ -8,7 +8,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{
-    Margin, Region, RiskBound, RiskMap, Threshold, Coverage, coverage, margins, nearest, threshold,
+    Coverage, Margin, Region, RiskBound, RiskMap, Threshold, coverage, margins, nearest, threshold,
 };
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};

@@ -125,7 +125,8 @@ mod tests {
         let model = organism::model().unwrap();
         let dialogues: Vec<Dialogue> =
             organism::sample(3, Split::HeldOutWording, 5).into_iter().map(|(_, dialogue)| dialogue).collect();
-        let options = GenerateOptions { sampling: Sampling::Greedy, max_tokens: 60, ..GenerateOptions::default() };
+        let options =
+            GenerateOptions { sampling: Sampling::Greedy, max_tokens: 60, ..GenerateOptions::default() };
         let answers = generate(&model, &dialogues, &options, &mut (), &mut |_| true).unwrap();
         let texts = texts(&model, &dialogues, &answers, None).unwrap();
         for (damage, answer) in damage(&model, &texts, &mut ()).unwrap().iter().zip(&answers) {

@@ -249,7 +249,8 @@ impl Stage<'_> {
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> =
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let rows = steer::gated_rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
+        let rows =
+            steer::gated_rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
         let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);

@@ -79,7 +79,8 @@ impl Comparison {
         let gains: Vec<f64> = self.nearest.accuracy.iter().zip(&self.random.accuracy).map(gain).collect();
         let repeats: Vec<Vec<usize>> = (0..gains.len()).map(|repeat| vec![repeat]).collect();
         stats::bootstrap(&repeats, 1000, self.settings.seed, |drawn| {
-            (!drawn.is_empty()).then(|| drawn.iter().map(|&repeat| gains[repeat]).sum::<f64>() / drawn.len() as f64)
+            (!drawn.is_empty())
+                .then(|| drawn.iter().map(|&repeat| gains[repeat]).sum::<f64>() / drawn.len() as f64)
         })
     }
 
@@ -88,7 +89,8 @@ impl Comparison {
         let (near, random) =
             (Comparison::mean(&self.nearest.accuracy), Comparison::mean(&self.random.accuracy));
         let goal = *random.last()?;
-        let first = |curve: &[f64]| curve.iter().position(|&value| value >= goal).map(|index| self.labels[index]);
+        let first =
+            |curve: &[f64]| curve.iter().position(|&value| value >= goal).map(|index| self.labels[index]);
         Some((first(&near)?, first(&random)?))
     }
 }

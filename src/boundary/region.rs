@@ -202,7 +202,10 @@ mod tests {
         }
         // From (2, 2) the nearest point is the corner, (−1, −2).
         let displacement = region.displacement(array![2.0f32, 2.0].view()).unwrap();
-        assert!((displacement[0] + 3.0).abs() < 1e-9 && (displacement[1] + 4.0).abs() < 1e-9, "{displacement}");
+        assert!(
+            (displacement[0] + 3.0).abs() < 1e-9 && (displacement[1] + 4.0).abs() < 1e-9,
+            "{displacement}"
+        );
         assert!(Region::of_class(&quarter(), "else").is_err());
     }
 

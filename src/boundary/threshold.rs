@@ -224,8 +224,10 @@ pub fn coverage(
     })?;
     let covered = rates.iter().filter(|&&rate| rate <= risk_bound.alpha).count();
     // The rate is above alpha where at most the allowed number of errors lies beyond the alpha quantile.
-    let expected_coverage =
-        risk_bound.delta.and(risk_bound.most_errors(n)).map(|most| 1.0 - stats::at_most(most, n, risk_bound.alpha));
+    let expected_coverage = risk_bound
+        .delta
+        .and(risk_bound.most_errors(n))
+        .map(|most| 1.0 - stats::at_most(most, n, risk_bound.alpha));
     Ok(Coverage {
         resamplings,
         n,
@@ -313,6 +315,8 @@ mod tests {
         // The expected rate is within .05 too under the other bound, but the rate itself only half of the time.
         let expected = covered(RiskBound::expected(ErrorKind::Miss, 0.05));
         assert!(expected.mean_rate < 0.051 && expected.coverage < 0.7, "{expected:?}");
-        assert!(coverage(&scores, &all, RiskBound::confident(ErrorKind::Miss, 0.05, 0.1), 30, 10, 0).is_err());
+        assert!(
+            coverage(&scores, &all, RiskBound::confident(ErrorKind::Miss, 0.05, 0.1), 30, 10, 0).is_err()
+        );
     }
 }

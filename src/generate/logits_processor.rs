@@ -57,7 +57,10 @@ impl LogitsProcessor {
         // The likeliest token is never filtered out, so greedy decoding needs no filter.
         let Sampling::Temperature(temperature) = sampling else { return };
         if let Some(threshold) = self.threshold(logits, temperature) {
-            logits.iter_mut().filter(|logit| **logit < threshold).for_each(|logit| *logit = f32::NEG_INFINITY);
+            logits
+                .iter_mut()
+                .filter(|logit| **logit < threshold)
+                .for_each(|logit| *logit = f32::NEG_INFINITY);
         }
     }
 
@@ -143,7 +146,10 @@ mod tests {
         // At half the temperature they are 1 : 16 : 9 : 4.
         assert_eq!(left(LogitsProcessor { min_p: Some(0.45), ..processor }, &logits, 0.5), [1, 2]);
         // Of the first two alone the first has 4/7.
-        assert_eq!(left(LogitsProcessor { top_k: Some(2), top_p: Some(0.55), ..processor }, &logits, 1.0), [1]);
+        assert_eq!(
+            left(LogitsProcessor { top_k: Some(2), top_p: Some(0.55), ..processor }, &logits, 1.0),
+            [1]
+        );
         assert_eq!(left(processor, &logits, 1.0).len(), 4);
     }
 

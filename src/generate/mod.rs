@@ -96,7 +96,8 @@ fn decode(
         let logits: Vec<Vec<f32>> =
             model.decoder.forward(&tokens, Some(&mut cache), &last, hook)?.to_vec2()?;
         let mut next: Vec<Token> = Vec::new();
-        for (sequence, logits) in sequences.iter_mut().filter(|sequence| !sequence.is_finished()).zip(logits) {
+        for (sequence, logits) in sequences.iter_mut().filter(|sequence| !sequence.is_finished()).zip(logits)
+        {
             sequence.step(logits, on_token)?;
             if sequence.is_finished() {
                 continue;

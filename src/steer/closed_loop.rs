@@ -85,8 +85,7 @@ impl ClosedLoop {
                     "a steered token before the reading at {} that sets its strength",
                     self.reader.site
                 );
-                let expected =
-                    "answers that are generated token by token, or a probe that reads before the steered sites";
+                let expected = "answers that are generated token by token, or a probe that reads before the steered sites";
                 return Err(Error::input(format!("control, row {}", token.row), found, expected));
             }
             row.fresh = false;

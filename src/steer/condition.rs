@@ -81,7 +81,11 @@ impl Condition {
         let outside = |bound: &&Bound| !(0.0..=1.0).contains(&bound.bound.probability);
         if let Some(bound) = self.bounds().into_iter().find(outside) {
             let found = format!("a bound of {}", bound.bound.probability);
-            return Err(Error::input(format!("when probe {}", bound.query), found, "a probability from 0 to 1"));
+            return Err(Error::input(
+                format!("when probe {}", bound.query),
+                found,
+                "a probability from 0 to 1",
+            ));
         }
         self.check_satisfiable()
     }
@@ -294,7 +298,8 @@ impl Parser<'_> {
         };
         let word = self.next()?;
         let probability = word.parse().ok().filter(|number| (0.0..=1.0).contains(number));
-        let probability = probability.ok_or_else(|| format!("{word:?} instead of a probability from 0 to 1"))?;
+        let probability =
+            probability.ok_or_else(|| format!("{word:?} instead of a probability from 0 to 1"))?;
         let site = match self.takes("at") {
             false => None,
             true => Some(self.next()?.parse().map_err(|_| "no site after at".to_string())?),

@@ -143,10 +143,13 @@ fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
 
 /// The weight of a logistic probe.
 fn probe_weight(contrast: &ContrastSet) -> Result<Array1<f64>> {
-    let features = concatenate(Axis(0), &[contrast.negative.view(), contrast.positive.view()])
-        .map_err(|error| Error::input(format!("vector at {}", contrast.site), error, "classes of one width"))?;
-    let labels: Vec<&str> =
-        (0..features.nrows()).map(|row| if row < contrast.negative.nrows() { "negative" } else { "positive" }).collect();
+    let features =
+        concatenate(Axis(0), &[contrast.negative.view(), contrast.positive.view()]).map_err(|error| {
+            Error::input(format!("vector at {}", contrast.site), error, "classes of one width")
+        })?;
+    let labels: Vec<&str> = (0..features.nrows())
+        .map(|row| if row < contrast.negative.nrows() { "negative" } else { "positive" })
+        .collect();
     let source = Source {
         site: contrast.site,
         tokens: crate::model::Selector::All,
@@ -228,7 +231,11 @@ mod tests {
     }
 
     fn built(method: Method, contrast: &ContrastSet) -> Direction {
-        Vector::build(method, std::slice::from_ref(contrast)).unwrap().directions.remove(&contrast.site).unwrap()
+        Vector::build(method, std::slice::from_ref(contrast))
+            .unwrap()
+            .directions
+            .remove(&contrast.site)
+            .unwrap()
     }
 
     fn cosine(direction: &Direction, to: &[f64]) -> f64 {
@@ -276,7 +283,11 @@ mod tests {
         let direction = built(Method::Pca, &contrast);
         assert!(cosine(&direction, &[1.0, 0.0, 2.0]) > 0.9999);
         // Swapped classes, the other sign.
-        let swapped = ContrastSet { positive: contrast.negative.clone(), negative: contrast.positive.clone(), ..contrast };
+        let swapped = ContrastSet {
+            positive: contrast.negative.clone(),
+            negative: contrast.positive.clone(),
+            ..contrast
+        };
         assert!(cosine(&built(Method::Pca, &swapped), &[1.0, 0.0, 2.0]) < -0.9999);
     }
 
@@ -298,7 +309,10 @@ mod tests {
         let same = contrast(10, 0.0, 1);
         let equal = ContrastSet { positive: same.negative.clone(), ..same.clone() };
         assert!(
-            Vector::build(Method::Means, &[equal]).unwrap_err().to_string().contains("two classes that differ")
+            Vector::build(Method::Means, &[equal])
+                .unwrap_err()
+                .to_string()
+                .contains("two classes that differ")
         );
         let empty = ContrastSet { positive: Array2::zeros((0, WIDTH)), ..same.clone() };
         assert!(Vector::build(Method::Means, &[empty]).is_err());

@@ -387,12 +387,9 @@ impl Intervention {
             let reader = self.reader(&constraint.query, probes, model)?;
             let threshold = reader.threshold.map(|probability| Inequality { above: false, probability });
             let bound = constraint.bound.or(threshold).ok_or_else(|| {
-                let expected = format!("a bound ({constraint} < 0.5), or a probe with a threshold for the class");
-                Error::input(
-                    format!("probe {constraint}"),
-                    "no bound, and no calibrated threshold",
-                    expected,
-                )
+                let expected =
+                    format!("a bound ({constraint} < 0.5), or a probe with a threshold for the class");
+                Error::input(format!("probe {constraint}"), "no bound, and no calibrated threshold", expected)
             })?;
             half_spaces.entry(reader.site).or_default().extend(reader.half_spaces(bound)?);
         }
@@ -405,7 +402,14 @@ impl Intervention {
         }
         let safe_sets = half_spaces.into_iter().map(|(site, sides)| Ok((site, SafeSet::new(sides)?)));
         let safe_sets = safe_sets.collect::<Result<_>>()?;
-        SteerHook::project(&model.decoder, safe_sets, self.operation, self.strength, self.tokens.clone(), rows)
+        SteerHook::project(
+            &model.decoder,
+            safe_sets,
+            self.operation,
+            self.strength,
+            self.tokens.clone(),
+            rows,
+        )
     }
 
     /// The reader of a probe, from the intervention's own or the others.

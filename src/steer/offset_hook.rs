@@ -34,11 +34,7 @@ impl OffsetHook {
             None => Ok(OffsetHook { site, selector, offsets }),
             Some(offset) => {
                 let found = format!("an offset of width {}", offset.len());
-                Err(Error::input(
-                    format!("offset at {site}"),
-                    found,
-                    format!("width {width}, the model's"),
-                ))
+                Err(Error::input(format!("offset at {site}"), found, format!("width {width}, the model's")))
             }
         }
     }

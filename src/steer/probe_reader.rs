@@ -355,6 +355,8 @@ mod tests {
         let mut other = three.clone();
         other.source.model_hash = Some("f".into());
         assert!(reader(&other, "p:a").unwrap_err().to_string().contains("another model's weights"));
-        assert!(reader(&three, "p:a").unwrap().half_spaces(Inequality { above: true, probability: 1.0 }).is_err());
+        assert!(
+            reader(&three, "p:a").unwrap().half_spaces(Inequality { above: true, probability: 1.0 }).is_err()
+        );
     }
 }

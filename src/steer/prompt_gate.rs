@@ -42,7 +42,9 @@ pub fn gated_rows(
             let expected = "a probe of one token a prompt, such as assistant.start";
             return Err(Error::input(format!("when: tokens {tokens}"), found, expected));
         }
-        for (reader, probabilities) in readers.iter().zip(&mut probabilities).filter(|(reader, _)| reader.tokens == *tokens) {
+        for (reader, probabilities) in
+            readers.iter().zip(&mut probabilities).filter(|(reader, _)| reader.tokens == *tokens)
+        {
             for (h, value) in activations.at(reader.site)?.rows().into_iter().zip(probabilities) {
                 *value = probability(reader.log_odds(&h.to_vec()));
             }

@@ -40,7 +40,8 @@ impl FromStr for SiteSet {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<SiteSet> {
-        let blocks = text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<usize>().ok());
+        let blocks =
+            text.split(|c: char| !c.is_ascii_digit()).filter_map(|digits| digits.parse::<usize>().ok());
         // One block more than the largest number, so that only the syntax is checked.
         let blocks = blocks.max().map_or(1, |last| last.saturating_add(1)).min(MAX_BLOCKS);
         match Site::parse_set(text, blocks) {

@@ -60,7 +60,9 @@ impl Serialize for VectorSource {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         match self {
             VectorSource::File(path) => path.serialize(to),
-            VectorSource::Memory(_) => Err(ser::Error::custom("vector: it is in memory; save it, and name the file")),
+            VectorSource::Memory(_) => {
+                Err(ser::Error::custom("vector: it is in memory; save it, and name the file"))
+            }
         }
     }
 }

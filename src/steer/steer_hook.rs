@@ -303,7 +303,8 @@ impl SteerHook {
         let pass = &self.pass;
         let mut multipliers = Vec::new();
         if self.trace.is_none() {
-            let steered: Vec<usize> = (0..pass.picked.len()).filter(|&place| pass.scales[place] != 0.0).collect();
+            let steered: Vec<usize> =
+                (0..pass.picked.len()).filter(|&place| pass.scales[place] != 0.0).collect();
             let picked: Vec<usize> = steered.iter().map(|&place| pass.picked[place]).collect();
             return edit_rows(activations, &picked, |place, h| {
                 edit.apply(h, pass.scales[steered[place]], &mut multipliers);
@@ -318,7 +319,8 @@ impl SteerHook {
                 edit.apply(h, scale, &mut multipliers);
             }
             let change: Vec<f32> = h.iter().zip(&before).map(|(after, before)| after - before).collect();
-            let active = edit.half_spaces().iter().zip(&multipliers).filter(|(_, multiplier)| **multiplier > 0.0);
+            let active =
+                edit.half_spaces().iter().zip(&multipliers).filter(|(_, multiplier)| **multiplier > 0.0);
             entries.push(TraceEntry {
                 row: token.row,
                 position: token.position,
@@ -342,8 +344,10 @@ impl SteerHook {
     fn readings(&self, place: usize) -> BTreeMap<String, f64> {
         let pass = &self.pass;
         let readers = self.gate.iter().flat_map(|gate| &gate.readers);
-        let mut readings: BTreeMap<String, f64> =
-            readers.zip(&pass.probabilities).map(|(reader, read)| (reader.name.clone(), read[place])).collect();
+        let mut readings: BTreeMap<String, f64> = readers
+            .zip(&pass.probabilities)
+            .map(|(reader, read)| (reader.name.clone(), read[place]))
+            .collect();
         if let (Some(control), Some(error)) = (&self.control, pass.errors[place]) {
             readings.insert(control.reader.name.clone(), control.controller.reading(error));
         }

@@ -105,7 +105,8 @@ fn main() -> Result<()> {
     let polyhedron = SafeSet::new((0..4).map(face).collect())?;
     let middle = Site::Block(blocks / 2, Point::ResidPost);
     let polyhedra = BTreeMap::from([(middle, polyhedron)]);
-    let mut project = SteerHook::project(decoder, polyhedra, Operation::PROJECT, Strength::Raw(1.0), Selector::All, None)?;
+    let mut project =
+        SteerHook::project(decoder, polyhedra, Operation::PROJECT, Strength::Raw(1.0), Selector::All, None)?;
     let spent = [alone(decoder, &mut add)?, alone(decoder, &mut project)?].map(|seconds| 1e6 * seconds);
     println!("alone: add {:.1} µs a token, project {:.1} µs a token", spent[0], spent[1]);
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];

@@ -45,8 +45,12 @@ fn the_likeliest_of_one_is_the_likeliest() {
     }
     let plain = answers(&options(), &dialogues);
     assert_ne!(tokens(&plain), tokens(&greedy));
-    let processor =
-        LogitsProcessor { top_k: Some(100_000), top_p: Some(1.0), min_p: Some(0.0), repetition_penalty: Some(1.0) };
+    let processor = LogitsProcessor {
+        top_k: Some(100_000),
+        top_p: Some(1.0),
+        min_p: Some(0.0),
+        repetition_penalty: Some(1.0),
+    };
     assert_eq!(tokens(&answers(&options().logits_processor(processor), &dialogues)), tokens(&plain));
 }
 

@@ -8,7 +8,9 @@ use ndarray::Array1;
 use pearlpoint::activations::Recorder;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::{Cache, Chain, Decoder, Hook, Phase, Point, Selector, Site, Token};
-use pearlpoint::steer::{Direction, HalfSpace, Measure, OPERATIONS, Operation, SafeSet, Schedule, SteerHook, Strength, Vector};
+use pearlpoint::steer::{
+    Direction, HalfSpace, Measure, OPERATIONS, Operation, SafeSet, Schedule, SteerHook, Strength, Vector,
+};
 use proptest::prelude::*;
 
 /// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, learned positions.
@@ -365,9 +367,16 @@ fn every_family_can_be_steered_at_every_residual_site() {
             let direction = Direction { values: Array1::from_vec(values(width, 1)), residual_norm: None };
             let vector = Vector { method: "test".into(), directions: BTreeMap::from([(site, direction)]) };
             let selector = Selector::All;
-            let mut hook =
-                SteerHook::new(&decoder, &vector, &[site], Operation::ADD, Strength::Raw(1.0), selector, None)
-                    .unwrap();
+            let mut hook = SteerHook::new(
+                &decoder,
+                &vector,
+                &[site],
+                Operation::ADD,
+                Strength::Raw(1.0),
+                selector,
+                None,
+            )
+            .unwrap();
             assert!(apart(&plain, &logits(&decoder, &tokens, &mut hook)) > 1e-6, "{family} {site}");
         }
     }

@@ -1,4 +1,4 @@
-//! Steering does what it says: nothing at strength 0, the same with the cache and without, and only where it was asked to.
+//! Steering: strength 0 is the unsteered model, the cache changes nothing, and only the picked tokens are steered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,10 @@ use pearlpoint::generate::{GenerateOptions, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
 use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
-use pearlpoint::steer::{Direction, Operation, Plan, Probes, SteerHook, TraceEntry, Strength, Vector};
+use pearlpoint::steer::{
+    Control, Direction, Intervention, OPERATIONS, Operation, PiController, Plan, ProbeQuery, Probes,
+    Schedule, SteerHook, Strength, TraceEntry, Vector,
+};
 use proptest::prelude::*;
 
 use crate::cli::one_line;
@@ -43,7 +46,8 @@ fn steer(
     rows: Option<BTreeSet<usize>>,
 ) -> SteerHook {
     let vector = vector(model.decoder.architecture().site_width(SITE), 1);
-    SteerHook::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows).unwrap()
+    SteerHook::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows)
+        .unwrap()
 }
 
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
@@ -144,8 +148,15 @@ fn selectors_that_the_future_decides_are_refused() {
     for selector in ["last", "last(answer,4)", "every(turn)", "mean(all)", "max(user)"] {
         let vector = vector(model.decoder.architecture().site_width(SITE), 1);
         let selector: Selector = selector.parse().unwrap();
-        let made =
-            SteerHook::new(&model.decoder, &vector, &[SITE], Operation::ADD, Strength::Raw(1.0), selector, None);
+        let made = SteerHook::new(
+            &model.decoder,
+            &vector,
+            &[SITE],
+            Operation::ADD,
+            Strength::Raw(1.0),
+            selector,
+            None,
+        );
         assert!(made.is_err());
     }
 }
@@ -238,7 +249,12 @@ fn a_condition_on_the_prompt_steers_the_rows_that_meet_it() {
 }
 
 /// Greedy answers under a plan, and what was done.
-fn traced(model: &Model, probe: &Probe, plan: &str, dialogues: &[Dialogue]) -> (Vec<Transcript>, Vec<TraceEntry>) {
+fn traced(
+    model: &Model,
+    probe: &Probe,
+    plan: &str,
+    dialogues: &[Dialogue],
+) -> (Vec<Transcript>, Vec<TraceEntry>) {
     let folder = tempfile::tempdir().unwrap();
     let hooks = hooks(model, probe, folder.path(), plan, dialogues).unwrap();
     let mut hooks: Vec<SteerHook> = hooks.into_iter().enumerate().map(|(n, hook)| hook.traced(n)).collect();
@@ -252,7 +268,7 @@ fn a_condition_at_every_token_steers_where_it_holds() {
     let (model, dialogues) = (model(), dialogues(6));
     let probe = probe(&model, "3.resid_post");
     let plan = "[[intervention]]\nVECTOR\nstrength = \"0.3n\"\ntokens = \"generated\"\n\
-                when = \"probe p:sensitive > 0.4\"\nread = \"token\"";
+                when = \"probe p:sensitive > 0.4\"\nevaluate_at = \"token\"";
     let (_, steps) = traced(&model, &probe, plan, &dialogues);
     let (held, not): (Vec<&TraceEntry>, Vec<&TraceEntry>) =
         steps.iter().partition(|step| step.readings["p:sensitive"] > 0.4);
@@ -273,7 +289,7 @@ fn every_row_of_a_batch_may_have_a_plan_of_its_own() {
     ];
     let part = |plan: &str, more: &str| format!("[[intervention]]\n{plan}\ntokens = \"generated\"\n{more}\n");
     let whole: String =
-        plans.iter().zip(&ids).map(|(plan, id)| part(plan, &format!("only = [\"{id}\"]"))).collect();
+        plans.iter().zip(&ids).map(|(plan, id)| part(plan, &format!("ids = [\"{id}\"]"))).collect();
     let (together, _) = traced(&model, &probe, &whole, &dialogues);
     for (row, dialogue) in dialogues.iter().enumerate() {
         let alone = std::slice::from_ref(dialogue);
@@ -321,7 +337,7 @@ fn looped(law: &str) -> String {
 #[test]
 fn a_closed_loop_is_the_same_with_the_cache_and_without() {
     let (model, dialogues, folder) = (model(), dialogues(4), tempfile::tempdir().unwrap());
-    let law = "target = 0.7, proportional = 0.02, integral = 0.002, least = -2.0, most = 2.0";
+    let law = "target = 0.7, proportional = 0.02, integral = 0.002, min = -2.0, max = 2.0";
     // Read before it acts, where it acts, and after.
     for site in ["2.resid_post", "3.resid_post", "5.resid_post"] {
         let probe = probe(&model, site);
@@ -347,7 +363,7 @@ fn a_closed_loop_is_the_same_with_the_cache_and_without() {
 #[test]
 fn a_loops_trace_follows_from_its_law() {
     let (model, dialogues) = (model(), dialogues(2));
-    let law = "target = 0.7, proportional = 0.1, integral = 0.03, least = -1e9, most = 1e9";
+    let law = "target = 0.7, proportional = 0.1, integral = 0.03, min = -1e9, max = 1e9";
     for site in ["3.resid_post", "5.resid_post"] {
         let (_, steps) = traced(&model, &probe(&model, site), &looped(law), &dialogues);
         for row in 0..dialogues.len() {
@@ -459,7 +475,7 @@ fn bad_input_is_one_clear_line() {
     plan(&when("probe LATE:sensitive > 0.6 at 2.resid_post"), &["it reads 5.resid_post, not 2.resid_post"]);
     plan(&when("probe STRANGE:sensitive > 0.6"), &["another model's weights"]);
     plan(&when("probe LATE:sensitive above 0.6"), &["\"above\" instead of > or <"]);
-    let late = format!("{}\nread = \"token\"", when("probe LATE:sensitive > 0.6"));
+    let late = format!("{}\nevaluate_at = \"token\"", when("probe LATE:sensitive > 0.6"));
     plan(&late, &["read at 5.resid_post, after 3.resid_post is steered"]);
     plan("vector = \"OWN\"\nstrength = nan", &["plan.toml", "strength NaN"]);
     plan(
@@ -470,7 +486,8 @@ fn bad_input_is_one_clear_line() {
         "vector = \"OWN\"\ntokens = \"last\"",
         &["tokens last", "not known while the answer is being written"],
     );
-    plan("vector = \"OWN\"\nonly = [\"nobody\"]", &["only: no dialogue \"nobody\""]);
+    plan("vector = \"OWN\"\nids = [\"nobody\"]", &["ids: no dialogue \"nobody\""]);
+    plan("vector = \"OWN\"\noperation = \"turn\"", &["plan.toml:3", "add, add-keep-norm, ablate"]);
     plan("operation = \"add\"", &["operation add: no vector"]);
     plan("operation = \"project\"", &["operation project: no probe"]);
     plan("operation = \"project\"\nprobe = \"LATE:sensitive < 0.5\"", &["not flat", "FILE:CLASS/OTHER"]);
@@ -487,4 +504,56 @@ fn bad_input_is_one_clear_line() {
         &["a target of 1.5"],
     );
     plan("vector = \"OWN\"\nschedule = \"decay(0)\"", &["schedule \"decay(0)\""]);
+    // Refused before a model is opened.
+    let (plan, sites) = (path("plan.toml"), "[[intervention]]\nvector = \"OWN\"\nsites = \"3.nowhere\"");
+    std::fs::write(&plan, sites).unwrap();
+    one_line(
+        &["generate", "--model", "no/folder", "--prompt", "a", "--plan", &plan],
+        &["plan.toml:3", "sites", "3.nowhere"],
+    );
+}
+
+#[test]
+fn a_plan_of_objects_steers_as_the_plan_of_their_files() {
+    let (model, dialogues, folder) = (model(), dialogues(4), tempfile::tempdir().unwrap());
+    let probe = probe(&model, "3.resid_post");
+    let id = &dialogues[1].id;
+    let text = format!(
+        "[[intervention]]\nVECTOR\nsites = \"3.resid_post\"\nstrength = \"0.8n\"\nwhen = \"probe p:sensitive > 0.5\"\n\
+         [[intervention]]\noperation = \"project\"\nprobe = [\"p:malicious/benign < 0.3\", \"p:sensitive/benign < 0.4\"]\n\
+         tokens = \"generated\"\n\
+         [[intervention]]\nVECTOR\nsites = \"3.resid_post\"\noperation = \"clamp\"\nstrength = 9\nschedule = \"ramp(4)\"\n\
+         ids = [\"{id}\"]\ncontrol = {{ probe = \"p:sensitive\", target = 0.7, proportional = 0.02 }}"
+    );
+    let mut of_files = hooks(&model, &probe, folder.path(), &text, &dialogues).unwrap();
+    let (_, vector) = Vector::load(&folder.path().join("vector.safetensors")).unwrap();
+    let controller = PiController { target: 0.7, proportional: 0.02, integral: 0.0, min: 0.0, max: 1.0 };
+    let plan = Plan::add(&vector, "3.resid_post", "0.8n").unwrap().when(&probe, "sensitive", 0.5);
+    let project = Intervention::project(&probe, "malicious/benign < 0.3").unwrap();
+    let project = project.satisfy(&probe, "sensitive/benign < 0.4").unwrap();
+    let clamp = Intervention::clamp(vector, "3.resid_post", "9").unwrap().schedule(Schedule::Ramp(4.0));
+    let clamp = clamp.ids([id]).control(&probe, "sensitive", controller);
+    let plan = plan.and(project.tokens(Selector::Generated)).and(clamp);
+    let mut of_objects = plan.hooks(&model, &dialogues, Some(true)).unwrap();
+    let answer = |hooks: &mut Vec<SteerHook>| {
+        greedy(&model, &dialogues, &mut Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect()))
+    };
+    let answers = answer(&mut of_files);
+    assert_eq!(answer(&mut of_objects), answers);
+    assert_ne!(greedy(&model, &dialogues, &mut ()), answers);
+    // What is in memory can't be written to a file.
+    assert!(toml::to_string(&plan).unwrap_err().to_string().contains("in memory"));
+    let query = ProbeQuery::parse("p:sensitive");
+    let control =
+        Intervention { control: Some(Control { probe: query, controller }), ..Intervention::default() };
+    assert!(toml::to_string(&Plan::from(control)).is_ok());
+}
+
+#[test]
+fn the_documented_operations_are_those_of_the_table() {
+    let text = std::fs::read_to_string("docs/formats-steering.md").unwrap();
+    for operation in OPERATIONS {
+        let row = format!("| `{}` | `{}` |", operation.name(), operation.help());
+        assert!(text.contains(&row), "docs/formats-steering.md lacks the row {row}");
+    }
 }

@@ -275,9 +275,6 @@ mod tests {
     fn an_unknown_operation_is_refused_with_the_names_of_the_table() {
         let error = "turn".parse::<Operation>().unwrap_err().to_string();
         let names: Vec<&str> = OPERATIONS.iter().map(|operation| operation.name()).collect();
-        assert_eq!(
-            error,
-            format!("operation \"turn\": no such operation; expected {}", names.join(", "))
-        );
+        assert_eq!(error, format!("operation \"turn\": no such operation; expected {}", names.join(", ")));
     }
 }

@@ -50,13 +50,18 @@ impl SafeSet {
         let width = first.normal.len();
         for half_space in &half_spaces {
             let length = dot(&half_space.normal, &half_space.normal).sqrt();
-            if half_space.normal.len() != width || !length.is_finite() || length == 0.0 || !half_space.bound.is_finite() {
+            if half_space.normal.len() != width
+                || !length.is_finite()
+                || length == 0.0
+                || !half_space.bound.is_finite()
+            {
                 let found = format!("a normal of width {} and length {length}", half_space.normal.len());
                 let expected = format!("width {width}, and a length above 0");
                 return Err(Error::input(&half_space.name, found, expected));
             }
         }
-        let lengths: Vec<f64> = half_spaces.iter().map(|half_space| dot(&half_space.normal, &half_space.normal).sqrt()).collect();
+        let lengths: Vec<f64> =
+            half_spaces.iter().map(|half_space| dot(&half_space.normal, &half_space.normal).sqrt()).collect();
         let count = half_spaces.len();
         let mut gram = vec![0.0; count * count];
         for i in 0..count {
@@ -86,14 +91,16 @@ impl SafeSet {
     pub fn project(&self, h: &mut [f32], share: f32, multipliers: &mut Vec<f64>) {
         multipliers.clear();
         let half_spaces = self.half_spaces.iter().zip(&self.lengths);
-        let violations: Vec<f64> =
-            half_spaces.map(|(half_space, length)| (dot(&half_space.normal, h) - half_space.bound) / length).collect();
+        let violations: Vec<f64> = half_spaces
+            .map(|(half_space, length)| (dot(&half_space.normal, h) - half_space.bound) / length)
+            .collect();
         if violations.iter().all(|violation| *violation <= 0.0) {
             multipliers.resize(self.half_spaces.len(), 0.0);
             return;
         }
         multipliers.extend(self.solve_dual(&violations));
-        for ((half_space, length), multiplier) in self.half_spaces.iter().zip(&self.lengths).zip(multipliers) {
+        for ((half_space, length), multiplier) in self.half_spaces.iter().zip(&self.lengths).zip(multipliers)
+        {
             if *multiplier > 0.0 {
                 add_scaled(h, &half_space.normal, (-f64::from(share) * *multiplier / length) as f32);
             }
@@ -120,7 +127,9 @@ impl SafeSet {
             while !active.is_empty() {
                 let solution = self.solve_active(&active, violations);
                 let short = active.iter().zip(&solution).filter(|(_, solution)| **solution <= 0.0);
-                let step = short.map(|(&i, solution)| multipliers[i] / (multipliers[i] - solution)).fold(1.0f64, f64::min);
+                let step = short
+                    .map(|(&i, solution)| multipliers[i] / (multipliers[i] - solution))
+                    .fold(1.0f64, f64::min);
                 let step = if step.is_finite() { step.clamp(0.0, 1.0) } else { 0.0 };
                 for (&i, solution) in active.iter().zip(&solution) {
                     multipliers[i] += step * (solution - multipliers[i]);
@@ -164,8 +173,12 @@ impl SafeSet {
     /// violation remains.
     fn check_nonempty(&self) -> Result<()> {
         let count = self.half_spaces.len();
-        let violations: Vec<f64> =
-            self.half_spaces.iter().zip(&self.lengths).map(|(half_space, length)| -half_space.bound / length).collect();
+        let violations: Vec<f64> = self
+            .half_spaces
+            .iter()
+            .zip(&self.lengths)
+            .map(|(half_space, length)| -half_space.bound / length)
+            .collect();
         let multipliers = self.solve_dual(&violations);
         let most = violations.iter().fold(0.0, |most: f64, violation| most.max(violation.abs()));
         let violation = |i: usize| {
@@ -226,8 +239,11 @@ mod tests {
 
     #[test]
     fn faces_that_exclude_each_other_are_named() {
-        let made =
-            SafeSet::new(vec![half_space(&[1.0, 0.0], -1.0), half_space(&[-2.0, 0.0], -1.0), half_space(&[0.0, 1.0], 1.0)]);
+        let made = SafeSet::new(vec![
+            half_space(&[1.0, 0.0], -1.0),
+            half_space(&[-2.0, 0.0], -1.0),
+            half_space(&[0.0, 1.0], 1.0),
+        ]);
         let error = made.unwrap_err().to_string();
         assert!(error.contains("[1.0, 0.0] below -1 and [-2.0, 0.0] below -1: no state"), "{error}");
         assert!(SafeSet::new(vec![half_space(&[0.0, 0.0], 1.0)]).is_err());

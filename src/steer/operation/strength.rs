@@ -37,11 +37,13 @@ impl Strength {
         match (self, measure) {
             (Strength::Raw(times), Measure::Displacement) => Ok(times * direction.length()),
             (Strength::Raw(value), Measure::Projection | Measure::Share) => Ok(value),
-            (Strength::Norms(norms), _) => direction.residual_norm.map(|norm| norms * norm).ok_or_else(|| {
-                let found = format!("strength {self}, but the vector has no residual norm");
-                let expected = "a strength without n, or a vector that `pearl vector build` made";
-                Error::input(place, found, expected)
-            }),
+            (Strength::Norms(norms), _) => {
+                direction.residual_norm.map(|norm| norms * norm).ok_or_else(|| {
+                    let found = format!("strength {self}, but the vector has no residual norm");
+                    let expected = "a strength without n, or a vector that `pearl vector build` made";
+                    Error::input(place, found, expected)
+                })
+            }
         }
     }
 }
