@@ -8,7 +8,7 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{
-    Margin, Region, RiskBound, RiskMap, Threshold, Trial, margins, nearest, threshold, trial,
+    Coverage, Margin, Region, RiskBound, RiskMap, Threshold, coverage, margins, nearest, threshold,
 };
 use crate::config::defaults::RELIABILITY_BINS;
 use crate::dialogue::{Dialogue, Label};
@@ -185,7 +185,7 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
         // A share below 1 − delta whose interval reaches it is no evidence against the bound.
         let held = match promise.delta {
             Some(delta) => {
-                let count = (trial.held * trial.resamplings as f64).round() as usize;
+                let count = (trial.coverage * trial.resamplings as f64).round() as usize;
                 stats::wilson(count, trial.resamplings).is_some_and(|share| share.high >= 1.0 - delta)
             }
             None => trial.mean_rate <= promise.alpha,

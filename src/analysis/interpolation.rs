@@ -24,7 +24,7 @@ use crate::model::{Model, Site};
 use crate::probe::Probe;
 use crate::progress::Progress;
 use crate::stats::{Interval, bootstrap};
-use crate::steer::Displace;
+use crate::steer::OffsetHook;
 
 /// How pairs are searched.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::defaults::BATCH_ROWS;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::generate::{Options, Sampling, generate};
+use crate::generate::{GenerateOptions, Sampling, generate};
 use crate::model::Model;
 use crate::organism::{self, Situation, Split, Strategy, UserType};
 
@@ -100,13 +100,13 @@ pub fn check(
         drawn.into_iter().partition(|(situation, _)| situation.asked_canary);
     let drawn = ordinary.into_iter().take(count - count / 3).chain(canary.into_iter().take(count / 3));
     let (situations, dialogues): (Vec<Situation>, Vec<Dialogue>) = drawn.unzip();
-    let options = Options {
+    let options = GenerateOptions {
         sampling: Sampling::Temperature(1.0),
         max_tokens: MAX_TOKENS,
         seed,
         thinking: Some(thinking),
         batch_rows: BATCH_ROWS,
-        ..Options::default()
+        ..GenerateOptions::default()
     };
     let transcripts = generate(model, &dialogues, &options, &mut (), on_progress)?;
     let readings = transcripts.iter().map(|transcript| {

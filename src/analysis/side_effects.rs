@@ -114,7 +114,7 @@ pub fn repetition(tokens: &[u32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generate::{Options, Sampling, generate};
+    use crate::generate::{GenerateOptions, Sampling, generate};
     use crate::organism::{self, Split};
 
     #[test]
@@ -129,7 +129,8 @@ mod tests {
         let model = organism::model().unwrap();
         let dialogues: Vec<Dialogue> =
             organism::sample(3, Split::HeldOutWording, 5).into_iter().map(|(_, dialogue)| dialogue).collect();
-        let options = Options { sampling: Sampling::Greedy, max_tokens: 60, ..Options::default() };
+        let options =
+            GenerateOptions { sampling: Sampling::Greedy, max_tokens: 60, ..GenerateOptions::default() };
         let answers = generate(&model, &dialogues, &options, &mut (), &mut |_| true).unwrap();
         let texts = texts(&model, &dialogues, &answers, None).unwrap();
         for (damage, answer) in damage(&model, &texts, &mut ()).unwrap().iter().zip(&answers) {

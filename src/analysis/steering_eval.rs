@@ -21,7 +21,7 @@ use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
 use crate::stats::{Interval, Metric, bootstrap, wilson};
 use crate::steer::{
-    self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, Steer, Strength, Vector,
+    self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, SteerHook, Strength, Vector,
 };
 
 /// A site and a strength, tried on the validation part.
@@ -193,7 +193,7 @@ impl Evaluation<'_> {
         let sets = sites.iter().map(|&site| {
             let values = activations.at(site)?;
             let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
-            Ok(ContrastSet { site, toward, away })
+            Ok(ContrastSet { site, positive: toward, negative: away })
         });
         Vector::build(Method::Means, &sets.collect::<Result<Vec<_>>>()?)
     }
@@ -254,7 +254,8 @@ impl Evaluation<'_> {
         let test = &self.data.test;
         let dialogues: Vec<Dialogue> =
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let rows = steer::rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
+        let rows =
+            steer::gated_rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
         let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
         let some: Vec<usize> = switched.iter().copied().collect();
         let random = vector.random_like(self.experiment.seed);

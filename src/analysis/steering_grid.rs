@@ -317,8 +317,8 @@ impl Trials<'_> {
             Some(Control::Random) => self.vector.random_like(file.seed),
             Some(Control::Orthogonal) => self.vector.orthogonal_like(file.seed),
         };
-        let own = (change.operation != Operation::Project).then_some(&vector);
-        change.sites = Some(site.to_string());
+        let own = (change.operation != Operation::PROJECT).then_some(&vector);
+        change.sites = Some(site.into());
         let mut probes = self.probes.get(&site).cloned().unwrap_or_default();
         change.prepare(own, &mut probes, self.grid.model, dialogues, file.thinking).map_err(|error| {
             match error {

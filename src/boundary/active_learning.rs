@@ -1,6 +1,5 @@
-//! What labelling the boundary-nearest examples is worth: the same probe fitted on labels bought near its boundary, and on
-//! labels bought at random, as the number of labels grows.
-//! It knows nothing of which method fits, or of who labels.
+//! Pool-based active learning: learning curves of a probe whose labels are queried nearest to its boundary (uncertainty
+//! sampling), and of one whose labels are queried at random.
 
 use ndarray::{ArrayView1, Axis};
 use rand::SeedableRng;
@@ -13,19 +12,20 @@ use crate::error::{Error, Result};
 use crate::probe::{Examples, Fit, Split};
 use crate::stats;
 
-/// How labels are bought.
+/// The settings of a comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ActiveLearning {
-    /// Labels at the beginning, drawn at random (as many of each class as can be had evenly).
+    /// Labels at the start, drawn at random, as many of each class as possible.
     pub start: usize,
-    /// Labels bought at a time.
+    /// Labels queried in a round.
     pub batch: usize,
-    /// How often.
+    /// Number of rounds.
     pub rounds: usize,
-    /// Repeats from other beginnings.
+    /// Repeats, each with another start.
     pub repeats: usize,
     /// Inverse penalty of every fit.
     pub strength: f64,
+    /// Seed of the starts and of the random queries.
     pub seed: u64,
 }
 
@@ -35,36 +35,42 @@ impl Default for ActiveLearning {
     }
 }
 
-/// How well the probes did on the test part: a row a repeat, in it a value for each number of labels.
+/// Scores on the test part, `[repeats][numbers of labels]`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearningCurve {
     /// Log loss, in nats a row.
     pub log_loss: Vec<Vec<f64>>,
+    /// Share of rows whose class is predicted.
     pub accuracy: Vec<Vec<f64>>,
 }
 
-/// Both ways of buying, from the same beginnings.
+/// Both query strategies from the same starts, as saved (JSON, kind `learning`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    pub campaign: ActiveLearning,
-    /// Numbers of labels.
+    /// The settings.
+    #[serde(rename = "campaign")]
+    pub settings: ActiveLearning,
+    /// Numbers of labels at which the curves are known.
     pub labels: Vec<usize>,
+    /// Queries nearest to the boundary.
     pub nearest: LearningCurve,
+    /// Queries at random.
     pub random: LearningCurve,
-    /// Rows of the pool, and of the test part.
+    /// Rows of the pool.
     pub pool: usize,
+    /// Rows of the test part.
     pub test: usize,
 }
 
 impl Comparison {
-    /// Mean accuracy over the repeats at each number of labels.
+    /// The mean over the repeats at each number of labels.
     pub fn mean(runs: &[Vec<f64>]) -> Vec<f64> {
         let columns = 0..runs.first().map_or(0, Vec::len);
-        columns.map(|at| runs.iter().map(|run| run[at]).sum::<f64>() / runs.len() as f64).collect()
+        columns.map(|column| runs.iter().map(|run| run[column]).sum::<f64>() / runs.len() as f64).collect()
     }
 
-    /// Accuracy of the nearest less that of random picks, averaged over all numbers of labels that were bought, with a
-    /// bootstrap interval over the repeats.
+    /// Difference in accuracy, nearest minus random, averaged over all numbers of labels after the start, with a bootstrap
+    /// interval over the repeats.
     pub fn accuracy(&self) -> Option<stats::Interval> {
         let gain = |(near, random): (&Vec<f64>, &Vec<f64>)| {
             let gains = near.iter().zip(random).skip(1).map(|(near, random)| near - random);
@@ -72,68 +78,70 @@ impl Comparison {
         };
         let gains: Vec<f64> = self.nearest.accuracy.iter().zip(&self.random.accuracy).map(gain).collect();
         let repeats: Vec<Vec<usize>> = (0..gains.len()).map(|repeat| vec![repeat]).collect();
-        stats::bootstrap(&repeats, 1000, self.campaign.seed, |drawn| {
-            (!drawn.is_empty()).then(|| drawn.iter().map(|&at| gains[at]).sum::<f64>() / drawn.len() as f64)
+        stats::bootstrap(&repeats, 1000, self.settings.seed, |drawn| {
+            (!drawn.is_empty())
+                .then(|| drawn.iter().map(|&repeat| gains[repeat]).sum::<f64>() / drawn.len() as f64)
         })
     }
 
-    /// The fewest labels of either way at which the mean accuracy is that of all random labels together.
+    /// The fewest labels (nearest, random) with which each strategy reaches the mean accuracy of random queries at the end.
     pub fn labels_for_the_same(&self) -> Option<(usize, usize)> {
         let (near, random) =
             (Comparison::mean(&self.nearest.accuracy), Comparison::mean(&self.random.accuracy));
         let goal = *random.last()?;
-        let first = |curve: &[f64]| curve.iter().position(|&value| value >= goal).map(|at| self.labels[at]);
+        let first =
+            |curve: &[f64]| curve.iter().position(|&value| value >= goal).map(|index| self.labels[index]);
         Some((first(&near)?, first(&random)?))
     }
 }
 
-/// Buys labels of the fit part in both ways, and scores each probe on the test part.
+/// Queries labels of the fit part by both strategies, and scores each probe on the test part.
 ///
 /// # Errors
-/// If the pool is too small for the campaign, a class has fewer than two rows in it, or a fit fails.
-pub fn gain(
+/// A pool that is too small for the settings; a class with fewer than two rows in it; a fit that fails.
+pub fn compare(
     method: &dyn Fit,
     examples: &Examples,
     split: &Split,
-    campaign: &ActiveLearning,
+    settings: &ActiveLearning,
 ) -> Result<Comparison> {
     let labels: Vec<usize> =
-        (0..=campaign.rounds).map(|round| campaign.start + round * campaign.batch).collect();
-    let most = campaign.start + campaign.rounds * campaign.batch;
+        (0..=settings.rounds).map(|round| settings.start + round * settings.batch).collect();
+    let most = settings.start + settings.rounds * settings.batch;
     let pool = split.fit.len();
     let classes = examples.targets().class_names.len();
-    if most > pool || campaign.start < 2 * classes || campaign.repeats == 0 {
-        let found = format!("{} labels at first and {most} at last, of {pool} rows", campaign.start);
+    if most > pool || settings.start < 2 * classes || settings.repeats == 0 {
+        let found = format!("{} labels at first and {most} at last, of {pool} rows", settings.start);
         let expected = format!("at least {} at first, and no more at last than there are", 2 * classes);
         return Err(Error::input("active learning", found, expected));
     }
-    let runs = (0..campaign.repeats).into_par_iter().map(|repeat| {
+    let runs = (0..settings.repeats).into_par_iter().map(|repeat| {
         let mut random =
-            StdRng::seed_from_u64(campaign.seed ^ (repeat as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            StdRng::seed_from_u64(settings.seed ^ (repeat as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut order = split.fit.clone();
         order.shuffle(&mut random);
-        let begin = even_start(&order, examples, campaign.start)?;
-        let run = |near: bool| buy(method, examples, split, campaign, &order, &begin, near);
+        let start = balanced_start(&order, examples, settings.start)?;
+        let run = |near: bool| learning_curve(method, examples, split, settings, &order, &start, near);
         Ok((run(true)?, run(false)?))
     });
     let runs = runs.collect::<Result<Vec<_>>>()?;
     let (near, random): (Vec<_>, Vec<_>) = runs.into_iter().unzip();
-    let purchase = |runs: Vec<Vec<(f64, f64)>>| LearningCurve {
+    let curve = |runs: Vec<Vec<(f64, f64)>>| LearningCurve {
         log_loss: runs.iter().map(|run| run.iter().map(|score| score.0).collect()).collect(),
         accuracy: runs.iter().map(|run| run.iter().map(|score| score.1).collect()).collect(),
     };
     Ok(Comparison {
-        campaign: campaign.clone(),
+        settings: settings.clone(),
         labels,
-        nearest: purchase(near),
-        random: purchase(random),
+        nearest: curve(near),
+        random: curve(random),
         pool,
         test: split.test.len(),
     })
 }
 
-/// The first rows of the order that take the classes in turn, as long as each has some.
-fn even_start(order: &[usize], examples: &Examples, count: usize) -> Result<Vec<usize>> {
+/// The first `count` rows of the order with as many of each class as possible.
+fn balanced_start(order: &[usize], examples: &Examples, count: usize) -> Result<Vec<usize>> {
     let targets = examples.targets();
     let classes = targets.class_names.len();
     let mut begin = Vec::new();
@@ -146,46 +154,46 @@ fn even_start(order: &[usize], examples: &Examples, count: usize) -> Result<Vec<
     Ok(begin)
 }
 
-/// One way of buying: log loss and accuracy on the test part at each number of labels.
-fn buy(
+/// Log loss and accuracy on the test part at each number of labels. `near`: query nearest to the boundary.
+fn learning_curve(
     method: &dyn Fit,
     examples: &Examples,
     split: &Split,
-    campaign: &ActiveLearning,
+    settings: &ActiveLearning,
     order: &[usize],
-    begin: &[usize],
+    start: &[usize],
     near: bool,
 ) -> Result<Vec<(f64, f64)>> {
     let test = examples.features().select(Axis(0), &split.test);
     let truth = examples.targets().select(&split.test).classes;
-    let mut bought = begin.to_vec();
-    let mut scores = Vec::with_capacity(campaign.rounds + 1);
-    for round in 0..=campaign.rounds {
-        let (source, known) = (examples.source.clone(), examples.targets().select(&bought));
-        let labelled = Examples::new(source, examples.features().select(Axis(0), &bought), known)?;
-        let probe = method.fit_all(labelled, campaign.strength)?;
+    let mut labelled_rows = start.to_vec();
+    let mut scores = Vec::with_capacity(settings.rounds + 1);
+    for round in 0..=settings.rounds {
+        let (source, known) = (examples.source.clone(), examples.targets().select(&labelled_rows));
+        let labelled = Examples::new(source, examples.features().select(Axis(0), &labelled_rows), known)?;
+        let probe = method.whole(labelled, settings.strength)?;
         let probabilities = probe.probabilities(test.view())?;
         let score =
             stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));
         scores.push(score.ok_or_else(|| Error::input("active learning", "no test rows", "some"))?);
-        if round == campaign.rounds {
+        if round == settings.rounds {
             break;
         }
-        let mut left: Vec<usize> = order.iter().copied().filter(|row| !bought.contains(row)).collect();
+        let mut left: Vec<usize> = order.iter().copied().filter(|row| !labelled_rows.contains(row)).collect();
         if near {
             let pool = examples.features().select(Axis(0), &left);
             let read = probe.probabilities(pool.view())?;
-            let mut by_doubt: Vec<(f64, usize)> = read.rows().into_iter().map(lead).zip(left).collect();
-            by_doubt.sort_by(|a, b| a.0.total_cmp(&b.0));
-            left = by_doubt.into_iter().map(|(_, row)| row).collect();
+            let mut by_margin: Vec<(f64, usize)> = read.rows().into_iter().map(margin).zip(left).collect();
+            by_margin.sort_by(|a, b| a.0.total_cmp(&b.0));
+            left = by_margin.into_iter().map(|(_, row)| row).collect();
         }
-        bought.extend(left.into_iter().take(campaign.batch));
+        labelled_rows.extend(left.into_iter().take(settings.batch));
     }
     Ok(scores)
 }
 
-/// How far the most probable class leads the second: 0 on the boundary.
-fn lead(row: ArrayView1<f64>) -> f64 {
+/// Probability of the likeliest class minus that of the second: 0 on the boundary.
+fn margin(row: ArrayView1<f64>) -> f64 {
     let (first, second) =
         row.iter().fold(
             (0.0, 0.0),
@@ -203,7 +211,7 @@ mod tests {
     use ndarray::Array2;
     use rand::Rng;
 
-    /// Two classes that a plane parts sharply, most rows far from it.
+    /// Two classes that a plane separates, most rows far from it.
     fn examples(rows: usize) -> Examples {
         let mut random = StdRng::seed_from_u64(1);
         let mut features = Array2::from_shape_fn((rows, 8), |_| random.random_range(-1.0f32..1.0));
@@ -225,25 +233,25 @@ mod tests {
     }
 
     #[test]
-    fn near_the_boundary_fewer_labels_do_as_much() {
+    fn near_the_boundary_fewer_labels_suffice() {
         let examples = examples(800);
         let split = Split::hold_out(examples.targets(), &["3"]).unwrap();
-        let campaign = ActiveLearning { rounds: 6, repeats: 12, strength: 10.0, ..ActiveLearning::default() };
-        let gain = gain(&Logistic::default(), &examples, &split, &campaign).unwrap();
-        assert_eq!((gain.labels[0], gain.labels[6], gain.pool, gain.test), (12, 60, 600, 200));
+        let settings = ActiveLearning { rounds: 6, repeats: 12, strength: 10.0, ..ActiveLearning::default() };
+        let found = compare(&Logistic::default(), &examples, &split, &settings).unwrap();
+        assert_eq!((found.labels[0], found.labels[6], found.pool, found.test), (12, 60, 600, 200));
         // Both begin with the same labels.
-        assert_eq!(gain.nearest.accuracy[3][0], gain.random.accuracy[3][0]);
-        let better = gain.accuracy().unwrap();
+        assert_eq!(found.nearest.accuracy[3][0], found.random.accuracy[3][0]);
+        let better = found.accuracy().unwrap();
         assert!(better.low > 0.0, "{better:?}");
-        let (near, random) = gain.labels_for_the_same().unwrap();
+        let (near, random) = found.labels_for_the_same().unwrap();
         assert!(near < random, "{near} {random}");
-        let wrong = ActiveLearning { rounds: 100, ..campaign };
-        assert!(super::gain(&Logistic::default(), &examples, &split, &wrong).is_err());
+        let wrong = ActiveLearning { rounds: 100, ..settings };
+        assert!(compare(&Logistic::default(), &examples, &split, &wrong).is_err());
     }
 
     #[test]
-    fn a_lead_is_that_over_the_second() {
-        assert_eq!(lead(ndarray::array![0.25, 0.5, 0.25].view()), 0.25);
-        assert_eq!(lead(ndarray::array![0.5, 0.5].view()), 0.0);
+    fn the_margin_is_that_over_the_second_class() {
+        assert_eq!(margin(ndarray::array![0.25, 0.5, 0.25].view()), 0.25);
+        assert_eq!(margin(ndarray::array![0.5, 0.5].view()), 0.0);
     }
 }

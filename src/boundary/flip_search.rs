@@ -1,16 +1,16 @@
-//! Where an answer to a question changes on the way from one state to another: a look along the way, then bisection.
-//! It knows nothing of what is asked: whoever calls it puts the state to a probe, or into a model.
+//! Search for the first label change on a segment between two states: a grid, then bisection. The caller labels the
+//! points, by a probe or by a model's answer.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// How the way is searched.
+/// The resolution of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
-    /// Equal parts that are looked at first, so that a change that is undone later is found too.
+    /// Equal parts of the grid, which finds a change that is undone later too.
     pub parts: usize,
-    /// Halvings of the part in which the first change is.
+    /// Bisections of the part with the first change.
     pub halvings: usize,
 }
 
@@ -20,78 +20,80 @@ impl Default for Search {
     }
 }
 
-/// The first change on a way.
+/// The first label change on a segment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
-    /// Shares of the way, 0 at its start: the answer is still the first one at `low`, and another one at `high`.
+    /// Position of the last point with the first label, from 0 at the start to 1 at the end.
     pub low: f64,
+    /// Position of the first point with another label.
     pub high: f64,
+    /// The label at the start.
     pub from: String,
+    /// The label at `high`.
     pub to: String,
-    /// Whether the answer at the end of the way is `to` as well, so that the change is a passage and no island.
+    /// Whether all later points of the grid have the label `to` too.
     pub lasts: bool,
 }
 
 impl Flip {
-    /// The middle between the two.
+    /// The midpoint of `low` and `high`.
     pub fn at(&self) -> f64 {
         (self.low + self.high) / 2.0
     }
 }
 
-/// Answers at places: a way's number, and the share of it.
-pub type Ask<'a> = dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>> + 'a;
+/// Labels of points, each given by the index of its segment and its position on it.
+pub type Classify<'a> = dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>> + 'a;
 
-/// The first change on each of `ways` ways, or none where the answers at all places looked at are one. `ask` takes places
-/// (the way's number, the share of it) and gives an answer each; it is called `halvings + 1` times at most, with many
-/// places at once, since models answer many rows faster than one.
+/// The first label change on each of some segments; none where all points have one label. `classify` is called
+/// `halvings + 1` times at most, with many points at once, since a model answers a batch faster than single rows.
 ///
 /// # Errors
-/// If `parts` is 0, `ask` gives too few answers, or what `ask` says.
-pub fn flips(ways: usize, search: Search, ask: &mut Ask) -> Result<Vec<Option<Flip>>> {
+/// `parts` of 0; a wrong number of labels from `classify`, or its error.
+pub fn flips(segments: usize, search: Search, classify: &mut Classify) -> Result<Vec<Option<Flip>>> {
     if search.parts == 0 {
-        return Err(Error::input("crossing", "0 parts", "one or more"));
+        return Err(Error::input("flip search", "0 parts", "one or more"));
     }
-    let mut ask = |places: &[(usize, f64)]| -> Result<Vec<String>> {
-        let answers = ask(places)?;
-        match answers.len() == places.len() {
-            true => Ok(answers),
+    let mut classify = |points: &[(usize, f64)]| -> Result<Vec<String>> {
+        let labels = classify(points)?;
+        match labels.len() == points.len() {
+            true => Ok(labels),
             false => {
-                let found = format!("{} answers at {} places", answers.len(), places.len());
-                Err(Error::input("crossing", found, "one at each"))
+                let found = format!("{} labels of {} points", labels.len(), points.len());
+                Err(Error::input("flip search", found, "one of each"))
             }
         }
     };
     let share = |part: usize| part as f64 / search.parts as f64;
-    let places: Vec<(usize, f64)> =
-        (0..ways).flat_map(|way| (0..=search.parts).map(move |part| (way, share(part)))).collect();
-    let answers = ask(&places)?;
-    let first = |answers: &[String]| {
-        let change = answers.iter().position(|answer| *answer != answers[0])?;
+    let points: Vec<(usize, f64)> =
+        (0..segments).flat_map(|way| (0..=search.parts).map(move |part| (way, share(part)))).collect();
+    let labels = classify(&points)?;
+    let first_flip = |labels: &[String]| {
+        let change = labels.iter().position(|label| *label != labels[0])?;
         Some(Flip {
             low: share(change - 1),
             high: share(change),
-            from: answers[0].clone(),
-            to: answers[change].clone(),
-            lasts: answers[change..].iter().all(|answer| *answer == answers[change]),
+            from: labels[0].clone(),
+            to: labels[change].clone(),
+            lasts: labels[change..].iter().all(|label| *label == labels[change]),
         })
     };
-    let mut found: Vec<Option<Flip>> = answers.chunks(search.parts + 1).map(first).collect();
+    let mut found: Vec<Option<Flip>> = labels.chunks(search.parts + 1).map(first_flip).collect();
     for _ in 0..search.halvings {
         let open: Vec<(usize, f64)> =
             found.iter().enumerate().filter_map(|(way, flip)| Some((way, flip.as_ref()?.at()))).collect();
         if open.is_empty() {
             break;
         }
-        for ((way, at), answer) in open.iter().zip(ask(&open)?) {
-            let Some(flip) = &mut found[*way] else { continue };
-            if answer == flip.from {
-                flip.low = *at;
+        for ((segment, position), label) in open.iter().zip(classify(&open)?) {
+            let Some(flip) = &mut found[*segment] else { continue };
+            if label == flip.from {
+                flip.low = *position;
             } else {
-                flip.high = *at;
-                // A third answer between the two is met first, and stays only if the end has it too.
-                flip.lasts &= answer == flip.to;
-                flip.to = answer;
+                flip.high = *position;
+                // A third label between the two comes first, and it isn't the one that the later points have.
+                flip.lasts &= label == flip.to;
+                flip.to = label;
             }
         }
     }
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_first_change_as_finely_as_asked() {
+    fn finds_the_first_change_to_the_resolution() {
         let asked = std::cell::Cell::new(0);
         let truth = |way: usize, at: f64| match way {
             0 if at < 0.3 => "help",
@@ -113,11 +115,11 @@ mod tests {
             3 => "help",
             _ => "refuse",
         };
-        let mut ask = |places: &[(usize, f64)]| -> Result<Vec<String>> {
+        let mut classify = |points: &[(usize, f64)]| -> Result<Vec<String>> {
             asked.set(asked.get() + 1);
-            Ok(places.iter().map(|&(way, at)| truth(way, at).to_owned()).collect())
+            Ok(points.iter().map(|&(way, at)| truth(way, at).to_owned()).collect())
         };
-        let found = flips(4, Search { parts: 4, halvings: 10 }, &mut ask).unwrap();
+        let found = flips(4, Search { parts: 4, halvings: 10 }, &mut classify).unwrap();
         for (way, expected) in [(0, 0.3), (1, 0.77), (2, 0.4)] {
             let flip = found[way].as_ref().unwrap();
             assert!(flip.low < expected && expected <= flip.high && flip.high - flip.low < 3e-4, "{flip:?}");

@@ -1,6 +1,4 @@
-//! How far every example lies from the boundary, which neighbour's face it lies nearest to, and which examples lie nearest
-//! of all: those are to be labelled next.
-//! It knows nothing of where the states come from.
+//! Margins: states `[rows, width]` in, the signed distance of each to the decision boundary out, and the class across it.
 
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
@@ -10,24 +8,25 @@ use crate::dialogue::Label;
 use crate::error::{Error, Result};
 use crate::probe::{Link, NONE, Probe};
 
-/// One example's place beside the boundary.
+/// The distance of one example to the decision boundary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
-    /// Name of the example.
+    /// The id of the example.
     pub id: String,
-    /// Its label, where it has one; a list where classes do not exclude one another.
+    /// The label, if there is one; a list where classes are not exclusive.
     pub label: Option<Label>,
-    /// The class that the probe reads, and its calibrated probability.
+    /// The predicted class.
     pub read: String,
+    /// The calibrated probability of that class.
     pub probability: f64,
-    /// Distance to the nearest face of that class's region, in activation units.
+    /// Distance to the boundary of that class's region, in activation units.
     pub distance: f64,
-    /// The class on the other side of that face.
+    /// The class on the other side.
     pub across: String,
 }
 
 impl Margin {
-    /// The distance, negative where the probe reads another class than the label's; none without a label.
+    /// The distance, negative where the prediction is wrong; none without a label.
     pub fn signed(&self) -> Option<f64> {
         let is_right = match self.label.as_ref()? {
             Label::List(list) if list.is_empty() => self.read == NONE,
@@ -37,10 +36,10 @@ impl Margin {
     }
 }
 
-/// The margins of states `[rows, width]`, with an id and perhaps a label each, in their order.
+/// The margins of states `[rows, width]`, in their order, each with an id and perhaps a label.
 ///
 /// # Errors
-/// If there are not as many ids and labels as states, or the states have another width than the probe.
+/// Numbers of ids or labels other than the states'; states of another width than the probe.
 pub fn margins(
     probe: &Probe,
     states: ArrayView2<f32>,
@@ -55,15 +54,14 @@ pub fn margins(
     let names = probe.classes.iter().map(String::as_str).chain(none);
     let regions = names.map(|class| Region::of_class(probe, class));
     let regions = regions.collect::<Result<Vec<Region>>>()?;
-    // Where calibration moves the boundary (of two classes), the region is the class's that calibration calls; elsewhere
-    // the one that the state is in.
-    let standings = regions.iter().map(|region| region.standings(states));
-    let standings = standings.collect::<Result<Vec<_>>>()?;
+    // The predicted class is the one whose region the state is in. Of two classes calibration may move that boundary.
+    let distances = regions.iter().map(|region| region.signed_distances(states));
+    let distances = distances.collect::<Result<Vec<_>>>()?;
     let probabilities = probe.probabilities(states)?;
     let margin = |row: usize| {
-        let inside = |class: &usize| standings[*class][row].margin;
+        let inside = |class: &usize| distances[*class][row].margin;
         let class = (0..regions.len()).max_by(|a, b| inside(a).total_cmp(&inside(b))).unwrap_or(0);
-        let standing = standings[class][row];
+        let nearest = distances[class][row];
         Margin {
             id: ids[row].clone(),
             label: labels[row].clone(),
@@ -72,14 +70,14 @@ pub fn margins(
                 Some(probability) => *probability,
                 None => 1.0 - probabilities.row(row).fold(0.0f64, |most, &p| most.max(p)),
             },
-            distance: standing.margin.max(0.0),
-            across: regions[class].across[standing.face].clone(),
+            distance: nearest.margin.max(0.0),
+            across: regions[class].across[nearest.half_space].clone(),
         }
     };
     Ok((0..states.nrows()).map(margin).collect())
 }
 
-/// Indices of the `count` margins of least distance, nearest first.
+/// Indices of the `count` least distances, in ascending order: the examples to label next.
 pub fn nearest(margins: &[Margin], count: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..margins.len()).collect();
     order.sort_by(|&a, &b| margins[a].distance.total_cmp(&margins[b].distance));
@@ -94,7 +92,7 @@ mod tests {
     use ndarray::array;
 
     #[test]
-    fn the_nearest_face_and_the_nearest_examples() {
+    fn the_nearest_half_space_and_the_nearest_examples() {
         let mut probe = probe(array![[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]], &["R0", "rumours+R1", "fraud+R2"]);
         probe.bias = array![0.0, 0.0, 0.0];
         let states = array![[-1.0f32, -4.0], [-3.0, -0.5], [5.0, 1.0], [0.25, -2.0]];
@@ -114,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_labels_the_one_that_is_read_counts_and_none_is_one_of_them() {
+    fn of_several_labels_the_predicted_one_counts_and_none_is_one_of_them() {
         let mut probe = probe(array![[2.0, 0.0], [0.0, 2.0]], &["rumours", "fraud"]);
         (probe.bias, probe.link) = (array![0.0, 0.0], Link::MultiLabel);
         let states = array![[1.0f32, 3.0], [-1.0, -3.0], [-1.0, -3.0], [4.0, -1.0]];

@@ -1,24 +1,26 @@
-//! The risk boundary: thresholds with a guarantee, margins and faces, crossings on the way between two states, the plane
-//! on which a probe decides, the map on it, the pearl point.
-//! It knows nothing of models or plots: it takes probes and numbers, and gives tables to be saved and drawn.
+//! The risk boundary of a probe: probes and hidden states in, tables to be saved and drawn out.
+//!
+//! - [`Threshold`]: a threshold with a bound on its error rate. [`Region`], [`Margin`]: signed distances to the boundary.
+//! - [`Plane`], [`RiskMap`]: the plane that a probe's decision depends on, and its probabilities there.
+//! - [`flips`]: where a label changes between two states. [`PearlMap`]: the best safe point. [`compare`]: active learning.
 
-mod active_learning;
-mod flip_search;
-mod risk_map;
-mod margin;
-mod pearl_point;
-mod plane;
-mod region;
 mod threshold;
+mod region;
+mod margin;
+mod plane;
+mod risk_map;
+mod flip_search;
+mod active_learning;
+mod pearl_point;
 
-pub use active_learning::{ActiveLearning, Comparison, LearningCurve, gain};
-pub use flip_search::{Flip, Search, flips};
+pub use active_learning::{ActiveLearning, Comparison, LearningCurve, compare};
+pub use flip_search::{Classify, Flip, Search, flips};
 pub use margin::{Margin, margins, nearest};
 pub use pearl_point::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
 pub use region::{Region, SignedDistance};
 pub use risk_map::{Grid, MapPoint, RiskMap, Surface, risk_map};
-pub use threshold::{ErrorKind, RiskBound, Threshold, Trial, threshold, trial};
+pub use threshold::{Coverage, ErrorKind, RiskBound, Threshold, coverage, threshold};
 
 #[cfg(test)]
 mod tests {
@@ -28,13 +30,13 @@ mod tests {
 
     use crate::probe::{Calibration, Link, Probe, Provenance};
 
-    /// Normal numbers.
+    /// Standard normal numbers.
     pub(super) fn cloud(rows: usize, width: usize, seed: u64) -> Array2<f32> {
         let mut random = StdRng::seed_from_u64(seed);
         Array2::from_shape_fn((rows, width), |_| random.sample(StandardNormal))
     }
 
-    /// A probe that nobody fitted.
+    /// A probe with given weights.
     pub(super) fn probe(weight: Array2<f32>, classes: &[&str]) -> Probe {
         Probe {
             bias: Array1::from_iter((0..weight.nrows()).map(|head| head as f32 / 4.0)),

@@ -1,5 +1,5 @@
-//! The pearl point: the place of highest satisfaction inside the safe boundary, after Oyster-I (arXiv 2509.01909).
-//! It knows nothing of how answers are scored or where the plane lies: it takes places with two scores each.
+//! The pearl point: the point of highest satisfaction inside the safe boundary, after Oyster-I (arXiv 2509.01909). Points
+//! with two scores each in, smoothed surfaces of both and the best safe point out.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -7,37 +7,41 @@ use serde::{Deserialize, Serialize};
 use crate::boundary::risk_map::Grid;
 use crate::error::{Error, Result};
 
-/// The safe-and-satisfied score of an answer: satisfaction less `beta` times risk.
+/// The constructive score of an answer: satisfaction minus `beta` times risk.
 pub fn score(satisfaction: f64, risk: f64, beta: f64) -> f64 {
     satisfaction - beta * risk
 }
 
-/// An answer's place on the plane and its scores.
+/// An answer's point on the plane and its scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
+    /// First coordinate.
     pub x: f64,
+    /// Second coordinate.
     pub y: f64,
-    /// 0 to 1.
+    /// From 0 to 1.
     pub satisfaction: f64,
-    /// 0 to 1.
+    /// From 0 to 1.
     pub risk: f64,
 }
 
-/// The places of one answer in order, such as before and after steering.
+/// The points of one answer in order, such as before and after steering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Track {
+    /// The name in the figure.
     pub name: String,
+    /// Points `[x, y]`.
     pub places: Vec<[f64; 2]>,
 }
 
-/// How the surfaces are made.
+/// Options of the surfaces.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PearlOptions {
-    /// Places of the grid a side.
+    /// Cells of the grid a side.
     pub cells: usize,
-    /// Smoothed risk up to which a place is safe.
+    /// Smoothed risk up to which a point is safe.
     pub tolerance: f64,
-    /// Kernel mass below which a place is left out: that of so many samples standing right there.
+    /// Least kernel mass of a point with a value, in samples at distance 0.
     pub least_mass: f64,
 }
 
@@ -47,44 +51,51 @@ impl Default for PearlOptions {
     }
 }
 
-/// A place with its smoothed scores.
+/// A point with its smoothed scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pearl {
+    /// First coordinate.
     pub x: f64,
+    /// Second coordinate.
     pub y: f64,
+    /// Smoothed satisfaction.
     pub satisfaction: f64,
+    /// Smoothed risk.
     pub risk: f64,
 }
 
-/// The tables behind the figure, as they are saved (JSON, kind `pearl`). Surfaces have a row for each y of the grid, in
-/// it a value for each x; nothing where too few samples are near.
+/// The tables of the figure, as saved (JSON, kind `pearl`). Surfaces are `[y][x]`, without a value where too few samples
+/// are near.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PearlMap {
+    /// The answers.
     pub samples: Vec<Sample>,
+    /// The grid of the surfaces.
     pub grid: Grid,
     /// Standard deviation of the Gaussian kernel along x and along y.
     pub bandwidth: [f64; 2],
-    /// Smoothed risk up to which a place is safe.
+    /// Smoothed risk up to which a point is safe.
     pub tolerance: f64,
+    /// Smoothed satisfaction.
     pub satisfaction: Vec<Vec<Option<f64>>>,
+    /// Smoothed risk.
     pub risk: Vec<Vec<Option<f64>>>,
-    /// Whether the place is safe: it has a risk, and that is within the tolerance.
+    /// Whether the smoothed risk is known and within the tolerance.
     pub safe: Vec<Vec<bool>>,
-    /// The safe place of highest satisfaction, of equals the one of least risk; none where no place is safe.
+    /// The safe point of highest satisfaction, of equals the one of least risk; none where no point is safe.
     pub pearl: Option<Pearl>,
+    /// Answers that moved.
     pub tracks: Vec<Track>,
 }
 
-/// Smooths satisfaction and risk over the plane (Nadaraya–Watson: the mean of the samples, weighted by a Gaussian of
-/// their distance) and finds the pearl point on the grid.
+/// Smooths satisfaction and risk over the plane by Nadaraya–Watson regression with a Gaussian kernel, and finds the pearl
+/// point on the grid.
 ///
-/// One bandwidth, in units of each axis's standard deviation, serves both scores: the one of least squared error when
-/// each sample is foretold from all others. Places with too little kernel mass are left out, for there the mean would
-/// be an extrapolation.
+/// Both scores share one bandwidth, in standard deviations of each axis: the one with the least squared error in
+/// leave-one-out cross-validation. Points with too little kernel mass have no value, since it would be an extrapolation.
 ///
 /// # Errors
-/// If there are fewer than three samples, a place or track is not finite, a score is not in 0 to 1, or the options make
-/// no sense.
+/// Fewer than three samples; a coordinate that is not finite; a score outside 0 to 1; options out of range.
 pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -> Result<PearlMap> {
     if samples.len() < 3 {
         return Err(Error::input("pearl map", format!("{} samples", samples.len()), "three or more"));
@@ -119,11 +130,11 @@ pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -
         })
         .collect();
     let is_safe = |place: &Pearl| place.risk <= options.tolerance;
-    let better = |best: Pearl, other: Pearl| {
+    let better_of = |best: Pearl, other: Pearl| {
         let order = best.satisfaction.total_cmp(&other.satisfaction).then(other.risk.total_cmp(&best.risk));
         if order.is_lt() { other } else { best }
     };
-    let pearl = smoothed.iter().flatten().copied().filter(is_safe).reduce(better);
+    let pearl = smoothed.iter().flatten().copied().filter(is_safe).reduce(better_of);
     let rows = || smoothed.chunks(grid.x.len());
     let surface = |of: fn(&Pearl) -> f64| -> Vec<Vec<Option<f64>>> {
         rows().map(|row| row.iter().map(|place| place.as_ref().map(of)).collect()).collect()
@@ -149,7 +160,7 @@ struct Sums {
     risk: f64,
 }
 
-/// Kernel sums at a place, over all samples but `without`.
+/// Kernel sums at a point, over all samples but `without`.
 fn smooth(samples: &[Sample], at: [f64; 2], bandwidth: [f64; 2], without: Option<usize>) -> Sums {
     let none = Sums { mass: 0.0, satisfaction: 0.0, risk: 0.0 };
     let others = samples.iter().enumerate().filter(|(row, _)| Some(*row) != without);
@@ -164,9 +175,9 @@ fn smooth(samples: &[Sample], at: [f64; 2], bandwidth: [f64; 2], without: Option
     })
 }
 
-/// The bandwidth, in deviations, of least squared error leaving one out; of equals the widest.
+/// The bandwidth, in standard deviations, of least squared leave-one-out error; of equals the widest.
 fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
-    // From a twentieth of a deviation to two of them, each √2 times the one before.
+    // From 1/16 of a deviation to 2, in steps of √2.
     let candidates = (0..=10).rev().map(|step| 2.0 * 0.5f64.powf((10 - step) as f64 / 2.0));
     let count = samples.len() as f64;
     let total = smooth(samples, [0.0, 0.0], [f64::INFINITY; 2], None);
@@ -174,7 +185,7 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
         let error = |row: usize| {
             let sample = &samples[row];
             let sums = smooth(samples, [sample.x, sample.y], scale.map(|s| width * s), Some(row));
-            // Where no other sample is near, the mean of all others has to do.
+            // Where no other sample is near, the mean of all others is used.
             let (mass, satisfaction, risk) = if sums.mass > 1e-12 {
                 (sums.mass, sums.satisfaction, sums.risk)
             } else {
@@ -182,7 +193,7 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
             };
             (satisfaction / mass - sample.satisfaction).powi(2) + (risk / mass - sample.risk).powi(2)
         };
-        // Collected before they are summed, so that the order of the sum does not depend on the threads.
+        // Collected before they are summed, so that the sum doesn't depend on the threads.
         let errors: Vec<f64> = (0..samples.len()).into_par_iter().map(error).collect();
         (width, errors.iter().sum::<f64>())
     });
@@ -190,7 +201,7 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
     best.map_or(1.0, |(width, _)| width)
 }
 
-/// Standard deviation along an axis; 1 where the places do not differ.
+/// Standard deviation along an axis; 1 where all coordinates are equal.
 fn deviation(places: &[[f64; 2]], axis: usize) -> f64 {
     let count = places.len() as f64;
     let mean = places.iter().map(|place| place[axis]).sum::<f64>() / count;

@@ -1,5 +1,4 @@
-//! The plane in activation space that a map is drawn on.
-//! It knows nothing of what is drawn.
+//! The plane in activation space that a risk map is drawn on, with projection onto it and back.
 
 use linfa::DatasetBase;
 use linfa::traits::Fit;
@@ -13,29 +12,27 @@ use crate::probe::{Link, Probe};
 /// A plane through `origin`, spanned by two orthonormal axes of activation space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plane {
-    /// `[width]`.
+    /// A point of the plane, `[width]`.
     pub origin: Vec<f64>,
-    /// Two of `[width]`, of length 1 and at right angles.
+    /// An orthonormal basis, each vector `[width]`.
     pub axes: [Vec<f64>; 2],
-    /// What grows along each axis.
+    /// The names of the axes.
     pub names: [String; 2],
 }
 
 impl Plane {
-    /// The plane through the mean of `points` `[rows, width]` on which a probe decides. The first axis is the direction
-    /// in which the odds of class `to` against class `from` grow.
+    /// The plane through the mean of `points` `[rows, width]` that a probe's probabilities depend on. Along the first axis
+    /// the odds of class `to` against class `from` grow.
     ///
-    /// Of a probe of three classes the plane holds all weight differences: the probabilities of any activation are
-    /// those of its foot on the plane, and contours drawn there are exact for all of activation space. Of more
-    /// classes it holds the differences between `from`, `to` and the first other class. Of two, or of levels, the second axis is the
-    /// one of greatest variance among what is left of `points` beside the first; contours are exact again.
-    ///
-    /// Where classes do not exclude one another, `from` or `to` may be [`crate::probe::NONE`] of them, and the plane holds the
-    /// weights of two labels at most: contours of others are those on the plane itself.
+    /// Three classes: the plane contains all differences of weights, so the probabilities of any activation are those of its
+    /// projection, and contours on the plane are exact for all of activation space. More classes: it contains the differences
+    /// between `from`, `to` and the first other class. Two classes, or ordinal ones: the second axis is the first principal
+    /// component of `points` after the first axis is projected out, and contours are exact too. Multilabel: `from` or `to`
+    /// may be [`crate::probe::NONE`], and the plane contains the weights of two labels at most; contours of other labels are
+    /// those on the plane itself.
     ///
     /// # Errors
-    /// If the probe has no such classes, `points` has another width or fewer than two rows, or the probe's directions
-    /// are 0 or parallel.
+    /// Classes that the probe lacks; points of another width, or fewer than two; directions that are 0 or parallel.
     pub fn of_probe(probe: &Probe, points: ArrayView2<f32>, from: &str, to: &str) -> Result<Plane> {
         let place = format!("plane of {}", probe.source.label);
         if points.ncols() != probe.weight.ncols() || points.nrows() < 2 {
@@ -46,7 +43,7 @@ impl Plane {
         let points = points.mapv(f64::from);
         let origin = points.sum_axis(Axis(0)) / points.nrows() as f64;
         let first = probe.direction(from, to)?.mapv(f64::from);
-        // Levels all lie along one direction.
+        // All levels share one direction.
         let other = match probe.link {
             Link::Ordinal => None,
             _ => probe.classes.iter().find(|class| *class != from && *class != to),
@@ -61,11 +58,10 @@ impl Plane {
         Plane::of_directions(origin.view(), first.view(), second.view(), names)
     }
 
-    /// The plane through `origin` with its first axis along `first`, and its second along what is left of `second`
-    /// beside the first.
+    /// The plane through `origin` with axes by Gram–Schmidt from `first` and `second`.
     ///
     /// # Errors
-    /// If the widths differ, a direction is 0 or not finite, or the two are parallel.
+    /// Different widths; a direction that is 0 or not finite; parallel directions.
     pub fn of_directions(
         origin: ArrayView1<f64>,
         first: ArrayView1<f64>,
@@ -90,29 +86,29 @@ impl Plane {
         let first = unit(first.to_owned(), 0.0)?;
         let length = second.dot(&second).sqrt();
         let beside = |vector: Array1<f64>| &vector - &(&first * first.dot(&vector));
-        // Twice: what rounding leaves after the first time is itself at right angles after the second.
+        // Twice, to remove what rounding leaves after the first time.
         let second = unit(beside(beside(second.to_owned())), 1e-6 * length)?;
         Ok(Plane { origin: origin.to_vec(), axes: [first.to_vec(), second.to_vec()], names })
     }
 
-    /// The feet `[rows, 2]` of points `[rows, width]`, in units of activation space.
+    /// The coordinates `[rows, 2]` on the plane of the orthogonal projections of points `[rows, width]`, in activation units.
     ///
     /// # Errors
-    /// If the points have another width.
+    /// Points of another width.
     pub fn project(&self, points: ArrayView2<f32>) -> Result<Array2<f64>> {
         if points.ncols() != self.origin.len() {
             let found = format!("points of width {}", points.ncols());
             return Err(Error::input("plane", found, format!("width {}", self.origin.len())));
         }
-        let foot = |point: ArrayView1<f32>, axis: &[f64]| -> f64 {
+        let coordinate = |point: ArrayView1<f32>, axis: &[f64]| -> f64 {
             let along = point.iter().zip(&self.origin).zip(axis);
             along.map(|((&value, origin), axis)| (f64::from(value) - origin) * axis).sum()
         };
-        let feet = |(row, axis): (usize, usize)| foot(points.row(row), &self.axes[axis]);
-        Ok(Array2::from_shape_fn((points.nrows(), 2), feet))
+        let coordinates = |(row, axis): (usize, usize)| coordinate(points.row(row), &self.axes[axis]);
+        Ok(Array2::from_shape_fn((points.nrows(), 2), coordinates))
     }
 
-    /// The point `[width]` of activation space at a place on the plane.
+    /// The point `[width]` of activation space with these coordinates on the plane.
     pub fn lift(&self, at: [f64; 2]) -> Array1<f64> {
         let axes = self.axes[0].iter().zip(&self.axes[1]);
         let along = self.origin.iter().zip(axes);
@@ -120,7 +116,7 @@ impl Plane {
     }
 }
 
-/// The direction of greatest variance of centred points, after what lies along `beside` is taken out.
+/// The first principal component of centred points after `beside` is projected out.
 fn main_direction(mut points: Array2<f64>, beside: ArrayView1<f64>) -> Result<Array1<f64>> {
     let square = beside.dot(&beside);
     if square > 0.0 {
@@ -135,7 +131,7 @@ fn main_direction(mut points: Array2<f64>, beside: ArrayView1<f64>) -> Result<Ar
     let fitted = Pca::params(1).fit(&DatasetBase::from(points)).map_err(|problem| wrong(&problem))?;
     let direction = fitted.components().rows().into_iter().next().map(|row| row.to_owned());
     let mut direction = direction.ok_or_else(|| wrong(&"no component"))?;
-    // Its sign is an accident of the solver: the largest coordinate points up.
+    // The solver's sign is arbitrary: the largest coordinate becomes positive.
     let largest = direction.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
     direction *= largest.signum();
     Ok(direction)

@@ -1,41 +1,42 @@
-//! The region of activation space that a probe gives to one class, its faces, and how far a state is from them.
-//! It knows nothing of which class is safe: that is for the caller to say.
+//! Decision region of a class under a probe: an intersection of half-spaces of activation space, and the signed distances
+//! of states to its boundary.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::error::{Error, Result};
 use crate::probe::{Link, NONE, Probe};
 
-/// A convex region bounded by planes, one a face: the states h with normal · h + offset ≥ 0 for every face.
+/// A convex polyhedron: the states `h` with `normal · h + offset ≥ 0` for each of its half-spaces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Region {
-    /// The class, and for each face the class on its other side.
+    /// The class.
     pub class: String,
+    /// For each half-space, the class on its other side.
     pub across: Vec<String>,
-    /// `[faces, width]`, of length 1, pointing inwards.
+    /// `[half-spaces, width]`, of length 1, pointing inwards.
     normals: Array2<f64>,
-    /// `[faces]`, in activation units.
+    /// `[half-spaces]`, in activation units.
     offsets: Array1<f64>,
 }
 
-/// Where a state stands to a region.
+/// The signed distance of a state to the boundary of a region.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SignedDistance {
     /// Distance to the boundary in activation units: positive inside, negative outside.
     pub margin: f64,
-    /// The face that it lies nearest to, an index into `across`: inside, the plane at the least distance; outside, the one
-    /// that does most to keep it out.
-    pub face: usize,
+    /// The nearest half-space, an index into `across`: inside, the one with the nearest boundary; outside, the one with the
+    /// greatest multiplier in the projection onto the region.
+    pub half_space: usize,
 }
 
 impl Region {
-    /// The region of `class`. Of two classes its face lies where the calibrated probability is one half; of more, faces lie
-    /// where two logits are equal, as all but the isotonic calibration leave them; of levels, where it is as likely as not
-    /// that a level, or the next one, is reached. Where classes do not exclude one another, a class's region has one face,
-    /// its own head's; and what lies outside all of them is the region of [`NONE`], with a face to each.
+    /// The region of `class`. Two classes: the boundary is where the calibrated probability is one half. More classes: the
+    /// half-spaces are bounded where two logits are equal, which all calibrations but the isotonic one preserve. Ordinal:
+    /// where the probability of reaching a level, or the next one, is one half. Multilabel: a class has one half-space, its
+    /// own head's; the states outside all classes are the region of [`NONE`], with a half-space for each class.
     ///
     /// # Errors
-    /// If the probe has no such class, or a face is no plane (equal weights on both sides).
+    /// A class that the probe lacks; equal weights on both sides of a boundary.
     pub fn of_class(probe: &Probe, class: &str) -> Result<Region> {
         let head = |index: usize| (probe.weight.row(index).mapv(f64::from), f64::from(probe.bias[index]));
         let less = |(a, b): (Array1<f64>, f64), (c, d): (Array1<f64>, f64)| (a - c, b - d);
@@ -47,8 +48,8 @@ impl Region {
         let planes: Vec<(String, (Array1<f64>, f64))> = match probe.link {
             Link::Binary => {
                 let (weight, bias) = head(0);
-                let risen = (weight, bias - even_logit(probe));
-                vec![(name(1 - own), if own == 1 { risen } else { less(nothing(), risen) })]
+                let shifted = (weight, bias - even_logit(probe));
+                vec![(name(1 - own), if own == 1 { shifted } else { less(nothing(), shifted) })]
             }
             Link::Multinomial => others.map(|other| (name(other), less(head(own), head(other)))).collect(),
             Link::MultiLabel if outside => {
@@ -65,7 +66,7 @@ impl Region {
         let mut normals = Array2::zeros((planes.len(), probe.weight.ncols()));
         let mut offsets = Array1::zeros(planes.len());
         let mut across = Vec::new();
-        for (face, (name, (normal, offset))) in planes.into_iter().enumerate() {
+        for (index, (name, (normal, offset))) in planes.into_iter().enumerate() {
             let length = normal.dot(&normal).sqrt();
             if !(length.is_finite() && length > 0.0) {
                 let found = format!("no direction from {class:?} to {name:?}");
@@ -75,17 +76,17 @@ impl Region {
                     "weights that differ",
                 ));
             }
-            normals.row_mut(face).assign(&(normal / length));
-            offsets[face] = offset / length;
+            normals.row_mut(index).assign(&(normal / length));
+            offsets[index] = offset / length;
             across.push(name);
         }
         Ok(Region { class: class.to_owned(), across, normals, offsets })
     }
 
-    /// Signed distances `[rows, faces]` of states `[rows, width]` to the planes of the faces, positive on the inner side.
+    /// Signed distances `[rows, half-spaces]` of states `[rows, width]` to each bounding plane, positive inside.
     ///
     /// # Errors
-    /// If the states have another width.
+    /// States of another width.
     pub fn distances(&self, states: ArrayView2<f32>) -> Result<Array2<f64>> {
         if states.ncols() != self.normals.ncols() {
             let found = format!("activations of width {}", states.ncols());
@@ -95,33 +96,33 @@ impl Region {
         Ok(states.mapv(f64::from).dot(&self.normals.t()) + &self.offsets)
     }
 
-    /// Where each state stands.
+    /// The signed distance of each state `[rows, width]` to the boundary.
     ///
     /// # Errors
-    /// If the states have another width.
-    pub fn standings(&self, states: ArrayView2<f32>) -> Result<Vec<SignedDistance>> {
+    /// States of another width.
+    pub fn signed_distances(&self, states: ArrayView2<f32>) -> Result<Vec<SignedDistance>> {
         let products = self.normals.dot(&self.normals.t());
-        let standing = |distances: ArrayView1<f64>| {
-            let (face, &least) = least(distances);
+        let signed_distance = |distances: ArrayView1<f64>| {
+            let (half_space, &least) = least(distances);
             if least >= 0.0 {
-                return SignedDistance { margin: least, face };
+                return SignedDistance { margin: least, half_space };
             }
-            let pushes = pushes(products.view(), distances);
-            let length = pushes.dot(&products.dot(&pushes)).max(0.0).sqrt();
-            let (face, _) = self::least(pushes.mapv(|push| -push).view());
-            SignedDistance { margin: -length, face }
+            let multipliers = multipliers(products.view(), distances);
+            let length = multipliers.dot(&products.dot(&multipliers)).max(0.0).sqrt();
+            let (half_space, _) = self::least(multipliers.mapv(|multiplier| -multiplier).view());
+            SignedDistance { margin: -length, half_space }
         };
-        Ok(self.distances(states)?.rows().into_iter().map(standing).collect())
+        Ok(self.distances(states)?.rows().into_iter().map(signed_distance).collect())
     }
 
-    /// The way `[width]` from a state to the nearest place of the region; 0 for a state inside.
+    /// The displacement `[width]` from a state to the nearest point of the region; 0 for a state inside.
     ///
     /// # Errors
-    /// If the state has another width.
-    pub fn way_in(&self, state: ArrayView1<f32>) -> Result<Array1<f64>> {
+    /// A state of another width.
+    pub fn displacement(&self, state: ArrayView1<f32>) -> Result<Array1<f64>> {
         let distances = self.distances(state.insert_axis(ndarray::Axis(0)))?;
-        let pushes = pushes(self.normals.dot(&self.normals.t()).view(), distances.row(0));
-        Ok(pushes.dot(&self.normals))
+        let multipliers = multipliers(self.normals.dot(&self.normals.t()).view(), distances.row(0));
+        Ok(multipliers.dot(&self.normals))
     }
 }
 
@@ -136,25 +137,25 @@ fn least(values: ArrayView1<'_, f64>) -> (usize, &f64) {
     best
 }
 
-/// How far to go along each face's normal, none backwards, so that the sum of all steps is the shortest way to the inner
-/// side of all: Hildreth's procedure (1957), one face at a time until none asks for more. `products` are the normals'
-/// products with one another, `distances` the state's to the planes.
-fn pushes(products: ArrayView2<f64>, distances: ArrayView1<f64>) -> Array1<f64> {
-    let mut pushes = Array1::<f64>::zeros(distances.len());
+/// The multipliers of the projection onto the region, at least 0 each, by Hildreth's procedure (1957): coordinate ascent
+/// on the dual until no multiplier changes. `products`: the Gram matrix of the normals; `distances`: those of the state to
+/// the bounding planes.
+fn multipliers(products: ArrayView2<f64>, distances: ArrayView1<f64>) -> Array1<f64> {
+    let mut multipliers = Array1::<f64>::zeros(distances.len());
     let size = distances.fold(0.0f64, |most, distance| most.max(distance.abs()));
     for _ in 0..10_000 {
         let mut moved = 0.0f64;
-        for face in 0..pushes.len() {
-            let lacks = -(distances[face] + products.row(face).dot(&pushes));
-            let push = (pushes[face] + lacks / products[[face, face]]).max(0.0);
-            moved = moved.max((push - pushes[face]).abs());
-            pushes[face] = push;
+        for index in 0..multipliers.len() {
+            let violation = -(distances[index] + products.row(index).dot(&multipliers));
+            let multiplier = (multipliers[index] + violation / products[[index, index]]).max(0.0);
+            moved = moved.max((multiplier - multipliers[index]).abs());
+            multipliers[index] = multiplier;
         }
         if moved <= 1e-12 * size {
             break;
         }
     }
-    pushes
+    multipliers
 }
 
 /// The logit of a probe with one head at which its calibrated probability is one half; 0 where it never is.
@@ -182,7 +183,7 @@ mod tests {
     use ndarray::array;
     use proptest::prelude::*;
 
-    /// Safe is the quarter x ≤ −1, y ≤ −2.
+    /// The safe class is the quarter x ≤ −1, y ≤ −2.
     fn quarter() -> Probe {
         let mut probe = probe(array![[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]], &["safe", "rumours", "fraud"]);
         probe.bias = array![0.0, 3.0, 8.0];
@@ -190,18 +191,21 @@ mod tests {
     }
 
     #[test]
-    fn standings_by_hand() {
+    fn signed_distances_by_hand() {
         let region = Region::of_class(&quarter(), "safe").unwrap();
         assert_eq!(region.across, ["rumours", "fraud"]);
         let states = array![[-3.0f32, -3.0], [-1.5, -9.0], [2.0, -5.0], [2.0, 2.0]];
-        let found = region.standings(states.view()).unwrap();
+        let found = region.signed_distances(states.view()).unwrap();
         let expected = [(1.0, 1), (0.5, 0), (-3.0, 0), (-5.0, 1)];
-        for (found, (margin, face)) in found.iter().zip(expected) {
-            assert!((found.margin - margin).abs() < 1e-9 && found.face == face, "{found:?}");
+        for (found, (margin, half_space)) in found.iter().zip(expected) {
+            assert!((found.margin - margin).abs() < 1e-9 && found.half_space == half_space, "{found:?}");
         }
-        // From (2, 2) the nearest place is the corner, (−1, −2).
-        let way = region.way_in(array![2.0f32, 2.0].view()).unwrap();
-        assert!((way[0] + 3.0).abs() < 1e-9 && (way[1] + 4.0).abs() < 1e-9, "{way}");
+        // From (2, 2) the nearest point is the corner, (−1, −2).
+        let displacement = region.displacement(array![2.0f32, 2.0].view()).unwrap();
+        assert!(
+            (displacement[0] + 3.0).abs() < 1e-9 && (displacement[1] + 4.0).abs() < 1e-9,
+            "{displacement}"
+        );
         assert!(Region::of_class(&quarter(), "else").is_err());
     }
 
@@ -212,7 +216,7 @@ mod tests {
         let state = array![[2.0f32, 2.0]];
         let margin = |probe: &Probe, class: &str| {
             let region = Region::of_class(probe, class).unwrap();
-            (region.standings(state.view()).unwrap()[0].margin, region.across)
+            (region.signed_distances(state.view()).unwrap()[0].margin, region.across)
         };
         // As in the quarter above.
         let (out, across) = margin(&labels, NONE);
@@ -226,38 +230,38 @@ mod tests {
     }
 
     #[test]
-    fn of_two_classes_the_face_is_where_calibration_puts_one_half() {
+    fn of_two_classes_the_boundary_is_where_calibration_puts_one_half() {
         let mut probe = probe(array![[2.0, 0.0]], &["benign", "malicious"]);
         probe.bias = array![0.0];
         // Platt: 0.5 · logit − 3 is 0 at a logit of 6, which is at x = 3.
         probe.calibration = Calibration::Platt { slope: 0.5, offset: -3.0 };
         for (class, sign) in [("malicious", 1.0), ("benign", -1.0)] {
             let region = Region::of_class(&probe, class).unwrap();
-            let found = region.standings(array![[5.0f32, 7.0]].view()).unwrap();
+            let found = region.signed_distances(array![[5.0f32, 7.0]].view()).unwrap();
             assert!((found[0].margin - 2.0 * sign).abs() < 1e-9, "{found:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn the_way_in_ends_on_the_boundary_and_none_is_shorter(seed in 0u64..500) {
+        fn the_displacement_ends_on_the_boundary_and_none_is_shorter(seed in 0u64..500) {
             let probe = probe(cloud(4, 6, seed), &["a", "b", "c", "d"]);
             let region = Region::of_class(&probe, "c").unwrap();
             let states = cloud(12, 6, seed + 900) * 3.0;
             let inside = probe.predict(states.view()).unwrap();
-            for (row, standing) in region.standings(states.view()).unwrap().iter().enumerate() {
-                prop_assert_eq!(standing.margin > 0.0, inside[row] == 2);
-                let way = region.way_in(states.row(row)).unwrap();
-                let length = way.dot(&way).sqrt();
-                prop_assert!((length - (-standing.margin).max(0.0)).abs() < 1e-6);
+            for (row, found) in region.signed_distances(states.view()).unwrap().iter().enumerate() {
+                prop_assert_eq!(found.margin > 0.0, inside[row] == 2);
+                let displacement = region.displacement(states.row(row)).unwrap();
+                let length = displacement.dot(&displacement).sqrt();
+                prop_assert!((length - (-found.margin).max(0.0)).abs() < 1e-6);
                 let goal = |share: f64| {
-                    let at = states.row(row).mapv(f64::from) + &way * share;
+                    let at = states.row(row).mapv(f64::from) + &displacement * share;
                     let distances = region.normals.dot(&at) + &region.offsets;
                     distances.fold(f64::INFINITY, |a, &b| a.min(b))
                 };
                 if length > 0.0 {
-                    // At its end no face keeps it out, and a little before one does: as the region is convex, and the
-                    // way is a sum of pushes along faces that touch there, no other way is shorter.
+                    // At its end every bound holds, and a little before one doesn't: as the region is convex, and the
+                    // displacement is a sum of normals of the bounds that are active there, no other is shorter.
                     prop_assert!(goal(1.0).abs() < 1e-5 * length.max(1.0), "{}", goal(1.0));
                     prop_assert!(goal(0.999) < 0.0);
                 }

@@ -1,5 +1,4 @@
-//! The two-dimensional risk map: labelled points on a plane, and over them the probabilities of each class.
-//! It knows nothing of drawing: it is a table that a plot reads.
+//! Two-dimensional risk map: labelled points on a plane, and each class's probability on a grid over them, as a table.
 
 use ndarray::{Array2, ArrayView2};
 use serde::{Deserialize, Serialize};
@@ -8,18 +7,20 @@ use crate::boundary::plane::Plane;
 use crate::error::{Error, Result};
 use crate::probe::{NONE, Probe, Targets};
 
-/// Places at equal distances along both axes, the ends among them.
+/// A regular grid, given by its coordinates along both axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Grid {
+    /// Ascending coordinates along x.
     pub x: Vec<f64>,
+    /// Ascending coordinates along y.
     pub y: Vec<f64>,
 }
 
 impl Grid {
-    /// `cells` places a side over points `[x, y]`, with a margin of a twentieth on each side.
+    /// A grid of `cells` × `cells` over points `[x, y]`, with a margin of 5 % on each side.
     ///
     /// # Errors
-    /// If there are no points, one is not finite, or there are fewer than two cells.
+    /// No points; a point that is not finite; fewer than two cells.
     pub fn over(points: &[[f64; 2]], cells: usize) -> Result<Grid> {
         if points.is_empty() || cells < 2 || points.iter().flatten().any(|value| !value.is_finite()) {
             let found = format!("{} points on {cells} cells, or a point that is not finite", points.len());
@@ -29,7 +30,7 @@ impl Grid {
             let values = points.iter().map(|point| point[axis]);
             let (low, high) =
                 values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
-            // A side without extent gets one, so that the places differ.
+            // A side without extent gets one, so that the coordinates differ.
             let margin = if high > low { 0.05 * (high - low) } else { 0.5 };
             let (low, step) = (low - margin, (high - low + 2.0 * margin) / (cells - 1) as f64);
             (0..cells).map(|cell| low + step * cell as f64).collect()
@@ -37,26 +38,31 @@ impl Grid {
         Ok(Grid { x: side(0), y: side(1) })
     }
 
-    /// All places, x fastest.
+    /// All points of the grid, x fastest.
     pub fn places(&self) -> impl Iterator<Item = [f64; 2]> + '_ {
         self.y.iter().flat_map(|&y| self.x.iter().map(move |&x| [x, y]))
     }
 }
 
-/// An example's foot on the plane.
+/// An example, projected onto the plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MapPoint {
+    /// First coordinate.
     pub x: f64,
+    /// Second coordinate.
     pub y: f64,
+    /// The true class; the first of several.
     pub label: String,
+    /// The group.
     pub group: String,
 }
 
-/// A class's calibrated probability at each place of the grid.
+/// A class's calibrated probability on the grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Surface {
+    /// The class.
     pub class: String,
-    /// A row for each y, in it a value for each x.
+    /// `[y][x]`.
     pub values: Vec<Vec<f64>>,
 }
 
@@ -65,20 +71,25 @@ pub struct Surface {
 pub struct RiskMap {
     /// The label that the classes are values of.
     pub label: String,
+    /// The site that the probe reads.
     pub site: String,
+    /// The plane.
     pub plane: Plane,
+    /// The examples.
     pub points: Vec<MapPoint>,
+    /// The grid of the surfaces.
     pub grid: Grid,
+    /// One for each class of the probe.
     pub surfaces: Vec<Surface>,
-    /// Probabilities at which contours are to be drawn.
+    /// Probabilities of the contour lines.
     pub levels: Vec<f64>,
 }
 
-/// Places a side of [`RiskMap::of_probe`]'s grid: contours look smooth, and a map is computed in milliseconds.
+/// Cells a side of [`RiskMap::of_probe`]'s grid: contours look smooth, and the map takes milliseconds.
 const CELLS: usize = 61;
 
 impl RiskMap {
-    /// The map on the plane that the probe itself decides on, with these points `[rows, width]` and what is true of each.
+    /// The map on [`Plane::of_probe`], with points `[rows, width]` and their targets.
     ///
     /// # Errors
     /// As [`Plane::of_probe`] and [`risk_map`].
@@ -94,12 +105,11 @@ impl RiskMap {
     }
 }
 
-/// The probe's probabilities over the plane, with the points `[rows, width]` and their targets. On the plane through
-/// its origin the surfaces are exact; for a plane made by [`Plane::of_probe`] of two or three classes they hold for
-/// every activation above the place as well.
+/// The map of a probe on a plane, with points `[rows, width]` and their targets. The surfaces are exact on the plane; where
+/// [`Plane::of_probe`] made it for two or three classes, they are exact for every activation that projects onto it.
 ///
 /// # Errors
-/// If points, targets, plane and probe do not fit each other, or there are fewer than two cells.
+/// Points, targets, plane and probe of different sizes; fewer than two cells.
 pub fn risk_map(
     probe: &Probe,
     plane: Plane,
@@ -111,10 +121,10 @@ pub fn risk_map(
         let found = format!("{} points with {} labels", points.nrows(), targets.rows());
         return Err(Error::input("map", found, "a label for each point"));
     }
-    let feet = plane.project(points)?;
-    let feet: Vec<[f64; 2]> = feet.rows().into_iter().map(|foot| [foot[0], foot[1]]).collect();
-    let grid = Grid::over(&feet, cells)?;
-    // Logits are linear on the plane: three readings of the probe say all.
+    let projected = plane.project(points)?;
+    let projected: Vec<[f64; 2]> = projected.rows().into_iter().map(|point| [point[0], point[1]]).collect();
+    let grid = Grid::over(&projected, cells)?;
+    // Logits are affine on the plane: three points determine them.
     let width = plane.origin.len();
     let corners = [[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]].map(|at| plane.lift(at));
     if width != probe.weight.ncols() {
@@ -133,10 +143,10 @@ pub fn risk_map(
         class: class.clone(),
         values: probabilities.column(column).to_vec().chunks(grid.x.len()).map(<[f64]>::to_vec).collect(),
     });
-    let point = |(row, foot): (usize, &[f64; 2])| MapPoint {
-        x: foot[0],
-        y: foot[1],
-        // A row of several labels stands under its first.
+    let point = |(row, point): (usize, &[f64; 2])| MapPoint {
+        x: point[0],
+        y: point[1],
+        // Of several labels, the first.
         label: match targets.members.get(row) {
             Some(members) if members.is_empty() => NONE.to_owned(),
             _ => targets.class_names[targets.classes[row]].clone(),
@@ -146,7 +156,7 @@ pub fn risk_map(
     Ok(RiskMap {
         label: probe.source.label.clone(),
         site: probe.source.site.to_string(),
-        points: feet.iter().enumerate().map(point).collect(),
+        points: projected.iter().enumerate().map(point).collect(),
         surfaces: surfaces.collect(),
         levels: vec![0.5, 0.9],
         grid,

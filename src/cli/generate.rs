@@ -12,10 +12,12 @@ use super::progress::Console;
 use super::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
-use pearlpoint::generate::{Options, Sampling, Shape, Transcript, generate, generate_heard};
+use pearlpoint::generate::{
+    GenerateOptions, LogitsProcessor, Sampling, Transcript, generate, generate_streaming,
+};
 use pearlpoint::model::{Chain, Hook, Model};
 use pearlpoint::report::pages::steering_trace;
-use pearlpoint::steer::{Intervention, Plan, Step};
+use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -78,32 +80,27 @@ struct How {
     seed: u64,
 }
 
-/// Rows that are decoded side by side.
-const BATCH_ROWS: usize = 32;
-
 impl How {
-    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<Options> {
+    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<GenerateOptions> {
         let sampling = match self.greedy {
             true => Sampling::Greedy,
             false => Sampling::temperature(self.temperature)?,
         };
-        let shape = Shape {
+        let processor = LogitsProcessor {
             repetition_penalty: self.repetition_penalty,
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
         };
-        shape.check()?;
-        Ok(Options {
-            sampling,
-            shape,
-            max_tokens: self.max_tokens,
-            stop: self.stop,
-            think_budget: self.think_budget,
-            seed: self.seed,
-            thinking,
-            batch_rows: BATCH_ROWS,
-        })
+        processor.check()?;
+        Ok(GenerateOptions::default()
+            .sampling(sampling)
+            .logits_processor(processor)
+            .max_tokens(self.max_tokens)
+            .stop(self.stop)
+            .think_budget(self.think_budget)
+            .seed(self.seed)
+            .thinking(thinking))
     }
 }
 
@@ -139,7 +136,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
             let said = write!(out, "{text}").and_then(|()| out.flush());
             failed = failed.take().or(said.err());
         };
-        let transcripts = generate_heard(
+        let transcripts = generate_streaming(
             &model,
             &dialogues,
             &options,
@@ -186,7 +183,7 @@ fn traces(
     model: &Model,
     transcripts: &[Transcript],
     dialogues: &[pearlpoint::dialogue::Dialogue],
-    steps: Vec<Step>,
+    steps: Vec<TraceEntry>,
     thinking: Option<bool>,
 ) -> pearlpoint::Result<Vec<steering_trace::Trace>> {
     let mut by_place: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();

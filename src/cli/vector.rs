@@ -193,7 +193,7 @@ fn build(arguments: Build, talk: &Console) -> anyhow::Result<Outcome> {
     for site in sites {
         let values = activations.at(site)?;
         let [toward, away] = [&toward, &away].map(|rows| values.select(Axis(0), rows));
-        sides.push(ContrastSet { site, toward, away });
+        sides.push(ContrastSet { site, positive: toward, negative: away });
     }
     let vector = Vector::build(arguments.method, &sides)?;
     vector.save(&arguments.out, Header { kind: "vector".into(), ..header })?;

@@ -122,7 +122,7 @@ pub(super) fn boundary(
     let mut figures = vec![Metric { name: name("ece"), ..found.card.ece.clone() }];
     if let Some(flagged) = &found.card.flagged {
         let trial = &flagged.trial;
-        let count = (trial.held * trial.resamplings as f64).round() as usize;
+        let count = (trial.coverage * trial.resamplings as f64).round() as usize;
         let split = format!("resamplings of {}", found.card.split);
         figures.extend(wilson(count, trial.resamplings).map(|share| {
             Metric::new(name(&format!("{}/promise-held", flagged.class)), share, trial.resamplings, &split)
@@ -134,7 +134,7 @@ pub(super) fn boundary(
             flagged.class,
             flagged.threshold.value,
             flagged.promise,
-            100.0 * flagged.trial.held,
+            100.0 * flagged.trial.coverage,
             flagged.trial.resamplings
         )
     });

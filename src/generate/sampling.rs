@@ -1,5 +1,4 @@
-//! From logits to the next token.
-//! It knows nothing of models or rows.
+//! Sampling: logits `[vocabulary]` in, the id of the next token out.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -9,13 +8,15 @@ use crate::error::{Error, Result};
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Sampling {
-    /// The likeliest token; of equals, the first.
+    /// The likeliest token; the first of equals.
     Greedy,
-    /// By chance, from the softmax of the logits over this temperature.
+    /// A draw from the softmax of the logits divided by this temperature.
     Temperature(f32),
 }
 
 impl Sampling {
+    /// Sampling at a temperature.
+    ///
     /// # Errors
     /// A temperature that is not a finite number above 0.
     pub fn temperature(temperature: f32) -> Result<Sampling> {
@@ -25,7 +26,7 @@ impl Sampling {
         }
     }
 
-    /// The next token's id. `logits` must not be empty.
+    /// The id of the next token. `logits` must not be empty.
     pub fn next(self, logits: &[f32], rng: &mut impl Rng) -> u32 {
         let best = (0..logits.len()).rev().max_by(|&a, &b| logits[a].total_cmp(&logits[b])).unwrap_or(0);
         let Sampling::Temperature(temperature) = self else {
@@ -40,7 +41,7 @@ impl Sampling {
                 return id as u32;
             }
         }
-        // Rounding may leave a hair over.
+        // Rounding may leave a remainder.
         best as u32
     }
 }

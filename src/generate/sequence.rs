@@ -1,83 +1,89 @@
-//! One answer while it is being written: what was drawn, what was said of it, and whether it is over.
-//! It knows nothing of the model or of other rows.
+//! One row during generation: logits in, the next token out; its text is streamed, and its end is detected.
 
 use std::collections::HashSet;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Finish, Options, Transcript};
+use super::options::GenerateOptions;
+use super::transcript::{Finish, Transcript};
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::model::{Chat, Continuation, Phase, Token};
 
-pub(super) struct Row<'a> {
-    /// The dialogue's.
-    pub number: usize,
-    /// All of the row, so that it can be read anew.
+/// The state of one row.
+pub(super) struct Sequence<'a> {
+    /// The index of the dialogue.
+    pub row: usize,
+    /// Prompt and answer, so that the row can be read again.
     pub tokens: Vec<Token>,
     chat: &'a Chat,
-    options: &'a Options,
+    options: &'a GenerateOptions,
     continuation: Continuation<'a>,
     rng: StdRng,
-    made: Vec<u32>,
-    /// Ids that the row holds; kept where repeating one costs something.
+    /// Ids of the answer's tokens.
+    generated: Vec<u32>,
+    /// Ids in the row; kept where there is a repetition penalty.
     seen: HashSet<u32>,
-    /// Tokens of the thinking part that were made.
-    thought: usize,
-    /// What closes the thinking part, and how much of it is written already.
+    /// Number of tokens in the thinking part.
+    think_tokens: usize,
+    /// Ids that close the thinking part.
     closing: &'a [u32],
-    closed: Option<usize>,
-    /// The text so far, as far as anybody needs it before the end.
+    /// How many of them are written, once the budget is used up.
+    closing_written: Option<usize>,
+    /// The text so far; kept up where it is streamed or searched for stop texts.
     text: String,
-    /// Whether somebody hears the text as it comes, and how many bytes of it were heard.
-    listened: bool,
-    heard: usize,
+    /// Whether the text is streamed.
+    stream: bool,
+    /// Bytes of the text that were streamed.
+    streamed: usize,
     finish: Option<Finish>,
 }
 
-impl<'a> Row<'a> {
+impl<'a> Sequence<'a> {
+    /// A row with its prompt.
     pub fn new(
-        number: usize,
+        row: usize,
         prompt: Vec<Token>,
         chat: &'a Chat,
-        options: &'a Options,
+        options: &'a GenerateOptions,
         closing: &'a [u32],
-        listened: bool,
-    ) -> Row<'a> {
-        let seen = match options.shape.repetition_penalty {
+        stream: bool,
+    ) -> Sequence<'a> {
+        let seen = match options.logits_processor.repetition_penalty {
             Some(_) => prompt.iter().map(|token| token.id).collect(),
             None => HashSet::new(),
         };
-        Row {
-            number,
+        Sequence {
+            row,
             continuation: chat.continuation(&prompt),
             tokens: prompt,
             chat,
             options,
-            rng: StdRng::seed_from_u64(options.seed ^ (number as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
-            made: Vec::new(),
+            rng: StdRng::seed_from_u64(options.seed ^ (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            generated: Vec::new(),
             seen,
-            thought: 0,
+            think_tokens: 0,
             closing,
-            closed: None,
+            closing_written: None,
             text: String::new(),
-            listened,
-            heard: 0,
+            stream,
+            streamed: 0,
             finish: None,
         }
     }
 
+    /// Whether the answer is complete.
     pub fn is_finished(&self) -> bool {
         self.finish.is_some()
     }
 
-    /// Writes one more token.
-    pub fn go_on(&mut self, mut logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
+    /// Chooses the next token and appends it.
+    pub fn step(&mut self, mut logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
         let id = match self.forced() {
             Some(id) => id,
             None => {
-                self.options.shape.apply(&mut logits, self.options.sampling, &self.seen);
+                self.options.logits_processor.apply(&mut logits, self.options.sampling, &self.seen);
                 self.options.sampling.next(&logits, &mut self.rng)
             }
         };
@@ -85,73 +91,74 @@ impl<'a> Row<'a> {
             self.finish = Some(Finish::Stop);
             return Ok(());
         }
-        self.made.push(id);
-        if self.options.shape.repetition_penalty.is_some() {
+        self.generated.push(id);
+        if self.options.logits_processor.repetition_penalty.is_some() {
             self.seen.insert(id);
         }
         let token = self.continuation.next(id);
-        self.thought += usize::from(token.phase == Phase::Think);
+        self.think_tokens += usize::from(token.phase == Phase::Think);
         self.tokens.push(token);
-        if !self.options.stop.is_empty() || self.listened {
-            self.text = self.chat.decode(&self.made, true)?;
+        if !self.options.stop.is_empty() || self.stream {
+            self.text = self.chat.decode(&self.generated, true)?;
             let stops = self.options.stop.iter().filter_map(|stop| self.text.find(stop));
             if let Some(at) = stops.min() {
                 self.text.truncate(at);
                 self.finish = Some(Finish::Stop);
             }
-            self.say(on_token);
+            self.stream_text(on_token);
         }
         Ok(())
     }
 
-    /// The token that must come, where the thinking part has used up its budget.
+    /// The next closing token, once the thinking part has used up its budget.
     fn forced(&mut self) -> Option<u32> {
         let budget = self.options.think_budget?;
         let thinks = self.continuation.is_thinking();
-        match self.closed {
-            None if thinks && self.thought >= budget => self.closed = Some(0),
+        match self.closing_written {
+            None if thinks && self.think_tokens >= budget => self.closing_written = Some(0),
             None => return None,
             Some(_) => (),
         }
-        let written = self.closed.as_mut()?;
+        let written = self.closing_written.as_mut()?;
         let id = self.closing.get(*written).copied();
         *written += 1;
         id
     }
 
-    /// What is sure of the text: no character that is cut short, no beginning of what may become a stop.
-    fn say(&mut self, on_token: &mut dyn FnMut(usize, &str)) {
-        let mut sure = self.text.trim_end_matches('\u{fffd}').len();
+    /// Streams the text that can't change any more: no incomplete character, no beginning of a stop text.
+    fn stream_text(&mut self, on_token: &mut dyn FnMut(usize, &str)) {
+        let mut stable = self.text.trim_end_matches('\u{fffd}').len();
         if self.finish.is_none() {
-            let whole = &self.text[..sure];
-            let begins = |stop: &String| {
+            let whole = &self.text[..stable];
+            let partial_stop = |stop: &String| {
                 (1..stop.len())
                     .rev()
                     .filter(|&at| stop.is_char_boundary(at))
                     .find(|&at| whole.ends_with(&stop[..at]))
             };
-            sure -= self.options.stop.iter().filter_map(begins).max().unwrap_or(0);
+            stable -= self.options.stop.iter().filter_map(partial_stop).max().unwrap_or(0);
         }
-        if sure > self.heard {
-            on_token(self.number, &self.text[self.heard..sure]);
-            self.heard = sure;
-        }
-    }
-
-    /// What was held back, now that nothing more comes.
-    pub fn say_rest(&mut self, on_token: &mut dyn FnMut(usize, &str)) {
-        if self.heard < self.text.len() {
-            on_token(self.number, &self.text[self.heard..]);
-            self.heard = self.text.len();
+        if stable > self.streamed {
+            on_token(self.row, &self.text[self.streamed..stable]);
+            self.streamed = stable;
         }
     }
 
-    pub fn transcript(self, dialogue: &Dialogue) -> Result<Transcript> {
-        // Where a text ended it, the text was cut there.
+    /// Streams the rest of the text, at the end.
+    pub fn flush_text(&mut self, on_token: &mut dyn FnMut(usize, &str)) {
+        if self.streamed < self.text.len() {
+            on_token(self.row, &self.text[self.streamed..]);
+            self.streamed = self.text.len();
+        }
+    }
+
+    /// The answer with its dialogue.
+    pub fn into_transcript(self, dialogue: &Dialogue) -> Result<Transcript> {
+        // With stop texts, the text is kept up, and was cut before the first of them.
         let text = match self.options.stop.is_empty() {
-            true => self.chat.decode(&self.made, true)?,
+            true => self.chat.decode(&self.generated, true)?,
             false => self.text,
         };
-        Ok(Transcript::new(dialogue, text, self.made, self.finish.unwrap_or(Finish::Length)))
+        Ok(Transcript::new(dialogue, text, self.generated, self.finish.unwrap_or(Finish::Length)))
     }
 }

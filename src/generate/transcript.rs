@@ -1,21 +1,23 @@
-//! What was generated, and how it ended.
+//! Transcripts: a dialogue with its generated answer.
 
 use serde::{Deserialize, Serialize};
 
 use crate::dialogue::{Dialogue, Message};
 
-/// One dialogue with the answer that was generated to it.
+/// A dialogue with the answer that was generated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transcript {
+    /// The id of the dialogue.
     pub id: String,
-    /// The dialogue as it was given.
+    /// The messages of the dialogue, without the answer.
     pub messages: Vec<Message>,
-    /// The answer; the tokenizer's special tokens are left out.
+    /// The answer, without special tokens.
     pub text: String,
-    /// Ids of what was generated.
+    /// Ids of the generated tokens.
     pub tokens: Vec<u32>,
+    /// Why generation ended.
     pub finish: Finish,
-    /// What was read and changed, token by token, where that was asked for; the hooks' own words.
+    /// What hooks read and changed, token by token, where a trace was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<serde_json::Value>,
 }
@@ -24,13 +26,14 @@ pub struct Transcript {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
-    /// The model ended its turn.
+    /// The model ended its turn, or wrote a stop text.
     Stop,
     /// The limit of tokens was reached.
     Length,
 }
 
 impl Transcript {
+    /// The transcript of a dialogue, without a trace.
     pub fn new(dialogue: &Dialogue, text: String, tokens: Vec<u32>, finish: Finish) -> Transcript {
         Transcript {
             id: dialogue.id.clone(),

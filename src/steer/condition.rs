@@ -1,45 +1,49 @@
-//! When to steer: what must hold of probes' readings, with `and`, `or`, `not` and brackets.
-//! It knows nothing of what is steered, or of where readings come from.
+//! Conditions for steering: bounds on probes' probabilities, joined by `and`, `or`, `not` and brackets.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::probe_reader::ProbeQuery;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::constraint::Inequality;
+use super::probe_query::ProbeQuery;
 use crate::error::{Error, Result};
 use crate::model::Site;
 
-/// A rule over probes' readings.
+/// A Boolean formula over probes' probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Condition {
+    /// A bound on one probability.
     Bound(Bound),
+    /// The formula must not hold.
     Not(Box<Condition>),
-    /// Two or more, all of which must hold.
+    /// All of two or more formulas must hold.
     All(Vec<Condition>),
-    /// Two or more, one of which must hold.
+    /// One of two or more formulas must hold.
     Any(Vec<Condition>),
 }
 
-/// `probe FILE[:CLASS[/OTHER]] > PROBABILITY`, or `<`: the class's calibrated probability.
+/// A bound on a class's calibrated probability: `probe FILE[:CLASS[/OTHER]] > PROBABILITY`, or `<`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bound {
-    pub asked: ProbeQuery,
-    /// Whether the probability must be above or below.
-    pub above: bool,
-    pub bound: f64,
-    /// The site that the probe is said to read, to be held against the one that it does.
-    pub at: Option<Site>,
+    /// The probability that is bounded.
+    pub query: ProbeQuery,
+    /// The bound, from 0 to 1.
+    pub bound: Inequality,
+    /// The site that the probe must read (`at SITE`); any site where none is given.
+    pub site: Option<Site>,
 }
 
 const EXPECTED: &str = "probe FILE:CLASS > PROBABILITY (or <), joined by and, or, not and brackets";
 
 impl Condition {
-    /// That a class's calibrated probability is above a bound.
-    pub fn above(asked: ProbeQuery, bound: f64) -> Condition {
-        Condition::Bound(Bound { asked, above: true, bound, at: None })
+    /// The condition that a class's calibrated probability is above a bound.
+    pub fn above(query: ProbeQuery, probability: f64) -> Condition {
+        Condition::Bound(Bound { query, bound: Inequality { above: true, probability }, site: None })
     }
 
-    /// Every bound in it, in the order in which they are written.
+    /// Every bound, in the order in which they are written.
     pub fn bounds(&self) -> Vec<&Bound> {
         match self {
             Condition::Bound(bound) => vec![bound],
@@ -50,9 +54,11 @@ impl Condition {
         }
     }
 
-    /// Whether it holds, given a probability for each of [`Condition::bounds`].
+    /// Whether the condition holds, given a probability for each of [`Condition::bounds`].
     pub fn holds(&self, mut probability: impl FnMut(usize) -> f64) -> bool {
-        self.walk(&mut 0, &mut |index, bound| (probability(index) > bound.bound) == bound.above)
+        self.walk(&mut 0, &mut |index, bound| {
+            (probability(index) > bound.bound.probability) == bound.bound.above
+        })
     }
 
     fn walk(&self, next: &mut usize, met: &mut dyn FnMut(usize, &Bound) -> bool) -> bool {
@@ -62,46 +68,60 @@ impl Condition {
                 met(*next - 1, bound)
             }
             Condition::Not(inner) => !inner.walk(next, met),
-            // No short cut: every bound has its number.
+            // Without a short cut, since every bound takes an index.
             Condition::All(parts) => parts.iter().fold(true, |all, part| part.walk(next, met) & all),
             Condition::Any(parts) => parts.iter().fold(false, |any, part| part.walk(next, met) | any),
         }
     }
 
-    /// Refuses a rule that no reading can meet, such as `p > 0.7 and p < 0.3`. Each probe's probabilities are tried
-    /// between all of the bounds on them; those of classes of one probe can't sum to more than 1.
+    /// Refuses bounds that are no probabilities, and a condition that no probabilities satisfy, such as `p > 0.7 and
+    /// p < 0.3`. Each probability is tried in every interval between its bounds; those of the classes of one probe can't
+    /// sum to more than 1.
+    pub(super) fn check(&self) -> Result<()> {
+        let outside = |bound: &&Bound| !(0.0..=1.0).contains(&bound.bound.probability);
+        if let Some(bound) = self.bounds().into_iter().find(outside) {
+            let found = format!("a bound of {}", bound.bound.probability);
+            return Err(Error::input(
+                format!("when probe {}", bound.query),
+                found,
+                "a probability from 0 to 1",
+            ));
+        }
+        self.check_satisfiable()
+    }
+
     fn check_satisfiable(&self) -> Result<()> {
         let bounds = self.bounds();
         let mut levels: BTreeMap<&ProbeQuery, Vec<f64>> = BTreeMap::new();
         for bound in &bounds {
-            levels.entry(&bound.asked).or_insert_with(|| vec![0.0]).push(bound.bound);
+            levels.entry(&bound.query).or_insert_with(|| vec![0.0]).push(bound.bound.probability);
         }
         for levels in levels.values_mut() {
             levels.sort_by(f64::total_cmp);
             levels.dedup();
         }
         let count = levels.values().try_fold(1usize, |count, levels| count.checked_mul(levels.len()));
-        // A rule with so many bounds that it can't be tried out is taken as it is.
+        // With so many bounds that they can't all be tried, the condition is accepted.
         if count.is_none_or(|count| count > 1 << 16) {
             return Ok(());
         }
-        let asked: Vec<&ProbeQuery> = levels.keys().copied().collect();
-        let mut cell = vec![0; asked.len()];
+        let queries: Vec<&ProbeQuery> = levels.keys().copied().collect();
+        let mut cell = vec![0; queries.len()];
         loop {
-            let low = |index: usize| levels[asked[index]][cell[index]];
+            let low = |index: usize| levels[queries[index]][cell[index]];
             let mut sums: BTreeMap<&std::path::Path, f64> = BTreeMap::new();
-            for (index, asked) in asked.iter().enumerate().filter(|(_, asked)| asked.against.is_none()) {
-                *sums.entry(&asked.probe).or_default() += low(index);
+            for (index, query) in queries.iter().enumerate().filter(|(_, query)| query.against.is_none()) {
+                *sums.entry(&query.probe).or_default() += low(index);
             }
-            // A cell reaches from its level up to the next; its upper end is in it, its lower end is not.
+            // A cell is the interval from its level, exclusive, to the next one, inclusive.
             let inside = |index: usize| low(index) + 1e-9;
-            let place = |bound: &Bound| asked.iter().position(|asked| **asked == bound.asked).unwrap_or(0);
+            let place = |bound: &Bound| queries.iter().position(|query| **query == bound.query).unwrap_or(0);
             let reachable =
                 (0..cell.len()).all(|index| low(index) < 1.0) && sums.values().all(|sum| *sum < 1.0);
             if reachable && self.holds(|index| inside(place(bounds[index]))) {
                 return Ok(());
             }
-            let Some(index) = (0..cell.len()).find(|&index| cell[index] + 1 < levels[asked[index]].len())
+            let Some(index) = (0..cell.len()).find(|&index| cell[index] + 1 < levels[queries[index]].len())
             else {
                 let found = "no reading can ever meet it";
                 return Err(Error::input(format!("when {self}"), found, "bounds that can hold together"));
@@ -127,9 +147,9 @@ impl fmt::Display for Condition {
             Ok(())
         };
         match self {
-            Condition::Bound(Bound { asked, above, bound, at }) => {
-                write!(f, "probe {asked} {} {bound}", if *above { '>' } else { '<' })?;
-                at.map_or(Ok(()), |at| write!(f, " at {at}"))
+            Condition::Bound(Bound { query, bound, site }) => {
+                write!(f, "probe {query} {bound}")?;
+                site.map_or(Ok(()), |site| write!(f, " at {site}"))
             }
             Condition::Not(inner) => match **inner {
                 Condition::Bound(_) => write!(f, "not {inner}"),
@@ -141,17 +161,29 @@ impl fmt::Display for Condition {
     }
 }
 
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Condition {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Condition, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl FromStr for Condition {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Condition> {
         let wrong = |found: &str| Error::input(format!("when {text:?}"), found, EXPECTED);
         let words = words(text).ok_or_else(|| wrong("a quote that does not end"))?;
-        let mut parser = Parser { words: &words, at: 0, depth: 0 };
+        let mut parser = Parser { words: &words, position: 0, depth: 0 };
         let condition = parser.any().map_err(|found| wrong(&found))?;
         match parser.peek() {
             None => {
-                condition.check_satisfiable()?;
+                condition.check()?;
                 Ok(condition)
             }
             Some(word) => Err(wrong(&format!("{word:?} where it should end"))),
@@ -159,7 +191,7 @@ impl FromStr for Condition {
     }
 }
 
-/// Words, brackets and comparisons; what stands in quotes is one word.
+/// The text split into words, brackets and comparisons; a quoted text is one word.
 fn words(text: &str) -> Option<Vec<String>> {
     let (mut words, mut word) = (Vec::new(), String::new());
     let mut characters = text.chars();
@@ -192,29 +224,29 @@ fn words(text: &str) -> Option<Vec<String>> {
     Some(words)
 }
 
-/// Brackets in brackets are followed so far.
-const DEEPEST: usize = 64;
+/// Deepest nesting of brackets and `not`.
+const MAX_DEPTH: usize = 64;
 
 struct Parser<'a> {
     words: &'a [String],
-    at: usize,
+    position: usize,
     depth: usize,
 }
 
 impl Parser<'_> {
     fn peek(&self) -> Option<&str> {
-        self.words.get(self.at).map(String::as_str)
+        self.words.get(self.position).map(String::as_str)
     }
 
     fn takes(&mut self, word: &str) -> bool {
         let is = self.peek() == Some(word);
-        self.at += usize::from(is);
+        self.position += usize::from(is);
         is
     }
 
     fn next(&mut self) -> std::result::Result<&str, String> {
-        self.at += 1;
-        self.words.get(self.at - 1).map(String::as_str).ok_or_else(|| "nothing more".to_string())
+        self.position += 1;
+        self.words.get(self.position - 1).map(String::as_str).ok_or_else(|| "nothing more".to_string())
     }
 
     fn any(&mut self) -> std::result::Result<Condition, String> {
@@ -235,7 +267,7 @@ impl Parser<'_> {
 
     fn one(&mut self) -> std::result::Result<Condition, String> {
         self.depth += 1;
-        if self.depth > DEEPEST {
+        if self.depth > MAX_DEPTH {
             return Err("brackets or nots inside each other, too deep".into());
         }
         let condition = if self.takes("not") {
@@ -258,20 +290,21 @@ impl Parser<'_> {
             "probe" => (),
             word => return Err(format!("{word:?} instead of a probe")),
         }
-        let asked = ProbeQuery::parse(self.next()?);
+        let query = ProbeQuery::parse(self.next()?);
         let above = match self.next()? {
             ">" => true,
             "<" => false,
             word => return Err(format!("{word:?} instead of > or <")),
         };
         let word = self.next()?;
-        let bound = word.parse().ok().filter(|bound| (0.0..=1.0).contains(bound));
-        let bound = bound.ok_or_else(|| format!("{word:?} instead of a probability from 0 to 1"))?;
-        let at = match self.takes("at") {
+        let probability = word.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+        let probability =
+            probability.ok_or_else(|| format!("{word:?} instead of a probability from 0 to 1"))?;
+        let site = match self.takes("at") {
             false => None,
             true => Some(self.next()?.parse().map_err(|_| "no site after at".to_string())?),
         };
-        Ok(Condition::Bound(Bound { asked, above, bound, at }))
+        Ok(Condition::Bound(Bound { query, bound: Inequality { above, probability }, site }))
     }
 }
 
@@ -286,8 +319,8 @@ mod tests {
         let condition: Condition =
             "probe runs/demo/probes/user-type.safetensors:sensitive > 0.5".parse().unwrap();
         let [bound] = condition.bounds()[..] else { panic!("one bound") };
-        assert_eq!(bound.asked.class.as_deref(), Some("sensitive"));
-        assert!(bound.above && bound.bound == 0.5);
+        assert_eq!(bound.query.class.as_deref(), Some("sensitive"));
+        assert_eq!(bound.bound, Inequality { above: true, probability: 0.5 });
         for text in [
             "probe a:x > 0.7 at 9.resid_post and not probe b < 0.2",
             "(probe a:x/y > 0.1 or probe b < 0.2) and probe c > 0.3",
@@ -296,7 +329,7 @@ mod tests {
             assert_eq!(text.parse::<Condition>().unwrap().to_string(), text);
         }
         let spaced: Condition = "probe \"my runs/a b:x\">0.7".parse().unwrap();
-        assert_eq!(spaced.bounds()[0].asked.probe, std::path::PathBuf::from("my runs/a b"));
+        assert_eq!(spaced.bounds()[0].query.probe, std::path::PathBuf::from("my runs/a b"));
     }
 
     #[test]

@@ -1,9 +1,7 @@
-//! How directions are found between two sides of activations: difference of means, principal component of paired
-//! differences, the normal of a probe, the whitened difference.
-//! It knows nothing of where the activations come from.
+//! Direction finding: two classes of activations `[rows, width]` at each site in, a direction `[width]` at each out.
 //!
-//! Whatever the method, a direction points from `away` to `toward`, and is as long as the two means lie apart along it:
-//! strength 1 goes the way from one mean to the other.
+//! By every method a direction points from the negative class to the positive one, and its length is the distance of the
+//! two means along it, so that strength 1 moves a state from one mean to the other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,27 +14,30 @@ use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::probe::{Examples, Fit, Logistic, Provenance, Targets};
 
-/// The activations of two sides at one site, each `[rows, width]`.
+/// The activations of two classes at one site.
 #[derive(Clone, Debug)]
 pub struct ContrastSet {
+    /// The site.
     pub site: Site,
-    pub toward: Array2<f32>,
-    pub away: Array2<f32>,
+    /// `[rows, width]`: the class that the direction points to.
+    pub positive: Array2<f32>,
+    /// `[rows, width]`: the class that the direction points away from.
+    pub negative: Array2<f32>,
 }
 
-/// A way to find a direction.
+/// A method of direction finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Method {
-    /// `mean(toward) − mean(away)` (Marks & Tegmark, arXiv 2310.06824; CAA, arXiv 2312.06681).
+    /// `mean(positive) − mean(negative)` (Marks & Tegmark, arXiv 2310.06824; CAA, arXiv 2312.06681).
     #[default]
     Means,
-    /// First principal component of the paired differences about 0: each pair is two points around its own middle
-    /// (RepE, arXiv 2310.01405). Its sign is that of the means.
+    /// First principal component of the paired differences, not centred (RepE, arXiv 2310.01405), with the sign of the
+    /// difference of means.
     Pca,
-    /// Normal of a logistic probe between the sides, in raw activation space, at an inverse penalty of 1.
+    /// Weight of a logistic probe between the classes, in raw activation space, with an inverse penalty of 1.
     Probe,
-    /// `Σ⁻¹ (mean(toward) − mean(away))`, Σ the covariance within the sides, shrunk as Ledoit & Wolf (2004) have it: the
-    /// normal of linear discriminant analysis.
+    /// `Σ⁻¹ (mean(positive) − mean(negative))`, Σ the within-class covariance with the shrinkage of Ledoit & Wolf (2004):
+    /// the normal of linear discriminant analysis.
     Whitened,
 }
 
@@ -70,51 +71,51 @@ impl fmt::Display for Method {
 }
 
 impl Vector {
-    /// A direction at each site. For [`Method::Pca`], the rows of the two sides are pairs.
+    /// Finds a direction at each site. For [`Method::Pca`], the rows of the two classes are pairs.
     ///
     /// # Errors
-    /// An empty side, sides that do not differ, sides of different lengths where they are pairs, numbers that are not
+    /// An empty class; classes with equal means; classes of different sizes where rows are pairs; numbers that are not
     /// finite.
-    pub fn build(method: Method, sites: &[ContrastSet]) -> Result<Vector> {
+    pub fn build(method: Method, contrasts: &[ContrastSet]) -> Result<Vector> {
         let mut directions = BTreeMap::new();
-        for sides in sites {
-            directions.insert(sides.site, direction(method, sides)?);
+        for contrast in contrasts {
+            directions.insert(contrast.site, direction(method, contrast)?);
         }
         Ok(Vector { method: method.to_string(), directions })
     }
 }
 
-fn direction(method: Method, sides: &ContrastSet) -> Result<Direction> {
-    let place = format!("vector at {}", sides.site);
-    let (toward, away) = (sides.toward.mapv(f64::from), sides.away.mapv(f64::from));
-    let (Some(to), Some(from)) = (toward.mean_axis(Axis(0)), away.mean_axis(Axis(0))) else {
-        let found = format!("{} rows toward and {} away", toward.nrows(), away.nrows());
+fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
+    let place = format!("vector at {}", contrast.site);
+    let (positive, negative) = (contrast.positive.mapv(f64::from), contrast.negative.mapv(f64::from));
+    let (Some(to), Some(from)) = (positive.mean_axis(Axis(0)), negative.mean_axis(Axis(0))) else {
+        let found = format!("{} positive and {} negative rows", positive.nrows(), negative.nrows());
         return Err(Error::input(place, found, "at least one of each"));
     };
-    let apart = &to - &from;
+    let difference = &to - &from;
     let found = match method {
-        Method::Means => apart.clone(),
-        Method::Pca if toward.nrows() != away.nrows() => {
-            let found = format!("{} rows toward and {} away", toward.nrows(), away.nrows());
+        Method::Means => difference.clone(),
+        Method::Pca if positive.nrows() != negative.nrows() => {
+            let found = format!("{} positive and {} negative rows", positive.nrows(), negative.nrows());
             return Err(Error::input(place, found, "pairs: as many of each"));
         }
-        Method::Pca => component((&toward - &away).view(), &apart),
-        Method::Probe => normal(sides)?,
-        Method::Whitened => whitened((&toward - &to).view(), (&away - &from).view(), &apart),
+        Method::Pca => component((&positive - &negative).view(), &difference),
+        Method::Probe => probe_weight(contrast)?,
+        Method::Whitened => whitened((&positive - &to).view(), (&negative - &from).view(), &difference),
     };
     let length = found.dot(&found).sqrt();
-    let along = found.dot(&apart) / length;
+    let along = found.dot(&difference) / length;
     if !along.is_finite() || along == 0.0 {
         return Err(Error::input(
             place,
-            format!("means that differ by {along} along it"),
-            "two sides that differ",
+            format!("means that differ by {along} along the direction"),
+            "two classes that differ",
         ));
     }
-    let rows = toward.rows().into_iter().chain(away.rows());
+    let rows = positive.rows().into_iter().chain(negative.rows());
     let total: f64 = rows.map(|row| row.dot(&row).sqrt()).sum();
-    let residual_norm = (total / (toward.nrows() + away.nrows()) as f64) as f32;
-    // Along the means, whichever way the method came to point.
+    let residual_norm = (total / (positive.nrows() + negative.nrows()) as f64) as f32;
+    // The sign of the difference of means, whatever sign the method gave.
     let values = found.mapv(|value| (value * along / length) as f32);
     Ok(Direction { values, residual_norm: Some(residual_norm) })
 }
@@ -126,9 +127,9 @@ fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
         let length = v.dot(&v).sqrt();
         if length > 0.0 { v / length } else { v }
     };
-    // A hair of every coordinate besides, should the start be at right angles to what is looked for.
-    let hair = start.dot(start).sqrt() * 1e-3 / (start.len() as f64).sqrt();
-    let mut v = unit(start + hair);
+    // A little of every coordinate, in case the start is orthogonal to the eigenvector.
+    let offset = start.dot(start).sqrt() * 1e-3 / (start.len() as f64).sqrt();
+    let mut v = unit(start + offset);
     for _ in 0..STEPS {
         let next = unit(rows.t().dot(&rows.dot(&v)));
         let moved = &next - &v;
@@ -140,63 +141,67 @@ fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
     v
 }
 
-/// The normal of a logistic probe.
-fn normal(sides: &ContrastSet) -> Result<Array1<f64>> {
-    let features = concatenate(Axis(0), &[sides.away.view(), sides.toward.view()])
-        .map_err(|error| Error::input(format!("vector at {}", sides.site), error, "sides of one width"))?;
-    let labels: Vec<&str> =
-        (0..features.nrows()).map(|row| if row < sides.away.nrows() { "away" } else { "toward" }).collect();
-    let source = Provenance {
-        site: sides.site,
+/// The weight of a logistic probe.
+fn probe_weight(contrast: &ContrastSet) -> Result<Array1<f64>> {
+    let features =
+        concatenate(Axis(0), &[contrast.negative.view(), contrast.positive.view()]).map_err(|error| {
+            Error::input(format!("vector at {}", contrast.site), error, "classes of one width")
+        })?;
+    let labels: Vec<&str> = (0..features.nrows())
+        .map(|row| if row < contrast.negative.nrows() { "negative" } else { "positive" })
+        .collect();
+    let source = Source {
+        site: contrast.site,
         tokens: crate::model::Selector::All,
-        label: "side".into(),
+        label: "class".into(),
         model: None,
         model_hash: None,
         data_hash: None,
     };
-    let targets = Targets::new(&labels, &labels, &["away", "toward"])?;
+    let targets = Targets::new(&labels, &labels, &["negative", "positive"])?;
     let examples = Examples::new(source, features, targets)?;
     Ok(Logistic::default().fit_all(examples, 1.0)?.weight.row(0).mapv(f64::from))
 }
 
-/// `Σ⁻¹ apart` by conjugate gradients. `toward` and `away` are centred, each about its own mean.
-fn whitened(toward: ArrayView2<f64>, away: ArrayView2<f64>, apart: &Array1<f64>) -> Array1<f64> {
-    let (rows, width) = ((toward.nrows() + away.nrows()) as f64, apart.len() as f64);
-    let both = || toward.rows().into_iter().chain(away.rows());
+/// `Σ⁻¹ difference` by conjugate gradients. `positive` and `negative` are centred, each about its own mean.
+fn whitened(positive: ArrayView2<f64>, negative: ArrayView2<f64>, difference: &Array1<f64>) -> Array1<f64> {
+    let (rows, width) = ((positive.nrows() + negative.nrows()) as f64, difference.len() as f64);
+    let both = || positive.rows().into_iter().chain(negative.rows());
     let squares: Vec<f64> = both().map(|row| row.dot(&row)).collect();
     // Mean eigenvalue of the covariance S, and the sum of its squared entries, by way of the rows' products.
     let mean = squares.iter().sum::<f64>() / (rows * width);
-    let products = [toward.dot(&toward.t()), toward.dot(&away.t()), away.dot(&away.t())];
+    let products = [positive.dot(&positive.t()), positive.dot(&negative.t()), negative.dot(&negative.t())];
     let sums = products.map(|products| products.iter().map(|p| p * p).sum::<f64>());
     let square = (sums[0] + 2.0 * sums[1] + sums[2]) / rows.powi(2);
-    // Ledoit & Wolf 2004, lemma 3.2 and on: how far S is from its mean, and how much of that is chance.
-    let spread = square / width - mean.powi(2);
-    let chance = (squares.iter().map(|s| s * s).sum::<f64>() / rows - square) / (rows * width);
-    let shrink = if spread > 0.0 { (chance / spread).clamp(1e-6, 1.0) } else { 1.0 };
-    let times = |v: &Array1<f64>| {
-        let covariance = (toward.t().dot(&toward.dot(v)) + away.t().dot(&away.dot(v))) / rows;
-        covariance * (1.0 - shrink) + v * (shrink * mean)
+    // Ledoit & Wolf 2004, lemma 3.2 and following: d², the distance of S from the scaled identity, and b², its share that
+    // is sampling error.
+    let d2 = square / width - mean.powi(2);
+    let b2 = (squares.iter().map(|s| s * s).sum::<f64>() / rows - square) / (rows * width);
+    let shrinkage = if d2 > 0.0 { (b2 / d2).clamp(1e-6, 1.0) } else { 1.0 };
+    let multiply = |v: &Array1<f64>| {
+        let covariance = (positive.t().dot(&positive.dot(v)) + negative.t().dot(&negative.dot(v))) / rows;
+        covariance * (1.0 - shrinkage) + v * (shrinkage * mean)
     };
     if mean == 0.0 {
-        return apart.clone();
+        return difference.clone();
     }
     const STEPS: usize = 1000;
-    let (mut solved, mut rest) = (Array1::zeros(apart.len()), apart.clone());
-    let (mut way, mut left) = (rest.clone(), rest.dot(&rest));
-    let enough = left * 1e-16;
+    let (mut solution, mut residual) = (Array1::zeros(difference.len()), difference.clone());
+    let (mut step_direction, mut square) = (residual.clone(), residual.dot(&residual));
+    let tolerance = square * 1e-16;
     for _ in 0..STEPS {
-        if left <= enough {
+        if square <= tolerance {
             break;
         }
-        let image = times(&way);
-        let step = left / way.dot(&image);
-        solved.scaled_add(step, &way);
-        rest.scaled_add(-step, &image);
-        let now = rest.dot(&rest);
-        way = &rest + &way * (now / left);
-        left = now;
+        let image = multiply(&step_direction);
+        let step = square / step_direction.dot(&image);
+        solution.scaled_add(step, &step_direction);
+        residual.scaled_add(-step, &image);
+        let next = residual.dot(&residual);
+        step_direction = &residual + &step_direction * (next / square);
+        square = next;
     }
-    solved
+    solution
 }
 
 #[cfg(test)]
@@ -209,9 +214,9 @@ mod tests {
 
     const WIDTH: usize = 12;
 
-    /// Sides that differ by `apart` along coordinate 0, with noise of deviation 5 along coordinates 0 + 1 together (so
-    /// that the means alone point to where the noise is, too), and of 1 elsewhere; and pairs that share their noise.
-    fn sides(rows: usize, apart: f32, seed: u64) -> ContrastSet {
+    /// Classes that differ by `apart` along coordinate 0, with noise of deviation 5 along coordinates 0 + 1 together (so
+    /// that the difference of means has a part of the noise, too), and of 1 elsewhere; and pairs that share their noise.
+    fn contrast(rows: usize, apart: f32, seed: u64) -> ContrastSet {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut side = |shift: f32| {
             let mut values = Array2::from_shape_fn((rows, WIDTH), |_| rng.sample::<f32, _>(StandardNormal));
@@ -222,11 +227,15 @@ mod tests {
             }
             values
         };
-        ContrastSet { site: "2.resid_post".parse().unwrap(), toward: side(apart), away: side(0.0) }
+        ContrastSet { site: "2.resid_post".parse().unwrap(), positive: side(apart), negative: side(0.0) }
     }
 
-    fn built(method: Method, sides: &ContrastSet) -> Direction {
-        Vector::build(method, std::slice::from_ref(sides)).unwrap().directions.remove(&sides.site).unwrap()
+    fn built(method: Method, contrast: &ContrastSet) -> Direction {
+        Vector::build(method, std::slice::from_ref(contrast))
+            .unwrap()
+            .directions
+            .remove(&contrast.site)
+            .unwrap()
     }
 
     fn cosine(direction: &Direction, to: &[f64]) -> f64 {
@@ -238,12 +247,12 @@ mod tests {
 
     #[test]
     fn the_difference_of_means_by_hand() {
-        let sides = ContrastSet {
+        let contrast = ContrastSet {
             site: "0.mlp_out".parse().unwrap(),
-            toward: ndarray::array![[3.0, 4.0], [5.0, 0.0]],
-            away: ndarray::array![[0.0, 1.0]],
+            positive: ndarray::array![[3.0, 4.0], [5.0, 0.0]],
+            negative: ndarray::array![[0.0, 1.0]],
         };
-        let direction = built(Method::Means, &sides);
+        let direction = built(Method::Means, &contrast);
         assert_eq!(direction.values, ndarray::array![4.0, 1.0]);
         assert!((direction.residual_norm.unwrap() - 11.0 / 3.0).abs() < 1e-6);
     }
@@ -251,40 +260,44 @@ mod tests {
     #[test]
     fn whitening_and_the_probe_look_past_the_noise() {
         // Σ = I + 25 (e0 + e1)(e0 + e1)ᵀ, so Σ⁻¹ e0 is along (26, −25): by Sherman and Morrison.
-        let sides = sides(4000, 2.0, 1);
+        let contrast = contrast(4000, 2.0, 1);
         for method in [Method::Whitened, Method::Probe] {
-            let direction = built(method, &sides);
+            let direction = built(method, &contrast);
             assert!(cosine(&direction, &[26.0, -25.0]) > 0.98, "{method}: {:?}", direction.values);
             // As long as the means lie apart along it: about 2 · cos 45°.
             assert!((direction.length() - 2f32.sqrt()).abs() < 0.2, "{method}: {}", direction.length());
         }
-        assert!(cosine(&built(Method::Means, &sides), &[1.0]) > 0.95);
+        assert!(cosine(&built(Method::Means, &contrast), &[1.0]) > 0.95);
     }
 
     #[test]
     fn the_component_is_the_direction_that_pairs_differ_in() {
-        let mut sides = sides(300, 0.0, 2);
+        let mut contrast = contrast(300, 0.0, 2);
         // Each pair differs along (1, 0, 2) by its own amount, mostly forwards.
         let mut rng = StdRng::seed_from_u64(3);
-        sides.toward = sides.away.clone();
-        for mut row in sides.toward.rows_mut() {
+        contrast.positive = contrast.negative.clone();
+        for mut row in contrast.positive.rows_mut() {
             let by: f32 = 1.0 + 3.0 * rng.sample::<f32, _>(StandardNormal);
             (row[0], row[2]) = (row[0] + by, row[2] + 2.0 * by);
         }
-        let direction = built(Method::Pca, &sides);
+        let direction = built(Method::Pca, &contrast);
         assert!(cosine(&direction, &[1.0, 0.0, 2.0]) > 0.9999);
-        // Swapped sides, the other sign.
-        let swapped = ContrastSet { toward: sides.away.clone(), away: sides.toward.clone(), ..sides };
+        // Swapped classes, the other sign.
+        let swapped = ContrastSet {
+            positive: contrast.negative.clone(),
+            negative: contrast.positive.clone(),
+            ..contrast
+        };
         assert!(cosine(&built(Method::Pca, &swapped), &[1.0, 0.0, 2.0]) < -0.9999);
     }
 
     #[test]
-    fn every_method_points_from_away_to_toward() {
+    fn every_method_points_from_negative_to_positive() {
         for seed in 0..5 {
-            let sides = sides(60, 8.0, seed);
+            let contrast = contrast(60, 8.0, seed);
             for (name, method) in METHODS {
-                let direction = built(method, &sides);
-                let means = built(Method::Means, &sides).values;
+                let direction = built(method, &contrast);
+                let means = built(Method::Means, &contrast).values;
                 assert!(direction.values.dot(&means) > 0.0, "{name}");
                 assert_eq!(name.parse::<Method>().unwrap(), method);
             }
@@ -292,15 +305,18 @@ mod tests {
     }
 
     #[test]
-    fn sides_that_can_not_be_told_apart_are_refused() {
-        let same = sides(10, 0.0, 1);
-        let equal = ContrastSet { toward: same.away.clone(), ..same.clone() };
+    fn classes_that_do_not_differ_are_refused() {
+        let same = contrast(10, 0.0, 1);
+        let equal = ContrastSet { positive: same.negative.clone(), ..same.clone() };
         assert!(
-            Vector::build(Method::Means, &[equal]).unwrap_err().to_string().contains("two sides that differ")
+            Vector::build(Method::Means, &[equal])
+                .unwrap_err()
+                .to_string()
+                .contains("two classes that differ")
         );
-        let empty = ContrastSet { toward: Array2::zeros((0, WIDTH)), ..same.clone() };
+        let empty = ContrastSet { positive: Array2::zeros((0, WIDTH)), ..same.clone() };
         assert!(Vector::build(Method::Means, &[empty]).is_err());
-        let odd = ContrastSet { toward: same.toward.slice(ndarray::s![..9, ..]).to_owned(), ..same };
+        let odd = ContrastSet { positive: same.positive.slice(ndarray::s![..9, ..]).to_owned(), ..same };
         assert!(Vector::build(Method::Pca, &[odd]).unwrap_err().to_string().contains("pairs"));
     }
 }

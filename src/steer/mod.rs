@@ -1,35 +1,45 @@
-//! Steering: directions, what is done along them, where and when, and the hook that does it.
+//! Steering: directions, operations along them, conditions, schedules and closed loops, and the hook that applies them.
 //!
-//! - [`Vector`]: directions, their arithmetic and their controls; [`ContrastSet`] and [`Method`]: how they are found.
-//! - [`Operation`], [`SafeSet`]: what is done to a state.
+//! - [`Vector`]: a direction a site, with its arithmetic and its controls; [`ContrastSet`], [`Method`]: how it is found.
+//! - [`Operation`]: the table of changes; [`SafeSet`]: what `project` projects onto.
 //! - [`Condition`], [`Schedule`], [`PiController`]: when, and how strongly.
-//! - [`Steer`]: one intervention as a hook; [`Plan`]: several, as a file says them.
+//! - [`Plan`], [`Intervention`]: what a file or a caller asks for; [`SteerHook`]: one intervention as a hook.
 
-mod find_direction;
-mod closed_loop;
-mod condition;
-mod pi_controller;
-mod offset_hook;
-mod row_edit;
-pub mod formats;
-mod steer_hook;
-mod operation;
-mod plan;
-mod probe_reader;
-mod schedule;
-mod trace;
 mod vector;
+mod find_direction;
+pub mod formats;
+mod operation;
+mod probe_query;
+mod constraint;
+mod condition;
+mod schedule;
+mod site_set;
+mod source;
+mod probe_reader;
+mod pi_controller;
+mod closed_loop;
+mod row_edit;
+mod trace;
+mod steer_hook;
+mod offset_hook;
 mod prompt_gate;
+mod intervention;
+mod plan;
 
 pub use condition::{Bound, Condition};
+pub use constraint::{Constraint, Inequality};
 pub use find_direction::{ContrastSet, Method};
-pub use offset_hook::Displace;
-pub use operation::{HalfSpace, Operation, SafeSet, Strength};
+pub use intervention::{Control, EvaluateAt, Intervention};
+pub use offset_hook::OffsetHook;
+pub use operation::{Edit, HalfSpace, Measure, OPERATIONS, Operation, SafeSet, Strength};
 pub use pi_controller::PiController;
-pub use plan::{Control, Intervention, Plan, ReadAt};
-pub use probe_reader::{ProbeQuery, Probes, Reader};
-pub use prompt_gate::rows;
+pub use plan::Plan;
+pub use probe_query::ProbeQuery;
+pub use probe_reader::{ProbeReader, Probes};
+pub use prompt_gate::gated_rows;
 pub use schedule::Schedule;
-pub use steer_hook::Steer;
-pub use trace::Step;
+pub use site_set::SiteSet;
+pub use source::{ProbeSource, VectorSource};
+pub use steer_hook::SteerHook;
+pub use trace::TraceEntry;
 pub use vector::{Direction, Vector};

@@ -1,5 +1,4 @@
-//! Moving hidden states to places of one's choice: an offset of its own for every row, to see what the model does there.
-//! It knows nothing of why a row is moved.
+//! A hook that adds an offset `[width]` of its own to each row's hidden states, at one site.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,39 +10,37 @@ use crate::error::{Error, Result};
 use crate::model::{Decoder, Hook, Selector, Site, Token};
 
 /// Adds each row's offset at one site, on the tokens that a selector picks.
-pub struct Displace {
+pub struct OffsetHook {
     site: Site,
     selector: Selector,
     /// `[width]` a row.
     offsets: BTreeMap<usize, Vec<f32>>,
 }
 
-impl Displace {
+impl OffsetHook {
+    /// The hook. `offsets`: by row of the batch; rows without one are left alone.
+    ///
     /// # Errors
-    /// A selector that is unknown while generating; an offset of another width than the model's at the site.
+    /// A selector whose tokens are unknown while generating; an offset of another width than the model's at the site.
     pub fn new(
         decoder: &Decoder,
         site: Site,
         selector: Selector,
         offsets: BTreeMap<usize, Vec<f32>>,
-    ) -> Result<Displace> {
+    ) -> Result<OffsetHook> {
         selector.check_steering()?;
         let width = decoder.architecture().site_width(site);
         match offsets.values().find(|offset| offset.len() != width) {
-            None => Ok(Displace { site, selector, offsets }),
+            None => Ok(OffsetHook { site, selector, offsets }),
             Some(offset) => {
                 let found = format!("an offset of width {}", offset.len());
-                Err(Error::input(
-                    format!("displacement at {site}"),
-                    found,
-                    format!("width {width}, the model's"),
-                ))
+                Err(Error::input(format!("offset at {site}"), found, format!("width {width}, the model's")))
             }
         }
     }
 }
 
-impl Hook for Displace {
+impl Hook for OffsetHook {
     fn wants(&self, site: Site) -> bool {
         site == self.site
     }
@@ -52,7 +49,7 @@ impl Hook for Displace {
         let mut picked = self.selector.pick(tokens);
         picked.retain(|&at| self.offsets.contains_key(&tokens[at].row));
         edit_rows(activations, &picked, |place, h| {
-            // Rows without an offset are not among the picked.
+            // The picked rows all have an offset.
             if let Some(offset) = self.offsets.get(&tokens[picked[place]].row) {
                 h.iter_mut().zip(offset).for_each(|(number, offset)| *number += offset);
             }

@@ -1,433 +1,282 @@
-//! A steering plan: interventions as the user writes them, in TOML or JSON or on the command line, made into hooks.
-//! It knows nothing of how answers are generated.
+//! Steering plans: interventions in order, from a TOML or JSON file or from objects, made into hooks.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::condition::Condition;
-use super::operation::{HalfSpace, Operation, SafeSet, Strength};
-use super::pi_controller::PiController;
-use super::probe_reader::{ProbeQuery, Probes, Reader};
-use super::prompt_gate::rows;
-use super::schedule::Schedule;
-use super::steer_hook::Steer;
-use super::vector::Vector;
+use super::intervention::Intervention;
+use super::probe_reader::Probes;
+use super::source::{ProbeSource, VectorSource};
+use super::steer_hook::SteerHook;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Model, Selector, Site};
+use crate::model::Model;
 
 /// Interventions, applied in order.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// The interventions.
     #[serde(rename = "intervention")]
     pub interventions: Vec<Intervention>,
 }
 
-/// One change, where and how it is made, and when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Intervention {
-    /// A file that `pearl vector` wrote; every operation but `project` takes one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vector: Option<PathBuf>,
-    /// What `project` brings to the safe side: `FILE:CLASS/OTHER < PROBABILITY` (or `>`), each at the site that its probe
-    /// reads. Without a bound, below the threshold that the probe was calibrated to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_many")]
-    pub probe: Vec<String>,
-    /// Sites of the vector's; all of them where none are named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sites: Option<String>,
-    #[serde(default)]
-    pub operation: Operation,
-    /// A number of times the vector, or of residual norms along it (`0.4n`).
-    #[serde(default = "once", with = "text")]
-    pub strength: Strength,
-    #[serde(default = "everywhere")]
-    pub tokens: Selector,
-    /// A condition on probes' readings; without one, every row is steered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<String>,
-    /// Where the condition is read.
-    #[serde(default, skip_serializing_if = "is_prompt")]
-    pub read: ReadAt,
-    /// `constant`, `decay(TOKENS)` or `ramp(TOKENS)`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
-    /// A closed loop that sets the strength, in multiples of `strength`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control: Option<Control>,
-    /// Ids of the dialogues that it is for; all where none are named. So each row of a batch may have a plan of its own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub only: Vec<String>,
-}
-
-/// Where a condition is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReadAt {
-    /// Once, where the probe was fitted, on the prompt as the unsteered model reads it (CAST, arXiv 2409.05907).
-    #[default]
-    Prompt,
-    /// At every token that may be steered, as it passes.
-    Token,
-}
-
-fn is_prompt(read: &ReadAt) -> bool {
-    *read == ReadAt::Prompt
-}
-
-/// A closed loop as it is written.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Control {
-    /// `FILE:CLASS`, whose probability is held at the target.
-    pub probe: String,
-    #[serde(flatten)]
-    pub law: PiController,
-}
-
-/// Nothing yet: once the vector, at every token of every row.
-impl Default for Intervention {
-    fn default() -> Intervention {
-        Intervention {
-            vector: None,
-            probe: Vec::new(),
-            sites: None,
-            operation: Operation::Add,
-            strength: once(),
-            tokens: everywhere(),
-            when: None,
-            read: ReadAt::Prompt,
-            schedule: None,
-            control: None,
-            only: Vec::new(),
-        }
-    }
-}
-
-fn once() -> Strength {
-    Strength::Raw(1.0)
-}
-
-fn everywhere() -> Selector {
-    Selector::All
-}
-
-/// One text, or a list of them.
-mod one_or_many {
-    use super::*;
-
-    pub fn serialize<S: serde::Serializer>(texts: &[String], to: S) -> std::result::Result<S::Ok, S::Error> {
-        texts.serialize(to)
-    }
-
-    pub fn deserialize<'de, D: serde::Deserializer<'de>>(
-        from: D,
-    ) -> std::result::Result<Vec<String>, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            One(String),
-            Many(Vec<String>),
-        }
-        Ok(match Either::deserialize(from)? {
-            Either::One(text) => vec![text],
-            Either::Many(texts) => texts,
-        })
-    }
-}
-
-/// A strength is written as text; a bare number is understood too.
-mod text {
-    use super::*;
-
-    pub fn serialize<S: serde::Serializer>(
-        strength: &Strength,
-        to: S,
-    ) -> std::result::Result<S::Ok, S::Error> {
-        to.collect_str(strength)
-    }
-
-    pub fn deserialize<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Strength, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(f32),
-            Text(String),
-        }
-        let text = match Either::deserialize(from)? {
-            Either::Number(number) => number.to_string(),
-            Either::Text(text) => text,
-        };
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
+/// The keys of an intervention, for errors.
+const EXPECTED: &str = "interventions of vector or probe, sites, operation, strength, tokens, when, evaluate_at, schedule, \
+                        control, ids";
 
 impl Plan {
-    /// Reads a plan: JSON where the name ends so, TOML otherwise.
-    pub fn load(path: &Path) -> Result<Plan> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
-        let expected = "interventions of vector or probe, sites, operation, strength, tokens, when, read, schedule, control, only";
-        match path.extension().is_some_and(|extension| extension == "json") {
-            true => {
-                serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, expected))
-            }
-            false => {
-                toml::from_str(&text).map_err(|error| Error::input(path.display(), error.message(), expected))
-            }
-        }
-    }
-
-    /// The plan as hooks for these dialogues, whose numbers are the rows. Conditions that are read on the prompt are read
-    /// first.
+    /// Reads a plan, as JSON from a `.json` file and as TOML from any other.
     ///
     /// # Errors
-    /// An intervention that can't be made; the message says which, by its place from 1.
-    pub fn hooks(&self, model: &Model, dialogues: &[Dialogue], thinking: Option<bool>) -> Result<Vec<Steer>> {
+    /// A file that can't be read; an unknown key; a value that its key can't have. The message begins with the file and
+    /// the line.
+    pub fn load(path: &Path) -> Result<Plan> {
+        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let plan = match path.extension().is_some_and(|extension| extension == "json") {
+            true => Plan::parse_json(path, &text)?,
+            false => Plan::parse_toml(path, &text)?,
+        };
+        plan.check().map_err(|error| within(&path.display().to_string(), error))?;
+        Ok(plan)
+    }
+
+    fn parse_toml(path: &Path, text: &str) -> Result<Plan> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let before = text.get(..start).unwrap_or(text);
+            let line = 1 + before.matches('\n').count();
+            // A span begins at the value, or at a key that is unknown.
+            let key = before.trim_end().strip_suffix('=').map(str::trim_end).map(|before| {
+                let is_key = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+                before.rsplit(|c: char| !is_key(c)).next().unwrap_or_default()
+            });
+            parse_error(path, line, key, error.message())
+        })
+    }
+
+    fn parse_json(path: &Path, text: &str) -> Result<Plan> {
+        serde_json::from_str(text).map_err(|error| {
+            let message = error.to_string();
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            parse_error(path, error.line(), None, message.strip_suffix(&position).unwrap_or(&message))
+        })
+    }
+
+    /// Checks all that needs no model: conditions that no probabilities satisfy, an operation without its vector or probe,
+    /// a strength in a unit that the operation doesn't take.
+    ///
+    /// # Errors
+    /// An intervention that can't be made; the message says which, counted from 1, where there are several.
+    pub fn check(&self) -> Result<()> {
+        for (index, intervention) in self.interventions.iter().enumerate() {
+            intervention.check(intervention.vector.is_some()).map_err(|error| self.numbered(index, error))?;
+        }
+        Ok(())
+    }
+
+    /// The plan as hooks for these dialogues, whose indices are the rows of the batch. Conditions on the prompt are
+    /// evaluated here, by the unsteered model.
+    ///
+    /// # Errors
+    /// An intervention that can't be made; the message says which, counted from 1, where there are several.
+    pub fn hooks(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        thinking: Option<bool>,
+    ) -> Result<Vec<SteerHook>> {
         self.hooks_with(Probes::default(), model, dialogues, thinking)
     }
 
-    /// The same with probes that are at hand.
+    /// As [`Plan::hooks`], with probes that are loaded already.
+    ///
+    /// # Errors
+    /// As [`Plan::hooks`].
     pub fn hooks_with(
         &self,
         mut probes: Probes,
         model: &Model,
         dialogues: &[Dialogue],
         thinking: Option<bool>,
-    ) -> Result<Vec<Steer>> {
+    ) -> Result<Vec<SteerHook>> {
+        self.check()?;
         let mut hooks = Vec::new();
-        for (number, intervention) in self.interventions.iter().enumerate() {
+        for (index, intervention) in self.interventions.iter().enumerate() {
             let hook = intervention.prepare(None, &mut probes, model, dialogues, thinking);
-            hooks.push(hook.map_err(|error| match error {
-                Error::Input { place, found, expected } if self.interventions.len() > 1 => {
-                    Error::Input { place: format!("intervention {}, {place}", number + 1), found, expected }
-                }
-                other => other,
-            })?);
+            hooks.push(hook.map_err(|error| self.numbered(index, error))?);
         }
         Ok(hooks)
     }
+
+    fn numbered(&self, index: usize, error: Error) -> Error {
+        match self.interventions.len() {
+            1 => error,
+            _ => within(&format!("intervention {}", index + 1), error),
+        }
+    }
 }
 
-impl Intervention {
-    /// The hook for these dialogues, whose numbers are the rows; with `own` instead of the vector's file, if it is given.
+/// Plans of one intervention, as in [`Intervention`]'s constructors of the same names.
+impl Plan {
+    /// Adds a vector at `sites` (`"12.resid_post"`) with a strength (`"2"`, `"0.5n"`).
     ///
     /// # Errors
-    /// What is missing, unknown, of another width or of another model; contradictory conditions.
-    pub fn prepare(
-        &self,
-        own: Option<&Vector>,
-        probes: &mut Probes,
-        model: &Model,
-        dialogues: &[Dialogue],
-        thinking: Option<bool>,
-    ) -> Result<Steer> {
-        let condition = self.when.as_ref().map(|text| text.parse::<Condition>()).transpose()?;
-        let readers = match &condition {
-            None => Vec::new(),
-            Some(condition) => condition
-                .bounds()
-                .into_iter()
-                .map(|bound| {
-                    let reader = probes.reader(&bound.asked, model)?;
-                    check_at(&reader, bound.at)?;
-                    Ok(reader)
-                })
-                .collect::<Result<Vec<Reader>>>()?,
-        };
-        let mut steered = self.named(dialogues)?;
-        if let Some(condition) = condition.as_ref().filter(|_| self.read == ReadAt::Prompt) {
-            let meeting = rows(condition, &readers, model, dialogues, thinking)?;
-            steered = Some(match steered {
-                None => meeting,
-                Some(named) => named.intersection(&meeting).copied().collect(),
-            });
-        }
-        let loaded = match (&self.vector, own) {
-            (Some(path), None) => Some(Vector::load_for(path, model)?),
-            (_, own) => own.cloned(),
-        };
-        let mut steer = match (self.operation, &loaded) {
-            (Operation::Project, None) => self.projection(probes, model, steered)?,
-            (Operation::Project, Some(_)) | (_, None) => {
-                let found = if loaded.is_some() { "a vector" } else { "no vector" };
-                let expected = "a vector; or, with operation project, probes instead";
-                return Err(Error::input(format!("operation {}", self.operation.name()), found, expected));
-            }
-            (_, Some(_)) if !self.probe.is_empty() => {
-                let place = format!("operation {}", self.operation.name());
-                let expected =
-                    "operation project for probes; `pearl vector build --method probe` makes a vector of one";
-                return Err(Error::input(place, "a vector and probes", expected));
-            }
-            (_, Some(vector)) => self.hook(model, vector, steered)?,
-        };
-        if let Some(schedule) = &self.schedule {
-            steer = steer.scheduled(schedule.parse::<Schedule>()?);
-        }
-        if let Some(control) = &self.control {
-            steer =
-                steer.controlled(control.law, probes.reader(&ProbeQuery::parse(&control.probe), model)?)?;
-        }
-        match condition.filter(|_| self.read == ReadAt::Token) {
-            Some(condition) => steer.gated(condition, readers),
-            None => Ok(steer),
-        }
+    /// Text that is no set of sites, or no strength.
+    pub fn add(vector: impl Into<VectorSource>, sites: &str, strength: &str) -> Result<Plan> {
+        Intervention::add(vector, sites, strength).map(Plan::from)
     }
 
-    /// The rows of the dialogues that it is for.
-    fn named(&self, dialogues: &[Dialogue]) -> Result<Option<BTreeSet<usize>>> {
-        if self.only.is_empty() {
-            return Ok(None);
-        }
-        let mut rows = BTreeSet::new();
-        for id in &self.only {
-            let before = rows.len();
-            rows.extend((0..dialogues.len()).filter(|&row| dialogues[row].id == *id));
-            if rows.len() == before {
-                let found = format!("no dialogue {id:?}, or named twice");
-                return Err(Error::input("only", found, "ids of dialogues, each once"));
-            }
-        }
-        Ok(Some(rows))
+    /// Adds a vector and keeps the norm of the state.
+    ///
+    /// # Errors
+    /// As [`Plan::add`].
+    pub fn add_keep_norm(vector: impl Into<VectorSource>, sites: &str, strength: &str) -> Result<Plan> {
+        Intervention::add_keep_norm(vector, sites, strength).map(Plan::from)
     }
 
-    /// One hook that applies `vector` to these rows, or to all.
-    pub fn hook(&self, model: &Model, vector: &Vector, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
-        let sites: Vec<Site> = match &self.sites {
-            None => vector.directions.keys().copied().collect(),
-            Some(sites) => model.decoder.architecture().parse_sites(sites)?,
-        };
-        Steer::new(&model.decoder, vector, &sites, self.operation, self.strength, self.tokens.clone(), rows)
+    /// Removes the component along a vector.
+    ///
+    /// # Errors
+    /// Text that is no set of sites.
+    pub fn ablate(vector: impl Into<VectorSource>, sites: &str) -> Result<Plan> {
+        Intervention::ablate(vector, sites).map(Plan::from)
     }
 
-    /// One hook that brings these rows, or all, to the safe side of its probes.
-    fn projection(&self, probes: &mut Probes, model: &Model, rows: Option<BTreeSet<usize>>) -> Result<Steer> {
-        let mut faces: BTreeMap<Site, Vec<HalfSpace>> = BTreeMap::new();
-        for text in &self.probe {
-            let (asked, bound) = safe_side(text)?;
-            let reader = probes.reader(&asked, model)?;
-            let (above, bound) = bound.or(reader.threshold.map(|bound| (false, bound))).ok_or_else(|| {
-                let expected = format!("a bound ({text} < 0.5), or a probe with a threshold for the class");
-                Error::input(format!("probe {text}"), "no bound, and no calibrated threshold", expected)
-            })?;
-            faces.entry(reader.site).or_default().extend(reader.faces(above, bound)?);
+    /// Sets the component along a vector.
+    ///
+    /// # Errors
+    /// As [`Plan::add`].
+    pub fn clamp(vector: impl Into<VectorSource>, sites: &str, value: &str) -> Result<Plan> {
+        Intervention::clamp(vector, sites, value).map(Plan::from)
+    }
+
+    /// Lowers the component along a vector to a bound.
+    ///
+    /// # Errors
+    /// As [`Plan::add`].
+    pub fn cap(vector: impl Into<VectorSource>, sites: &str, bound: &str) -> Result<Plan> {
+        Intervention::cap(vector, sites, bound).map(Plan::from)
+    }
+
+    /// Projects onto the states in which a probe's class is bounded: `"high/low < 0.2"`.
+    ///
+    /// # Errors
+    /// A bound that is no probability.
+    pub fn project(probe: impl Into<ProbeSource>, constraint: &str) -> Result<Plan> {
+        Intervention::project(probe, constraint).map(Plan::from)
+    }
+
+    /// Appends an intervention.
+    pub fn and(mut self, intervention: Intervention) -> Plan {
+        self.interventions.push(intervention);
+        self
+    }
+
+    /// Puts a condition on the last intervention, as [`Intervention::when`] does. A plan without one stays as it is.
+    pub fn when(mut self, probe: impl Into<ProbeSource>, class: &str, above: f64) -> Plan {
+        if let Some(last) = self.interventions.pop() {
+            self.interventions.push(last.when(probe, class, above));
         }
-        if let Some(sites) = &self.sites {
-            let named = model.decoder.architecture().parse_sites(sites)?;
-            if !named.iter().eq(faces.keys()) {
-                let reads: Vec<String> = faces.keys().map(Site::to_string).collect();
-                let found = format!("the probes read {}", reads.join(", "));
-                return Err(Error::input(format!("sites {sites}"), found, "no sites: probes know their own"));
-            }
-        }
-        if faces.is_empty() {
-            return Err(Error::input(
-                "operation project",
-                "no probe",
-                "probe = [\"FILE:CLASS < PROBABILITY\"]",
-            ));
-        }
-        let polyhedra = faces.into_iter().map(|(site, faces)| Ok((site, SafeSet::new(faces)?)));
-        let polyhedra = polyhedra.collect::<Result<_>>()?;
-        Steer::project(&model.decoder, polyhedra, self.strength, self.tokens.clone(), rows)
+        self
     }
 }
 
-/// A condition that says a site must say the one that its probe reads.
-fn check_at(reader: &Reader, at: Option<Site>) -> Result<()> {
-    match at {
-        Some(at) if at != reader.site => {
-            let found = format!("it reads {}, not {at}", reader.site);
-            Err(Error::input(format!("when probe {}", reader.name), found, "the probe's own site, or none"))
-        }
-        _ => Ok(()),
+impl From<Intervention> for Plan {
+    fn from(intervention: Intervention) -> Plan {
+        Plan { interventions: vec![intervention] }
     }
 }
 
-/// `FILE:CLASS < PROBABILITY`, with `>`, or without a bound.
-fn safe_side(text: &str) -> Result<(ProbeQuery, Option<(bool, f64)>)> {
-    let Some(at) = text.find(['<', '>']) else { return Ok((ProbeQuery::parse(text.trim()), None)) };
-    let (asked, bound) = (text[..at].trim(), text[at + 1..].trim());
-    let bound = bound.parse().ok().filter(|bound: &f64| *bound > 0.0 && *bound < 1.0);
-    let bound = bound.ok_or_else(|| {
-        Error::input(
-            format!("probe {text:?}"),
-            "no bound",
-            "FILE:CLASS < PROBABILITY (or >), between 0 and 1",
-        )
-    })?;
-    Ok((ProbeQuery::parse(asked), Some((text[at..].starts_with('>'), bound))))
+/// An error with the place that it lies in put before its own.
+fn within(outer: &str, error: Error) -> Error {
+    match error {
+        Error::Input { place, found, expected } => {
+            Error::Input { place: format!("{outer}, {place}"), found, expected }
+        }
+        other => other,
+    }
 }
 
-impl FromStr for Intervention {
-    type Err = Error;
-
-    /// `FILE:STRENGTH[@SITES]`: the vector is added at every token.
-    fn from_str(text: &str) -> Result<Intervention> {
-        let wrong =
-            || Error::input(format!("vector {text}"), "no strength", "FILE:STRENGTH or FILE:STRENGTH@SITES");
-        let (file, rest) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let (strength, sites) = match rest.split_once('@') {
-            None => (rest, None),
-            Some((strength, sites)) => (strength, Some(sites.to_string())),
-        };
-        Ok(Intervention {
-            vector: Some(file.into()),
-            sites,
-            strength: strength.parse()?,
-            ..Intervention::default()
-        })
+/// An error at a line of a file. `message` mostly says what is expected itself.
+fn parse_error(path: &Path, line: usize, key: Option<&str>, message: &str) -> Error {
+    let split = message.rsplit_once("; expected ").or_else(|| message.split_once(", expected "));
+    let (found, expected) = split.unwrap_or((message, EXPECTED));
+    let place = format!("{}:{line}", path.display());
+    match key.filter(|key| !key.is_empty() && !found.starts_with(key)) {
+        Some(key) => Error::input(format!("{place}, {key}"), found, expected),
+        None => Error::input(place, found, expected),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steer::{EvaluateAt, Operation, Strength};
 
     #[test]
-    fn reads_a_plan() {
+    fn reads_a_plan_and_says_it_again() {
         let plan: Plan = toml::from_str(
             "[[intervention]]\nvector = \"guide.safetensors\"\nstrength = \"0.4n\"\ntokens = \"generated\"\n\
              [[intervention]]\nvector = \"b.safetensors\"\noperation = \"ablate\"\nsites = \"3.resid_post\"",
         )
         .unwrap();
         assert_eq!(plan.interventions[0].strength, Strength::Norms(0.4));
-        assert_eq!(plan.interventions[1].operation, Operation::Ablate);
+        assert_eq!(plan.interventions[1].operation, Operation::ABLATE);
         assert!(toml::from_str::<Plan>("[[intervention]]\nvector = \"b\"\nstrenght = 1").is_err());
         let plan: Plan = toml::from_str(
-            "[[intervention]]\noperation = \"project\"\nprobe = \"p:a/b < 0.2\"\nread = \"token\"\n\
-             [[intervention]]\nvector = \"v\"\nonly = [\"one\"]\nschedule = \"decay(4)\"\n\
+            "[[intervention]]\noperation = \"project\"\nprobe = \"p:a/b < 0.2\"\nevaluate_at = \"token\"\n\
+             [[intervention]]\nvector = \"v\"\nids = [\"one\"]\nschedule = \"decay(4)\"\n\
+             when = \"probe p:a > 0.2 and not probe q < 0.3 at 4.resid_post\"\n\
              control = { probe = \"p:a\", target = 0.8, proportional = 0.1 }",
         )
         .unwrap();
-        assert_eq!(plan.interventions[0].probe, ["p:a/b < 0.2"]);
-        assert_eq!(plan.interventions[1].control.as_ref().unwrap().law.most, 1.0);
+        assert_eq!(plan.interventions[0].probe[0].to_string(), "p:a/b < 0.2");
+        assert_eq!(plan.interventions[0].evaluate_at, EvaluateAt::Token);
+        assert_eq!(plan.interventions[1].control.as_ref().unwrap().controller.max, 1.0);
         let text = toml::to_string(&plan).unwrap();
         assert_eq!(toml::from_str::<Plan>(&text).unwrap(), plan);
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
     }
 
     #[test]
-    fn reads_safe_sides() {
-        let (asked, bound) = safe_side("a b.safetensors:x/y > 0.25").unwrap();
-        assert_eq!((asked.to_string().as_str(), bound), ("a b.safetensors:x/y", Some((true, 0.25))));
-        assert_eq!(safe_side("a:x").unwrap().1, None);
-        for wrong in ["a < 1", "a < NaN", "a <", "a > 0"] {
-            assert!(safe_side(wrong).is_err(), "{wrong}");
+    fn the_old_keys_mean_the_same() {
+        let plan = |keys: &str| {
+            toml::from_str::<Plan>(&format!("[[intervention]]\nvector = \"v\"\n{keys}")).unwrap()
+        };
+        let control = |limits: &str| {
+            format!("control = {{ probe = \"p:a\", target = 0.8, proportional = 0.1, {limits} }}")
+        };
+        assert_eq!(plan("read = \"token\""), plan("evaluate_at = \"token\""));
+        assert_eq!(plan("only = [\"one\", \"two\"]"), plan("ids = [\"one\", \"two\"]"));
+        assert_eq!(plan(&control("least = -1.0, most = 2.0")), plan(&control("min = -1.0, max = 2.0")));
+        assert_ne!(plan(&control("max = 2.0")), plan(&control("max = 3.0")));
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("plan.toml");
+        let cases = [
+            ("sites = \"3.nowhere\"", "sites", "BLOCK.POINT"),
+            ("operation = \"turn\"", "operation", "add, add-keep-norm"),
+            ("strength = \"much\"", "strength", "0.4n"),
+            ("tokens = \"last\"", "tokens", "assistant.start"),
+            ("when = \"probe a:b above 1\"", "when", "probe FILE:CLASS"),
+            ("evaluate_at = \"now\"", "evaluate_at", "`prompt`"),
+            ("schedule = \"grow(3)\"", "schedule", "ramp(TOKENS)"),
+            ("probe = [\"a:b < 2\"]", "probe", "between 0 and 1"),
+            ("control = { probe = \"a:b\", target = 2.0, proportional = 1.0 }", "control", "between 0 and 1"),
+            ("ids = 3", "ids", "sequence"),
+            ("color = 3", "color", "evaluate_at"),
+        ];
+        for (line, key, expected) in cases {
+            std::fs::write(&path, format!("[[intervention]]\nvector = \"v\"\n{line}\n")).unwrap();
+            let error = Plan::load(&path).unwrap_err().to_string();
+            let (place, message) = error.split_once("plan.toml:3").unwrap_or_else(|| panic!("{error}"));
+            assert!(!place.contains(' ') && message.contains(key) && message.contains(expected), "{error}");
+            assert_eq!(error.matches("expected").count(), 1, "{error}");
         }
-    }
-
-    #[test]
-    fn reads_the_command_line_form() {
-        let intervention: Intervention = "a/b.safetensors:-2@3.resid_post".parse().unwrap();
-        assert_eq!(intervention.vector, Some(PathBuf::from("a/b.safetensors")));
-        assert_eq!(
-            (intervention.strength, intervention.sites.as_deref()),
-            (Strength::Raw(-2.0), Some("3.resid_post"))
-        );
-        assert!("b.safetensors".parse::<Intervention>().is_err());
     }
 }

@@ -1,118 +1,108 @@
-//! What is read of a state while it passes: the log-odds that a probe gives to a class. And the half-space of states on
-//! the safe side of a bound on them.
-//! It knows nothing of what follows from a reading.
+//! Probe read-out: the calibrated log-odds of a class in a hidden state `[width]`, and the half-space of the states that
+//! satisfy a bound on them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use ndarray::Array2;
+
+use super::constraint::Inequality;
 use super::operation::{HalfSpace, dot};
+use super::probe_query::ProbeQuery;
+use super::source::ProbeSource;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
 use crate::probe::{Link, Probe};
 
-/// Which reading: `FILE`, `FILE:CLASS`, or `FILE:CLASS/OTHER` for the class against one other alone.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProbeQuery {
-    pub probe: PathBuf,
-    /// The class that is asked about; the last of a binary probe where none is named.
-    pub class: Option<String>,
-    /// The one class that it is held against; all others where none is named.
-    pub against: Option<String>,
-}
-
-impl ProbeQuery {
-    pub fn parse(text: &str) -> ProbeQuery {
-        let Some((file, class)) = text.rsplit_once(':') else {
-            return ProbeQuery { probe: text.into(), class: None, against: None };
-        };
-        let (class, against) = match class.split_once('/') {
-            None => (class, None),
-            Some((class, against)) => (class, Some(against.to_string())),
-        };
-        ProbeQuery { probe: file.into(), class: Some(class.to_string()), against }
-    }
-}
-
-impl std::fmt::Display for ProbeQuery {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.probe.display())?;
-        if let Some(class) = &self.class {
-            write!(f, ":{class}")?;
-        }
-        match &self.against {
-            Some(against) => write!(f, "/{against}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Probes by the files that they lie in, each read once.
-#[derive(Clone, Debug, Default)]
+/// Probes by file, each loaded once, and probes in memory by name.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probes(BTreeMap<PathBuf, Probe>);
 
 impl Probes {
-    /// With a probe that is at hand, as if it had been read from `path`.
+    /// Adds a probe in memory under a name that queries may use instead of a file.
     pub fn with(mut self, path: &Path, probe: Probe) -> Probes {
         self.0.insert(path.to_owned(), probe);
         self
     }
 
-    /// The probe of a file.
-    ///
-    /// # Errors
-    /// A file that is no probe, or one that was fitted on another model's weights.
-    pub fn get(&mut self, path: &Path, model: &Model) -> Result<&Probe> {
-        if !self.0.contains_key(path) {
-            self.0.insert(path.to_owned(), Probe::load(path)?);
-        }
-        // Just put there.
-        let probe = &self.0[path];
-        if probe.source.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
-            let expected = format!("a probe of {}", model.name);
-            let place = format!("probe {}", path.display());
-            return Err(Error::input(place, "it was fitted on another model's weights", expected));
-        }
-        Ok(probe)
+    /// Whether there are no probes.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
-    /// What is asked, ready to be read.
+    /// The name of a probe in queries: its path; or, of a probe in memory, its label, with a number where another probe
+    /// has that name already.
+    pub(super) fn name(&mut self, probe: ProbeSource) -> PathBuf {
+        let probe = match probe {
+            ProbeSource::File(path) => return path,
+            ProbeSource::Memory(probe) => *probe,
+        };
+        let label = probe.source.label.clone();
+        let mut name = PathBuf::from(&label);
+        let mut number = 1;
+        while self.0.get(&name).is_some_and(|other| *other != probe) {
+            number += 1;
+            name = format!("{label}#{number}").into();
+        }
+        self.0.insert(name.clone(), probe);
+        name
+    }
+
+    /// The reader of a query, its probe loaded from the file unless it is here already.
     ///
     /// # Errors
-    /// As [`Probes::get`]; a class that the probe lacks, or none named where there are several.
-    pub fn reader(&mut self, asked: &ProbeQuery, model: &Model) -> Result<Reader> {
-        Reader::new(asked, self.get(&asked.probe, model)?, model)
+    /// A file that is no probe; a probe of another model's weights, sites or width; a class that the probe lacks, or none
+    /// named where there are several.
+    pub fn reader(&mut self, query: &ProbeQuery, model: &Model) -> Result<ProbeReader> {
+        if let Some(reader) = self.reader_in_memory(query, model) {
+            return reader;
+        }
+        let probe = Probe::load(&query.probe)?;
+        let reader = ProbeReader::new(query, &probe, model);
+        self.0.insert(query.probe.clone(), probe);
+        reader
+    }
+
+    /// The reader of a query whose probe is here already.
+    pub(super) fn reader_in_memory(&self, query: &ProbeQuery, model: &Model) -> Option<Result<ProbeReader>> {
+        self.0.get(&query.probe).map(|probe| ProbeReader::new(query, probe, model))
     }
 }
 
-/// A reading, ready to be taken.
+/// A probe's class, ready to be read from hidden states.
 #[derive(Clone, Debug)]
-pub struct Reader {
-    /// As it was asked for.
+pub struct ProbeReader {
+    /// The query as text: the name in traces.
     pub name: String,
+    /// The site that the probe was fitted at.
     pub site: Site,
-    /// The tokens that the probe was fitted to read.
+    /// The tokens that the probe was fitted on.
     pub tokens: Selector,
-    /// The calibrated probability from which on the class is called, if the probe has one.
+    /// The calibrated probability from which on the class is predicted, if the probe has one.
     pub threshold: Option<f64>,
     /// Weights and bias of each head, calibrated: `[heads]` of `[width]`.
     heads: Vec<(Vec<f32>, f64)>,
-    kind: Kind,
+    contrast: Contrast,
 }
 
-/// How log-odds come from the heads.
+/// How the log-odds follow from the heads.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
-    /// The one head, as it is or turned round.
-    Head { sign: f64 },
-    /// A head against one other.
-    Pair(usize, usize),
-    /// A head against the sum of all others, in probability.
-    Rest(usize),
+enum Contrast {
+    /// The logit of the one head, times 1 or −1.
+    Binary { sign: f64 },
+    /// The difference of two logits: one class against one other.
+    OneVsOne(usize, usize),
+    /// A logit minus the log-sum-exp of all others: one class against the rest.
+    OneVsRest(usize),
 }
 
-impl Reader {
-    fn new(asked: &ProbeQuery, probe: &Probe, model: &Model) -> Result<Reader> {
-        let place = || format!("probe {}", asked.probe.display());
+impl ProbeReader {
+    fn new(query: &ProbeQuery, probe: &Probe, model: &Model) -> Result<ProbeReader> {
+        let place = || format!("probe {}", query.probe.display());
+        if probe.source.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
+            let expected = format!("a probe of {}", model.name);
+            return Err(Error::input(place(), "it was fitted on another model's weights", expected));
+        }
         let architecture = model.decoder.architecture();
         let site = probe.source.site;
         if !architecture.has(site) {
@@ -124,12 +114,12 @@ impl Reader {
             let expected = format!("width {}, the model's at {site}", architecture.site_width(site));
             return Err(Error::input(place(), found, expected));
         }
-        let class = match (&asked.class, probe.classes.as_slice()) {
+        let class = match (&query.class, probe.classes.as_slice()) {
             (Some(class), _) => probe.class(class)?,
             (None, [_, _]) => 1,
             (None, classes) => return Err(Error::input(place(), "no class is named", classes.join(" or "))),
         };
-        let against = match &asked.against {
+        let against = match &query.against {
             None => None,
             Some(against) => Some(probe.class(against)?),
         };
@@ -137,10 +127,10 @@ impl Reader {
             let found = format!("{} against itself", probe.classes[class]);
             return Err(Error::input(place(), found, "another class after the /"));
         }
-        let kind = match (probe.link == Link::Binary, probe.link == Link::Multinomial, against) {
-            (true, ..) => Kind::Head { sign: if class == 1 { 1.0 } else { -1.0 } },
-            (_, true, Some(against)) => Kind::Pair(class, against),
-            (_, true, None) => Kind::Rest(class),
+        let contrast = match (probe.link == Link::Binary, probe.link == Link::Multinomial, against) {
+            (true, ..) => Contrast::Binary { sign: if class == 1 { 1.0 } else { -1.0 } },
+            (_, true, Some(against)) => Contrast::OneVsOne(class, against),
+            (_, true, None) => Contrast::OneVsRest(class),
             _ => {
                 return Err(Error::input(
                     place(),
@@ -149,13 +139,13 @@ impl Reader {
                 ));
             }
         };
-        Ok(Reader {
-            name: asked.to_string(),
+        Ok(ProbeReader {
+            name: query.to_string(),
             site,
             tokens: probe.source.tokens.clone(),
             threshold: probe.threshold.get(&probe.classes[class]).copied(),
             heads: calibrated(probe, &place())?,
-            kind,
+            contrast,
         })
     }
 
@@ -165,10 +155,10 @@ impl Reader {
             let (weight, bias) = &self.heads[index];
             dot(weight, h) + bias
         };
-        match self.kind {
-            Kind::Head { sign } => sign * head(0),
-            Kind::Pair(class, against) => head(class) - head(against),
-            Kind::Rest(class) => {
+        match self.contrast {
+            Contrast::Binary { sign } => sign * head(0),
+            Contrast::OneVsOne(class, against) => head(class) - head(against),
+            Contrast::OneVsRest(class) => {
                 let others: Vec<f64> = (0..self.heads.len()).filter(|&i| i != class).map(head).collect();
                 let most = others.iter().fold(f64::NEG_INFINITY, |most, &z| most.max(z));
                 head(class) - most - others.iter().map(|z| (z - most).exp()).sum::<f64>().ln()
@@ -176,57 +166,54 @@ impl Reader {
         }
     }
 
-    /// The half-spaces in which the class's probability is below `bound` (or above it). Above it, a class of several is
-    /// held against each other class alone, at odds that leave it its probability even if all others had as much.
+    /// The half-spaces in which the class's probability satisfies the bound. One class of several is bounded from below
+    /// by a half-space against each other class, at odds that suffice even if all other classes were equally probable.
     ///
     /// # Errors
-    /// A bound that is not between 0 and 1; a class of several that is to be improbable without one that it is held
-    /// against, for these states have no flat edge.
-    pub fn faces(&self, above: bool, bound: f64) -> Result<Vec<HalfSpace>> {
-        if !(bound > 0.0 && bound < 1.0) {
-            return Err(Error::input(
-                &self.name,
-                format!("a bound of {bound}"),
-                "a probability between 0 and 1",
-            ));
+    /// A bound that is not between 0 and 1; an upper bound on one class against several others, whose states are no
+    /// half-space.
+    pub fn half_spaces(&self, bound: Inequality) -> Result<Vec<HalfSpace>> {
+        let Inequality { above, probability } = bound;
+        if !(probability > 0.0 && probability < 1.0) {
+            let found = format!("a bound of {probability}");
+            return Err(Error::input(&self.name, found, "a probability between 0 and 1"));
         }
-        let log_odds = (bound / (1.0 - bound)).ln();
+        let log_odds = log_odds(probability);
         let sign = if above { -1.0 } else { 1.0 };
-        let name =
-            |against: &str| format!("{}{against} {} {bound}", self.name, if above { '>' } else { '<' });
+        let name = |against: &str| format!("{}{against} {bound}", self.name);
         // sign · (w · h + b) ≤ sign · L
-        let face = |name: String, weight: Vec<f32>, bias: f64, least: f64| HalfSpace {
+        let half_space = |name: String, weight: Vec<f32>, bias: f64, log_odds: f64| HalfSpace {
             name,
             normal: weight.iter().map(|w| (sign * f64::from(*w)) as f32).collect(),
-            bound: sign * (least - bias),
+            bound: sign * (log_odds - bias),
         };
         let pair = |class: usize, against: usize| {
             let ((w, b), (v, c)) = (&self.heads[class], &self.heads[against]);
             (w.iter().zip(v).map(|(w, v)| w - v).collect::<Vec<f32>>(), b - c)
         };
-        match self.kind {
-            Kind::Head { sign } => {
+        match self.contrast {
+            Contrast::Binary { sign } => {
                 let (weight, bias) = &self.heads[0];
-                let turned = weight.iter().map(|w| (sign * f64::from(*w)) as f32).collect();
-                Ok(vec![face(name(""), turned, sign * bias, log_odds)])
+                let weight = weight.iter().map(|w| (sign * f64::from(*w)) as f32).collect();
+                Ok(vec![half_space(name(""), weight, sign * bias, log_odds)])
             }
-            Kind::Pair(class, against) => {
+            Contrast::OneVsOne(class, against) => {
                 let (weight, bias) = pair(class, against);
-                Ok(vec![face(name(""), weight, bias, log_odds)])
+                Ok(vec![half_space(name(""), weight, bias, log_odds)])
             }
-            Kind::Rest(class) if above => {
+            Contrast::OneVsRest(class) if above => {
                 let others = (0..self.heads.len()).filter(|&other| other != class);
-                let least = log_odds + (self.heads.len() as f64 - 1.0).ln();
+                let log_odds = log_odds + (self.heads.len() as f64 - 1.0).ln();
                 let each = others.map(|other| {
                     let (weight, bias) = pair(class, other);
-                    face(name(&format!("/{other}")), weight, bias, least)
+                    half_space(name(&format!("/{other}")), weight, bias, log_odds)
                 });
                 Ok(each.collect())
             }
-            Kind::Rest(_) => Err(Error::input(
+            Contrast::OneVsRest(_) => Err(Error::input(
                 name(""),
-                "the edge of these states is not flat: one of several classes against all others",
-                "FILE:CLASS/OTHER, with the class to lead to",
+                "the boundary of these states is not flat: one of several classes against all others",
+                "FILE:CLASS/OTHER, with the class to steer towards",
             )),
         }
     }
@@ -234,10 +221,18 @@ impl Reader {
 
 /// The heads with their calibration folded in.
 fn calibrated(probe: &Probe, place: &str) -> Result<Vec<(Vec<f32>, f64)>> {
-    let affine = probe.calibration.as_affine().filter(|(slope, _)| *slope > 0.0);
-    let Some((slope, offset)) = affine else {
-        let found = "a calibration that is no straight line upwards";
-        return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
+    let heads = probe.weight.nrows();
+    let calibrate = |z: f64| probe.calibration.apply(Array2::from_elem((1, heads), z));
+    let (zero, one, many) = (calibrate(0.0), calibrate(1.0), calibrate(-8.0));
+    let fold = |head: usize| {
+        let (offset, slope) = (zero[[0, head]], one[[0, head]] - zero[[0, head]]);
+        let affine = (many[[0, head]] - (offset - 8.0 * slope)).abs() <= 1e-6 * (1.0 + slope.abs());
+        if !affine || slope <= 0.0 {
+            let found = "a calibration that is not affine and increasing";
+            return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
+        }
+        let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
+        Ok((weight, slope * f64::from(probe.bias[head]) + offset))
     };
     let fold = |head: usize| {
         let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
@@ -258,12 +253,14 @@ pub(super) fn probability(log_odds: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use ndarray::Array1;
+
     use super::*;
     use crate::organism;
-    use crate::probe::{Calibration, Provenance};
-    use ndarray::{Array1, Array2};
+    use crate::probe::{Calibration, Source};
+    use crate::steer::operation::SafeSet;
 
-    /// A probe of the organism's width that nobody fitted.
+    /// A probe of the organism's width with made-up weights.
     fn probe(classes: &[&str]) -> Probe {
         let heads = if classes.len() == 2 { 1 } else { classes.len() };
         Probe {
@@ -289,13 +286,13 @@ mod tests {
         }
     }
 
-    fn reader(probe: &Probe, asked: &str) -> Result<Reader> {
-        let asked = ProbeQuery::parse(asked);
-        Probes::default().with(&asked.probe, probe.clone()).reader(&asked, &organism::model().unwrap())
+    fn reader(probe: &Probe, query: &str) -> Result<ProbeReader> {
+        let query = ProbeQuery::parse(query);
+        Probes::default().with(&query.probe, probe.clone()).reader(&query, &organism::model().unwrap())
     }
 
     #[test]
-    fn readings_are_the_probes_own_probabilities() {
+    fn log_odds_are_those_of_the_probes_own_probabilities() {
         let h = Array2::from_shape_fn((1, 128), |(_, j)| (j as f32).cos());
         for classes in [&["a", "b"][..], &["a", "b", "c"]] {
             let mut probe = probe(classes);
@@ -316,42 +313,44 @@ mod tests {
     }
 
     #[test]
-    fn on_a_face_the_probability_is_the_bound() {
+    fn on_a_boundary_the_probability_is_the_bound() {
         let h: Vec<f32> = (0..128).map(|j| (j as f32).cos()).collect();
         let (two, three) = (probe(&["a", "b"]), probe(&["a", "b", "c"]));
-        for (probe, asked, above) in [
+        for (probe, query, above) in [
             (&two, "p", false),
             (&two, "p:a", false),
             (&two, "p:b", true),
             (&three, "p:b/c", false),
             (&three, "p:b/c", true),
         ] {
-            let reader = reader(probe, asked).unwrap();
-            let faces = reader.faces(above, 0.3).unwrap();
-            let [face] = faces.as_slice() else { panic!("{} faces", faces.len()) };
-            // Along the normal to the face itself.
-            let by = (face.bound - dot(&face.normal, &h)) / dot(&face.normal, &face.normal);
-            let on: Vec<f32> = h.iter().zip(&face.normal).map(|(h, n)| h + by as f32 * n).collect();
-            assert!((probability(reader.log_odds(&on)) - 0.3).abs() < 1e-4, "{asked} {above}");
-            let inside: Vec<f32> = on.iter().zip(&face.normal).map(|(h, n)| h - 0.01 * n).collect();
-            assert_eq!(probability(reader.log_odds(&inside)) > 0.3, above, "{asked} {above}");
+            let reader = reader(probe, query).unwrap();
+            let half_spaces = reader.half_spaces(Inequality { above, probability: 0.3 }).unwrap();
+            let [half_space] = half_spaces.as_slice() else { panic!("{} of them", half_spaces.len()) };
+            // Along the normal onto the boundary.
+            let normal = &half_space.normal;
+            let by = (half_space.bound - dot(normal, &h)) / dot(normal, normal);
+            let on: Vec<f32> = h.iter().zip(normal).map(|(h, n)| h + by as f32 * n).collect();
+            assert!((probability(reader.log_odds(&on)) - 0.3).abs() < 1e-4, "{query} {above}");
+            let inside: Vec<f32> = on.iter().zip(normal).map(|(h, n)| h - 0.01 * n).collect();
+            assert_eq!(probability(reader.log_odds(&inside)) > 0.3, above, "{query} {above}");
         }
-        // A class of three above its bound: in the corner of its faces it has just that much.
+        // A lower bound on a class of three: it holds with equality in the corner of its half-spaces.
         let reader = reader(&three, "p:b").unwrap();
-        let polyhedron = crate::steer::operation::SafeSet::new(reader.faces(true, 0.8).unwrap()).unwrap();
+        let bound = |above| Inequality { above, probability: 0.8 };
+        let safe_set = SafeSet::new(reader.half_spaces(bound(true)).unwrap()).unwrap();
         let mut moved = h.clone();
-        polyhedron.project(&mut moved, 1.0, &mut Vec::new());
+        safe_set.project(&mut moved, 1.0, &mut Vec::new());
         assert!(probability(reader.log_odds(&moved)) > 0.8 - 1e-4);
-        assert!(reader.faces(false, 0.8).unwrap_err().to_string().contains("FILE:CLASS/OTHER"));
+        assert!(reader.half_spaces(bound(false)).unwrap_err().to_string().contains("FILE:CLASS/OTHER"));
     }
 
     #[test]
-    fn what_a_probe_can_not_be_asked_is_refused() {
+    fn queries_that_a_probe_can_not_answer_are_refused() {
         let three = probe(&["a", "b", "c"]);
-        for (asked, expected) in
+        for (query, expected) in
             [("p", "a or b or c"), ("p:d", "no class \"d\""), ("p:a/a", "against itself")]
         {
-            let error = reader(&three, asked).unwrap_err().to_string();
+            let error = reader(&three, query).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
         let mut other = three.clone();
@@ -360,6 +359,8 @@ mod tests {
         let mut other = three.clone();
         other.source.model_hash = Some("f".into());
         assert!(reader(&other, "p:a").unwrap_err().to_string().contains("another model's weights"));
-        assert!(reader(&three, "p:a").unwrap().faces(true, 1.0).is_err());
+        assert!(
+            reader(&three, "p:a").unwrap().half_spaces(Inequality { above: true, probability: 1.0 }).is_err()
+        );
     }
 }

@@ -1,32 +1,32 @@
-//! Conditions that are read once, on the prompt, as the unsteered model reads it (CAST, arXiv 2409.05907).
-//! It knows nothing of what is steered.
+//! Conditional steering by the prompt (CAST, arXiv 2409.05907): dialogues and a condition in, the indices of the dialogues
+//! whose prompts meet it out. The prompts are read by the unsteered model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::Condition;
-use super::probe_reader::{Reader, probability};
-use crate::activations::{Request, extract};
+use super::probe_reader::{ProbeReader, probability};
+use crate::activations::{Reading, extract};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
 
-/// Tokens of a batch when prompts are read.
+/// Tokens a batch.
 const BATCH_TOKENS: usize = 8192;
 
-/// The rows (numbers of the dialogues) whose prompts meet the condition. `readers` take the readings of its bounds, in
-/// their order, each where its probe was fitted.
+/// The indices of the dialogues whose prompts meet the condition. `readers`: one for each of the condition's bounds, in
+/// their order; each reads the site and the token that its probe was fitted on.
 ///
 /// # Errors
-/// A probe that reads no token of a prompt, or several.
-pub fn rows(
+/// A probe whose selector picks no token of a prompt, or several.
+pub fn gated_rows(
     condition: &Condition,
-    readers: &[Reader],
+    readers: &[ProbeReader],
     model: &Model,
     dialogues: &[Dialogue],
     thinking: Option<bool>,
 ) -> Result<BTreeSet<usize>> {
-    // Probabilities, one list a reader, one number a dialogue.
-    let mut read = vec![vec![0.0; dialogues.len()]; readers.len()];
+    // `[readers][dialogues]`.
+    let mut probabilities = vec![vec![0.0; dialogues.len()]; readers.len()];
     let mut selectors: BTreeMap<String, (&Selector, BTreeSet<Site>)> = BTreeMap::new();
     for reader in readers {
         let (_, sites) =
@@ -42,13 +42,14 @@ pub fn rows(
             let expected = "a probe of one token a prompt, such as assistant.start";
             return Err(Error::input(format!("when: tokens {tokens}"), found, expected));
         }
-        for (reader, read) in readers.iter().zip(&mut read).filter(|(reader, _)| reader.tokens == *tokens) {
-            for (h, read) in activations.at(reader.site)?.rows().into_iter().zip(read) {
-                let h = h.to_vec();
-                *read = probability(reader.log_odds(&h));
+        for (reader, probabilities) in
+            readers.iter().zip(&mut probabilities).filter(|(reader, _)| reader.tokens == *tokens)
+        {
+            for (h, value) in activations.at(reader.site)?.rows().into_iter().zip(probabilities) {
+                *value = probability(reader.log_odds(&h.to_vec()));
             }
         }
     }
-    let meets = |row: &usize| condition.holds(|bound| read[bound][*row]);
+    let meets = |row: &usize| condition.holds(|bound| probabilities[bound][*row]);
     Ok((0..dialogues.len()).filter(meets).collect())
 }

@@ -1,5 +1,4 @@
-//! Rows of activations, read and changed where they lie: what is not picked is neither looked at nor copied.
-//! It knows nothing of what a change is for.
+//! Reading and editing of picked rows of an activation tensor `[tokens, width]`, on the CPU in place.
 
 use std::cell::RefCell;
 
@@ -7,7 +6,8 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Tensor};
 
 use crate::error::Result;
 
-/// Calls `read` with each picked row of `activations` `[tokens, width]` (f32), and its place among the picked.
+/// Calls `read` with the index among the picked and the values of each picked row of `activations` `[tokens, width]`
+/// (f32).
 pub(super) fn read_rows(
     activations: &Tensor,
     picked: &[usize],
@@ -29,8 +29,8 @@ pub(super) fn read_rows(
     Ok(())
 }
 
-/// Calls `change` with each picked row of `activations` `[tokens, width]` (f32), and its place among the picked, and
-/// gives the activations back. On the CPU the rows are changed in the memory that the tensor has.
+/// Calls `change` with the index among the picked and the values of each picked row of `activations` `[tokens, width]`
+/// (f32), and returns the changed activations. On the CPU the tensor's own memory is changed.
 pub(super) fn edit_rows(
     activations: Tensor,
     picked: &[usize],
@@ -41,7 +41,7 @@ pub(super) fn edit_rows(
     }
     let width = activations.dim(1)?;
     if !activations.device().is_cpu() {
-        // The picked rows leave the device and come back, after all others, from where each is put in its place.
+        // The picked rows are copied to the host, changed, appended to the tensor and gathered into their places.
         let mut numbers = picked_rows(&activations, picked)?;
         numbers.chunks_exact_mut(width.max(1)).enumerate().for_each(|(place, row)| change(place, row));
         let rows = Tensor::from_vec(numbers, (picked.len(), width), activations.device())?;
@@ -63,7 +63,7 @@ pub(super) fn edit_rows(
     Ok(activations)
 }
 
-/// Copies of rows of activations that lie on a device, end to end.
+/// Copies of rows of a tensor on a device, end to end.
 fn picked_rows(activations: &Tensor, picked: &[usize]) -> Result<Vec<f32>> {
     if picked.is_empty() {
         return Ok(Vec::new());
@@ -73,7 +73,7 @@ fn picked_rows(activations: &Tensor, picked: &[usize]) -> Result<Vec<f32>> {
     Ok(activations.index_select(&at, 0)?.flatten_all()?.to_vec1()?)
 }
 
-/// A change of all numbers of a tensor, as candle takes it.
+/// A change of a tensor's values, as a candle operation.
 struct Edit<'a>(RefCell<Change<'a>>);
 
 type Change<'a> = &'a mut dyn FnMut(&mut [f32]);

@@ -1,20 +1,22 @@
-//! How the strength of steering goes over the tokens of an answer.
-//! It knows nothing of what is steered.
+//! Steering schedules: a factor on the change as a function of the token's position in the answer.
 
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::error::{Error, Result};
 
-/// A factor on the change that is made at each token. Time is counted in tokens from the last one before the answer
-/// (`assistant.start`), which has time 0, as has every token before it.
+/// A factor on the change at each token. Time is counted in tokens from the last one of the prompt (`assistant.start`),
+/// which has time 0, as does every token before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Schedule {
+    /// 1 at every token.
     #[default]
     Constant,
-    /// Halves every so many tokens.
+    /// `2^(−time / tokens)`: half as much every so many tokens.
     Decay(f32),
-    /// Grows from 0 to the whole in so many tokens, and stays there.
+    /// `min(1, time / tokens)`: from 0 to 1 over so many tokens.
     Ramp(f32),
 }
 
@@ -58,6 +60,18 @@ impl fmt::Display for Schedule {
             Schedule::Decay(tokens) => write!(f, "decay({tokens})"),
             Schedule::Ramp(tokens) => write!(f, "ramp({tokens})"),
         }
+    }
+}
+
+impl Serialize for Schedule {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Schedule {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Schedule, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,70 +1,73 @@
-//! Steering as a hook: one intervention at its sites, on the tokens that its selector picks, while its condition holds.
-//! It knows nothing of where directions come from or of what a plan looks like.
+//! The steering hook: one intervention at its sites, on the tokens that its selector picks, where its condition holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use candle_core::Tensor;
 
-use super::closed_loop::Control;
+use super::closed_loop::ClosedLoop;
 use super::condition::Condition;
 use super::operation::{Edit, Operation, SafeSet, Strength, dot};
-use super::probe_reader::{Reader, probability};
+use super::pi_controller::PiController;
+use super::probe_reader::{ProbeReader, probability};
 use super::row_edit::{edit_rows, read_rows};
 use super::schedule::Schedule;
-use super::trace::Step;
+use super::trace::TraceEntry;
 use super::vector::Vector;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Hook, Selector, Site, Token};
 
 /// One intervention, ready to run.
-pub struct Steer {
+pub struct SteerHook {
     operation: Operation,
     selector: Selector,
-    edits: BTreeMap<Site, Edit>,
-    /// The rows that are steered; all when none is given.
+    edits: BTreeMap<Site, Box<dyn Edit>>,
+    /// The rows that are steered; all where none are given.
     rows: Option<BTreeSet<usize>>,
     schedule: Schedule,
     gate: Option<Gate>,
-    control: Option<Control>,
-    /// What was done, where somebody wants to know; with the intervention's number.
-    trace: Option<(usize, Vec<Step>)>,
-    /// Stands for all that is done to a row that is steered.
-    mark: u64,
-    /// Position of each row's last token before the answer.
+    control: Option<ClosedLoop>,
+    /// The intervention's index and its trace, where one is kept.
+    trace: Option<(usize, Vec<TraceEntry>)>,
+    /// Hash of all that is done to a steered row; 0 where nothing is.
+    cache_key: u64,
+    /// Position of each row's last prompt token.
     starts: BTreeMap<usize, usize>,
     pass: Pass,
 }
 
-/// A condition that is read at every token.
+/// A condition that is evaluated at every token.
 struct Gate {
     condition: Condition,
-    /// One for each of its bounds.
-    readers: Vec<Reader>,
+    /// One for each of the condition's bounds.
+    readers: Vec<ProbeReader>,
 }
 
-/// What is known of the pass that runs.
+/// The state of the current forward pass.
 #[derive(Default)]
 struct Pass {
-    /// Tokens that are steered, and the factor on the change at each of them.
+    /// Indices of the steered tokens.
     picked: Vec<usize>,
+    /// The factor on the change, for each picked token.
     scales: Vec<f32>,
+    /// The controller's error, for each picked token.
     errors: Vec<Option<f64>>,
-    /// Tokens that are read for the control: the picked ones, and the last of each prompt.
+    /// Indices of the tokens that the controller reads: the picked ones, and the last of each prompt.
     read: Vec<usize>,
-    /// Probabilities, one list a bound of the gate, one number a picked token.
-    gated: Vec<Vec<f64>>,
-    /// Whether the gate's readings are in the scales.
-    settled: bool,
+    /// `[bounds of the gate][picked tokens]`.
+    probabilities: Vec<Vec<f64>>,
+    /// Whether the gate is in the scales already.
+    gate_applied: bool,
 }
 
-impl Steer {
-    /// `sites`: those of the vector's to use. `rows`: rows of the batch to steer, or none for all.
+impl SteerHook {
+    /// The hook of an operation along a vector. `sites`: which of the vector's sites are steered; `rows`: which rows of the
+    /// batch, or all.
     ///
     /// # Errors
-    /// A selector that is unknown while generating; a site that the vector or the model lacks; a vector of another
-    /// width than the model's there; a strength in residual norms where the vector has none or the operation takes a
-    /// share; `project`, which takes faces.
+    /// A selector whose tokens are unknown while generating; a site that the vector or the model lacks; a vector of
+    /// another width than the model's there; a strength in residual norms where the vector has none or the operation
+    /// takes a share; an operation that takes probes.
     pub fn new(
         decoder: &Decoder,
         vector: &Vector,
@@ -73,7 +76,7 @@ impl Steer {
         strength: Strength,
         selector: Selector,
         rows: Option<BTreeSet<usize>>,
-    ) -> Result<Steer> {
+    ) -> Result<SteerHook> {
         let mut edits = BTreeMap::new();
         for &site in sites {
             let Some(direction) = vector.directions.get(&site) else {
@@ -87,71 +90,48 @@ impl Steer {
                 let found = format!("a direction of width {found}");
                 return Err(Error::input(place, found, format!("width {width}, the model's")));
             }
-            let amount = match strength {
-                Strength::Raw(times) if matches!(operation, Operation::Add | Operation::AddKeepNorm) => {
-                    times * direction.length()
-                }
-                Strength::Raw(value) => value,
-                Strength::Norms(_) if operation.is_share() => return Err(no_share(operation, strength)),
-                Strength::Norms(norms) => {
-                    let unknown = || {
-                        let found =
-                            format!("strength {strength}, but the vector does not know the norm there");
-                        Error::input(
-                            &place,
-                            found,
-                            "a strength without n, or a vector that `pearl vector build` made",
-                        )
-                    };
-                    norms * direction.residual_norm.ok_or_else(unknown)?
-                }
-            };
-            edits.insert(site, Edit::Along { operation, unit: direction.unit()?.to_vec(), amount });
+            edits.insert(site, operation.along(direction, strength, &place)?);
         }
-        if operation == Operation::Project {
-            let expected = "probes instead of a vector";
-            return Err(Error::input("operation project", "a vector", expected));
-        }
-        Steer::of(operation, edits, selector, rows)
+        SteerHook::with_edits(operation, edits, selector, rows)
     }
 
-    /// Brings states to the safe side of all faces of the polyhedron at each of some sites.
+    /// The hook of an operation into a set of safe states at each site, such as [`Operation::PROJECT`].
     ///
     /// # Errors
-    /// A selector that is unknown while generating; a site that the model lacks; faces of another width than the model's
-    /// there; a strength in residual norms.
+    /// A selector whose tokens are unknown while generating; a site that the model lacks; half-spaces of another width
+    /// than the model's there; a strength in residual norms; an operation that takes a vector.
     pub fn project(
         decoder: &Decoder,
-        polyhedra: BTreeMap<Site, SafeSet>,
+        safe_sets: BTreeMap<Site, SafeSet>,
+        operation: Operation,
         strength: Strength,
         selector: Selector,
         rows: Option<BTreeSet<usize>>,
-    ) -> Result<Steer> {
-        let Strength::Raw(share) = strength else { return Err(no_share(Operation::Project, strength)) };
+    ) -> Result<SteerHook> {
         let mut edits = BTreeMap::new();
-        for (site, polyhedron) in polyhedra {
+        for (site, safe_set) in safe_sets {
             let place = format!("project at {site}");
             check_site(decoder, site, &place)?;
             let width = decoder.architecture().site_width(site);
-            if polyhedron.width() != width {
-                let found = format!("probes of width {}", polyhedron.width());
+            if safe_set.width() != width {
+                let found = format!("probes of width {}", safe_set.width());
                 return Err(Error::input(place, found, format!("width {width}, the model's")));
             }
-            edits.insert(site, Edit::Project { polyhedron, share });
+            edits.insert(site, operation.into(safe_set, strength)?);
         }
-        Steer::of(Operation::Project, edits, selector, rows)
+        SteerHook::with_edits(operation, edits, selector, rows)
     }
 
-    fn of(
+    fn with_edits(
         operation: Operation,
-        mut edits: BTreeMap<Site, Edit>,
+        mut edits: BTreeMap<Site, Box<dyn Edit>>,
         selector: Selector,
         rows: Option<BTreeSet<usize>>,
-    ) -> Result<Steer> {
+    ) -> Result<SteerHook> {
         selector.check_steering()?;
-        // Nothing is changed at strength 0, so nothing is computed either: the model is the unsteered one, bit for bit.
-        edits.retain(|_, edit| !edit.is_nothing());
-        let steer = Steer {
+        // An edit that changes nothing isn't run, so that strength 0 is the unsteered model bit for bit.
+        edits.retain(|_, edit| !edit.is_identity());
+        let hook = SteerHook {
             operation,
             selector,
             edits,
@@ -160,74 +140,71 @@ impl Steer {
             gate: None,
             control: None,
             trace: None,
-            mark: 0,
+            cache_key: 0,
             starts: BTreeMap::new(),
             pass: Pass::default(),
         };
-        Ok(steer.marked())
+        Ok(hook.hashed())
     }
 
-    fn marked(mut self) -> Steer {
+    /// Computes the cache key anew.
+    fn hashed(mut self) -> SteerHook {
         let mut hasher = DefaultHasher::new();
         self.selector.hash(&mut hasher);
-        // What an edit, a schedule, a condition or a law is stands whole in its debug form.
+        // The debug form of edits, schedule, condition and controller holds all of their numbers exactly.
         let gate = self.gate.as_ref().map(|gate| (&gate.condition, &gate.readers));
-        let control = self.control.as_ref().map(|control| (&control.law, &control.reader));
+        let control = self.control.as_ref().map(|control| (&control.controller, &control.reader));
         format!("{:?} {:?} {gate:?} {control:?}", self.edits, self.schedule).hash(&mut hasher);
-        self.mark = if self.edits.is_empty() { 0 } else { hasher.finish().max(1) };
+        self.cache_key = if self.edits.is_empty() { 0 } else { hasher.finish().max(1) };
         self
     }
 
-    /// With a factor that changes over the answer.
-    pub fn scheduled(mut self, schedule: Schedule) -> Steer {
+    /// Adds a schedule.
+    pub fn scheduled(mut self, schedule: Schedule) -> SteerHook {
         self.schedule = schedule;
-        self.marked()
+        self.hashed()
     }
 
-    /// Only at tokens where the condition holds; `readers` take the readings of its bounds, in their order.
+    /// Steers only the tokens at which the condition holds. `readers`: one for each of the condition's bounds, in their
+    /// order.
     ///
     /// # Errors
-    /// A reading that is taken only after the first site that is steered; a site in the condition that is not the one
-    /// that its probe reads.
-    pub fn gated(mut self, condition: Condition, readers: Vec<Reader>) -> Result<Steer> {
+    /// A probe that reads after the first steered site.
+    pub fn gated(mut self, condition: Condition, readers: Vec<ProbeReader>) -> Result<SteerHook> {
         let Some(first) = self.edits.keys().next() else { return Ok(self) };
         if let Some(late) = readers.iter().find(|reader| reader.site > *first) {
             let found = format!("it is read at {}, after {first} is steered", late.site);
             let expected =
-                "a probe of the same site or an earlier one, or a condition that is read on the prompt";
+                "a probe of the same site or an earlier one, or a condition that is evaluated on the prompt";
             return Err(Error::input(format!("when probe {}", late.name), found, expected));
         }
         self.gate = Some(Gate { condition, readers });
-        Ok(self.marked())
+        Ok(self.hashed())
     }
 
-    /// With the strength that a closed loop sets, times its own.
+    /// Lets a closed loop set the strength, in multiples of the hook's own.
     ///
     /// # Errors
-    /// A law that makes no sense; a reading that is taken between the sites that are steered.
-    pub fn controlled(
-        mut self,
-        law: crate::steer::pi_controller::PiController,
-        reader: Reader,
-    ) -> Result<Steer> {
+    /// Parameters that [`PiController::check`] refuses; a probe that reads between the steered sites.
+    pub fn controlled(mut self, controller: PiController, reader: ProbeReader) -> Result<SteerHook> {
         let sites: Vec<Site> = self.edits.keys().copied().collect();
-        self.control = Some(Control::new(law, reader, &sites)?);
-        Ok(self.marked())
+        self.control = Some(ClosedLoop::new(controller, reader, &sites)?);
+        Ok(self.hashed())
     }
 
-    /// Keeping a trace of what it does, as the intervention of this number.
-    pub fn traced(mut self, number: usize) -> Steer {
-        self.trace = Some((number, Vec::new()));
+    /// Keeps a trace, as the intervention of this index.
+    pub fn traced(mut self, index: usize) -> SteerHook {
+        self.trace = Some((index, Vec::new()));
         self
     }
 
-    /// What was done since the trace was last taken; empty unless it is kept.
-    pub fn take_trace(&mut self) -> Vec<Step> {
-        self.trace.as_mut().map(|(_, steps)| std::mem::take(steps)).unwrap_or_default()
+    /// The trace since this was last called; empty unless one is kept.
+    pub fn take_trace(&mut self) -> Vec<TraceEntry> {
+        self.trace.as_mut().map(|(_, entries)| std::mem::take(entries)).unwrap_or_default()
     }
 
-    /// The first site of a pass at which it is called.
-    fn first(&self) -> Option<Site> {
+    /// The first site of a pass at which the hook is called.
+    fn first_site(&self) -> Option<Site> {
         let own = self.edits.keys().next().copied()?;
         let gate = self.gate.iter().flat_map(|gate| &gate.readers).map(|reader| reader.site);
         let control = self.control.iter().map(|control| control.reader.site);
@@ -238,7 +215,7 @@ impl Steer {
         self.rows.as_ref().is_none_or(|rows| rows.contains(&row))
     }
 
-    /// A pass begins: which tokens it steers, and how strongly, as far as that is known.
+    /// Begins a forward pass: picks the tokens, and sets the scales as far as they are known.
     fn begin(&mut self, tokens: &[Token]) -> Result<()> {
         let mut picked = self.selector.pick(tokens);
         picked.retain(|&at| self.is_steered(tokens[at].row));
@@ -269,33 +246,33 @@ impl Steer {
             }
         }
         let bounds = self.gate.as_ref().map_or(0, |gate| gate.readers.len());
-        let gated = vec![vec![0.0; picked.len()]; bounds];
-        self.pass = Pass { scales, errors, gated, read, picked, settled: false };
+        let probabilities = vec![vec![0.0; picked.len()]; bounds];
+        self.pass = Pass { scales, errors, probabilities, read, picked, gate_applied: false };
         Ok(())
     }
 
-    /// Takes the readings that are due at this site.
+    /// Reads the probes of gate and controller that belong to this site.
     fn read(&mut self, site: Site, activations: &Tensor, tokens: &[Token]) -> Result<()> {
         let pass = &mut self.pass;
         for (number, reader) in self.gate.iter().flat_map(|gate| &gate.readers).enumerate() {
             if reader.site == site {
-                let gated = &mut pass.gated[number];
+                let probabilities = &mut pass.probabilities[number];
                 read_rows(activations, &pass.picked, |place, h| {
-                    gated[place] = probability(reader.log_odds(h));
+                    probabilities[place] = probability(reader.log_odds(h));
                 })?;
             }
         }
         let Some(control) = self.control.as_mut().filter(|control| control.reader.site == site) else {
             return Ok(());
         };
-        let mut readings = vec![0.0; pass.read.len()];
-        read_rows(activations, &pass.read, |place, h| readings[place] = control.reader.log_odds(h))?;
+        let mut log_odds = vec![0.0; pass.read.len()];
+        read_rows(activations, &pass.read, |place, h| log_odds[place] = control.reader.log_odds(h))?;
         let mut place = 0;
-        for (&at, reading) in pass.read.iter().zip(readings) {
+        for (&at, log_odds) in pass.read.iter().zip(log_odds) {
             let is_picked = pass.picked.get(place) == Some(&at);
-            // Of a loop that reads before it acts, only tokens that are steered count.
+            // A loop that reads before it acts reads steered tokens only.
             if control.is_late() || is_picked {
-                let (strength, error) = control.read(&tokens[at], reading);
+                let (strength, error) = control.update(&tokens[at], log_odds);
                 if is_picked && !control.is_late() {
                     pass.scales[place] *= strength;
                     pass.errors[place] = error;
@@ -306,15 +283,15 @@ impl Steer {
         Ok(())
     }
 
-    /// Before the first change of a pass: where the condition does not hold, nothing is done.
-    fn settle(&mut self) {
+    /// Sets the scale to 0 where the condition doesn't hold, once a pass.
+    fn apply_gate(&mut self) {
         let pass = &mut self.pass;
-        if std::mem::replace(&mut pass.settled, true) {
+        if std::mem::replace(&mut pass.gate_applied, true) {
             return;
         }
         if let Some(gate) = &self.gate {
             for (place, scale) in pass.scales.iter_mut().enumerate() {
-                if !gate.condition.holds(|bound| pass.gated[bound][place]) {
+                if !gate.condition.holds(|bound| pass.probabilities[bound][place]) {
                     *scale = 0.0;
                 }
             }
@@ -324,64 +301,64 @@ impl Steer {
     fn edit(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
         let Some(edit) = self.edits.get(&site) else { return Ok(activations) };
         let pass = &self.pass;
-        let mut pushes = Vec::new();
+        let mut multipliers = Vec::new();
         if self.trace.is_none() {
-            let at: Vec<usize> = (0..pass.picked.len()).filter(|&place| pass.scales[place] != 0.0).collect();
-            let picked: Vec<usize> = at.iter().map(|&place| pass.picked[place]).collect();
+            let steered: Vec<usize> =
+                (0..pass.picked.len()).filter(|&place| pass.scales[place] != 0.0).collect();
+            let picked: Vec<usize> = steered.iter().map(|&place| pass.picked[place]).collect();
             return edit_rows(activations, &picked, |place, h| {
-                edit.apply(h, pass.scales[at[place]], &mut pushes);
+                edit.apply(h, pass.scales[steered[place]], &mut multipliers);
             });
         }
-        let mut steps = Vec::new();
-        let number = self.trace.as_ref().map_or(0, |(number, _)| *number);
+        let mut entries = Vec::new();
+        let intervention = self.trace.as_ref().map_or(0, |(index, _)| *index);
         let activations = edit_rows(activations, &pass.picked, |place, h| {
             let (before, scale, token) = (h.to_vec(), pass.scales[place], &tokens[pass.picked[place]]);
-            pushes.clear();
+            multipliers.clear();
             if scale != 0.0 {
-                edit.apply(h, scale, &mut pushes);
+                edit.apply(h, scale, &mut multipliers);
             }
             let change: Vec<f32> = h.iter().zip(&before).map(|(after, before)| after - before).collect();
-            let faces = match edit {
-                Edit::Project { polyhedron, .. } => polyhedron.faces(),
-                Edit::Along { .. } => &[],
-            };
-            let pushed = faces.iter().zip(&pushes).filter(|(_, push)| **push > 0.0);
-            steps.push(Step {
+            let active =
+                edit.half_spaces().iter().zip(&multipliers).filter(|(_, multiplier)| **multiplier > 0.0);
+            entries.push(TraceEntry {
                 row: token.row,
                 position: token.position,
-                intervention: number,
+                intervention,
                 operation: self.operation.name().into(),
                 site: site.to_string(),
                 scale,
                 moved: dot(&change, &change).sqrt() as f32,
                 readings: self.readings(place),
                 error: pass.errors[place],
-                faces: pushed.map(|(face, push)| (face.name.clone(), *push)).collect(),
+                half_spaces: active.map(|(half_space, moved)| (half_space.name.clone(), *moved)).collect(),
             });
         })?;
         if let Some((_, trace)) = &mut self.trace {
-            trace.extend(steps);
+            trace.extend(entries);
         }
         Ok(activations)
     }
 
-    /// Probabilities read at a picked token.
+    /// The probabilities read at a picked token, by query.
     fn readings(&self, place: usize) -> BTreeMap<String, f64> {
         let pass = &self.pass;
         let readers = self.gate.iter().flat_map(|gate| &gate.readers);
-        let mut readings: BTreeMap<String, f64> =
-            readers.zip(&pass.gated).map(|(reader, gated)| (reader.name.clone(), gated[place])).collect();
+        let mut readings: BTreeMap<String, f64> = readers
+            .zip(&pass.probabilities)
+            .map(|(reader, read)| (reader.name.clone(), read[place]))
+            .collect();
         if let (Some(control), Some(error)) = (&self.control, pass.errors[place]) {
-            readings.insert(control.reader.name.clone(), control.law.reading(error));
+            readings.insert(control.reader.name.clone(), control.controller.reading(error));
         }
         readings
     }
 }
 
-impl Hook for Steer {
+impl Hook for SteerHook {
     fn wants(&self, site: Site) -> bool {
-        let reads = |reader: &Reader| reader.site == site;
-        // Where nothing is steered, nothing is read either.
+        let reads = |reader: &ProbeReader| reader.site == site;
+        // Without edits no probe is read.
         !self.edits.is_empty()
             && (self.edits.contains_key(&site)
                 || self.gate.as_ref().is_some_and(|gate| gate.readers.iter().any(reads))
@@ -389,8 +366,8 @@ impl Hook for Steer {
     }
 
     fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
-        // Tokens are picked once a pass, not at every site.
-        if self.first() == Some(site) {
+        // Tokens are picked once a pass.
+        if self.first_site() == Some(site) {
             self.begin(tokens)?;
         }
         if self.pass.picked.is_empty() && self.pass.read.is_empty() {
@@ -402,12 +379,12 @@ impl Hook for Steer {
         if !self.edits.contains_key(&site) {
             return Ok(activations);
         }
-        self.settle();
+        self.apply_gate();
         self.edit(site, activations, tokens)
     }
 
     fn cache_key(&self, row: usize) -> u64 {
-        if self.is_steered(row) { self.mark } else { 0 }
+        if self.is_steered(row) { self.cache_key } else { 0 }
     }
 }
 
@@ -420,9 +397,4 @@ fn check_site(decoder: &Decoder, site: Site, place: &str) -> Result<()> {
             Err(Error::input(place, "the model has no such site", expected))
         }
     }
-}
-
-fn no_share(operation: Operation, strength: Strength) -> Error {
-    let place = format!("operation {}", operation.name());
-    Error::input(place, format!("strength {strength}"), "a share of the change, such as 1, without n")
 }

@@ -1,5 +1,4 @@
-//! What steering read and did at a token, for whoever wants to see it.
-//! It knows nothing of hooks or transcripts.
+//! Steering traces: what an intervention read and changed at one token.
 
 use std::collections::BTreeMap;
 
@@ -7,27 +6,30 @@ use serde::{Deserialize, Serialize};
 
 /// One intervention at one token and site.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Step {
-    /// Row of the batch, and absolute position in it.
+pub struct TraceEntry {
+    /// Row of the batch.
     #[serde(skip)]
     pub row: usize,
+    /// Absolute position in the row.
     #[serde(skip)]
     pub position: usize,
-    /// The intervention's place in its plan, from 0.
+    /// Index of the intervention in its plan, from 0.
     pub intervention: usize,
+    /// Name of the operation.
     pub operation: String,
+    /// The steered site.
     pub site: String,
-    /// The factor on the change: schedule and control together; 0 where the condition did not hold.
+    /// The factor on the change: schedule times control; 0 where the condition did not hold.
     pub scale: f32,
-    /// Length of the change that was made, in activation units.
+    /// Length of the change, in activation units.
     pub moved: f32,
-    /// Probabilities that conditions and control read at this token, by what was asked.
+    /// Probabilities that condition and control read at the token, by query.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub readings: BTreeMap<String, f64>,
-    /// The control's error at the reading that set the strength, in log-odds.
+    /// The controller's error, in log-odds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<f64>,
-    /// The faces that pushed, and how far, in activation units: why a projection changed what it changed.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub faces: BTreeMap<String, f64>,
+    /// The active half-spaces of a projection, and how far each moved the state, in activation units.
+    #[serde(rename = "faces", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub half_spaces: BTreeMap<String, f64>,
 }

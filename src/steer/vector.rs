@@ -1,5 +1,5 @@
-//! A steering vector: a direction at each of some sites, with the length of the residual stream there.
-//! It knows nothing of how a direction is found or applied.
+//! Steering vectors: a direction `[width]` a site, with the mean norm of the activations there; their arithmetic, their
+//! controls and their file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,21 +20,23 @@ const VERSION: u32 = 1;
 /// A direction a site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vector {
-    /// How it was made, in a word or two.
+    /// How the vector was made, in a few words.
     pub method: String,
+    /// The direction at each site.
     pub directions: BTreeMap<Site, Direction>,
 }
 
-/// One direction in the residual stream (or whatever the site holds).
+/// A direction in the activation space of a site.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Direction {
-    /// `[width]`: one step of strength 1.
+    /// `[width]`: the step of strength 1.
     pub values: Array1<f32>,
-    /// Mean Euclidean norm of the activations there: the unit `n` of strengths. Other tools' files don't say it.
+    /// Mean Euclidean norm of the activations at the site: the unit `n` of strengths. Unknown in other tools' files.
     pub residual_norm: Option<f32>,
 }
 
 impl Direction {
+    /// Euclidean norm.
     pub fn length(&self) -> f32 {
         stats::norm(self.values.view()) as f32
     }
@@ -42,7 +44,7 @@ impl Direction {
     /// The direction at length 1.
     ///
     /// # Errors
-    /// If it is 0 or not finite.
+    /// A length that is 0 or not finite.
     pub fn unit(&self) -> Result<Array1<f32>> {
         let length = self.length();
         if length.is_finite() && length > 0.0 {
@@ -51,7 +53,7 @@ impl Direction {
         Err(Error::input("vector", format!("a direction of length {length}"), "a length above 0"))
     }
 
-    /// A direction drawn at random, as long as this one.
+    /// A random direction of the same length.
     fn random(&self, rng: &mut StdRng) -> Direction {
         let values: Array1<f32> = StandardNormal.sample_iter(rng).take(self.values.len()).collect();
         let length = stats::norm(values.view()) as f32;
@@ -60,20 +62,20 @@ impl Direction {
 }
 
 impl Vector {
-    /// A random direction at every site, each as long as ours there: the control that any vector must beat.
+    /// A random vector with the same length at each site: the control that any vector must beat.
     pub fn random_like(&self, seed: u64) -> Vector {
         let mut rng = StdRng::seed_from_u64(seed);
         self.map(format!("random, seed {seed}"), |direction| direction.random(&mut rng))
     }
 
-    /// The same, at right angles to ours: nothing in it can be owed to a chance likeness.
+    /// A random vector orthogonal to this one, with the same length at each site: the control without a chance similarity.
     pub fn orthogonal_like(&self, seed: u64) -> Vector {
         let mut rng = StdRng::seed_from_u64(seed);
         self.map(format!("orthogonal, seed {seed}"), |direction| {
             let random = direction.random(&mut rng);
             let beside = without(&random.values, &direction.values);
             let length = stats::norm(beside.view()) as f32;
-            // In one dimension nothing is at right angles to anything.
+            // In one dimension no direction is orthogonal.
             let scale = if length > 0.0 { direction.length() / length } else { 0.0 };
             Direction { values: beside * scale, ..*direction }
         })
@@ -84,7 +86,7 @@ impl Vector {
         Vector { method, directions: directions.collect() }
     }
 
-    /// A multiple.
+    /// The vector times a number.
     pub fn scaled(&self, by: f32) -> Vector {
         self.map(format!("{by} × ({})", self.method), |direction| Direction {
             values: &direction.values * by,
@@ -92,7 +94,7 @@ impl Vector {
         })
     }
 
-    /// The sum, at the sites that both have.
+    /// The sum, at the sites that both vectors have.
     ///
     /// # Errors
     /// No site in common; directions of different widths.
@@ -100,7 +102,7 @@ impl Vector {
         self.with(other, "+", |own, other| own + other)
     }
 
-    /// The difference, at the sites that both have.
+    /// The difference, at the sites that both vectors have.
     ///
     /// # Errors
     /// As [`Vector::plus`].
@@ -108,7 +110,7 @@ impl Vector {
         self.with(other, "−", |own, other| own - other)
     }
 
-    /// What is left of ours without its shadow on the other, at the sites that both have.
+    /// The component orthogonal to another vector, at the sites that both vectors have.
     ///
     /// # Errors
     /// As [`Vector::plus`].
@@ -131,7 +133,7 @@ impl Vector {
         Ok(Vector { method: format!("({}) {word} ({})", self.method, other.method), directions })
     }
 
-    /// Cosine of the angle between ours and the other at each site that both have.
+    /// The cosine similarity to another vector at each site that both have.
     ///
     /// # Errors
     /// As [`Vector::plus`].
@@ -162,6 +164,10 @@ impl Vector {
         Ok(pairs)
     }
 
+    /// Writes the file (safetensors). `header`: provenance; its kind and version are set here.
+    ///
+    /// # Errors
+    /// A file that can't be written.
     pub fn save(&self, path: &Path, header: Header) -> Result<()> {
         let header = Header { kind: KIND.into(), version: VERSION, ..header };
         let norms: BTreeMap<String, f32> = self
@@ -179,6 +185,10 @@ impl Vector {
         artifact::write_tensors(path, &header, &metadata.into(), tensors.collect())
     }
 
+    /// Reads a file that [`Vector::save`] wrote.
+    ///
+    /// # Errors
+    /// A file of another kind or version; a tensor that is no direction at a site; a norm that is not above 0.
     pub fn load(path: &Path) -> Result<(Header, Vector)> {
         let (header, file) = TensorFile::open_kind(path, KIND, VERSION)?;
         let norms: BTreeMap<String, f32> = file.json("residual_norm")?;
@@ -206,7 +216,7 @@ impl Vector {
     /// Reads a vector to steer `model` with.
     ///
     /// # Errors
-    /// As [`Vector::load`]; a vector that was made from another model's weights.
+    /// As [`Vector::load`]; a vector of another model's weights.
     pub fn load_for(path: &Path, model: &Model) -> Result<Vector> {
         let (header, vector) = Vector::load(path)?;
         if header.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
@@ -218,14 +228,14 @@ impl Vector {
     }
 }
 
-/// `a` without its shadow on the line along `b`.
+/// The component of `a` orthogonal to `b`.
 fn without(a: &Array1<f32>, b: &Array1<f32>) -> Array1<f32> {
     let [a, b] = [a, b].map(|values| values.mapv(f64::from));
     let square = b.dot(&b);
     if square == 0.0 {
         return a.mapv(|a| a as f32);
     }
-    // Twice, for what rounding leaves of the first time.
+    // Twice, to remove what rounding leaves after the first time.
     let once = &a - &b * (a.dot(&b) / square);
     let twice = &once - &b * (once.dot(&b) / square);
     twice.mapv(|a| a as f32)

@@ -13,7 +13,7 @@ use ndarray::Array1;
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Selector, Site, Token};
-use pearlpoint::steer::{Direction, HalfSpace, Operation, SafeSet, Steer, Strength, Vector};
+use pearlpoint::steer::{Direction, HalfSpace, Operation, SafeSet, SteerHook, Strength, Vector};
 
 /// As the program's own.
 #[global_allocator]
@@ -95,7 +95,7 @@ fn main() -> Result<()> {
     let directions: BTreeMap<Site, Direction> = sites.iter().map(direction).collect();
     let vector = Vector { method: "bench".into(), directions };
     let strength = Strength::Raw(0.01);
-    let mut add = Steer::new(decoder, &vector, &sites, Operation::Add, strength, Selector::All, None)?;
+    let mut add = SteerHook::new(decoder, &vector, &sites, Operation::ADD, strength, Selector::All, None)?;
     // Bounds far below, so that every face is in the way of every state.
     let face = |seed: usize| HalfSpace {
         name: format!("face {seed}"),
@@ -105,7 +105,8 @@ fn main() -> Result<()> {
     let polyhedron = SafeSet::new((0..4).map(face).collect())?;
     let middle = Site::Block(blocks / 2, Point::ResidPost);
     let polyhedra = BTreeMap::from([(middle, polyhedron)]);
-    let mut project = Steer::project(decoder, polyhedra, Strength::Raw(1.0), Selector::All, None)?;
+    let mut project =
+        SteerHook::project(decoder, polyhedra, Operation::PROJECT, Strength::Raw(1.0), Selector::All, None)?;
     let spent = [alone(decoder, &mut add)?, alone(decoder, &mut project)?].map(|seconds| 1e6 * seconds);
     println!("alone: add {:.1} µs a token, project {:.1} µs a token", spent[0], spent[1]);
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];

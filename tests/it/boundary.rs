@@ -8,7 +8,7 @@ use pearlpoint::activations::{Activations, Reading, extract};
 use pearlpoint::analysis::interpolation::{self, interpolate};
 use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, gain, trial};
 use pearlpoint::dialogue::Dialogue;
-use pearlpoint::generate::{Options, Sampling, generate};
+use pearlpoint::generate::{GenerateOptions, generate};
 use pearlpoint::judge::World;
 use pearlpoint::model::{Model, Selector, Site};
 use pearlpoint::organism::contrast::{self, Contrast};
@@ -39,14 +39,8 @@ fn read() -> &'static Read {
             .batch_tokens(4096);
         let activations = extract(&model, &dialogues, &reading, &mut |_| true).unwrap();
         // The first word of the thinking part names the need, and with it the strategy.
-        let options = Options {
-            sampling: Sampling::Greedy,
-            max_tokens: 1,
-            seed: 11,
-            thinking: Some(true),
-            batch_rows: 256,
-            ..Options::default()
-        };
+        let options =
+            GenerateOptions::default().greedy().max_tokens(1).seed(11).thinking(true).batch_rows(256);
         let answers = generate(&model, &dialogues, &options, &mut (), &mut |_| true).unwrap();
         let strategy = |text: &str| wording::strategy_of_need(text.trim()).map_or("broken", |one| one.name());
         let strategies = answers.iter().map(|answer| strategy(&answer.text).to_owned()).collect();
@@ -124,9 +118,9 @@ fn a_confident_threshold_keeps_its_promise_in_200_resamplings() {
         let (alpha, delta) = (0.05, 0.1);
         for guarantee in [ErrorKind::Miss, ErrorKind::FalseAlarm] {
             let promise = RiskBound::confident(guarantee, alpha, delta);
-            let found = trial(&scores, &positive, promise, 200, 200, 7).unwrap();
+            let found = coverage(&scores, &positive, promise, 200, 200, 7).unwrap();
             println!("{label} at {site}, {flag}: {promise:?} {found:?}");
-            assert!(found.held >= 1.0 - delta, "{label}, {guarantee:?}: {found:?}");
+            assert!(found.coverage >= 1.0 - delta, "{label}, {guarantee:?}: {found:?}");
             // It is no empty promise: the mean rate is not far below.
             assert!(found.mean_rate > alpha / 3.0, "{label}, {guarantee:?}: {found:?}");
         }
@@ -138,7 +132,7 @@ fn labels_near_the_boundary_are_worth_more_than_random_ones() {
     let examples = examples("user-type", "2.resid_post");
     let split = Split::hold_out(examples.targets(), &wording::HELD_OUT_TOPICS).unwrap();
     let campaign = ActiveLearning { repeats: 8, rounds: 10, ..ActiveLearning::default() };
-    let gain = gain(&Logistic::default(), &examples, &split, &campaign).unwrap();
+    let gain = compare(&Logistic::default(), &examples, &split, &campaign).unwrap();
     let better = gain.accuracy().unwrap();
     println!("{better:?} {:?}", gain.labels_for_the_same());
     assert!(better.low > 0.0, "{better:?}");

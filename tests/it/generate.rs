@@ -1,9 +1,11 @@
-//! Answers are written as was asked: what is drawn, where it ends, how long it thinks, and what is heard of it.
+//! Generation: sampling and its filters, stop texts, the thinking budget, streaming.
 
 use std::collections::BTreeMap;
 
 use pearlpoint::dialogue::Dialogue;
-use pearlpoint::generate::{Finish, Options, Sampling, Shape, Transcript, generate, generate_heard};
+use pearlpoint::generate::{
+    Finish, GenerateOptions, LogitsProcessor, Transcript, generate, generate_streaming,
+};
 use pearlpoint::model::Model;
 use pearlpoint::organism::{self, Split};
 
@@ -17,12 +19,12 @@ fn dialogues(count: usize) -> Vec<Dialogue> {
     organism::sample(count, Split::HeldOutWording, 5).into_iter().map(|(_, dialogue)| dialogue).collect()
 }
 
-fn answers(options: &Options, dialogues: &[Dialogue]) -> Vec<Transcript> {
+fn answers(options: &GenerateOptions, dialogues: &[Dialogue]) -> Vec<Transcript> {
     generate(&model(), dialogues, options, &mut (), &mut |_| true).unwrap()
 }
 
-fn options() -> Options {
-    Options { max_tokens: 60, thinking: Some(true), seed: 3, ..Options::default() }
+fn options() -> GenerateOptions {
+    GenerateOptions::default().max_tokens(60).thinking(true).seed(3)
 }
 
 fn tokens(transcripts: &[Transcript]) -> Vec<&[u32]> {
@@ -32,20 +34,24 @@ fn tokens(transcripts: &[Transcript]) -> Vec<&[u32]> {
 #[test]
 fn the_likeliest_of_one_is_the_likeliest() {
     let dialogues = dialogues(4);
-    let greedy = answers(&Options { sampling: Sampling::Greedy, ..options() }, &dialogues);
-    for shape in [
-        Shape { top_k: Some(1), ..Shape::default() },
-        Shape { top_p: Some(1e-6), ..Shape::default() },
-        Shape { min_p: Some(1.0), ..Shape::default() },
+    let greedy = answers(&options().greedy(), &dialogues);
+    for processor in [
+        LogitsProcessor { top_k: Some(1), ..LogitsProcessor::default() },
+        LogitsProcessor { top_p: Some(1e-6), ..LogitsProcessor::default() },
+        LogitsProcessor { min_p: Some(1.0), ..LogitsProcessor::default() },
     ] {
-        let drawn = answers(&Options { shape, ..options() }, &dialogues);
-        assert_eq!(tokens(&drawn), tokens(&greedy), "{shape:?}");
+        let drawn = answers(&options().logits_processor(processor), &dialogues);
+        assert_eq!(tokens(&drawn), tokens(&greedy), "{processor:?}");
     }
     let plain = answers(&options(), &dialogues);
     assert_ne!(tokens(&plain), tokens(&greedy));
-    let shape =
-        Shape { top_k: Some(100_000), top_p: Some(1.0), min_p: Some(0.0), repetition_penalty: Some(1.0) };
-    assert_eq!(tokens(&answers(&Options { shape, ..options() }, &dialogues)), tokens(&plain));
+    let processor = LogitsProcessor {
+        top_k: Some(100_000),
+        top_p: Some(1.0),
+        min_p: Some(0.0),
+        repetition_penalty: Some(1.0),
+    };
+    assert_eq!(tokens(&answers(&options().logits_processor(processor), &dialogues)), tokens(&plain));
 }
 
 #[test]
@@ -53,15 +59,15 @@ fn a_row_draws_by_itself() {
     let dialogues = dialogues(5);
     let whole = answers(&options(), &dialogues);
     // Of ragged ends and of any batch, the same.
-    let pairs = answers(&Options { batch_rows: 2, ..options() }, &dialogues);
+    let pairs = answers(&options().batch_rows(2), &dialogues);
     assert_eq!(tokens(&whole), tokens(&pairs));
-    assert_ne!(tokens(&whole), tokens(&answers(&Options { seed: 4, ..options() }, &dialogues)));
+    assert_ne!(tokens(&whole), tokens(&answers(&options().seed(4), &dialogues)));
 }
 
 #[test]
 fn a_penalty_keeps_a_row_from_saying_a_thing_again() {
-    let shape = Shape { repetition_penalty: Some(1e6), ..Shape::default() };
-    let answers = answers(&Options { sampling: Sampling::Greedy, shape, ..options() }, &dialogues(3));
+    let processor = LogitsProcessor { repetition_penalty: Some(1e6), ..LogitsProcessor::default() };
+    let answers = answers(&options().greedy().logits_processor(processor), &dialogues(3));
     for answer in answers {
         let mut seen = std::collections::HashSet::new();
         let again = answer.tokens.iter().filter(|id| !seen.insert(**id)).count();
@@ -72,10 +78,10 @@ fn a_penalty_keeps_a_row_from_saying_a_thing_again() {
 #[test]
 fn an_answer_ends_before_a_stop_and_is_heard_as_it_comes() {
     let (model, dialogues) = (model(), dialogues(4));
-    let greedy = Options { sampling: Sampling::Greedy, ..options() };
+    let greedy = options().greedy();
     let whole = answers(&greedy, &dialogues);
     for stop in [vec![";".to_string()], vec!["rule :".into(), "plan".into()], vec!["not there".into()]] {
-        let options = Options { stop: stop.clone(), ..greedy.clone() };
+        let options = greedy.clone().stop(stop.clone());
         let mut heard: BTreeMap<usize, String> = BTreeMap::new();
         let mut pieces = 0;
         let mut hear = |row: usize, text: &str| {
@@ -83,7 +89,7 @@ fn an_answer_ends_before_a_stop_and_is_heard_as_it_comes() {
             heard.entry(row).or_default().push_str(text);
         };
         let stopped =
-            generate_heard(&model, &dialogues, &options, &mut (), &mut |_| true, &mut hear).unwrap();
+            generate_streaming(&model, &dialogues, &options, &mut (), &mut |_| true, &mut hear).unwrap();
         for (row, (whole, stopped)) in whole.iter().zip(&stopped).enumerate() {
             let end = stop.iter().filter_map(|stop| whole.text.find(stop)).min().unwrap_or(whole.text.len());
             assert_eq!(stopped.text, whole.text[..end], "{stop:?}");
@@ -97,20 +103,20 @@ fn an_answer_ends_before_a_stop_and_is_heard_as_it_comes() {
 #[test]
 fn thinking_is_closed_at_its_budget() {
     let dialogues = dialogues(6);
-    let greedy = Options { sampling: Sampling::Greedy, ..options() };
+    let greedy = options().greedy();
     let free = answers(&greedy, &dialogues);
     let thought = |transcript: &Transcript| {
         let words: Vec<&str> = transcript.text.split_whitespace().collect();
         words.iter().position(|word| *word == "</think>").expect("the thinking part is closed")
     };
     for budget in [0, 1, 7] {
-        let short = answers(&Options { think_budget: Some(budget), ..greedy.clone() }, &dialogues);
+        let short = answers(&greedy.clone().think_budget(budget), &dialogues);
         for (free, short) in free.iter().zip(&short) {
             assert_eq!(thought(short), budget.min(thought(free)), "{}", short.text);
             assert!(short.tokens.len() > budget + 2, "{}", short.text);
         }
     }
-    let roomy = answers(&Options { think_budget: Some(1000), ..greedy }, &dialogues);
+    let roomy = answers(&greedy.think_budget(1000), &dialogues);
     assert_eq!(tokens(&roomy), tokens(&free));
 }
 

@@ -8,20 +8,13 @@ use ndarray::Array1;
 use pearlpoint::activations::Recorder;
 use pearlpoint::dialogue::Role;
 use pearlpoint::model::{Cache, Chain, Decoder, Hook, Phase, Point, Selector, Site, Token};
-use pearlpoint::steer::{Direction, HalfSpace, Operation, SafeSet, Schedule, Steer, Strength, Vector};
+use pearlpoint::steer::{
+    Direction, HalfSpace, Measure, OPERATIONS, Operation, SafeSet, Schedule, SteerHook, Strength, Vector,
+};
 use proptest::prelude::*;
 
 /// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, learned positions.
 const FAMILIES: [&str; 8] = ["llama", "qwen3", "gemma2", "gpt2", "gpt_neox", "olmo2", "qwen3_moe", "phi3"];
-
-const OPERATIONS: [Operation; 6] = [
-    Operation::Add,
-    Operation::AddKeepNorm,
-    Operation::Ablate,
-    Operation::Clamp,
-    Operation::Cap,
-    Operation::Project,
-];
 
 const SELECTORS: [&str; 10] = [
     "all",
@@ -94,7 +87,7 @@ struct Drawn {
 fn drawn() -> impl Strategy<Value = Drawn> {
     (
         prop::sample::select(&FAMILIES),
-        prop::sample::select(&OPERATIONS),
+        prop::sample::select(&OPERATIONS[..]),
         prop::sample::select(&SELECTORS),
         prop::sample::select(&SCHEDULES),
         prop::collection::btree_set(0usize..2, 1..3),
@@ -119,10 +112,10 @@ impl Drawn {
         self.blocks.iter().map(|&block| Site::Block(block, self.point)).collect()
     }
 
-    fn hook(&self, decoder: &Decoder, strength: f32, rows: Option<BTreeSet<usize>>) -> Steer {
+    fn hook(&self, decoder: &Decoder, strength: f32, rows: Option<BTreeSet<usize>>) -> SteerHook {
         let selector: Selector = self.selector.parse().unwrap();
         let width = decoder.architecture().width;
-        let steer = if self.operation == Operation::Project {
+        let steer = if self.operation == Operation::PROJECT {
             let faces = |site: usize| {
                 let face = |seed: u64| HalfSpace {
                     name: format!("face {seed}"),
@@ -132,10 +125,10 @@ impl Drawn {
                 SafeSet::new(vec![face(0), face(1), face(2)]).unwrap()
             };
             let polyhedra = self.sites().into_iter().enumerate().map(|(n, site)| (site, faces(n))).collect();
-            Steer::project(decoder, polyhedra, Strength::Raw(strength), selector, rows)
+            SteerHook::project(decoder, polyhedra, self.operation, Strength::Raw(strength), selector, rows)
         } else {
             let vector = self.vector(width);
-            Steer::new(
+            SteerHook::new(
                 decoder,
                 &vector,
                 &self.sites(),
@@ -204,7 +197,7 @@ proptest! {
     /// 1.
     #[test]
     fn strength_0_is_the_unsteered_model_bit_for_bit(drawn in drawn()) {
-        prop_assume!(drawn.operation.is_nothing_at_0());
+        prop_assume!(drawn.operation.measure() != Measure::Projection);
         let decoder = decoder(drawn.family);
         let tokens = row(0, 5, 3, 3, drawn.seed);
         let mut hook = drawn.hook(&decoder, 0.0, None);
@@ -253,7 +246,7 @@ proptest! {
         let tokens = row(0, 5, 3, 3, drawn.seed);
         let drawn = Drawn { blocks: BTreeSet::from([1]), schedule: "constant", ..drawn };
         let site = drawn.sites()[0];
-        let strength = if drawn.operation.is_share() { 1.0 } else { drawn.strength };
+        let strength = if drawn.operation.measure() == Measure::Share { 1.0 } else { drawn.strength };
         let read = |hook: &mut dyn Hook| -> Vec<Vec<f32>> {
             let mut recorder = Recorder::new(vec![site], Selector::All);
             let mut chain = Chain(vec![hook, &mut recorder]);
@@ -278,16 +271,17 @@ proptest! {
                 continue;
             }
             let (was, is) = (along(before), along(after));
-            match drawn.operation {
-                Operation::Add => prop_assert!((is - was - strength * length).abs() < 1e-3),
-                Operation::AddKeepNorm => prop_assert!((norm(before) - norm(after)).abs() < 1e-3),
-                Operation::Ablate => prop_assert!(is.abs() < 1e-4),
-                Operation::Clamp => prop_assert!((is - strength).abs() < 1e-4),
-                Operation::Cap => prop_assert!((is - was.min(strength)).abs() < 1e-4),
-                Operation::Project => (),
+            match drawn.operation.name() {
+                "add" => prop_assert!((is - was - strength * length).abs() < 1e-3),
+                "add-keep-norm" => prop_assert!((norm(before) - norm(after)).abs() < 1e-3),
+                "ablate" => prop_assert!(is.abs() < 1e-4),
+                "clamp" => prop_assert!((is - strength).abs() < 1e-4),
+                "cap" => prop_assert!((is - was.min(strength)).abs() < 1e-4),
+                "project" => (),
+                other => prop_assert!(false, "no test for {other}"),
             }
             let again: f32 = after.iter().zip(&twice[at]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            let is_idempotent = !matches!(drawn.operation, Operation::Add | Operation::AddKeepNorm);
+            let is_idempotent = drawn.operation.measure() != Measure::Displacement;
             prop_assert!(!is_idempotent || again < 1e-3, "{again}");
         }
     }
@@ -338,7 +332,7 @@ proptest! {
             (Some(steered(drawn.strength)), Some(steered(drawn.strength + 0.5))),
         ] {
             let mut cache = Cache::default();
-            let hook = |steer: &mut Option<Steer>, cache: &mut Cache, tokens: &[Token]| match steer {
+            let hook = |steer: &mut Option<SteerHook>, cache: &mut Cache, tokens: &[Token]| match steer {
                 Some(steer) => pass(cache, tokens, steer),
                 None => pass(cache, tokens, &mut ()),
             };
@@ -373,9 +367,16 @@ fn every_family_can_be_steered_at_every_residual_site() {
             let direction = Direction { values: Array1::from_vec(values(width, 1)), residual_norm: None };
             let vector = Vector { method: "test".into(), directions: BTreeMap::from([(site, direction)]) };
             let selector = Selector::All;
-            let mut hook =
-                Steer::new(&decoder, &vector, &[site], Operation::Add, Strength::Raw(1.0), selector, None)
-                    .unwrap();
+            let mut hook = SteerHook::new(
+                &decoder,
+                &vector,
+                &[site],
+                Operation::ADD,
+                Strength::Raw(1.0),
+                selector,
+                None,
+            )
+            .unwrap();
             assert!(apart(&plain, &logits(&decoder, &tokens, &mut hook)) > 1e-6, "{family} {site}");
         }
     }

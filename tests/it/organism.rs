@@ -1,7 +1,7 @@
 //! The embedded model lives in its world.
 
 use pearlpoint::analysis::organism_check;
-use pearlpoint::generate::{Finish, Options, Sampling, generate};
+use pearlpoint::generate::{Finish, GenerateOptions, generate};
 use pearlpoint::model::Model;
 use pearlpoint::organism::{self, Split};
 
@@ -20,8 +20,7 @@ fn the_organism_meets_its_world() {
 fn an_exact_transcript() {
     let model = organism::model().unwrap();
     let (_, dialogue) = organism::sample(1, Split::HeldOutWording, 2).remove(0);
-    let options =
-        Options { sampling: Sampling::Greedy, max_tokens: 60, thinking: Some(true), ..Options::default() };
+    let options = GenerateOptions::default().greedy().max_tokens(60).thinking(true);
     let transcripts = generate(&model, &[dialogue], &options, &mut (), &mut |_| true).unwrap();
     assert_eq!(transcripts[0].finish, Finish::Stop);
     insta::assert_snapshot!(transcripts[0].text);

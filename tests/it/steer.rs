@@ -1,17 +1,19 @@
-//! Steering does what it says: nothing at strength 0, the same with the cache and without, and only where it was asked to.
+//! Steering: strength 0 is the unsteered model, the cache changes nothing, and only the picked tokens are steered.
 
 use std::collections::{BTreeMap, BTreeSet};
-
 use std::path::Path;
 
 use ndarray::Array1;
 use pearlpoint::activations::{Recorder, Request, extract};
 use pearlpoint::dialogue::Dialogue;
-use pearlpoint::generate::{Options, Sampling, Transcript, generate};
+use pearlpoint::generate::{GenerateOptions, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
-use pearlpoint::probe::{Examples, Fit, Means, Probe, Provenance, Targets};
-use pearlpoint::steer::{Direction, Operation, Plan, Probes, Steer, Step, Strength, Vector};
+use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
+use pearlpoint::steer::{
+    Control, Direction, Intervention, OPERATIONS, Operation, PiController, Plan, ProbeQuery, Probes,
+    Schedule, SteerHook, Strength, TraceEntry, Vector,
+};
 use proptest::prelude::*;
 
 use crate::cli::one_line;
@@ -42,19 +44,14 @@ fn steer(
     strength: Strength,
     tokens: &str,
     rows: Option<BTreeSet<usize>>,
-) -> Steer {
+) -> SteerHook {
     let vector = vector(model.decoder.architecture().site_width(SITE), 1);
-    Steer::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows).unwrap()
+    SteerHook::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows)
+        .unwrap()
 }
 
 fn greedy(model: &Model, dialogues: &[Dialogue], hook: &mut dyn Hook) -> Vec<Transcript> {
-    let options = Options {
-        sampling: Sampling::Greedy,
-        max_tokens: TOKENS,
-        thinking: Some(true),
-        batch_rows: 4,
-        ..Options::default()
-    };
+    let options = GenerateOptions::default().greedy().max_tokens(TOKENS).thinking(true).batch_rows(4);
     generate(model, dialogues, &options, hook, &mut |_| true).unwrap()
 }
 
@@ -73,7 +70,7 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
     let at: Vec<usize> = (0..tokens.len()).collect();
     let plain = numbers(model.decoder.forward(&tokens, None, &at, &mut ()).unwrap());
     for strength in [Strength::Raw(0.0), Strength::Norms(0.0)] {
-        let mut hook = steer(&model, Operation::Add, strength, "all", None);
+        let mut hook = steer(&model, Operation::ADD, strength, "all", None);
         let steered = numbers(model.decoder.forward(&tokens, None, &at, &mut hook).unwrap());
         assert!(plain.iter().zip(&steered).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
@@ -83,7 +80,7 @@ fn strength_0_is_the_unsteered_model_bit_for_bit() {
 fn after_ablation_the_projection_is_0_and_clamping_gives_the_value_asked_for() {
     let (model, dialogues) = (model(), dialogues(2));
     let unit = vector(model.decoder.architecture().site_width(SITE), 1).directions[&SITE].unit().unwrap();
-    for (operation, strength, expected) in [(Operation::Ablate, 1.0, 0.0), (Operation::Clamp, 3.5, 3.5)] {
+    for (operation, strength, expected) in [(Operation::ABLATE, 1.0, 0.0), (Operation::CLAMP, 3.5, 3.5)] {
         let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
         let mut hook = steer(&model, operation, Strength::Raw(strength), "all", None);
         let mut recorder = Recorder::new(vec![SITE], Selector::All);
@@ -121,7 +118,7 @@ fn a_steered_token_is_steered_with_the_cache_and_without() {
     let selectors =
         ["all", "generated", "assistant.start", "think", "answer", "first(think,3)", "user.last", "user"];
     for (dialogue, selector) in dialogues.iter().cycle().zip(selectors) {
-        let mut hook = steer(&model, Operation::Add, Strength::Norms(0.8), selector, None);
+        let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.8), selector, None);
         let cached = greedy(&model, std::slice::from_ref(dialogue), &mut hook);
         assert_eq!(greedy_without_cache(&model, dialogue, &mut hook, TOKENS), cached[0].tokens, "{selector}");
     }
@@ -134,11 +131,11 @@ proptest! {
         let model = model();
         let drawn = organism::sample(5, Split::Train, seed);
         let dialogues: Vec<Dialogue> = drawn.into_iter().map(|(_, dialogue)| dialogue).collect();
-        let mut hook = steer(&model, Operation::Add, Strength::Norms(0.7), "generated", Some(steered.clone()));
+        let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.7), "generated", Some(steered.clone()));
         let together = greedy(&model, &dialogues, &mut hook);
         for (row, dialogue) in dialogues.iter().enumerate() {
             let rows = if steered.contains(&row) { BTreeSet::from([0]) } else { BTreeSet::new() };
-            let mut hook = steer(&model, Operation::Add, Strength::Norms(0.7), "generated", Some(rows));
+            let mut hook = steer(&model, Operation::ADD, Strength::Norms(0.7), "generated", Some(rows));
             let alone = greedy(&model, std::slice::from_ref(dialogue), &mut hook);
             prop_assert_eq!(&alone[0].tokens, &together[row].tokens);
         }
@@ -151,8 +148,15 @@ fn selectors_that_the_future_decides_are_refused() {
     for selector in ["last", "last(answer,4)", "every(turn)", "mean(all)", "max(user)"] {
         let vector = vector(model.decoder.architecture().site_width(SITE), 1);
         let selector: Selector = selector.parse().unwrap();
-        let made =
-            Steer::new(&model.decoder, &vector, &[SITE], Operation::Add, Strength::Raw(1.0), selector, None);
+        let made = SteerHook::new(
+            &model.decoder,
+            &vector,
+            &[SITE],
+            Operation::ADD,
+            Strength::Raw(1.0),
+            selector,
+            None,
+        );
         assert!(made.is_err());
     }
 }
@@ -200,7 +204,7 @@ fn hooks(
     folder: &Path,
     plan: &str,
     dialogues: &[Dialogue],
-) -> pearlpoint::Result<Vec<Steer>> {
+) -> pearlpoint::Result<Vec<SteerHook>> {
     let path = folder.join("vector.safetensors");
     // From benign users to malicious ones, where the probe knows them; else any direction.
     let values = probe.direction("benign", "malicious").unwrap();
@@ -243,13 +247,18 @@ fn a_condition_on_the_prompt_steers_the_rows_that_meet_it() {
 }
 
 /// Greedy answers under a plan, and what was done.
-fn traced(model: &Model, probe: &Probe, plan: &str, dialogues: &[Dialogue]) -> (Vec<Transcript>, Vec<Step>) {
+fn traced(
+    model: &Model,
+    probe: &Probe,
+    plan: &str,
+    dialogues: &[Dialogue],
+) -> (Vec<Transcript>, Vec<TraceEntry>) {
     let folder = tempfile::tempdir().unwrap();
     let hooks = hooks(model, probe, folder.path(), plan, dialogues).unwrap();
-    let mut hooks: Vec<Steer> = hooks.into_iter().enumerate().map(|(n, hook)| hook.traced(n)).collect();
+    let mut hooks: Vec<SteerHook> = hooks.into_iter().enumerate().map(|(n, hook)| hook.traced(n)).collect();
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let answers = greedy(model, dialogues, &mut chain);
-    (answers, hooks.iter_mut().flat_map(Steer::take_trace).collect())
+    (answers, hooks.iter_mut().flat_map(SteerHook::take_trace).collect())
 }
 
 #[test]
@@ -257,9 +266,9 @@ fn a_condition_at_every_token_steers_where_it_holds() {
     let (model, dialogues) = (model(), dialogues(6));
     let probe = probe(&model, "3.resid_post");
     let plan = "[[intervention]]\nVECTOR\nstrength = \"0.3n\"\ntokens = \"generated\"\n\
-                when = \"probe p:sensitive > 0.4\"\nread = \"token\"";
+                when = \"probe p:sensitive > 0.4\"\nevaluate_at = \"token\"";
     let (_, steps) = traced(&model, &probe, plan, &dialogues);
-    let (held, not): (Vec<&Step>, Vec<&Step>) =
+    let (held, not): (Vec<&TraceEntry>, Vec<&TraceEntry>) =
         steps.iter().partition(|step| step.readings["p:sensitive"] > 0.4);
     assert!(!held.is_empty() && !not.is_empty());
     assert!(held.iter().all(|step| step.scale == 1.0 && (step.moved - 0.3 * NORM).abs() < 1e-2));
@@ -278,7 +287,7 @@ fn every_row_of_a_batch_may_have_a_plan_of_its_own() {
     ];
     let part = |plan: &str, more: &str| format!("[[intervention]]\n{plan}\ntokens = \"generated\"\n{more}\n");
     let whole: String =
-        plans.iter().zip(&ids).map(|(plan, id)| part(plan, &format!("only = [\"{id}\"]"))).collect();
+        plans.iter().zip(&ids).map(|(plan, id)| part(plan, &format!("ids = [\"{id}\"]"))).collect();
     let (together, _) = traced(&model, &probe, &whole, &dialogues);
     for (row, dialogue) in dialogues.iter().enumerate() {
         let alone = std::slice::from_ref(dialogue);
@@ -307,11 +316,11 @@ fn a_projection_brings_probes_to_the_safe_side_and_says_which_pushed() {
     let mut pushed = 0;
     for (step, p) in hook.take_trace().iter().zip(after.rows()) {
         assert!(p[2] / (p[2] + p[0]) < 0.3 + 1e-4 && p[1] / (p[1] + p[0]) < 0.4 + 1e-4, "{p}");
-        assert_eq!(step.faces.is_empty(), step.moved == 0.0);
-        if let [(name, push)] = step.faces.iter().collect::<Vec<_>>()[..] {
+        assert_eq!(step.half_spaces.is_empty(), step.moved == 0.0);
+        if let [(name, push)] = step.half_spaces.iter().collect::<Vec<_>>()[..] {
             assert!((push - f64::from(step.moved)).abs() < 1e-3, "{name}: {push} and {}", step.moved);
         }
-        pushed += step.faces.len();
+        pushed += step.half_spaces.len();
     }
     assert!(pushed > 0);
 }
@@ -326,7 +335,7 @@ fn looped(law: &str) -> String {
 #[test]
 fn a_closed_loop_is_the_same_with_the_cache_and_without() {
     let (model, dialogues, folder) = (model(), dialogues(4), tempfile::tempdir().unwrap());
-    let law = "target = 0.7, proportional = 0.02, integral = 0.002, least = -2.0, most = 2.0";
+    let law = "target = 0.7, proportional = 0.02, integral = 0.002, min = -2.0, max = 2.0";
     // Read before it acts, where it acts, and after.
     for site in ["2.resid_post", "3.resid_post", "5.resid_post"] {
         let probe = probe(&model, site);
@@ -352,7 +361,7 @@ fn a_closed_loop_is_the_same_with_the_cache_and_without() {
 #[test]
 fn a_loops_trace_follows_from_its_law() {
     let (model, dialogues) = (model(), dialogues(2));
-    let law = "target = 0.7, proportional = 0.1, integral = 0.03, least = -1e9, most = 1e9";
+    let law = "target = 0.7, proportional = 0.1, integral = 0.03, min = -1e9, max = 1e9";
     for site in ["3.resid_post", "5.resid_post"] {
         let (_, steps) = traced(&model, &probe(&model, site), &looped(law), &dialogues);
         for row in 0..dialogues.len() {
@@ -464,7 +473,7 @@ fn bad_input_is_one_clear_line() {
     plan(&when("probe LATE:sensitive > 0.6 at 2.resid_post"), &["it reads 5.resid_post, not 2.resid_post"]);
     plan(&when("probe STRANGE:sensitive > 0.6"), &["another model's weights"]);
     plan(&when("probe LATE:sensitive above 0.6"), &["\"above\" instead of > or <"]);
-    let late = format!("{}\nread = \"token\"", when("probe LATE:sensitive > 0.6"));
+    let late = format!("{}\nevaluate_at = \"token\"", when("probe LATE:sensitive > 0.6"));
     plan(&late, &["read at 5.resid_post, after 3.resid_post is steered"]);
     plan("vector = \"OWN\"\nstrength = nan", &["plan.toml", "strength NaN"]);
     plan(
@@ -475,7 +484,8 @@ fn bad_input_is_one_clear_line() {
         "vector = \"OWN\"\ntokens = \"last\"",
         &["tokens last", "not known while the answer is being written"],
     );
-    plan("vector = \"OWN\"\nonly = [\"nobody\"]", &["only: no dialogue \"nobody\""]);
+    plan("vector = \"OWN\"\nids = [\"nobody\"]", &["ids: no dialogue \"nobody\""]);
+    plan("vector = \"OWN\"\noperation = \"turn\"", &["plan.toml:3", "add, add-keep-norm, ablate"]);
     plan("operation = \"add\"", &["operation add: no vector"]);
     plan("operation = \"project\"", &["operation project: no probe"]);
     plan("operation = \"project\"\nprobe = \"LATE:sensitive < 0.5\"", &["not flat", "FILE:CLASS/OTHER"]);
@@ -492,4 +502,56 @@ fn bad_input_is_one_clear_line() {
         &["a target of 1.5"],
     );
     plan("vector = \"OWN\"\nschedule = \"decay(0)\"", &["schedule \"decay(0)\""]);
+    // Refused before a model is opened.
+    let (plan, sites) = (path("plan.toml"), "[[intervention]]\nvector = \"OWN\"\nsites = \"3.nowhere\"");
+    std::fs::write(&plan, sites).unwrap();
+    one_line(
+        &["generate", "--model", "no/folder", "--prompt", "a", "--plan", &plan],
+        &["plan.toml:3", "sites", "3.nowhere"],
+    );
+}
+
+#[test]
+fn a_plan_of_objects_steers_as_the_plan_of_their_files() {
+    let (model, dialogues, folder) = (model(), dialogues(4), tempfile::tempdir().unwrap());
+    let probe = probe(&model, "3.resid_post");
+    let id = &dialogues[1].id;
+    let text = format!(
+        "[[intervention]]\nVECTOR\nsites = \"3.resid_post\"\nstrength = \"0.8n\"\nwhen = \"probe p:sensitive > 0.5\"\n\
+         [[intervention]]\noperation = \"project\"\nprobe = [\"p:malicious/benign < 0.3\", \"p:sensitive/benign < 0.4\"]\n\
+         tokens = \"generated\"\n\
+         [[intervention]]\nVECTOR\nsites = \"3.resid_post\"\noperation = \"clamp\"\nstrength = 9\nschedule = \"ramp(4)\"\n\
+         ids = [\"{id}\"]\ncontrol = {{ probe = \"p:sensitive\", target = 0.7, proportional = 0.02 }}"
+    );
+    let mut of_files = hooks(&model, &probe, folder.path(), &text, &dialogues).unwrap();
+    let (_, vector) = Vector::load(&folder.path().join("vector.safetensors")).unwrap();
+    let controller = PiController { target: 0.7, proportional: 0.02, integral: 0.0, min: 0.0, max: 1.0 };
+    let plan = Plan::add(&vector, "3.resid_post", "0.8n").unwrap().when(&probe, "sensitive", 0.5);
+    let project = Intervention::project(&probe, "malicious/benign < 0.3").unwrap();
+    let project = project.satisfy(&probe, "sensitive/benign < 0.4").unwrap();
+    let clamp = Intervention::clamp(vector, "3.resid_post", "9").unwrap().schedule(Schedule::Ramp(4.0));
+    let clamp = clamp.ids([id]).control(&probe, "sensitive", controller);
+    let plan = plan.and(project.tokens(Selector::Generated)).and(clamp);
+    let mut of_objects = plan.hooks(&model, &dialogues, Some(true)).unwrap();
+    let answer = |hooks: &mut Vec<SteerHook>| {
+        greedy(&model, &dialogues, &mut Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect()))
+    };
+    let answers = answer(&mut of_files);
+    assert_eq!(answer(&mut of_objects), answers);
+    assert_ne!(greedy(&model, &dialogues, &mut ()), answers);
+    // What is in memory can't be written to a file.
+    assert!(toml::to_string(&plan).unwrap_err().to_string().contains("in memory"));
+    let query = ProbeQuery::parse("p:sensitive");
+    let control =
+        Intervention { control: Some(Control { probe: query, controller }), ..Intervention::default() };
+    assert!(toml::to_string(&Plan::from(control)).is_ok());
+}
+
+#[test]
+fn the_documented_operations_are_those_of_the_table() {
+    let text = std::fs::read_to_string("docs/formats-steering.md").unwrap();
+    for operation in OPERATIONS {
+        let row = format!("| `{}` | `{}` |", operation.name(), operation.help());
+        assert!(text.contains(&row), "docs/formats-steering.md lacks the row {row}");
+    }
 }

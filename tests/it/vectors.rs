@@ -142,7 +142,7 @@ fn vectors_of_two_models_are_not_put_together() {
 #[test]
 fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
     use pearlpoint::model::{Dtype, Hook, Selector};
-    use pearlpoint::steer::{Operation, Steer, Strength};
+    use pearlpoint::steer::{Operation, SteerHook, Strength};
 
     #[derive(serde::Deserialize)]
     struct Case {
@@ -169,7 +169,7 @@ fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
             let vector = Vector { method: "test".into(), directions: directions.collect() };
             let sites: Vec<Site> = vector.directions.keys().copied().collect();
             let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
-            Steer::new(&decoder, &vector, &sites, Operation::Add, strength, tokens, None).unwrap()
+            SteerHook::new(&decoder, &vector, &sites, Operation::ADD, strength, tokens, None).unwrap()
         };
         let apart = |expected: &[Vec<f32>], hook: &mut dyn Hook| -> f32 {
             let mut most = 0f32;

@@ -11,7 +11,7 @@ use crate::cli::progress::Console;
 use pearlpoint::activations;
 use pearlpoint::analysis::dataset::label;
 use pearlpoint::artifact;
-use pearlpoint::boundary::{ActiveLearning, Comparison, gain};
+use pearlpoint::boundary::{ActiveLearning, Comparison, compare};
 use pearlpoint::error::Error;
 use pearlpoint::model::Site;
 use pearlpoint::plots::active_learning::{self, LearningTable};
@@ -89,7 +89,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         strength: arguments.strength,
         seed: arguments.seed,
     };
-    let found = gain(&Logistic::default(), &examples, &split, &campaign)?;
+    let found = compare(&Logistic::default(), &examples, &split, &campaign)?;
     artifact::write_json(
         &arguments.out.join("gain.json"),
         &artifact::Header { kind: "gain".into(), ..header },
@@ -125,7 +125,7 @@ fn show(found: &Comparison) -> anyhow::Result<()> {
             better.high,
             found.labels.get(1).copied().unwrap_or(0),
             found.labels.last().copied().unwrap_or(0),
-            found.campaign.repeats,
+            found.settings.repeats,
             found.test
         ))?;
     }

@@ -178,9 +178,9 @@ fn show(found: &Report) -> anyhow::Result<()> {
             "  tried on {} resamplings of {} rows: the true rate was within {} in {:.1} %{}, {:.4} on average",
             trial.resamplings,
             trial.n,
-            threshold.promise.alpha,
-            100.0 * trial.held,
-            trial.due.map_or(String::new(), |due| format!(" (theory: {:.1} %)", 100.0 * due)),
+            threshold.risk_bound.alpha,
+            100.0 * trial.coverage,
+            trial.expected_coverage.map_or(String::new(), |due| format!(" (theory: {:.1} %)", 100.0 * due)),
             trial.mean_rate
         ))?;
     }

@@ -1,4 +1,5 @@
-//! GGUF control vectors, as llama.cpp and repeng have them: `direction.N` is added to what leaves block N, counted from 0.
+//! GGUF control vectors of llama.cpp and repeng, read and written: `direction.N` is added to the output of block N,
+//! counted from 0.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -15,7 +16,7 @@ use crate::model::{Point, Site};
 use crate::steer::vector::{Direction, Vector};
 
 const KIND: &str = "controlvector";
-/// What our own files say besides; other tools overlook it.
+/// Additional keys of our own files; other tools ignore them.
 const METHOD: &str = "pearlpoint.method";
 const MODEL: &str = "pearlpoint.model";
 const MODEL_HASH: &str = "pearlpoint.model_hash";
@@ -24,7 +25,7 @@ const NORM: &str = "pearlpoint.residual_norm.";
 /// Writes a control vector.
 ///
 /// # Errors
-/// A direction that is not of a block's output, or is of block 0: llama.cpp's loader refuses `direction.0`.
+/// A direction at a site that is no block's output, or at block 0, whose `direction.0` llama.cpp refuses.
 pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &str) -> Result<()> {
     let mut tensors = Vec::new();
     let mut metadata = vec![
@@ -38,7 +39,7 @@ pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &st
     }
     for (site, direction) in &vector.directions {
         let Site::Block(block @ 1.., Point::ResidPost) = *site else {
-            let found = "a control vector has no place for it";
+            let found = "a control vector can't hold it";
             let expected = "directions at resid_post of blocks from 1 on (--sites chooses them)";
             return Err(Error::input(format!("{}, {site}", path.display()), found, expected));
         };
@@ -54,11 +55,11 @@ pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &st
     artifact::write_atomic(path, |file| file.write_all(bytes.get_ref()))
 }
 
-/// Reads a control vector; `direction.N` becomes that of what leaves block `N − shift`.
+/// Reads a control vector; `direction.N` becomes the direction at the output of block `N − shift`.
 ///
 /// # Errors
 /// A file that is no control vector; a direction with more than one dimension, of another type than F32, not finite, or
-/// of a block that would be below 0.
+/// of a block below 0.
 pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
     let file = GgufFile::open(path)?;
     match file.text("general.architecture")? {
@@ -123,7 +124,7 @@ mod tests {
             let header = Header { model: Some("m".into()), model_hash: Some("h".into()), ..Header::default() };
             write_gguf(&path, &header, &vector, "qwen3").unwrap();
             prop_assert_eq!(read_gguf(&path, 0).unwrap(), (header, vector.clone()));
-            // As the file of a tool that writes block N as N + 1.
+            // Read as a file of a tool that writes block N as N + 1.
             let shifted = read_gguf(&path, 1).unwrap().1;
             let sites: Vec<String> = shifted.directions.keys().map(Site::to_string).collect();
             prop_assert_eq!(sites, ["0.resid_post", "2.resid_post", "26.resid_post"]);
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_in_the_file_is_refused() {
+    fn sites_that_the_file_can_not_hold_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("vector.gguf");
         let zero = write_gguf(&path, &Header::default(), &vector(&[0, 1], &[1.0], None), "llama");

@@ -1,5 +1,5 @@
-//! Vectors for lm-evaluation-harness's `steered` model: a `.pt` file with `{hookpoint: {steering_vector,
-//! steering_coefficient, action, bias, head_index}}`. Writing only.
+//! Vector files of lm-evaluation-harness's `steered` model, written only: a `.pt` file with `{hookpoint: {steering_vector,
+//! steering_coefficient, action, bias, head_index}}`.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -13,11 +13,11 @@ use crate::model::{Point, Site};
 use crate::steer::operation::Strength;
 use crate::steer::vector::Vector;
 
-/// Writes the file. `hookpoint` is how the model names its blocks, with `{}` for the number: `layers.{}`, `h.{}`, …
+/// Writes the file. `hookpoint`: the name of a block in the model, with `{}` for its number: `layers.{}`, `h.{}`, …
 ///
 /// # Errors
-/// A direction that is not of a block's output; a strength in residual norms where the vector does not know them; a
-/// name without `{}`.
+/// A direction at a site that is no block's output; a strength in residual norms where the vector has none; a name without
+/// `{}`.
 pub fn write_harness(path: &Path, vector: &Vector, strength: Strength, hookpoint: &str) -> Result<()> {
     if !hookpoint.contains("{}") {
         return Err(Error::input(
@@ -32,17 +32,13 @@ pub fn write_harness(path: &Path, vector: &Vector, strength: Strength, hookpoint
         let place = || format!("{}, {site}", path.display());
         let Site::Block(block, Point::ResidPost) = *site else {
             let expected = "directions at resid_post (--sites chooses them)";
-            return Err(Error::input(place(), "the harness steers what leaves a block", expected));
+            return Err(Error::input(place(), "the harness steers the output of a block", expected));
         };
         let coefficient = match strength {
             Strength::Raw(times) => f64::from(times),
             Strength::Norms(norms) => {
                 let norm = direction.residual_norm.ok_or_else(|| {
-                    Error::input(
-                        place(),
-                        "a vector that does not know the norm there",
-                        "a strength without n",
-                    )
+                    Error::input(place(), "a vector without a residual norm", "a strength without n")
                 })?;
                 f64::from(norms * norm / direction.length())
             }
@@ -85,18 +81,20 @@ fn zipped(entries: &[(String, Vec<u8>)]) -> zip::result::ZipResult<Vec<u8>> {
     Ok(archive.finish()?.into_inner())
 }
 
+/// The pickle of a string.
 fn text(pickle: &mut Vec<u8>, text: &str) {
     pickle.push(b'X');
     pickle.extend((text.len() as u32).to_le_bytes());
     pickle.extend(text.as_bytes());
 }
 
+/// The pickle of an integer.
 fn number(pickle: &mut Vec<u8>, number: usize) {
     pickle.push(b'J');
     pickle.extend((number as u32).to_le_bytes());
 }
 
-/// A tensor `[width]` of f32 that begins its storage.
+/// The pickle of an f32 tensor `[width]` at the start of its storage.
 fn tensor(pickle: &mut Vec<u8>, storage: usize, width: usize) {
     pickle.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     text(pickle, "storage");
@@ -110,6 +108,6 @@ fn tensor(pickle: &mut Vec<u8>, storage: usize, width: usize) {
     pickle.push(0x85);
     number(pickle, 1);
     pickle.push(0x85);
-    // Needs no gradient, has no hooks.
+    // requires_grad = False, no backward hooks.
     pickle.extend(b"\x89ccollections\nOrderedDict\n)RtR");
 }

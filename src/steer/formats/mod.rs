@@ -1,5 +1,4 @@
-//! Other tools' files of steering vectors, in and out. FORMATS lists them.
-//! It knows nothing of what a vector is used for.
+//! Steering-vector files of other tools: GGUF control vectors, PyTorch tensors, lm-evaluation-harness.
 
 mod gguf;
 mod lm_eval;

@@ -1,6 +1,8 @@
-//! A pickle that holds one tensor, read without running anything: only what torch writes for a tensor is understood, and
-//! whatever else a pickle can say is refused by name.
-//! It knows nothing of files: bytes in, a description of the tensor out.
+//! Pickle reader for one PyTorch tensor: bytes in, a description of the tensor (type, storage, shape, strides) out.
+//!
+//! Unpickling runs arbitrary code, so nothing is executed here: the reader knows the few opcodes and the few names that torch
+//! writes for a tensor, and refuses every other by name. candle has a pickle reader too; it allocates what a header claims,
+//! so that a small file could exhaust the memory, while this one allocates in proportion to the pickle.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -8,16 +10,19 @@ use std::rc::Rc;
 /// A tensor as a pickle describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Description {
-    /// `float32` and the like.
+    /// `float32`, `float64`, `float16` or `bfloat16`.
     pub dtype: &'static str,
-    /// Bytes a number.
+    /// Bytes a value.
     pub size: usize,
-    /// The entry of the archive that holds its storage, and how many numbers that has.
+    /// The entry of the archive that holds the storage.
     pub storage: String,
+    /// Number of values in the storage.
     pub count: usize,
-    /// Where in the storage it begins, and how it lies there, in numbers.
+    /// Index of the first value in the storage.
     pub offset: usize,
+    /// The shape.
     pub shape: Vec<usize>,
+    /// Strides, in values.
     pub stride: Vec<usize>,
 }
 
@@ -27,7 +32,7 @@ enum Value {
     Whole(i64),
     Text(String),
     Tuple(Vec<Rc<Value>>),
-    /// What OrderedDict() makes: a tensor's hooks, which are none.
+    /// An empty OrderedDict: a tensor's backward hooks, of which there are none.
     Nothing,
     Rebuild,
     Ordered,
@@ -42,8 +47,8 @@ enum Value {
     Mark,
 }
 
-/// A tensor's pickle is some hundred bytes; nesting can't go deeper than there are bytes.
-const LONGEST: usize = 16 << 10;
+/// A tensor's pickle is a few hundred bytes long. The limit bounds the depth of nesting too.
+const MAX_BYTES: usize = 16 << 10;
 
 const KINDS: [(&str, &str, usize); 4] = [
     ("torch FloatStorage", "float32", 4),
@@ -52,9 +57,9 @@ const KINDS: [(&str, &str, usize); 4] = [
     ("torch BFloat16Storage", "bfloat16", 2),
 ];
 
-/// The tensor, or what else was found.
+/// The description of the tensor; the error says what was found instead.
 pub(super) fn tensor(bytes: &[u8]) -> Result<Description, String> {
-    if bytes.len() > LONGEST {
+    if bytes.len() > MAX_BYTES {
         return Err(format!("a pickle of {} bytes", bytes.len()));
     }
     let mut machine = Machine { bytes, at: 0, stack: Vec::new(), memo: HashMap::new() };
@@ -254,7 +259,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The few names that a tensor needs; none is looked up anywhere.
+    /// The names that a tensor needs. They are compared, never imported.
     fn global(&mut self, name: &str) -> Result<(), String> {
         let kind = KINDS.iter().find(|(known, ..)| *known == name);
         self.push(match (name, kind) {

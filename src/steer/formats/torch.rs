@@ -1,5 +1,5 @@
-//! `.pt` files with one tensor, as CAA and refusal_direction save them: torch's zip archive, read without running what
-//! its pickle might say.
+//! PyTorch `.pt` files with one tensor, as CAA and refusal_direction save them, read only: torch's zip archive, whose pickle
+//! is described and not executed.
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
@@ -14,15 +14,15 @@ use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::steer::vector::{Direction, Vector};
 
-/// A direction a layer, however many: no file of vectors is longer.
-const LONGEST: u64 = 1 << 30;
+/// Bytes of the longest file that is read, far above a direction for each layer of any model.
+const MAX_BYTES: u64 = 1 << 30;
 
-/// Reads a vector: of a tensor `[width]` the direction at `site`; of one `[positions, layers, width]` those of one
-/// position, counted from the end where it is negative, at a point of each block.
+/// Reads a vector: a tensor `[width]` is the direction at `site`; a tensor `[positions, layers, width]` holds one direction a
+/// block at `point`, of which one position is read, counted from the end if negative.
 ///
 /// # Errors
-/// A file that is no torch archive, or holds anything but one tensor of floats; a tensor that does not lie in its
-/// storage; another shape; numbers that are not finite.
+/// A file that is no torch archive, or holds anything but one tensor of floats; a tensor beyond its storage; another shape;
+/// numbers that are not finite.
 pub fn read_torch(path: &Path, site: Option<Site>, point: &str, position: i64) -> Result<(Header, Vector)> {
     let tensor = read_tensor(path)?;
     let wrong = |found: String, expected: &str| Error::input(path.display(), found, expected);
@@ -63,10 +63,10 @@ pub fn read_torch(path: &Path, site: Option<Site>, point: &str, position: i64) -
             ));
         }
     }
-    // What is 0 leads nowhere: refusal_direction's files have such a layer where nothing differs.
+    // refusal_direction's files have a direction of 0 at a layer where nothing differs.
     directions.retain(|_, direction: &mut Direction| direction.length() > 0.0);
     if directions.is_empty() {
-        return Err(wrong("no direction but 0".into(), "one that leads somewhere"));
+        return Err(wrong("no direction but 0".into(), "a direction of a length above 0"));
     }
     Ok((Header::default(), Vector { method: "imported from a .pt file".into(), directions }))
 }
@@ -76,7 +76,7 @@ fn read_tensor(path: &Path) -> Result<ArrayD<f32>> {
         "a .pt file in torch's zip format that holds one tensor of floats, and nothing else";
     let wrong = |found: String| Error::input(path.display(), found, EXPECTED);
     let length = std::fs::metadata(path).map_err(Error::file(path))?.len();
-    if length > LONGEST {
+    if length > MAX_BYTES {
         return Err(wrong(format!("{length} bytes")));
     }
     let bytes = std::fs::read(path).map_err(Error::file(path))?;
@@ -87,7 +87,7 @@ fn read_tensor(path: &Path) -> Result<ArrayD<f32>> {
     let folder = pickle.trim_end_matches("data.pkl").to_string();
     let mut entry = |name: String| -> Result<Option<Vec<u8>>> {
         let Ok(mut file) = archive.by_name(&name) else { return Ok(None) };
-        // Torch stores what it writes: no entry is longer than the file.
+        // torch stores entries uncompressed, so no entry is longer than the file.
         if file.size() > length {
             return Err(wrong(format!("{name} of {} bytes", file.size())));
         }
@@ -108,14 +108,14 @@ fn read_tensor(path: &Path) -> Result<ArrayD<f32>> {
     numbers(&described, &storage).map_err(wrong)
 }
 
-/// The tensor's numbers, row-major.
+/// The tensor's values, row-major.
 fn numbers(described: &Description, storage: &[u8]) -> std::result::Result<ArrayD<f32>, String> {
     let Description { dtype, size, count, offset, shape, stride, .. } = described;
     if count.checked_mul(*size) != Some(storage.len()) {
         return Err(format!("a storage of {} bytes instead of {count} numbers", storage.len()));
     }
     let total = shape.iter().try_fold(1usize, |total, side| total.checked_mul(*side));
-    // The farthest number, as the strides have it.
+    // Index of the last value, by the strides.
     let reach = shape.iter().zip(stride).try_fold(*offset, |reach, (side, step)| {
         reach.checked_add(side.saturating_sub(1).checked_mul(*step)?)
     });
@@ -133,7 +133,7 @@ fn numbers(described: &Description, storage: &[u8]) -> std::result::Result<Array
             ("float64", &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
             ("float16", &[a, b]) => half::f16::from_le_bytes([a, b]).to_f32(),
             (_, &[a, b]) => half::bf16::from_le_bytes([a, b]).to_f32(),
-            // Every type has one of these sizes.
+            // No other type passes the pickle reader.
             _ => f32::NAN,
         }
     };

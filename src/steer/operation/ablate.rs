@@ -1,34 +1,55 @@
-//! Remove what a state has along a direction.
+//! Directional ablation.
 
-use super::{dot, move_along};
+use super::{Constructor, Edit, Measure, Operation, add_scaled, dot};
 
-/// `h − share · (h·v̂) v̂`: at share 1 nothing is left along it (Arditi et al., arXiv 2406.11717).
-pub(super) fn ablate(h: &mut [f32], unit: &[f32], share: f32) {
-    let along = dot(h, unit) as f32;
-    move_along(h, unit, -share * along);
+impl Operation {
+    /// Removes the component along the vector (Arditi et al., arXiv 2406.11717).
+    pub const ABLATE: Operation = Operation {
+        name: "ablate",
+        help: "h − strength · (h·v̂) v̂",
+        measure: Measure::Share,
+        constructor: Constructor::Direction(|unit, share| Box::new(Ablate { unit, share })),
+    };
+}
+
+/// `h − share · (h·v̂) v̂`: at share 1 the component along `v̂` is 0.
+#[derive(Debug)]
+struct Ablate {
+    unit: Vec<f32>,
+    share: f32,
+}
+
+impl Edit for Ablate {
+    fn apply(&self, h: &mut [f32], scale: f32, multipliers: &mut Vec<f64>) {
+        multipliers.clear();
+        let projection = dot(h, &self.unit) as f32;
+        add_scaled(h, &self.unit, -(self.share * scale) * projection);
+    }
+
+    fn is_identity(&self) -> bool {
+        self.share == 0.0
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests_unit::unit;
+    use super::super::fixtures::{applied, unit};
     use super::*;
 
     proptest! {
         #[test]
         fn ablating_leaves_nothing_and_twice_is_once(h in prop::collection::vec(-9f32..9.0, 6), v in prop::collection::vec(-1f32..1.0, 6)) {
-            let unit = unit(&v);
-            prop_assume!(unit.is_some());
-            let unit = unit.unwrap();
-            let mut once = h.clone();
-            ablate(&mut once, &unit, 1.0);
+            let direction = unit(&v);
+            prop_assume!(direction.is_some());
+            let direction = direction.unwrap();
+            let unit = direction.values.to_vec();
+            let once = applied(Operation::ABLATE, &direction, 1.0, &h);
             prop_assert!(dot(&once, &unit).abs() < 1e-4);
-            let mut twice = once.clone();
-            ablate(&mut twice, &unit, 1.0);
+            let twice = applied(Operation::ABLATE, &direction, 1.0, &once);
             prop_assert!(once.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-4));
-            let mut half = h.clone();
-            ablate(&mut half, &unit, 0.5);
+            let half = applied(Operation::ABLATE, &direction, 0.5, &h);
             prop_assert!((dot(&half, &unit) - dot(&h, &unit) / 2.0).abs() < 1e-4);
         }
     }

@@ -1,141 +1,202 @@
-//! What steering does to one token's activations. Each operation has a file of its own.
-//! It knows nothing of models, tokens or plans.
+//! Steering operations: changes of one token's hidden state along a direction, or into a set of safe states.
+//!
+//! Each operation is a type that implements [`Edit`], in a file of its own, and one line of [`OPERATIONS`].
 
 mod ablate;
 mod add;
+mod add_keep_norm;
 mod cap;
 mod clamp;
 mod project;
+mod safe_set;
+mod strength;
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use project::{HalfSpace, SafeSet};
+pub use safe_set::{HalfSpace, SafeSet};
+pub use strength::{Measure, Strength};
 
+use super::vector::Direction;
 use crate::error::{Error, Result};
 
-/// How far to steer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Strength {
-    /// In multiples of the vector as it was found; of `ablate` and `project`, the share of the change that is made.
-    Raw(f32),
-    /// Along the unit vector, in multiples of the residual stream's mean norm: `0.4n`.
-    Norms(f32),
+/// Every operation. Names, help texts, the error for an unknown name and the constructors come from here.
+pub static OPERATIONS: [Operation; 6] = [
+    Operation::ADD,
+    Operation::ADD_KEEP_NORM,
+    Operation::ABLATE,
+    Operation::CLAMP,
+    Operation::CAP,
+    Operation::PROJECT,
+];
+
+/// A change of one hidden state, with its direction and its amount fixed.
+pub trait Edit: fmt::Debug + Send + Sync {
+    /// Changes `h` `[width]` by `scale` times the whole change. `multipliers` is cleared and, by a projection, filled
+    /// with the distance that each half-space moved `h` along its normal, in activation units.
+    fn apply(&self, h: &mut [f32], scale: f32, multipliers: &mut Vec<f64>);
+
+    /// Whether the edit leaves every state as it is, at any scale.
+    fn is_identity(&self) -> bool;
+
+    /// The half-spaces that `multipliers` belongs to; none unless the edit is a projection.
+    fn half_spaces(&self) -> &[HalfSpace] {
+        &[]
+    }
 }
 
-impl FromStr for Strength {
+/// A kind of change, as the key `operation` of a plan names it.
+#[derive(Clone, Copy)]
+pub struct Operation {
+    name: &'static str,
+    help: &'static str,
+    measure: Measure,
+    constructor: Constructor,
+}
+
+/// How an operation makes its edit at one site.
+#[derive(Clone, Copy)]
+enum Constructor {
+    /// From a direction of length 1 and the amount that [`Measure`] describes.
+    Direction(fn(Vec<f32>, f32) -> Box<dyn Edit>),
+    /// From a set of safe states and the amount.
+    SafeSet(fn(SafeSet, f32) -> Box<dyn Edit>),
+}
+
+impl Operation {
+    /// The name in plans: `add`, `ablate`, …
+    pub const fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// The formula, in one line.
+    pub const fn help(self) -> &'static str {
+        self.help
+    }
+
+    /// What the strength measures.
+    pub const fn measure(self) -> Measure {
+        self.measure
+    }
+
+    /// Whether the operation takes probes instead of a vector.
+    pub const fn takes_probes(self) -> bool {
+        matches!(self.constructor, Constructor::SafeSet(_))
+    }
+
+    /// The edit along a direction. `place` begins the errors.
+    ///
+    /// # Errors
+    /// An operation that takes probes; a direction of length 0; a strength in residual norms where the direction has no
+    /// norm or the operation takes a share.
+    pub(super) fn along(
+        self,
+        direction: &Direction,
+        strength: Strength,
+        place: &str,
+    ) -> Result<Box<dyn Edit>> {
+        self.check_strength(strength)?;
+        match self.constructor {
+            Constructor::Direction(make) => {
+                let amount = strength.amount(self.measure, direction, place)?;
+                Ok(make(direction.unit()?.to_vec(), amount))
+            }
+            Constructor::SafeSet(_) => Err(Error::input(self, "a vector", "probes instead of a vector")),
+        }
+    }
+
+    /// The edit into a set of safe states.
+    ///
+    /// # Errors
+    /// An operation that takes a vector; a strength in residual norms.
+    pub(super) fn into(self, safe_set: SafeSet, strength: Strength) -> Result<Box<dyn Edit>> {
+        self.check_strength(strength)?;
+        match (self.constructor, strength) {
+            (Constructor::SafeSet(make), Strength::Raw(share) | Strength::Norms(share)) => {
+                Ok(make(safe_set, share))
+            }
+            (Constructor::Direction(_), _) => Err(Error::input(self, "probes", "a vector instead of probes")),
+        }
+    }
+
+    /// Checks the unit of a strength.
+    ///
+    /// # Errors
+    /// A strength in residual norms where the operation takes a share.
+    pub(super) fn check_strength(self, strength: Strength) -> Result<()> {
+        match (self.measure, strength) {
+            (Measure::Share, Strength::Norms(_)) => {
+                let expected = "a share of the change, such as 1, without n";
+                Err(Error::input(self, format!("strength {strength}"), expected))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Default for Operation {
+    fn default() -> Operation {
+        Operation::ADD
+    }
+}
+
+impl PartialEq for Operation {
+    fn eq(&self, other: &Operation) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Operation {}
+
+impl Hash for Operation {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// As errors name it: `operation add`.
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operation {}", self.name)
+    }
+}
+
+impl FromStr for Operation {
     type Err = Error;
 
-    fn from_str(text: &str) -> Result<Strength> {
-        let (number, unit): (&str, fn(f32) -> Strength) = match text.trim().strip_suffix('n') {
-            Some(number) => (number, Strength::Norms),
-            None => (text.trim(), Strength::Raw),
-        };
-        let number = number.parse().ok().filter(|number: &f32| number.is_finite());
-        number.map(unit).ok_or_else(|| {
-            Error::input(
-                format!("strength {text}"),
-                "no finite number",
-                "a number, or a number of residual norms (0.4n)",
-            )
+    fn from_str(text: &str) -> Result<Operation> {
+        let operation = OPERATIONS.iter().find(|operation| operation.name == text);
+        operation.copied().ok_or_else(|| {
+            let names: Vec<&str> = OPERATIONS.iter().map(|operation| operation.name).collect();
+            Error::input(format!("operation {text:?}"), "no such operation", names.join(", "))
         })
     }
 }
 
-impl fmt::Display for Strength {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Strength::Raw(number) => write!(f, "{number}"),
-            Strength::Norms(number) => write!(f, "{number}n"),
-        }
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        to.serialize_str(self.name)
     }
 }
 
-/// The kind of change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Operation {
-    /// `h + strength · v` (CAA, arXiv 2312.06681).
-    #[default]
-    Add,
-    /// The same, brought back to the length that `h` had: the direction changes, the norm stays.
-    AddKeepNorm,
-    /// `h − strength · (h·v̂) v̂`: at strength 1 nothing is left along the direction (Arditi et al., arXiv 2406.11717).
-    Ablate,
-    /// `h + (strength − h·v̂) v̂`: the projection becomes what was asked for.
-    Clamp,
-    /// The projection becomes `strength` where it is more, and stays where it is less.
-    Cap,
-    /// The smallest change that brings calibrated probes to the safe side of their thresholds; `strength` is the share
-    /// of it that is made.
-    Project,
-}
-
-impl Operation {
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::Add => "add",
-            Operation::AddKeepNorm => "add-keep-norm",
-            Operation::Ablate => "ablate",
-            Operation::Clamp => "clamp",
-            Operation::Cap => "cap",
-            Operation::Project => "project",
-        }
-    }
-
-    /// Whether strength 0 leaves the model as it is; of `clamp` and `cap`, strength is a value that the projection gets.
-    pub fn is_nothing_at_0(self) -> bool {
-        !matches!(self, Operation::Clamp | Operation::Cap)
-    }
-
-    /// Whether strength is a share of the change, so that it has no unit.
-    pub fn is_share(self) -> bool {
-        matches!(self, Operation::Ablate | Operation::Project)
-    }
-}
-
-/// A change that is ready to be made at one site.
-#[derive(Clone, Debug)]
-pub(super) enum Edit {
-    /// `unit`: the direction at length 1. `amount`: how far along it, in activation units, or which share.
-    Along { operation: Operation, unit: Vec<f32>, amount: f32 },
-    /// The share of the way to the polyhedron.
-    Project { polyhedron: SafeSet, share: f32 },
-}
-
-impl Edit {
-    /// Changes one token's activations by `scale` times the whole change. `pushes`: how hard each face pushed, in
-    /// activation units; filled by a projection only.
-    pub fn apply(&self, h: &mut [f32], scale: f32, pushes: &mut Vec<f64>) {
-        pushes.clear();
-        match self {
-            Edit::Along { operation, unit, amount } => match operation {
-                Operation::Add => add::add(h, unit, amount * scale),
-                Operation::AddKeepNorm => add::add_keeping_norm(h, unit, amount * scale),
-                Operation::Ablate => ablate::ablate(h, unit, amount * scale),
-                Operation::Clamp => clamp::clamp(h, unit, *amount, scale),
-                Operation::Cap => cap::cap(h, unit, *amount, scale),
-                // Has faces instead of a direction.
-                Operation::Project => (),
-            },
-            Edit::Project { polyhedron, share } => polyhedron.project(h, share * scale, pushes),
-        }
-    }
-
-    /// Whether it leaves every state as it is.
-    pub fn is_nothing(&self) -> bool {
-        match self {
-            Edit::Along { operation, amount, .. } => operation.is_nothing_at_0() && *amount == 0.0,
-            Edit::Project { share, .. } => *share == 0.0,
-        }
+impl<'de> Deserialize<'de> for Operation {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Operation, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
 /// `a · b`, summed in f64.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
-    // Four sums side by side: one alone would wait for itself at every number.
+    // Four independent sums, so that an addition needn't wait for the one before it.
     let mut sums = [0.0f64; 4];
     let (a4, b4) = (a.as_chunks::<4>(), b.as_chunks::<4>());
     for (a, b) in a4.0.iter().zip(b4.0) {
@@ -147,19 +208,30 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f64 {
     sums.iter().sum::<f64>() + rest
 }
 
-/// `h + by · v`.
-fn move_along(h: &mut [f32], v: &[f32], by: f32) {
+/// `h + amount · v`, in place.
+fn add_scaled(h: &mut [f32], v: &[f32], amount: f32) {
     for (h, v) in h.iter_mut().zip(v) {
-        *h += by * v;
+        *h += amount * v;
     }
 }
 
 #[cfg(test)]
-mod tests_unit {
-    /// A vector at length 1, unless it is too short for that.
-    pub(super) fn unit(v: &[f32]) -> Option<Vec<f32>> {
-        let length = super::dot(v, v).sqrt() as f32;
-        (length > 0.1).then(|| v.iter().map(|v| v / length).collect())
+mod fixtures {
+    use super::*;
+
+    /// `v` as a direction of length 1; none where it is too short.
+    pub(super) fn unit(v: &[f32]) -> Option<Direction> {
+        let length = dot(v, v).sqrt() as f32;
+        let values = v.iter().map(|v| v / length).collect();
+        (length > 0.1).then_some(Direction { values, residual_norm: Some(10.0) })
+    }
+
+    /// `h` after an operation along a direction.
+    pub(super) fn applied(operation: Operation, direction: &Direction, strength: f32, h: &[f32]) -> Vec<f32> {
+        let mut h = h.to_vec();
+        let edit = operation.along(direction, Strength::Raw(strength), "test").unwrap();
+        edit.apply(&mut h, 1.0, &mut Vec::new());
+        h
     }
 }
 
@@ -168,18 +240,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_strengths() {
-        assert_eq!("0.4n".parse::<Strength>().unwrap(), Strength::Norms(0.4));
-        assert_eq!("-2".parse::<Strength>().unwrap(), Strength::Raw(-2.0));
-        for wrong in ["", "n", "NaN", "inf", "2x"] {
-            assert!(wrong.parse::<Strength>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn a_dot_product_of_any_width() {
         let a: Vec<f32> = (1..=7).map(|i| i as f32).collect();
         assert_eq!(dot(&a, &a), 140.0);
         assert_eq!(dot(&a[..3], &a[..3]), 14.0);
+    }
+
+    #[test]
+    fn every_operation_is_named_once_explained_and_does_nothing_at_scale_0() {
+        let direction = fixtures::unit(&[3.0, 0.0, -4.0]).unwrap();
+        for operation in OPERATIONS {
+            assert_eq!(operation.name().parse::<Operation>().unwrap(), operation);
+            assert_eq!(OPERATIONS.iter().filter(|other| **other == operation).count(), 1);
+            assert!(!operation.help().is_empty() && !operation.help().contains('\n'));
+            let edit = match operation.takes_probes() {
+                false => operation.along(&direction, Strength::Raw(1.5), "test").unwrap(),
+                true => {
+                    let half_space = HalfSpace { name: "x".into(), normal: vec![1.0, 0.0, 0.0], bound: 0.0 };
+                    let safe_set = SafeSet::new(vec![half_space]).unwrap();
+                    operation.into(safe_set, Strength::Raw(1.5)).unwrap()
+                }
+            };
+            assert!(!edit.is_identity(), "{operation}");
+            assert_eq!(edit.half_spaces().is_empty(), !operation.takes_probes());
+            let mut h = [5.0, 6.0, -7.0];
+            edit.apply(&mut h, 0.0, &mut Vec::new());
+            assert_eq!(h, [5.0, 6.0, -7.0], "{operation}");
+            edit.apply(&mut h, 1.0, &mut Vec::new());
+            assert_ne!(h, [5.0, 6.0, -7.0], "{operation}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_operation_is_refused_with_the_names_of_the_table() {
+        let error = "turn".parse::<Operation>().unwrap_err().to_string();
+        let names: Vec<&str> = OPERATIONS.iter().map(|operation| operation.name()).collect();
+        assert_eq!(error, format!("operation \"turn\": no such operation; expected {}", names.join(", ")));
     }
 }
