@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::config::defaults::BATCH_ROWS;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{self, Sampling, Transcript, generate};
+use crate::generate::{GenerateOptions, Sampling, Transcript, generate};
 use crate::judge::{Score, Scorer};
 use crate::model::{Hook, Model};
 use crate::progress::Progress;
@@ -99,13 +99,13 @@ impl Answering<'_> {
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Answers> {
         let dialogues: Vec<Dialogue> = numbers.iter().map(|&number| all[number].clone()).collect();
-        let options = generate::Options {
+        let options = GenerateOptions {
             sampling: self.sampling,
             max_tokens: self.max_tokens,
             seed: self.seed,
             thinking: self.thinking,
             batch_rows: BATCH_ROWS,
-            ..generate::Options::default()
+            ..GenerateOptions::default()
         };
         let total = numbers.len();
         let mut on_done = |done| on_progress(Progress { stage, done, total });

@@ -93,7 +93,7 @@ pub struct Flagged {
     /// The threshold.
     pub threshold: Threshold,
     /// The threshold chosen on resamplings of these rows, and its true rates there.
-    pub trial: Trial,
+    pub trial: Coverage,
     /// Whether the test agrees with the bound: the 95 % interval of the share in which it held reaches 1 − delta, or the mean
     /// rate is within alpha.
     pub held: bool,
@@ -181,7 +181,7 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
         let scores = calibrated.column(column).to_vec();
         let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, column)).collect();
         let threshold = threshold(&scores, &positive, promise)?;
-        let trial = trial(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
+        let trial = coverage(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
         // A share below 1 − delta whose interval reaches it is no evidence against the bound.
         let held = match promise.delta {
             Some(delta) => {
@@ -242,13 +242,13 @@ fn decisions(probabilities: &Array2<f64>, targets: &Targets) -> (Array2<f64>, Ve
 /// Counts the examples at each face of a class's region.
 fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let region = Region::of_class(probe, class)?;
-    let standings = region.standings(rows.states.view())?;
+    let standings = region.signed_distances(rows.states.view())?;
     // Distance and label of each example, by face and side.
     type Examples<'a> = Vec<(f64, Option<&'a Label>)>;
     let mut examples: BTreeMap<(usize, bool), Examples> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
-        examples.entry((standing.face, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
+        examples.entry((standing.half_space, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
     }
     let face = |index: usize| {
         let side = |inside: bool| examples.get(&(index, inside)).map_or(&[][..], Vec::as_slice);

@@ -13,7 +13,7 @@ use rand_distr::StandardNormal;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answering;
-use crate::activations::{self, Reading};
+use crate::activations::{self, Request};
 use crate::boundary::{Flip, Search, flips};
 use crate::config::defaults::{BATCH_TOKENS_FEW_SITES, RESAMPLES};
 use crate::dialogue::Dialogue;
@@ -173,7 +173,7 @@ pub fn interpolate(
                     (row, offset(&ways[way]).iter().map(|step| step * share as f32).collect())
                 });
                 let offsets: BTreeMap<usize, Vec<f32>> = offsets.collect();
-                let mut hook = Displace::new(&model.decoder, site, tokens.clone(), offsets)?;
+                let mut hook = OffsetHook::new(&model.decoder, site, tokens.clone(), offsets)?;
                 let before = answered;
                 answered += places.len();
                 let answers = answering.answer(

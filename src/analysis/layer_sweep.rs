@@ -8,13 +8,14 @@ use crate::config::defaults::SHUFFLES;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
+use serde::{Deserialize, Serialize};
+
 use crate::probe::{
-    self, Examples, Fit, Logistic, Plan, Probe, Source, Split, Targets, Trial, Validated, controls,
+    self, TargetKind, Examples, Fit, Logistic, ValidationPlan, Probe, Provenance, Split, Targets, StrengthScore, Validated, controls,
     ngram_baseline,
 };
 use crate::stats::Metric;
 
-pub use crate::config::probe::Kind;
 
 /// A probe's sweep over sites, with its controls.
 pub struct Sweep {
@@ -45,7 +46,7 @@ pub struct Fitted {
     /// The probe, with its scores.
     pub probe: Probe,
     /// The strengths that were tried.
-    pub trials: Vec<Trial>,
+    pub trials: Vec<StrengthScore>,
 }
 
 /// AUROC by site, beside the controls: the table of a plot.
@@ -169,7 +170,7 @@ pub struct Question<'a> {
     /// The label that the probes read.
     pub label: &'a str,
     /// Target type.
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     pub order: &'a [String],
     /// The label to group by; without one each dialogue is a group of its own.
@@ -179,7 +180,7 @@ pub struct Question<'a> {
     /// The probe's method.
     pub method: &'a dyn Fit,
     /// Folds, resamples and seed.
-    pub plan: Plan,
+    pub plan: ValidationPlan,
 }
 
 /// Rows of activations: how they were read, and which of them are used.

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::model::{Chain, Site};
 use crate::probe::Probe;
 use crate::progress::Progress;
-use crate::steer::Displace;
+use crate::steer::OffsetHook;
 
 /// A pearl map with its site and axes: the table of a plot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub fn pearl_map(
         places.push([foot[0] + moved[0], foot[1] + moved[1]]);
     }
     let tokens = evaluation.experiment.read.tokens.clone();
-    let mut hook = Displace::new(&evaluation.model.decoder, trial.site, tokens, offsets)?;
+    let mut hook = OffsetHook::new(&evaluation.model.decoder, trial.site, tokens, offsets)?;
     let answers = evaluation.answer(&numbers, &mut hook, "answer all over the map", on_progress)?;
     let sample = |(&[x, y], score): (&[f64; 2], &crate::judge::Score)| {
         Some(Sample { x, y, satisfaction: score.satisfaction?, risk: score.risk? })

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::answers::{Answering, Answers};
 use super::dataset::dialogues;
 use super::layer_sweep::{self, Question, Rows, Sweep};
-use crate::activations::{Reading, extract};
+use crate::activations::{Request, extract};
 use crate::artifact::Header;
 use crate::config::ProbeFile;
 use crate::config::defaults::BATCH_TOKENS;
@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::generate::Sampling;
 use crate::judge::{self, BROKEN, Scorer};
 use crate::model::{Model, Site};
-use crate::probe::{Plan, method};
+use crate::probe::{ValidationPlan, method};
 use crate::progress::Progress;
 use crate::stats::Metric;
 
@@ -77,7 +77,7 @@ pub fn fit(
         dialogues = labelled(&file.label, dialogues, &answers);
         answered = Some(answers);
     }
-    let reading = Reading {
+    let reading = Request {
         sites: model.decoder.architecture().parse_sites(&file.sites)?,
         tokens: file.tokens.clone(),
         thinking: file.thinking,
@@ -102,7 +102,7 @@ pub fn fit(
         group: Some(&file.data.group),
         held_out: &file.data.held_out,
         method: method.as_ref(),
-        plan: Plan { folds: file.folds, by_group: file.by_group, seed: file.seed, ..Plan::default() },
+        plan: ValidationPlan { folds: file.folds, by_group: file.by_group, seed: file.seed, ..ValidationPlan::default() },
     };
     let chosen: Vec<usize> = (0..activations.example.len()).collect();
     let rows = Rows {

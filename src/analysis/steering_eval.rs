@@ -148,9 +148,9 @@ impl Evaluation<'_> {
     ///
     /// # Errors
     /// A vector that has no such site, or is of another model.
-    pub fn hook(&self, vector: &Vector, site: Site, strength: Strength) -> Result<Steer> {
+    pub fn hook(&self, vector: &Vector, site: Site, strength: Strength) -> Result<SteerHook> {
         let tokens = self.steering.tokens.clone();
-        Steer::new(&self.model.decoder, vector, &[site], Operation::Add, strength, tokens, None)
+        SteerHook::new(&self.model.decoder, vector, &[site], Operation::ADD, strength, tokens, None)
     }
 
     /// The length of what a trial adds, in activation units.

@@ -11,7 +11,7 @@ use super::answers::{Answering, Answers};
 use super::dataset::{Dataset, label};
 use super::pareto::{mark_pareto, picks};
 use super::steering_effect::{Effect, Part, Trial, effect};
-use crate::activations::{Activations, Reading, extract};
+use crate::activations::{Activations, Request, extract};
 use crate::artifact::Header;
 use crate::config::defaults::{BATCH_TOKENS, PROBE_FOLDS};
 use crate::config::steering_grid::{Arm, Control, GridProbe, SteeringGrid};
@@ -20,10 +20,10 @@ use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::judge::{self, Scorer};
 use crate::model::{Model, Site};
-use crate::probe::{Examples, Logistic, Plan, Probe, Source, Split, Targets, validate};
+use crate::probe::{Examples, Logistic, ValidationPlan, Probe, Provenance, Split, Targets, validate};
 use crate::progress::Progress;
 use crate::stats::Metric;
-use crate::steer::{ContrastSet, Operation, Probes, Steer, Strength, Vector};
+use crate::steer::{ContrastSet, Operation, Probes, SteerHook, Strength, Vector};
 
 /// All that a grid found (JSON, kind `sweep`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,7 +135,7 @@ impl Grid<'_> {
         let sites = self.model.decoder.architecture().parse_sites(&file.sites)?;
         let dialogues: Vec<Dialogue> =
             self.data.fit.iter().map(|&number| self.data.dialogues[number].clone()).collect();
-        let reading = Reading {
+        let reading = Request {
             sites: sites.clone(),
             tokens: file.tokens.clone(),
             thinking: file.thinking,
@@ -198,21 +198,21 @@ impl Grid<'_> {
                     let such = |&row: &usize| self.is_goal(&dialogues[row]) && outcome(row) == *wanted;
                     (0..total).filter(such).collect()
                 };
-                let (toward, away) = (rows(&file.vector.to), rows(&file.vector.from));
-                if toward.is_empty() || away.is_empty() {
+                let (positive, negative) = (rows(&file.vector.to), rows(&file.vector.from));
+                if positive.is_empty() || negative.is_empty() {
                     let found = format!(
                         "{} answers with outcome {} and {} with {} in the fit part",
-                        away.len(),
+                        negative.len(),
                         file.vector.from.as_deref().unwrap_or_default(),
-                        toward.len(),
+                        positive.len(),
                         file.vector.to.as_deref().unwrap_or_default()
                     );
                     return Err(Error::input("vector", found, "some of each"));
                 }
                 let sets = sites.iter().map(|&site| {
                     let values = activations.at(site)?;
-                    let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
-                    Ok(ContrastSet { site, toward, away })
+                    let (positive, negative) = (values.select(Axis(0), &positive), values.select(Axis(0), &negative));
+                    Ok(ContrastSet { site, positive, negative })
                 });
                 Vector::build(file.vector.method.parse()?, &sets.collect::<Result<Vec<_>>>()?)?
             }
@@ -308,7 +308,7 @@ impl Trials<'_> {
     }
 
     /// The hook of an arm at a site, for these dialogues.
-    fn hook(&self, arm: &Arm, site: Site, strength: &str, dialogues: &[Dialogue]) -> Result<Steer> {
+    fn hook(&self, arm: &Arm, site: Site, strength: &str, dialogues: &[Dialogue]) -> Result<SteerHook> {
         let file = self.grid.file;
         let mut change = arm.change.clone();
         change.strength = strength.parse::<Strength>()?;
@@ -345,7 +345,7 @@ impl FitPart<'_> {
         let group = |&row: &usize| label(&self.dialogues[row], &self.file.data.group);
         let groups = rows.iter().map(group).collect::<Result<Vec<_>>>()?;
         let order: Vec<&str> = probe.order.iter().map(String::as_str).collect();
-        let source = Source {
+        let source = Provenance {
             site,
             tokens: self.file.tokens.clone(),
             label: probe.label.clone().unwrap_or_else(|| probe.name.clone()),
@@ -357,7 +357,7 @@ impl FitPart<'_> {
         let values = self.activations.at(site)?.select(Axis(0), rows);
         let examples = Examples::new(source, values, targets.clone())?;
         let split = Split::hold_out_share(&targets, PROBE_FOLDS, self.file.seed)?;
-        let plan = Plan { seed: self.file.seed, resamples: 0, ..Plan::default() };
+        let plan = ValidationPlan { seed: self.file.seed, resamples: 0, ..ValidationPlan::default() };
         Ok(validate(&Logistic::default(), examples, &split, &plan)?.probe)
     }
 }

@@ -171,7 +171,7 @@ fn learning_curve(
     for round in 0..=settings.rounds {
         let (source, known) = (examples.source.clone(), examples.targets().select(&labelled_rows));
         let labelled = Examples::new(source, examples.features().select(Axis(0), &labelled_rows), known)?;
-        let probe = method.whole(labelled, settings.strength)?;
+        let probe = method.fit_all(labelled, settings.strength)?;
         let probabilities = probe.probabilities(test.view())?;
         let score =
             stats::log_loss(probabilities.view(), &truth).zip(stats::accuracy(probabilities.view(), &truth));

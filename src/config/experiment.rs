@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::Kind;
 use super::{Data, defaults, toml_file};
 use crate::error::Result;
 use crate::model::Selector;
+use crate::probe::TargetKind;
 use crate::steer::Strength;
 
 /// A whole experiment. Every stage that it names is run, in this order.
@@ -98,7 +98,7 @@ pub struct CrossValidation {
     pub label: String,
     /// Target type.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,

@@ -2,27 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::{Data, defaults, toml_file};
 use crate::error::Result;
 use crate::model::Selector;
-
-/// Target type: whether a row has one of several classes, one of several levels, or any number of labels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Multiclass: one of several.
-    #[default]
-    #[serde(alias = "multiclass")]
-    Classes,
-    /// Ordinal: one of several, in order.
-    #[serde(alias = "ordinal")]
-    Levels,
-    /// Multilabel: any number of several.
-    #[serde(alias = "multilabel")]
-    Labels,
-}
+use crate::probe::TargetKind;
 
 /// `probe.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -34,7 +19,7 @@ pub struct ProbeFile {
     pub label: String,
     /// Target type.
     #[serde(default)]
-    pub kind: Kind,
+    pub kind: TargetKind,
     /// The classes in order; sorted by name where none are given.
     #[serde(default)]
     pub order: Vec<String>,

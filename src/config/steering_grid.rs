@@ -194,7 +194,7 @@ impl SteeringGrid {
             return wrong(&format!("arm {}", arm.name), "a site or a vector of its own", "those of the grid");
         }
         if let Some(arm) =
-            self.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::Project)
+            self.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::PROJECT)
         {
             return wrong(
                 &format!("arm {}", arm.name),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::boundary_stages::{self, StageSection};
 use super::chart_file::save_chart;
 use super::report_page::ReportPage;
-use crate::activations::{self, Activations, Reading, extract_each};
+use crate::activations::{self, Activations, Request, extract_each};
 use crate::analysis::cross_validation::{CrossValidated, cross_validate_sites};
 use crate::analysis::dataset::Dataset;
 use crate::analysis::interpolation::twins;
@@ -24,7 +24,7 @@ use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::judge::{self, Scorer};
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Logistic, Plan, Targets};
+use crate::probe::{Logistic, ValidationPlan, Targets};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stats::Metric;
@@ -125,7 +125,7 @@ impl Run<'_> {
     /// Reads every dialogue, at the experiment's tokens and at those of each probe that has its own.
     fn read(&self, on_progress: &mut dyn FnMut(Progress) -> bool) -> Result<Read> {
         let Run { experiment, model, data, .. } = self;
-        let reading = Reading {
+        let reading = Request {
             sites: model.decoder.architecture().parse_sites(&experiment.read.sites)?,
             tokens: experiment.read.tokens.clone(),
             thinking: experiment.thinking,
@@ -181,7 +181,7 @@ impl Run<'_> {
             group: Some(group),
             held_out,
             method: &Logistic::default(),
-            plan: Plan { seed: experiment.seed, ..Plan::default() },
+            plan: ValidationPlan { seed: experiment.seed, ..ValidationPlan::default() },
         };
         // Validation dialogues are for choosing strengths; no probe is fitted or tested on them.
         let chosen: Vec<usize> = data.fit.iter().chain(&data.test).copied().collect();

@@ -36,7 +36,7 @@ pub fn chart(table: &LearningTable) -> Chart {
         title: format!("Active learning: {label} at {site}"),
         subtitle: format!(
             "accuracy on {} held-out dialogues, by labels queried from a pool of {}; mean and interquartile range of {} repeats",
-            gain.test, gain.pool, gain.campaign.repeats
+            gain.test, gain.pool, gain.settings.repeats
         ),
         x_label: "labels queried".into(),
         y_label: "accuracy".into(),

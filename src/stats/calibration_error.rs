@@ -50,7 +50,7 @@ pub fn calibration_gap(probabilities: ArrayView1<f64>, class: usize, bins: usize
 }
 
 /// A bin of a reliability diagram.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bin {
     /// Mean probability of the most probable class.
     pub confidence: f64,

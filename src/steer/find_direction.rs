@@ -150,7 +150,7 @@ fn probe_weight(contrast: &ContrastSet) -> Result<Array1<f64>> {
     let labels: Vec<&str> = (0..features.nrows())
         .map(|row| if row < contrast.negative.nrows() { "negative" } else { "positive" })
         .collect();
-    let source = Source {
+    let source = Provenance {
         site: contrast.site,
         tokens: crate::model::Selector::All,
         label: "class".into(),

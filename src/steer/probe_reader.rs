@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ndarray::Array2;
 
 use super::constraint::Inequality;
 use super::operation::{HalfSpace, dot};
@@ -221,18 +220,10 @@ impl ProbeReader {
 
 /// The heads with their calibration folded in.
 fn calibrated(probe: &Probe, place: &str) -> Result<Vec<(Vec<f32>, f64)>> {
-    let heads = probe.weight.nrows();
-    let calibrate = |z: f64| probe.calibration.apply(Array2::from_elem((1, heads), z));
-    let (zero, one, many) = (calibrate(0.0), calibrate(1.0), calibrate(-8.0));
-    let fold = |head: usize| {
-        let (offset, slope) = (zero[[0, head]], one[[0, head]] - zero[[0, head]]);
-        let affine = (many[[0, head]] - (offset - 8.0 * slope)).abs() <= 1e-6 * (1.0 + slope.abs());
-        if !affine || slope <= 0.0 {
-            let found = "a calibration that is not affine and increasing";
-            return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
-        }
-        let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
-        Ok((weight, slope * f64::from(probe.bias[head]) + offset))
+    let affine = probe.calibration.as_affine().filter(|(slope, _)| *slope > 0.0);
+    let Some((slope, offset)) = affine else {
+        let found = "a calibration that is not affine and increasing";
+        return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
     };
     let fold = |head: usize| {
         let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::condition::Condition;
 use super::probe_reader::{ProbeReader, probability};
-use crate::activations::{Reading, extract};
+use crate::activations::{Request, extract};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -34,8 +34,7 @@ pub fn gated_rows(
         sites.insert(reader.site);
     }
     for (tokens, sites) in selectors.into_values() {
-        let sites = sites.into_iter().collect();
-        let reading = Request { sites, tokens: tokens.clone(), thinking, batch_tokens: BATCH_TOKENS };
+                let reading = Request::new(Vec::from_iter(sites)).tokens(tokens.clone()).thinking(thinking).batch_tokens(BATCH_TOKENS);
         let activations = extract(model, dialogues, &reading, &mut |_| true)?;
         if !activations.example.iter().copied().eq(0..dialogues.len()) {
             let found = format!("{} rows of {} prompts", activations.example.len(), dialogues.len());

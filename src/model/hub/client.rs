@@ -54,14 +54,14 @@ impl Origin {
 }
 
 impl Client {
-    /// A client for the endpoint and token of `settings`; a read that brings no byte for `settings.patience` is an error.
+    /// A client for the endpoint and token of `settings`; a read that brings no byte for `settings.timeout` is an error.
     pub fn new(settings: &Settings) -> Client {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(settings.patience))
+            .timeout_per_read(Some(settings.timeout))
             .build();
         let origin = settings.endpoint.parse().ok().as_ref().and_then(Origin::of);
         let (endpoint, token) = (settings.endpoint.clone(), settings.token.clone());
@@ -138,8 +138,8 @@ mod tests {
 
     fn client(endpoint: &str) -> Client {
         let (endpoint, token) = (endpoint.to_owned(), Some("hf_secret".to_owned()));
-        let patience = Duration::from_secs(1);
-        Client::new(&Settings { endpoint, token, token_file: None, offline: false, patience })
+        let timeout = Duration::from_secs(1);
+        Client::new(&Settings { endpoint, token, token_file: None, offline: false, timeout })
     }
 
     #[test]
