@@ -4,6 +4,7 @@ mod shared_prefix;
 mod verify;
 mod extract;
 mod journal;
+mod labelled;
 mod manifest;
 mod merge;
 mod batching;
@@ -14,6 +15,7 @@ mod store;
 
 pub use extract::{Activations, Reading, extract, extract_each};
 pub use extract_to_store::{ExtractProgress, Summary, extract_to};
+pub use labelled::Labelled;
 pub use manifest::{Manifest, Part};
 pub use merge::merge;
 pub use recorder::{Place, Recorder};

@@ -15,6 +15,7 @@ pub mod formats;
 mod steer_hook;
 mod operation;
 mod plan;
+mod plan_builder;
 mod probe_reader;
 mod schedule;
 mod trace;

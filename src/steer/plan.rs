@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::condition::Condition;
+use super::plan_builder::Objects;
 use super::operation::{HalfSpace, Operation, SafeSet, Strength};
 use super::pi_controller::PiController;
 use super::probe_reader::{ProbeQuery, Probes, Reader};
@@ -25,6 +26,8 @@ use crate::model::{Model, Selector, Site};
 pub struct Plan {
     #[serde(rename = "intervention")]
     pub interventions: Vec<Intervention>,
+    #[serde(skip)]
+    pub(super) objects: Objects,
 }
 
 /// One change, where and how it is made, and when.
@@ -193,14 +196,15 @@ impl Plan {
     /// The same with probes that are at hand.
     pub fn hooks_with(
         &self,
-        mut probes: Probes,
+        probes: Probes,
         model: &Model,
         dialogues: &[Dialogue],
         thinking: Option<bool>,
     ) -> Result<Vec<Steer>> {
+        let mut probes = self.objects.probes(probes);
         let mut hooks = Vec::new();
         for (number, intervention) in self.interventions.iter().enumerate() {
-            let hook = intervention.prepare(None, &mut probes, model, dialogues, thinking);
+            let hook = intervention.prepare(self.objects.vector(number), &mut probes, model, dialogues, thinking);
             hooks.push(hook.map_err(|error| match error {
                 Error::Input { place, found, expected } if self.interventions.len() > 1 => {
                     Error::Input { place: format!("intervention {}, {place}", number + 1), found, expected }
