@@ -2,7 +2,6 @@
 //!
 //! `cargo run --release --example custom_hook`
 
-use candle_core::Tensor;
 use pearlpoint::generate::generate;
 use pearlpoint::prelude::*;
 

@@ -11,3 +11,5 @@ pub use crate::pipeline::{Extraction, Loader, ProbeBuilder, ProbeSweep, VectorBu
 pub use crate::probe::Probe;
 pub use crate::progress::Progress;
 pub use crate::steer::{Plan, Vector};
+/// The tensors that hooks take and return, from candle.
+pub use candle_core::Tensor;

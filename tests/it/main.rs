@@ -13,6 +13,7 @@ mod hub;
 mod invariants;
 mod model;
 mod layering;
+mod library;
 mod organism;
 mod probe;
 mod cli;
