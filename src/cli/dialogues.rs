@@ -1,132 +1,138 @@
-//! The options that say which dialogues a command takes.
+//! Options that say which dialogues a command takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::progress::Console;
-use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions};
+use super::console::Console;
+use pearlpoint::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
 use pearlpoint::error::Error;
 
-/// A file of dialogues, and how it is read.
+/// A file of dialogues.
 #[derive(Args)]
 pub struct Source {
-    /// Dialogues: JSON Lines, CSV or TSV (with .gz or .zst too), or Parquet
-    #[arg(long)]
+    /// Dialogues: JSON Lines, CSV or TSV (also .gz and .zst), or Parquet
+    #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     #[command(flatten)]
     pub filter: Filter,
 }
 
+/// Which dialogues of a file are taken, and how its columns are read.
 #[derive(Args)]
 pub struct Filter {
-    /// What columns mean, where the layout is not a known one: prompt=COLUMN,label.risk=COLUMN
+    /// What the columns mean, if the layout is not a known one: prompt=COLUMN,label.risk=COLUMN
     #[arg(long)]
     map: Option<ColumnMap>,
-    /// Take this many dialogues at most
+    /// Take at most this many dialogues
     #[arg(long)]
     limit: Option<usize>,
-    /// Only dialogues with this label: NAME=VALUE
+    /// Take only dialogues with this label; may be repeated
     #[arg(long = "where", value_name = "NAME=VALUE")]
-    with: Vec<String>,
-    /// Leave out bad records and count them, instead of stopping at the first
+    labels: Vec<String>,
+    /// Leave bad records out and count them, instead of stopping at the first
     #[arg(long)]
     skip_bad: bool,
 }
 
 impl Source {
-    pub fn read(self) -> anyhow::Result<Dialogues> {
-        self.filter.read(&self.data)
+    pub fn read(&self, console: &Console) -> anyhow::Result<Dialogues> {
+        self.filter.read(&self.data, console)
     }
 
-    /// Looks through the file before long work on it begins.
-    pub fn survey(&self, talk: &Console) -> anyhow::Result<(ReadOptions, DatasetSummary)> {
+    /// Reads the file through once, so that a bad record is found before long work begins.
+    pub fn survey(&self, console: &Console) -> anyhow::Result<(Options, Survey)> {
         let options = self.filter.options()?;
-        let bar = talk.bar(100, "looking");
-        let survey = dialogue::summarize(&self.data, &options, &mut |done| {
-            bar.set_position((100.0 * done) as u64);
-            talk.should_continue()
-        });
-        bar.finish_and_clear();
-        Ok((options, survey?))
+        let bar = console.bar(100, "surveying");
+        let survey = dialogue::survey(&self.data, &options, &mut |done| bar.done((100.0 * done) as usize))?;
+        Ok((options, survey))
     }
 }
 
-/// Bad records are left out, but not in silence.
-pub fn say_skipped(talk: &Console, skipped: usize) {
+/// Says how many bad records were left out, if any.
+pub fn say_skipped(console: &Console, skipped: usize) {
     if skipped > 0 {
-        talk.say(format!("{skipped} bad records were left out"));
+        console.say(format!("{skipped} bad records were left out"));
     }
 }
 
 impl Filter {
-    fn options(&self) -> anyhow::Result<ReadOptions> {
-        let pair = |text: &String| {
-            let (name, value) = text.split_once('=')?;
-            Some((name.to_string(), value.to_string()))
+    fn options(&self) -> anyhow::Result<Options> {
+        let pair = |text: &String| match text.split_once('=') {
+            Some((name, value)) => Ok((name.to_string(), value.to_string())),
+            None => Err(Error::input(format!("--where {text}"), "no condition", "NAME=VALUE")),
         };
-        let wrong = |text: &String| Error::input(format!("--where {text}"), "no condition", "NAME=VALUE");
-        let options =
-            ReadOptions::default().map(self.map.clone()).limit(self.limit).skip_bad(self.skip_bad);
-        self.with.iter().try_fold(options, |options, text| {
-            let (name, value) = pair(text).ok_or_else(|| wrong(text))?;
-            Ok(options.where_label(name, value))
-        })
+        let mut options = Options::default();
+        options.map = self.map.clone();
+        options.limit = self.limit;
+        options.where_label = self.labels.iter().map(pair).collect::<Result<_, _>>()?;
+        options.skip_bad = self.skip_bad;
+        Ok(options)
     }
 
-    pub fn read(self, data: &std::path::Path) -> anyhow::Result<Dialogues> {
+    pub fn read(&self, data: &Path, console: &Console) -> anyhow::Result<Dialogues> {
         let read = dialogue::read(data, &self.options()?)?;
-        if read.skipped > 0 {
-            eprintln!("{} bad records were left out", read.skipped);
-        }
+        say_skipped(console, read.skipped);
         Ok(read)
     }
 }
 
-/// One prompt from the command line, or a file.
+/// One prompt from the command line, or a file of dialogues.
 #[derive(Args)]
 pub struct Prompts {
     /// One user message
     #[arg(long, conflicts_with = "data", required_unless_present = "data")]
     prompt: Option<String>,
-    /// Dialogues: JSON Lines, CSV or TSV (with .gz or .zst too), or Parquet
-    #[arg(long)]
+    /// Dialogues: JSON Lines, CSV or TSV (also .gz and .zst), or Parquet
+    #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
     filter: Filter,
 }
 
 impl Prompts {
-    pub fn read(self) -> anyhow::Result<Vec<Dialogue>> {
+    pub fn read(self, console: &Console) -> anyhow::Result<Vec<Dialogue>> {
         match (self.prompt, self.data) {
             (Some(prompt), _) => Ok(vec![Dialogue::prompt("prompt", prompt)]),
-            (None, data) => Ok(self.filter.read(&data.unwrap_or_default())?.dialogues),
+            (None, data) => Ok(self.filter.read(&data.unwrap_or_default(), console)?.dialogues),
         }
     }
 
-    /// One by one. That there is none, or a bad record, is said when it is come to.
+    /// The dialogues one by one, in memory that does not grow. A bad record, or a file without any, is an error item.
     pub fn stream(
         self,
-        talk: &Console,
+        console: &Console,
     ) -> anyhow::Result<Box<dyn Iterator<Item = pearlpoint::Result<Dialogue>> + '_>> {
         if let Some(prompt) = self.prompt {
             return Ok(Box::new(std::iter::once(Ok(Dialogue::prompt("prompt", prompt)))));
         }
         let mut stream = dialogue::stream(&self.data.unwrap_or_default(), &self.filter.options()?)?;
-        let mut given = 0;
+        let mut count = 0;
         Ok(Box::new(std::iter::from_fn(move || match stream.next() {
             Some(item) => {
-                given += 1;
+                count += 1;
                 Some(item.map(|(_, dialogue)| dialogue))
             }
-            None if given == 0 => {
-                given += 1;
-                Some(Err(stream.no_dialogue()))
+            None if count == 0 => {
+                count += 1;
+                Some(Err(stream.nothing()))
             }
             None => {
-                say_skipped(talk, stream.skipped());
+                say_skipped(console, stream.skipped());
                 None
             }
         })))
     }
+}
+
+/// Ids that an error lists.
+const LISTED: usize = 8;
+
+/// The dialogue with an id; the error names ids that there are.
+pub fn by_id<'a>(dialogues: &'a [Dialogue], option: &str, id: &str) -> pearlpoint::Result<&'a Dialogue> {
+    dialogues.iter().find(|dialogue| dialogue.id == id).ok_or_else(|| {
+        let ids: Vec<&str> = dialogues.iter().take(LISTED).map(|dialogue| dialogue.id.as_str()).collect();
+        let more = if dialogues.len() > LISTED { ", …" } else { "" };
+        Error::input(option, format!("no dialogue {id}"), format!("one of {}{more}", ids.join(", ")))
+    })
 }

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::console::Console;
 use super::dialogues::Prompts;
-use super::model::Choice;
-use super::progress::Console;
+use super::model::ModelChoice;
 use super::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
@@ -20,68 +20,72 @@ use pearlpoint::report::pages::steering_trace;
 use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl generate --data data.jsonl --limit 2 --vector trust.safetensors:0.5n@3.resid_post")]
 pub struct Arguments {
     #[command(flatten)]
-    model: Choice,
+    model: ModelChoice,
     #[command(flatten)]
     prompts: Prompts,
-    /// Add a vector at every token: FILE:STRENGTH[@SITES], strength in times the vector or in residual norms (0.4n)
+    /// Add a vector at every token; strength in multiples of the vector (2) or of the residual norm (0.4n)
     #[arg(long = "vector", value_name = "FILE:STRENGTH[@SITES]", allow_hyphen_values = true)]
     vectors: Vec<Intervention>,
-    /// A steering plan, TOML or JSON
-    #[arg(long)]
+    /// A steering plan (TOML or JSON)
+    #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
     #[command(flatten)]
-    how: How,
-    /// The template's plain mode, where it has one
-    #[arg(long)]
-    no_think: bool,
-    /// Transcripts as JSON Lines
+    decoding: Decoding,
+    /// Print transcripts as JSON Lines
     #[arg(long)]
     json: bool,
-    /// Write the answer as it comes; for one prompt
+    /// Print the answer token by token; for one prompt
     #[arg(long, conflicts_with_all = ["json", "data"])]
     stream: bool,
-    /// Keep what was read and changed at each token in the transcripts, and show it on a page: FILE.html
+    /// Add what was read and changed at each token to the transcripts, and write it as a page if a file is named
     #[arg(long, value_name = "FILE.html", num_args = 0..=1)]
     trace: Option<Option<PathBuf>>,
 }
 
 /// How tokens are chosen.
 #[derive(Args)]
-struct How {
+struct Decoding {
+    /// Tokens of an answer, at most
     #[arg(long, default_value_t = 128)]
     max_tokens: usize,
-    /// The likeliest token each time
+    /// Take the most probable token each time
     #[arg(long, conflicts_with = "temperature")]
     greedy: bool,
+    /// Sampling temperature
     #[arg(long, default_value_t = 1.0)]
     temperature: f32,
-    /// Only the so many likeliest tokens
+    /// Sample from this many of the most probable tokens
     #[arg(long)]
     top_k: Option<usize>,
-    /// Only the likeliest tokens whose probabilities sum to this
+    /// Sample from the most probable tokens whose probabilities sum to this
     #[arg(long)]
     top_p: Option<f32>,
-    /// Only tokens at least so likely, as a share of the likeliest
+    /// Sample from tokens of at least this share of the top token's probability
     #[arg(long)]
     min_p: Option<f32>,
-    /// Makes what was said before less likely; 1 for not
+    /// Penalty on tokens that occurred before; 1 for none
     #[arg(long)]
     repetition_penalty: Option<f32>,
-    /// A text that ends an answer; again for another
-    #[arg(long)]
+    /// A text that ends an answer; may be repeated
+    #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Tokens of the thinking part, at most
     #[arg(long, value_name = "TOKENS")]
     think_budget: Option<usize>,
-    /// Each row draws by itself, from this and its number
+    /// Seed; each row samples from a stream of its own
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
 
-impl How {
-    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<GenerateOptions> {
+/// Rows that are decoded side by side: the cache of 32 short answers fits beside a small model's weights.
+const BATCH_ROWS: usize = 32;
+
+impl Decoding {
+    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<Options> {
         let sampling = match self.greedy {
             true => Sampling::Greedy,
             false => Sampling::temperature(self.temperature)?,
@@ -104,16 +108,16 @@ impl How {
     }
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
-    let dialogues = arguments.prompts.read()?;
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let dialogues = arguments.prompts.read(console)?;
     let mut plan = match &arguments.plan {
         Some(path) => Plan::load(path)?,
         None => Plan::default(),
     };
     plan.interventions.extend(arguments.vectors);
-    let thinking = arguments.no_think.then_some(false);
-    let options = arguments.how.options(thinking)?;
-    let model = arguments.model.open(talk)?;
+    let thinking = arguments.model.thinking();
+    let options = arguments.decoding.options(thinking)?;
+    let model = arguments.model.load(console)?;
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages
@@ -121,7 +125,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
             .map(|message| model.chat.unknown(&message.content))
             .sum::<Result<usize, _>>()?;
         if unknown > 0 {
-            talk.say(format!("{}: {unknown} words that the model does not know", dialogue.id));
+            console.say(format!("{}: {unknown} words are not in the model's vocabulary", dialogue.id));
         }
     }
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
@@ -141,7 +145,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
             &dialogues,
             &options,
             &mut chain,
-            &mut |_| talk.should_continue(),
+            &mut |_| console.should_continue(),
             &mut on_token,
         )?;
         match failed {
@@ -150,13 +154,8 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         }
         transcripts
     } else {
-        let bar = talk.bar(dialogues.len(), "answering");
-        let transcripts = generate(&model, &dialogues, &options, &mut chain, &mut |done| {
-            bar.set_position(done as u64);
-            talk.should_continue()
-        })?;
-        bar.finish_and_clear();
-        transcripts
+        let bar = console.bar(dialogues.len(), "answering");
+        generate(&model, &dialogues, &options, &mut chain, &mut |done| bar.done(done))?
     };
     if let Some(page) = &arguments.trace {
         let steps = hooks.iter_mut().flat_map(|hook| hook.take_trace()).collect();
@@ -178,7 +177,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// What was done at each token of each transcript.
+/// The trace of each transcript: every token with the steps that were taken at it.
 fn traces(
     model: &Model,
     transcripts: &[Transcript],
@@ -186,29 +185,29 @@ fn traces(
     steps: Vec<TraceEntry>,
     thinking: Option<bool>,
 ) -> pearlpoint::Result<Vec<steering_trace::Trace>> {
-    let mut by_place: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();
+    let mut steps_at: BTreeMap<(usize, usize), Vec<serde_json::Value>> = BTreeMap::new();
     for step in steps {
         let value = serde_json::to_value(&step)
             .map_err(|error| Error::input("trace", error, "numbers that JSON can hold"))?;
-        by_place.entry((step.row, step.position)).or_default().push(value);
+        steps_at.entry((step.row, step.position)).or_default().push(value);
     }
     let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &pearlpoint::dialogue::Dialogue))| {
         let mut tokens = model.chat.tokens(dialogue, row, thinking)?;
         let mut continuation = model.chat.continuation(&tokens);
         tokens.extend(transcript.tokens.iter().map(|id| continuation.next(*id)));
-        let shown = tokens.iter().map(|token| {
+        let traced = tokens.iter().map(|token| {
             Ok(steering_trace::Token {
                 position: token.position,
                 id: token.id,
                 text: model.chat.decode(&[token.id], false)?,
                 generated: token.generated,
                 phase: format!("{:?}", token.phase).to_lowercase(),
-                steps: by_place.remove(&(row, token.position)).unwrap_or_default(),
+                steps: steps_at.remove(&(row, token.position)).unwrap_or_default(),
             })
         });
         Ok(steering_trace::Trace {
             id: transcript.id.clone(),
-            tokens: shown.collect::<pearlpoint::Result<_>>()?,
+            tokens: traced.collect::<pearlpoint::Result<_>>()?,
         })
     };
     transcripts.iter().zip(dialogues).enumerate().map(trace).collect()

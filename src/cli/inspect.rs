@@ -1,4 +1,4 @@
-//! `pearl inspect`: what a model is. A checkpoint's weights are not read for it, only their headers.
+//! `pearl inspect`: a model's architecture, sizes and sites, from its config and the headers of its weights.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,43 +7,45 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use serde_json::json;
 
-use super::model::Options;
-use super::progress::Console;
+use super::console::Console;
+use super::model::ModelOptions;
 use super::{Outcome, print};
 use pearlpoint::model::compute::backend::Backend;
 use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl inspect organism")]
 pub struct Arguments {
-    /// `organism`, a checkpoint folder, a GGUF file, or a model of the hub: ORG/NAME, with @REVISION or without
+    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, or ORG/NAME[@REVISION] of the hub
     model: PathBuf,
     #[command(flatten)]
-    options: Options,
-    /// The weights' hash too, for which all of them are read
+    options: ModelOptions,
+    /// Print the hash of the weights too, which reads all of them
     #[arg(long)]
     hash: bool,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-/// What is told of a model.
+/// What is said of a model.
 struct Facts {
     name: String,
     hash: Option<String>,
     architecture: Architecture,
     chat: Chat,
-    /// How many tensors there are of each type, as stored.
+    /// Number of tensors of each stored type.
     stored: BTreeMap<String, usize>,
-    places: Vec<TensorRef>,
-    /// The type that most matrices would be kept in.
+    places: Vec<Place>,
+    /// The type that most matrices would be kept in when loaded.
     dtype: String,
 }
 
 impl Facts {
-    fn read(arguments: Arguments, talk: &Console) -> anyhow::Result<Facts> {
+    fn read(arguments: Arguments, console: &Console) -> anyhow::Result<Facts> {
         let Checkpoint { name, architecture, chat, weights } =
-            arguments.options.checkpoint(&arguments.model, talk)?;
+            arguments.options.checkpoint(&arguments.model, console)?;
         let mut stored = BTreeMap::new();
         for name in weights.names() {
             let kind = weights.stored_type(&name).unwrap_or_default();
@@ -60,7 +62,7 @@ impl Facts {
         self.places.iter().map(numbers).sum()
     }
 
-    /// Bytes of the weights where matrices are kept in this type; vectors are f32.
+    /// Bytes of the weights with matrices in this type; vectors stay f32.
     fn memory(&self, dtype: Dtype) -> usize {
         let size = |place: &TensorRef| {
             numbers(place) * if place.is_vector() { Dtype::F32.size() } else { dtype.size() }
@@ -68,8 +70,7 @@ impl Facts {
         self.places.iter().map(size).sum()
     }
 
-    /// Bytes of the keys and values of one token, f32; none where tokens see what comes after them, for then nothing
-    /// can be kept.
+    /// Bytes of one token's keys and values in f32; none for a bidirectional model, which has no cache.
     fn cache(&self) -> Option<usize> {
         let a = &self.architecture;
         a.causal.then_some(2 * a.blocks.len() * a.kv_heads * a.head_width * 4)
@@ -82,9 +83,9 @@ fn numbers(place: &TensorRef) -> usize {
 
 const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::Bf16, Dtype::F16];
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let as_json = arguments.json;
-    let facts = Facts::read(arguments, talk)?;
+    let facts = Facts::read(arguments, console)?;
     let a = &facts.architecture;
     let sites = a.sites();
     if as_json {
@@ -133,7 +134,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// The sites with their widths, those of all blocks in a line.
+/// The sites with their widths, one line for a point of all blocks.
 fn shown_sites(a: &Architecture, sites: &[Site]) -> Vec<String> {
     let mut lines: Vec<(String, usize, usize)> = Vec::new();
     for site in sites {
@@ -150,7 +151,7 @@ fn shown_sites(a: &Architecture, sites: &[Site]) -> Vec<String> {
     lines.into_iter().map(|(name, width, count)| format!("{name} of width {width}{}", many(count))).collect()
 }
 
-/// Digits in threes.
+/// A number with its digits in groups of three.
 fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
@@ -160,7 +161,7 @@ fn grouped(number: usize) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// Bytes as people read them.
+/// Bytes in the largest unit that fits.
 fn readable(bytes: usize) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = bytes as f64;

@@ -1,7 +1,7 @@
 //! The command line: one file a subcommand, and the only place that prints.
-//! It decides nothing: what a command computes, the rooms before this one compute.
 
 mod boundary;
+mod console;
 mod dialogues;
 mod extract;
 mod generate;
@@ -11,66 +11,91 @@ mod model;
 mod organism;
 mod plot;
 mod probe;
-mod progress;
 mod run;
+mod states;
+mod steer_sweep;
 mod store;
-mod sweep;
 mod tokens;
 mod vector;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use progress::Console;
+use console::Console;
 
-/// Read a language model's hidden states, map its risk boundary, steer its reasoning.
+/// Read a language model's hidden states, map its risk boundary, and steer it
 #[derive(Parser)]
 #[command(name = "pearl", version, propagate_version = true)]
+#[command(after_help = "Example:
+  pearl demo")]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// No progress, no remarks: only results and errors
+    /// Print results and errors only
     #[arg(long, global = true)]
     quiet: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Read, decide, steer on the embedded model: the whole job, with a report
+    /// Run the demo experiment on the embedded model: read, probe, map, steer, report
     Demo(run::Demo),
     /// Run an experiment file
     Run(run::Arguments),
-    /// Read activations of dialogues into a store
+    /// Record activations of dialogues in a store
     Extract(extract::Arguments),
-    /// Put stores of activations together, or look them over
+    /// Merge or check stores of activations
     Store(store::Arguments),
     /// Show which tokens a selector picks
     Tokens(tokens::Arguments),
-    /// Fit probes on a store
+    /// Fit, score and compare probes
     Probe(probe::Arguments),
-    /// Draw the map on which a probe decides
+    /// Map a probe's decision boundary, and compare it with the model's own
     Boundary(Box<boundary::Arguments>),
-    /// Build steering vectors
+    /// Compute, combine, import and export steering vectors
     Vector(vector::Arguments),
-    /// Try ways to steer at several sites and strengths, and pick
-    Sweep(sweep::Arguments),
+    /// Compare steering methods over a grid of sites and strengths
+    #[command(alias = "sweep")]
+    SteerSweep(steer_sweep::Arguments),
     /// Answer prompts, steered or not
     Generate(generate::Arguments),
-    /// Draw every chart of a folder again
+    /// Redraw every chart of a folder from its tables
     Plot(plot::Arguments),
-    /// Say what a model is
+    /// Describe a model: architecture, sizes, sites
     Inspect(inspect::Arguments),
-    /// The embedded model: train it, sample its world, hold it against its world, write it out
+    /// The embedded model: train, sample, check, export
     Organism(organism::Arguments),
+}
+
+impl Arguments {
+    /// Parses the process's arguments.
+    pub fn parse_or_error() -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(with_default_subcommand(std::env::args_os().collect()))
+    }
+}
+
+/// `pearl boundary --store …` stands for `pearl boundary map --store …`.
+fn with_default_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let text = |argument: &OsString| argument.to_string_lossy().into_owned();
+    let first = arguments.iter().skip(1).position(|argument| !text(argument).starts_with('-'));
+    if let Some(at) = first.map(|at| at + 1).filter(|&at| text(&arguments[at]) == "boundary") {
+        let next = arguments[at + 1..].iter().map(text).find(|argument| argument != "--quiet");
+        let other = ["-h", "--help", "-V", "--version"];
+        if next.is_some_and(|next| next.starts_with('-') && !other.contains(&next.as_str())) {
+            arguments.insert(at + 1, "map".into());
+        }
+    }
+    arguments
 }
 
 /// How a command ended that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// A check that was asked for failed.
+    /// The command is a check, and what it checked is not as it should be.
     CheckFailed,
 }
 
@@ -85,29 +110,29 @@ impl From<Outcome> for ExitCode {
 
 /// Runs a command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
-    let talk = Console::new(arguments.quiet);
+    let console = Console::new(arguments.quiet);
     match arguments.command {
-        Command::Demo(arguments) => run::demo(arguments, &talk),
-        Command::Run(arguments) => run::run(arguments, &talk),
-        Command::Extract(arguments) => extract::run(arguments, &talk),
-        Command::Store(arguments) => store::run(arguments, &talk),
-        Command::Tokens(arguments) => tokens::run(arguments, &talk),
-        Command::Probe(arguments) => probe::run(arguments, &talk),
-        Command::Boundary(arguments) => boundary::run(*arguments, &talk),
-        Command::Vector(arguments) => vector::run(arguments, &talk),
-        Command::Sweep(arguments) => sweep::run(arguments, &talk),
-        Command::Generate(arguments) => generate::run(arguments, &talk),
-        Command::Plot(arguments) => plot::run(arguments, &talk),
-        Command::Inspect(arguments) => inspect::run(arguments, &talk),
-        Command::Organism(arguments) => organism::run(arguments, &talk),
+        Command::Demo(arguments) => run::demo(arguments, &console),
+        Command::Run(arguments) => run::run(arguments, &console),
+        Command::Extract(arguments) => extract::run(arguments, &console),
+        Command::Store(arguments) => store::run(arguments, &console),
+        Command::Tokens(arguments) => tokens::run(arguments, &console),
+        Command::Probe(arguments) => probe::run(arguments, &console),
+        Command::Boundary(arguments) => boundary::run(*arguments, &console),
+        Command::Vector(arguments) => vector::run(arguments, &console),
+        Command::SteerSweep(arguments) => steer_sweep::run(arguments, &console),
+        Command::Generate(arguments) => generate::run(arguments, &console),
+        Command::Plot(arguments) => plot::run(arguments, &console),
+        Command::Inspect(arguments) => inspect::run(arguments, &console),
+        Command::Organism(arguments) => organism::run(arguments, &console),
     }
 }
 
-/// What clap made of arguments that are none: help as it is, wrong use as one line.
+/// Prints help as it is, and a usage error as one line.
 pub fn refuse(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    {
-        // Nobody may be reading; then there is nobody to tell.
+    use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
+        // If nobody reads the output, there is nobody to tell.
         let _ = error.print();
         return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
     }
@@ -120,14 +145,70 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Whether the error is that nobody reads our output any more.
-pub fn broken_pipe(error: &anyhow::Error) -> bool {
+/// Whether the error is a closed pipe: nobody reads the output any more.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Data on stdout. `println!` would panic on a pipe that is closed.
+/// Prints data on stdout. `println!` would panic on a closed pipe.
 fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// The commands without subcommands of their own.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        let own: Vec<&clap::Command> =
+            command.get_subcommands().filter(|one| one.get_name() != "help").collect();
+        if own.is_empty() {
+            found.push((path.into(), command.clone()));
+        }
+        for one in own {
+            leaves(one, &format!("{path} {}", one.get_name()), found);
+        }
+    }
+
+    #[test]
+    fn every_subcommand_has_an_example_that_parses() {
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), "pearl", &mut found);
+        assert!(found.len() > 25);
+        for (path, command) in found {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+            assert!(lines.iter().any(|line| line.starts_with(&path)), "{path}: {help}");
+            for line in lines {
+                let parsed = Arguments::try_parse_from(line.split_whitespace());
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn old_names_still_parse() {
+        let boundary = "--store s --data d --probe p --from a --to b --out o";
+        for line in [
+            "pearl sweep file.toml --out o",
+            "pearl run file.toml --out o --again",
+            "pearl probe fit --store s --data d --label l --out o --kind levels --strengths 0.1,1",
+            "pearl boundary cross --data d --probe p --out o",
+            "pearl boundary tokens --prompt a --probe p --class c --out o",
+            "pearl boundary drift --data d --probe p --risk-map m --out o",
+            "pearl boundary learn --store s --data d --label l --site embed --group g --held-out h --out o",
+            &format!("pearl boundary {boundary}"),
+            &format!("pearl --quiet boundary --quiet {boundary}"),
+            &format!("pearl boundary map {boundary}"),
+        ] {
+            let words = line.split_whitespace().map(OsString::from).collect();
+            let parsed = Arguments::try_parse_from(with_default_subcommand(words));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+        }
+    }
 }

@@ -1,91 +1,89 @@
-//! The options that say which model a command opens, and how.
+//! Options that say which model a command loads, and how.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::memory::pages_go_back_after;
-use super::progress::Console;
+use super::console::Console;
+use super::memory::set_purge_delay;
 use pearlpoint::model::{Checkpoint, Dtype, Model};
-use pearlpoint::organism;
+use pearlpoint::pipeline::Loader;
 
-/// Which model.
+/// A model that answers or reads dialogues.
 #[derive(Args)]
-pub struct Choice {
-    /// `organism`, a checkpoint folder, a GGUF file, or a model of the hub: ORG/NAME, with @REVISION or without
+pub struct ModelChoice {
+    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, or ORG/NAME[@REVISION] of the hub
     #[arg(long, default_value = "organism")]
     model: PathBuf,
     #[command(flatten)]
-    options: Options,
+    options: ModelOptions,
+    /// Turn the chat template's thinking mode off, if it has one
+    #[arg(long)]
+    no_think: bool,
 }
 
-/// How a model is opened.
+/// How a model is loaded.
 #[derive(Args)]
-pub struct Options {
-    /// Type that the matrices are kept in: f32, bf16 or f16. Left out, it is f32, but a quantised GGUF file's stay what
-    /// they are
+pub struct ModelOptions {
+    /// Type that matrices are kept in: f32, bf16 or f16 [default: f32; a quantised GGUF file stays quantised]
     #[arg(long)]
     pub dtype: Option<Dtype>,
-    /// A chat template (Jinja) instead of the model's own
+    /// A chat template (Jinja) that replaces the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
 }
 
-impl Choice {
-    pub fn open(&self, talk: &Console) -> anyhow::Result<Model> {
-        self.options.open(&self.model, talk)
+impl ModelChoice {
+    pub fn load(&self, console: &Console) -> anyhow::Result<Model> {
+        self.options.load(&self.model, console)
     }
 
-    /// What the model is; its weights are not read yet.
-    pub fn checkpoint(&self, talk: &Console) -> anyhow::Result<Checkpoint> {
-        self.options.checkpoint(&self.model, talk)
+    /// Opens the checkpoint without reading its weights.
+    pub fn checkpoint(&self, console: &Console) -> anyhow::Result<Checkpoint> {
+        self.options.checkpoint(&self.model, console)
+    }
+
+    /// The mode that is passed to the chat template; its own default without `--no-think`.
+    pub fn thinking(&self) -> Option<bool> {
+        self.no_think.then_some(false)
     }
 }
 
-impl Options {
-    pub fn open(&self, name: &Path, talk: &Console) -> anyhow::Result<Model> {
-        // What one matrix was read into should be gone when the next one is read; but a pass's buffers are as large as those of
-        // the one before it, and their pages would only be faulted in anew: a second's wait costs 4 % of a pass in bf16.
-        pages_go_back_after(0);
-        let model = self.checkpoint(name, talk)?.load(self.dtype);
-        pages_go_back_after(10_000);
+impl ModelOptions {
+    pub fn load(&self, name: &Path, console: &Console) -> anyhow::Result<Model> {
+        // While weights are read, the buffer of one matrix should be gone before the next is read. Later, a forward pass takes
+        // as much as the one before it, and its pages would only be faulted in again: 4 % of a pass in bf16.
+        set_purge_delay(0);
+        let model = self.checkpoint(name, console)?.load(self.dtype);
+        set_purge_delay(10_000);
         Ok(model?)
     }
 
-    /// What the model is; its weights are not read yet.
-    pub fn checkpoint(&self, name: &Path, talk: &Console) -> anyhow::Result<Checkpoint> {
-        let template = self.chat_template.as_deref();
-        if name != Path::new("organism") {
-            fetch(name, talk)?;
-            return Ok(Checkpoint::open(name, template)?);
+    /// Opens the checkpoint without reading its weights.
+    pub fn checkpoint(&self, name: &Path, console: &Console) -> anyhow::Result<Checkpoint> {
+        let mut loader = Model::loader(name);
+        if let Some(file) = &self.chat_template {
+            loader = loader.chat_template(file);
         }
-        let mut checkpoint = organism::checkpoint()?;
-        if let Some(template) = template {
-            checkpoint.chat = checkpoint.chat.with_template_file(template)?;
-        }
-        Ok(checkpoint)
+        Ok(with_progress(loader, name, console).checkpoint()?)
     }
 }
 
-/// Fetches a model of the hub that is not in its cache yet.
+/// Shows the progress of a download.
 #[cfg(feature = "hub")]
-fn fetch(name: &Path, talk: &Console) -> anyhow::Result<()> {
-    let bar = talk.bytes("fetching");
-    let mut said = false;
-    pearlpoint::model::fetch(name, &mut |fetched| {
-        if fetched.total > 0 && !std::mem::replace(&mut said, true) {
-            talk.say(format!("{}: {} to fetch", name.display(), indicatif::HumanBytes(fetched.total)));
+fn with_progress<'a>(loader: Loader<'a>, name: &'a Path, console: &'a Console) -> Loader<'a> {
+    let (bar, mut announced) = (console.bytes("fetching"), false);
+    loader.on_fetch(move |fetched| {
+        if fetched.total > 0 && !std::mem::replace(&mut announced, true) {
+            console.say(format!("{}: {} to fetch", name.display(), indicatif::HumanBytes(fetched.total)));
         }
-        bar.set_length(fetched.total);
-        bar.set_position(fetched.done);
-        bar.set_message(fetched.file.clone());
-        talk.should_continue()
-    })?;
-    bar.finish_and_clear();
-    Ok(())
+        bar.bar.set_length(fetched.total);
+        bar.bar.set_message(fetched.file.clone());
+        bar.done(fetched.done as usize)
+    })
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(_: &Path, _: &Console) -> anyhow::Result<()> {
-    Ok(())
+fn with_progress<'a>(loader: Loader<'a>, _: &'a Path, _: &'a Console) -> Loader<'a> {
+    loader
 }

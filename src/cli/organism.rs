@@ -6,9 +6,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::memory::pages_go_back_after;
-use super::model::Choice;
-use super::progress::Console;
+use super::console::Console;
+use super::memory::set_purge_delay;
+use super::model::ModelChoice;
 use super::{Outcome, print};
 use pearlpoint::analysis::organism_check;
 use pearlpoint::dialogue::{self, Dialogue, Label, Message, Role};
@@ -29,33 +29,43 @@ enum Command {
     Train(Train),
     /// Draw labelled dialogues from the organism's world
     Sample(Sample),
-    /// Draw contrast pairs: twins that are the same but for one thing, both with the label `pair`
+    /// Draw contrast pairs: two dialogues that differ in one respect and share the label `pair`
     Pairs(Pairs),
-    /// Hold a model against the world: how often each strategy answers, and whether answers parse
+    /// Compare a model's answers with the world: rates of the strategies, share of answers that parse
     Check(Check),
-    /// Write the embedded model as a checkpoint folder, which other tools open too
-    Export {
-        #[arg(long)]
-        out: PathBuf,
-    },
+    /// Write the embedded model as a checkpoint folder that other tools can open
+    Export(Export),
 }
 
 #[derive(Args)]
-struct Train {
-    /// Folder for the checkpoint; the state of a training that was stopped stays there too
+#[command(after_help = "Example:
+  pearl organism export --out organism-checkpoint")]
+struct Export {
+    /// Folder for the checkpoint
     #[arg(long)]
     out: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl organism train --steps 200 --out trained")]
+struct Train {
+    /// Folder for the checkpoint, and for the state that a stopped training resumes from
+    #[arg(long)]
+    out: PathBuf,
+    /// Seed of the weights and the dialogues
     #[arg(long, default_value_t = Recipe::default().seed)]
     seed: u64,
+    /// Optimiser steps
     #[arg(long, default_value_t = Recipe::default().steps)]
     steps: usize,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Wording {
-    /// As in training
+    /// The wordings of the training
     Train,
-    /// Pairs of words that training never had
+    /// Pairs of cue words that training left out
     HeldOut,
 }
 
@@ -69,27 +79,32 @@ impl From<Wording> for Split {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl organism sample --count 600 --out data.jsonl")]
 struct Sample {
+    /// Number of dialogues
     #[arg(long, default_value_t = 100)]
     count: usize,
+    /// Which wordings the dialogues use
     #[arg(long, value_enum, default_value = "held-out")]
     wording: Wording,
-    /// With the world's own answers
+    /// Add the world's own answers
     #[arg(long)]
     answers: bool,
+    /// Seed of the draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// File for the dialogues (JSON Lines); stdout where none is named
+    /// File for the dialogues (JSON Lines) [default: stdout]
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
-/// What twins differ in.
+/// What the two dialogues of a pair differ in.
 #[derive(Clone, Copy, ValueEnum)]
 enum Differ {
-    /// What the deed does: a benign and a malicious user
+    /// The deed's effect: a benign and a malicious user
     Deed,
-    /// What the user thinks of the report: a benign and a sensitive user
+    /// The user's trust in the report: a benign and a sensitive user
     Trust,
     /// Signs of openness to advice: two sensitive users, closed and open
     Openness,
@@ -106,77 +121,82 @@ impl From<Differ> for Contrast {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl organism pairs --contrast deed --count 20 --out pairs.jsonl")]
 struct Pairs {
+    /// Number of pairs
     #[arg(long, default_value_t = 60)]
     count: usize,
-    /// What the twins differ in
+    /// What the two dialogues of a pair differ in
     #[arg(long, value_enum)]
     contrast: Differ,
+    /// Seed of the draw
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// File for the dialogues (JSON Lines); stdout where none is named
+    /// File for the dialogues (JSON Lines) [default: stdout]
     #[arg(long)]
     out: Option<PathBuf>,
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl organism check --count 2000")]
 struct Check {
     #[command(flatten)]
-    model: Choice,
+    model: ModelChoice,
+    /// Number of dialogues to answer
     #[arg(long, default_value_t = 6000)]
     count: usize,
+    /// Seed of the dialogues and the answers
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The plain mode
-    #[arg(long)]
-    no_think: bool,
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
-        Command::Train(arguments) => train(arguments, talk),
-        Command::Sample(arguments) => sample(arguments, talk),
+        Command::Train(arguments) => train(arguments, console),
+        Command::Sample(arguments) => sample(arguments, console),
         Command::Pairs(arguments) => {
             let drawn = contrast::pairs(arguments.count, arguments.contrast.into(), arguments.seed);
             let dialogues: Vec<Dialogue> =
                 drawn.into_iter().flatten().map(|(_, dialogue)| dialogue).collect();
-            write(&dialogues, arguments.out, talk)
+            write(&dialogues, arguments.out, console)
         }
-        Command::Check(arguments) => run_check(arguments, talk),
-        Command::Export { out } => {
+        Command::Check(arguments) => run_check(arguments, console),
+        Command::Export(Export { out }) => {
             organism::export(&out)?;
-            talk.say(format!("wrote {}", out.display()));
+            console.say(format!("wrote {}", out.display()));
             Ok(Outcome::Done)
         }
     }
 }
 
-fn train(arguments: Train, talk: &Console) -> anyhow::Result<Outcome> {
+fn train(arguments: Train, console: &Console) -> anyhow::Result<Outcome> {
     let recipe = Recipe { seed: arguments.seed, steps: arguments.steps, ..Recipe::default() };
-    let bar = talk.bar(recipe.steps, "training");
-    // Every step needs what the one before it did.
-    pages_go_back_after(10_000);
+    let bar = console.bar(recipe.steps, "training");
+    // Every step allocates as much as the one before it.
+    set_purge_delay(10_000);
     let (mut tokens, mut smooth, begin) = (0, 0.0f32, std::time::Instant::now());
     let tensors = training::train(recipe, &arguments.out.join("training.safetensors"), &mut |progress| {
         tokens += progress.tokens;
         smooth += (progress.loss - smooth) * if smooth == 0.0 { 1.0 } else { 0.02 };
-        bar.set_position(progress.step as u64);
-        bar.set_message(format!("loss {smooth:.3}"));
-        if progress.step % 100 == 0 && bar.is_hidden() {
+        bar.bar.set_message(format!("loss {smooth:.3}"));
+        if progress.step % 100 == 0 && bar.bar.is_hidden() {
             let rate = tokens as f64 / begin.elapsed().as_secs_f64();
-            talk.say(format!("step {}, loss {smooth:.4}, {rate:.0} tokens/s", progress.step));
+            console.say(format!("step {}, loss {smooth:.4}, {rate:.0} tokens/s", progress.step));
         }
-        talk.should_continue()
+        bar.done(progress.step)
     })?;
-    bar.finish();
+    drop(bar);
     organism::write(&arguments.out, &tensors)?;
-    talk.say(format!("wrote {} after {:.0} s", arguments.out.display(), begin.elapsed().as_secs_f64()));
+    console.say(format!("wrote {} after {:.0} s", arguments.out.display(), begin.elapsed().as_secs_f64()));
     Ok(Outcome::Done)
 }
 
-fn sample(arguments: Sample, talk: &Console) -> anyhow::Result<Outcome> {
+fn sample(arguments: Sample, console: &Console) -> anyhow::Result<Outcome> {
     let drawn = organism::sample(arguments.count, arguments.wording.into(), arguments.seed);
     let mut rng = StdRng::seed_from_u64(arguments.seed);
     let dialogues: Vec<Dialogue> = drawn
@@ -190,15 +210,15 @@ fn sample(arguments: Sample, talk: &Console) -> anyhow::Result<Outcome> {
             dialogue
         })
         .collect();
-    write(&dialogues, arguments.out, talk)
+    write(&dialogues, arguments.out, console)
 }
 
-/// Dialogues into a file, or to stdout where none is named.
-fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Console) -> anyhow::Result<Outcome> {
+/// Writes dialogues into a file, or to stdout.
+fn write(dialogues: &[Dialogue], out: Option<PathBuf>, console: &Console) -> anyhow::Result<Outcome> {
     match out {
         Some(path) => {
             dialogue::write_jsonl(&path, dialogues)?;
-            talk.say(format!("{} dialogues in {}", dialogues.len(), path.display()));
+            console.say(format!("{} dialogues in {}", dialogues.len(), path.display()));
         }
         None => {
             for dialogue in dialogues {
@@ -209,15 +229,13 @@ fn write(dialogues: &[Dialogue], out: Option<PathBuf>, talk: &Console) -> anyhow
     Ok(Outcome::Done)
 }
 
-fn run_check(arguments: Check, talk: &Console) -> anyhow::Result<Outcome> {
-    let model = arguments.model.open(talk)?;
-    let bar = talk.bar(arguments.count, "answering");
+fn run_check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
+    let model = arguments.model.load(console)?;
+    let bar = console.bar(arguments.count, "answering");
+    let thinking = arguments.model.thinking().unwrap_or(true);
     let report =
-        organism_check::check(&model, arguments.count, arguments.seed, !arguments.no_think, &mut |done| {
-            bar.set_position(done as u64);
-            talk.should_continue()
-        })?;
-    bar.finish_and_clear();
+        organism_check::check(&model, arguments.count, arguments.seed, thinking, &mut |done| bar.done(done))?;
+    drop(bar);
     if arguments.json {
         print(serde_json::to_string_pretty(&report)?)?;
     } else {

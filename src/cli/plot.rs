@@ -1,22 +1,22 @@
-//! `pearl plot`: every chart and token strip of a folder, drawn again from its table.
+//! `pearl plot`: the charts and token strips of a folder, drawn again from their tables.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::progress::Console;
+use super::console::Console;
 use super::{Outcome, print};
 use pearlpoint::report;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl plot boundary")]
 pub struct Arguments {
-    /// A folder with NAME.chart.json (and NAME.strip.json) files, such as a run's
+    /// A folder with NAME.chart.json or NAME.strip.json files, such as a run's
     folder: PathBuf,
 }
 
 pub fn run(arguments: Arguments, _: &Console) -> anyhow::Result<Outcome> {
-    for drawn in report::draw_all(&arguments.folder)? {
-        print(drawn.display())?;
-    }
+    report::draw_all(&arguments.folder)?.iter().try_for_each(|drawn| print(drawn.display()))?;
     Ok(Outcome::Done)
 }

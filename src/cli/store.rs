@@ -1,11 +1,11 @@
-//! `pearl store`: stores of activations, put together and looked over.
+//! `pearl store`: stores of activations, merged and checked.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::progress::Console;
+use super::console::Console;
 use super::{Outcome, print};
 use pearlpoint::activations::{self, Store};
 
@@ -17,18 +17,22 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Put the parts of a run (`extract --shard I/N`) together
+    /// Join the parts of an extraction that was split with `--shard`
     Merge(Merge),
-    /// Look whether a store is whole: hashes, counts, NaN, rows that are there twice
+    /// Check a store: hashes, counts, NaN, duplicate rows
     Check(Check),
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl extract --data data.jsonl --shard 1/2 --out part-1
+  pearl extract --data data.jsonl --shard 2/2 --out part-2
+  pearl store merge part-1 part-2 --out whole")]
 struct Merge {
     /// Folders of all parts
     #[arg(required = true)]
     parts: Vec<PathBuf>,
-    /// Folder of the whole store
+    /// Folder for the whole store
     #[arg(long)]
     out: PathBuf,
     /// Print JSON
@@ -37,6 +41,8 @@ struct Merge {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl store check store")]
 struct Check {
     /// Folder of the store
     store: PathBuf,
@@ -45,49 +51,35 @@ struct Check {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
-        Command::Merge(arguments) => merge(arguments, talk),
-        Command::Check(arguments) => check(arguments, talk),
+        Command::Merge(arguments) => merge(arguments, console),
+        Command::Check(arguments) => check(arguments, console),
     }
 }
 
-fn merge(arguments: Merge, talk: &Console) -> anyhow::Result<Outcome> {
-    let bar = talk.bar(0, "copying");
-    let merged = activations::merge(&arguments.parts, &arguments.out, &mut |done| {
-        bar.set_position(done as u64);
-        talk.should_continue()
-    });
-    bar.finish_and_clear();
-    let manifest = merged?;
-    talk.say(format!(
-        "{} rows in {} shards in {}",
-        manifest.rows,
-        manifest.shards.len(),
-        arguments.out.display()
-    ));
+fn merge(arguments: Merge, console: &Console) -> anyhow::Result<Outcome> {
+    let bar = console.bar(0, "copying");
+    let manifest = activations::merge(&arguments.parts, &arguments.out, &mut |done| bar.done(done))?;
+    let (rows, shards, out) = (manifest.rows, manifest.shards.len(), arguments.out.display());
+    console.say(format!("{rows} rows in {shards} shards in {out}"));
     if arguments.json {
-        print(json!({"rows": manifest.rows, "shards": manifest.shards.len()}))?;
+        print(json!({"rows": rows, "shards": shards}))?;
     }
     Ok(Outcome::Done)
 }
 
-fn check(arguments: Check, talk: &Console) -> anyhow::Result<Outcome> {
+fn check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
     let shards = Store::open(&arguments.store).map_or(0, |store| store.manifest.shards.len());
-    let bar = talk.bar(shards, "checking");
-    let wrong = activations::check(&arguments.store, &mut |done| {
-        bar.set_position(done as u64);
-        talk.should_continue()
-    });
-    bar.finish_and_clear();
-    let wrong = wrong?;
+    let bar = console.bar(shards, "checking");
+    let faults = activations::check(&arguments.store, &mut |done| bar.done(done))?;
     match arguments.json {
-        true => print(json!({"whole": wrong.is_empty(), "wrong": wrong}))?,
-        false => wrong.iter().try_for_each(print)?,
+        true => print(json!({"whole": faults.is_empty(), "wrong": faults}))?,
+        false => faults.iter().try_for_each(print)?,
     }
-    if wrong.is_empty() {
-        talk.say(format!("{} is whole", arguments.store.display()));
-        return Ok(Outcome::Done);
+    if !faults.is_empty() {
+        return Ok(Outcome::CheckFailed);
     }
-    Ok(Outcome::CheckFailed)
+    console.say(format!("{} is whole", arguments.store.display()));
+    Ok(Outcome::Done)
 }

@@ -1,4 +1,4 @@
-//! `pearl tokens`: each dialogue with what a selector picks marked, and each token's role, turn and phase.
+//! `pearl tokens`: dialogues with the tokens that a selector picks marked, and each token's role, turn and phase.
 
 use std::io::IsTerminal;
 use std::ops::Range;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::console::Console;
 use super::dialogues::Prompts;
-use super::model::Choice;
-use super::progress::Console;
+use super::model::ModelChoice;
 use super::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogue;
@@ -19,33 +19,32 @@ use pearlpoint::report::pages::selected_tokens;
 use pearlpoint::report::pages::selected_tokens::{KvSegment, Shown};
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl tokens --data data.jsonl --limit 1 --tokens assistant.start --brief")]
 pub struct Arguments {
     #[command(flatten)]
-    model: Choice,
+    model: ModelChoice,
     #[command(flatten)]
     prompts: Prompts,
-    /// The selector to show
-    #[arg(long, default_value = "last")]
+    /// The selector to show: last, assistant.start, mean(answer), …
+    #[arg(long, default_value = "last", value_name = "SELECTOR")]
     tokens: Selector,
-    /// The template's plain mode, where it has one
-    #[arg(long)]
-    no_think: bool,
-    /// The marked text alone, without a line for each token
+    /// Print the marked text only, without a line for each token
     #[arg(long)]
     brief: bool,
-    /// A page instead, on stdout or into a file
+    /// Write a page instead, to stdout or into a file
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["json", "brief"])]
     html: Option<Option<PathBuf>>,
-    /// A line of JSON for each dialogue
+    /// Print one line of JSON a dialogue
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
-    let dialogues = arguments.prompts.stream(talk)?;
-    let checkpoint = arguments.model.checkpoint(talk)?;
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let thinking = arguments.model.thinking();
+    let dialogues = arguments.prompts.stream(console)?;
+    let checkpoint = arguments.model.checkpoint(console)?;
     let chat = &checkpoint.chat;
-    let thinking = arguments.no_think.then_some(false);
     let selector = &arguments.tokens;
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
@@ -66,7 +65,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
                 table(chat, &tokens, &picked, marks)?;
             }
         }
-        if !talk.should_continue() {
+        if !console.should_continue() {
             return Err(Error::Stopped.into());
         }
     }
@@ -84,7 +83,7 @@ fn write(path: &Path, page: &str) -> anyhow::Result<()> {
     Ok(artifact::write_atomic(path, |file| file.write_all(page.as_bytes()))?)
 }
 
-/// The dialogue's text in stretches of tokens that are alike: so characters that are several tokens stay whole.
+/// The dialogue's text in segments of tokens of one turn, phase and choice, so that a character of several tokens stays whole.
 fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -> anyhow::Result<Shown> {
     let is_picked = |index: usize| picked.binary_search(&index).is_ok();
     let numbers: Vec<usize> = (0..tokens.len()).collect();
@@ -95,7 +94,7 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
     let stretch = |run: &[usize]| {
         let first = &tokens[run[0]];
         Ok(KvSegment {
-            text: said(chat, tokens, run[0]..run[0] + run.len())?,
+            text: text_of(chat, tokens, run[0]..run[0] + run.len())?,
             about: format!(
                 "{}, turn {}, {}, {}",
                 first.role.name(),
@@ -114,8 +113,8 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
     Ok(Shown { id: dialogue.id.clone(), picked: picked.len(), tokens: tokens.len(), stretches })
 }
 
-/// The text of some tokens, with the space that stands before the first of them.
-fn said(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::error::Result<String> {
+/// The text of a range of tokens, with the space before the first of them.
+fn text_of(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::error::Result<String> {
     let decode = |from: usize, to: usize| {
         let ids: Vec<u32> = tokens[from..to].iter().map(|token| token.id).collect();
         chat.decode(&ids, false)
@@ -129,14 +128,14 @@ fn said(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::error::
     }
 }
 
-/// What is picked stands between the marks.
+/// The dialogue's text, with the picked tokens between marks.
 fn marked(shown: &Shown, marks: [&str; 2]) -> String {
     let mut text = String::new();
     for stretch in shown.stretches.chunk_by(|a, b| a.picked == b.picked) {
-        let said: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
+        let own: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
         match stretch[0].picked {
-            true => text.extend([marks[0], &said, marks[1]]),
-            false => text += &said,
+            true => text.extend([marks[0], &own, marks[1]]),
+            false => text += &own,
         }
     }
     text.trim_end_matches('\n').into()

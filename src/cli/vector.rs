@@ -1,20 +1,16 @@
-//! `pearl vector`: steering vectors: made from activations, put together, looked at, carried from and to other tools.
+//! `pearl vector`: steering vectors, computed from activations, combined, inspected, imported and exported.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
-use ndarray::Axis;
 
-use super::dialogues::Source;
-use super::progress::Console;
+use super::console::Console;
+use super::states::StoreSource;
 use super::{Outcome, print};
-use pearlpoint::activations;
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;
-use pearlpoint::steer::{ContrastSet, Method, Strength, Vector, formats};
+use pearlpoint::steer::{Method, Strength, Vector, formats};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -24,31 +20,26 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Find the direction between two values of a label, at each site
+    /// Compute the direction from one value of a label to another, at every site
     Build(Box<Build>),
-    /// What a vector file holds
-    Info { file: PathBuf },
+    /// Describe a vector file: sites, widths, norms
+    Info(Info),
     /// Cosines between vectors, site by site
-    Cosines {
-        #[arg(required = true, num_args = 2..)]
-        files: Vec<PathBuf>,
-        #[arg(long)]
-        json: bool,
-    },
-    /// A + B
-    Add(Pair),
-    /// A − B
-    Subtract(Pair),
-    /// A without its shadow on B
-    Orthogonalise(Pair),
-    /// A times a number
-    Scale {
-        file: PathBuf,
-        #[arg(allow_hyphen_values = true)]
-        by: f32,
-        #[arg(long)]
-        out: PathBuf,
-    },
+    Cosines(Cosines),
+    /// Add two vectors: A + B
+    #[command(after_help = "Example:
+  pearl vector add trust.safetensors double.safetensors --out sum.safetensors")]
+    Add(Operands),
+    /// Subtract a vector: A − B
+    #[command(after_help = "Example:
+  pearl vector subtract double.safetensors trust.safetensors --out difference.safetensors")]
+    Subtract(Operands),
+    /// Remove from A its projection on B
+    #[command(after_help = "Example:
+  pearl vector orthogonalise trust.safetensors whitened.safetensors --out rest.safetensors")]
+    Orthogonalise(Operands),
+    /// Multiply a vector by a number
+    Scale(Scale),
     /// Write a vector for other tools
     Export(Export),
     /// Read another tool's vector: a GGUF control vector, or a tensor in a .pt file
@@ -56,28 +47,28 @@ enum Command {
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --out trust.safetensors
+  pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --method whitened --out whitened.safetensors")]
 struct Build {
-    /// A store that `pearl extract` made
-    #[arg(long)]
-    store: PathBuf,
     #[command(flatten)]
-    source: Source,
-    /// The label to compare
+    states: StoreSource,
+    /// The label to contrast
     #[arg(long)]
     label: String,
-    /// The value to lead away from
-    #[arg(long)]
+    /// The value that the vector leads away from
+    #[arg(long, value_name = "VALUE")]
     from: String,
-    /// The value to lead to
-    #[arg(long)]
+    /// The value that the vector leads to
+    #[arg(long, value_name = "VALUE")]
     to: String,
-    /// means, pca (of paired differences), probe (its normal) or whitened (LDA)
+    /// Method: means, pca (of paired differences), probe (its normal) or whitened (LDA)
     #[arg(long, default_value = "means")]
     method: Method,
-    /// For pca: the label that the two rows of a pair have in common; left out, pairs are those of contrast pairs' ids
-    #[arg(long)]
+    /// For pca: the label that the two rows of a pair share [default: the ids of contrast pairs]
+    #[arg(long, value_name = "LABEL")]
     pair: Option<String>,
-    /// Sites of the store's; all of them where none are named
+    /// Sites to compute it at [default: all of the store]
     #[arg(long)]
     sites: Option<String>,
     /// File for the vector
@@ -86,143 +77,137 @@ struct Build {
 }
 
 #[derive(Args)]
-struct Pair {
+#[command(after_help = "Example:
+  pearl vector info trust.safetensors")]
+struct Info {
+    /// A vector file
+    file: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl vector cosines trust.safetensors whitened.safetensors")]
+struct Cosines {
+    /// Vector files
+    #[arg(required = true, num_args = 2..)]
+    files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Operands {
+    /// A vector file
     a: PathBuf,
+    /// Another, of the same model
     b: PathBuf,
+    /// File for the result
     #[arg(long)]
     out: PathBuf,
 }
 
 #[derive(Args)]
-struct Export {
+#[command(after_help = "Example:
+  pearl vector scale trust.safetensors 2 --out double.safetensors")]
+struct Scale {
+    /// A vector file
     file: PathBuf,
-    /// A GGUF control vector, as llama.cpp and repeng load it
+    /// The factor
+    #[arg(allow_hyphen_values = true)]
+    by: f32,
+    /// File for the result
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl vector export trust.safetensors --gguf trust.gguf")]
+struct Export {
+    /// A vector file
+    file: PathBuf,
+    /// Write a GGUF control vector, as llama.cpp and repeng load it
     #[arg(long, value_name = "OUT", required_unless_present = "harness")]
     gguf: Option<PathBuf>,
-    /// What the GGUF file names as the model's architecture
+    /// The model's architecture as the GGUF file names it
     #[arg(long, default_value = "llama")]
     model_hint: String,
-    /// A .pt file for lm-evaluation-harness's `steered` model
+    /// Write a .pt file for lm-evaluation-harness's `steered` model
     #[arg(long, value_name = "OUT")]
     harness: Option<PathBuf>,
-    /// The factor that the harness steers with: times the vector, or residual norms (0.4n)
+    /// The harness's steering strength: times the vector, or residual norms (0.4n)
     #[arg(long, default_value = "1", allow_hyphen_values = true)]
     strength: Strength,
     /// How the harness's model names its blocks
     #[arg(long, default_value = "layers.{}")]
     hookpoint: String,
-    /// Sites of the vector's; all of them where none are named
+    /// Sites to export [default: all of the vector]
     #[arg(long)]
     sites: Option<String>,
 }
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl vector import trust.gguf --out imported.safetensors")]
 struct Import {
+    /// A GGUF control vector, or a .pt file
     file: PathBuf,
-    /// A GGUF file's direction.N is read as that of block N less this many: 0 for repeng's, 1 for llama.cpp's own generator's
+    /// For GGUF: direction.N belongs to block N less this; 0 for repeng's files, 1 for those of llama.cpp's generator
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     layer_shift: i64,
-    /// For a .pt file of one direction: the site that it belongs to
+    /// For a .pt file of one direction: its site
     #[arg(long)]
     site: Option<Site>,
-    /// For a .pt file of directions [positions, layers, width]: the point of the blocks that the layers are of
+    /// For a .pt file of directions [positions, layers, width]: the point in the block
     #[arg(long, default_value = "resid_pre")]
     point: String,
-    /// … and which position
+    /// For a .pt file of directions [positions, layers, width]: the position to take
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     position: i64,
+    /// File for the vector
     #[arg(long)]
     out: PathBuf,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
-        Command::Build(arguments) => build(*arguments, talk),
-        Command::Info { file } => info(&file),
-        Command::Cosines { files, json } => cosines(&files, json),
-        Command::Add(pair) => combine(pair, Vector::plus),
-        Command::Subtract(pair) => combine(pair, Vector::minus),
-        Command::Orthogonalise(pair) => combine(pair, Vector::orthogonalised),
-        Command::Scale { file, by, out } => {
-            if !by.is_finite() {
-                return Err(Error::input(format!("scale {by}"), "no finite number", "a number").into());
-            }
-            let (header, vector) = Vector::load(&file)?;
-            vector.scaled(by).save(&out, header)?;
-            Ok(Outcome::Done)
-        }
+        Command::Build(arguments) => build(*arguments, console),
+        Command::Info(arguments) => info(&arguments.file),
+        Command::Cosines(arguments) => cosines(&arguments.files, arguments.json),
+        Command::Add(operands) => combine(operands, Vector::plus),
+        Command::Subtract(operands) => combine(operands, Vector::minus),
+        Command::Orthogonalise(operands) => combine(operands, Vector::orthogonalised),
+        Command::Scale(arguments) => scale(arguments),
         Command::Export(arguments) => export(arguments),
-        Command::Import(arguments) => import(arguments, talk),
+        Command::Import(arguments) => import(arguments, console),
     }
 }
 
-fn build(arguments: Build, talk: &Console) -> anyhow::Result<Outcome> {
-    let (header, manifest, activations) = activations::load(&arguments.store)?;
-    let data = arguments.source.read()?;
-    let activations = activations::of_dialogues(&arguments.store, &header, activations, &data)?;
-    let sites = match &arguments.sites {
-        None => manifest.sites.clone(),
-        Some(sites) => Site::parse_set(
-            sites,
-            manifest.sites.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1),
-        )?,
-    };
-    let dialogue = |row: usize| &data.dialogues[activations.example[row]];
-    let rows = |value: &str| -> Result<Vec<usize>> {
-        let such = |&row: &usize| dialogue(row).label(&arguments.label).as_deref() == Some(value);
-        let rows: Vec<usize> = (0..activations.example.len()).filter(such).collect();
-        match rows.is_empty() {
-            false => Ok(rows),
-            true => Err(Error::input(
-                data.path.display(),
-                format!("no dialogue with {} = {value}", arguments.label),
-                "at least one",
-            )),
-        }
-    };
-    let (mut toward, mut away) = (rows(&arguments.to)?, rows(&arguments.from)?);
-    if arguments.method == Method::Pca {
-        // The two dialogues of a contrast pair are `ID#one` and `ID#other`.
-        let pair = |row: usize| match &arguments.pair {
-            Some(label) => dialogue(row).label(label),
-            None => dialogue(row).id.rsplit_once('#').map(|(pair, _)| pair.to_string()),
-        };
-        (toward, away) = pairs(&toward, &away, &pair)?;
+fn build(arguments: Build, console: &Console) -> anyhow::Result<Outcome> {
+    let states = arguments.states.open(console)?;
+    let mut builder =
+        states.contrast(&arguments.label, &arguments.from, &arguments.to).method(arguments.method);
+    if let Some(pair) = arguments.pair {
+        builder = builder.pair(pair);
     }
-    let mut sides = Vec::new();
-    for site in sites {
-        let values = activations.at(site)?;
-        let [toward, away] = [&toward, &away].map(|rows| values.select(Axis(0), rows));
-        sides.push(ContrastSet { site, positive: toward, negative: away });
+    if let Some(sites) = arguments.sites {
+        builder = builder.sites(sites);
     }
-    let vector = Vector::build(arguments.method, &sides)?;
-    vector.save(&arguments.out, Header { kind: "vector".into(), ..header })?;
-    talk.say(format!("{} against {} rows: {}", toward.len(), away.len(), arguments.out.display()));
+    let (vector, [to, from]) = builder.build()?;
+    vector.save(&arguments.out, Header { kind: "vector".into(), ..states.header().clone() })?;
+    console.say(format!("{to} against {from} rows: {}", arguments.out.display()));
     Ok(Outcome::Done)
 }
 
-/// The rows that have a partner of the same name on the other side, partners at the same place.
-fn pairs(
-    toward: &[usize],
-    away: &[usize],
-    name: &dyn Fn(usize) -> Option<String>,
-) -> Result<(Vec<usize>, Vec<usize>)> {
-    let mut partners: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-    // From the last on, for the first is taken first.
-    for &row in away.iter().rev() {
-        if let Some(name) = name(row) {
-            partners.entry(name).or_default().push(row);
-        }
+fn scale(arguments: Scale) -> anyhow::Result<Outcome> {
+    let Scale { file, by, out } = arguments;
+    if !by.is_finite() {
+        return Err(Error::input(format!("scale {by}"), "no finite number", "a number").into());
     }
-    let partner = |&row: &usize| Some((row, partners.get_mut(&name(row)?)?.pop()?));
-    let (toward, away): (Vec<usize>, Vec<usize>) = toward.iter().filter_map(partner).unzip();
-    match toward.is_empty() {
-        false => Ok((toward, away)),
-        true => {
-            let expected = "contrast pairs, or --pair LABEL that the two rows of a pair share";
-            Err(Error::input("method pca", "no pair among the rows", expected))
-        }
-    }
+    let (header, vector) = Vector::load(&file)?;
+    vector.scaled(by).save(&out, header)?;
+    Ok(Outcome::Done)
 }
 
 fn info(file: &Path) -> anyhow::Result<Outcome> {
@@ -256,22 +241,22 @@ fn cosines(files: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn combine(pair: Pair, combine: fn(&Vector, &Vector) -> Result<Vector>) -> anyhow::Result<Outcome> {
-    let ((header, a), (other, b)) = (Vector::load(&pair.a)?, Vector::load(&pair.b)?);
+fn combine(operands: Operands, combine: fn(&Vector, &Vector) -> Result<Vector>) -> anyhow::Result<Outcome> {
+    let ((header, a), (other, b)) = (Vector::load(&operands.a)?, Vector::load(&operands.b)?);
     if let (Some(own), Some(other)) = (&header.model_hash, &other.model_hash)
         && own != other
     {
         let found = "vectors of two different models";
         return Err(Error::input(
-            pair.b.display(),
+            operands.b.display(),
             found,
-            format!("one of the model of {}", pair.a.display()),
+            format!("one of the model of {}", operands.a.display()),
         )
         .into());
     }
-    // Of two sources of data none is the sum's.
+    // The result comes from one data set only if both do.
     let data_hash = header.data_hash.clone().filter(|hash| Some(hash) == other.data_hash.as_ref());
-    combine(&a, &b)?.save(&pair.out, Header { data_hash, ..header })?;
+    combine(&a, &b)?.save(&operands.out, Header { data_hash, ..header })?;
     Ok(Outcome::Done)
 }
 
@@ -300,16 +285,16 @@ fn export(arguments: Export) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn import(arguments: Import, talk: &Console) -> anyhow::Result<Outcome> {
+fn import(arguments: Import, console: &Console) -> anyhow::Result<Outcome> {
     let mut begin = [0; 4];
-    let mut file =
-        std::fs::File::open(&arguments.file).with_context(|| arguments.file.display().to_string())?;
-    std::io::Read::read_exact(&mut file, &mut begin).ok();
+    let mut file = std::fs::File::open(&arguments.file).map_err(Error::file(&arguments.file))?;
+    // A file of fewer bytes is no GGUF file; the reader says what is wrong with it.
+    let _ = std::io::Read::read_exact(&mut file, &mut begin);
     let (header, vector) = match &begin {
         b"GGUF" => formats::read_gguf(&arguments.file, arguments.layer_shift)?,
         _ => formats::read_torch(&arguments.file, arguments.site, &arguments.point, arguments.position)?,
     };
     vector.save(&arguments.out, header)?;
-    talk.say(format!("{} directions: {}", vector.directions.len(), arguments.out.display()));
+    console.say(format!("{} directions: {}", vector.directions.len(), arguments.out.display()));
     Ok(Outcome::Done)
 }

@@ -19,6 +19,8 @@ pub struct Plan {
     /// The interventions.
     #[serde(rename = "intervention")]
     pub interventions: Vec<Intervention>,
+    #[serde(skip)]
+    pub(super) objects: Objects,
 }
 
 /// The keys of an intervention, for errors.
@@ -95,7 +97,7 @@ impl Plan {
     /// As [`Plan::hooks`].
     pub fn hooks_with(
         &self,
-        mut probes: Probes,
+        probes: Probes,
         model: &Model,
         dialogues: &[Dialogue],
         thinking: Option<bool>,

@@ -65,6 +65,122 @@ fn wrong_use_is_one_clear_line() {
     );
 }
 
+/// The lines under "Example:" in a command's help.
+fn examples(command: &str) -> Vec<String> {
+    let arguments: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+    let help = String::from_utf8(pearl(&arguments).output().unwrap().stdout).unwrap();
+    let lines = help.split_once("Example:").unwrap_or_else(|| panic!("{command}: {help}")).1.lines();
+    lines.filter_map(|line| Some(line.strip_prefix("  pearl ")?.to_string())).collect()
+}
+
+#[test]
+fn the_examples_of_the_help_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // In an order in which each finds what it reads. Those of experiment files and of training have tests of their own.
+    let commands = [
+        "organism sample",
+        "organism pairs",
+        "organism export",
+        "inspect",
+        "tokens",
+        "extract",
+        "store check",
+        "store merge",
+        "probe fit",
+        "probe score",
+        "probe compare",
+        "probe cosines",
+        "vector build",
+        "vector info",
+        "vector cosines",
+        "vector scale",
+        "vector add",
+        "vector subtract",
+        "vector orthogonalise",
+        "vector export",
+        "vector import",
+        "generate",
+        "boundary map",
+        "boundary interpolate",
+        "boundary token-map",
+        "boundary trajectory",
+        "boundary active-learning",
+        "plot",
+    ];
+    for example in commands.iter().flat_map(|command| examples(command)) {
+        if example == "probe fit probes/user-type" {
+            continue; // It writes into the folder of the concept.
+        }
+        let arguments: Vec<&str> = example.split(' ').collect();
+        let output = pearl(&arguments).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    wrong_names_list_the_choices(folder.path());
+    bare_boundary_is_its_map(folder.path());
+}
+
+fn wrong_names_list_the_choices(folder: &Path) {
+    let states = "--store store --data data.jsonl";
+    let cases = [
+        (format!("probe fit {states} --label kind --out p"), "user-type"),
+        (format!("probe fit {states} --label user-type --group kind --out p"), "topic"),
+        (format!("vector build {states} --label kind --from a --to b --out v"), "user-type"),
+        (format!("vector build {states} --label user-type --from a --to benign --out v"), "malicious, sensitive"),
+        (format!("vector build {states} --label user-type --from benign --to a --out v"), "malicious, sensitive"),
+        (
+            format!("boundary map {states} --probe user-type.safetensors --from a --to benign --out b"),
+            "benign or malicious or sensitive",
+        ),
+        (
+            "boundary token-map --prompt a --probe user-type.safetensors --class a --out t".into(),
+            "benign or malicious or sensitive",
+        ),
+        ("boundary token-map --data data.jsonl --probe user-type.safetensors --class benign --id a --out t".into(), "one of "),
+        (format!("boundary active-learning {states} --label user-type --site embed --group topic --held-out travel --out a"), "3.resid_post"),
+        (format!("probe fit --store store --data none.jsonl --label a --out p"), "none.jsonl: No such file"),
+        (format!("probe score none.safetensors {states}"), "none.safetensors: No such file"),
+        ("vector import none.gguf --out v".into(), "none.gguf: No such file"),
+        ("generate --prompt a --plan none.toml".into(), "none.toml: No such file"),
+        ("generate --prompt a --chat-template none.jinja".into(), "none.jinja: No such file"),
+        ("run none.toml --out r".into(), "none.toml: No such file"),
+        ("plot none".into(), "none: No such file"),
+    ];
+    for (line, expected) in cases {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = pearl(&arguments).current_dir(folder).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), text.trim_end().lines().count()), (Some(2), 1), "{line}: {text}");
+        assert!(text.contains(expected), "{line}: {text}");
+    }
+}
+
+fn bare_boundary_is_its_map(folder: &Path) {
+    let options =
+        "--store store --data data.jsonl --probe user-type.safetensors --from benign --to malicious";
+    let card = |command: &str| {
+        let line = format!("{command} {options} --out {} --json", command.replace(' ', "-"));
+        let output = pearl(&line.split(' ').collect::<Vec<_>>()).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    assert_eq!(card("boundary"), card("boundary map"));
+}
+
+#[test]
+fn quiet_means_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    std::fs::write(&data, "{\"prompt\": \"i see .\"}\nbroken\n").unwrap();
+    let arguments = ["generate", "--data", data.to_str().unwrap(), "--skip-bad", "--max-tokens", "2"];
+    let talk = |more: &[&str]| {
+        let output = pearl(&[&arguments[..], more].concat()).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(talk(&[]).contains("1 bad records were left out"));
+    assert_eq!(talk(&["--quiet"]), "");
+}
+
 #[test]
 fn broken_checkpoints_are_named() {
     let folder = tempfile::tempdir().unwrap();

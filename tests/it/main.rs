@@ -15,6 +15,7 @@ mod invariants;
 mod judge;
 mod model;
 mod layering;
+mod library;
 mod organism;
 mod probe;
 mod cli;

@@ -1,4 +1,4 @@
-//! `pearl boundary` itself: the map, the margins, the honesty and the thresholds of one probe, over a store.
+//! `pearl boundary map`: risk map, margins, calibration and thresholds of one probe over a store.
 
 use std::path::PathBuf;
 
@@ -6,119 +6,103 @@ use clap::Args;
 use ndarray::Axis;
 
 use super::{Outcome, save_chart};
-use crate::cli::dialogues::Filter;
+use crate::cli::console::Console;
 use crate::cli::print;
-use crate::cli::progress::Console;
-use pearlpoint::activations;
-use pearlpoint::analysis::boundary_report;
-use pearlpoint::analysis::boundary_report::{Question, Report, Rows};
+use crate::cli::states::StoreSource;
+use pearlpoint::analysis::boundary_report::{self, Bounded, Question, Rows, bound};
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::boundary_stages;
-use pearlpoint::plots::risk_map;
-use pearlpoint::probe::Probe;
+use pearlpoint::pipeline::unseen_rows;
+use pearlpoint::plots::charts;
+use pearlpoint::probe::{NONE, Probe};
 use pearlpoint::report::{self, Table, table::Column};
 
-// What is required is an option here, for the subcommands beside it go without.
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl boundary map --store store --data data.jsonl --probe user-type.safetensors --from benign --to malicious --group topic --out boundary")]
 pub struct Arguments {
-    /// A store that `pearl extract` made
-    #[arg(long, required = true)]
-    store: Option<PathBuf>,
-    /// Dialogues: JSON Lines, CSV or TSV
-    #[arg(long, required = true)]
-    data: Option<PathBuf>,
     #[command(flatten)]
-    filter: Filter,
-    /// A probe that `pearl probe fit` made
-    #[arg(long, required = true)]
-    probe: Option<PathBuf>,
-    /// The map's first axis runs from this class …
-    #[arg(long, required = true)]
-    from: Option<String>,
-    /// … to this one
-    #[arg(long, required = true)]
-    to: Option<String>,
-    /// The label that the probe's groups are values of: only dialogues of groups that were held out are looked at
+    states: StoreSource,
+    /// A probe, made by `pearl probe fit`
+    #[arg(long, value_name = "FILE")]
+    probe: PathBuf,
+    /// The class that the map's first axis starts at
+    #[arg(long, value_name = "CLASS")]
+    from: String,
+    /// The class that the map's first axis ends at
+    #[arg(long, value_name = "CLASS")]
+    to: String,
+    /// Take only dialogues of groups that the probe held out: the label that its groups are values of
     #[arg(long)]
     group: Option<String>,
-    /// The class whose region is the safe one; --from where it is not given
-    #[arg(long)]
+    /// The class whose region counts as safe [default: --from]
+    #[arg(long, value_name = "CLASS")]
     safe: Option<String>,
-    /// Choose a threshold that keeps the miss rate of a class at or below this …
+    /// Choose a threshold that keeps a class's miss rate at or below this
     #[arg(long)]
     alpha: Option<f64>,
-    /// … with confidence 1 − this
+    /// Failure probability of the threshold's guarantee: it holds with confidence 1 − delta
     #[arg(long, default_value_t = 0.1, requires = "alpha")]
     delta: f64,
-    /// Promise the expected rate only (conformal risk control)
+    /// Bound the expected rate instead (conformal risk control)
     #[arg(long, requires = "alpha", conflicts_with = "delta")]
     expected: bool,
-    /// Keep the false alarms rare instead of the misses
+    /// Bound the false-alarm rate instead of the miss rate
     #[arg(long, requires = "alpha")]
     false_alarms: bool,
-    /// The class that the threshold flags; --to where it is not given
-    #[arg(long, requires = "alpha")]
+    /// The class that the threshold flags [default: --to]
+    #[arg(long, value_name = "CLASS", requires = "alpha")]
     flag: Option<String>,
-    /// Resamplings that the promise is tried on
+    /// Resamplings that the guarantee is tried on
     #[arg(long, default_value_t = 200, requires = "alpha")]
     resamplings: usize,
-    /// List so many of the examples nearest to the boundary, to be labelled next
+    /// How many of the examples nearest to the boundary to list, for labelling
     #[arg(long, default_value_t = 20)]
     next: usize,
+    /// Seed of the resamplings
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for the tables and pictures
-    #[arg(long, required = true)]
-    out: Option<PathBuf>,
+    /// Folder for the tables and charts
+    #[arg(long)]
+    out: PathBuf,
     /// Print the card as JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
-    let missing = |name: &'static str| move || Error::input("pearl boundary", format!("no {name}"), "one");
-    let store = arguments.store.ok_or_else(missing("--store"))?;
-    let out = arguments.out.ok_or_else(missing("--out"))?;
-    let from = arguments.from.ok_or_else(missing("--from"))?;
-    let to = arguments.to.ok_or_else(missing("--to"))?;
-    let (header, _, activations) = activations::load(&store)?;
-    let data = arguments.filter.read(&arguments.data.ok_or_else(missing("--data"))?)?;
-    let activations = activations::of_dialogues(&store, &header, activations, &data)?;
-    let mut probe = Probe::load(&arguments.probe.ok_or_else(missing("--probe"))?)?;
-    let of = |row: usize| &data.dialogues[activations.example[row]];
-    let all = 0..activations.example.len();
-    // Rows that the probe was fitted on can promise nothing.
-    let seen = header.data_hash.is_some() && header.data_hash == probe.source.data_hash;
-    let (kept, split): (Vec<usize>, String) = match &arguments.group {
-        Some(group) => {
-            let held =
-                |row: &usize| of(*row).label(group).is_some_and(|value| probe.held_out.contains(&value));
-            (all.filter(held).collect(), format!("{group} held out"))
-        }
-        None if seen && arguments.alpha.is_some() => {
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let Arguments { out, from, to, .. } = arguments;
+    let mut probe = Probe::load(&arguments.probe)?;
+    let classes = [Some(&from), Some(&to), arguments.safe.as_ref(), arguments.flag.as_ref()];
+    classes
+        .into_iter()
+        .flatten()
+        .filter(|class| *class != NONE)
+        .try_for_each(|class| probe.class(class).map(drop))?;
+    let states = arguments.states.open(console)?;
+    let header = states.header().clone();
+    // No guarantee follows from rows that the probe was fitted on.
+    let (kept, split): (Vec<usize>, String) = match (&arguments.group, states.was_fitted_here(&probe)) {
+        (Some(group), _) => (unseen_rows(&states, &[&probe], group)?, format!("{group} held out")),
+        (None, true) if arguments.alpha.is_some() => {
             let found = "dialogues that the probe was fitted on among the store's, which promise nothing";
-            let expected =
-                "--group LABEL, to take those of held-out groups alone, or a store of other dialogues";
+            let expected = "--group LABEL, to take only groups held out, or a store of other dialogues";
             return Err(Error::input("--alpha", found, expected).into());
         }
-        None if seen => (all.collect(), "fitted on and held out together".into()),
-        None => (all.collect(), "other dialogues than it was fitted on".into()),
+        (None, true) => ((0..states.rows()).collect(), "fitted on and held out together".into()),
+        (None, false) => ((0..states.rows()).collect(), "other dialogues than it was fitted on".into()),
     };
-    if kept.is_empty() {
-        let found = format!("no dialogue of the groups held out ({})", probe.held_out.join(", "));
-        return Err(Error::input(store.display(), found, "the label that the probe was grouped by").into());
-    }
     let rows = Rows {
-        states: activations.at(probe.source.site)?.select(Axis(0), &kept),
-        ids: kept.iter().map(|&row| of(row).id.clone()).collect(),
-        labels: kept.iter().map(|&row| boundary_report::label(of(row), &probe)).collect(),
+        states: states.at(probe.source.site)?.select(Axis(0), &kept),
+        ids: kept.iter().map(|&row| states.dialogue(row).id.clone()).collect(),
+        labels: kept.iter().map(|&row| boundary_report::label(states.dialogue(row), &probe)).collect(),
         split,
     };
-    let guarantee = if arguments.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
+    let error = if arguments.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
     let promise = arguments.alpha.map(|alpha| match arguments.expected {
-        true => RiskBound::expected(guarantee, alpha),
-        false => RiskBound::confident(guarantee, alpha, arguments.delta),
+        true => RiskBound::expected(error, alpha),
+        false => RiskBound::confident(error, alpha, arguments.delta),
     });
     let question = Question {
         safe: arguments.safe.unwrap_or_else(|| from.clone()),
@@ -137,7 +121,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
         save_chart(&out, &name, &chart)?;
     }
     if let Some(flagged) = &found.card.flagged {
-        // The probe with its threshold, for whoever calls it.
+        // The probe with its threshold, for steering plans and `pearl boundary token-map`.
         probe.threshold.insert(flagged.class.clone(), flagged.threshold.value);
         probe.save(&out.join("probe.safetensors"))?;
     }
@@ -147,7 +131,7 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     } else {
         show(&found)?;
     }
-    talk.say(format!("map, margins and reliability as tables and pictures: {}", out.display()));
+    console.say(format!("risk map, margins and reliability, as tables and charts: {}", out.display()));
     Ok(Outcome::Done)
 }
 
@@ -197,7 +181,7 @@ fn show(found: &Report) -> anyhow::Result<()> {
         ]
     };
     let faces = Table {
-        caption: format!("faces of the region of {}: examples that lie nearest to each", card.faces.class),
+        caption: format!("boundary of the region of {}: the examples nearest to each face", card.faces.class),
         columns: vec![
             Column::text("across"),
             Column::numbers("inside"),
@@ -222,7 +206,7 @@ fn show(found: &Report) -> anyhow::Result<()> {
         ]
     };
     let next = Table {
-        caption: "nearest to the boundary, to be labelled next".into(),
+        caption: "nearest to the boundary: label these next".into(),
         columns: vec![
             Column::text("id"),
             Column::text("label"),

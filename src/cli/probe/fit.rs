@@ -4,69 +4,72 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::held::Held;
-use crate::cli::dialogues::Source;
-use crate::cli::memory::{pages_go_back_after, pages_stay_small};
-use crate::cli::model::Options;
-use crate::cli::progress::Console;
+use crate::cli::console::Console;
+use crate::cli::dialogues::{Filter, Source};
+use crate::cli::memory::{disable_huge_pages, set_purge_delay};
+use crate::cli::model::ModelOptions;
+use crate::cli::states::StoreSource;
 use crate::cli::{Outcome, print};
-use pearlpoint::analysis::layer_sweep;
-use pearlpoint::analysis::layer_sweep::{Question, Read, Rows, Sweep};
-use pearlpoint::analysis::probe_card;
-use pearlpoint::analysis::probe_card::Concept;
+use pearlpoint::analysis::layer_sweep::{self, Kind, Sweep};
+use pearlpoint::analysis::probe_card::{self, Concept};
 use pearlpoint::error::Error;
-use pearlpoint::experiment::{Progress, probe_card};
-use pearlpoint::model::Site;
-use pearlpoint::probe::{Fit as Method, TargetKind, ValidationPlan, defaults, method, method_names};
+use pearlpoint::probe::Plan;
+use pearlpoint::progress::Progress;
 use pearlpoint::report::{Table, table::Column};
 use pearlpoint::stats::Metric;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl probe fit --store store --data data.jsonl --label user-type --group topic --held-out travel,music,healthcare --out user-type.safetensors
+  pearl probe fit probes/user-type")]
 pub struct Fit {
-    /// A concept's folder: its probe.toml says all that the other options do, and what is found is written beside it
+    /// A concept's folder: its probe.toml replaces all other options, and the results are written beside it
     #[arg(required_unless_present = "store", conflicts_with = "store")]
     concept: Option<PathBuf>,
     #[command(flatten)]
-    options: Options,
-    /// A store that `pearl extract` made
-    #[arg(long, requires_all = ["data", "label", "out"])]
+    options: ModelOptions,
+    /// A store of activations, made by `pearl extract`
+    #[arg(long, value_name = "FOLDER", requires_all = ["data", "label", "out"])]
     store: Option<PathBuf>,
-    /// Dialogues: JSON Lines, CSV or TSV
-    #[arg(long)]
+    /// Dialogues that the store was made from
+    #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
-    filter: crate::cli::dialogues::Filter,
-    /// The label to read
+    filter: Filter,
+    /// The label to predict
     #[arg(long)]
     label: Option<String>,
-    /// Whether a row has one of several classes, or levels, or any number of labels: classes, levels, labels
-    #[arg(long, default_value = "classes")]
-    kind: TargetKind,
-    /// The classes in order, where the order of their names is not right
+    /// Target type: multiclass (one of several), ordinal (levels in order) or multilabel (any number of several)
+    #[arg(long, default_value = "multiclass", value_parser = kind)]
+    kind: Kind,
+    /// The classes in order, if it is not that of their names
     #[arg(long, value_delimiter = ',')]
     order: Vec<String>,
-    /// The label to group by; left out, each dialogue is a group of its own
+    /// The label to group by: no group is on both sides of a split [default: each dialogue is a group]
     #[arg(long)]
     group: Option<String>,
-    /// Groups to test on, which nothing is fitted or chosen on; left out, scores are of the folds
+    /// Groups to test on; never fitted or chosen on [default: scores are out of fold]
     #[arg(long, value_delimiter = ',', requires = "group")]
     held_out: Vec<String>,
-    /// Sites of the store's; all of them where none are named
+    /// Sites to fit at [default: all of the store]
     #[arg(long)]
     sites: Option<String>,
-    #[arg(long, default_value = defaults::METHOD, help = method_names())]
+    /// Method: logistic, ridge, lda or means
+    #[arg(long, default_value = "logistic")]
     method: String,
-    /// Strengths to choose among, ascending (C of logistic and ridge, the covariance's share of lda)
-    #[arg(long, value_delimiter = ',')]
-    strengths: Vec<f64>,
-    #[arg(long, default_value_t = ValidationPlan::default().folds)]
+    /// Values of C to choose among, ascending: the inverse penalty of logistic and ridge, the covariance's share of lda
+    #[arg(long, alias = "strengths", value_delimiter = ',')]
+    c_grid: Vec<f64>,
+    /// Folds, by group, that C and the calibration are chosen on
+    #[arg(long, default_value_t = Plan::default().folds)]
     folds: usize,
-    /// Bootstrap whole groups instead of rows: wider intervals, honest about groups to come
+    /// Bootstrap whole groups instead of rows: wider intervals, which hold for new groups
     #[arg(long)]
     by_group: bool,
+    /// Seed of folds, bootstrap and controls
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// File for the probe
+    /// File for the best site's probe
     #[arg(long)]
     out: Option<PathBuf>,
     /// Print JSON
@@ -74,86 +77,77 @@ pub struct Fit {
     json: bool,
 }
 
-pub fn run(arguments: Fit, talk: &Console) -> anyhow::Result<Outcome> {
-    let bar = talk.bar(1, "fitting");
-    let on_progress = |stage: &'static str, done: usize, total: usize| {
-        bar.set_prefix(stage);
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-        talk.should_continue()
-    };
-    if let Some(folder) = &arguments.concept {
-        let concept = ProbeFile::load(folder)?;
-        let model = arguments.options.open(&concept.model, talk)?;
-        let sweep = probe_card::fit(&concept, folder, &model, &mut |Progress { stage, done, total }| {
-            on_progress(stage, done, total)
-        })?;
-        bar.finish_and_clear();
-        return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, talk);
+fn kind(text: &str) -> Result<Kind, String> {
+    match text {
+        // The second names are older.
+        "multiclass" | "classes" => Ok(Kind::Classes),
+        "ordinal" | "levels" => Ok(Kind::Levels),
+        "multilabel" | "labels" => Ok(Kind::Labels),
+        _ => Err("expected multiclass, ordinal or multilabel".into()),
     }
-    let missing = |option: &str| Error::input(format!("--{option}"), "left out", "it beside --store");
-    let source = Source { data: arguments.data.ok_or_else(|| missing("data"))?, filter: arguments.filter };
-    let label = arguments.label.ok_or_else(|| missing("label"))?;
-    let out = arguments.out.ok_or_else(|| missing("out"))?;
-    let store = arguments.store.ok_or_else(|| missing("store"))?;
-    // One site's matrix takes the place of the one before it, and nothing of a fit is kept beside it.
-    pages_go_back_after(0);
-    pages_stay_small();
-    let (store, example, data) = Held { store, source }.open()?;
-    let sites = match &arguments.sites {
-        None => store.manifest.sites.clone(),
-        Some(sites) => Site::parse_set(
-            sites,
-            store.manifest.sites.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1),
-        )?,
-    };
-    let method: Box<dyn Method> = method(&arguments.method, &arguments.strengths)?;
-    let question = Question {
-        label: &label,
-        kind: arguments.kind,
-        order: &arguments.order,
-        group: arguments.group.as_deref(),
-        held_out: &arguments.held_out,
-        method: method.as_ref(),
-        plan: ValidationPlan {
-            folds: arguments.folds,
-            by_group: arguments.by_group,
-            seed: arguments.seed,
-            ..ValidationPlan::default()
-        },
-    };
-    let chosen: Vec<usize> = (0..example.len()).collect();
-    let rows = Read { header: &store.header, tokens: &store.manifest.tokens, sites: &sites, chosen: &chosen };
-    let known = Rows { read: rows, example: &example, dialogues: &data.dialogues }.known(&question)?;
-    // Thousands of dialogues take as much memory as a site's products.
-    drop(data);
-    let total = sites.len();
-    let mut read = |site| store.at(site);
-    let mut heard = |done| on_progress("fitting", done, total);
-    let sweep = layer_sweep::sweep(&question, rows, &known, &mut read, &mut heard)?;
-    bar.finish_and_clear();
-    sweep.best().1.probe.save(&out)?;
-    show(&sweep, out, arguments.json, talk)
 }
 
-fn show(sweep: &Sweep, out: PathBuf, json: bool, talk: &Console) -> anyhow::Result<Outcome> {
-    let (site, _) = sweep.best();
-    let mut figures: Vec<Metric> = Vec::new();
-    for (site, validated) in &sweep.sites {
-        let figure = layer_sweep::figure(validated, "auroc", sweep.on)?;
-        figures.push(Metric { name: format!("{site}/auroc"), ..figure.clone() });
+pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
+    let bar = console.bar(1, "fitting");
+    if let Some(folder) = &arguments.concept {
+        let concept = Concept::load(folder)?;
+        let model = arguments.options.load(&concept.model, console)?;
+        let sweep = probe_card::fit(&concept, folder, &model, &mut |stage, done, total| {
+            bar.show(Progress { stage, done, total })
+        })?;
+        drop(bar);
+        return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, console);
     }
-    figures.extend(sweep.best_figures());
-    figures.extend(sweep.controls().into_iter().cloned());
+    // The parser requires these beside --store.
+    let missing = |option: &'static str| move || Error::input(option, "left out", "it beside --store");
+    let store = arguments.store.ok_or_else(missing("--store"))?;
+    let data = arguments.data.ok_or_else(missing("--data"))?;
+    let label = arguments.label.ok_or_else(missing("--label"))?;
+    let out = arguments.out.ok_or_else(missing("--out"))?;
+    // One site's matrix replaces the one before it; none of a fit's memory should be kept beside it.
+    set_purge_delay(0);
+    disable_huge_pages();
+    let states = StoreSource { store, source: Source { data, filter: arguments.filter } }.open(console)?;
+    let mut builder = states
+        .into_probe(label)
+        .kind(arguments.kind)
+        .order(arguments.order)
+        .hold_out(arguments.held_out)
+        .method(&arguments.method, &arguments.c_grid)?
+        .on_progress(|progress| bar.show(progress));
+    let mut plan = Plan::default();
+    (plan.folds, plan.by_group, plan.seed) = (arguments.folds, arguments.by_group, arguments.seed);
+    builder = builder.plan(plan);
+    if let Some(group) = arguments.group {
+        builder = builder.group(group);
+    }
+    if let Some(sites) = arguments.sites {
+        builder = builder.sites(sites);
+    }
+    let sweep = builder.fit()?;
+    drop(bar);
+    sweep.best().save(&out)?;
+    show(sweep.as_sweep(), out, arguments.json, console)
+}
+
+fn show(sweep: &Sweep, out: PathBuf, json: bool, console: &Console) -> anyhow::Result<Outcome> {
+    let (best, _) = sweep.best();
+    let mut metrics: Vec<Metric> = Vec::new();
+    for (site, fitted) in &sweep.sites {
+        let auroc = layer_sweep::figure(fitted, "auroc", sweep.on)?;
+        metrics.push(Metric { name: format!("{site}/auroc"), ..auroc.clone() });
+    }
+    metrics.extend(sweep.best_figures());
+    metrics.extend(sweep.controls().into_iter().cloned());
     if json {
-        print(serde_json::to_string_pretty(&figures)?)?;
+        print(serde_json::to_string_pretty(&metrics)?)?;
     } else {
-        let mut table = Table::of_figures("", &figures);
+        let mut table = Table::of_figures("", &metrics);
         table.columns[0] = Column::text(&format!("{} ({})", sweep.label, sweep.split));
         print(table.to_text()?)?;
     }
-    sweep.left_out.iter().for_each(|line| talk.say(format!("left out: {line}")));
-    sweep.doubts()?.iter().for_each(|line| talk.say(format!("doubt: {line}")));
-    talk.say(format!("the probe at {site}: {}", out.display()));
+    sweep.left_out.iter().for_each(|line| console.say(format!("left out: {line}")));
+    sweep.doubts()?.iter().for_each(|line| console.say(format!("doubt: {line}")));
+    console.say(format!("the probe at {best}: {}", out.display()));
     Ok(Outcome::Done)
 }

@@ -1,15 +1,15 @@
-//! `pearl boundary cross`: the representational and the behavioural boundary between twins, a site at a time.
+//! `pearl boundary interpolate`: the representational and the behavioural boundary between contrast pairs, site by site.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Outcome, save_chart};
+use super::{Outcome, header, save_chart};
+use crate::cli::console::Console;
 use crate::cli::dialogues::Source;
-use crate::cli::model::Choice;
+use crate::cli::model::ModelChoice;
 use crate::cli::print;
-use crate::cli::progress::Console;
-use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
+use pearlpoint::analysis::interpolation::{Crossing, Summary, cross, twins};
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::Search;
 use pearlpoint::judge;
@@ -20,35 +20,36 @@ use pearlpoint::report::{self, Table, table::Column};
 use pearlpoint::stats::Interval;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  pearl organism pairs --contrast deed --count 20 --out pairs.jsonl
+  pearl boundary interpolate --data pairs.jsonl --probe user-type.safetensors --out interpolation")]
 pub struct Arguments {
     #[command(flatten)]
-    model: Choice,
+    model: ModelChoice,
     #[command(flatten)]
     source: Source,
-    /// The label whose value two twins share: the first of them in the file is where the way begins
+    /// The label whose value the two dialogues of a pair share; the first in the file is where the path begins
     #[arg(long, default_value = "pair")]
     pair: String,
-    /// Probes of one label, each at the site that it was fitted at; all of a sweep with --probe again and again
-    #[arg(long = "probe", required = true)]
+    /// A probe, at the site that it was fitted at; repeat it for several sites
+    #[arg(long = "probe", value_name = "FILE", required = true)]
     probes: Vec<PathBuf>,
-    /// A phrase of the model's refusals, again and again for several: an answer with one of them refuses, any other answers. Left out,
-    /// the organism's own judge judges the embedded model, and common phrases of refusals any other
+    /// A phrase that marks an answer as a refusal; may be repeated [default: the organism's own judge]
     #[arg(long = "refusal", value_name = "TEXT")]
     refusals: Vec<String>,
-    /// Parts of the way that are looked at before the first change is halved
+    /// Steps of the path that are looked at before the first change is bisected
     #[arg(long, default_value_t = Search::default().parts)]
     parts: usize,
-    /// Halvings
+    /// Bisections of the first change
     #[arg(long, default_value_t = Search::default().halvings)]
     halvings: usize,
+    /// Tokens of an answer, at most
     #[arg(long, default_value_t = 60)]
     max_tokens: usize,
-    /// The template's plain mode, where it has one
-    #[arg(long)]
-    no_think: bool,
+    /// Seed of the random control and the intervals
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for the tables and pictures
+    /// Folder for the tables and charts
     #[arg(long)]
     out: PathBuf,
     /// Print the sites' summaries as JSON
@@ -56,35 +57,24 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
-    let data = arguments.source.read()?;
+pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let data = arguments.source.read(console)?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
+    let judge = strategist(&arguments.refusals, pairs.iter().flat_map(|(_, pair)| pair))?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
-    let model = arguments.model.open(talk)?;
-    let options = judge::Options { refusals: arguments.refusals.clone() };
-    let judge = judge::of_file(None, &options, &model.name)?;
-    let options = interpolation::Options {
+    let model = arguments.model.load(console)?;
+    let options = Crossing {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },
         max_tokens: arguments.max_tokens,
-        thinking: arguments.no_think.then_some(false),
+        thinking: arguments.model.thinking(),
         seed: arguments.seed,
     };
-    let bar = talk.bar(1, "answering");
-    let found = interpolate(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| {
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-        bar.set_message(progress.stage);
-        talk.should_continue()
-    })?;
-    bar.finish_and_clear();
+    let bar = console.bar(1, "answering");
+    let found = cross(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| bar.show(progress))?;
+    drop(bar);
     let summaries = found.summaries(arguments.seed);
-    let header = Header {
-        model: Some(model.name.clone()),
-        model_hash: Some(model.hash.clone()),
-        data_hash: Some(data.hash),
-        seed: Some(arguments.seed),
-        ..Header::new("crossing", 1)
-    };
+    let header =
+        Header { data_hash: Some(data.hash), seed: Some(arguments.seed), ..header("crossing", &model) };
     artifact::write_json(&arguments.out.join("crossing.json"), &header, &found)?;
     let drawn = InterpolationTable { found, summaries };
     if drawn.has_flips() {
@@ -93,10 +83,9 @@ pub fn run(arguments: Arguments, talk: &Console) -> anyhow::Result<Outcome> {
     save_chart(&arguments.out, "crossing-shares", &plots::interpolation::shares(&drawn))?;
     let InterpolationTable { found, summaries } = drawn;
     report::draw_all(&arguments.out)?;
-    if arguments.json {
-        print(serde_json::to_string_pretty(&summaries)?)?;
-    } else {
-        print(table(&found.label, found.pairs, found.given, &summaries).to_text()?)?;
+    match arguments.json {
+        true => print(serde_json::to_string_pretty(&summaries)?)?,
+        false => print(table(&found.label, found.pairs, found.given, &summaries).to_text()?)?,
     }
     Ok(Outcome::Done)
 }
@@ -110,11 +99,11 @@ fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Tabl
     let row = |summary: &Summary| {
         vec![
             summary.site.to_string(),
-            format!("{}", summary.probe_flips),
+            summary.probe_flips.to_string(),
             interval(summary.probe_at),
-            format!("{}", summary.model_flips),
-            format!("{}", summary.model_breaks),
-            format!("{}", summary.control_flips),
+            summary.model_flips.to_string(),
+            summary.model_breaks.to_string(),
+            summary.control_flips.to_string(),
             interval(summary.model_at),
             interval(summary.gap),
             interval(summary.gap_units),

@@ -1,0 +1,104 @@
+//! A model by its name: the embedded one, a folder, a GGUF file, or a repository of the hub.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+#[cfg(feature = "hub")]
+use crate::model::Fetched;
+use crate::model::{Checkpoint, Dtype, Model};
+use crate::{organism, runtime};
+
+/// The name of the embedded model.
+const ORGANISM: &str = "organism";
+
+impl Model {
+    /// Loads a model: `organism` for the embedded one, a checkpoint folder, a GGUF file, or a repository of the hub
+    /// (`ORG/NAME`, with `@REVISION` or without), which is fetched first if it is not in the hub's cache (feature `hub`).
+    ///
+    /// Matrices are kept in f32, or as they are stored in a quantised GGUF file; see [`Model::loader`] for the options.
+    ///
+    /// # Errors
+    /// No model of that name; a family, a tensor or a template that can't be used; a download that fails.
+    pub fn load(name: impl AsRef<Path>) -> Result<Model> {
+        Model::loader(name).load()
+    }
+
+    /// As [`Model::load`], with options.
+    pub fn loader<'a>(name: impl AsRef<Path>) -> Loader<'a> {
+        Loader {
+            name: name.as_ref().to_owned(),
+            dtype: None,
+            chat_template: None,
+            #[cfg(feature = "hub")]
+            on_fetch: None,
+            #[cfg(not(feature = "hub"))]
+            on_fetch: std::marker::PhantomData,
+        }
+    }
+}
+
+/// How a model is loaded.
+#[must_use]
+pub struct Loader<'a> {
+    name: PathBuf,
+    dtype: Option<Dtype>,
+    chat_template: Option<PathBuf>,
+    #[cfg(feature = "hub")]
+    on_fetch: Option<Box<dyn FnMut(&Fetched) -> bool + 'a>>,
+    #[cfg(not(feature = "hub"))]
+    on_fetch: std::marker::PhantomData<&'a ()>,
+}
+
+impl<'a> Loader<'a> {
+    /// The type that matrices are kept in.
+    pub fn dtype(mut self, dtype: Dtype) -> Loader<'a> {
+        self.dtype = Some(dtype);
+        self
+    }
+
+    /// A file with a chat template (Jinja) that replaces the model's own.
+    pub fn chat_template(mut self, file: impl AsRef<Path>) -> Loader<'a> {
+        self.chat_template = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// Hears how far a download has come, and stops it by returning false.
+    #[cfg(feature = "hub")]
+    pub fn on_fetch(mut self, on_fetch: impl FnMut(&Fetched) -> bool + 'a) -> Loader<'a> {
+        self.on_fetch = Some(Box::new(on_fetch));
+        self
+    }
+
+    /// Loads the model, weights included.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load(self) -> Result<Model> {
+        let dtype = self.dtype;
+        self.checkpoint()?.load(dtype)
+    }
+
+    /// Opens the checkpoint without reading its weights.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn checkpoint(self) -> Result<Checkpoint> {
+        runtime::set_up_threads();
+        let template = self.chat_template.as_deref();
+        if self.name == Path::new(ORGANISM) {
+            let mut checkpoint = organism::checkpoint()?;
+            if let Some(template) = template {
+                checkpoint.chat = checkpoint.chat.with_template_file(template)?;
+            }
+            return Ok(checkpoint);
+        }
+        #[cfg(feature = "hub")]
+        {
+            let mut on_fetch = self.on_fetch;
+            crate::model::fetch(&self.name, &mut |fetched| {
+                on_fetch.as_mut().is_none_or(|call| call(fetched))
+            })?;
+        }
+        Checkpoint::open(&self.name, template)
+    }
+}
