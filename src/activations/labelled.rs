@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ndarray::{Array2, Axis};
 
-use super::extract::Activations;
+use super::activations::Activations;
 use super::store::{Store, check_dialogues};
 use crate::artifact::Header;
 use crate::dialogue::{Dialogue, Dialogues};
@@ -80,7 +80,7 @@ impl Labelled {
         check_dialogues(folder, &store.header, &data.hash)?;
         // The store numbers dialogues by their place in the file, whatever a filter left out.
         let numbers: Vec<Option<usize>> =
-            store.example()?.iter().map(|line| data.lines.binary_search(line).ok()).collect();
+            store.example()?.iter().map(|line| data.indices.binary_search(line).ok()).collect();
         let rows: Vec<usize> = (0..numbers.len()).filter(|&row| numbers[row].is_some()).collect();
         if rows.is_empty() {
             let expected = "dialogues that the store was read from (the same --where and --limit?)";

@@ -77,7 +77,8 @@ pub struct Dialogues {
 }
 
 impl Dialogues {
-    /// Reads a file with default options; see [`read`].
+    /// Reads a file of dialogues: JSON Lines, CSV or TSV (`.gz` and `.zst` too), or Parquet (feature `parquet`), with default
+    /// options; see [`read`].
     ///
     /// # Errors
     /// Those of [`read`].

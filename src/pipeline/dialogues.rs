@@ -1,24 +1,14 @@
 //! Dialogues from a file, from a list, or drawn from the organism's world.
 
-use std::path::Path;
-
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::artifact;
-use crate::dialogue::{self, Dialogue, Dialogues, Label, Options};
+use crate::dialogue::{Dialogue, Dialogues, Label};
 use crate::error::{Error, Result};
 use crate::organism::{self, Split};
 
 impl Dialogues {
-    /// Reads a file of dialogues: JSON Lines, CSV or TSV (`.gz` and `.zst` too), or Parquet (feature `parquet`).
-    ///
-    /// # Errors
-    /// A file that can't be read; a record that is no dialogue, with its line; a file without any dialogue.
-    pub fn read(path: impl AsRef<Path>) -> Result<Dialogues> {
-        dialogue::read(path.as_ref(), &Options::default())
-    }
-
     /// Takes dialogues that are in memory; `name` stands for the file in errors. Their hash is that of their JSON.
     ///
     /// # Errors
@@ -32,7 +22,7 @@ impl Dialogues {
         Ok(Dialogues {
             path: name.into(),
             hash: artifact::sha256(&text),
-            lines: (0..dialogues.len()).collect(),
+            indices: (0..dialogues.len()).collect(),
             dialogues,
             skipped: 0,
         })

@@ -3,15 +3,14 @@
 use std::path::Path;
 
 use super::{OnProgress, should_continue};
-use crate::activations::{self, ExtractProgress, Labelled, Manifest, Part, Reading, Summary};
-use crate::artifact::{self, Header};
-use crate::dialogue::{self, Dialogues, Options, Survey};
+use crate::activations::{
+    self, ExtractProgress, Labelled, Part, Request, StoreOptions, Summary, extract_to_store,
+};
+use crate::artifact::Header;
+use crate::dialogue::{Dialogues, ReadOptions};
 use crate::error::Result;
 use crate::model::{Dtype, Model};
 use crate::progress::Progress;
-
-/// Tokens of a batch where none are given: enough to fill the matrix products, few enough for a laptop's memory.
-const BATCH_TOKENS: usize = 2048;
 
 impl Model {
     /// Reads the activations of dialogues: `sites` such as `*.resid_post` or `3,5.mlp_out`, `tokens` such as `last`,
@@ -28,12 +27,8 @@ impl Model {
     /// # Errors
     /// A site or selector that does not exist.
     pub fn extraction(&self, sites: &str, tokens: &str) -> Result<Extraction<'_>> {
-        let request = Reading {
-            sites: self.decoder.architecture().parse_sites(sites)?,
-            tokens: tokens.parse()?,
-            thinking: None,
-            batch_tokens: BATCH_TOKENS,
-        };
+        let sites = self.decoder.architecture().parse_sites(sites)?;
+        let request = Request::new(sites).tokens(tokens.parse()?);
         Ok(Extraction { model: self, request, store_dtype: Dtype::F32, part: None, on_progress: None })
     }
 }
@@ -42,7 +37,7 @@ impl Model {
 #[must_use]
 pub struct Extraction<'a> {
     model: &'a Model,
-    request: Reading,
+    request: Request,
     store_dtype: Dtype,
     part: Option<Part>,
     on_progress: Option<OnProgress<'a>>,
@@ -92,34 +87,22 @@ impl<'a> Extraction<'a> {
         Labelled::new(self.header(), self.request.tokens.clone(), read, data.clone())
     }
 
-    /// Reads the activations of a file's dialogues into the store `folder`, in memory that does not grow with the file. A
-    /// run that was stopped goes on from what the folder holds. `survey` is what [`dialogue::survey`] says of the file.
+    /// Extracts the activations of a file's dialogues to the store `folder`, in memory that does not grow with the file. A
+    /// run that was stopped continues from what the folder holds. `data_hash` is the file's SHA-256 where it is known.
     ///
     /// # Errors
     /// A folder that another run made; a dialogue that the chat template refuses, unless `options.skip_bad`.
     pub fn record(
         self,
         file: impl AsRef<Path>,
-        (options, survey): (&Options, &Survey),
+        options: &ReadOptions,
+        data_hash: Option<String>,
         folder: impl AsRef<Path>,
         on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
     ) -> Result<Summary> {
-        let file = file.as_ref();
-        let header = Header { data_hash: Some(survey.hash.clone()), ..self.header() };
-        let (model, request) = (self.model, &self.request);
-        let family = &model.decoder.architecture().family;
-        let manifest = Manifest {
-            chosen: options.clone(),
-            dtype: self.store_dtype.to_string(),
-            weights: Some(model.dtype.clone()),
-            template: model.chat.template().map(|source| artifact::sha256(source.as_bytes())),
-            thinking: request.thinking,
-            batch_tokens: Some(request.batch_tokens),
-            part: self.part,
-            ..Manifest::new(family, &file.display().to_string(), request.sites.clone(), &request.tokens)
-        };
-        let mut stream = dialogue::stream(file, options)?;
-        activations::extract_to(folder.as_ref(), model, request, &header, &manifest, &mut stream, on_progress)
+        let mut store = StoreOptions::default().dialogues(options.clone()).dtype(self.store_dtype).part(self.part);
+        store.data_hash = data_hash;
+        extract_to_store(folder.as_ref(), self.model, file.as_ref(), &self.request, &store, on_progress)
     }
 
     fn header(&self) -> Header {

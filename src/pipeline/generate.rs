@@ -2,7 +2,7 @@
 
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::generate::{self, Options, Transcript};
+use crate::generate::{self, GenerateOptions, Transcript};
 use crate::model::{Chain, Hook, Model};
 use crate::steer::Plan;
 
@@ -12,7 +12,7 @@ impl Model {
     /// # Errors
     /// A plan that does not fit the model; a dialogue that the chat template refuses.
     pub fn generate(&self, data: &impl AsRef<[Dialogue]>, plan: &Plan) -> Result<Vec<Transcript>> {
-        self.generate_with(data, plan, &Options::default())
+        self.generate_with(data, plan, &GenerateOptions::default())
     }
 
     /// As [`Model::generate`], with options: sampling, length, seed, …
@@ -23,7 +23,7 @@ impl Model {
         &self,
         data: &impl AsRef<[Dialogue]>,
         plan: &Plan,
-        options: &Options,
+        options: &GenerateOptions,
     ) -> Result<Vec<Transcript>> {
         let dialogues = data.as_ref();
         let mut hooks = plan.hooks(self, dialogues, options.thinking)?;

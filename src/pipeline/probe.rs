@@ -4,10 +4,10 @@ use ndarray::Array2;
 
 use super::{OnProgress, should_continue};
 use crate::activations::Labelled;
-use crate::analysis::layer_sweep::{self, Fitted, Kind, Question, Read, Rows, Sweep};
+use crate::analysis::layer_sweep::{self, Fitted, Question, Read, Rows, Sweep};
 use crate::error::Result;
 use crate::model::Site;
-use crate::probe::{Fit, Logistic, Plan, Probe, method};
+use crate::probe::{Fit, Logistic, Probe, TargetKind, ValidationPlan, method};
 use crate::progress::Progress;
 use crate::stats::Metric;
 
@@ -35,13 +35,13 @@ enum States<'a> {
 pub struct ProbeBuilder<'a> {
     states: States<'a>,
     label: String,
-    kind: Kind,
+    kind: TargetKind,
     order: Vec<String>,
     group: Option<String>,
     held_out: Vec<String>,
     sites: Option<String>,
     method: Box<dyn Fit>,
-    plan: Plan,
+    plan: ValidationPlan,
     on_progress: Option<OnProgress<'a>>,
 }
 
@@ -50,19 +50,19 @@ impl<'a> ProbeBuilder<'a> {
         ProbeBuilder {
             states,
             label,
-            kind: Kind::default(),
+            kind: TargetKind::default(),
             order: Vec::new(),
             group: None,
             held_out: Vec::new(),
             sites: None,
             method: Box::new(Logistic::default()),
-            plan: Plan::default(),
+            plan: ValidationPlan::default(),
             on_progress: None,
         }
     }
 
     /// The target type: multiclass, ordinal or multilabel.
-    pub fn kind(mut self, kind: Kind) -> Self {
+    pub fn kind(mut self, kind: TargetKind) -> Self {
         self.kind = kind;
         self
     }
@@ -102,7 +102,7 @@ impl<'a> ProbeBuilder<'a> {
     }
 
     /// How the probe is validated: folds, bootstrap, seed.
-    pub fn plan(mut self, plan: Plan) -> Self {
+    pub fn plan(mut self, plan: ValidationPlan) -> Self {
         self.plan = plan;
         self
     }

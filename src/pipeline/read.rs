@@ -26,7 +26,7 @@ impl Labelled {
         if probe.link == Link::MultiLabel {
             let lists = self.label_lists(&probe.source.label)?;
             let chosen: Vec<Vec<String>> = rows.iter().map(|&row| lists[row].clone()).collect();
-            return Targets::sets(&chosen, &ids, &order);
+            return Targets::multilabel(&chosen, &ids, &order);
         }
         let labels = self.labels(&probe.source.label)?;
         let chosen: Vec<String> = rows.iter().map(|&row| labels[row].clone()).collect();

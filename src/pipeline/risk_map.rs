@@ -6,7 +6,7 @@ use crate::activations::Labelled;
 use crate::artifact;
 use crate::boundary::RiskMap;
 use crate::error::Result;
-use crate::plots::charts;
+use crate::plots;
 use crate::probe::Probe;
 use crate::report::charts::draw;
 
@@ -30,7 +30,7 @@ impl RiskMap {
     /// # Errors
     /// A file that can't be written; values that can't be drawn.
     pub fn save_svg(&self, path: impl AsRef<Path>) -> Result<()> {
-        let text = draw::svg(&charts::risk_map(self))?;
+        let text = draw::svg(&plots::risk_map::chart(self))?;
         artifact::write_text(path.as_ref(), &text)
     }
 }

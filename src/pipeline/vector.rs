@@ -85,8 +85,8 @@ impl VectorBuilder<'_> {
         }
         let contrast = |site: Site| {
             let values = states.at(site)?;
-            let [toward, away] = [&to, &from].map(|rows| values.select(Axis(0), rows));
-            Ok(ContrastSet { site, toward, away })
+            let [positive, negative] = [&to, &from].map(|rows| values.select(Axis(0), rows));
+            Ok(ContrastSet { site, positive, negative })
         };
         let sets = sites.into_iter().map(contrast).collect::<Result<Vec<_>>>()?;
         Ok((Vector::build(self.method, &sets)?, [to.len(), from.len()]))

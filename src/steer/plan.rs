@@ -19,8 +19,6 @@ pub struct Plan {
     /// The interventions.
     #[serde(rename = "intervention")]
     pub interventions: Vec<Intervention>,
-    #[serde(skip)]
-    pub(super) objects: Objects,
 }
 
 /// The keys of an intervention, for errors.
@@ -97,7 +95,7 @@ impl Plan {
     /// As [`Plan::hooks`].
     pub fn hooks_with(
         &self,
-        probes: Probes,
+        mut probes: Probes,
         model: &Model,
         dialogues: &[Dialogue],
         thinking: Option<bool>,
