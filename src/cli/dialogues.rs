@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use pearlpoint::dialogue::{self, ColumnMap, Dialogue, Dialogues, Options, Survey};
+use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions};
 use pearlpoint::error::Error;
 
 /// A file of dialogues.
@@ -41,10 +41,10 @@ impl Source {
     }
 
     /// Reads the file through once, so that a bad record is found before long work begins.
-    pub fn survey(&self, console: &Console) -> anyhow::Result<(Options, Survey)> {
+    pub fn survey(&self, console: &Console) -> anyhow::Result<(ReadOptions, DatasetSummary)> {
         let options = self.filter.options()?;
         let bar = console.bar(100, "surveying");
-        let survey = dialogue::survey(&self.data, &options, &mut |done| bar.done((100.0 * done) as usize))?;
+        let survey = dialogue::summarize(&self.data, &options, &mut |done| bar.done((100.0 * done) as usize))?;
         Ok((options, survey))
     }
 }
@@ -57,17 +57,13 @@ pub fn say_skipped(console: &Console, skipped: usize) {
 }
 
 impl Filter {
-    fn options(&self) -> anyhow::Result<Options> {
-        let pair = |text: &String| match text.split_once('=') {
-            Some((name, value)) => Ok((name.to_string(), value.to_string())),
-            None => Err(Error::input(format!("--where {text}"), "no condition", "NAME=VALUE")),
-        };
-        let mut options = Options::default();
-        options.map = self.map.clone();
-        options.limit = self.limit;
-        options.where_label = self.labels.iter().map(pair).collect::<Result<_, _>>()?;
-        options.skip_bad = self.skip_bad;
-        Ok(options)
+    fn options(&self) -> anyhow::Result<ReadOptions> {
+        let options =
+            ReadOptions::default().map(self.map.clone()).limit(self.limit).skip_bad(self.skip_bad);
+        self.labels.iter().try_fold(options, |options, text| match text.split_once('=') {
+            Some((name, value)) => Ok(options.where_label(name, value)),
+            None => Err(Error::input(format!("--where {text}"), "no condition", "NAME=VALUE").into()),
+        })
     }
 
     pub fn read(&self, data: &Path, console: &Console) -> anyhow::Result<Dialogues> {
@@ -115,7 +111,7 @@ impl Prompts {
             }
             None if count == 0 => {
                 count += 1;
-                Some(Err(stream.nothing()))
+                Some(Err(stream.no_dialogue()))
             }
             None => {
                 say_skipped(console, stream.skipped());

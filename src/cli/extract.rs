@@ -10,7 +10,7 @@ use super::console::Console;
 use super::dialogues::{Source, say_skipped};
 use super::model::ModelChoice;
 use super::{Outcome, print};
-use pearlpoint::activations::Part;
+use pearlpoint::activations::{BATCH_TOKENS, Part};
 use pearlpoint::model::{Dtype, Selector};
 
 #[derive(Args)]
@@ -37,7 +37,7 @@ pub struct Arguments {
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
     /// Tokens of a batch, at most
-    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = BATCH_TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
     /// Print a summary as JSON
     #[arg(long)]
@@ -56,7 +56,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let (begin, bar) = (Instant::now(), console.bar(survey.dialogues, "reading"));
     let mut is_first = true;
     let data = &arguments.source.data;
-    let read = extraction.record(data, (&options, &survey), &arguments.out, &mut |progress| {
+    let read = extraction.record(data, &options, Some(survey.hash.clone()), &arguments.out, &mut |progress| {
         let proceed = bar.done(progress.dialogues);
         // The rate and the time left count this run alone, not what an earlier one left.
         if std::mem::take(&mut is_first) {

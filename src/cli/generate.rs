@@ -81,11 +81,8 @@ struct Decoding {
     seed: u64,
 }
 
-/// Rows that are decoded side by side: the cache of 32 short answers fits beside a small model's weights.
-const BATCH_ROWS: usize = 32;
-
 impl Decoding {
-    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<Options> {
+    fn options(self, thinking: Option<bool>) -> pearlpoint::Result<GenerateOptions> {
         let sampling = match self.greedy {
             true => Sampling::Greedy,
             false => Sampling::temperature(self.temperature)?,

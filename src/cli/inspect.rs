@@ -37,7 +37,7 @@ struct Facts {
     chat: Chat,
     /// Number of tensors of each stored type.
     stored: BTreeMap<String, usize>,
-    places: Vec<Place>,
+    places: Vec<TensorRef>,
     /// The type that most matrices would be kept in when loaded.
     dtype: String,
 }

@@ -31,7 +31,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let text = std::fs::read_to_string(&arguments.sweep).map_err(Error::file(&arguments.sweep))?;
-    let file = SweepFile::parse(&arguments.sweep.display().to_string(), &text)?;
+    let file = SteeringGrid::parse(&arguments.sweep.display().to_string(), &text)?;
     let model = arguments.options.load(&file.model, console)?;
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut console.stages())?;
     match arguments.json {

@@ -9,9 +9,9 @@ use crate::cli::console::Console;
 use crate::cli::print;
 use crate::cli::states::StoreSource;
 use pearlpoint::artifact::{self, Header};
-use pearlpoint::boundary::{ActiveLearning, Comparison, gain};
+use pearlpoint::boundary::{ActiveLearning, Comparison, compare};
 use pearlpoint::model::Site;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::active_learning::{self, LearningTable};
 use pearlpoint::probe::{self, Examples, Logistic, Split, Targets};
 use pearlpoint::report;
 
@@ -65,7 +65,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let held_out: Vec<&str> = arguments.held_out.iter().map(String::as_str).collect();
     let split = Split::hold_out(&targets, &held_out)?;
     let header = states.header().clone();
-    let source = probe::Source {
+    let source = probe::Provenance {
         site: arguments.site,
         tokens: states.tokens().clone(),
         label: arguments.label.clone(),
@@ -82,11 +82,13 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         strength: arguments.strength,
         seed: arguments.seed,
     };
-    let found = gain(&Logistic::default(), &examples, &split, &options)?;
+    let found = compare(&Logistic::default(), &examples, &split, &options)?;
     let header = Header { kind: "gain".into(), ..header };
     artifact::write_json(&arguments.out.join("gain.json"), &header, &found)?;
     let site = arguments.site.to_string();
-    save_chart(&arguments.out, "gain", &boundary_charts::gain(&arguments.label, &site, &found))?;
+    let drawn = LearningTable { label: arguments.label.clone(), site, gain: found };
+    save_chart(&arguments.out, "gain", &active_learning::chart(&drawn))?;
+    let found = drawn.gain;
     report::draw_all(&arguments.out)?;
     if arguments.json {
         let same = found.labels_for_the_same();
@@ -111,7 +113,7 @@ fn show(found: &Comparison) -> anyhow::Result<()> {
             gain.high,
             found.labels.get(1).copied().unwrap_or(0),
             found.labels.last().copied().unwrap_or(0),
-            found.campaign.repeats,
+            found.settings.repeats,
             found.test
         ))?;
     }

@@ -9,7 +9,7 @@ use crate::cli::console::Console;
 use crate::cli::dialogues::Source;
 use crate::cli::model::ModelChoice;
 use crate::cli::print;
-use pearlpoint::analysis::interpolation::{Crossing, Summary, cross, twins};
+use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::Search;
 use pearlpoint::judge;
@@ -34,7 +34,7 @@ pub struct Arguments {
     /// A probe, at the site that it was fitted at; repeat it for several sites
     #[arg(long = "probe", value_name = "FILE", required = true)]
     probes: Vec<PathBuf>,
-    /// A phrase that marks an answer as a refusal; may be repeated [default: the organism's own judge]
+    /// A phrase that marks an answer as a refusal; may be repeated [default: the organism's own judge on the embedded model, common phrases on others]
     #[arg(long = "refusal", value_name = "TEXT")]
     refusals: Vec<String>,
     /// Steps of the path that are looked at before the first change is bisected
@@ -60,17 +60,18 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read(console)?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
-    let judge = strategist(&arguments.refusals, pairs.iter().flat_map(|(_, pair)| pair))?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let model = arguments.model.load(console)?;
-    let options = Crossing {
+    let judge_options = judge::Options { refusals: arguments.refusals.clone() };
+    let judge = judge::of_file(None, &judge_options, &model.name)?;
+    let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },
         max_tokens: arguments.max_tokens,
         thinking: arguments.model.thinking(),
         seed: arguments.seed,
     };
     let bar = console.bar(1, "answering");
-    let found = cross(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| bar.show(progress))?;
+    let found = interpolate(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| bar.show(progress))?;
     drop(bar);
     let summaries = found.summaries(arguments.seed);
     let header =

@@ -9,12 +9,12 @@ use super::{Outcome, save_chart};
 use crate::cli::console::Console;
 use crate::cli::print;
 use crate::cli::states::StoreSource;
-use pearlpoint::analysis::boundary_report::{self, Bounded, Question, Rows, bound};
+use pearlpoint::analysis::boundary_report::{self, Question, Report, Rows};
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::boundary_stages;
 use pearlpoint::pipeline::unseen_rows;
-use pearlpoint::plots::charts;
+use pearlpoint::plots::risk_map;
 use pearlpoint::probe::{NONE, Probe};
 use pearlpoint::report::{self, Table, table::Column};
 

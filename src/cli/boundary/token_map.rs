@@ -11,7 +11,7 @@ use crate::cli::model::ModelChoice;
 use pearlpoint::analysis::token_readout;
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::token_map;
 use pearlpoint::probe::Probe;
 
 #[derive(Args)]
@@ -48,10 +48,10 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     probes.iter().try_for_each(|probe| probe.class(&arguments.class).map(drop))?;
     let model = arguments.model.load(console)?;
     let thinking = arguments.model.thinking();
-    let readout = token_readout::watch(&model, dialogue, &probes, &arguments.class, thinking)?;
+    let readout = token_readout::read_tokens(&model, dialogue, &probes, &arguments.class, thinking)?;
     artifact::write_json(&arguments.out.join("tokens.json"), &header("tokens", &model), &readout)?;
     let threshold = probes.last().and_then(|probe| probe.threshold.get(&arguments.class).copied());
-    save_chart(&arguments.out, "tokens", &boundary_charts::tokens(&readout))?;
-    save(&arguments.out.join("tokens.strip.json"), &boundary_charts::strip(&readout, threshold))?;
+    save_chart(&arguments.out, "tokens", &token_map::chart(&readout))?;
+    save(&arguments.out.join("tokens.strip.json"), &token_map::strip(&readout, threshold))?;
     draw_and_print(&arguments.out)
 }

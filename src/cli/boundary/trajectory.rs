@@ -13,7 +13,7 @@ use pearlpoint::analysis::token_readout;
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::RiskMap;
 use pearlpoint::error::Error;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::trajectory::{self, Trajectories};
 use pearlpoint::probe::Probe;
 
 #[derive(Args)]
@@ -59,9 +59,9 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     };
     let model = arguments.model.load(console)?;
     let thinking = arguments.model.thinking();
-    let drifts = token_readout::drift(&model, &dialogues, &probe, &map.plane, thinking)?;
-    let table = token_readout::Drifts { drifts: &drifts };
+    let drifts = token_readout::trajectories(&model, &dialogues, &probe, &map.plane, thinking)?;
+    let table = token_readout::Trajectories { drifts: &drifts };
     artifact::write_json(&arguments.out.join("drift.json"), &header("drift", &model), &table)?;
-    save_chart(&arguments.out, "drift", &boundary_charts::drift(&map, &drifts))?;
+    save_chart(&arguments.out, "drift", &trajectory::chart(&Trajectories { map, drifts }))?;
     draw_and_print(&arguments.out)
 }

@@ -10,7 +10,7 @@ use crate::cli::console::Console;
 use crate::cli::states::StoreSource;
 use crate::cli::{Outcome, print};
 use pearlpoint::error::Error;
-use pearlpoint::probe::{Plan, Probe, figures};
+use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};
 use pearlpoint::report::Table;
 use pearlpoint::stats::{self, Metric};
 
@@ -49,11 +49,11 @@ pub fn run(arguments: Compare, console: &Console) -> anyhow::Result<Outcome> {
     let targets = states.truth(&probes[0], &rows)?;
     let read =
         probes.iter().map(|probe| states.probabilities(probe, &rows)).collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::default();
+    let plan = ValidationPlan::default();
     let auroc = |probabilities: &Array2<f64>, rows: &[usize]| {
-        let plain = Plan { resamples: 0, ..plan.clone() };
+        let plain = ValidationPlan { resamples: 0, ..plan.clone() };
         let chosen = probabilities.select(Axis(0), rows);
-        let metrics = figures(chosen.view(), &targets.select(rows), &plain, "given");
+        let metrics = classification_metrics(chosen.view(), &targets.select(rows), &plain, "given");
         metrics.iter().find(|metric| metric.name == "auroc").map(|metric| metric.value)
     };
     // All probes share the resamples, so that the differences are paired.

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
-use pearlpoint::plots::boundary_charts;
+use pearlpoint::plots::cosines;
 use pearlpoint::probe::{Link, Probe};
 use pearlpoint::report::{self, Table, table::Column};
 
@@ -51,7 +51,7 @@ pub fn run(arguments: Cosines) -> anyhow::Result<Outcome> {
     let matrix: Vec<Vec<f64>> =
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
     if let Some(folder) = &arguments.out {
-        let chart = serde_json::to_vec(&boundary_charts::cosines(&names, &matrix))?;
+        let chart = serde_json::to_vec(&cosines::chart(&cosines::Cosines { names: names.clone(), cosines: matrix.clone() }))?;
         artifact::write_atomic(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
         report::draw_all(folder)?;
     }

@@ -10,11 +10,11 @@ use crate::cli::memory::{disable_huge_pages, set_purge_delay};
 use crate::cli::model::ModelOptions;
 use crate::cli::states::StoreSource;
 use crate::cli::{Outcome, print};
-use pearlpoint::analysis::layer_sweep::{self, Kind, Sweep};
-use pearlpoint::analysis::probe_card::{self, Concept};
+use pearlpoint::analysis::layer_sweep::{self, Sweep};
+use pearlpoint::config::ProbeFile;
 use pearlpoint::error::Error;
-use pearlpoint::probe::Plan;
-use pearlpoint::progress::Progress;
+use pearlpoint::experiment::probe_card;
+use pearlpoint::probe::{TargetKind, ValidationPlan, defaults, method_names};
 use pearlpoint::report::{Table, table::Column};
 use pearlpoint::stats::Metric;
 
@@ -40,8 +40,8 @@ pub struct Fit {
     #[arg(long)]
     label: Option<String>,
     /// Target type: multiclass (one of several), ordinal (levels in order) or multilabel (any number of several)
-    #[arg(long, default_value = "multiclass", value_parser = kind)]
-    kind: Kind,
+    #[arg(long, default_value_t = TargetKind::default())]
+    kind: TargetKind,
     /// The classes in order, if it is not that of their names
     #[arg(long, value_delimiter = ',')]
     order: Vec<String>,
@@ -54,14 +54,13 @@ pub struct Fit {
     /// Sites to fit at [default: all of the store]
     #[arg(long)]
     sites: Option<String>,
-    /// Method: logistic, ridge, lda or means
-    #[arg(long, default_value = "logistic")]
+    #[arg(long, default_value = defaults::METHOD, help = method_names())]
     method: String,
     /// Values of C to choose among, ascending: the inverse penalty of logistic and ridge, the covariance's share of lda
     #[arg(long, alias = "strengths", value_delimiter = ',')]
     c_grid: Vec<f64>,
     /// Folds, by group, that C and the calibration are chosen on
-    #[arg(long, default_value_t = Plan::default().folds)]
+    #[arg(long, default_value_t = ValidationPlan::default().folds)]
     folds: usize,
     /// Bootstrap whole groups instead of rows: wider intervals, which hold for new groups
     #[arg(long)]
@@ -77,24 +76,12 @@ pub struct Fit {
     json: bool,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    match text {
-        // The second names are older.
-        "multiclass" | "classes" => Ok(Kind::Classes),
-        "ordinal" | "levels" => Ok(Kind::Levels),
-        "multilabel" | "labels" => Ok(Kind::Labels),
-        _ => Err("expected multiclass, ordinal or multilabel".into()),
-    }
-}
-
 pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
     let bar = console.bar(1, "fitting");
     if let Some(folder) = &arguments.concept {
-        let concept = Concept::load(folder)?;
+        let concept = ProbeFile::load(folder)?;
         let model = arguments.options.load(&concept.model, console)?;
-        let sweep = probe_card::fit(&concept, folder, &model, &mut |stage, done, total| {
-            bar.show(Progress { stage, done, total })
-        })?;
+        let sweep = probe_card::fit(&concept, folder, &model, &mut |progress| bar.show(progress))?;
         drop(bar);
         return show(&sweep, folder.join(probe_card::WEIGHTS), arguments.json, console);
     }
@@ -115,7 +102,7 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         .hold_out(arguments.held_out)
         .method(&arguments.method, &arguments.c_grid)?
         .on_progress(|progress| bar.show(progress));
-    let mut plan = Plan::default();
+    let mut plan = ValidationPlan::default();
     (plan.folds, plan.by_group, plan.seed) = (arguments.folds, arguments.by_group, arguments.seed);
     builder = builder.plan(plan);
     if let Some(group) = arguments.group {

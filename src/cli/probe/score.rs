@@ -10,7 +10,7 @@ use crate::cli::states::StoreSource;
 use crate::cli::{Outcome, print};
 use pearlpoint::activations::Labelled;
 use pearlpoint::pipeline::unseen_rows;
-use pearlpoint::probe::{Plan, Probe, figures};
+use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};
 use pearlpoint::report::{Table, table::Column};
 
 #[derive(Args)]
@@ -43,7 +43,7 @@ pub fn run(arguments: Score, console: &Console) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Done);
     }
     let targets = states.truth(&probe, &rows)?;
-    let metrics = figures(probabilities.view(), &targets, &Plan::default(), "given");
+    let metrics = classification_metrics(probabilities.view(), &targets, &ValidationPlan::default(), "given");
     let mut table = Table::of_figures("", &metrics);
     table.columns[0] = Column::text(&format!("{} at {}", probe.source.label, probe.source.site));
     print(table.to_text()?)?;
