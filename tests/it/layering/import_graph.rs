@@ -128,11 +128,11 @@ impl Graph<'_> {
                 "macro_rules" => {
                     self.modules[module].items.insert(text(*at + 2).to_owned(), false);
                 }
-                kind @ ("fn" | "struct" | "enum" | "trait" | "union" | "const" | "static" | "type") => {
-                    if depth == 0 && is_word(text(*at + 1)) {
-                        let is_type = !matches!(kind, "fn" | "const" | "static");
-                        self.modules[module].items.entry(text(*at + 1).to_owned()).or_insert(is_type);
-                    }
+                kind @ ("fn" | "struct" | "enum" | "trait" | "union" | "const" | "static" | "type")
+                    if depth == 0 && is_word(text(*at + 1)) =>
+                {
+                    let is_type = !matches!(kind, "fn" | "const" | "static");
+                    self.modules[module].items.entry(text(*at + 1).to_owned()).or_insert(is_type);
                 }
                 word if is_word(word) && text(*at + 1) == "::" && (*at == 0 || text(*at - 1) != "::") => {
                     let mut segments = vec![word.to_owned()];
