@@ -90,7 +90,7 @@ pub fn run(
         std::fs::remove_file(&before).map_err(Error::file(&before))?;
     }
     artifact::write_text(&at("experiment.toml"), text)?;
-    crate::dialogue::write_jsonl(&at("dialogues.jsonl"), &data.dialogues)?;
+    crate::dialogue::write_jsonl(at("dialogues.jsonl"), &data.dialogues)?;
 
     let reading = Reading {
         sites: model.decoder.architecture().parse_sites(&experiment.read.sites)?,
