@@ -68,7 +68,7 @@ impl Store {
         Ok(Store { folder: folder.into(), header, manifest, shards })
     }
 
-    /// Number of the dialogue that each row belongs to: its number in the file, see [`Dialogues::lines`].
+    /// Number of the dialogue that each row belongs to: its number in the file, see [`Dialogues::indices`].
     pub fn example(&self) -> Result<Vec<usize>> {
         let mut example = Vec::new();
         for file in &self.shards {

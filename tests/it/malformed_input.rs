@@ -200,7 +200,10 @@ fn tokenizers_that_do_not_fit() {
         merges.push(serde_json::json!(["nobody", "knows"]));
     });
     let folder = checkpoint(root.path(), "merge", &[("tokenizer.json", merge)]);
-    one_line(&["inspect", &folder], &["tokenizer.json: not a valid tokenizer (", "nobody", "tokenizers library"]);
+    one_line(
+        &["inspect", &folder],
+        &["tokenizer.json: not a valid tokenizer (", "nobody", "tokenizers library"],
+    );
     let beyond = with("tokenizer.json", |json| {
         let mut token = json["added_tokens"][1].clone();
         (token["id"], token["content"]) = (100_000.into(), "<|beyond|>".into());
