@@ -52,7 +52,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         return Err(Error::input("parts", format!("part {missing}/{of} is missing"), expected));
     }
     for (done, (name, (folder, hash))) in shards.into_iter().enumerate() {
-        let file = TensorFile::open(&folder.join(name))?;
+        let file = TensorFile::open(folder.join(name))?;
         if artifact::sha256(file.bytes()) != hash {
             return Err(file.wrong("changed since it was written", "a part that passes `pearl store check`"));
         }

@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         for (dtype, third) in [(Dtype::F32, 1.0 / 3.0), (Dtype::F16, 0.33325195), (Dtype::Bf16, 0.33398438)] {
             let shard = write(2.0, dtype).unwrap();
-            let file = TensorFile::open(&folder.path().join(&shard.name)).unwrap();
+            let file = TensorFile::open(folder.path().join(&shard.name)).unwrap();
             assert_eq!(file.matrix("embed").unwrap(), ndarray::array![[2.0, third]]);
             assert_eq!((shard.rows, file.integers("position").unwrap()[0]), (1, -1));
         }

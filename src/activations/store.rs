@@ -71,7 +71,7 @@ impl Store {
         Ok(Store { folder: folder.into(), header, manifest, shards })
     }
 
-    /// `[rows]`: index of each row's dialogue in its file, see [`Dialogues::lines`].
+    /// `[rows]`: index of each row's dialogue in its file, see [`Dialogues::indices`].
     ///
     /// # Errors
     /// A negative index; another number of rows than the manifest says.

@@ -187,7 +187,8 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::reader::{ReadOptions, read};
+    use super::super::read_options::ReadOptions;
+    use super::super::reader::read;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -92,7 +92,8 @@ fn columns(header: &[String], row: &ByteRecord, place: &dyn Fn() -> String) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::reader::{ReadOptions, read};
+    use super::super::read_options::ReadOptions;
+    use super::super::reader::read;
 
     fn read_text(ending: &str, text: &[u8]) -> Result<crate::dialogue::Dialogues, String> {
         let file = tempfile::Builder::new().suffix(ending).tempfile().unwrap();

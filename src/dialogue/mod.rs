@@ -12,10 +12,12 @@ mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod raw_record;
+mod read_options;
 mod reader;
 
 pub use byte_source::ReadProgress;
 pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
-pub use reader::{DatasetSummary, DialogueStream, Dialogues, ReadOptions, read, stream, summarize};
+pub use read_options::ReadOptions;
+pub use reader::{DatasetSummary, DialogueStream, Dialogues, read, stream, summarize};

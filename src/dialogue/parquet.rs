@@ -71,7 +71,8 @@ mod tests {
     use parquet::schema::parser::parse_message_type;
     use proptest::prelude::*;
 
-    use super::super::reader::{Dialogues, ReadOptions, read};
+    use super::super::read_options::ReadOptions;
+    use super::super::reader::{Dialogues, read};
     use crate::error::Result;
 
     /// Dialogues with messages as lists of groups, and a label.

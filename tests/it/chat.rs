@@ -1,5 +1,5 @@
-//! Templates in the styles of well-known families and awkward dialogues, held against transformers as text and as tokens
-//! (`tests/fixtures/chat/families/make.py`), and each token against whose it is.
+//! Parity with transformers: text and tokens of chat templates in the styles of well-known families, on ordinary and awkward
+//! dialogues (`tests/fixtures/chat/families/make.py`); and the annotation of each token.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,11 +39,11 @@ struct Case {
     family: String,
     messages: Vec<Message>,
     thinking: Option<bool>,
-    /// What transformers says where the template refuses the dialogue.
+    /// transformers' error where the template refuses the dialogue.
     refused: Option<String>,
     text: Option<String>,
     ids: Option<Vec<u32>>,
-    /// In a long dialogue: how often its one message is said, and the hash of text and tokens.
+    /// For a long dialogue: how often its message repeats, and the hash of text and tokens.
     times: Option<usize>,
     sha256: Option<String>,
 }
@@ -92,7 +92,7 @@ fn text_and_tokens_equal_transformers() {
     assert!(wrong.is_empty(), "{} cases\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A single message of a model without a template: the tokenizer's own special tokens around it, whatever its kind.
+/// A single message without a template gets the tokenizer's own special tokens, whatever its kind.
 #[test]
 fn a_text_alone_is_read_with_the_tokenizers_own_special_tokens() {
     #[derive(Deserialize)]
@@ -119,7 +119,7 @@ fn a_text_alone_is_read_with_the_tokenizers_own_special_tokens() {
     }
 }
 
-/// Whether what each message says is told from the template: its words, all of them, and its role.
+/// Checks that the content of each message is annotated in full, with its role.
 fn misattributed(chat: &Chat, tokens: &[Token], messages: &[Message]) -> Option<String> {
     let plain = |text: &str| -> String {
         // A normaliser may compose letters, and a tokenizer of pieces may add a space in front.

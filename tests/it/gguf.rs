@@ -1,5 +1,5 @@
-//! Models in GGUF files, held against the checkpoints that they were made of (`tests/fixtures/gguf/make.py`): what they
-//! compute, how they cut text, and what becomes of files that are broken.
+//! Models in GGUF files against the checkpoints that they were made from (`tests/fixtures/gguf/make.py`): activations,
+//! tokens, and broken files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::model::{Keep, error, expected, tokens};
 
 const FOLDER: &str = "tests/fixtures/gguf";
 
-/// Made of `tests/fixtures/families/NAME`, in types that hold its numbers.
+/// Made from `tests/fixtures/families/NAME`, in types that hold its numbers exactly.
 const WHOLE: [&str; 17] = [
     "llama",
     "llama-linear",
@@ -34,7 +34,7 @@ const WHOLE: [&str; 17] = [
     "gpt_neox-serial",
 ];
 
-/// Made of `tests/fixtures/NAME`, with most matrices in blocks.
+/// Made from `tests/fixtures/NAME`, with most matrices quantised.
 const QUANTISED: [(&str, &str); 3] = [("llama", "q8_0"), ("qwen3", "q4_0"), ("qwen3", "q5_0")];
 
 pub(crate) fn decoder(path: &Path, dtype: Option<Dtype>) -> Decoder {
@@ -82,7 +82,7 @@ fn blocks_compute_what_the_numbers_they_stand_for_compute() {
                 let error = error(&found[&site], &expected);
                 assert!(error <= 1e-4, "{name} {kind} {site}: {error}");
             }
-            // On tiles, f32 matrices are multiplied by sixteen bits of each number; blocks are not.
+            // With AMX, f32 matrices are multiplied in bf16; quantised ones are not.
             let apart = error(&blocks[&site], &wide[&site]);
             assert!(apart <= 3e-5, "{name} {kind} {site}: {apart}");
             let rounded = error(&rounded[&site], &expected);
@@ -94,7 +94,7 @@ fn blocks_compute_what_the_numbers_they_stand_for_compute() {
     assert_eq!(Model::open(&fixture("qwen3.q5_0.gguf"), Some(Dtype::F16)).unwrap().dtype, "f16");
 }
 
-/// Blocks of 256 numbers, which nobody but candle makes here: one of each type in one model, as real files have them.
+/// K-quants (blocks of 256), quantised by candle: one model with one matrix of each type.
 #[test]
 fn types_may_be_mixed_in_one_model() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,7 +173,7 @@ fn the_tokenizer_and_the_template_are_those_of_the_checkpoint() {
         "",
     ];
     for (name, kind) in QUANTISED {
-        let hub = Chat::from_folder(&Path::new("tests/fixtures").join(name), None).unwrap();
+        let hub = Chat::from_folder(Path::new("tests/fixtures").join(name), None).unwrap();
         let own = gguf::open(&fixture(&format!("{name}.{kind}.gguf"))).unwrap().chat;
         assert_eq!(own.template(), hub.template());
         assert!(hub.eos().iter().all(|id| own.eos().contains(id)));

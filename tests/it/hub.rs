@@ -1,4 +1,4 @@
-//! Models that are fetched: a server in the test plays the hub, the program asks it as it would ask the real one.
+//! Fetching of models, by the program, from a server in the test that answers as the hub does.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -26,11 +26,11 @@ enum Mood {
     Well,
     /// Answers everything with this status.
     Refuses(u16),
-    /// Lists the files, and gives them only to who has the token `hf_secret`.
+    /// Lists the files, and serves them only with the token `hf_secret`.
     Gated,
     /// Sends half of the weights, once, and from then on closes without a byte.
     BreaksOff,
-    /// Sends less of the weights than it lists, and calls that all.
+    /// Sends fewer bytes of the weights than it lists, as a complete answer.
     Short,
     /// Sends as many bytes of the weights as it lists, one of them wrong.
     Damaged,
@@ -49,7 +49,7 @@ enum Mood {
 #[derive(Clone, Debug)]
 struct Request {
     path: String,
-    /// The first byte that is asked for, and the last, if not all that follow are.
+    /// The first byte requested, and the last one, if there is a limit.
     range: (usize, Option<usize>),
     token: Option<String>,
 }
@@ -70,7 +70,7 @@ impl Hub {
         let mut hub = Hub { address, heard, mood, ends, thread: None };
         let (heard, mood, ends) = (hub.heard.clone(), hub.mood.clone(), hub.ends.clone());
         hub.thread = Some(std::thread::spawn(move || {
-            // Those who wait for an answer that does not come are held until the end.
+            // Connections without an answer stay open until the end.
             let mut waiting = Vec::new();
             for stream in listener.incoming() {
                 if ends.load(Ordering::SeqCst) {
@@ -82,7 +82,7 @@ impl Hub {
                 heard.lock().unwrap().push(request.clone());
                 let mood = *mood.lock().unwrap();
                 match answer(&files, mood, &request) {
-                    // Whoever asked may be gone.
+                    // The client may have disconnected.
                     Some(answer) => drop(stream.write_all(&answer)),
                     None => waiting.push(stream),
                 }
@@ -104,7 +104,7 @@ impl Hub {
 impl Drop for Hub {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::SeqCst);
-        // Wakes the server, which then sees that it ends.
+        // Wakes the server, which then sees that it is to end.
         drop(TcpStream::connect(self.address));
         drop(self.thread.take().map(JoinHandle::join));
     }
@@ -144,7 +144,7 @@ fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     if listed.iter().any(|known| known == path) {
         assert_eq!(query, "blobs=true");
-        let siblings: Vec<_> = files.iter().map(listed).collect();
+        let siblings: Vec<_> = files.iter().map(listed_file).collect();
         let sha = if mood == Mood::Climbs { "../../../x" } else { COMMIT };
         let body = json!({"sha": sha, "siblings": siblings}).to_string();
         return respond("200 OK", "", body.len(), body.as_bytes());
@@ -186,7 +186,7 @@ fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
 }
 
 /// A file as the hub lists it: weights by the hash of their content, what git itself holds by git's.
-fn listed((name, bytes): (&String, &Vec<u8>)) -> serde_json::Value {
+fn listed_file((name, bytes): (&String, &Vec<u8>)) -> serde_json::Value {
     let blob = format!(
         "{:x}",
         Sha1::new_with_prefix(format!("blob {}\0", bytes.len())).chain_update(bytes).finalize()
@@ -198,7 +198,7 @@ fn listed((name, bytes): (&String, &Vec<u8>)) -> serde_json::Value {
     file
 }
 
-/// The small Qwen3 checkpoint, in a repository with files that no model is opened from.
+/// The small Qwen3 checkpoint, in a repository with further files that aren't needed.
 fn repository() -> Files {
     let mut files = Files::new();
     for name in
@@ -231,7 +231,7 @@ fn sharded() -> Files {
     files
 }
 
-/// Inspects a model, as a user whose client keeps what it has in `home`.
+/// Runs `pearl inspect` with `home` as the client's folder.
 fn inspect(hub: &Hub, home: &Path, name: &str, set: &[(&str, &str)]) -> Result<serde_json::Value, String> {
     let mut command = pearl(&["inspect", "--json", "--hash", name]);
     command.env_clear().env("HF_HOME", home).env("HF_ENDPOINT", format!("http://{}", hub.address));
@@ -241,7 +241,7 @@ fn inspect(hub: &Hub, home: &Path, name: &str, set: &[(&str, &str)]) -> Result<s
         Some(0) => Ok(serde_json::from_slice(&output.stdout).unwrap()),
         code => {
             let error = said.lines().last().unwrap_or_default().to_owned();
-            // What there is to fetch is a remark; the error is one line.
+            // The size to fetch is a remark; the error is one line.
             let errors = said.lines().filter(|line| !line.ends_with(" to fetch")).count();
             assert_eq!((code, errors, output.stdout.is_empty()), (Some(2), 1, true), "{said}");
             Err(error)
@@ -253,7 +253,7 @@ fn snapshot(home: &Path) -> PathBuf {
     home.join("hub/models--some--model/snapshots").join(COMMIT)
 }
 
-/// What the snapshot holds.
+/// Files of the snapshot.
 fn held(home: &Path) -> Files {
     let entries = std::fs::read_dir(snapshot(home)).unwrap().map(Result::unwrap);
     entries
@@ -293,7 +293,7 @@ fn shards_and_revisions_are_fetched() {
     let refs = home.path().join("hub/models--some--model/refs");
     assert_eq!(std::fs::read_to_string(refs.join("v1/a")).unwrap(), COMMIT);
     assert!(!refs.join("main").exists());
-    // A snapshot that lacks a file is no model that is there.
+    // A snapshot that lacks a file is incomplete.
     std::fs::remove_file(snapshot(home.path()).join("model-00002-of-00002.safetensors")).unwrap();
     hub.is(Mood::Well);
     inspect(&hub, home.path(), "some/model@v1/a", &[]).unwrap();

@@ -1,5 +1,5 @@
-//! Checkpoints that are broken on purpose, as the program meets them: one line that names the file and the fault, exit
-//! code 2, and neither long nor much memory for it.
+//! Malformed checkpoints, given to the program: a one-line error that names the file and the fault, exit code 2, in little
+//! time and memory.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::cli::{one_line, pearl};
 
 const SMALL: &str = "tests/fixtures/qwen3";
 
-/// The small checkpoint with these files written over, or beside, its own.
+/// The small checkpoint with these files added or replaced.
 fn checkpoint(root: &Path, name: &str, files: &[(&str, Vec<u8>)]) -> String {
     let folder = root.join(name);
     std::fs::create_dir_all(&folder).unwrap();
@@ -24,14 +24,14 @@ fn original(file: &str) -> String {
     std::fs::read_to_string(Path::new(SMALL).join(file)).unwrap()
 }
 
-/// What a file says with one field changed.
+/// A JSON file with one field changed.
 fn with(file: &str, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let mut json = serde_json::from_str(&original(file)).unwrap();
     change(&mut json);
     json.to_string().into_bytes()
 }
 
-/// A safetensors file with this table and so many bytes after it.
+/// A safetensors file with this table and `bytes` bytes of data.
 fn tensors(table: &str, bytes: usize) -> Vec<u8> {
     [&(table.len() as u64).to_le_bytes()[..], table.as_bytes(), &vec![0; bytes]].concat()
 }
@@ -118,7 +118,7 @@ fn indices_of_shards() {
         &[("model.safetensors.index.json", "{\"weight_map\":".repeat(100_000).into_bytes())],
     );
     one_line(&["inspect", &nested], &["index.json: ", "a weight_map from tensors to files"]);
-    // A tensor in a shard that the index does not have is there all the same; a second copy is not.
+    // A tensor in a shard that the index doesn't list is still found; a second copy is refused.
     let both = place("twice", &format!(r#"{listed},"model.embed_tokens.weight":"copy.safetensors""#));
     std::fs::copy(Path::new(SMALL).join("model.safetensors"), Path::new(&both).join("copy.safetensors"))
         .unwrap();
@@ -166,12 +166,12 @@ fn deep_and_wrong_json() {
             ("closed", format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))),
         ] {
             let folder = checkpoint(root.path(), &format!("{file}-{name}"), &[(file, text.into_bytes())]);
-            // A tokenizer is refused where its shape is wrong, which is before that.
+            // A tokenizer is refused for its structure before its depth matters.
             let expected =
                 if file == "tokenizer.json" { "not a valid tokenizer (" } else { "recursion limit exceeded" };
             one_line(&["inspect", &folder], &[file, expected]);
         }
-        // Deep in a place where anything may stand.
+        // Deep nesting in a field that is ignored.
         let inside = |text: String| original(file).replacen('{', &format!("{{\"x\":{text},"), 1).into_bytes();
         if Path::new(SMALL).join(file).is_file() {
             let deep = inside("[".repeat(100_000) + &"]".repeat(100_000));
@@ -200,7 +200,10 @@ fn tokenizers_that_do_not_fit() {
         merges.push(serde_json::json!(["nobody", "knows"]));
     });
     let folder = checkpoint(root.path(), "merge", &[("tokenizer.json", merge)]);
-    one_line(&["inspect", &folder], &["tokenizer.json: not a valid tokenizer (", "nobody", "tokenizers library"]);
+    one_line(
+        &["inspect", &folder],
+        &["tokenizer.json: not a valid tokenizer (", "nobody", "tokenizers library"],
+    );
     let beyond = with("tokenizer.json", |json| {
         let mut token = json["added_tokens"][1].clone();
         (token["id"], token["content"]) = (100_000.into(), "<|beyond|>".into());
@@ -228,7 +231,7 @@ fn templates_without_end() {
         let folder = checkpoint(root.path(), &number.to_string(), &[("chat_template.jinja", source.into())]);
         one_line(&["tokens", "--model", &folder, "--prompt", "a"], &["chat_template.jinja: ", expected]);
     }
-    // The same as an option, which counts more than the model's own.
+    // The same as an option, which overrides the model's own template.
     let file = root.path().join("own.jinja");
     std::fs::write(&file, "{{ 'x' * 10**9 }}").unwrap();
     let file = file.display().to_string();

@@ -60,8 +60,7 @@ pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result
     spans.sort_by_key(|span| span.range.start);
     join(&text, &mut spans);
     for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
-        // Space before the closing tag belongs to the thinking part whoever wrote it: during generation it can't be known
-        // to be the last.
+        // Space before the closing tag belongs to the thinking part: during generation it can't be known to be the last.
         let rest = &text[span.range.end..];
         let space = rest.len() - rest.trim_start().len();
         if rest[space..].starts_with(CLOSE) {

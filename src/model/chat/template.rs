@@ -230,16 +230,16 @@ fn strftime(time: DateTime<Utc>, format: &str) -> Option<String> {
         match item {
             Item::Error => true,
             Item::Numeric(kind, _) => *kind == Numeric::Nanosecond,
-            Item::Fixed(kind) => match kind {
+            Item::Fixed(kind) => !matches!(
+                kind,
                 Fixed::ShortMonthName
-                | Fixed::LongMonthName
-                | Fixed::ShortWeekdayName
-                | Fixed::LongWeekdayName
-                | Fixed::UpperAmPm
-                | Fixed::TimezoneName
-                | Fixed::TimezoneOffset => false,
-                _ => true,
-            },
+                    | Fixed::LongMonthName
+                    | Fixed::ShortWeekdayName
+                    | Fixed::LongWeekdayName
+                    | Fixed::UpperAmPm
+                    | Fixed::TimezoneName
+                    | Fixed::TimezoneOffset
+            ),
             _ => false,
         }
     };
