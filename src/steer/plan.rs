@@ -188,7 +188,7 @@ impl From<Intervention> for Plan {
     }
 }
 
-/// An error with the place that it lies in put before its own.
+/// An error with an outer place before its own.
 fn within(outer: &str, error: Error) -> Error {
     match error {
         Error::Input { place, found, expected } => {

@@ -117,7 +117,7 @@ impl SteerHook {
                 let found = format!("probes of width {}", safe_set.width());
                 return Err(Error::input(place, found, format!("width {width}, the model's")));
             }
-            edits.insert(site, operation.into(safe_set, strength)?);
+            edits.insert(site, operation.within(safe_set, strength)?);
         }
         SteerHook::with_edits(operation, edits, selector, rows)
     }

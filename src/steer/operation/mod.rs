@@ -112,7 +112,7 @@ impl Operation {
     ///
     /// # Errors
     /// An operation that takes a vector; a strength in residual norms.
-    pub(super) fn into(self, safe_set: SafeSet, strength: Strength) -> Result<Box<dyn Edit>> {
+    pub(super) fn within(self, safe_set: SafeSet, strength: Strength) -> Result<Box<dyn Edit>> {
         self.check_strength(strength)?;
         match (self.constructor, strength) {
             (Constructor::SafeSet(make), Strength::Raw(share) | Strength::Norms(share)) => {
@@ -258,7 +258,7 @@ mod tests {
                 true => {
                     let half_space = HalfSpace { name: "x".into(), normal: vec![1.0, 0.0, 0.0], bound: 0.0 };
                     let safe_set = SafeSet::new(vec![half_space]).unwrap();
-                    operation.into(safe_set, Strength::Raw(1.5)).unwrap()
+                    operation.within(safe_set, Strength::Raw(1.5)).unwrap()
                 }
             };
             assert!(!edit.is_identity(), "{operation}");
