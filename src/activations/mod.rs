@@ -1,6 +1,6 @@
 //! Hidden states: recorded by a hook, extracted from dialogues in batches, kept in memory or in a store on disk.
 //!
-//! - [`Request`]: sites and tokens; [`extract()`]: dialogues to [`Activations`]; [`extract_to_store`]: dialogues to a folder.
+//! - [`Request`]: sites and tokens; [`extract()`]: dialogues to [`Activations`]; [`extract_to_store()`]: dialogues to a folder.
 //! - [`Store`], [`merge()`], [`check`]: reading, merging and verifying such folders.
 //! - [`Recorder`]: the hook, for forward passes of one's own.
 

@@ -10,8 +10,9 @@ pub const BATCH_TOKENS: usize = 2048;
 ///
 /// ```
 /// use pearlpoint::activations::Request;
+/// use pearlpoint::model::Site;
 ///
-/// let site = "2.resid_post".parse()?;
+/// let site: Site = "2.resid_post".parse()?;
 /// let request = Request::new([site]).tokens("mean(answer)".parse()?).batch_tokens(512);
 /// assert_eq!(request.sites, [site]);
 /// # Ok::<(), pearlpoint::Error>(())
