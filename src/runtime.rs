@@ -4,7 +4,7 @@ use std::sync::Once;
 
 static ONCE: Once = Once::new();
 
-/// Sets up rayon's and candle's threads, once a process. [`Model::load`](crate::model::Model::load) calls it.
+/// Sets up rayon's and candle's threads, once a process. `Model::load` calls it.
 ///
 /// It acts only in a process of one thread, because it sets environment variables: a program that starts threads of
 /// its own calls it first in `main`. Without it everything works, but a forward pass is slower.
