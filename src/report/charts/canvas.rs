@@ -1,7 +1,6 @@
 //! A drawing as a list of marks, in pixels of the page with y downwards, and its two forms: SVG and PNG.
 //! It knows nothing of charts. Everything plotters does for this project stands in this file.
 
-use std::path::Path;
 use std::sync::Once;
 
 use plotters::prelude::*;
@@ -11,7 +10,7 @@ use plotters::style::{FontStyle, FontTransform, register_font};
 use super::palette::{Colour, WHITE};
 use super::raster::Raster;
 use crate::error::{Error, Result};
-use crate::report::pages::escape::escape;
+use crate::report::escape::escape;
 
 /// Pixels of the page, x to the right, y downwards.
 pub type Spot = [f64; 2];
@@ -194,8 +193,8 @@ impl Canvas {
         ))
     }
 
-    /// Writes the PNG, two pixels for one of the page.
-    pub fn write_png(&self, path: &Path) -> Result<()> {
+    /// The whole PNG file, with two pixels per pixel of the page.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
         register();
         let scale = PNG_SCALE * PNG_SAMPLES;
         let [width, height] = self.size.map(|length| length.round() as usize * scale);
@@ -217,10 +216,14 @@ impl Canvas {
             }
         }
         let small = raster.shrunk(PNG_SAMPLES);
-        let size = (small.width as u32, small.height as u32);
-        let mut backend = BitMapBackend::new(path, size);
-        backend.blit_bitmap((0, 0), size, &small.pixels).map_err(failed)?;
-        backend.present().map_err(failed)
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, small.width as u32, small.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(failed)?;
+        writer.write_image_data(&small.pixels).map_err(failed)?;
+        writer.finish().map_err(failed)?;
+        Ok(bytes)
     }
 }
 
