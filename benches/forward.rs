@@ -242,9 +242,8 @@ fn table(runs: usize) -> Result<()> {
     println!("organism, f32, {} threads, medians of {runs}\n", rayon::current_num_threads());
     println!("{:<42} {:>10} {:>12}", "case", "ms", "tokens/s");
     for (case, tokens) in CASES {
-        let mut seconds = (0..runs)
-            .map(|_| answer(case, &model.decoder, Dtype::F32))
-            .collect::<Result<Vec<f64>>>()?;
+        let mut seconds =
+            (0..runs).map(|_| answer(case, &model.decoder, Dtype::F32)).collect::<Result<Vec<f64>>>()?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[runs / 2];
         println!("{case:<42} {:>10.3} {:>12.0}", 1e3 * median, tokens as f64 / median);

@@ -122,7 +122,8 @@ fn measure(decoder: &Decoder, context: usize, steps: usize, rounds: usize, batch
     let middle = Site::Block(blocks / 2, Point::ResidPost);
     let polyhedra = BTreeMap::from([(middle, polyhedron)]);
     let mut project = Steer::project(decoder, polyhedra, Strength::Raw(1.0), Selector::All, None)?;
-    let spent = [alone(decoder, &mut add, batches)?, alone(decoder, &mut project, batches)?].map(|seconds| 1e6 * seconds);
+    let spent = [alone(decoder, &mut add, batches)?, alone(decoder, &mut project, batches)?]
+        .map(|seconds| 1e6 * seconds);
     println!("alone: add {:.1} µs a token, project {:.1} µs a token", spent[0], spent[1]);
     let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
     decode(decoder, context, 4, &mut ())?;

@@ -106,8 +106,8 @@ impl<'a> StepView<'a> {
         let number = |key: &str| step[key].as_f64().map(|number| format!("{number:.3}"));
         let list = |key: &str| -> String {
             let entries = step[key].as_object().into_iter().flatten();
-            let shown =
-                entries.map(|(name, value)| format!("{} = {:.3}", short(name), value.as_f64().unwrap_or(0.0)));
+            let shown = entries
+                .map(|(name, value)| format!("{} = {:.3}", short(name), value.as_f64().unwrap_or(0.0)));
             shown.collect::<Vec<_>>().join("; ")
         };
         let error = number("error").map_or(String::new(), |error| format!(" (error {error})"));

@@ -93,7 +93,8 @@ impl<'a> StripView<'a> {
     pub(super) fn new(strip: &'a Strip) -> Result<StripView<'a>> {
         strip.check()?;
         let tokens = strip.tokens.iter().enumerate().map(|(index, token)| {
-            let is_over = token.value.zip(strip.threshold).is_some_and(|(value, threshold)| value >= threshold);
+            let is_over =
+                token.value.zip(strip.threshold).is_some_and(|(value, threshold)| value >= threshold);
             let classes =
                 [("template", token.template), ("over", is_over), ("unread", token.value.is_none())];
             let classes = classes.into_iter().filter(|(_, applies)| *applies).map(|(class, _)| class);
