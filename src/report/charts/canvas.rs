@@ -7,13 +7,11 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform, register_font};
 
+pub use super::layout::Spot;
 use super::palette::{Colour, WHITE};
 use super::raster::Raster;
 use crate::error::{Error, Result};
 use crate::report::escape::escape;
-
-/// A point in pixels of the page: x to the right, y downwards.
-pub type Spot = [f64; 2];
 
 /// The horizontal alignment of a text to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

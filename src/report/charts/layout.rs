@@ -1,4 +1,7 @@
-//! Sizes that all charts share, in pixels.
+//! Points, and the sizes that all charts share, in pixels.
+
+/// A point of the page: x to the right, y downwards.
+pub type Spot = [f64; 2];
 
 /// Width of a chart.
 pub const WIDTH: f64 = 800.0;

@@ -1,6 +1,6 @@
 //! Rasterization of polygons and lines.
 
-use super::canvas::Spot;
+use super::layout::Spot;
 use super::palette::Colour;
 
 /// An RGB image, rows from the top. (plotters' own polygons lose whole rows of concave shapes in bitmaps.)
