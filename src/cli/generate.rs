@@ -161,7 +161,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             transcript.trace = Some(serde_json::to_value(trace)?);
         }
         if let Some(path) = page {
-            let html = steering_trace::page(&traces);
+            let html = steering_trace::page(&traces)?;
             artifact::write_atomic(path, |file| file.write_all(html.as_bytes()))?;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::json;
@@ -16,7 +16,7 @@ use pearlpoint::dialogue::Dialogue;
 use pearlpoint::error::Error;
 use pearlpoint::model::{Chat, Phase, Selector, Token};
 use pearlpoint::report::pages::selected_tokens;
-use pearlpoint::report::pages::selected_tokens::{KvSegment, Shown};
+use pearlpoint::report::pages::selected_tokens::{Segment, Shown};
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -48,13 +48,13 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let selector = &arguments.tokens;
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let mut page = String::new();
+    let mut dialogues_shown = Vec::new();
     for dialogue in dialogues {
         let dialogue = dialogue?;
         let tokens = chat.tokens(&dialogue, 0, thinking)?;
         let picked = selector.pick(&tokens);
         if arguments.html.is_some() {
-            page += &selected_tokens::section(&shown(chat, &dialogue, &tokens, &picked)?);
+            dialogues_shown.push(shown(chat, &dialogue, &tokens, &picked)?);
         } else if arguments.json {
             print(as_json(chat, &dialogue, &tokens, &picked)?)?;
         } else {
@@ -71,16 +71,15 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     match arguments.html {
         None => {}
-        Some(None) => print(selected_tokens::page(&selector.to_string(), &checkpoint.name, &page))?,
-        Some(Some(path)) => {
-            write(&path, &selected_tokens::page(&selector.to_string(), &checkpoint.name, &page))?
+        Some(file) => {
+            let page = selected_tokens::page(&selector.to_string(), &checkpoint.name, &dialogues_shown)?;
+            match file {
+                None => print(page)?,
+                Some(path) => artifact::write_text(&path, &page)?,
+            }
         }
     }
     Ok(Outcome::Done)
-}
-
-fn write(path: &Path, page: &str) -> anyhow::Result<()> {
-    Ok(artifact::write_atomic(path, |file| file.write_all(page.as_bytes()))?)
 }
 
 /// The dialogue's text in segments of tokens of one turn, phase and choice, so that a character of several tokens stays whole.
@@ -93,7 +92,7 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
     };
     let stretch = |run: &[usize]| {
         let first = &tokens[run[0]];
-        Ok(KvSegment {
+        Ok(Segment {
             text: text_of(chat, tokens, run[0]..run[0] + run.len())?,
             about: format!(
                 "{}, turn {}, {}, {}",
@@ -109,8 +108,8 @@ fn shown(chat: &Chat, dialogue: &Dialogue, tokens: &[Token], picked: &[usize]) -
             picked: is_picked(run[0]),
         })
     };
-    let stretches = numbers.chunk_by(alike).map(stretch).collect::<pearlpoint::error::Result<_>>()?;
-    Ok(Shown { id: dialogue.id.clone(), picked: picked.len(), tokens: tokens.len(), stretches })
+    let segments = numbers.chunk_by(alike).map(stretch).collect::<pearlpoint::error::Result<_>>()?;
+    Ok(Shown { id: dialogue.id.clone(), picked: picked.len(), tokens: tokens.len(), segments })
 }
 
 /// The text of a range of tokens, with the space before the first of them.
@@ -131,7 +130,7 @@ fn text_of(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::erro
 /// The dialogue's text, with the picked tokens between marks.
 fn marked(shown: &Shown, marks: [&str; 2]) -> String {
     let mut text = String::new();
-    for stretch in shown.stretches.chunk_by(|a, b| a.picked == b.picked) {
+    for stretch in shown.segments.chunk_by(|a, b| a.picked == b.picked) {
         let own: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
         match stretch[0].picked {
             true => text.extend([marks[0], &own, marks[1]]),

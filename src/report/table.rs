@@ -1,25 +1,28 @@
-//! The figures of a run as `results.json` holds them, and tables as text and HTML with their numbers aligned.
-//! It knows nothing of what a figure means.
+//! Metrics of a run (`results.json`), and tables of text cells with aligned numbers.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::charts::axis::number;
-use super::pages::escape::escape;
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::stats::Metric;
 
-/// `results.json` of a run.
+/// The metrics of a run: `results.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// Always `results`.
     pub kind: String,
+    /// Of the format.
     pub version: u32,
+    /// The experiment's name.
     pub experiment: String,
+    /// The model's name.
     pub model: String,
+    /// The experiment's seed.
     pub seed: u64,
+    /// With their intervals.
     pub figures: Vec<Metric>,
 }
 
@@ -27,12 +30,16 @@ const KIND: &str = "results";
 const VERSION: u32 = 1;
 
 impl Results {
+    /// Results of the current version.
     pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Metric>) -> Results {
         let [experiment, model] = [experiment, model].map(String::from);
         Results { kind: KIND.into(), version: VERSION, experiment, model, seed, figures }
     }
 
-    /// Reads the file. One of another kind or version is an error that names it.
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// If it can't be read, or has another kind or version; the error names the file.
     pub fn read(path: &Path) -> Result<Results> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         let expected = format!("a results file of version {VERSION}");
@@ -45,7 +52,10 @@ impl Results {
         Ok(results)
     }
 
-    /// Writes the file. A figure that is NaN or infinite is an error that names it: JSON has no word for it.
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// If a metric is NaN or infinite, which JSON can't hold (the error names the metric), or the file can't be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         for figure in &self.figures {
             let mut values = [Some(figure.value), figure.low, figure.high].into_iter().flatten();
@@ -60,36 +70,42 @@ impl Results {
     }
 }
 
-/// Cells of text under named columns.
+/// A table: named columns, and rows of text cells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
+    /// Above the table; may be empty.
     #[serde(default)]
     pub caption: String,
+    /// From left to right.
     pub columns: Vec<Column>,
-    /// A cell a column.
+    /// Each with one cell per column.
     pub rows: Vec<Vec<String>>,
 }
 
+/// A column of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Column {
+    /// Its heading.
     pub name: String,
-    /// Whether its cells are numbers, which stand with their decimal points under each other.
+    /// Whether its cells are numbers: aligned on their decimal points.
     #[serde(default)]
     pub numbers: bool,
 }
 
 impl Column {
+    /// A column of text.
     pub fn text(name: &str) -> Column {
         Column { name: name.into(), numbers: false }
     }
 
+    /// A column of numbers.
     pub fn numbers(name: &str) -> Column {
         Column { name: name.into(), numbers: true }
     }
 }
 
 impl Table {
-    /// Figures with their intervals, a row each. What no figure has is left out.
+    /// Metrics with their intervals, one per row. The interval column is left out if no metric has an interval.
     pub fn of_figures(caption: &str, figures: &[Metric]) -> Table {
         let mut columns = vec![Column::text("figure"), Column::numbers("value")];
         let interval = figures.iter().any(|figure| figure.low.is_some() && figure.high.is_some());
@@ -108,7 +124,10 @@ impl Table {
         Table { caption: caption.into(), columns, rows: figures.iter().map(row).collect() }
     }
 
-    /// Refuses rows with too few or too many cells. The error names the table.
+    /// Checks that each row has one cell per column.
+    ///
+    /// # Errors
+    /// A row with another number of cells; the error names the table.
     pub fn check(&self) -> Result<()> {
         match self.rows.iter().find(|row| row.len() != self.columns.len()) {
             None => Ok(()),
@@ -120,7 +139,10 @@ impl Table {
         }
     }
 
-    /// Plain text, columns two spaces apart, a rule below their names. Lines end without spaces.
+    /// The table as plain text: columns two spaces apart, a rule below the headings, no spaces at the ends of lines.
+    ///
+    /// # Errors
+    /// See [`Table::check`].
     pub fn to_text(&self) -> Result<String> {
         self.check()?;
         let columns: Vec<Vec<String>> = (0..self.columns.len())
@@ -146,37 +168,21 @@ impl Table {
         Ok(text)
     }
 
-    /// An HTML table, escaped.
-    pub fn to_html(&self) -> Result<String> {
+    /// The cells row by row, with numbers padded on the right so that their points are in line in a column that is
+    /// aligned right. `pads` stand for a digit and for the point.
+    ///
+    /// # Errors
+    /// See [`Table::check`].
+    pub fn aligned_rows(&self, pads: [char; 2]) -> Result<Vec<Vec<String>>> {
         self.check()?;
-        // Spaces as wide as a digit and as a point keep the points under each other in a font with even digits.
         let columns: Vec<Vec<String>> =
-            (0..self.columns.len()).map(|index| self.cells(index, ['\u{2007}', '\u{2008}'])).collect();
-        let class = |index: usize| {
-            if self.columns[index].numbers { " class=\"number\"" } else { "" }
-        };
-        let mut html = String::from("<div class=\"table\"><table>");
-        if !self.caption.is_empty() {
-            html += &format!("<caption>{}</caption>", escape(&self.caption));
-        }
-        html += "\n<thead><tr>";
-        for (index, column) in self.columns.iter().enumerate() {
-            html += &format!("<th scope=\"col\"{}>{}</th>", class(index), escape(&column.name));
-        }
-        html += "</tr></thead>\n<tbody>\n";
-        for row in 0..self.rows.len() {
-            html += "<tr>";
-            for (index, column) in columns.iter().enumerate() {
-                html += &format!("<td{}>{}</td>", class(index), escape(&column[row]));
-            }
-            html += "</tr>\n";
-        }
-        html += "</tbody></table></div>\n";
-        Ok(html)
+            (0..self.columns.len()).map(|index| self.cells(index, pads)).collect();
+        Ok((0..self.rows.len())
+            .map(|row| columns.iter().map(|column| column[row].clone()).collect())
+            .collect())
     }
 
-    /// The cells of a column, numbers padded on their right so that their points are under each other when the column
-    /// is set flush right. `pads` stand for a digit and for the point.
+    /// The cells of a column; see [`Table::aligned_rows`].
     fn cells(&self, index: usize, [digit, point]: [char; 2]) -> Vec<String> {
         let cells = self.rows.iter().map(|row| row[index].clone());
         if !self.columns[index].numbers {
@@ -197,7 +203,7 @@ impl Table {
     }
 }
 
-/// Decimals that suit a value's size: three for shares and scores, none for large counts.
+/// Decimals for a value of this size: three for shares and scores, none for large counts.
 fn places(value: f64) -> usize {
     match value.abs() {
         size if size < 10.0 => 3,
@@ -236,16 +242,6 @@ mod tests {
         extract/seconds            12.3                         3  test
         store/rows              14000                       14000  test
         ");
-    }
-
-    #[test]
-    fn html_is_escaped_and_points_align() {
-        let columns = vec![Column::text("a<b"), Column::numbers("value")];
-        let rows = vec![vec!["<script>".to_string(), "1.25".to_string()], vec!["&".into(), "3".into()]];
-        let html = Table { caption: "\"T\"".into(), columns, rows }.to_html().unwrap();
-        assert!(!html.contains("<script>") && html.contains("<td>&lt;script&gt;</td>"));
-        assert!(html.contains("a&lt;b") && html.contains("&quot;T&quot;"));
-        assert!(html.contains("<td class=\"number\">3\u{2008}\u{2007}\u{2007}</td>"));
     }
 
     #[test]

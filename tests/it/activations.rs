@@ -233,7 +233,7 @@ fn begin(arguments: &[&str]) -> Child {
     command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Invariant 10. `tests/crash.py` does the same at more moments, on a full disk, and stops it by Ctrl-C.
+/// Invariant 10. `scripts/kill_and_resume.py` does the same at more moments, on a full disk, and stops it by Ctrl-C.
 #[test]
 fn a_run_killed_at_any_moment_ends_byte_identical() {
     let folder = tempfile::tempdir().unwrap();

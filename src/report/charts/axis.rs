@@ -1,20 +1,22 @@
-//! An axis: the range it shows, the values it names, and how numbers are written.
-//! It knows nothing of pixels.
+//! An axis: its range, its ticks, and the formatting of numbers.
 
-/// From values to a share of the way along an axis, and the values that are named.
+/// A linear axis with its ticks.
 #[derive(Clone, Debug)]
 pub struct Axis {
+    /// The value at its start.
     pub low: f64,
+    /// The value at its end.
     pub high: f64,
+    /// Values and their labels.
     pub ticks: Vec<(f64, String)>,
-    /// Whether no tick may go without its name.
+    /// Whether every tick must be labelled.
     pub whole: bool,
-    /// Whether the names of the ticks read upwards.
+    /// Whether the tick labels are rotated to read upwards.
     pub turned: bool,
 }
 
 impl Axis {
-    /// Over exactly this range, with about `count` ticks at round values inside.
+    /// An axis over exactly this range, with about `count` ticks at round values.
     pub fn exact([low, high]: [f64; 2], count: usize) -> Axis {
         let [low, high] = widened([low, high]);
         let step = round_step((high - low) / count as f64);
@@ -25,38 +27,39 @@ impl Axis {
         Axis { low, high, ticks, whole: false, turned: false }
     }
 
-    /// From round value to round value around this range.
+    /// An axis whose ends are the round values around this range.
     pub fn round([low, high]: [f64; 2], count: usize) -> Axis {
         let [low, high] = widened([low, high]);
         let step = round_step((high - low) / count as f64);
         Axis::exact([(low / step + 1e-6).floor() * step, (high / step - 1e-6).ceil() * step], count)
     }
 
-    /// Named whole numbers, with half a step of room at either end.
+    /// An axis of named whole numbers 0, 1, …, with half a step of space at each end.
     pub fn named(names: &[String]) -> Axis {
         let ticks = names.iter().enumerate().map(|(index, name)| (index as f64, name.clone())).collect();
         Axis { low: -0.5, high: names.len() as f64 - 0.5, ticks, whole: false, turned: false }
     }
 
+    /// The position of a value: 0 at the start of the axis, 1 at its end.
     pub fn share(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 }
 
-/// A range of nothing gets room on either side.
+/// The range, extended on both sides if it is empty.
 fn widened([low, high]: [f64; 2]) -> [f64; 2] {
     let room = if low < high { 0.0 } else { low.abs().max(5.0) / 10.0 };
     [low - room, high + room]
 }
 
-/// 1, 2 or 5 times a power of ten, about `near`.
+/// A step of 1, 2 or 5 times a power of ten, near `near`.
 fn round_step(near: f64) -> f64 {
     let power = 10f64.powf(near.log10().floor());
     let of = |factor: &f64| factor * power >= near * 0.8;
     [1.0, 2.0, 5.0].into_iter().find(of).unwrap_or(10.0) * power
 }
 
-/// The decimals by which values that are `step` apart differ.
+/// The number of decimals that tells values `step` apart.
 pub fn decimals(step: f64) -> usize {
     (0..8)
         .find(|&places| {
@@ -66,7 +69,7 @@ pub fn decimals(step: f64) -> usize {
         .map_or(2, |places| places as usize)
 }
 
-/// With a true minus sign, and no minus before nothing.
+/// `value` with `places` decimals, a true minus sign, and no minus before zero.
 pub fn number(value: f64, places: usize) -> String {
     let text = format!("{value:.places$}");
     match text.strip_prefix('-') {
@@ -76,7 +79,7 @@ pub fn number(value: f64, places: usize) -> String {
     }
 }
 
-/// With a narrow space before each group of three digits, where there are five or more.
+/// A number with a narrow space before each group of three digits, if it has five digits or more.
 fn grouped(number: &str) -> String {
     let digits = number.chars().filter(char::is_ascii_digit).count();
     if number.contains('.') || digits < 5 {

@@ -1,4 +1,4 @@
-//! Draws a bar chart: groups of bars with their intervals and values.
+//! The drawing of a bar chart: groups of bars with their intervals and values.
 
 use super::axis::{Axis, decimals, number};
 use super::canvas::{Anchor, Canvas, Label, text_width};
@@ -10,7 +10,7 @@ use super::palette::{AXIS, INK, TEXT, WHITE};
 
 const VALUE_SIZE: f64 = 11.0;
 
-/// Draws a chart that was checked.
+/// Draws a chart that passed [`Chart::check`](super::chart::Chart::check).
 pub fn draw(chart: &BarChart) -> Canvas {
     let bars = || chart.series.iter().flat_map(|series| series.bars.iter().flatten());
     let values = bars().flat_map(|bar| [Some(bar.value), bar.low, bar.high].into_iter().flatten());
@@ -21,7 +21,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
         Some([least, most]) => Axis::round([low.min(least), high.max(most)], 5),
         None => Axis::round([low, high], 5),
     };
-    // One more digit than it takes to tell a fiftieth of the axis.
+    // One digit more than a fiftieth of the axis needs.
     let places = decimals(10f64.powf(((y.high - y.low) / 50.0).log10().floor()));
     let key = |(index, series): (usize, &crate::report::charts::chart::BarSeries)| Key {
         name: series.name.clone(),
@@ -42,7 +42,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
     });
     let step = frame.x_place(1.0) - frame.x_place(0.0);
     let wide = (step * 0.8 / chart.series.len() as f64).min(64.0);
-    // All values are written, or none where one would not fit.
+    // Either all values are written, or none.
     let fits = |value: f64| text_width(&number(value, places), VALUE_SIZE, false) <= wide - 1.0;
     let written = bars().all(|bar| fits(bar.value));
     let zero = frame.y_place(0.0);
@@ -72,7 +72,7 @@ pub fn draw(chart: &BarChart) -> Canvas {
             }
             let text = number(bar.value, places);
             if written {
-                // Beyond the end of the bar and of its whisker, on white so that no line runs through it.
+                // Beyond the bar and its whisker, on white so that no line crosses it.
                 let y = if bar.value < 0.0 { foot + 13.0 } else { top - 5.0 };
                 let wide = text_width(&text, VALUE_SIZE, false) / 2.0 + 1.0;
                 frame.canvas.rectangle([middle - wide, y - 9.0], [middle + wide, y + 1.0], WHITE, 0.8);

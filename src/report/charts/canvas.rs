@@ -1,22 +1,19 @@
-//! A drawing as a list of marks, in pixels of the page with y downwards, and its two forms: SVG and PNG.
-//! It knows nothing of charts. Everything plotters does for this project stands in this file.
+//! A drawing as a list of shapes, lines and texts, and its output as SVG and PNG. Coordinates are pixels of the page, with y
+//! downwards. No other file uses plotters.
 
-use std::path::Path;
 use std::sync::Once;
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, FontTransform, register_font};
 
+pub use super::layout::Spot;
 use super::palette::{Colour, WHITE};
 use super::raster::Raster;
 use crate::error::{Error, Result};
-use crate::report::pages::escape::escape;
+use crate::report::escape::escape;
 
-/// Pixels of the page, x to the right, y downwards.
-pub type Spot = [f64; 2];
-
-/// Where a text stands relative to its spot.
+/// The horizontal alignment of a text to its point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Anchor {
     Start,
@@ -24,7 +21,7 @@ pub enum Anchor {
     End,
 }
 
-/// A line of text. Its spot is on the baseline; turned, it reads upwards.
+/// A line of text. Its point is on the baseline; if `turned`, it reads upwards.
 #[derive(Clone, Debug)]
 pub struct Label {
     pub text: String,
@@ -50,7 +47,7 @@ enum Mark {
     Text(Label),
 }
 
-/// Marks in the order in which they are drawn.
+/// Marks, in the order in which they are drawn.
 #[derive(Clone, Debug)]
 pub struct Canvas {
     /// Width and height in pixels.
@@ -61,18 +58,18 @@ pub struct Canvas {
 /// The regular and the bold face of Inter (SIL Open Font License, see fonts/), Latin, Greek, arrows and signs.
 pub const REGULAR: &[u8] = include_bytes!("../fonts/Inter-Regular.ttf");
 pub const BOLD: &[u8] = include_bytes!("../fonts/Inter-Bold.ttf");
-/// What an SVG asks for, and the name under which plotters knows the embedded font.
+/// The font family of an SVG, and the name under which plotters knows the embedded font.
 pub const FAMILY: &str = "Inter, Helvetica Neue, Helvetica, Arial, Liberation Sans, sans-serif";
 
-/// plotters places marks at whole numbers: an SVG is drawn this much larger, and shrunk by its view box.
+/// plotters rounds coordinates to whole numbers: an SVG is drawn this much larger, and scaled down by its view box.
 const SVG_SCALE: f64 = 10.0;
-/// A PNG has this many pixels for one of the page …
+/// Pixels of a PNG per pixel of the page …
 const PNG_SCALE: usize = 2;
-/// … and each is the mean of this many squared.
+/// … each the mean of this many samples squared.
 const PNG_SAMPLES: usize = 2;
 
-/// Text in one of plotters' backends: its font size for an em of 1, and how far below the spot that it is given,
-/// anchored in the middle, the baseline comes to lie, in em.
+/// Text metrics of one of plotters' backends, in em: the font size to ask for, and how far the baseline of text that is
+/// centred vertically lies below its point.
 struct Type {
     size: f64,
     drop: f64,
@@ -98,7 +95,7 @@ impl Canvas {
         self.marks.push(Mark::Stroke { points: points.into(), colour, width });
     }
 
-    /// A line of dashes: `on` pixels drawn, `off` pixels not.
+    /// A dashed line: `on` pixels drawn, `off` pixels not.
     pub fn dashes(&mut self, points: &[Spot], colour: Colour, width: f64, [on, off]: [f64; 2]) {
         let mut drawn = true;
         let mut left = on;
@@ -134,28 +131,31 @@ impl Canvas {
         self.fill([[left, top], [right, top], [right, bottom], [left, bottom]], colour, opacity);
     }
 
-    /// A shape around (0, 0), moved to `spot` and grown to `radius`.
+    /// A shape around the origin, moved to `spot` and scaled by `radius`.
     pub fn shape(&mut self, shape: &[Spot], spot: Spot, radius: f64, colour: Colour) {
         let points: Vec<Spot> =
             shape.iter().map(|[x, y]| [spot[0] + x * radius, spot[1] + y * radius]).collect();
         self.fill(points, colour, 1.0);
     }
 
-    /// A shape with a white rim, so that it stands out from what lies below.
+    /// A shape with a white rim, so that it stands out from the shapes below.
     pub fn marker(&mut self, shape: &[Spot], spot: Spot, radius: f64, colour: Colour) {
         self.shape(shape, spot, radius + 1.1, WHITE);
         self.shape(shape, spot, radius, colour);
     }
 
     pub fn text(&mut self, mut label: Label) {
-        // Neither a line break nor a control sign has a place in a line of text.
+        // A line of text holds no line breaks or control characters.
         label.text = label.text.replace(char::is_control, " ");
         if !label.text.is_empty() {
             self.marks.push(Mark::Text(label));
         }
     }
 
-    /// The whole SVG file. `title` is what a screen reader says.
+    /// The text of an SVG file. `title` is its label for screen readers.
+    ///
+    /// # Errors
+    /// If plotters can't draw a mark.
     pub fn to_svg(&self, title: &str) -> Result<String> {
         register();
         let [width, height] = self.size;
@@ -182,7 +182,7 @@ impl Canvas {
             }
             backend.present().map_err(failed)?;
         }
-        // plotters gives the drawing's inner size; the page's size, the name and the shape of joints are put in its place.
+        // plotters writes the size of the scaled drawing: this replaces its opening tag.
         let marks = text.split_once('>').map_or("", |(_, marks)| marks);
         Ok(format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -194,8 +194,11 @@ impl Canvas {
         ))
     }
 
-    /// Writes the PNG, two pixels for one of the page.
-    pub fn write_png(&self, path: &Path) -> Result<()> {
+    /// The bytes of a PNG file, with two pixels per pixel of the page.
+    ///
+    /// # Errors
+    /// If plotters can't draw a text.
+    pub fn to_png(&self) -> Result<Vec<u8>> {
         register();
         let scale = PNG_SCALE * PNG_SAMPLES;
         let [width, height] = self.size.map(|length| length.round() as usize * scale);
@@ -217,23 +220,27 @@ impl Canvas {
             }
         }
         let small = raster.shrunk(PNG_SAMPLES);
-        let size = (small.width as u32, small.height as u32);
-        let mut backend = BitMapBackend::new(path, size);
-        backend.blit_bitmap((0, 0), size, &small.pixels).map_err(failed)?;
-        backend.present().map_err(failed)
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, small.width as u32, small.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().map_err(failed)?;
+        writer.write_image_data(&small.pixels).map_err(failed)?;
+        writer.finish().map_err(failed)?;
+        Ok(bytes)
     }
 }
 
 /// The width of a line of text in pixels.
 pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
     register();
-    // Measured at a large size, since plotters gives whole pixels.
+    // Measured at a large size, since plotters rounds to whole pixels.
     const LARGE: f64 = 1000.0;
     let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
     let font = FontDesc::new(FontFamily::Name(FAMILY), LARGE * PNG_TYPE.size, style);
     match font.box_size(text) {
         Ok((width, _)) => f64::from(width) / LARGE * size,
-        // The font is there, see `register`; a guess is better than no drawing.
+        // The font is registered above; a guess is better than no drawing.
         Err(_) => 0.6 * size * text.chars().count() as f64,
     }
 }
@@ -242,7 +249,7 @@ fn register() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         for (style, bytes) in [(FontStyle::Normal, REGULAR), (FontStyle::Bold, BOLD)] {
-            // The bytes are a part of the program: a test draws with them, so they are known to be a font.
+            // The bytes are embedded, and a test checks that they are a font.
             let _ = register_font(FAMILY, style, bytes);
         }
     });

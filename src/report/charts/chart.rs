@@ -1,5 +1,4 @@
-//! The tables that plots are made from: what earlier stages save as `NAME.chart.json`.
-//! It knows nothing of pixels, colours or fonts.
+//! The data of a chart, as earlier stages save it (`NAME.chart.json`).
 
 use std::path::Path;
 
@@ -7,13 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// One plot's table.
+/// The data of one chart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "chart", rename_all = "lowercase")]
 pub enum Chart {
+    /// Curves over an x axis.
     Line(LineChart),
+    /// Groups of bars.
     Bar(BarChart),
+    /// Points, contours and a surface over two axes.
     Map(MapChart),
+    /// Coloured cells.
     Heat(HeatChart),
 }
 
@@ -21,31 +24,39 @@ pub enum Chart {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Style {
+    /// Unbroken.
     #[default]
     Solid,
+    /// Dashes.
     Dashed,
+    /// Dots.
     Dotted,
 }
 
-/// Curves over a shared x axis: a layer sweep, a dose and its response.
+/// Curves over a shared x axis: a layer sweep, or a dose-response curve.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LineChart {
+    /// In bold above the chart.
     pub title: String,
+    /// Below the title; may be empty.
     #[serde(default)]
     pub subtitle: String,
-    /// Names the quantity, with its unit.
+    /// The quantity along x, with its unit.
     pub x_label: String,
+    /// The quantity along y, with its unit.
     pub y_label: String,
-    /// Names of the whole numbers 0, 1, … on the x axis, where they have names.
+    /// Names of the values 0, 1, … on the x axis, if they have names.
     #[serde(default)]
     pub x_ticks: Option<Vec<String>>,
-    /// Both axes show at least this much; they grow where a point lies outside.
+    /// The x axis shows at least this range; points outside extend it.
     #[serde(default)]
     pub x_range: Option<[f64; 2]>,
-    /// The axis shows at least this much; it grows where a point lies outside.
+    /// The y axis shows at least this range; points outside extend it.
     #[serde(default)]
     pub y_range: Option<[f64; 2]>,
+    /// The curves; the first is drawn on top.
     pub series: Vec<Series>,
+    /// Reference lines.
     #[serde(default)]
     pub rules: Vec<Rule>,
 }
@@ -53,34 +64,45 @@ pub struct LineChart {
 /// One curve.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
+    /// In the legend.
     pub name: String,
+    /// In the order of x.
     pub points: Vec<LinePoint>,
+    /// Of the line.
     #[serde(default)]
     pub style: Style,
-    /// Whether what lies between the curve and 0 is tinted: the outline of a distribution.
+    /// Whether the area between the curve and 0 is tinted, as for the outline of a distribution.
     #[serde(default)]
     pub filled: bool,
 }
 
-/// One point of a curve, and the interval around it where one is known.
+/// One point of a curve, with its interval if it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LinePoint {
+    /// Along the x axis.
     pub x: f64,
+    /// Along the y axis.
     pub y: f64,
+    /// The lower end of the interval of y.
     #[serde(default)]
     pub low: Option<f64>,
+    /// The upper end of the interval of y.
     #[serde(default)]
     pub high: Option<f64>,
 }
 
-/// A reference line across the plot.
+/// A reference line across the chart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
+    /// Its direction.
     pub axis: RuleAxis,
+    /// The value of x or y at which it lies.
     pub at: f64,
+    /// Beside or above the line.
     pub label: String,
 }
 
+/// The direction of a reference line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleAxis {
@@ -90,21 +112,26 @@ pub enum RuleAxis {
     Vertical,
 }
 
-/// Bars in groups, one bar a series: rates by user type, before and after.
+/// Groups of bars, with one bar per series: rates by user type, without and with steering, say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BarChart {
+    /// In bold above the chart.
     pub title: String,
+    /// Below the title; may be empty.
     #[serde(default)]
     pub subtitle: String,
+    /// The quantity along x, with its unit.
     pub x_label: String,
+    /// The quantity along y, with its unit.
     pub y_label: String,
-    /// The axis shows at least this much, and always 0, from which bars grow.
+    /// The y axis shows at least this range, and always 0.
     #[serde(default)]
     pub y_range: Option<[f64; 2]>,
     /// Names of the groups along the x axis.
     pub groups: Vec<String>,
+    /// One colour each.
     pub series: Vec<BarSeries>,
-    /// Horizontal ones only.
+    /// Horizontal reference lines.
     #[serde(default)]
     pub rules: Vec<Rule>,
 }
@@ -112,48 +139,60 @@ pub struct BarChart {
 /// The bars of one colour.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BarSeries {
+    /// In the legend.
     pub name: String,
-    /// One a group; null where it was not measured.
+    /// One per group; null if it was not measured.
     pub bars: Vec<Option<Bar>>,
 }
 
+/// One bar.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bar {
+    /// Its height.
     pub value: f64,
+    /// The lower end of the interval.
     #[serde(default)]
     pub low: Option<f64>,
+    /// The upper end of the interval.
     #[serde(default)]
     pub high: Option<f64>,
 }
 
-/// A map of two coordinates: points by group, contours, a filled surface, the pearl point.
+/// A map of two coordinates: grouped points, contours, a filled surface and the pearl point.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MapChart {
+    /// In bold above the chart.
     pub title: String,
+    /// Below the title; may be empty.
     #[serde(default)]
     pub subtitle: String,
+    /// The quantity along x, with its unit.
     pub x_label: String,
+    /// The quantity along y, with its unit.
     pub y_label: String,
-    /// What every grid of this map spans; the axes grow where a point lies outside.
+    /// The range of x that every grid covers; points outside extend the axis.
     pub x_range: [f64; 2],
+    /// The range of y that every grid covers; points outside extend the axis.
     pub y_range: [f64; 2],
-    /// Names of the groups that points belong to.
+    /// Names of the points' groups.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// Each in one of the groups.
     #[serde(default)]
     pub points: Vec<MapPoint>,
-    /// Lines at a level, each labelled with its name on the line.
+    /// Contour lines, each labelled with its name.
     #[serde(default)]
     pub contours: Vec<Contour>,
-    /// A surface shown in colour bands.
+    /// A surface in colour bands.
     #[serde(default)]
     pub filled: Option<Filled>,
-    /// The safe boundary, drawn over everything that is filled; named in the legend.
+    /// The safe boundary, drawn over the surface and named in the legend.
     #[serde(default)]
     pub safe: Option<Contour>,
     /// The pearl point.
     #[serde(default)]
     pub star: Option<Star>,
+    /// Paths through the map.
     #[serde(default)]
     pub paths: Vec<MapLine>,
 }
@@ -161,17 +200,24 @@ pub struct MapChart {
 /// A point, and the index of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MapPoint {
+    /// Along the x axis.
     pub x: f64,
+    /// Along the y axis.
     pub y: f64,
+    /// Index into the groups.
     pub group: usize,
 }
 
-/// Where a surface has the value `level`.
+/// A contour: the points at which a surface has the value `level`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contour {
+    /// On the line or in the legend.
     pub name: String,
+    /// The surface's value on the contour.
     pub level: f64,
+    /// The surface.
     pub grid: Grid,
+    /// Of the line.
     #[serde(default)]
     pub style: Style,
 }
@@ -179,73 +225,88 @@ pub struct Contour {
 /// A surface with the label of its colour bar.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Filled {
+    /// Beside the colour bar.
     pub label: String,
+    /// The surface's values.
     pub grid: Grid,
-    /// What it means that a value is null, for the legend.
+    /// The meaning of null values, for the legend.
     #[serde(default)]
     pub masked: Option<String>,
 }
 
+/// The pearl point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Star {
+    /// Along the x axis.
     pub x: f64,
+    /// Along the y axis.
     pub y: f64,
+    /// In the legend.
     pub label: String,
 }
 
-/// A way through the map, such as one answer before and after steering.
+/// A path through the map, such as from an answer without steering to the one with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MapLine {
+    /// In the legend.
     pub name: String,
+    /// `[x, y]` each; at least two.
     pub points: Vec<[f64; 2]>,
-    /// Whether the last point is the head of an arrow.
+    /// Whether it ends in an arrowhead.
     #[serde(default)]
     pub arrow: bool,
-    /// Names of the first points, written beside them: the rounds of a dialogue, say.
+    /// Labels of the first points, such as the rounds of a dialogue.
     #[serde(default)]
     pub names: Vec<String>,
 }
 
-/// A value for each row and column: a probability by block and token, the cosine of two directions.
+/// A heat map: a value for each row and column, such as a probability by block and token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct HeatChart {
+    /// In bold above the chart.
     pub title: String,
+    /// Below the title; may be empty.
     #[serde(default)]
     pub subtitle: String,
+    /// The quantity along x, with its unit.
     pub x_label: String,
+    /// The quantity along y, with its unit.
     pub y_label: String,
+    /// Names of the columns, from left to right.
     pub columns: Vec<String>,
-    /// From the lowest up.
+    /// Names of the rows, from the bottom up.
     pub rows: Vec<String>,
-    /// A list a row, a value a column; null where there is none.
+    /// `[rows, columns]`; null for cells without a value.
     pub values: Vec<Vec<Option<f64>>>,
-    /// What the value is, for the colour bar, which spans this range.
+    /// Beside the colour bar.
     pub label: String,
+    /// The range of the colour bar.
     pub range: [f64; 2],
+    /// The mapping from values to colours.
     #[serde(default)]
     pub scale: Scale,
 }
 
-/// How values become colours.
+/// The mapping from values to colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
     /// From dark to light.
     #[default]
     Rising,
-    /// Away from the middle of the range, in two colours.
+    /// From the middle of the range towards either end, in two colours.
     Diverging,
 }
 
-/// Values at the nodes of a regular grid: rows from the lowest y up, in a row from the lowest x on; the first and last
-/// nodes stand on the edges of the map's ranges. Null is a value that is not known.
+/// Values at the nodes of a regular grid, `[height, width]`: rows from the lowest y upwards, each from the lowest x. The
+/// outermost nodes lie on the edges of the map's ranges. Null is an unknown value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Grid(pub Vec<Vec<Option<f64>>>);
 
 impl Grid {
-    /// The grid of `width` × `height` nodes over the ranges, a value a node from its x and y.
-    /// A value that is no number becomes null.
+    /// The grid of `width` × `height` nodes over the ranges, with the value of a function of x and y at each node. Values
+    /// that are not finite become null.
     pub fn of(
         [width, height]: [usize; 2],
         x_range: [f64; 2],
@@ -262,12 +323,12 @@ impl Grid {
         Grid((0..height).map(|index| row(place(y_range, index, height))).collect())
     }
 
-    /// Columns and rows.
+    /// The numbers of columns and rows.
     pub fn size(&self) -> [usize; 2] {
         [self.0.first().map_or(0, Vec::len), self.0.len()]
     }
 
-    /// The smallest and largest value that is known.
+    /// The smallest and the largest known value; `None` if there is none.
     pub fn span(&self) -> Option<[f64; 2]> {
         let known = self.0.iter().flatten().flatten();
         known.fold(None, |span, &value| {
@@ -278,6 +339,7 @@ impl Grid {
 }
 
 impl Chart {
+    /// The chart's title.
     pub fn title(&self) -> &str {
         match self {
             Chart::Line(chart) => &chart.title,
@@ -287,7 +349,10 @@ impl Chart {
         }
     }
 
-    /// Reads `NAME.chart.json`. A file that is no such table is an error that names it.
+    /// Reads `NAME.chart.json`.
+    ///
+    /// # Errors
+    /// If the file can't be read or is no such table; the error names the file.
     pub fn read(path: &Path) -> Result<Chart> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         serde_json::from_str(&text).map_err(|error| {

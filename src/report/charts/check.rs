@@ -1,10 +1,13 @@
-//! What makes a chart's table fit to be drawn. It knows nothing of files.
+//! Validation of a chart's data before it is drawn.
 
 use super::chart::{Bar, BarChart, Chart, Grid, HeatChart, LineChart, MapChart, RuleAxis};
 use crate::error::{Error, Result};
 
 impl Chart {
-    /// Refuses what can't be drawn: no data, NaN or infinity, lengths that do not fit. The error names the chart.
+    /// Checks that the chart can be drawn.
+    ///
+    /// # Errors
+    /// No data, a value that is NaN or infinite, or lists whose lengths differ; the error names the chart.
     pub fn check(&self) -> Result<()> {
         let check = Check { title: self.title() };
         match self {
@@ -16,7 +19,7 @@ impl Chart {
     }
 }
 
-/// The checks of one chart.
+/// The title of the chart that is checked, for the errors.
 struct Check<'a> {
     title: &'a str,
 }

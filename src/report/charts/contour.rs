@@ -1,5 +1,5 @@
-//! Contours of a grid by marching squares: open lines where a surface has a value, and closed rings around what lies
-//! above it. Coordinates are nodes: column, then row. It knows nothing of pixels or of what the surface means.
+//! Contours of a grid by marching squares: open lines at which a surface has a value, and closed rings around the region above
+//! it. Coordinates are nodes: column, then row.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use super::chart::Grid;
 /// A point in grid coordinates.
 pub type Node = [f64; 2];
 
-/// A closed contour; its last point is not its first one again.
+/// A closed contour; the first point is not repeated at the end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ring {
     pub points: Vec<Node>,
-    /// Positive where the ring goes around higher ground, negative around lower.
+    /// Signed: positive if the ring encloses higher values, negative if lower.
     pub area: f64,
 }
 

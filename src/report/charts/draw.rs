@@ -1,28 +1,33 @@
-//! From a chart's table to its pictures.
+//! A chart drawn as SVG and PNG.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::canvas::Canvas;
 use super::chart::Chart;
 use super::{bar, heat_map, line, map};
-use crate::error::{Error, Result};
-use crate::report::pages;
-use crate::report::pages::token_strip::Strip;
+use crate::artifact;
+use crate::error::Result;
 
-/// Draws the chart and writes both files. A chart that can't be drawn is an error that names it, and writes nothing.
+/// Draws the chart and writes both files.
+///
+/// # Errors
+/// A chart that can't be drawn (the error names it; nothing is written), or a file that can't be written.
 pub fn draw(chart: &Chart, svg: &Path, png: &Path) -> Result<()> {
-    let canvas = drawn(chart)?;
-    let text = canvas.to_svg(chart.title())?;
-    write_atomic(svg, |path| std::fs::write(path, &text).map_err(Error::file(path)))?;
-    write_atomic(png, |path| canvas.write_png(path))
+    let canvas = canvas(chart)?;
+    let (text, pixels) = (canvas.to_svg(chart.title())?, canvas.to_png()?);
+    artifact::write_text(svg, &text)?;
+    artifact::write_atomic(png, |file| file.write_all(&pixels))
 }
 
-/// The chart as an SVG file's text.
+/// The chart as the text of an SVG file.
+///
+/// # Errors
+/// A chart that can't be drawn; the error names it.
 pub fn svg(chart: &Chart) -> Result<String> {
-    drawn(chart)?.to_svg(chart.title())
+    canvas(chart)?.to_svg(chart.title())
 }
 
-fn drawn(chart: &Chart) -> Result<Canvas> {
+fn canvas(chart: &Chart) -> Result<Canvas> {
     chart.check()?;
     Ok(match chart {
         Chart::Line(chart) => line::draw(chart),
@@ -30,98 +35,4 @@ fn drawn(chart: &Chart) -> Result<Canvas> {
         Chart::Map(chart) => map::draw(chart),
         Chart::Heat(chart) => heat_map::draw(chart),
     })
-}
-
-/// For every `NAME.chart.json` in the folder, writes `NAME.svg` and `NAME.png` beside it, and for every `NAME.strip.json`
-/// the page `NAME.html`. Gives back what was drawn (of a chart the SVG) in the order of the names; a folder without any
-/// is an error.
-pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::file(folder))? {
-        let path = entry.map_err(Error::file(folder))?.path();
-        if [".chart.json", ".strip.json"].iter().any(|end| path.to_string_lossy().ends_with(end)) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    if found.is_empty() {
-        return Err(Error::input(
-            folder.display(),
-            "no chart",
-            "one or more files NAME.chart.json or NAME.strip.json",
-        ));
-    }
-    let mut drawn = Vec::new();
-    for path in &found {
-        // Both suffixes go: "sweep.chart.json" is drawn as "sweep.svg".
-        let stem = path.with_extension("").with_extension("");
-        let beside = |suffix: &str| PathBuf::from(format!("{}.{suffix}", stem.display()));
-        if path.to_string_lossy().ends_with(".strip.json") {
-            pages::write(&Strip::read(path)?.page(), &beside("html"))?;
-            drawn.push(beside("html"));
-        } else {
-            draw(&Chart::read(path)?, &beside("svg"), &beside("png"))?;
-            drawn.push(beside("svg"));
-        }
-    }
-    Ok(drawn)
-}
-
-/// Writes beside the file and moves the result into its place, so that the file is whole or absent.
-fn write_atomic(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let partial = path.with_file_name(format!(".partial-{name}"));
-    let written = write(&partial).and_then(|()| std::fs::rename(&partial, path).map_err(Error::file(path)));
-    if written.is_err() {
-        // There may be nothing to remove; the first error is the one that matters.
-        let _ = std::fs::remove_file(&partial);
-    }
-    written
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LINE: &str = r#"{"chart":"line","title":"Sweep <1>","x_label":"block","y_label":"AUROC",
-        "series":[{"name":"probe","points":[{"x":0,"y":0.5},{"x":1,"y":0.9}]}]}"#;
-
-    #[test]
-    fn every_chart_of_a_folder_is_drawn_twice() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        std::fs::write(at("layer.sweep.chart.json"), LINE).unwrap();
-        std::fs::write(at("results.json"), "{}").unwrap();
-        assert_eq!(draw_all(folder.path()).unwrap(), [at("layer.sweep.svg")]);
-        let svg = std::fs::read_to_string(at("layer.sweep.svg")).unwrap();
-        assert!(svg.starts_with("<svg xmlns") && svg.contains("aria-label=\"Sweep &lt;1&gt;\""));
-        let png = std::fs::read(at("layer.sweep.png")).unwrap();
-        let word = |at: usize| u32::from_be_bytes([png[at], png[at + 1], png[at + 2], png[at + 3]]);
-        assert_eq!((&png[1..4], word(16)), (&b"PNG"[..], 1600));
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4);
-    }
-
-    #[test]
-    fn what_can_not_be_drawn_is_named_and_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.ends_with("no chart; expected one or more files NAME.chart.json or NAME.strip.json"),
-            "{error}"
-        );
-        let path = folder.path().join("sweep.chart.json");
-        std::fs::write(&path, LINE.replace("\"chart\":\"line\"", "\"chart\":\"pie\"")).unwrap();
-        let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("sweep.chart.json: unknown variant `pie`") && !error.contains('\n'),
-            "{error}"
-        );
-        std::fs::write(&path, LINE.replace("[{\"x\":0,\"y\":0.5},{\"x\":1,\"y\":0.9}]", "[]")).unwrap();
-        let error = draw_all(folder.path()).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "chart \"Sweep <1>\", series \"probe\", points: nothing to draw; expected at least one"
-        );
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
 }

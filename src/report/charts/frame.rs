@@ -1,20 +1,13 @@
-//! What stands around the data of every plot: title, legend, axes, grid and reference lines.
-//! It knows nothing of what is drawn inside.
+//! The frame around a chart's data: title, legend, axes, grid and reference lines.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Label, Spot, text_width};
 use super::chart::{Rule, RuleAxis};
+pub use super::layout::{LABEL_SIZE, MARGIN, SLACK, TICK_SIZE, WIDTH};
 use super::legend::{Key, draw_key, key_rows};
 use super::palette::{AXIS, GRID, INK, SOFT, TEXT, WHITE};
 
-pub const WIDTH: f64 = 800.0;
-pub const MARGIN: f64 = 24.0;
-pub const TICK_SIZE: f64 = 12.0;
-pub const LABEL_SIZE: f64 = 13.0;
-/// A viewer without the plots' own font may set text this much wider.
-pub const SLACK: f64 = 1.08;
-
-/// What a plot is framed with.
+/// The contents of a frame.
 pub struct Plan<'a> {
     pub title: &'a str,
     pub subtitle: &'a str,
@@ -24,25 +17,25 @@ pub struct Plan<'a> {
     pub x: Axis,
     pub y: Axis,
     pub rules: &'a [Rule],
-    /// Height of the data's rectangle in pixels.
+    /// Height of the data area in pixels.
     pub height: f64,
-    /// Room that the plot needs to the right of the data.
+    /// Space that the chart needs to the right of the data, in pixels.
     pub right: f64,
     pub lattice: Lattice,
 }
 
-/// Which lines help the eye, and whether the data stands in a box.
+/// The grid lines, and whether the data area is boxed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Lattice {
-    /// Lines across at the ticks of y, and the x axis.
+    /// Horizontal lines at the ticks of y, and the x axis.
     Rows,
-    /// A box with tick marks; light lines both ways.
+    /// A box with tick marks, and light lines in both directions.
     Box,
-    /// None: cells fill the data's rectangle.
+    /// None: cells fill the data area.
     Bare,
 }
 
-/// Lines of at most `width` pixels, broken between words; a word that is longer has a line of its own.
+/// Text broken between words into lines of at most `width` pixels; a longer word has a line of its own.
 pub fn wrap(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -57,7 +50,7 @@ pub fn wrap(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
     lines
 }
 
-/// As many lines as [`wrap`] gives, of lengths as equal as words allow.
+/// The same number of lines as [`wrap`] gives, but of similar lengths.
 fn balanced(text: &str, width: f64, size: f64, bold: bool) -> Vec<String> {
     let mut lines = wrap(text, width, size, bold);
     let mut narrower = width * 0.96;
@@ -191,7 +184,7 @@ impl Frame {
         self.canvas.stroke([[left, bottom], [right, bottom]], AXIS, 1.2);
     }
 
-    /// The box around the data, with its tick marks: drawn last, over what fills the data's rectangle.
+    /// Draws the box around the data area, with tick marks. It is drawn last, over a filled area.
     pub fn enclose(&mut self) {
         let Frame { left, right, top, bottom, .. } = *self;
         self.canvas.stroke(
@@ -235,7 +228,7 @@ impl Frame {
             self.canvas.rectangle(corner, [middle + half + 2.0, y + 4.0], WHITE, 1.0);
             self.canvas.text(Label::new(name, [middle, y], TICK_SIZE, SOFT, Anchor::Middle));
         }
-        // Beside the plot from the top down, each below the one before it.
+        // Beside the data from the top down, without overlaps.
         beside.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut free = f64::MIN;
         for (y, lines) in beside {
@@ -249,12 +242,12 @@ impl Frame {
     }
 }
 
-/// The size of names that are turned: so that they stand beside each other, and can still be read.
+/// The font size of rotated tick labels: small enough not to overlap, and still legible.
 fn turned_size(axis: &Axis, width: f64) -> f64 {
     (width / axis.ticks.len().max(1) as f64 - 0.5).clamp(8.0, TICK_SIZE)
 }
 
-/// The row above the plot in which each vertical rule's label finds room, in the order of the rules.
+/// The row above the data area for the label of each vertical rule, without overlaps, in the order of the rules.
 fn rule_rows(rules: &[Rule], place: impl Fn(f64) -> f64) -> Vec<usize> {
     let mut taken: Vec<Vec<[f64; 2]>> = Vec::new();
     let upright = rules.iter().filter(|rule| rule.axis == RuleAxis::Vertical);
@@ -271,8 +264,8 @@ fn rule_rows(rules: &[Rule], place: impl Fn(f64) -> f64) -> Vec<usize> {
         .collect()
 }
 
-/// The ticks of x that are written, each in lines that fit: every one, or every second, fifth, … Where all must be
-/// named, every second one stands lower instead.
+/// The tick labels of x, each broken into lines that fit: all of them, or every second, fifth, … If all must be shown,
+/// every second one is placed lower instead.
 fn x_labels(axis: &Axis, room: f64, width: f64) -> Vec<(f64, Vec<String>)> {
     let broken = |text: &str| wrap(text, room.max(60.0) - 8.0, TICK_SIZE, false);
     let widest =

@@ -1,4 +1,4 @@
-//! Draws a heat map: a cell for each row and column, its colour a value, and the value in it where there is room.
+//! The drawing of a heat map: a coloured cell for each row and column, with its value if there is space.
 
 use super::axis::{Axis, decimals, number};
 use super::canvas::{Anchor, Canvas, Label, text_width};
@@ -10,14 +10,14 @@ use super::palette::{AXIS, Colour, MASK, SOFT, TEXT, WHITE};
 
 const VALUE_SIZE: f64 = 11.0;
 const BAR_WIDTH: f64 = 16.0;
-/// Parts of the colour bar.
+/// Steps of the colour bar.
 const STEPS: usize = 96;
 
-/// Draws a chart that was checked.
+/// Draws a chart that passed [`Chart::check`](super::chart::Chart::check).
 pub fn draw(chart: &HeatChart) -> Canvas {
     let bar = Axis::exact(chart.range, 5);
     let widest = bar.ticks.iter().map(|(_, name)| text_width(name, TICK_SIZE, false)).fold(0.0, f64::max);
-    // A column of less than a long word's width has its name turned.
+    // Names that are wider than their columns are rotated.
     let names = chart.columns.iter().map(|name| text_width(name, TICK_SIZE, false));
     let room = 600.0 / chart.columns.len() as f64;
     let turned = names.fold(0.0, f64::max) > room - 8.0;
@@ -57,7 +57,7 @@ pub fn draw(chart: &HeatChart) -> Canvas {
             }
         }
     }
-    // Thin white lines part the cells where they are large enough for it.
+    // Thin white lines separate the cells if they are large enough.
     if wide >= 6.0 && high >= 6.0 {
         for column in 1..chart.columns.len() {
             let x = frame.x_place(column as f64 - 0.5);

@@ -1,19 +1,18 @@
-//! The legend and its signs, which are those of the plot: lines in their styles, the pearl point, arrows.
-//! It knows nothing of axes.
+//! The legend, and the marks that it shares with the chart: line styles, the pearl point and arrows.
 
 use super::canvas::{Anchor, Canvas, Label, Spot, text_width};
 use super::chart::Style;
-use super::frame::{LABEL_SIZE, MARGIN, SLACK};
+use super::layout::{LABEL_SIZE, MARGIN, SLACK};
 use super::palette;
 use super::palette::{AXIS, Colour, INK, TEXT, WHITE, mix};
 
-/// A line of the legend.
+/// An entry of the legend.
 pub struct Key {
     pub name: String,
     pub swatch: Swatch,
 }
 
-/// The sign before a legend's name.
+/// The mark before a name in the legend.
 pub enum Swatch {
     Line { index: usize, style: Style, marked: bool },
     Marker { index: usize },
@@ -24,7 +23,7 @@ pub enum Swatch {
     Path,
 }
 
-/// Room for the sign before a legend's name.
+/// The width of a mark in the legend.
 fn swatch_width(swatch: &Swatch) -> f64 {
     match swatch {
         Swatch::Line { .. } | Swatch::Boundary | Swatch::Arrow | Swatch::Path => 28.0,
@@ -33,7 +32,7 @@ fn swatch_width(swatch: &Swatch) -> f64 {
     }
 }
 
-/// The legend's rows: a key and where it begins.
+/// The legend's rows: each entry with its x coordinate.
 pub fn key_rows(keys: &[Key], width: f64) -> Vec<Vec<(&Key, f64)>> {
     let mut rows: Vec<Vec<(&Key, f64)>> = Vec::new();
     let mut x = f64::MAX;
@@ -51,6 +50,7 @@ pub fn key_rows(keys: &[Key], width: f64) -> Vec<Vec<(&Key, f64)>> {
     rows
 }
 
+/// Draws an entry; the point is the middle of its left edge.
 pub fn draw_key(canvas: &mut Canvas, key: &Key, [x, y]: Spot) {
     let wide = swatch_width(&key.swatch);
     let middle = [x + wide / 2.0, y];
@@ -78,9 +78,9 @@ pub fn draw_key(canvas: &mut Canvas, key: &Key, [x, y]: Spot) {
     canvas.text(Label::new(&key.name, spot, LABEL_SIZE, TEXT, Anchor::Start));
 }
 
-/// A line in its style.
+/// Draws a line in its style.
 pub fn styled(canvas: &mut Canvas, points: &[Spot], colour: Colour, width: f64, style: Style) {
-    // Ends are round, and so reach beyond a dash by half the width.
+    // Round ends extend a dash by half the width on either side.
     match style {
         Style::Solid => canvas.stroke(points, colour, width),
         Style::Dashed => canvas.dashes(points, colour, width, [6.0, 2.5 + width]),
@@ -88,7 +88,7 @@ pub fn styled(canvas: &mut Canvas, points: &[Spot], colour: Colour, width: f64, 
     }
 }
 
-/// The pearl point.
+/// Draws the star of the pearl point.
 pub fn star(canvas: &mut Canvas, spot: Spot, radius: f64) {
     let shape = palette::star();
     canvas.shape(&shape, spot, radius * 1.5, WHITE);
@@ -96,7 +96,7 @@ pub fn star(canvas: &mut Canvas, spot: Spot, radius: f64) {
     canvas.shape(&shape, spot, radius * 0.85, WHITE);
 }
 
-/// A way from a ring to a head, dark with a white rim so that it shows on any ground.
+/// Draws a path from a ring to an arrowhead, dark with a white rim so that it is visible on any background.
 pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
     let [Some(&from), Some(&to)] = [points.first(), points.last()] else {
         return;
@@ -104,7 +104,7 @@ pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
     let mut body = points.to_vec();
     let mut tip = Vec::new();
     if head && points.len() > 1 {
-        // The direction of the end, taken over some pixels, so that a last short step does not turn the head.
+        // The direction of the end over some pixels, so that a short last step does not turn the head.
         let far = |spot: &&Spot| (to[0] - spot[0]).hypot(to[1] - spot[1]) > 8.0;
         let before = points.iter().rev().find(far).copied().unwrap_or(from);
         let length = (to[0] - before[0]).hypot(to[1] - before[1]).max(1e-9);

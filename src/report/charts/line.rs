@@ -1,4 +1,4 @@
-//! Draws a line chart: curves with their intervals as bands.
+//! The drawing of a line chart: curves, with their intervals as bands.
 
 use super::axis::Axis;
 use super::canvas::{Canvas, Spot};
@@ -7,10 +7,10 @@ use super::frame::{Frame, Lattice, Plan};
 use super::legend::{Key, Swatch, styled};
 use super::palette;
 
-/// More markers than this on one curve hide it.
+/// Curves with more points than this are drawn without markers.
 const MARKERS: usize = 40;
 
-/// Draws a chart that was checked.
+/// Draws a chart that passed [`Chart::check`](super::chart::Chart::check).
 pub fn draw(chart: &LineChart) -> Canvas {
     let points = || chart.series.iter().flat_map(|series| &series.points);
     let rules = |axis: RuleAxis| chart.rules.iter().filter(move |rule| rule.axis == axis).map(|rule| rule.at);
@@ -78,7 +78,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
             }
         }
     }
-    // The first curve is the one the plot is about: it is drawn last.
+    // The first curve is the main one: it is drawn last, on top.
     for (index, series) in chart.series.iter().enumerate().rev() {
         let spots: Vec<Spot> = series.points.iter().map(|point| frame.place(point.x, point.y)).collect();
         let colour = palette::group(index);

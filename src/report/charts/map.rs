@@ -1,5 +1,5 @@
-//! Draws a map: a filled surface in bands, points by group, contours with their names on the line, the safe boundary,
-//! the pearl point and ways through the map.
+//! The drawing of a map: a filled surface in bands, grouped points, labelled contours, the safe boundary, the pearl point and
+//! paths.
 
 use super::axis::Axis;
 use super::canvas::{Anchor, Canvas, Label, Spot, text_width};
@@ -12,14 +12,14 @@ use super::legend::{Key, Swatch, styled};
 use super::palette;
 use super::palette::{AXIS, INK, MASK, SOFT, TEXT, WHITE};
 
-/// About how many bands a surface is cut into.
+/// The approximate number of colour bands of a surface.
 const BANDS: usize = 9;
 const BAR_WIDTH: f64 = 16.0;
 
-/// A rectangle that is taken: left, top, right, bottom.
+/// An occupied rectangle: left, top, right, bottom.
 type Patch = [f64; 4];
 
-/// Draws a chart that was checked.
+/// Draws a chart that passed [`Chart::check`](super::chart::Chart::check).
 pub fn draw(chart: &MapChart) -> Canvas {
     let bands =
         chart.filled.as_ref().and_then(|filled| filled.grid.span()).map(|span| Axis::exact(span, BANDS));
@@ -88,7 +88,7 @@ fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
     let ways = chart.paths.iter().flat_map(|path| path.points.iter().copied());
     let spots: Vec<[f64; 2]> =
         chart.points.iter().map(|point| [point.x, point.y]).chain(stars).chain(ways).collect();
-    // The axes are the grids' ranges, and grow with some room where a point lies outside.
+    // The axes cover the grids' ranges; points outside extend them, with a margin.
     let span = |range: [f64; 2], axis: usize| {
         let room = 0.02 * (range[1] - range[0]);
         spots.iter().map(|spot| spot[axis]).fold(range, |[low, high], value| {
@@ -135,7 +135,7 @@ fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
     })
 }
 
-/// From nodes of a grid to pixels.
+/// A line in grid coordinates, converted to pixels.
 fn on_page(frame: &Frame, chart: &MapChart, [columns, rows]: [usize; 2], line: &[Node]) -> Vec<Spot> {
     let along =
         |range: [f64; 2], at: f64, count: usize| range[0] + (range[1] - range[0]) * at / (count - 1) as f64;
@@ -214,7 +214,7 @@ fn colour_bar(frame: &mut Frame, label: &str, bands: &Axis) {
     frame.canvas.text(Label { turned: true, ..name });
 }
 
-/// Writes the names beside the stops of a way, each on a patch, on the side that the way does not take.
+/// Writes the labels beside the points of a path, each on a white patch, on the side away from the path.
 fn name_stops(frame: &mut Frame, spots: &[Spot], names: &[String]) {
     for (index, (&[x, y], name)) in spots.iter().zip(names).enumerate() {
         let next = spots.get(index + 1).or_else(|| spots.get(index.wrapping_sub(1)));
@@ -233,7 +233,7 @@ fn name_stops(frame: &mut Frame, spots: &[Spot], names: &[String]) {
     }
 }
 
-/// Writes the name on the line, where it covers the fewest points and where the line runs most nearly level.
+/// Writes a name on a contour, where it covers the fewest points and the contour is most nearly horizontal.
 fn name_line(frame: &mut Frame, name: &str, line: &[Spot], points: &[Spot], taken: &mut Vec<Patch>) {
     let half = [text_width(name, TICK_SIZE, true) / 2.0 + 4.0, 9.0];
     let patch = |[x, y]: Spot| [x - half[0], y - half[1], x + half[0], y + half[1]];

@@ -1,4 +1,4 @@
-//! Charts: from a table to SVG and PNG.
+//! Charts: tables drawn as SVG and PNG.
 
 pub(crate) mod axis;
 pub(crate) mod bar;
@@ -9,6 +9,7 @@ pub(crate) mod contour;
 pub mod draw;
 pub(crate) mod frame;
 pub(crate) mod heat_map;
+pub(crate) mod layout;
 pub(crate) mod legend;
 pub(crate) mod line;
 pub(crate) mod map;

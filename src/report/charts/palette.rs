@@ -1,5 +1,4 @@
-//! Colours and marker shapes that stay apart for colour-blind readers and in grey print.
-//! It knows nothing of charts.
+//! Colours and marker shapes that colour-blind readers can tell apart, also in greyscale print.
 
 /// Red, green, blue.
 pub type Colour = [u8; 3];
@@ -13,7 +12,7 @@ pub const TEXT: Colour = [60, 64, 70];
 pub const SOFT: Colour = [95, 101, 110];
 pub const AXIS: Colour = [140, 146, 155];
 pub const GRID: Colour = [230, 232, 236];
-/// Where a surface is not known.
+/// Unknown values of a surface.
 pub const MASK: Colour = [240, 241, 243];
 
 /// Okabe and Ito's palette ("Color Universal Design", 2008) without its yellow, which is lost on white, and with a grey
@@ -54,14 +53,14 @@ pub fn surface(share: f64) -> Colour {
     mix(CIVIDIS[index], CIVIDIS[index + 1], at - index as f64)
 }
 
-/// The colour of a value on a scale with a middle, at `share` from 0 to 1: blue below, white in the middle, vermilion above,
-/// which every kind of colour sight tells apart.
+/// The colour of a diverging scale at `share` from 0 to 1: blue at 0, white in the middle, vermilion at 1. All kinds of colour
+/// vision tell the two ends apart.
 pub fn diverging(share: f64) -> Colour {
     let away = (2.0 * share.clamp(0.0, 1.0) - 1.0).abs();
     mix([250, 250, 250], if share < 0.5 { [0, 90, 160] } else { [190, 75, 0] }, away)
 }
 
-/// White or dark: what is legible on a ground.
+/// The text colour, white or dark, that is legible on a background.
 pub fn ink_on(ground: Colour) -> Colour {
     let light = luminance(ground);
     // The larger of the two contrasts (WCAG 2).
@@ -77,7 +76,7 @@ fn luminance(colour: Colour) -> f64 {
     0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 }
 
-/// `share` of the way from `from` to `to`.
+/// Linear interpolation from `from` to `to`.
 pub fn mix(from: Colour, to: Colour, share: f64) -> Colour {
     std::array::from_fn(|channel| {
         let [from, to] = [from, to].map(|colour| f64::from(colour[channel]));
@@ -85,7 +84,7 @@ pub fn mix(from: Colour, to: Colour, share: f64) -> Colour {
     })
 }
 
-/// The shape of a group's markers by its index: corners around (0, 0), y downwards, of about equal area.
+/// The marker shape of a group by its index: corners around the origin with y downwards, of similar areas.
 pub fn marker(index: usize) -> Vec<[f64; 2]> {
     let regular = |corners: usize, radius: f64, turn: f64| -> Vec<[f64; 2]> {
         let angle = |corner: usize| (corner as f64 / corners as f64 + turn) * std::f64::consts::TAU;
@@ -98,7 +97,7 @@ pub fn marker(index: usize) -> Vec<[f64; 2]> {
         3 => regular(4, 1.3, 0.0),
         4 => regular(3, 1.4, 0.5),
         _ => {
-            // A cross standing on its feet.
+            // An upright cross.
             let (arm, half) = (1.3, 0.42);
             let quarter = [[-half, -half], [-half, -arm], [half, -arm]];
             let turns = [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]];
@@ -108,7 +107,7 @@ pub fn marker(index: usize) -> Vec<[f64; 2]> {
     }
 }
 
-/// A star of five rays with radius 1.
+/// A five-pointed star of radius 1.
 pub fn star() -> Vec<[f64; 2]> {
     let ray = |index: usize| {
         let (radius, angle) =

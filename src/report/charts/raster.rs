@@ -1,11 +1,9 @@
-//! Shapes and lines as pixels.
-//! It knows nothing of text or of files.
+//! Rasterization of polygons and lines.
 
-use super::canvas::Spot;
+use super::layout::Spot;
 use super::palette::Colour;
 
-/// Pixels in rows from the top, three bytes each. plotters' own bitmap lines lose whole rows of concave shapes, hence
-/// this one.
+/// An RGB image, rows from the top. (plotters' own polygons lose whole rows of concave shapes in bitmaps.)
 pub struct Raster {
     pub pixels: Vec<u8>,
     pub width: usize,
@@ -17,7 +15,7 @@ impl Raster {
         Raster { pixels: vec![255; width * height * 3], width, height }
     }
 
-    /// Fills what lies inside by the even-odd rule, a row at a time, by the middles of the pixels.
+    /// Fills a polygon by the even-odd rule, row by row, sampling pixels at their centres.
     pub fn fill(&mut self, points: &[Spot], colour: Colour, opacity: f64) {
         let (low, high) =
             points.iter().fold((f64::MAX, f64::MIN), |(low, high), [_, y]| (low.min(*y), high.max(*y)));
@@ -47,7 +45,7 @@ impl Raster {
         }
     }
 
-    /// A line with round ends and joints.
+    /// Draws a line with round ends and joins.
     pub fn stroke(&mut self, points: &[Spot], colour: Colour, width: f64) {
         let half = width / 2.0;
         for pair in points.windows(2) {
@@ -76,7 +74,7 @@ impl Raster {
         }
     }
 
-    /// One pixel for `count` × `count`: their mean.
+    /// The image scaled down by `count`: each pixel is the mean of `count` × `count`.
     pub fn shrunk(&self, count: usize) -> Raster {
         let (width, height) = (self.width / count, self.height / count);
         let mut pixels = Vec::with_capacity(width * height * 3);

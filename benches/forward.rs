@@ -1,13 +1,18 @@
-//! The forward pass on a clock: opens a checkpoint once, then answers each line of stdin with the seconds that it took.
+//! Seconds of the forward pass and of its operations.
 //!
-//!     prefill LENGTH …            rows of so many tokens, side by side, up to the final norm
+//!     cargo bench --bench forward                     a table for the embedded organism
+//!     cargo bench --bench forward -- MODEL DTYPE      commands on stdin, for a checkpoint in f32, bf16, f16 or `stored`
+//!
+//! Each line of stdin is answered with seconds:
+//!
+//!     prefill LENGTH …            rows of these many tokens, up to the final norm
 //!     recorded LENGTH …           the same, with every `resid_post` kept until the end
-//!     decode ROWS CONTEXT STEPS   greedy tokens for so many rows, after CONTEXT tokens that are not timed
-//!     peak                        a product of 4096 × 1024 × 3072
+//!     decode ROWS CONTEXT STEPS   greedy decoding of this many rows, after CONTEXT tokens that are not timed
+//!     peak                        a product of [4096, 1024] and [1024, 3072]
 //!     copy                        half a gibibyte, copied by all threads
-//!     part NAME TOKENS            one operation of all blocks by itself: products, attention, norms, rotation, activation, sums
+//!     part NAME TOKENS            one operation of all blocks: products, attention, norms, rotation, activation or sums
 //!
-//! `tests/bench/forward.py` asks it and transformers in turn.
+//! `scripts/compare_forward.py` asks it and transformers in turn.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
@@ -16,19 +21,20 @@ use std::time::Instant;
 use candle_core::{Device, Shape, Tensor};
 use pearlpoint::Result;
 use pearlpoint::dialogue::Role;
-use pearlpoint::model::linear::Linear;
-use pearlpoint::model::operations::{Angles, Heads, attention, gated, rms_norm, rotate};
+use pearlpoint::model::compute::linear::Linear;
+use pearlpoint::model::compute::{Angles, Heads, attention, gated, rms_norm, rotate};
 use pearlpoint::model::{Cache, Decoder, Dtype, Hook, Model, Phase, Point, Site, Token, Weight};
+use pearlpoint::organism;
 use rayon::prelude::*;
 
-/// Tokens of a batch, as `pearl extract` has them where `--batch-tokens` says nothing.
+/// Tokens per batch: the default of `pearl extract --batch-tokens`.
 const BATCH: usize = 2048;
 
-/// As the program's own.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps the last norm, and every `resid_post` where it is told to.
+/// Keeps the final norm, and every `resid_post` if `all`.
 struct Watch {
     all: bool,
     kept: Vec<Tensor>,
@@ -40,7 +46,7 @@ impl Hook for Watch {
     }
 
     fn call(&mut self, _: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {
-        // Nobody writes into a tensor: to keep it is enough.
+        // Tensors are immutable: a clone shares the memory.
         self.kept.push(activations.clone());
         Ok(activations)
     }
@@ -61,7 +67,7 @@ fn token(id: usize, row: usize, position: usize) -> Token {
     }
 }
 
-/// Ids that differ, the same each time.
+/// Rows of pseudo-random ids, the same in each run.
 fn tokens(decoder: &Decoder, lengths: &[usize]) -> Vec<Token> {
     let vocabulary = decoder.architecture().vocabulary;
     let row = |(row, &length): (usize, &usize)| {
@@ -72,7 +78,7 @@ fn tokens(decoder: &Decoder, lengths: &[usize]) -> Vec<Token> {
     lengths.iter().enumerate().flat_map(row).collect()
 }
 
-/// In batches of whole rows, as extraction makes them.
+/// Seconds of a prefill in batches of whole rows, as extraction makes them.
 fn prefill(decoder: &Decoder, lengths: &[usize], all: bool) -> Result<f64> {
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for &length in lengths {
@@ -89,6 +95,7 @@ fn prefill(decoder: &Decoder, lengths: &[usize], all: bool) -> Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
+/// Seconds of `steps` greedy steps for each of `rows` rows, after a prefill that is not timed.
 fn decode(decoder: &Decoder, rows: usize, context: usize, steps: usize) -> Result<f64> {
     let mut cache = Cache::default();
     let prompt = tokens(decoder, &vec![context; rows]);
@@ -104,7 +111,7 @@ fn decode(decoder: &Decoder, rows: usize, context: usize, steps: usize) -> Resul
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// A matrix as the model keeps its own.
+/// A random weight matrix, packed as the model packs its own.
 fn linear(dtype: Dtype, inputs: usize, outputs: usize) -> Result<Linear> {
     let weight = Tensor::randn(0f32, 1.0, (outputs, inputs), &Device::Cpu)?.to_dtype(dtype.into())?;
     Ok(Linear::new(Weight::Tensor(weight), None)?)
@@ -114,7 +121,7 @@ fn random(shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::randn(0f32, 1.0, shape, &Device::Cpu)?)
 }
 
-/// Seconds of what `work` does, in the pool, once it was done before.
+/// Seconds of `work` inside the thread pool, after one run to warm up.
 fn timed(mut work: impl FnMut() -> Result<()> + Send) -> Result<f64> {
     rayon::scope(|_| {
         work()?;
@@ -139,7 +146,7 @@ fn copy() -> Result<f64> {
     })
 }
 
-/// One operation as all blocks do it, for one row of so many tokens.
+/// Seconds of one operation over all blocks, for one row of `tokens` tokens.
 fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f64> {
     let a = decoder.architecture();
     let (queries, keys) = (a.heads * a.head_width, a.kv_heads * a.head_width);
@@ -156,7 +163,7 @@ fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f6
                 (a.width, a.hidden),
             ];
             let shapes = shapes.into_iter().chain([(a.width, a.hidden), (a.hidden, a.width)]);
-            // Of several blocks, so that no matrix is still in a cache when it is met again.
+            // The matrices of four blocks, so that none is in a cache when it is used again.
             let shapes: Vec<_> = std::iter::repeat_n(shapes, 4).flatten().collect();
             let made = shapes
                 .iter()
@@ -195,14 +202,69 @@ fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f6
     Ok(seconds * a.blocks.len() as f64)
 }
 
+/// The seconds that a command asks for; NaN for an unknown command.
+fn answer(line: &str, decoder: &Decoder, dtype: Dtype) -> Result<f64> {
+    let mut words = line.split_whitespace();
+    let command = words.next().unwrap_or_default();
+    let numbers: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
+    match (command, numbers.as_slice()) {
+        ("prefill", lengths) => prefill(decoder, lengths, false),
+        ("recorded", lengths) => prefill(decoder, lengths, true),
+        ("decode", &[rows, context, steps]) => decode(decoder, rows, context, steps),
+        ("peak", []) => peak(dtype),
+        ("copy", []) => copy(),
+        ("part", &[tokens]) => {
+            part(decoder, dtype, line.split_whitespace().nth(1).unwrap_or_default(), tokens)
+        }
+        _ => Ok(f64::NAN),
+    }
+}
+
+/// Commands of the table, each with the number of its tokens.
+const CASES: [(&str, usize); 12] = [
+    ("prefill 512", 512),
+    ("prefill 128 128 128 128 128 128 128 128", 1024),
+    ("recorded 512", 512),
+    ("decode 1 32 32", 32),
+    ("decode 8 32 32", 256),
+    ("part products 512", 512),
+    ("part attention 512", 512),
+    ("part norms 512", 512),
+    ("part rotation 512", 512),
+    ("part activation 512", 512),
+    ("part sums 512", 512),
+    ("peak", 4096),
+];
+
+/// Prints a table for the embedded organism: medians of `runs` runs.
+fn table(runs: usize) -> Result<()> {
+    let model = organism::model()?;
+    println!("organism, f32, {} threads, medians of {runs}\n", rayon::current_num_threads());
+    println!("{:<42} {:>10} {:>12}", "case", "ms", "tokens/s");
+    for (case, tokens) in CASES {
+        let mut seconds =
+            (0..runs).map(|_| answer(case, &model.decoder, Dtype::F32)).collect::<Result<Vec<f64>>>()?;
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[runs / 2];
+        println!("{case:<42} {:>10.3} {:>12.0}", 1e3 * median, tokens as f64 / median);
+    }
+    Ok(())
+}
+
 fn main() -> Result<()> {
     // As the program does.
     // SAFETY: no other thread has been started yet.
     unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    let is_bench = std::env::args().any(|argument| argument == "--bench");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [model, dtype] = arguments.as_slice() else {
-        eprintln!("forward MODEL f32|bf16|f16|stored, then commands on stdin");
-        return Ok(());
+    let (model, dtype) = match arguments.as_slice() {
+        // `cargo test --benches` runs each case once.
+        [] => return table(if is_bench { 7 } else { 1 }),
+        [model, dtype] => (model, dtype),
+        _ => {
+            eprintln!("forward [MODEL f32|bf16|f16|stored], with commands on stdin");
+            return Ok(());
+        }
     };
     let dtype = match dtype.as_str() {
         "f32" => Some(Dtype::F32),
@@ -213,26 +275,9 @@ fn main() -> Result<()> {
     let model = Model::open(Path::new(model), dtype)?;
     // SAFETY: the allocator takes any option and number.
     unsafe { libmimalloc_sys::mi_option_set(15, -1) };
-    let decoder = &model.decoder;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
-        let line = line.unwrap_or_default();
-        let mut words = line.split_whitespace();
-        let command = words.next().unwrap_or_default();
-        let numbers: Vec<usize> = words.filter_map(|word| word.parse().ok()).collect();
-        let seconds = match (command, numbers.as_slice()) {
-            ("prefill", lengths) => prefill(decoder, lengths, false)?,
-            ("recorded", lengths) => prefill(decoder, lengths, true)?,
-            ("decode", &[rows, context, steps]) => decode(decoder, rows, context, steps)?,
-            ("peak", []) => peak(dtype.unwrap_or_default())?,
-            ("copy", []) => copy()?,
-            ("part", &[tokens]) => {
-                let name = line.split_whitespace().nth(1).unwrap_or_default();
-                part(decoder, dtype.unwrap_or_default(), name, tokens)?
-            }
-            _ => f64::NAN,
-        };
-        println!("{seconds}");
+        println!("{}", answer(&line.unwrap_or_default(), &model.decoder, dtype.unwrap_or_default())?);
         std::io::stdout().flush().unwrap_or_default();
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! Text made safe for HTML and SVG.
+//! Escaping of text for HTML and SVG.
 
-/// `text` as it stands between tags or inside an attribute in double quotes.
+/// `text` escaped for use between tags or inside a quoted attribute. Control characters become U+FFFD.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -10,7 +10,7 @@ pub fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            // Neither XML nor HTML has a way to write these.
+            // Neither XML nor HTML can hold these.
             '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' => safe.push('\u{fffd}'),
             _ => safe.push(character),
         }

@@ -3,7 +3,7 @@
 last token), in one run on the same cores; and what each of extraction's savings brings, by itself.
 
     cargo build --release
-    python tests/bench/extract.py MODEL [--dtypes f32,bf16] [--dialogues 256] [--runs 3] > tests/bench/results/DATE-MACHINE-extract.json
+    python scripts/compare_extract.py MODEL [--dtypes f32,bf16] [--dialogues 256] [--runs 3] > docs/benchmarks/DATE-MACHINE-extract.json
 
 MODEL is a checkpoint in the hub's layout. Seconds are those of the run, loading apart, on both sides (ours has making tokens and
 writing the store in it, the other side making tokens); the dialogues have 16 to 512 tokens. `--only compare`, `savings` or `memory`

@@ -3,7 +3,7 @@
 for the 64 mixed rows, which take a minute each), in turn.
 
     cargo build --release --benches
-    python tests/bench/forward.py MODEL [--gguf FILE] [--threads 2] > tests/bench/results/DATE-MACHINE.json
+    python scripts/compare_forward.py MODEL [--gguf FILE] [--threads 2] > docs/benchmarks/DATE-MACHINE.json
 
 MODEL is a checkpoint in the hub's layout. Every figure is tokens a second; `ratio` is ours over transformers'.
 `roofline` has, for each type: the products' peak and the memory's bandwidth as measured here, the share of them that each phase

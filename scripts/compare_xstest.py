@@ -3,7 +3,7 @@
 
     pip install numpy scikit-learn safetensors
     pearl run experiments/xstest-minilm.toml --model MINILM --data xstest_prompts.csv --out RUN
-    python tests/bench/xstest.py RUN xstest_prompts.csv
+    python scripts/compare_xstest.py RUN xstest_prompts.csv
 """
 import csv, glob, json, pathlib, sys, warnings
 import numpy as np

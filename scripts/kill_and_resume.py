@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs that die: `pearl extract` killed at random moments, on a full disk, by Ctrl-C; each must end byte-identical.
 
-    cargo build --release && python3 tests/crash.py [--kills 20] [--seed 0] [--count 6000]
+    cargo build --release && python3 scripts/kill_and_resume.py [--kills 20] [--seed 0] [--count 6000]
 
 Needs the program alone. The full disk is a small tmpfs, which only root may mount; it is left out where that is refused.
 """
