@@ -62,12 +62,12 @@ impl Filter {
             Some((name, value)) => Ok((name.to_string(), value.to_string())),
             None => Err(Error::input(format!("--where {text}"), "no condition", "NAME=VALUE")),
         };
-        let mut options = Options::default();
-        options.map = self.map.clone();
-        options.limit = self.limit;
-        options.where_label = self.labels.iter().map(pair).collect::<Result<_, _>>()?;
-        options.skip_bad = self.skip_bad;
-        Ok(options)
+        Ok(Options {
+            map: self.map.clone(),
+            limit: self.limit,
+            where_label: self.labels.iter().map(pair).collect::<Result<_, _>>()?,
+            skip_bad: self.skip_bad,
+        })
     }
 
     pub fn read(&self, data: &Path, console: &Console) -> anyhow::Result<Dialogues> {

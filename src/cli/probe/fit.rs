@@ -115,9 +115,12 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         .hold_out(arguments.held_out)
         .method(&arguments.method, &arguments.c_grid)?
         .on_progress(|progress| bar.show(progress));
-    let mut plan = Plan::default();
-    (plan.folds, plan.by_group, plan.seed) = (arguments.folds, arguments.by_group, arguments.seed);
-    builder = builder.plan(plan);
+    builder = builder.plan(Plan {
+        folds: arguments.folds,
+        by_group: arguments.by_group,
+        seed: arguments.seed,
+        ..Plan::default()
+    });
     if let Some(group) = arguments.group {
         builder = builder.group(group);
     }
