@@ -35,8 +35,7 @@ impl Hook for Knockout {
 pub fn main() -> Result<()> {
     let model = Model::load("organism")?;
     let data = Dialogues::organism(2, 0)?;
-    let mut options = GenerateOptions::default();
-    options.sampling = Sampling::Greedy;
+    let options = GenerateOptions::default().greedy();
     let plain = generate(&model, &data.dialogues, &options, &mut (), &mut |_| true)?;
     for dimension in [7, 100] {
         let mut hook = Knockout { site: "2.resid_post".parse()?, dimension, tokens: 0 };

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example record_and_probe`
 
-use pearlpoint::dialogue::{self, Options};
+use pearlpoint::dialogue::{self, ReadOptions};
 use pearlpoint::prelude::*;
 
 pub fn main() -> Result<()> {
@@ -12,21 +12,15 @@ pub fn main() -> Result<()> {
 
     // Shards are written as they come. A run that was stopped goes on from what the folder holds.
     let model = Model::load("organism")?;
-    let options = Options::default();
-    let survey = dialogue::survey(&file, &options, &mut |_| true)?;
-    let recorded = model.extraction("2-4.resid_post", "assistant.start")?.store_dtype(Dtype::F16).record(
-        &file,
-        (&options, &survey),
-        &store,
-        &mut |_| true,
-    )?;
+    let extraction = model.extraction("2-4.resid_post", "assistant.start")?.store_dtype(Dtype::F16);
+    let recorded = extraction.record(&file, &ReadOptions::default(), None, &store, &mut |_| true)?;
     println!("{} rows in {}", recorded.manifest.rows, store.display());
 
     // One site at a time is read from the store. The levels stand in order: R0 < R1 < R2.
     let states = Labelled::open(&store, Dialogues::read(&file)?)?;
     let sweep = states
         .probe("risk-level")
-        .kind(Kind::Levels)
+        .kind(TargetKind::Ordinal)
         .order(["R0", "R1", "R2"])
         .group("topic")
         .hold_out(["travel", "music", "healthcare"])

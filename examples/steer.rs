@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example steer`
 
-use pearlpoint::judge::{ResponseClassifier, World};
+use pearlpoint::judge::{Scorer, World};
 use pearlpoint::prelude::*;
 
 pub fn main() -> Result<()> {
@@ -11,10 +11,9 @@ pub fn main() -> Result<()> {
 
     // The label is what the model itself does: its answers, judged.
     let answers = model.generate(&data, &Plan::default())?;
-    let judged =
-        data.dialogues.iter().zip(&answers).map(|(dialogue, answer)| World.strategy(dialogue, answer));
-    let strategies = judged.collect::<Result<Vec<_>>>()?;
-    data.set_label("own-answer", strategies)?;
+    let judged = data.dialogues.iter().zip(&answers).map(|(dialogue, answer)| World.score(dialogue, answer));
+    let scores = judged.collect::<Result<Vec<_>>>()?;
+    data.set_label("own-answer", scores.into_iter().map(|score| score.strategy))?;
 
     let states = model.extract(&data, "3.resid_post", "assistant.start")?;
     let vector = states.vector("own-answer", "refuse", "guide")?;
@@ -26,7 +25,7 @@ pub fn main() -> Result<()> {
         let answers = model.generate(&sensitive, &plan)?;
         let mut guided = 0;
         for (dialogue, answer) in sensitive.iter().zip(&answers) {
-            guided += usize::from(World.strategy(dialogue, answer)? == "guide");
+            guided += usize::from(World.score(dialogue, answer)?.strategy == "guide");
         }
         println!("{strength:>6}: {guided} of {} guided", sensitive.len());
     }

@@ -279,7 +279,7 @@ mod tests {
             path: PathBuf::from("data"),
             hash: "1".into(),
             dialogues,
-            lines: vec![0, 1, 2],
+            indices: vec![0, 1, 2],
             skipped: 0,
         };
         let activations = Activations {

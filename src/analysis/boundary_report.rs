@@ -13,7 +13,7 @@ use crate::boundary::{
 use crate::config::defaults::RELIABILITY_BINS;
 use crate::dialogue::{Dialogue, Label};
 use crate::error::{Error, Result};
-use crate::probe::{Calibration, Link, NONE, ValidationPlan, Probe, Targets, classification_metrics};
+use crate::probe::{Calibration, Link, NONE, Probe, Targets, ValidationPlan, classification_metrics};
 use crate::stats::{self, Bin, Metric};
 
 /// Examples, a row each.
@@ -248,7 +248,10 @@ fn faces(probe: &Probe, rows: &Rows, class: &str) -> Result<Faces> {
     let mut examples: BTreeMap<(usize, bool), Examples> = BTreeMap::new();
     for (standing, label) in standings.iter().zip(&rows.labels) {
         let inside = standing.margin >= 0.0;
-        examples.entry((standing.half_space, inside)).or_default().push((standing.margin.abs(), label.as_ref()));
+        examples
+            .entry((standing.half_space, inside))
+            .or_default()
+            .push((standing.margin.abs(), label.as_ref()));
     }
     let face = |index: usize| {
         let side = |inside: bool| examples.get(&(index, inside)).map_or(&[][..], Vec::as_slice);

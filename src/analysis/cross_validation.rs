@@ -8,7 +8,7 @@ use super::layer_sweep::{Question, Rows};
 use crate::config::experiment::CrossValidation;
 use crate::error::{Error, Result};
 use crate::model::Site;
-use crate::probe::{ValidationPlan, Targets, cross_validate, method, split};
+use crate::probe::{Targets, ValidationPlan, cross_validate, method, split};
 use crate::stats::Metric;
 
 /// Scores of one cross-validation.

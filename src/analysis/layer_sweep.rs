@@ -11,11 +11,10 @@ use crate::model::{Selector, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::{
-    self, TargetKind, Examples, Fit, Logistic, ValidationPlan, Probe, Provenance, Split, Targets, StrengthScore, Validated, controls,
-    ngram_baseline,
+    self, Examples, Fit, Logistic, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, Validated,
+    ValidationPlan, controls, ngram_baseline,
 };
 use crate::stats::Metric;
-
 
 /// A probe's sweep over sites, with its controls.
 pub struct Sweep {
@@ -236,7 +235,9 @@ impl<'a> Rows<'a> {
         match question.kind {
             TargetKind::Multiclass => Targets::new(&values(question.label)?, &groups, &order),
             TargetKind::Ordinal => Targets::ordinal(&values(question.label)?, &groups, &order),
-            TargetKind::Multilabel => Targets::multilabel(&lists(self.dialogues(), question.label)?, &groups, &order),
+            TargetKind::Multilabel => {
+                Targets::multilabel(&lists(self.dialogues(), question.label)?, &groups, &order)
+            }
         }
     }
 
@@ -328,7 +329,8 @@ pub fn sweep(
         ));
     };
     let plain = targets.unordered();
-    let baseline = ngram_baseline::ngram(texts, &plain, &split, plan, &ngram_baseline::NgramOptions::default())?;
+    let baseline =
+        ngram_baseline::ngram(texts, &plain, &split, plan, &ngram_baseline::NgramOptions::default())?;
     let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     let baseline = baseline
         .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;

@@ -102,7 +102,12 @@ pub fn fit(
         group: Some(&file.data.group),
         held_out: &file.data.held_out,
         method: method.as_ref(),
-        plan: ValidationPlan { folds: file.folds, by_group: file.by_group, seed: file.seed, ..ValidationPlan::default() },
+        plan: ValidationPlan {
+            folds: file.folds,
+            by_group: file.by_group,
+            seed: file.seed,
+            ..ValidationPlan::default()
+        },
     };
     let chosen: Vec<usize> = (0..activations.example.len()).collect();
     let rows = Rows {

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::judge::{self, Scorer};
 use crate::model::{Model, Site};
-use crate::probe::{Examples, Logistic, ValidationPlan, Probe, Provenance, Split, Targets, validate};
+use crate::probe::{Examples, Logistic, Probe, Provenance, Split, Targets, ValidationPlan, validate};
 use crate::progress::Progress;
 use crate::stats::Metric;
 use crate::steer::{ContrastSet, Operation, Probes, SteerHook, Strength, Vector};
@@ -211,7 +211,8 @@ impl Grid<'_> {
                 }
                 let sets = sites.iter().map(|&site| {
                     let values = activations.at(site)?;
-                    let (positive, negative) = (values.select(Axis(0), &positive), values.select(Axis(0), &negative));
+                    let (positive, negative) =
+                        (values.select(Axis(0), &positive), values.select(Axis(0), &negative));
                     Ok(ContrastSet { site, positive, negative })
                 });
                 Vector::build(file.vector.method.parse()?, &sets.collect::<Result<Vec<_>>>()?)?

@@ -4,7 +4,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use crate::activations::{self, Request, Recorder};
+use crate::activations::{self, Recorder, Request};
 use crate::boundary::Plane;
 use crate::config::defaults::BATCH_TOKENS_FEW_SITES;
 use crate::dialogue::{Dialogue, Role};

@@ -44,7 +44,8 @@ impl Source {
     pub fn survey(&self, console: &Console) -> anyhow::Result<(ReadOptions, DatasetSummary)> {
         let options = self.filter.options()?;
         let bar = console.bar(100, "surveying");
-        let survey = dialogue::summarize(&self.data, &options, &mut |done| bar.done((100.0 * done) as usize))?;
+        let survey =
+            dialogue::summarize(&self.data, &options, &mut |done| bar.done((100.0 * done) as usize))?;
         Ok((options, survey))
     }
 }
@@ -58,8 +59,7 @@ pub fn say_skipped(console: &Console, skipped: usize) {
 
 impl Filter {
     fn options(&self) -> anyhow::Result<ReadOptions> {
-        let options =
-            ReadOptions::default().map(self.map.clone()).limit(self.limit).skip_bad(self.skip_bad);
+        let options = ReadOptions::default().map(self.map.clone()).limit(self.limit).skip_bad(self.skip_bad);
         self.labels.iter().try_fold(options, |options, text| match text.split_once('=') {
             Some((name, value)) => Ok(options.where_label(name, value)),
             None => Err(Error::input(format!("--where {text}"), "no condition", "NAME=VALUE").into()),

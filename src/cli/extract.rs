@@ -56,16 +56,17 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let (begin, bar) = (Instant::now(), console.bar(survey.dialogues, "reading"));
     let mut is_first = true;
     let data = &arguments.source.data;
-    let read = extraction.record(data, &options, Some(survey.hash.clone()), &arguments.out, &mut |progress| {
-        let proceed = bar.done(progress.dialogues);
-        // The rate and the time left count this run alone, not what an earlier one left.
-        if std::mem::take(&mut is_first) {
-            bar.bar.reset_eta();
-        }
-        let rate = progress.tokens as f64 / begin.elapsed().as_secs_f64();
-        bar.bar.set_message(format!("{rate:.0} tokens/s"));
-        proceed
-    })?;
+    let read =
+        extraction.record(data, &options, Some(survey.hash.clone()), &arguments.out, &mut |progress| {
+            let proceed = bar.done(progress.dialogues);
+            // The rate and the time left count this run alone, not what an earlier one left.
+            if std::mem::take(&mut is_first) {
+                bar.bar.reset_eta();
+            }
+            let rate = progress.tokens as f64 / begin.elapsed().as_secs_f64();
+            bar.bar.set_message(format!("{rate:.0} tokens/s"));
+            proceed
+        })?;
     drop(bar);
     let seconds = begin.elapsed().as_secs_f64();
     let manifest = &read.manifest;

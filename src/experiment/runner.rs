@@ -24,7 +24,7 @@ use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::judge::{self, Scorer};
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Logistic, ValidationPlan, Targets};
+use crate::probe::{Logistic, Targets, ValidationPlan};
 use crate::progress::Progress;
 use crate::report::{self, Results};
 use crate::stats::Metric;

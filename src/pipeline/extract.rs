@@ -100,7 +100,8 @@ impl<'a> Extraction<'a> {
         folder: impl AsRef<Path>,
         on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
     ) -> Result<Summary> {
-        let mut store = StoreOptions::default().dialogues(options.clone()).dtype(self.store_dtype).part(self.part);
+        let mut store =
+            StoreOptions::default().dialogues(options.clone()).dtype(self.store_dtype).part(self.part);
         store.data_hash = data_hash;
         extract_to_store(folder.as_ref(), self.model, file.as_ref(), &self.request, &store, on_progress)
     }

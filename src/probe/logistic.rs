@@ -41,7 +41,7 @@ impl Fit for Logistic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::examples::tests::{examples, formula};
+    use crate::probe::examples::tests::{classes, examples, formula};
     use ndarray::Array2;
     use proptest::prelude::*;
 

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-
 use super::constraint::Inequality;
 use super::operation::{HalfSpace, dot};
 use super::probe_query::ProbeQuery;
@@ -244,11 +243,11 @@ pub(super) fn probability(log_odds: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::Array1;
+    use ndarray::{Array1, Array2};
 
     use super::*;
     use crate::organism;
-    use crate::probe::{Calibration, Source};
+    use crate::probe::{Calibration, Provenance};
     use crate::steer::operation::SafeSet;
 
     /// A probe of the organism's width with made-up weights.

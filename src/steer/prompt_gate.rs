@@ -34,7 +34,10 @@ pub fn gated_rows(
         sites.insert(reader.site);
     }
     for (tokens, sites) in selectors.into_values() {
-                let reading = Request::new(Vec::from_iter(sites)).tokens(tokens.clone()).thinking(thinking).batch_tokens(BATCH_TOKENS);
+        let reading = Request::new(Vec::from_iter(sites))
+            .tokens(tokens.clone())
+            .thinking(thinking)
+            .batch_tokens(BATCH_TOKENS);
         let activations = extract(model, dialogues, &reading, &mut |_| true)?;
         if !activations.example.iter().copied().eq(0..dialogues.len()) {
             let found = format!("{} rows of {} prompts", activations.example.len(), dialogues.len());

@@ -4,16 +4,18 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use pearlpoint::activations::{Activations, Reading, extract};
+use pearlpoint::activations::{Activations, Request, extract};
 use pearlpoint::analysis::interpolation::{self, interpolate};
-use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, gain, trial};
+use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, compare, coverage};
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{GenerateOptions, generate};
 use pearlpoint::judge::World;
 use pearlpoint::model::{Model, Selector, Site};
 use pearlpoint::organism::contrast::{self, Contrast};
 use pearlpoint::organism::{self, wording};
-use pearlpoint::probe::{Examples, Logistic, ValidationPlan, Provenance, Split, Targets, Validated, validate};
+use pearlpoint::probe::{
+    Examples, Logistic, Provenance, Split, Targets, Validated, ValidationPlan, validate,
+};
 
 /// Dialogues of the world in wordings that the organism was not trained on, what it holds at the end of each prompt, and
 /// the strategy of its greedy answer.

@@ -43,8 +43,7 @@ fn a_probe_beats_its_controls_and_steers_those_it_reads() {
     let mut asking = Dialogues::organism(60, 4).unwrap();
     let vector = states.vector("answer", "refuse", "guide").unwrap();
     let plan = Plan::add(vector, "3.resid_post", "0.8n").unwrap().when(sweep.best(), "sensitive", 0.5);
-    let mut options = GenerateOptions::default();
-    options.sampling = Sampling::Greedy;
+    let options = GenerateOptions { sampling: Sampling::Greedy, ..GenerateOptions::default() };
     let texts = |plan: &Plan| {
         let answers = model.generate_with(&asking, plan, &options).unwrap();
         answers.into_iter().map(|answer| answer.text).collect::<Vec<_>>()
@@ -68,10 +67,9 @@ fn states_in_memory_and_in_a_store_are_the_same() {
     let model = Model::load("organism").unwrap();
     let data = Dialogues::read(&file).unwrap();
     let memory = model.extract(&data, "1,3.resid_post", "last").unwrap();
-    let options = pearlpoint::dialogue::Options::default();
-    let survey = pearlpoint::dialogue::survey(&file, &options, &mut |_| true).unwrap();
+    let options = pearlpoint::dialogue::ReadOptions::default();
     let extraction = model.extraction("1,3.resid_post", "last").unwrap();
-    extraction.record(&file, (&options, &survey), &store, &mut |_| true).unwrap();
+    extraction.record(&file, &options, None, &store, &mut |_| true).unwrap();
     let mut some = data.clone();
     let stored = Labelled::open(&store, data).unwrap();
     assert_eq!((memory.rows(), memory.sites()), (stored.rows(), stored.sites()));
@@ -84,7 +82,7 @@ fn states_in_memory_and_in_a_store_are_the_same() {
     let difference = &*memory.at(site).unwrap() - &*stored.at(site).unwrap();
     assert!(difference.iter().all(|value| value.abs() < 1e-4));
     // Rows of dialogues that are left out are left out too.
-    (some.dialogues, some.lines) = (some.dialogues.split_off(20), some.lines.split_off(20));
+    (some.dialogues, some.indices) = (some.dialogues.split_off(20), some.indices.split_off(20));
     let part = Labelled::open(&store, some).unwrap();
     assert_eq!(part.labels("topic").unwrap(), stored.labels("topic").unwrap()[20..]);
     assert_eq!(part.at(site).unwrap().row(0), stored.at(site).unwrap().row(20));

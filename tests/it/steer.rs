@@ -9,7 +9,7 @@ use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{GenerateOptions, Transcript, generate};
 use pearlpoint::model::{Cache, Chain, Hook, Model, Point, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
-use pearlpoint::probe::{Examples, Fit, Means, Probe, Source, Targets};
+use pearlpoint::probe::{Examples, Fit, Means, Probe, Provenance, Targets};
 use pearlpoint::steer::{
     Control, Direction, Intervention, OPERATIONS, Operation, PiController, Plan, ProbeQuery, Probes,
     Schedule, SteerHook, Strength, TraceEntry, Vector,
@@ -185,8 +185,7 @@ fn probe(model: &Model, site: &str) -> Probe {
     let dialogues: Vec<Dialogue> = drawn.iter().map(|(_, dialogue)| dialogue.clone()).collect();
     let types: Vec<&str> = drawn.iter().map(|(situation, _)| situation.user_type.name()).collect();
     let (site, tokens) = (site.parse().unwrap(), Selector::AssistantStart);
-    let reading =
-        Request::new([site]).tokens(tokens.clone()).thinking(Some(true)).batch_tokens(4096);
+    let reading = Request::new([site]).tokens(tokens.clone()).thinking(Some(true)).batch_tokens(4096);
     let read = extract(model, &dialogues, &reading, &mut |_| true).unwrap();
     let (label, model_hash) = ("user-type".to_string(), Some(model.hash.clone()));
     let source = Provenance { site, tokens, label, model: None, model_hash, data_hash: None };

@@ -71,7 +71,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         seed: arguments.seed,
     };
     let bar = console.bar(1, "answering");
-    let found = interpolate(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| bar.show(progress))?;
+    let found =
+        interpolate(&model, judge.as_ref(), &pairs, &probes, &options, &mut |progress| bar.show(progress))?;
     drop(bar);
     let summaries = found.summaries(arguments.seed);
     let header =

@@ -51,7 +51,10 @@ pub fn run(arguments: Cosines) -> anyhow::Result<Outcome> {
     let matrix: Vec<Vec<f64>> =
         directions.iter().map(|a| directions.iter().map(|b| cosine(a, b)).collect()).collect();
     if let Some(folder) = &arguments.out {
-        let chart = serde_json::to_vec(&cosines::chart(&cosines::Cosines { names: names.clone(), cosines: matrix.clone() }))?;
+        let chart = serde_json::to_vec(&cosines::chart(&cosines::Cosines {
+            names: names.clone(),
+            cosines: matrix.clone(),
+        }))?;
         artifact::write_atomic(&folder.join("cosines.chart.json"), |file| file.write_all(&chart))?;
         report::draw_all(folder)?;
     }

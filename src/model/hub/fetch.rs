@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::cache::find_in;
 use super::client::{Client, Refusal};
 use super::download::{Failure, Listed, download};
-use super::cache::find_in;
 use super::repo::Repo;
 use super::settings::{self, Settings};
 use crate::artifact::{self, foreign_path};
@@ -329,8 +329,9 @@ impl Commit<'_> {
         let blob =
             download(self.client, &resolve, &listed, &blobs, &mut came).map_err(|failure| match failure {
                 Failure::Refused(refusal) => source.refused(&refusal, Some(file)),
-                Failure::Wrong(found) => source
-                    .wrong(format!("{file}: {found}"), "the listed content; the download was deleted"),
+                Failure::Wrong(found) => {
+                    source.wrong(format!("{file}: {found}"), "the listed content; the download was deleted")
+                }
                 Failure::Error(error) => error,
             })?;
         link(&blob, &path, safe.components().count()).map_err(Error::file(&path))?;
