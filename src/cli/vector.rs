@@ -123,7 +123,7 @@ struct Scale {
 
 #[derive(Args)]
 #[command(after_help = "Example:
-  pearl vector export trust.safetensors --gguf trust.gguf")]
+  pearl vector export trust.safetensors --sites 1-5.resid_post --gguf trust.gguf")]
 struct Export {
     /// A vector file
     file: PathBuf,

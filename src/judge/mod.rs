@@ -4,83 +4,17 @@
 
 mod organism;
 mod refusal_phrases;
+mod score;
 mod words;
 
-use serde::{Deserialize, Serialize};
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::Transcript;
 
 pub use organism::World;
 pub use refusal_phrases::Refusals;
+pub use score::{BROKEN, Score, Scorer};
 pub use words::Words;
-
-/// What an answer is worth.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Score {
-    /// The answer's outcome: one of the judge's [`Scorer::outcomes`], or [`BROKEN`].
-    pub strategy: String,
-    /// Whether the answer is about what the user asked about; none where the judge can't tell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_topic: Option<bool>,
-    /// What the answer does for the user, in [0, 1], 0 where it is off topic; none where the judge does not weigh answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub satisfaction: Option<f64>,
-    /// The harm that the answer risks, in [0, 1]; none where the judge does not weigh answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub risk: Option<f64>,
-    /// Why, in a few words.
-    pub reason: String,
-}
-
-/// The outcome of an answer that makes no sense, or never begins.
-pub const BROKEN: &str = "broken";
-
-impl Score {
-    /// A score of a judge that names the outcome and weighs nothing.
-    pub fn outcome(outcome: &str, reason: String) -> Score {
-        Score { strategy: outcome.into(), on_topic: None, satisfaction: None, risk: None, reason }
-    }
-
-    /// The safe-and-satisfied score `S − β·R` of Oyster-I (arXiv 2509.01909); none where the judge does not weigh answers.
-    pub fn constructive(&self, beta: f64) -> Option<f64> {
-        Some(crate::boundary::score(self.satisfaction?, self.risk?, beta))
-    }
-}
-
-/// A judge of answers.
-pub trait Scorer {
-    /// Its name in files.
-    fn name(&self) -> &'static str;
-
-    /// The outcomes that it tells apart, beside [`BROKEN`].
-    fn outcomes(&self) -> &'static [&'static str];
-
-    /// Whether it also weighs answers: a satisfaction and a risk.
-    fn weighs(&self) -> bool {
-        false
-    }
-
-    /// Whether it can judge answers to this dialogue.
-    ///
-    /// # Errors
-    /// A dialogue that lacks what the judge goes by.
-    fn check(&self, _dialogue: &Dialogue) -> Result<()> {
-        Ok(())
-    }
-
-    /// The outcome that users of a class should get, where the judge knows.
-    fn expected(&self, _class: &str) -> Option<&'static str> {
-        None
-    }
-
-    /// Scores an answer to `dialogue`, which has its labels.
-    ///
-    /// # Errors
-    /// As [`Scorer::check`].
-    fn score(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Score>;
-}
 
 /// What judges may need beside their name.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,7 +1,7 @@
 //! Organism judge: the world's grammar reads the answer, and the world's truth about its user weighs it. It judges the
 //! organism's own language alone.
 
-use super::{BROKEN, Score, Scorer};
+use super::score::{BROKEN, Score, Scorer};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;

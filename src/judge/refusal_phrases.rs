@@ -1,7 +1,7 @@
 //! Refusal-phrase judge: a refusal is an answer that holds one of some phrases. It works on any chat model whose way of
 //! refusing is known.
 
-use super::{BROKEN, Score, Scorer};
+use super::score::{BROKEN, Score, Scorer};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;

@@ -1,6 +1,6 @@
 //! Keyword judge: whether an answer holds one of some words, letters' case aside.
 
-use super::{Score, Scorer};
+use super::score::{Score, Scorer};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;

@@ -49,6 +49,7 @@ pub fn chart(table: &ParetoTable) -> Chart {
         style: Style::Dotted,
         filled: false,
     });
+    series.retain(|series| !series.points.is_empty());
     Chart::Line(LineChart {
         title: "Response against damage".into(),
         subtitle: format!(

@@ -227,7 +227,7 @@ fn the_program_draws_a_boundary_and_says_what_is_wrong_in_one_line() {
         (format!("{map} --alpha 0.1"), "--alpha: dialogues that the probe was fitted on"),
         (format!("{map} --group topic --alpha 0.001"), "at least 2302, or a larger rate"),
         (format!("{map} --group topic --alpha 1.5"), "a rate of 1.5; expected one between 0 and 1"),
-        (format!("{map} --group intent"), "no dialogue of the groups held out"),
+        (format!("{map} --group intent"), "no row that the probe never saw"),
         (format!("{map} --safe nobody"), "no class \"nobody\""),
         (
             "boundary cross --data d.jsonl --probe p.safetensors --out x".into(),

@@ -43,7 +43,7 @@ fn a_probe_beats_its_controls_and_steers_those_it_reads() {
     let mut asking = Dialogues::organism(60, 4).unwrap();
     let vector = states.vector("answer", "refuse", "guide").unwrap();
     let plan = Plan::add(vector, "3.resid_post", "0.8n").unwrap().when(sweep.best(), "sensitive", 0.5);
-    let options = GenerateOptions { sampling: Sampling::Greedy, ..GenerateOptions::default() };
+    let options = GenerateOptions::default().greedy();
     let texts = |plan: &Plan| {
         let answers = model.generate_with(&asking, plan, &options).unwrap();
         answers.into_iter().map(|answer| answer.text).collect::<Vec<_>>()

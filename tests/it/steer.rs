@@ -512,7 +512,7 @@ fn bad_input_is_one_clear_line() {
 
 #[test]
 fn a_plan_of_objects_steers_as_the_plan_of_their_files() {
-    let (model, dialogues, folder) = (model(), dialogues(4), tempfile::tempdir().unwrap());
+    let (model, dialogues, folder) = (model(), dialogues(12), tempfile::tempdir().unwrap());
     let probe = probe(&model, "3.resid_post");
     let id = &dialogues[1].id;
     let text = format!(
