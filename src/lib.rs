@@ -44,6 +44,8 @@
 //! - The program `pearl` (feature `cli`, on by default) does the same from the command line; a library leaves it out with
 //!   `default-features = false`. Feature `hub` fetches models, `parquet` reads Parquet files, `cuda` runs on an NVIDIA GPU.
 
+#![deny(missing_docs)]
+
 pub mod error;
 pub mod progress;
 pub mod runtime;

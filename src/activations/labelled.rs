@@ -30,7 +30,7 @@ pub struct Labelled {
 enum States {
     Memory(Vec<(Site, Array2<f32>)>),
     /// With the rows of the store that are used; all of them where there is no list.
-    Store(Store, Option<Vec<usize>>),
+    Store(Box<Store>, Option<Vec<usize>>),
 }
 
 impl Labelled {
@@ -94,7 +94,7 @@ impl Labelled {
             sites: store.manifest.sites.clone(),
             dialogues: data.dialogues,
             example: numbers.into_iter().flatten().collect(),
-            states: States::Store(store, rows),
+            states: States::Store(Box::new(store), rows),
         })
     }
 

@@ -102,7 +102,7 @@ impl Prompts {
         if let Some(prompt) = self.prompt {
             return Ok(Box::new(std::iter::once(Ok(Dialogue::prompt("prompt", prompt)))));
         }
-        let mut stream = dialogue::stream(&self.data.unwrap_or_default(), &self.filter.options()?)?;
+        let mut stream = dialogue::stream(self.data.unwrap_or_default(), &self.filter.options()?)?;
         let mut count = 0;
         Ok(Box::new(std::iter::from_fn(move || match stream.next() {
             Some(item) => {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::console::Console;
 use super::dialogues::{Source, say_skipped};
 use super::model::ModelChoice;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::activations::{BATCH_TOKENS, Part};
 use pearlpoint::model::{Dtype, Selector};
 

@@ -9,7 +9,7 @@ use clap::Args;
 use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
 use pearlpoint::generate::{

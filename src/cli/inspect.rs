@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::model::compute::backend::Backend;
 use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 
@@ -17,7 +17,7 @@ use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 #[command(after_help = "Example:
   pearl inspect organism")]
 pub struct Arguments {
-    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, or ORG/NAME[@REVISION] of the hub
+    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, ORG/NAME or ORG/NAME@REVISION of the hub
     model: PathBuf,
     #[command(flatten)]
     options: ModelOptions,

@@ -9,6 +9,7 @@ mod inspect;
 mod memory;
 mod model;
 mod organism;
+mod output;
 mod plot;
 mod probe;
 mod run;
@@ -19,12 +20,12 @@ mod tokens;
 mod vector;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use console::Console;
+use output::Outcome;
 
 /// Read a language model's hidden states, map its risk boundary, and steer it
 #[derive(Parser)]
@@ -91,23 +92,6 @@ fn with_default_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// How a command ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Done,
-    /// The command is a check, and what it checked is not as it should be.
-    CheckFailed,
-}
-
-impl From<Outcome> for ExitCode {
-    fn from(outcome: Outcome) -> ExitCode {
-        match outcome {
-            Outcome::Done => ExitCode::SUCCESS,
-            Outcome::CheckFailed => ExitCode::from(1),
-        }
-    }
-}
-
 /// Runs a command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let console = Console::new(arguments.quiet);
@@ -149,12 +133,6 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut io = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
     io.any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-/// Prints data on stdout. `println!` would panic on a closed pipe.
-fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use pearlpoint::pipeline::Loader;
 /// A model that answers or reads dialogues.
 #[derive(Args)]
 pub struct ModelChoice {
-    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, or ORG/NAME[@REVISION] of the hub
+    /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, ORG/NAME or ORG/NAME@REVISION of the hub
     #[arg(long, default_value = "organism")]
     model: PathBuf,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::console::Console;
 use super::memory::set_purge_delay;
 use super::model::ModelChoice;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::analysis::organism_check;
 use pearlpoint::dialogue::{self, Dialogue, Label, Message, Role};
 use pearlpoint::organism::contrast::{self, Contrast};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::console::Console;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::report;
 
 #[derive(Args)]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::config::SteeringGrid;
 use pearlpoint::error::Error;
 use pearlpoint::experiment::steering_grid::{run as sweep, table};

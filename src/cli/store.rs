@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::activations::{self, Store};
 
 #[derive(Args)]

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
-use super::{Outcome, print};
+use super::output::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::error::Error;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::console::Console;
+use super::output::{Outcome, print};
 use super::states::StoreSource;
-use super::{Outcome, print};
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;

@@ -52,7 +52,7 @@ pub fn run(
         std::fs::remove_file(&before).map_err(Error::file(&before))?;
     }
     artifact::write_text(&out.join("experiment.toml"), text)?;
-    dialogue::write_jsonl(&out.join("dialogues.jsonl"), &data.dialogues)?;
+    dialogue::write_jsonl(out.join("dialogues.jsonl"), &data.dialogues)?;
 
     let read = run.read(on_progress)?;
     let sweeps = run.fit(&read, on_progress)?;

@@ -7,7 +7,6 @@ mod refusal_phrases;
 mod score;
 mod words;
 
-
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 

@@ -37,6 +37,10 @@ impl Model {
     }
 }
 
+/// A callback that hears how much of a model is fetched, and stops the download by returning false.
+#[cfg(feature = "hub")]
+type OnFetch<'a> = Box<dyn FnMut(&Fetched) -> bool + 'a>;
+
 /// How a model is loaded.
 #[must_use]
 pub struct Loader<'a> {
@@ -44,7 +48,7 @@ pub struct Loader<'a> {
     dtype: Option<Dtype>,
     chat_template: Option<PathBuf>,
     #[cfg(feature = "hub")]
-    on_fetch: Option<Box<dyn FnMut(&Fetched) -> bool + 'a>>,
+    on_fetch: Option<OnFetch<'a>>,
     #[cfg(not(feature = "hub"))]
     on_fetch: std::marker::PhantomData<&'a ()>,
 }

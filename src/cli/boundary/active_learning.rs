@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Outcome, save_chart};
 use crate::cli::console::Console;
-use crate::cli::print;
+use crate::cli::output::{Outcome, print, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::{ActiveLearning, Comparison, compare};

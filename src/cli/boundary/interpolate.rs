@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Outcome, header, save_chart};
 use crate::cli::console::Console;
 use crate::cli::dialogues::Source;
 use crate::cli::model::ModelChoice;
-use crate::cli::print;
+use crate::cli::output::{Outcome, header, print, save_chart};
 use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::Search;

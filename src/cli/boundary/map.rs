@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use ndarray::Axis;
 
-use super::{Outcome, save_chart};
 use crate::cli::console::Console;
-use crate::cli::print;
+use crate::cli::output::{Outcome, print, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::boundary_report::{self, Question, Report, Rows};
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};

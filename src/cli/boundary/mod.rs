@@ -7,16 +7,10 @@ mod map;
 mod token_map;
 mod trajectory;
 
-use std::path::Path;
-
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use super::console::Console;
-use super::{Outcome, print};
-use pearlpoint::artifact::{self, Header};
-use pearlpoint::model::Model;
-use pearlpoint::report::{self, Chart};
+use crate::cli::console::Console;
+use crate::cli::output::Outcome;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -50,28 +44,4 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Trajectory(arguments) => trajectory::run(arguments, console),
         Command::ActiveLearning(arguments) => active_learning::run(arguments, console),
     }
-}
-
-/// Provenance of what a model gave.
-fn header(kind: &str, model: &Model) -> Header {
-    let (name, hash) = (Some(model.name.clone()), Some(model.hash.clone()));
-    Header { model: name, model_hash: hash, ..Header::new(kind, 1) }
-}
-
-/// Saves a chart's table as NAME.chart.json.
-fn save_chart(folder: &Path, name: &str, chart: &Chart) -> anyhow::Result<()> {
-    save(&folder.join(format!("{name}.chart.json")), chart)
-}
-
-/// Saves a table that has no header of its own.
-fn save(path: &Path, table: &impl Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_vec(table)?;
-    artifact::write_atomic(path, |file| file.write_all(&text))?;
-    Ok(())
-}
-
-/// Draws a folder's charts and prints their names.
-fn draw_and_print(folder: &Path) -> anyhow::Result<Outcome> {
-    report::draw_all(folder)?.iter().try_for_each(|drawn| print(drawn.display()))?;
-    Ok(Outcome::Done)
 }

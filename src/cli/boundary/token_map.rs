@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Outcome, draw_and_print, header, save, save_chart};
 use crate::cli::console::Console;
 use crate::cli::dialogues::{Prompts, by_id};
 use crate::cli::model::ModelChoice;
+use crate::cli::output::{Outcome, draw_and_print, header, save, save_chart};
 use pearlpoint::analysis::token_readout;
 use pearlpoint::artifact;
 use pearlpoint::error::Error;

@@ -7,8 +7,8 @@ use ndarray::{Array2, Axis};
 
 use super::score::rows;
 use crate::cli::console::Console;
+use crate::cli::output::{Outcome, print};
 use crate::cli::states::StoreSource;
-use crate::cli::{Outcome, print};
 use pearlpoint::error::Error;
 use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};
 use pearlpoint::report::Table;

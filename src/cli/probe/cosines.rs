@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::{Outcome, print};
+use crate::cli::output::{Outcome, print};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
 use pearlpoint::plots::cosines;

@@ -7,8 +7,8 @@ mod score;
 
 use clap::{Args, Subcommand};
 
-use super::Outcome;
 use super::console::Console;
+use crate::cli::output::Outcome;
 
 #[derive(Args)]
 pub struct Arguments {

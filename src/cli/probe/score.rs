@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::console::Console;
+use crate::cli::output::{Outcome, print};
 use crate::cli::states::StoreSource;
-use crate::cli::{Outcome, print};
 use pearlpoint::activations::Labelled;
 use pearlpoint::pipeline::unseen_rows;
 use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};

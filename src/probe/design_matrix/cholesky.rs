@@ -1,16 +1,10 @@
 //! Cholesky factorisation of `curvature · A + I` that keeps the symmetric matrix A, in the memory of one matrix.
 
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::cholesky::llt;
-use faer::linalg::matmul::triangular::{BlockStructure, matmul};
-use faer::linalg::triangular_solve::solve_lower_triangular_in_place;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
-use ndarray::{Array1, Array2, ArrayView2};
+use ndarray::linalg::general_mat_mul;
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, ArrayViewMut2, Axis, NdFloat, s};
 
-/// Columns per block of the factorisation.
-const STRIP: usize = 128;
-/// One thread: at these sizes two spend more time on synchronisation than on work.
-const THREADS: Par = Par::Seq;
+/// Columns per block of the factorisation: a block and its panel stay in cache.
+const STRIP: usize = 64;
 /// Rows and columns per tile of the copy between the triangles, so that both tiles stay in cache.
 const TILE: usize = 32;
 
@@ -40,11 +34,7 @@ impl SymmetricMatrix {
         let mut ridge = 1.0 + 1e-6 * curvature * largest;
         for _ in 0..12 {
             self.begin(curvature, ridge);
-            let size = self.diagonal.len();
-            // Standard layout since `new`.
-            let numbers = self.triangles.as_slice_mut().unwrap_or_default();
-            let lower = MatMut::from_column_major_slice_mut(numbers, size, size);
-            self.is_factored = factor_lower(lower);
+            self.is_factored = factor_lower(self.triangles.view_mut().reversed_axes());
             if self.is_factored {
                 return;
             }
@@ -70,67 +60,114 @@ impl SymmetricMatrix {
     /// The inverse of the factored matrix times `vectors`, `[count, size]`. Without a factor (never for finite numbers) the
     /// vectors are unchanged, and the solver runs without a preconditioner.
     pub fn solve(&self, vectors: Array2<f32>) -> Array2<f32> {
-        let (count, size) = vectors.dim();
-        let Some(numbers) = self.triangles.as_slice().filter(|_| self.is_factored) else { return vectors };
-        let factor = MatRef::from_column_major_slice(numbers, size, size);
-        let mut vectors = vectors.as_standard_layout().into_owned();
-        let threads = THREADS;
-        let mut memory = MemBuffer::new(llt::solve::solve_in_place_scratch::<f32>(size, count, threads));
-        // Row-major `[count, size]` is column-major `[size, count]`.
-        let columns =
-            MatMut::from_column_major_slice_mut(vectors.as_slice_mut().unwrap_or_default(), size, count);
-        llt::solve::solve_in_place(factor, columns, threads, MemStack::new(&mut memory));
-        vectors
+        if !self.is_factored {
+            return vectors;
+        }
+        let mut columns = vectors.t().as_standard_layout().into_owned();
+        solve_in_place(self.triangles.t(), columns.view_mut());
+        columns.t().as_standard_layout().into_owned()
     }
 }
 
-/// Blocked Cholesky factorisation in place that reads and writes the lower triangle only; false where the matrix is not
-/// positive definite. (faer's own factorisation in place overwrites the upper triangle, which holds A here, so it gets
-/// copies of the diagonal blocks.)
-fn factor_lower(mut matrix: MatMut<'_, f32>) -> bool {
-    let threads = THREADS;
+/// Blocked left-looking Cholesky factorisation `L·Lᵀ` in place that reads and writes the lower triangle only (the upper one
+/// holds A here); false where the matrix is not positive definite. Golub & Van Loan, Matrix Computations, algorithm 4.2.
+fn factor_lower<T: NdFloat>(mut matrix: ArrayViewMut2<T>) -> bool {
     let size = matrix.nrows();
-    let mut block = Mat::<f32>::zeros(STRIP.min(size), STRIP.min(size));
-    let scratch = llt::factor::cholesky_in_place_scratch::<f32>(STRIP, threads, Default::default());
-    let mut memory = MemBuffer::new(scratch);
     for begin in (0..size).step_by(STRIP) {
         let count = STRIP.min(size - begin);
-        let (mut corner, _, mut below, rest) =
-            matrix.as_mut().get_mut(begin.., begin..).split_at_mut(count, count);
-        let mut own = block.as_mut().get_mut(..count, ..count);
-        let places = || (0..count).flat_map(|column| (column..count).map(move |row| (row, column)));
-        places().for_each(|at| own[at] = corner[at]);
-        let none = llt::factor::LltRegularization::default();
-        let stack = MemStack::new(&mut memory);
-        if llt::factor::cholesky_in_place(own.as_mut(), none, threads, stack, Default::default()).is_err() {
-            return false;
+        let (factored, mut rest) = matrix.view_mut().split_at(Axis(1), begin);
+        let (own, lower) =
+            (factored.slice(s![begin..begin + count, ..]), factored.slice(s![begin + count.., ..]));
+        let (mut corner, mut below) = rest.slice_mut(s![begin.., ..count]).split_at(Axis(0), count);
+        let update = own.dot(&own.t());
+        general_mat_mul(-T::one(), &lower, &own.t(), T::one(), &mut below);
+        for column in 0..count {
+            for row in column..count {
+                let earlier = (0..column).map(|k| corner[[row, k]] * corner[[column, k]]);
+                let sum = earlier.fold(corner[[row, column]] - update[[row, column]], |sum, term| sum - term);
+                if row > column {
+                    corner[[row, column]] = sum / corner[[column, column]];
+                } else if sum > T::zero() {
+                    corner[[row, column]] = sum.sqrt();
+                } else {
+                    return false;
+                }
+            }
+            let (solved, mut unsolved) = below.view_mut().split_at(Axis(1), column);
+            let mut own = unsolved.column_mut(0);
+            for k in 0..column {
+                own.scaled_add(-corner[[column, k]], &solved.column(k));
+            }
+            let diagonal = corner[[column, column]];
+            own.mapv_inplace(|value| value / diagonal);
         }
-        places().for_each(|at| corner[at] = own[at]);
-        solve_lower_triangular_in_place(own.as_ref(), below.as_mut().transpose_mut(), threads);
-        let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
-        matmul(
-            rest,
-            lower,
-            Accum::Add,
-            below.as_ref(),
-            full,
-            below.as_ref().transpose(),
-            full,
-            -1.0,
-            threads,
-        );
     }
     true
+}
+
+/// Solves `L·Lᵀ·x = right` in place, `right` `[size, count]`, by blocked forward and backward substitution; the upper
+/// triangle of `factor` is not read.
+fn solve_in_place<T: NdFloat>(factor: ArrayView2<T>, mut right: ArrayViewMut2<T>) {
+    let size = factor.nrows();
+    let blocks = || (0..size).step_by(STRIP).map(|begin| (begin, size.min(begin + STRIP)));
+    for (begin, end) in blocks() {
+        let (solved, mut rest) = right.view_mut().split_at(Axis(0), begin);
+        let mut own = rest.slice_mut(s![..end - begin, ..]);
+        general_mat_mul(-T::one(), &factor.slice(s![begin..end, ..begin]), &solved, T::one(), &mut own);
+        for row in 0..end - begin {
+            let (earlier, mut later) = own.view_mut().split_at(Axis(0), row);
+            eliminate(
+                &mut later,
+                0,
+                earlier
+                    .rows()
+                    .into_iter()
+                    .enumerate()
+                    .map(|(k, values)| (factor[[begin + row, begin + k]], values)),
+                factor[[begin + row, begin + row]],
+            );
+        }
+    }
+    for (begin, end) in blocks().rev() {
+        let (mut rest, solved) = right.view_mut().split_at(Axis(0), end);
+        let mut own = rest.slice_mut(s![begin.., ..]);
+        general_mat_mul(-T::one(), &factor.slice(s![end.., begin..end]).t(), &solved, T::one(), &mut own);
+        for row in (0..end - begin).rev() {
+            let (mut earlier, later) = own.view_mut().split_at(Axis(0), row + 1);
+            eliminate(
+                &mut earlier,
+                row,
+                later
+                    .rows()
+                    .into_iter()
+                    .enumerate()
+                    .map(|(k, values)| (factor[[begin + row + 1 + k, begin + row]], values)),
+                factor[[begin + row, begin + row]],
+            );
+        }
+    }
+}
+
+/// One row of a substitution: the row minus the solved rows times their coefficients, over the diagonal.
+fn eliminate<'a, T: NdFloat>(
+    rows: &mut ArrayViewMut2<T>,
+    row: usize,
+    solved: impl Iterator<Item = (T, ArrayView1<'a, T>)>,
+    diagonal: T,
+) {
+    let mut own = rows.row_mut(row);
+    for (coefficient, values) in solved {
+        own.scaled_add(-coefficient, &values);
+    }
+    own.mapv_inplace(|value| value / diagonal);
 }
 
 /// Solves `matrix · x = right` for symmetric positive definite `matrix` and `right` `[size, count]`, in f64; `None` where
 /// the matrix is not positive definite.
 pub fn solve_definite(matrix: ArrayView2<f64>, right: ArrayView2<f64>) -> Option<Array2<f64>> {
-    use faer::linalg::solvers::Solve;
-    let own = faer::Mat::<f64>::from_fn(matrix.nrows(), matrix.ncols(), |row, column| matrix[[row, column]]);
-    let mut x = faer::Mat::<f64>::from_fn(right.nrows(), right.ncols(), |row, column| right[[row, column]]);
-    own.llt(faer::Side::Lower).ok()?.solve_in_place(&mut x);
-    Some(Array2::from_shape_fn(right.dim(), |(row, column)| x[(row, column)]))
+    let (mut factor, mut x) = (matrix.to_owned(), right.to_owned());
+    factor_lower(factor.view_mut()).then(|| solve_in_place(factor.view(), x.view_mut()))?;
+    Some(x)
 }
 
 #[cfg(test)]
@@ -139,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_factor_leaves_the_matrix_as_it_was() {
-        // Large enough for the solver's blocks, and of no even size.
+        // Large enough for several blocks, and of no even size.
         let root = Array2::from_shape_fn((301, 301), |(r, c)| ((r * 31 + c * 17) % 23) as f32 / 23.0 - 0.4);
         let matrix = root.dot(&root.t());
         let mut square = SymmetricMatrix::new(matrix.clone());

@@ -1,0 +1,59 @@
+//! Output of commands: text on stdout, tables and charts in folders, and how a command ended.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use pearlpoint::artifact::{self, Header};
+use pearlpoint::model::Model;
+use pearlpoint::report::{self, Chart};
+
+/// How a command ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The command did what it was asked.
+    Done,
+    /// The command is a check, and what it checked is not as it should be.
+    CheckFailed,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> ExitCode {
+        match outcome {
+            Outcome::Done => ExitCode::SUCCESS,
+            Outcome::CheckFailed => ExitCode::from(1),
+        }
+    }
+}
+
+/// Prints data on stdout. `println!` would panic on a closed pipe.
+pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")?;
+    Ok(())
+}
+
+/// The header of a table that a model's states or answers gave.
+pub fn header(kind: &str, model: &Model) -> Header {
+    let (name, hash) = (Some(model.name.clone()), Some(model.hash.clone()));
+    Header { model: name, model_hash: hash, ..Header::new(kind, 1) }
+}
+
+/// Saves a chart's table as NAME.chart.json.
+pub fn save_chart(folder: &Path, name: &str, chart: &Chart) -> anyhow::Result<()> {
+    save(&folder.join(format!("{name}.chart.json")), chart)
+}
+
+/// Saves a table that has no header of its own.
+pub fn save(path: &Path, table: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(table)?;
+    artifact::write_atomic(path, |file| file.write_all(&text))?;
+    Ok(())
+}
+
+/// Draws a folder's charts and prints their names.
+pub fn draw_and_print(folder: &Path) -> anyhow::Result<Outcome> {
+    report::draw_all(folder)?.iter().try_for_each(|drawn| print(drawn.display()))?;
+    Ok(Outcome::Done)
+}
