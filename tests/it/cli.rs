@@ -137,7 +137,7 @@ fn wrong_names_list_the_choices(folder: &Path) {
         ),
         ("boundary token-map --data data.jsonl --probe user-type.safetensors --class benign --id a --out t".into(), "one of "),
         (format!("boundary active-learning {states} --label user-type --site embed --group topic --held-out travel --out a"), "3.resid_post"),
-        (format!("probe fit --store store --data none.jsonl --label a --out p"), "none.jsonl: No such file"),
+        ("probe fit --store store --data none.jsonl --label a --out p".to_string(), "none.jsonl: No such file"),
         (format!("probe score none.safetensors {states}"), "none.safetensors: No such file"),
         ("vector import none.gguf --out v".into(), "none.gguf: No such file"),
         ("generate --prompt a --plan none.toml".into(), "none.toml: No such file"),
