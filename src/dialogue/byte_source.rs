@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::zstandard::Frames;
 use crate::error::{Error, Result};
 
 /// The longest record accepted, in bytes, so that a broken file can't fill memory.
@@ -73,10 +74,7 @@ pub(super) fn open(path: &Path, compression: Option<Compression>) -> Result<(Box
         (Compression::Gzip, true) => {
             Ok((Box::new(Decompressed(flate2::bufread::MultiGzDecoder::new(raw))), progress))
         }
-        (Compression::Zstandard, true) => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(raw).map_err(Error::file(path))?;
-            Ok((Box::new(Decompressed(decoder)), progress))
-        }
+        (Compression::Zstandard, true) => Ok((Box::new(Decompressed(Frames::new(raw))), progress)),
         (Compression::Gzip, false) => {
             Err(Error::input(path.display(), "not a gzip file", "gzip, as its name says"))
         }
@@ -197,7 +195,7 @@ mod tests {
     }
 
     fn zstandard(bytes: &[u8]) -> Vec<u8> {
-        zstd::encode_all(bytes, 1).unwrap()
+        ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
     }
 
     fn ids(ending: &str, bytes: &[u8]) -> Result<String, String> {

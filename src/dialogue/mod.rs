@@ -14,6 +14,7 @@ mod parquet;
 mod raw_record;
 mod read_options;
 mod reader;
+mod zstandard;
 
 pub use byte_source::ReadProgress;
 pub use column_map::ColumnMap;
