@@ -58,6 +58,7 @@ pub mod organism;
 pub mod activations;
 pub mod probe;
 pub mod boundary;
+pub mod game;
 pub mod steer;
 pub mod generate;
 pub mod judge;

@@ -31,16 +31,6 @@ impl Activations {
         })
     }
 
-    /// The rows with these indices, in their order.
-    pub(super) fn select(&self, rows: &[usize]) -> Activations {
-        Activations {
-            sites: self.sites.iter().map(|(site, values)| (*site, values.select(Axis(0), rows))).collect(),
-            example: rows.iter().map(|&row| self.example[row]).collect(),
-            position: rows.iter().map(|&row| self.position[row]).collect(),
-            tokens: self.tokens,
-        }
-    }
-
     /// Appends rows recorded at the same sites.
     pub(super) fn append(&mut self, others: &Activations) -> Result<()> {
         for ((site, rows), (_, more)) in self.sites.iter_mut().zip(&others.sites) {

@@ -20,6 +20,8 @@ use crate::model::{Cache, Model, Point, Pooling, Prefix, Selector, Site, Token};
 pub(super) struct TokenisedDialogue {
     /// Index of the dialogue.
     pub example: usize,
+    /// Fingerprint of the dialogue.
+    pub fingerprint: i64,
     /// Number of tokens of the whole dialogue.
     pub length: usize,
     /// All tokens, or in a causal model those up to the last picked one.
@@ -94,7 +96,7 @@ impl<'a> Extractor<'a> {
             let last = picked.iter().filter_map(|picked| picked.last()).max();
             tokens.truncate(last.map_or(0, |last| last + 1));
         }
-        Ok(TokenisedDialogue { example, length, tokens, picked })
+        Ok(TokenisedDialogue { example, fingerprint: dialogue.fingerprint(), length, tokens, picked })
     }
 
     /// Rows of activations that a dialogue gives to the request's own selector.

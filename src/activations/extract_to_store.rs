@@ -3,7 +3,7 @@
 //! Activations are written shard by shard, so that memory use is constant in the number of dialogues and an interrupted run
 //! continues with the next shard.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -55,6 +55,8 @@ pub struct Summary {
 struct Job {
     number: usize,
     activations: Activations,
+    /// `[rows]`: fingerprints of the rows' dialogues.
+    fingerprints: Vec<i64>,
     end: usize,
     refused: usize,
 }
@@ -219,9 +221,9 @@ pub fn extract_to_store(
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
-    let Job { number, activations, end, refused } = job;
+    let Job { number, activations, fingerprints, end, refused } = job;
     journal.add(|folder| {
-        let shard = shard::write(folder, number, &activations, dtype)?;
+        let shard = shard::write(folder, number, &activations, Some(&fingerprints), dtype)?;
         Ok(Entry { shard, number, end, tokens: activations.tokens, refused })
     })
 }
@@ -285,7 +287,11 @@ impl Producer<'_> {
                 };
                 let mut each = self.extractor.extract(&rows, &mut on_batch)?;
                 self.progress.tokens += rows.iter().map(|row| row.length).sum::<usize>();
-                let job = Job { number, activations: each.remove(0), end, refused: before };
+                let activations = each.remove(0);
+                let known: BTreeMap<usize, i64> =
+                    rows.iter().map(|row| (row.example, row.fingerprint)).collect();
+                let fingerprints = activations.example.iter().map(|example| known[example]).collect();
+                let job = Job { number, activations, fingerprints, end, refused: before };
                 // The channel is closed only where the writer has failed, and its own error is returned then.
                 send.send(job).map_err(|_| Error::Stopped)?;
             }

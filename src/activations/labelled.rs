@@ -69,18 +69,26 @@ impl Labelled {
         })
     }
 
-    /// Opens a store and joins it with the dialogues that it was read from. Rows of dialogues that `data` leaves out (by
-    /// a filter or a limit) are left out too.
+    /// Opens a store and joins it with the dialogues that it was read from: by their index in the same file, or by their
+    /// messages in another file, whose labels may differ. Rows of dialogues that `data` leaves out (by a filter or a limit)
+    /// are left out too.
     ///
     /// # Errors
-    /// A folder that is no whole store; dialogues of another file than the store was read from; no row of any of them.
+    /// A folder that is no whole store; dialogues that the store was not read from; no row of any of them.
     pub fn open(folder: impl AsRef<Path>, data: Dialogues) -> Result<Labelled> {
         let folder = folder.as_ref();
         let store = Store::open(folder)?;
-        check_dialogues(folder, &store.header, &data.hash)?;
-        // The store numbers dialogues by their place in the file, whatever a filter left out.
-        let numbers: Vec<Option<usize>> =
-            store.example()?.iter().map(|line| data.indices.binary_search(line).ok()).collect();
+        let example = store.example()?;
+        let is_same_file = store.header.data_hash.as_ref().is_none_or(|hash| *hash == data.hash);
+        let fingerprints = if is_same_file { None } else { store.fingerprints()? };
+        let numbers: Vec<Option<usize>> = match fingerprints {
+            Some(fingerprints) => by_messages(folder, &example, &fingerprints, &data)?,
+            None => {
+                check_dialogues(folder, &store.header, &data.hash)?;
+                // The store numbers dialogues by their place in the file, whatever a filter left out.
+                example.iter().map(|line| data.indices.binary_search(line).ok()).collect()
+            }
+        };
         let rows: Vec<usize> = (0..numbers.len()).filter(|&row| numbers[row].is_some()).collect();
         if rows.is_empty() {
             let expected = "dialogues that the store was read from (the same --where and --limit?)";
@@ -243,6 +251,44 @@ impl Labelled {
             }
         }
     }
+}
+
+/// For each row of a store, the index in `data` of the dialogue with the same messages. Of several dialogues with the same
+/// messages the first goes with the first, and so on.
+///
+/// # Errors
+/// No dialogue with the messages of any row; messages that stand more often in one of the two than in the other.
+fn by_messages(
+    folder: &Path,
+    example: &[usize],
+    fingerprints: &[i64],
+    data: &Dialogues,
+) -> Result<Vec<Option<usize>>> {
+    let mut ours: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for (index, dialogue) in data.dialogues.iter().enumerate() {
+        ours.entry(dialogue.fingerprint()).or_default().push(index);
+    }
+    let mut theirs: BTreeMap<i64, BTreeSet<usize>> = BTreeMap::new();
+    for (&line, fingerprint) in example.iter().zip(fingerprints) {
+        theirs.entry(*fingerprint).or_default().insert(line);
+    }
+    let mut index_of: BTreeMap<usize, usize> = BTreeMap::new();
+    for (fingerprint, lines) in &theirs {
+        let Some(indices) = ours.get(fingerprint) else { continue };
+        if indices.len() != lines.len() {
+            let id = &data.dialogues[indices[0]].id;
+            let found = format!("the messages of dialogue {id} {} times", lines.len());
+            let expected =
+                format!("{} times, as in these dialogues, or the file it was extracted from", indices.len());
+            return Err(Error::input(folder.display(), found, expected));
+        }
+        index_of.extend(lines.iter().copied().zip(indices.iter().copied()));
+    }
+    if index_of.is_empty() {
+        let expected = "dialogues with the messages that the store was extracted from; labels may differ";
+        return Err(Error::input(folder.display(), "extracted from other dialogues than these", expected));
+    }
+    Ok(example.iter().map(|line| index_of.get(line).copied()).collect())
 }
 
 /// Names that an error lists.

@@ -28,5 +28,5 @@ pub use manifest::{Manifest, Part};
 pub use merge::merge;
 pub use recorder::{Recorder, RowOrigin};
 pub use request::{BATCH_TOKENS, Request};
-pub use store::{Store, check_dialogues, load, of_dialogues, save};
+pub use store::{Store, check_dialogues, load, save};
 pub use verify::check;

@@ -12,6 +12,9 @@ use crate::artifact::{self, Header, Numbers};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Site};
 
+/// Tensor of the fingerprints of the rows' dialogues.
+pub(super) const DIALOGUE: &str = "dialogue";
+
 /// A shard that was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Shard {
@@ -30,11 +33,18 @@ fn name(number: usize) -> String {
     format!("{SHARD_PREFIX}{number:05}.safetensors")
 }
 
-/// Writes a shard: a tensor `[rows, width]` for each site, `example` `[rows]` and `position` `[rows]` (−1 when pooled).
+/// Writes a shard: a tensor `[rows, width]` for each site, `example` `[rows]`, `position` `[rows]` (−1 when pooled), and
+/// `dialogue` `[rows]`, the fingerprints of the rows' dialogues, where they are known.
 ///
 /// # Errors
 /// A value that is not finite or out of the type's range, with its site and dialogue; a file that can't be written.
-pub(super) fn write(folder: &Path, number: usize, activations: &Activations, dtype: Dtype) -> Result<Shard> {
+pub(super) fn write(
+    folder: &Path,
+    number: usize,
+    activations: &Activations,
+    fingerprints: Option<&[i64]>,
+    dtype: Dtype,
+) -> Result<Shard> {
     let mut tensors = BTreeMap::new();
     for (site, values) in &activations.sites {
         check(*site, values, &activations.example, dtype)?;
@@ -50,6 +60,9 @@ pub(super) fn write(folder: &Path, number: usize, activations: &Activations, dty
     let examples: Vec<i64> = activations.example.iter().map(|&example| example as i64).collect();
     tensors.insert("example".into(), Numbers::integers(&examples));
     tensors.insert("position".into(), Numbers::integers(&positions));
+    if let Some(fingerprints) = fingerprints {
+        tensors.insert(DIALOGUE.into(), Numbers::integers(fingerprints));
+    }
     let name = name(number);
     let path = folder.join(&name);
     artifact::write_tensors(&path, &Header::new(KIND, VERSION), &BTreeMap::new(), tensors)?;
@@ -92,7 +105,7 @@ mod tests {
     #[test]
     fn a_value_out_of_the_range_of_its_type_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |value, dtype| write(folder.path(), 3, &one(value), dtype);
+        let write = |value, dtype| write(folder.path(), 3, &one(value), None, dtype);
         let error = write(1e5, Dtype::F16).unwrap_err().to_string();
         assert!(error.starts_with("dialogue 4, site embed: 100000;") && error.contains("bf16"), "{error}");
         assert!(write(f32::NAN, Dtype::F32).unwrap_err().to_string().contains("NaN; expected finite"));

@@ -6,9 +6,8 @@ use ndarray::{Array2, s};
 
 use super::activations::Activations;
 use super::manifest::{KIND, Manifest, VERSION};
-use super::shard;
+use super::shard::{self, DIALOGUE};
 use crate::artifact::{Header, TensorFile};
-use crate::dialogue::Dialogues;
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Selector, Site};
 
@@ -41,7 +40,7 @@ pub fn save(
             position: activations.position[rows.clone()].to_vec(),
             tokens: 0,
         };
-        let shard = shard::write(folder, number, &part, Dtype::F32)?;
+        let shard = shard::write(folder, number, &part, None, Dtype::F32)?;
         manifest.shards.push(shard.name);
         manifest.hashes.push(shard.hash);
     }
@@ -101,6 +100,22 @@ impl Store {
         }
         self.count("positions", position.len())?;
         Ok(position)
+    }
+
+    /// `[rows]`: fingerprint of each row's dialogue ([`crate::dialogue::Dialogue::fingerprint`]); none in a store without them.
+    ///
+    /// # Errors
+    /// Another number of rows than the manifest says.
+    pub fn fingerprints(&self) -> Result<Option<Vec<i64>>> {
+        if self.shards.iter().any(|file| file.shape(DIALOGUE).is_none()) {
+            return Ok(None);
+        }
+        let mut fingerprints = Vec::new();
+        for file in &self.shards {
+            fingerprints.extend(file.integers(DIALOGUE)?);
+        }
+        self.count("dialogues", fingerprints.len())?;
+        Ok(Some(fingerprints))
     }
 
     /// The activations at one site, `[rows, width]`, read from every shard.
@@ -184,27 +199,4 @@ pub fn check_dialogues(folder: &Path, header: &Header, hash: &str) -> Result<()>
         }
         _ => Ok(()),
     }
-}
-
-/// The rows of these dialogues alone, with `example` as an index into `data.dialogues` instead of the file.
-///
-/// # Errors
-/// Dialogues of another file than the store was extracted from; no row of any of them.
-pub fn of_dialogues(
-    folder: &Path,
-    header: &Header,
-    activations: Activations,
-    data: &Dialogues,
-) -> Result<Activations> {
-    check_dialogues(folder, header, &data.hash)?;
-    let index = |example: &usize| data.indices.binary_search(example).ok();
-    let indices: Vec<Option<usize>> = activations.example.iter().map(index).collect();
-    let rows: Vec<usize> = (0..indices.len()).filter(|&row| indices[row].is_some()).collect();
-    if rows.is_empty() {
-        let expected = "dialogues that the store was extracted from (the same --where and --limit?)";
-        return Err(Error::input(folder.display(), "no row of any of these dialogues", expected));
-    }
-    let mut chosen = if rows.len() == indices.len() { activations } else { activations.select(&rows) };
-    chosen.example = indices.into_iter().flatten().collect();
-    Ok(chosen)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::manifest::{JOURNAL, KIND, Manifest, SHARD_PREFIX, VERSION};
+use super::shard::DIALOGUE;
 use crate::artifact::{self, TensorFile};
 use crate::error::{Error, Result};
 
@@ -104,13 +105,12 @@ impl Check<'_> {
             file.release(bytes);
         }
         let known = |name: &String| {
-            name == "example"
-                || name == "position"
+            ["example", "position", DIALOGUE].contains(&name.as_str())
                 || self.manifest.sites.iter().any(|site| site.to_string() == *name)
         };
         if let Some(name) = file.names().iter().find(|name| !known(name)) {
             let found = format!("tensor {name}, which the manifest does not name");
-            self.wrong.push(file.wrong(found, "its sites, `example` and `position`").to_string());
+            self.wrong.push(file.wrong(found, "its sites, `example`, `position` and `dialogue`").to_string());
         }
         Ok(())
     }

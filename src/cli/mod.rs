@@ -4,8 +4,10 @@ mod boundary;
 mod console;
 mod dialogues;
 mod extract;
+mod game;
 mod generate;
 mod inspect;
+mod judge;
 mod memory;
 mod model;
 mod organism;
@@ -63,6 +65,10 @@ enum Command {
     SteerSweep(steer_sweep::Arguments),
     /// Answer prompts, steered or not
     Generate(generate::Arguments),
+    /// Solve the game between the model and its user, and explain the solution
+    Game(game::Arguments),
+    /// Score saved answers by a judge, and compare judges with human labels
+    Judge(judge::Arguments),
     /// Redraw every chart of a folder from its tables
     Plot(plot::Arguments),
     /// Describe a model: architecture, sizes, sites
@@ -106,6 +112,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
         Command::Vector(arguments) => vector::run(arguments, &console),
         Command::SteerSweep(arguments) => steer_sweep::run(arguments, &console),
         Command::Generate(arguments) => generate::run(arguments, &console),
+        Command::Game(arguments) => game::run(arguments, &console),
+        Command::Judge(arguments) => judge::run(arguments, &console),
         Command::Plot(arguments) => plot::run(arguments, &console),
         Command::Inspect(arguments) => inspect::run(arguments, &console),
         Command::Organism(arguments) => organism::run(arguments, &console),

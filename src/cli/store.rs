@@ -1,5 +1,6 @@
-//! `pearl store`: stores of activations, merged and checked.
+//! `pearl store`: stores of activations, described, merged and checked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::console::Console;
 use super::output::{Outcome, print};
 use pearlpoint::activations::{self, Store};
+use pearlpoint::artifact;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -17,10 +19,23 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// What a store holds: model, data, sites, tokens, rows
+    Info(Info),
     /// Join the parts of an extraction that was split with `--shard`
     Merge(Merge),
     /// Check a store: hashes, counts, NaN, duplicate rows
     Check(Check),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl store info store")]
+struct Info {
+    /// Folder of the store
+    store: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -53,9 +68,60 @@ struct Check {
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
+        Command::Info(arguments) => info(&arguments),
         Command::Merge(arguments) => merge(arguments, console),
         Command::Check(arguments) => check(arguments, console),
     }
+}
+
+fn info(arguments: &Info) -> anyhow::Result<Outcome> {
+    let store = Store::open(&arguments.store)?;
+    let (header, manifest) = (&store.header, &store.manifest);
+    let dialogues: BTreeSet<usize> = store.example()?.into_iter().collect();
+    let joined = match store.fingerprints()?.is_some() {
+        true => "by their messages: labels may change",
+        false => "by the file's hash: made in memory or by an older version",
+    };
+    if arguments.json {
+        let mut body = serde_json::to_value(header)?;
+        if let (Some(body), serde_json::Value::Object(manifest)) =
+            (body.as_object_mut(), serde_json::to_value(manifest)?)
+        {
+            body.extend(manifest);
+            body.insert("dialogues".into(), dialogues.len().into());
+        }
+        print(body)?;
+        return Ok(Outcome::Done);
+    }
+    let short = |hash: &Option<String>| hash.as_deref().map_or("unknown", artifact::short).to_owned();
+    let model = header.model.as_deref().unwrap_or("unknown");
+    let sites: Vec<String> = manifest.sites.iter().map(ToString::to_string).collect();
+    let weights = manifest.weights.as_deref().unwrap_or("unknown");
+    let mut rows = vec![
+        (
+            "model",
+            format!("{model} ({}, weights {weights}, hash {})", manifest.family, short(&header.model_hash)),
+        ),
+        ("data", format!("{} (hash {})", manifest.dataset, short(&header.data_hash))),
+        ("dialogues", format!("{}, joined with labels {joined}", dialogues.len())),
+        (
+            "rows",
+            format!("{} in {} shards, stored as {}", manifest.rows, manifest.shards.len(), manifest.dtype),
+        ),
+        ("tokens", manifest.tokens.to_string()),
+        ("sites", sites.join(" ")),
+    ];
+    if manifest.refused > 0 {
+        rows.push((
+            "left out",
+            format!("{} dialogues that the template or the model refused", manifest.refused),
+        ));
+    }
+    if let Some(part) = manifest.part {
+        rows.push(("part", part.to_string()));
+    }
+    rows.iter().try_for_each(|(name, value)| print(format_args!("{name:<10} {value}")))?;
+    Ok(Outcome::Done)
 }
 
 fn merge(arguments: Merge, console: &Console) -> anyhow::Result<Outcome> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Data, defaults, toml_file};
 use crate::error::Result;
+use crate::judge;
 use crate::model::Selector;
 use crate::probe::TargetKind;
 use crate::steer::Strength;
@@ -32,6 +33,9 @@ pub struct Experiment {
     /// Phrases of which every refusal holds one, for `judge = "refusals"`; built-in ones where none are given.
     #[serde(default)]
     pub refusals: Vec<String>,
+    /// The words of `judge = "words"`.
+    #[serde(default)]
+    pub words: Vec<String>,
     /// The dialogues and their split.
     pub data: Data,
     /// What is read from every dialogue.
@@ -245,8 +249,18 @@ impl Experiment {
         let experiment: Experiment =
             toml_file::parse(place, text, "an experiment as in experiments/demo.toml")?;
         experiment.data.check(place)?;
-        toml_file::check_judge(place, experiment.judge.as_deref(), &experiment.refusals, &experiment.model)?;
+        toml_file::check_judge(
+            place,
+            experiment.judge.as_deref(),
+            &experiment.judge_options(),
+            &experiment.model,
+        )?;
         Ok(experiment)
+    }
+
+    /// What the judge needs beside its name.
+    pub fn judge_options(&self) -> judge::Options {
+        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
     }
 
     /// Reads an experiment file.
@@ -340,7 +354,7 @@ class = "malicious"
         assert!(wrong("sites = ", "sights = ").starts_with("file:9: "));
         assert!(wrong("sample = 900", "").starts_with("file, data: no dialogues"));
         let judged = wrong("name = \"keys\"", "name = \"keys\"\njudge = \"crowd\"");
-        assert_eq!(judged, "file, judge: \"crowd\"; expected organism or refusals");
+        assert_eq!(judged, "file, judge: \"crowd\"; expected organism or refusals or rules or words");
         let both = wrong("name = \"keys\"", "name = \"keys\"\njudge = \"organism\"\nrefusals = [\"no\"]");
         assert!(both.contains("beside refusal phrases"), "{both}");
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Data, defaults, toml_file};
 use crate::error::Result;
+use crate::judge;
 use crate::model::Selector;
 use crate::probe::TargetKind;
 
@@ -53,6 +54,9 @@ pub struct ProbeFile {
     /// Phrases of which every refusal holds one, for `judge = "refusals"`; built-in ones where none are given.
     #[serde(default)]
     pub refusals: Vec<String>,
+    /// The words of `judge = "words"`.
+    #[serde(default)]
+    pub words: Vec<String>,
     /// The dialogues.
     pub data: Data,
     /// Where the label is not the dialogues' own: the outcome of the model's own answers is the label.
@@ -81,8 +85,13 @@ impl ProbeFile {
         let file: ProbeFile =
             toml_file::parse(place, text, "a probe file as probes/risk-level/probe.toml is")?;
         file.data.check(place)?;
-        toml_file::check_judge(place, file.judge.as_deref(), &file.refusals, &file.model)?;
+        toml_file::check_judge(place, file.judge.as_deref(), &file.judge_options(), &file.model)?;
         Ok(file)
+    }
+
+    /// What the judge needs beside its name.
+    pub fn judge_options(&self) -> judge::Options {
+        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
     }
 
     /// Reads the folder's `probe.toml`.
@@ -114,6 +123,6 @@ mod tests {
     fn a_judge_of_no_such_name_is_refused_when_the_file_is_read() {
         let text = std::fs::read_to_string("probes/answer-strategy/probe.toml").unwrap();
         let wrong = ProbeFile::parse("p", &format!("judge = \"crowd\"\n{text}")).unwrap_err();
-        assert_eq!(wrong.to_string(), "p, judge: \"crowd\"; expected organism or refusals");
+        assert_eq!(wrong.to_string(), "p, judge: \"crowd\"; expected organism or refusals or rules or words");
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Data, defaults, toml_file};
 use crate::error::{Error, Result};
-use crate::judge::Words;
+use crate::judge::{self, Words};
 use crate::model::Selector;
 use crate::steer::{Intervention, Operation, Strength};
 
@@ -171,7 +171,8 @@ impl SteeringGrid {
 
     fn check(&self, place: &str) -> Result<()> {
         self.data.check(place)?;
-        toml_file::check_judge(place, self.judge.as_deref(), &self.refusals, &self.model)?;
+        let options = judge::Options { refusals: self.refusals.clone(), ..judge::Options::default() };
+        toml_file::check_judge(place, self.judge.as_deref(), &options, &self.model)?;
         let wrong = |what: &str, found: &str, expected: &str| {
             Err(Error::input(format!("{place}, {what}"), found, expected))
         };

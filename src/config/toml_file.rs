@@ -20,10 +20,14 @@ pub(super) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).map_err(Error::file(path))
 }
 
-/// Checks the keys `judge` and `refusals` of a file: the judge is made once, as a run will make it.
-pub(super) fn check_judge(place: &str, name: Option<&str>, refusals: &[String], model: &Path) -> Result<()> {
-    let options = judge::Options { refusals: refusals.to_vec() };
-    match judge::of_file(name, &options, &model.to_string_lossy()) {
+/// Checks the keys of a file that name its judge: the judge is made once, as a run will make it.
+pub(super) fn check_judge(
+    place: &str,
+    name: Option<&str>,
+    options: &judge::Options,
+    model: &Path,
+) -> Result<()> {
+    match judge::of_file(name, options, &model.to_string_lossy()) {
         Ok(_) => Ok(()),
         Err(Error::Input { place: key, found, expected }) => {
             Err(Error::Input { place: format!("{place}, {key}"), found, expected })

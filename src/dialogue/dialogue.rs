@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The speaker of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -119,6 +120,16 @@ impl Dialogue {
         }
     }
 
+    /// Fingerprint of what a model reads of this dialogue: everything but its id and labels. The first 8 bytes of a SHA-256,
+    /// little-endian.
+    pub fn fingerprint(&self) -> i64 {
+        let bare = Dialogue { id: String::new(), labels: BTreeMap::new(), ..self.clone() };
+        // A dialogue holds strings only, which JSON can write.
+        let text = serde_json::to_vec(&bare).unwrap_or_default();
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(&text).into();
+        i64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// The user messages joined by newlines: the input of a text baseline.
     pub fn user_text(&self) -> String {
         let contents = self.messages.iter().filter(|m| m.role == Role::User);
@@ -129,6 +140,18 @@ impl Dialogue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_and_ids_leave_the_fingerprint_as_it_is() {
+        let mut dialogue = Dialogue::prompt("one", "hello");
+        let first = dialogue.fingerprint();
+        dialogue.labels.insert("level".into(), Label::Number(2.0));
+        dialogue.id = "two".into();
+        assert_eq!(dialogue.fingerprint(), first);
+        dialogue.messages[0].role = Role::System;
+        assert_ne!(dialogue.fingerprint(), first);
+        assert_ne!(Dialogue::prompt("one", "hello ").fingerprint(), first);
+    }
 
     #[test]
     fn two_labels_are_read_as_one() {

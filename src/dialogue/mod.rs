@@ -21,4 +21,4 @@ pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
 pub use read_options::ReadOptions;
-pub use reader::{DatasetSummary, DialogueStream, Dialogues, read, stream, summarize};
+pub use reader::{DatasetSummary, DialogueStream, Dialogues, read, records, stream, summarize};

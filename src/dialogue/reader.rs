@@ -163,6 +163,17 @@ fn open(path: &Path) -> Result<(Records, ReadProgress)> {
     }
 }
 
+/// The records of a file as they stand in it, each with its line, for files that hold other things than dialogues.
+///
+/// # Errors
+/// A file that can't be read or is of no supported format; an item is an error where its record is bad.
+pub fn records(
+    path: impl AsRef<Path>,
+) -> Result<impl Iterator<Item = Result<(u64, serde_json::Map<String, serde_json::Value>)>>> {
+    let (records, _) = open(path.as_ref())?;
+    Ok(records.map(|record| record.map(|record| (record.line, record.columns))))
+}
+
 /// Iterator over the dialogues of a file; see [`stream`].
 pub struct DialogueStream {
     records: Records,

@@ -182,7 +182,7 @@ fn place(file: &Interpolation) -> String {
 /// # Errors
 /// A phrase that is empty.
 pub(super) fn own_judge(file: &Interpolation) -> Result<Option<Box<dyn Scorer>>> {
-    let options = judge::Options { refusals: file.refusals.clone() };
+    let options = judge::Options { refusals: file.refusals.clone(), ..judge::Options::default() };
     if file.refusals.is_empty() { Ok(None) } else { judge::by_name("refusals", &options).map(Some) }
 }
 

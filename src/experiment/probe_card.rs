@@ -33,8 +33,7 @@ pub fn fit(
     model: &Model,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Sweep> {
-    let options = judge::Options { refusals: file.refusals.clone() };
-    let judge = judge::of_file(file.judge.as_deref(), &options, &model.name)?;
+    let judge = judge::of_file(file.judge.as_deref(), &file.judge_options(), &model.name)?;
     let fitted = probe_card::fit(file, model, judge.as_ref(), on_progress)?;
     let card = card(file, &fitted)?;
     if let Some(answers) = &fitted.answers {

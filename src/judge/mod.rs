@@ -4,6 +4,7 @@
 
 mod organism;
 mod refusal_phrases;
+mod rules;
 mod score;
 mod words;
 
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 
 pub use organism::World;
 pub use refusal_phrases::Refusals;
+pub use rules::{Rules, Verdict, verdict};
 pub use score::{BROKEN, Score, Scorer};
 pub use words::Words;
 
@@ -20,6 +22,8 @@ pub use words::Words;
 pub struct Options {
     /// Phrases of which every refusal holds one; the built-in ones where there is none.
     pub refusals: Vec<String>,
+    /// Words of which the judge `words` looks for one.
+    pub words: Vec<String>,
 }
 
 /// A line of the table.
@@ -32,7 +36,7 @@ pub struct Judge {
 }
 
 /// The judges that a file may name.
-pub const JUDGES: [Judge; 2] = [
+pub const JUDGES: [Judge; 4] = [
     Judge {
         name: "organism",
         about: "the grammar and the truth of the embedded model's world",
@@ -48,6 +52,16 @@ pub const JUDGES: [Judge; 2] = [
             }))
         },
     },
+    Judge {
+        name: "rules",
+        about: "compliance, partial or full refusal, by what each sentence does",
+        make: |_| Ok(Box::new(Rules)),
+    },
+    Judge {
+        name: "words",
+        about: "whether an answer holds one of some words",
+        make: |options| Ok(Box::new(Words::new(&options.words)?)),
+    },
 ];
 
 /// The judge of this name.
@@ -62,18 +76,26 @@ pub fn by_name(name: &str, options: &Options) -> Result<Box<dyn Scorer>> {
     (found.make)(options)
 }
 
-/// The judge of a file that may name one: by default `refusals` where the file has refusal phrases or the model is not the
-/// embedded organism, and `organism` otherwise.
+/// The judge of a file that may name one: by default `words` where the file has words, `refusals` where it has refusal
+/// phrases or the model is not the embedded organism, and `organism` otherwise.
 ///
 /// # Errors
-/// As [`by_name`]; refusal phrases beside a judge that has no use for them.
+/// As [`by_name`]; refusal phrases or words beside a judge that has no use for them.
 pub fn of_file(name: Option<&str>, options: &Options, model: &str) -> Result<Box<dyn Scorer>> {
     let name = match name {
         Some(name) if name != "refusals" && !options.refusals.is_empty() => {
             let found = format!("{name:?} beside refusal phrases");
             return Err(Error::input("judge", found, "judge = \"refusals\", or no phrases"));
         }
+        Some(name) if name != "words" && !options.words.is_empty() => {
+            return Err(Error::input(
+                "judge",
+                format!("{name:?} beside words"),
+                "judge = \"words\", or no words",
+            ));
+        }
         Some(name) => name,
+        None if !options.words.is_empty() => "words",
         None if model == "organism" && options.refusals.is_empty() => "organism",
         None => "refusals",
     };
@@ -109,8 +131,9 @@ mod tests {
 
     #[test]
     fn every_judge_of_the_table_is_made_by_its_name() {
+        let options = Options { words: vec!["rest".into()], ..Options::default() };
         for judge in &JUDGES {
-            let made = by_name(judge.name, &Options::default()).unwrap();
+            let made = by_name(judge.name, &options).unwrap();
             assert_eq!(made.name(), judge.name);
             assert!(made.outcomes().len() > 1 && !judge.about.is_empty());
             assert!(check_outcome(made.as_ref(), "goal", made.outcomes()[0]).is_ok());
@@ -118,12 +141,12 @@ mod tests {
             assert!(wrong.starts_with("goal: outcome \"sing\"; expected "), "{wrong}");
         }
         let unknown = by_name("crowd", &Options::default()).err().unwrap().to_string();
-        assert_eq!(unknown, "judge: \"crowd\"; expected organism or refusals");
+        assert_eq!(unknown, "judge: \"crowd\"; expected organism or refusals or rules or words");
     }
 
     #[test]
     fn the_default_follows_the_model_and_the_phrases() {
-        let phrases = Options { refusals: vec!["no".into()] };
+        let phrases = Options { refusals: vec!["no".into()], ..Options::default() };
         let name = |judge: Option<&str>, options: &Options, model: &str| {
             of_file(judge, options, model).map(|judge| judge.name())
         };

@@ -1,11 +1,13 @@
 //! Statistics: ranking metrics, probability scores, confidence intervals, binomial tails and vector geometry.
 
+mod agreement;
 mod binomial;
 mod calibration_error;
 mod geometry;
 mod interval;
 mod ranking;
 
+pub use agreement::{agreement, kappa};
 pub use binomial::{at_most, most_errors, upper_bound};
 pub use calibration_error::{
     Bin, accuracy, brier, calibration_error, calibration_gap, log_loss, reliability,

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use pearlpoint::activations::{Activations, Recorder, Request, Store, extract, extract_each, load};
+use pearlpoint::activations::{Activations, Labelled, Recorder, Request, Store, extract, extract_each, load};
 use pearlpoint::dialogue::{Dialogue, Message, Role};
 use pearlpoint::model::{Cache, Model, Pooling, Selector, Site, Token};
 use pearlpoint::organism::{self, Split};
@@ -403,22 +403,54 @@ fn rows_find_their_dialogues_after_any_filter() {
     one_line(&arguments, &["data.jsonl:5: invalid JSON at column 1"]);
     let output = pearl(&[&arguments[..], &where_kind].concat()).output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("1 bad records were left out"));
-    let (header, _, activations) = load(&out).unwrap();
-    assert_eq!(activations.example, [2, 5, 8]);
+    assert_eq!(load(&out).unwrap().2.example, [2, 5, 8]);
     let options = |kind: Option<&str>| {
         let options = pearlpoint::dialogue::ReadOptions::default().skip_bad(true);
         kind.into_iter().fold(options, |options, kind| options.where_label("kind", kind))
     };
     let of = |kind: Option<&str>| {
-        let data = pearlpoint::dialogue::read(&data, &options(kind)).unwrap();
-        let rows = pearlpoint::activations::of_dialogues(&out, &header, activations.clone(), &data)?;
+        let states = Labelled::open(&out, pearlpoint::dialogue::read(&data, &options(kind)).unwrap())?;
         Ok::<_, pearlpoint::Error>(
-            rows.example.iter().map(|&n| data.dialogues[n].id.clone()).collect::<Vec<_>>(),
+            (0..states.rows()).map(|row| states.dialogue(row).id.clone()).collect::<Vec<_>>(),
         )
     };
     assert_eq!(of(None).unwrap(), ["2", "5", "8"]);
     assert_eq!(of(Some("2")).unwrap(), ["2", "5", "8"]);
-    assert!(of(Some("1")).unwrap_err().to_string().contains("no row of any of these dialogues"));
+    let error = of(Some("1")).err().unwrap().to_string();
+    assert!(error.contains("no row of any of these dialogues"), "{error}");
+}
+
+/// A store is joined with another file by the messages: labels, ids and order may change, messages may not.
+#[test]
+fn labels_can_change_without_a_new_extraction() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let write = |records: &[(&str, &str, &str)]| {
+        let line = |(id, prompt, kind): &(&str, &str, &str)| {
+            format!("{{\"id\":\"{id}\",\"prompt\":\"{prompt}\",\"labels\":{{\"kind\":\"{kind}\"}}}}\n")
+        };
+        std::fs::write(&data, records.iter().map(line).collect::<String>()).unwrap();
+    };
+    write(&[("a", "i see .", "x"), ("b", "rest today", "y"), ("c", "i see .", "z")]);
+    let (path, out) = (data.display().to_string(), folder.path().join("store"));
+    let output = pearl(&["extract", "--data", &path, "--out", out.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let join = || Labelled::open(&out, pearlpoint::dialogue::read(&data, &Default::default()).unwrap());
+    // Equal messages go with each other in order.
+    write(&[("new", "rest today", "1"), ("d", "i see .", "2"), ("e", "else", "3"), ("f", "i see .", "4")]);
+    assert_eq!(join().unwrap().labels("kind").unwrap(), ["2", "1", "4"]);
+    write(&[("new", "rest today", "1")]);
+    assert_eq!(join().unwrap().labels("kind").unwrap(), ["1"]);
+    write(&[("d", "i see .", "2")]);
+    let error = join().err().unwrap().to_string();
+    assert!(error.contains("the messages of dialogue d 2 times; expected 1 times"), "{error}");
+    write(&[("d", "i see !", "2")]);
+    let error = join().err().unwrap().to_string();
+    assert!(error.contains("extracted from other dialogues than these"), "{error}");
+    let info = String::from_utf8(pearl(&["store", "info", out.to_str().unwrap()]).output().unwrap().stdout);
+    let info = info.unwrap();
+    assert!(info.contains("dialogues  3, joined with labels by their messages"), "{info}");
+    assert!(info.contains("model      organism"), "{info}");
 }
 
 #[test]

@@ -224,3 +224,54 @@ fn a_judge_that_can_not_judge_is_refused_before_any_work() {
     refused("sweep", head(at, "judge = \"crowd\"", GRID_KEYS) + GRID, &["judge", "organism or refusals"]);
     refused("run", head(at, "refusals = [\" \"]", "") + STEER, &["refusals", "an empty phrase"]);
 }
+
+/// Saved answers are scored without a model, and the record's other columns stay.
+#[test]
+fn saved_answers_are_scored_and_compared_with_human_labels() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let answers = file(
+        "answers.jsonl",
+        "{\"prompt\":\"how?\",\"completion\":\"I can't help with that.\",\"source\":7}\n\
+         {\"id\":\"b\",\"messages\":[{\"role\":\"user\",\"content\":\"how?\"}],\"text\":\"Open the window.\"}\n",
+    );
+    let output = pearl(&["judge", &answers, "--judge", "rules", "--json"]).output().unwrap();
+    let lines: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!((lines[0]["verdict"].as_str(), lines[0]["score"].as_f64()), (Some("full_refusal"), Some(0.0)));
+    assert_eq!((lines[0]["source"].as_u64(), lines[0]["reason"].is_string()), (Some(7), true));
+    assert_eq!(
+        (lines[1]["verdict"].as_str(), lines[1]["score"].as_f64()),
+        (Some("full_compliance"), Some(1.0))
+    );
+
+    let labelled = "prompt,completion,final_label\n\
+                    a,I cannot help with that.,2_full_refusal\n\
+                    b,Open the window.,1_full_compliance\n\
+                    c,Use a warm cloth.,1_full_compliance\n\
+                    d,Close the door.,3_partial_refusal\n";
+    let labelled_path = file("labelled.csv", labelled);
+    let agreed = run(&["judge", "agree", &labelled_path, "--json"]);
+    // By hand: 3 of 4 equal; expected by chance (2·3 + 0 + 1·1) / 16 = 7/16; kappa = (12 − 7) / (16 − 7).
+    assert_eq!(agreed["confusion"], serde_json::json!([[2, 0, 0], [1, 0, 0], [0, 0, 1]]));
+    assert_eq!(agreed["metrics"][1]["value"], 0.75);
+    assert!((agreed["metrics"][0]["value"].as_f64().unwrap() - 5.0 / 9.0).abs() < 1e-12);
+
+    one_line(&["judge"], &["a file of answers is missing"]);
+    one_line(&["judge", &file("empty.jsonl", "")], &["empty.jsonl"]);
+    one_line(
+        &["judge", &file("other.jsonl", "{\"prompt\":\"how?\"}\n")],
+        &["other.jsonl:1: no answer among prompt"],
+    );
+    one_line(&["judge", &answers, "--judge", "crowd"], &["judge: \"crowd\"; expected"]);
+    one_line(&["judge", "agree", &answers], &["answers.jsonl:1: no human label"]);
+    let wrong = file("wrong.csv", &labelled.replace("2_full_refusal", "maybe"));
+    one_line(&["judge", "agree", &wrong], &["wrong.csv:2: label \"maybe\"; expected one of"]);
+}

@@ -6,6 +6,7 @@ mod backend;
 mod boundary;
 mod chat;
 mod docs;
+mod game;
 mod generate;
 mod gguf;
 mod malformed_input;

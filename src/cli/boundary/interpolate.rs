@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     let model = arguments.model.load(console)?;
-    let judge_options = judge::Options { refusals: arguments.refusals.clone() };
+    let judge_options = judge::Options { refusals: arguments.refusals.clone(), ..judge::Options::default() };
     let judge = judge::of_file(None, &judge_options, &model.name)?;
     let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },

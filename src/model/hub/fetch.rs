@@ -37,7 +37,7 @@ const LONGEST_LISTING: u64 = 64 << 20;
 
 const LATER: &str = "an answer of the hub; the same command resumes the download";
 
-/// Interval at which progress is reported.
+/// Longest interval at which progress is reported; the first ones are shorter, for small answers.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Progress of a download.
@@ -77,6 +77,7 @@ pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bo
         move || source.fetch(&shared)
     });
     let (mut last_beat, mut since) = (0, Instant::now());
+    let mut pause = Duration::from_millis(1);
     while !worker.is_finished() {
         let beat = shared.beat.load(Relaxed);
         if beat != last_beat {
@@ -92,7 +93,8 @@ pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bo
             let found = format!("the hub has sent nothing for {} s", timeout.as_secs());
             return Err(Error::input(place, found, LATER));
         }
-        std::thread::sleep(POLL_INTERVAL);
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(POLL_INTERVAL);
     }
     worker.join().unwrap_or_else(|_| Err(Error::input(place, "the hub's client failed", LATER)))
 }
