@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-/// An error of the library. Each variant prints as one line.
+use crate::printable::one_line;
+
+/// An error of the library. Each variant prints as one line, without control characters.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Invalid input.
-    #[error("{place}: {found}; expected {expected}")]
+    #[error("{}: {}; expected {}", one_line(place, MAX_CHARS), line(found), line(expected))]
     Input {
         /// The file, line, tensor or option.
         place: String,
@@ -17,7 +19,7 @@ pub enum Error {
         expected: String,
     },
     /// The operating system refused to read or write a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", one_line(&path.to_string_lossy(), MAX_CHARS), line(source))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -25,15 +27,20 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A tensor operation failed; the message names the operation and the shapes.
-    #[error("tensor operation: {0}")]
+    #[error("tensor operation: {}", line(.0))]
     Tensor(#[from] candle_core::Error),
     /// The user stopped the work. What was finished is kept.
     #[error("stopped; finished work is kept, and the same command resumes from it")]
     Stopped,
 }
 
-/// Longest `found` and `expected` of a message, in characters.
+/// Longest part of a message, in characters.
 const MAX_CHARS: usize = 600;
+
+/// A part of a message as one line.
+fn line(part: &impl std::fmt::Display) -> String {
+    one_line(&part.to_string(), 2 * MAX_CHARS).into_owned()
+}
 
 /// A result with the library's error.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -46,7 +53,7 @@ impl Error {
         found: impl std::fmt::Display,
         expected: impl std::fmt::Display,
     ) -> Error {
-        let one_line = |text: String| {
+        let cut = |text: String| {
             let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             match line.char_indices().nth(MAX_CHARS) {
                 Some((end, _)) => format!("{}…", &line[..end]),
@@ -55,13 +62,38 @@ impl Error {
         };
         Error::Input {
             place: place.to_string(),
-            found: one_line(found.to_string()),
-            expected: one_line(expected.to_string()),
+            found: cut(found.to_string()),
+            expected: cut(expected.to_string()),
         }
     }
 
     /// Conversion of an input/output error about `path`, for `map_err`.
     pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::File { path: path.to_owned(), source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_is_one_short_line_without_controls() {
+        let name = format!("{}\u{1b}[31m\n\u{9b}\u{202e}", "x".repeat(10_000));
+        let file = Error::file(Path::new(&name))(std::io::Error::other(name.clone()));
+        let input = Error::input(format!("{name}:7"), &name, &name);
+        let own = Error::Input { place: name.clone(), found: name.clone(), expected: name.clone() };
+        let tensor = Error::Tensor(candle_core::Error::Msg(name.clone()));
+        for error in [file, input, own, tensor] {
+            let text = error.to_string();
+            assert!(
+                text.chars().count() < 4000 && !text.contains(['\u{1b}', '\n', '\u{9b}', '\u{202e}']),
+                "{text}"
+            );
+        }
+        // A name keeps its spaces, and the end of a long one, where the line is.
+        let error = Error::input("a  b.jsonl:3", "x\n y", "z").to_string();
+        assert_eq!(error, "a  b.jsonl:3: x y; expected z");
+        assert!(Error::input(format!("{name}:7"), "x", "y").to_string().contains(":7: x; expected y"));
     }
 }

@@ -46,6 +46,7 @@
 
 #![deny(missing_docs)]
 
+pub mod printable;
 pub mod error;
 pub mod progress;
 pub mod runtime;

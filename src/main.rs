@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         // A reader that closes the pipe early (`pearl … | head`) is no error.
         Err(error) if cli::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pearl: {error}");
+            cli::complain(format_args!("pearl: {error}"));
             ExitCode::from(2)
         }
     }

@@ -106,6 +106,7 @@ impl Journal {
         for line in lines {
             // Only the last line can be cut short, by a full disk or a kill.
             let Ok(entry) = serde_json::from_str::<Entry>(line) else { break };
+            manifest::check_shard_name(&path, &entry.shard.name)?;
             let length = std::fs::metadata(self.folder.join(&entry.shard.name)).map(|data| data.len());
             if length.ok() != Some(entry.shard.bytes) {
                 break;

@@ -154,7 +154,9 @@ impl Manifest {
             let expected = "a complete one: the command that began it continues where it stopped";
             return Err(Error::input(folder.display(), "a store whose run was not finished", expected));
         }
-        artifact::read_json(&path, KIND, VERSION)
+        let (header, manifest): (Header, Manifest) = artifact::read_json(&path, KIND, VERSION)?;
+        manifest.shards.iter().try_for_each(|name| check_shard_name(&path, name))?;
+        Ok((header, manifest))
     }
 
     /// Refuses a store of a run with another provenance. File names may differ, because hashes identify their contents.
@@ -177,6 +179,18 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses a shard that would lie outside the folder of its manifest or journal, `path`.
+pub(super) fn check_shard_name(path: &Path, name: &str) -> Result<()> {
+    let inside = artifact::foreign_path(name).is_some_and(|path| path.components().count() == 1);
+    match inside && name.starts_with(SHARD_PREFIX) {
+        true => Ok(()),
+        false => {
+            let expected = format!("the name of a file beside it, {SHARD_PREFIX}NUMBER.safetensors");
+            Err(Error::input(path.display(), format!("the shard {name:?}"), expected))
+        }
     }
 }
 

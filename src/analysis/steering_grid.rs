@@ -68,7 +68,8 @@ pub struct Fitted {
     pub answers: Option<Answers>,
 }
 
-const UNSTEERED: &str = "unsteered";
+/// Name of the answers without steering, among those of arms.
+pub const UNSTEERED: &str = "unsteered";
 
 impl Grid<'_> {
     /// Checks sites, parts and judge before any work begins.
@@ -250,7 +251,7 @@ impl Grid<'_> {
             for &site in fitted.vector.directions.keys() {
                 for strength in arm.strengths.as_ref().unwrap_or(&file.strengths) {
                     let (effect, own) = trials.effect(arm, site, strength, &validation, on_progress)?;
-                    answers.push((format!("validation-{}-{site}-{strength}", slug(&arm.name)), own));
+                    answers.push((format!("validation-{}-{site}-{strength}", arm_slug(&arm.name)), own));
                     let guarded = self.is_guarded(&effect, &unsteered);
                     let (arm, strength) = (arm.name.clone(), strength.clone());
                     tried.push(Trial { arm, site, strength, effect, pareto: false, guarded });
@@ -270,7 +271,7 @@ impl Grid<'_> {
             if let Some(index) = pick.1 {
                 let trial = &tried[index];
                 let (effect, own) = trials.effect(arm, trial.site, &trial.strength, &test, on_progress)?;
-                answers.push((format!("test-{}", slug(&arm.name)), own));
+                answers.push((format!("test-{}", arm_slug(&arm.name)), own));
                 effects.push((arm.name.clone(), effect));
             }
         }
@@ -364,7 +365,8 @@ impl FitPart<'_> {
 }
 
 /// An arm's name in metrics and file names.
-fn slug(name: &str) -> String {
+/// An arm's name in metrics and file names.
+pub fn arm_slug(name: &str) -> String {
     name.replace([' ', ',', '/'], "-")
 }
 
@@ -374,11 +376,11 @@ impl Found {
         let held_out = format!("{} held out", file.data.group);
         let test = self.test.iter();
         let mut metrics: Vec<Metric> = test
-            .flat_map(|(name, effect)| effect.metrics(&format!("sweep/{}", slug(name)), &held_out))
+            .flat_map(|(name, effect)| effect.metrics(&format!("sweep/{}", arm_slug(name)), &held_out))
             .collect();
         metrics.extend(self.unsteered.metrics("sweep/validation/unsteered", "validation"));
         for trial in &self.trials {
-            let name = format!("sweep/validation/{}/{}/{}", slug(&trial.arm), trial.site, trial.strength);
+            let name = format!("sweep/validation/{}/{}/{}", arm_slug(&trial.arm), trial.site, trial.strength);
             metrics.extend(trial.effect.metrics(&name, "validation"));
         }
         metrics

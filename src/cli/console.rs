@@ -1,11 +1,21 @@
 //! Remarks and progress bars on stderr, and Ctrl-C.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pearlpoint::printable::one_line;
 use pearlpoint::progress::Progress;
+
+/// Longest line on stderr, in characters.
+const LONGEST: usize = 4000;
+
+/// Writes one line to stderr, its control characters escaped. Where stderr is full or closed, nobody can be told.
+pub fn complain(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{}", one_line(&line.to_string(), LONGEST));
+}
 
 /// Writes remarks to stderr unless `--quiet` is given, and notices Ctrl-C.
 pub struct Console {
@@ -33,7 +43,7 @@ impl Console {
 
     pub fn say(&self, remark: impl std::fmt::Display) {
         if !self.quiet {
-            eprintln!("{remark}");
+            complain(remark);
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::console::Console;
 use super::dialogues::{Source, say_skipped};
 use super::model::ModelChoice;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print_exact};
 use pearlpoint::activations::{BATCH_TOKENS, Part};
 use pearlpoint::model::{Dtype, Selector};
 
@@ -83,7 +83,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         console.say(format!("{} dialogues that the chat template refuses were left out", manifest.refused));
     }
     if arguments.json {
-        print(json!({
+        print_exact(json!({
             "rows": manifest.rows,
             "tokens": read.tokens,
             "seconds": seconds,

@@ -1,7 +1,7 @@
 //! `pearl generate`: answers, steered or not.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,13 +9,14 @@ use clap::Args;
 use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact, write_stdout};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
 use pearlpoint::generate::{
     GenerateOptions, LogitsProcessor, Sampling, Transcript, generate, generate_streaming,
 };
 use pearlpoint::model::{Chain, Hook, Model};
+use pearlpoint::printable::printable;
 use pearlpoint::report::pages::steering_trace;
 use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 
@@ -131,25 +132,29 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let mut transcripts = if arguments.stream {
-        let mut failed = None;
+        let failed = RefCell::new(None);
         let mut on_token = |_: usize, text: &str| {
-            let mut out = std::io::stdout().lock();
-            let said = write!(out, "{text}").and_then(|()| out.flush());
-            failed = failed.take().or(said.err());
+            let said = write_stdout(format_args!("{}", printable(text)));
+            let mut failed = failed.borrow_mut();
+            *failed = failed.take().or(said.err());
         };
         let transcripts = generate_streaming(
             &model,
             &dialogues,
             &options,
             &mut chain,
-            &mut |_| console.should_continue(),
+            // Nobody reads on where stdout is closed.
+            &mut |_| failed.borrow().is_none() && console.should_continue(),
             &mut on_token,
-        )?;
-        match failed {
-            Some(error) => return Err(error.into()),
-            None => print("")?,
+        );
+        match failed.into_inner() {
+            Some(error) => return Err(error),
+            None => {
+                let transcripts = transcripts?;
+                print("")?;
+                transcripts
+            }
         }
-        transcripts
     } else {
         let bar = console.bar(dialogues.len(), "answering");
         generate(&model, &dialogues, &options, &mut chain, &mut |done| bar.done(done))?
@@ -167,7 +172,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     for transcript in transcripts.iter().filter(|_| !arguments.stream) {
         match arguments.json {
-            true => print(serde_json::to_string(transcript)?)?,
+            true => print_exact(serde_json::to_string(transcript)?)?,
             false => print(&transcript.text)?,
         }
     }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::model::compute::backend::Backend;
 use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 
@@ -93,7 +93,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             sites.iter().map(|site| (site.to_string(), json!(a.site_width(*site)))).collect();
         let memory: serde_json::Map<_, _> =
             DTYPES.into_iter().map(|dtype| (dtype.to_string(), json!(facts.memory(dtype)))).collect();
-        print(serde_json::to_string_pretty(&json!({
+        print_exact(serde_json::to_string_pretty(&json!({
             "model": facts.name, "hash": facts.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),

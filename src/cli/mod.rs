@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use console::Console;
+pub use console::complain;
 use output::Outcome;
 
 /// Read a language model's hidden states, map its risk boundary, and steer it
@@ -124,16 +125,21 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
 pub fn refuse(error: &clap::Error) -> ExitCode {
     use clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if !error.use_stderr() || error.kind() == DisplayHelpOnMissingArgumentOrSubcommand {
-        // If nobody reads the output, there is nobody to tell.
-        let _ = error.print();
-        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        return match error.print() {
+            Err(problem) if problem.kind() != std::io::ErrorKind::BrokenPipe => {
+                complain(format_args!("pearl: stdout: {problem}"));
+                ExitCode::from(2)
+            }
+            _ if error.use_stderr() => ExitCode::from(2),
+            _ => ExitCode::SUCCESS,
+        };
     }
     let text = error.to_string();
     let mut parts = text.split("\n\n");
     let first = parts.next().unwrap_or_default().trim_start_matches("error: ");
     let tip = parts.find(|part| part.trim_start().starts_with("tip:")).unwrap_or_default();
     let line = format!("{first} {tip}").split_whitespace().collect::<Vec<_>>().join(" ");
-    eprintln!("pearl: {line}");
+    complain(format_args!("pearl: {line}"));
     ExitCode::from(2)
 }
 

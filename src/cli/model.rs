@@ -72,13 +72,15 @@ impl ModelOptions {
 /// Shows the progress of a download.
 #[cfg(feature = "hub")]
 fn with_progress<'a>(loader: Loader<'a>, name: &'a Path, console: &'a Console) -> Loader<'a> {
+    use pearlpoint::printable::one_line;
+
     let (bar, mut announced) = (console.bytes("fetching"), false);
     loader.on_fetch(move |fetched| {
         if fetched.total > 0 && !std::mem::replace(&mut announced, true) {
             console.say(format!("{}: {} to fetch", name.display(), indicatif::HumanBytes(fetched.total)));
         }
         bar.bar.set_length(fetched.total);
-        bar.bar.set_message(fetched.file.clone());
+        bar.bar.set_message(one_line(&fetched.file, 60).into_owned());
         bar.done(fetched.done as usize)
     })
 }

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use super::console::Console;
 use super::memory::set_purge_delay;
 use super::model::ModelChoice;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::analysis::organism_check;
 use pearlpoint::dialogue::{self, Dialogue, Label, Message, Role};
 use pearlpoint::organism::contrast::{self, Contrast};
@@ -222,7 +222,7 @@ fn write(dialogues: &[Dialogue], out: Option<PathBuf>, console: &Console) -> any
         }
         None => {
             for dialogue in dialogues {
-                print(serde_json::to_string(dialogue)?)?;
+                print_exact(serde_json::to_string(dialogue)?)?;
             }
         }
     }
@@ -237,7 +237,7 @@ fn run_check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
         organism_check::check(&model, arguments.count, arguments.seed, thinking, &mut |done| bar.done(done))?;
     drop(bar);
     if arguments.json {
-        print(serde_json::to_string_pretty(&report)?)?;
+        print_exact(serde_json::to_string_pretty(&report)?)?;
     } else {
         let columns = ["n", "world %", "model %", "difference"].map(Column::numbers);
         let row = |row: &organism_check::Row| {

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use pearlpoint::artifact::{self, Header};
+use pearlpoint::artifact::{self, Header, foreign_name};
+use pearlpoint::error::Error;
 use pearlpoint::model::Model;
+use pearlpoint::printable::printable;
 use pearlpoint::report::{self, Chart};
 
 /// How a command ended that did not fail.
@@ -28,10 +30,21 @@ impl From<Outcome> for ExitCode {
     }
 }
 
-/// Prints data on stdout. `println!` would panic on a closed pipe.
+/// Prints text on stdout, its control characters escaped; newlines and tabs stay. `println!` would panic on a closed pipe.
 pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(())
+    print_exact(printable(&text.to_string()))
+}
+
+/// Prints JSON, a page, or text whose foreign parts are escaped already.
+pub fn print_exact(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    write_stdout(format_args!("{text}\n"))
+}
+
+/// Writes to stdout and flushes, so that a full disk is noticed here and not when the program ends.
+pub fn write_stdout(text: std::fmt::Arguments) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_fmt(text).and_then(|()| out.flush());
+    Ok(written.map_err(Error::file(Path::new("stdout")))?)
 }
 
 /// The header of a table that a model's states or answers gave.
@@ -42,7 +55,7 @@ pub fn header(kind: &str, model: &Model) -> Header {
 
 /// Saves a chart's table as NAME.chart.json.
 pub fn save_chart(folder: &Path, name: &str, chart: &Chart) -> anyhow::Result<()> {
-    save(&folder.join(format!("{name}.chart.json")), chart)
+    save(&folder.join(format!("{}.chart.json", foreign_name(name))), chart)
 }
 
 /// Saves a table that has no header of its own.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::{self, DEMO, Experiment, headline};
 use pearlpoint::report::Table;
@@ -86,7 +86,7 @@ fn execute(
         None => experiment::run(experiment, text, &model, &out, &mut console.stages())?,
     };
     if json {
-        print(serde_json::to_string_pretty(&results)?)?;
+        print_exact(serde_json::to_string_pretty(&results)?)?;
     } else {
         let shown: Vec<Metric> = results.figures.iter().filter(|metric| headline(metric)).cloned().collect();
         print(Table::of_figures("", &shown).to_text()?)?;

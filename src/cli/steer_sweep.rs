@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::config::SteeringGrid;
 use pearlpoint::error::Error;
 use pearlpoint::experiment::steering_grid::{run as sweep, table};
@@ -35,7 +35,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let model = arguments.options.load(&file.model, console)?;
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut console.stages())?;
     match arguments.json {
-        true => print(serde_json::to_string_pretty(&results)?)?,
+        true => print_exact(serde_json::to_string_pretty(&results)?)?,
         false => print(table(&file, &found).to_text()?)?,
     }
     let page = arguments.out.join("report.html");

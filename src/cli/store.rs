@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::activations::{self, Store};
 use pearlpoint::artifact;
 
@@ -130,7 +130,7 @@ fn merge(arguments: Merge, console: &Console) -> anyhow::Result<Outcome> {
     let (rows, shards, out) = (manifest.rows, manifest.shards.len(), arguments.out.display());
     console.say(format!("{rows} rows in {shards} shards in {out}"));
     if arguments.json {
-        print(json!({"rows": rows, "shards": shards}))?;
+        print_exact(json!({"rows": rows, "shards": shards}))?;
     }
     Ok(Outcome::Done)
 }
@@ -140,7 +140,7 @@ fn check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
     let bar = console.bar(shards, "checking");
     let faults = activations::check(&arguments.store, &mut |done| bar.done(done))?;
     match arguments.json {
-        true => print(json!({"whole": faults.is_empty(), "wrong": faults}))?,
+        true => print_exact(json!({"whole": faults.is_empty(), "wrong": faults}))?,
         false => faults.iter().try_for_each(print)?,
     }
     if !faults.is_empty() {

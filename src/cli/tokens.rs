@@ -10,11 +10,12 @@ use serde_json::json;
 use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::error::Error;
 use pearlpoint::model::{Chat, Phase, Selector, Token};
+use pearlpoint::printable::{one_line, printable};
 use pearlpoint::report::pages::selected_tokens;
 use pearlpoint::report::pages::selected_tokens::{Segment, Shown};
 
@@ -40,6 +41,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Longest id above a dialogue's text, in characters.
+const LONGEST_ID: usize = 200;
+
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let thinking = arguments.model.thinking();
     let dialogues = arguments.prompts.stream(console)?;
@@ -56,11 +60,12 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         if arguments.html.is_some() {
             dialogues_shown.push(shown(chat, &dialogue, &tokens, &picked)?);
         } else if arguments.json {
-            print(as_json(chat, &dialogue, &tokens, &picked)?)?;
+            print_exact(as_json(chat, &dialogue, &tokens, &picked)?)?;
         } else {
             let marks = if colour { ["\u{1b}[30;43m", "\u{1b}[0m"] } else { ["[[", "]]"] };
-            print(format!("{}: {} of {} tokens", dialogue.id, picked.len(), tokens.len()))?;
-            print(marked(&shown(chat, &dialogue, &tokens, &picked)?, marks))?;
+            let id = one_line(&dialogue.id, LONGEST_ID);
+            print(format!("{id}: {} of {} tokens", picked.len(), tokens.len()))?;
+            print_exact(marked(&shown(chat, &dialogue, &tokens, &picked)?, marks))?;
             if !arguments.brief {
                 table(chat, &tokens, &picked, marks)?;
             }
@@ -74,7 +79,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Some(file) => {
             let page = selected_tokens::page(&selector.to_string(), &checkpoint.name, &dialogues_shown)?;
             match file {
-                None => print(page)?,
+                None => print_exact(page)?,
                 Some(path) => artifact::write_text(&path, &page)?,
             }
         }
@@ -127,14 +132,14 @@ fn text_of(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::erro
     }
 }
 
-/// The dialogue's text, with the picked tokens between marks.
+/// The dialogue's text as a terminal may show it, with the picked tokens between marks.
 fn marked(shown: &Shown, marks: [&str; 2]) -> String {
     let mut text = String::new();
     for stretch in shown.segments.chunk_by(|a, b| a.picked == b.picked) {
         let own: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
         match stretch[0].picked {
-            true => text.extend([marks[0], &own, marks[1]]),
-            false => text += &own,
+            true => text.extend([marks[0], &printable(&own), marks[1]]),
+            false => text += &printable(&own),
         }
     }
     text.trim_end_matches('\n').into()
@@ -143,12 +148,13 @@ fn marked(shown: &Shown, marks: [&str; 2]) -> String {
 fn table(chat: &Chat, tokens: &[Token], picked: &[usize], marks: [&str; 2]) -> anyhow::Result<()> {
     for (index, token) in tokens.iter().enumerate() {
         let text = format!("{:?}", chat.decode(&[token.id], false)?);
+        let text = printable(&text);
         let text = match picked.binary_search(&index) {
             Ok(_) => format!("{}{text}{}", marks[0], marks[1]),
-            Err(_) => text,
+            Err(_) => text.into_owned(),
         };
         let (position, role, turn) = (token.position, token.role.name(), token.turn);
-        print(format!("{position:>6}  {role:<9} turn {turn:<3} {:<9} {text}", phase(token.phase)))?;
+        print_exact(format!("{position:>6}  {role:<9} turn {turn:<3} {:<9} {text}", phase(token.phase)))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::console::Console;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use super::states::StoreSource;
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
@@ -236,7 +236,7 @@ fn cosines(files: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
         }
     }
     if json {
-        print(serde_json::to_string(&rows)?)?;
+        print_exact(serde_json::to_string(&rows)?)?;
     }
     Ok(Outcome::Done)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use ndarray::Axis;
 use serde::{Deserialize, Serialize};
 
+use super::paths;
 use crate::activations::Activations;
 use crate::analysis::boundary_report::{self, Report};
 use crate::analysis::dataset::Dataset;
@@ -218,7 +219,7 @@ pub(super) fn interpolation(
         serde_json::to_vec(&(file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
             .map_err(text)?;
     let made_from = artifact::sha256(&made_from);
-    let path = out.join(format!("crossing-{}.json", file.name));
+    let path = paths::interpolation(out, &file.name);
     let before = artifact::read_json::<Kept>(&path, "crossing", 1).ok();
     let found = match before.filter(|(_, kept)| kept.made_from == made_from) {
         Some((_, kept)) => kept.found,

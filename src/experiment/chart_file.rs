@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::paths;
 use crate::artifact;
 use crate::error::{Error, Result};
 use crate::report::Chart;
@@ -10,5 +11,5 @@ use crate::report::Chart;
 pub(super) fn save_chart(out: &Path, name: &str, chart: &Chart) -> Result<()> {
     let text = serde_json::to_string(chart)
         .map_err(|error| Error::input(name, error, "a chart that JSON can hold"))?;
-    artifact::write_text(&out.join(format!("{name}.chart.json")), &text)
+    artifact::write_text(&paths::chart(out, name), &text)
 }

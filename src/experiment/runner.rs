@@ -1,12 +1,13 @@
 //! The runner of an experiment: read, fit, decide, steer, and write the report.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::boundary_stages::{self, StageSection};
 use super::chart_file::save_chart;
+use super::paths;
 use super::report_page::ReportPage;
 use crate::activations::{self, Activations, Request, extract_each};
 use crate::analysis::cross_validation::{CrossValidated, cross_validate_sites};
@@ -44,6 +45,7 @@ pub fn run(
     out: &Path,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Results> {
+    paths::check_experiment(experiment)?;
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let judge = checked_judge(experiment, model, &data)?;
     let run = Run { experiment, model, data: &data, judge: judge.as_ref(), out };
@@ -164,7 +166,7 @@ impl Run<'_> {
                 return Err(Error::Stopped);
             }
             let sweep = self.sweep(file, read)?;
-            sweep.best().1.probe.save(&probe_path(self.out, &file.label))?;
+            sweep.best().1.probe.save(&paths::probe(self.out, &file.label))?;
             sweeps.push(sweep);
         }
         Ok(sweeps)
@@ -221,7 +223,7 @@ impl Run<'_> {
             cross_validate_sites(file, self.experiment.seed, &rows, &mut values_at, &mut on_site)?;
         let ids = |fold: &Vec<usize>| fold.iter().map(|&row| &dialogues[row].id).collect::<Vec<_>>();
         let folds = BTreeMap::from([("folds", validated.folds.iter().map(ids).collect::<Vec<_>>())]);
-        let place = self.out.join(format!("folds/{}-{}.json", validated.label, validated.name));
+        let place = paths::folds(self.out, &validated.label, &validated.name);
         artifact::write_json(&place, &self.header("folds"), &folds)?;
         Ok(validated)
     }
@@ -277,13 +279,13 @@ impl Run<'_> {
     ) -> Result<Vec<Metric>> {
         let Run { experiment, model, data, judge, out } = *self;
         let evaluation = Evaluation { experiment, steering, model, data, judge };
-        let steered = evaluation.run(sweep, &probe_path(out, &steering.probe), activations, on_progress)?;
-        let vector = out.join("vectors").join(format!("{}.safetensors", steering.to));
+        let steered = evaluation.run(sweep, &paths::probe(out, &steering.probe), activations, on_progress)?;
+        let vector = paths::vector(out, &steering.to);
         steered.vector.save(&vector, self.header("vector"))?;
         let conditions = steered.test.iter().map(|(name, answers)| (*name, answers));
         for (name, answers) in std::iter::once(("fit", &steered.fit)).chain(conditions) {
-            let name = format!("{}.jsonl", name.replace([' ', ','], "-"));
-            artifact::write_text(&out.join("transcripts").join(name), &answers.to_jsonl()?)?;
+            let name = name.replace([' ', ','], "-");
+            artifact::write_text(&paths::transcript(out, &name), &answers.to_jsonl()?)?;
         }
         let table = evaluation.table(sweep, &steered);
         artifact::write_json(&out.join("steering.json"), &self.header("steering"), &table)?;
@@ -319,10 +321,6 @@ fn checked_judge(experiment: &Experiment, model: &Model, data: &Dataset) -> Resu
         Evaluation { experiment, steering, model, data, judge: judge.as_ref() }.check()?;
     }
     Ok(judge)
-}
-
-fn probe_path(out: &Path, label: &str) -> PathBuf {
-    out.join("probes").join(format!("{label}.safetensors"))
 }
 
 /// What a run was made from (JSON, kind `made-from`).

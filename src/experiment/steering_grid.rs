@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::chart_file::save_chart;
+use super::paths;
 use crate::analysis::dataset::Dataset;
 use crate::analysis::steering_effect::Effect;
 use crate::analysis::steering_grid::{Found, Grid};
@@ -30,6 +31,7 @@ pub fn run(
     out: &Path,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(Found, Results)> {
+    paths::check_grid(file)?;
     let data = Dataset::load(&file.data, file.seed)?;
     let judge = judge_of(file, model)?;
     let grid = Grid { file, model, data: &data, judge: judge.as_ref() };
@@ -44,15 +46,15 @@ pub fn run(
     artifact::write_text(&out.join("sweep.toml"), text)?;
     let fitted = grid.fit(&header("activations"), on_progress)?;
     for (name, site, probe) in &fitted.probes {
-        probe.save(&out.join("probes").join(format!("{name}-{site}.safetensors")))?;
+        probe.save(&paths::probe_at(out, name, *site))?;
     }
-    fitted.vector.save(&out.join("vectors").join("sweep.safetensors"), header("vector"))?;
+    fitted.vector.save(&paths::vector(out, "sweep"), header("vector"))?;
 
     let evaluated = grid.evaluate(&fitted, on_progress)?;
     let fit = fitted.answers.iter().map(|answers| ("fit", answers));
     let rest = evaluated.answers.iter().map(|(name, answers)| (name.as_str(), answers));
     for (name, answers) in fit.chain(rest) {
-        artifact::write_text(&out.join("transcripts").join(format!("{name}.jsonl")), &answers.to_jsonl()?)?;
+        artifact::write_text(&paths::transcript(out, name), &answers.to_jsonl()?)?;
     }
     let found = evaluated.found;
     artifact::write_json(&out.join("sweep.json"), &header("sweep"), &found)?;

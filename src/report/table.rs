@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::charts::axis::number;
 use crate::artifact;
 use crate::error::{Error, Result};
+use crate::printable::one_line;
 use crate::stats::Metric;
 
 /// The metrics of a run: `results.json`.
@@ -25,6 +26,9 @@ pub struct Results {
     /// With their intervals.
     pub figures: Vec<Metric>,
 }
+
+/// Longest cell of a printed table, in characters.
+const MAX_CELL: usize = 200;
 
 const KIND: &str = "results";
 const VERSION: u32 = 1;
@@ -148,7 +152,11 @@ impl Table {
         let columns: Vec<Vec<String>> = (0..self.columns.len())
             .map(|index| {
                 let cells = self.cells(index, [' ', ' ']);
-                let all = || std::iter::once(&self.columns[index].name).chain(&cells);
+                // A cell of several lines, or of a page, would break the table.
+                let all = || {
+                    let cells = std::iter::once(&self.columns[index].name).chain(&cells);
+                    cells.map(|cell| one_line(cell, MAX_CELL))
+                };
                 let width = all().map(|cell| cell.chars().count()).max().unwrap_or(0);
                 let padded = all().map(|cell| match self.columns[index].numbers {
                     true => format!("{cell:>width$}"),

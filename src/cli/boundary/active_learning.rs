@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::console::Console;
-use crate::cli::output::{Outcome, print, save_chart};
+use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::{ActiveLearning, Comparison, compare};
@@ -91,7 +91,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     report::draw_all(&arguments.out)?;
     if arguments.json {
         let same = found.labels_for_the_same();
-        print(serde_json::json!({
+        print_exact(serde_json::json!({
             "gain": found.accuracy().map(|i| [i.value, i.low, i.high]),
             "labels_nearest": same.map(|same| same.0), "labels_random": same.map(|same| same.1),
         }))?;

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::console::Console;
 use crate::cli::dialogues::Source;
 use crate::cli::model::ModelChoice;
-use crate::cli::output::{Outcome, header, print, save_chart};
+use crate::cli::output::{Outcome, header, print, print_exact, save_chart};
 use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::boundary::Search;
@@ -85,7 +85,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let InterpolationTable { found, summaries } = drawn;
     report::draw_all(&arguments.out)?;
     match arguments.json {
-        true => print(serde_json::to_string_pretty(&summaries)?)?,
+        true => print_exact(serde_json::to_string_pretty(&summaries)?)?,
         false => print(table(&found.label, found.pairs, found.given, &summaries).to_text()?)?,
     }
     Ok(Outcome::Done)

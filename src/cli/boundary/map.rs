@@ -6,7 +6,7 @@ use clap::Args;
 use ndarray::Axis;
 
 use crate::cli::console::Console;
-use crate::cli::output::{Outcome, print, save_chart};
+use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::boundary_report::{self, Question, Report, Rows};
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
@@ -126,7 +126,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     report::draw_all(&out)?;
     if arguments.json {
-        print(serde_json::to_string_pretty(&found.card)?)?;
+        print_exact(serde_json::to_string_pretty(&found.card)?)?;
     } else {
         show(&found)?;
     }

@@ -7,7 +7,7 @@ use ndarray::{Array2, Axis};
 
 use super::score::rows;
 use crate::cli::console::Console;
-use crate::cli::output::{Outcome, print};
+use crate::cli::output::{Outcome, print, print_exact};
 use crate::cli::states::StoreSource;
 use pearlpoint::error::Error;
 use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};
@@ -72,7 +72,7 @@ pub fn run(arguments: Compare, console: &Console) -> anyhow::Result<Outcome> {
         .filter_map(|(name, interval)| Some(Metric::new(name, interval?, rows.len(), "given")))
         .collect();
     match arguments.json {
-        true => print(serde_json::to_string_pretty(&metrics)?)?,
+        true => print_exact(serde_json::to_string_pretty(&metrics)?)?,
         false => print(Table::of_figures("", &metrics).to_text()?)?,
     }
     Ok(Outcome::Done)

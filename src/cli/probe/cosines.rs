@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::output::{Outcome, print};
+use crate::cli::output::{Outcome, print, print_exact};
 use pearlpoint::artifact;
 use pearlpoint::error::Error;
 use pearlpoint::plots::cosines;
@@ -59,7 +59,7 @@ pub fn run(arguments: Cosines) -> anyhow::Result<Outcome> {
         report::draw_all(folder)?;
     }
     if arguments.json {
-        print(serde_json::to_string_pretty(&json!({"directions": names, "cosines": matrix}))?)?;
+        print_exact(serde_json::to_string_pretty(&json!({"directions": names, "cosines": matrix}))?)?;
         return Ok(Outcome::Done);
     }
     let mut columns = vec![Column::text("direction")];

@@ -8,7 +8,7 @@ use crate::cli::console::Console;
 use crate::cli::dialogues::{Filter, Source};
 use crate::cli::memory::{disable_huge_pages, set_purge_delay};
 use crate::cli::model::ModelOptions;
-use crate::cli::output::{Outcome, print};
+use crate::cli::output::{Outcome, print, print_exact};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::layer_sweep::{self, Sweep};
 use pearlpoint::config::ProbeFile;
@@ -127,7 +127,7 @@ fn show(sweep: &Sweep, out: PathBuf, json: bool, console: &Console) -> anyhow::R
     metrics.extend(sweep.best_figures());
     metrics.extend(sweep.controls().into_iter().cloned());
     if json {
-        print(serde_json::to_string_pretty(&metrics)?)?;
+        print_exact(serde_json::to_string_pretty(&metrics)?)?;
     } else {
         let mut table = Table::of_figures("", &metrics);
         table.columns[0] = Column::text(&format!("{} ({})", sweep.label, sweep.split));

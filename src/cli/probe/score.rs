@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::console::Console;
-use crate::cli::output::{Outcome, print};
+use crate::cli::output::{Outcome, print, print_exact};
 use crate::cli::states::StoreSource;
 use pearlpoint::activations::Labelled;
 use pearlpoint::pipeline::unseen_rows;
@@ -38,7 +38,7 @@ pub fn run(arguments: Score, console: &Console) -> anyhow::Result<Outcome> {
         for (&row, values) in rows.iter().zip(probabilities.rows()) {
             let classes: serde_json::Map<String, serde_json::Value> =
                 probe.classes.iter().cloned().zip(values.iter().map(|&p| json!(p))).collect();
-            print(json!({"id": states.dialogue(row).id, "row": row, "probabilities": classes}))?;
+            print_exact(json!({"id": states.dialogue(row).id, "row": row, "probabilities": classes}))?;
         }
         return Ok(Outcome::Done);
     }
