@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, JOURNAL, KIND, Manifest, SHARD_PREFIX, VERSION};
 use super::shard::Shard;
-use crate::artifact::{self, Header};
+use crate::artifact::{self, FolderLock, Header};
 use crate::error::{Error, Result};
 
 /// The journal's first line.
@@ -44,8 +44,8 @@ pub(super) struct Journal {
     manifest: Manifest,
     /// Finished shards, in order.
     pub entries: Vec<Entry>,
-    /// Lock on the folder for the time of the run; none before the folder exists.
-    lock: Option<File>,
+    /// Lock on the folder for the time of the run.
+    _lock: FolderLock,
     file: Option<File>,
 }
 
@@ -58,12 +58,12 @@ pub(super) enum FolderState {
 }
 
 impl Journal {
-    /// Opens a folder, which need not exist, without a change to it.
+    /// Opens a folder, which need not exist: an empty one goes again where nothing is written.
     ///
     /// # Errors
     /// A store, finished or not, of another run; a folder that another run is writing to.
     pub fn open(folder: &Path, header: &Header, manifest: &Manifest) -> Result<FolderState> {
-        let lock = if folder.is_dir() { lock(folder)? } else { None };
+        let lock = FolderLock::take(folder)?;
         if folder.join(manifest::MANIFEST).exists() {
             let found = Manifest::read(folder)?;
             manifest.check_same(header, &found, folder)?;
@@ -76,7 +76,7 @@ impl Journal {
             header: header.clone(),
             manifest: manifest.clone(),
             entries: Vec::new(),
-            lock,
+            _lock: lock,
             file: None,
         };
         match std::fs::read_to_string(folder.join(JOURNAL)) {
@@ -129,19 +129,11 @@ impl Journal {
         }
     }
 
-    /// Creates and locks the folder, removes temporary files of a killed run and opens the journal, once.
+    /// Removes temporary files of a killed run and opens the journal, once.
     fn begin(&mut self) -> Result<&mut File> {
         if self.file.is_none() {
             let path = self.folder.join(JOURNAL);
-            std::fs::create_dir_all(&self.folder).map_err(Error::file(&self.folder))?;
-            if self.lock.is_none() {
-                self.lock = lock(&self.folder)?;
-            }
-            for entry in std::fs::read_dir(&self.folder).map_err(Error::file(&self.folder))?.flatten() {
-                if entry.file_name().to_string_lossy().starts_with(artifact::TEMPORARY) {
-                    remove(&entry.path())?;
-                }
-            }
+            artifact::remove_abandoned(&self.folder);
             let header = Header { kind: KIND.into(), version: VERSION, ..self.header.clone() };
             let mut text = line(&FirstLine { header, manifest: self.manifest.clone() }, &path)?;
             for entry in &self.entries {
@@ -206,17 +198,5 @@ fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file(path)(error)),
         _ => Ok(()),
-    }
-}
-
-/// An advisory lock on a folder, where the system has one; released with the process.
-fn lock(folder: &Path) -> Result<Option<File>> {
-    let Ok(file) = File::open(folder) else { return Ok(None) };
-    match file.try_lock() {
-        Err(std::fs::TryLockError::WouldBlock) => {
-            let found = "another run is writing to it";
-            Err(Error::input(folder.display(), found, "a folder of its own for each run"))
-        }
-        _ => Ok(Some(file)),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{self, Manifest};
-use crate::artifact::{self, TensorFile};
+use crate::artifact::{self, FolderLock, TensorFile};
 use crate::error::{Error, Result};
 
 /// Copies the shards of all parts into one store. `on_progress` gets the number of shards done, and stops the copy by
@@ -51,6 +51,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         let expected = format!("all {of} parts");
         return Err(Error::input("parts", format!("part {missing}/{of} is missing"), expected));
     }
+    let _lock = FolderLock::take(out)?;
     for (done, (name, (folder, hash))) in shards.into_iter().enumerate() {
         let file = TensorFile::open(folder.join(name))?;
         if artifact::sha256(file.bytes()) != hash {

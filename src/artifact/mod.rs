@@ -1,6 +1,7 @@
 //! Saved files: the header that all of them share, atomic writes, and checked readers of safetensors and GGUF.
 
 mod atomic_write;
+mod folder_lock;
 mod foreign_name;
 mod gguf;
 mod hash;
@@ -9,7 +10,8 @@ mod json;
 mod mmap;
 mod tensors;
 
-pub use atomic_write::{TEMPORARY, write_atomic, write_text};
+pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
+pub use folder_lock::FolderLock;
 pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};

@@ -11,6 +11,7 @@ use super::memory::set_purge_delay;
 use super::model::ModelChoice;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::analysis::organism_check;
+use pearlpoint::artifact::FolderLock;
 use pearlpoint::dialogue::{self, Dialogue, Label, Message, Role};
 use pearlpoint::organism::contrast::{self, Contrast};
 use pearlpoint::organism::training::{self, Recipe};
@@ -175,6 +176,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
 }
 
 fn train(arguments: Train, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
     let recipe = Recipe { seed: arguments.seed, steps: arguments.steps, ..Recipe::default() };
     let bar = console.bar(recipe.steps, "training");
     // Every step allocates as much as the one before it.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::analysis::layer_sweep::{self, Sweep};
 use crate::analysis::probe_card::{self, Fitted};
-use crate::artifact;
+use crate::artifact::{self, FolderLock};
 use crate::config::ProbeFile;
 use crate::error::Result;
 use crate::judge;
@@ -33,6 +33,7 @@ pub fn fit(
     model: &Model,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Sweep> {
+    let _lock = FolderLock::take(folder)?;
     let judge = judge::of_file(file.judge.as_deref(), &file.judge_options(), &model.name)?;
     let fitted = probe_card::fit(file, model, judge.as_ref(), on_progress)?;
     let card = card(file, &fitted)?;

@@ -16,7 +16,7 @@ use crate::analysis::interpolation::twins;
 use crate::analysis::layer_sweep::{self, Question, Rows, Sweep};
 use crate::analysis::pearl_map::pearl_map;
 use crate::analysis::steering_eval::Evaluation;
-use crate::artifact::{self, Header};
+use crate::artifact::{self, FolderLock, Header};
 use crate::boundary::RiskMap;
 use crate::config::Experiment;
 use crate::config::defaults::BATCH_TOKENS;
@@ -49,6 +49,7 @@ pub fn run(
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let judge = checked_judge(experiment, model, &data)?;
     let run = Run { experiment, model, data: &data, judge: judge.as_ref(), out };
+    let _lock = FolderLock::take(out)?;
     let before = out.join(MADE_FROM);
     if before.exists() {
         std::fs::remove_file(&before).map_err(Error::file(&before))?;

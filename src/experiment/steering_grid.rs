@@ -7,7 +7,7 @@ use super::paths;
 use crate::analysis::dataset::Dataset;
 use crate::analysis::steering_effect::Effect;
 use crate::analysis::steering_grid::{Found, Grid};
-use crate::artifact::{self, Header};
+use crate::artifact::{self, FolderLock, Header};
 use crate::config::SteeringGrid;
 use crate::error::Result;
 use crate::judge::{self, Scorer, Words};
@@ -43,6 +43,7 @@ pub fn run(
         seed: Some(file.seed),
         ..Header::new(kind, 1)
     };
+    let _lock = FolderLock::take(out)?;
     artifact::write_text(&out.join("sweep.toml"), text)?;
     let fitted = grid.fit(&header("activations"), on_progress)?;
     for (name, site, probe) in &fitted.probes {

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::console::Console;
 use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
-use pearlpoint::artifact::{self, Header};
+use pearlpoint::artifact::{self, FolderLock, Header};
 use pearlpoint::boundary::{ActiveLearning, Comparison, compare};
 use pearlpoint::model::Site;
 use pearlpoint::plots::active_learning::{self, LearningTable};
@@ -59,6 +59,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
     let states = arguments.states.open(console)?;
     let targets = Targets::new(&states.labels(&arguments.label)?, &states.labels(&arguments.group)?, &[])?;
     let held_out: Vec<&str> = arguments.held_out.iter().map(String::as_str).collect();

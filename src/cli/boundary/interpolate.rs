@@ -9,7 +9,7 @@ use crate::cli::dialogues::Source;
 use crate::cli::model::ModelChoice;
 use crate::cli::output::{Outcome, header, print, print_exact, save_chart};
 use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
-use pearlpoint::artifact::{self, Header};
+use pearlpoint::artifact::{self, FolderLock, Header};
 use pearlpoint::boundary::Search;
 use pearlpoint::judge;
 use pearlpoint::plots;
@@ -57,6 +57,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
     let data = arguments.source.read(console)?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;

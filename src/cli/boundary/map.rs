@@ -9,6 +9,7 @@ use crate::cli::console::Console;
 use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::boundary_report::{self, Question, Report, Rows};
+use pearlpoint::artifact::FolderLock;
 use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::boundary_stages;
@@ -72,6 +73,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let Arguments { out, from, to, .. } = arguments;
+    let _lock = FolderLock::take(&out)?;
     let mut probe = Probe::load(&arguments.probe)?;
     let classes = [Some(&from), Some(&to), arguments.safe.as_ref(), arguments.flag.as_ref()];
     classes

@@ -9,7 +9,7 @@ use crate::cli::dialogues::{Prompts, by_id};
 use crate::cli::model::ModelChoice;
 use crate::cli::output::{Outcome, draw_and_print, header, save, save_chart};
 use pearlpoint::analysis::token_readout;
-use pearlpoint::artifact;
+use pearlpoint::artifact::{self, FolderLock};
 use pearlpoint::error::Error;
 use pearlpoint::plots::token_map;
 use pearlpoint::probe::Probe;
@@ -37,6 +37,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
     let dialogues = arguments.prompts.read(console)?;
     let dialogue = match &arguments.id {
         Some(id) => by_id(&dialogues, "--id", id)?,

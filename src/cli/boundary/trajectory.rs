@@ -10,7 +10,7 @@ use crate::cli::dialogues::{Source, by_id};
 use crate::cli::model::ModelChoice;
 use crate::cli::output::{Outcome, draw_and_print, header, save_chart};
 use pearlpoint::analysis::token_readout;
-use pearlpoint::artifact::{self, Header};
+use pearlpoint::artifact::{self, FolderLock, Header};
 use pearlpoint::boundary::RiskMap;
 use pearlpoint::error::Error;
 use pearlpoint::plots::trajectory::{self, Trajectories};
@@ -39,6 +39,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
     let data = arguments.source.read(console)?;
     let probe = Probe::load(&arguments.probe)?;
     let (_, map): (Header, RiskMap) = artifact::read_json(&arguments.risk_map, "map", 1)?;
