@@ -17,7 +17,7 @@ use super::manifest::{self, Manifest, Part};
 use super::request::Request;
 use super::shard;
 use crate::artifact::{self, Header};
-use crate::dialogue::{self, Dialogue, DialogueStream};
+use crate::dialogue::{self, Dialogue, DialogueStream, Skipped};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model};
 
@@ -49,6 +49,8 @@ pub struct Summary {
     pub tokens: usize,
     /// Tokens that went through the model for them; shared prefixes and cut ends make it smaller.
     pub computed: usize,
+    /// Dialogues that the template or the model refused in this run.
+    pub refused: Skipped,
 }
 
 /// A shard on its way to the writer.
@@ -162,7 +164,7 @@ pub fn extract_to_store(
     let mut journal = match Journal::open(out, &header, &plan)? {
         FolderState::Complete(manifest) => {
             let resumed = manifest.rows;
-            return Ok(Summary { manifest, resumed, tokens: 0, computed: 0 });
+            return Ok(Summary { manifest, resumed, tokens: 0, computed: 0, refused: Skipped::default() });
         }
         FolderState::Open(journal) => journal,
     };
@@ -176,6 +178,7 @@ pub fn extract_to_store(
         row_bytes: dtype.size(),
         waiting: VecDeque::new(),
         refused: VecDeque::new(),
+        reasons: Skipped::default(),
         number: last.map_or(0, |entry| entry.number + 1),
         end: 0,
         pulled: 0,
@@ -210,6 +213,11 @@ pub fn extract_to_store(
         if producer.pulled == 0 {
             return Err(producer.dialogues.no_dialogue());
         }
+        if producer.reasons.count == producer.pulled {
+            let found = format!("none of the {} dialogues could be read", producer.pulled);
+            let first = producer.reasons.reasons.first().map_or("", String::as_str);
+            return Err(Error::input(data.display(), found, format!("dialogues; the first: {first}")));
+        }
         let found = format!("nothing was picked in any of {} dialogues", producer.pulled);
         let expected = "a selector of tokens that they have; `pearl tokens` shows them";
         return Err(Error::input(format!("tokens {}", plan.tokens), found, expected));
@@ -217,7 +225,8 @@ pub fn extract_to_store(
     let is_ours = plan.part.is_none_or(|part| part.has(producer.number));
     let manifest = journal.finish(if is_ours { producer.refused.len() } else { 0 })?;
     let tokens = producer.progress.tokens;
-    Ok(Summary { manifest, resumed, tokens, computed: producer.extractor.computed })
+    let computed = producer.extractor.computed;
+    Ok(Summary { manifest, resumed, tokens, computed, refused: producer.reasons })
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
@@ -240,6 +249,8 @@ struct Producer<'a> {
     waiting: VecDeque<(usize, TokenisedDialogue)>,
     /// Indices of refused dialogues that belong to no shard yet.
     refused: VecDeque<usize>,
+    /// All dialogues that were refused, and why.
+    reasons: Skipped,
     /// Number of the next shard.
     number: usize,
     /// Dialogues that are in shards.
@@ -333,7 +344,10 @@ impl Producer<'_> {
         for row in rows {
             match row {
                 Ok(row) => self.waiting.push_back((self.pulled, row)),
-                Err(Error::Input { .. }) if self.skip_bad => self.refused.push_back(self.pulled),
+                Err(error @ Error::Input { .. }) if self.skip_bad => {
+                    self.refused.push_back(self.pulled);
+                    self.reasons.add(&error);
+                }
                 Err(error) => return Err(error),
             }
             self.pulled += 1;

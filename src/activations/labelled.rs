@@ -326,7 +326,7 @@ mod tests {
             hash: "1".into(),
             dialogues,
             indices: vec![0, 1, 2],
-            skipped: 0,
+            skipped: Default::default(),
         };
         let activations = Activations {
             sites: vec![("1.resid_post".parse().unwrap(), array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])],

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::atomic_write::write_atomic;
 use super::header::Header;
+use super::read_file::read_file;
 use crate::error::{Error, Result};
 
 /// Writes the fields of `header`, then those of `body`, as one indented JSON object, atomically.
@@ -32,7 +33,7 @@ pub fn write_json<T: Serialize>(path: &Path, header: &Header, body: &T) -> Resul
 /// # Errors
 /// [`Error::File`] if it can't be read; [`Error::Input`] if it isn't JSON, is of another kind or version, or lacks a field.
 pub fn read_json<T: DeserializeOwned>(path: &Path, kind: &str, version: u32) -> Result<(Header, T)> {
-    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let bytes = read_file(path)?;
     let wrong = |problem: serde_json::Error| {
         Error::input(path.display(), problem, format!("a {kind} file of version {version}"))
     };

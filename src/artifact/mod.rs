@@ -8,6 +8,7 @@ mod hash;
 mod header;
 mod json;
 mod mmap;
+mod read_file;
 mod tensors;
 
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
@@ -17,6 +18,7 @@ pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};
 pub use header::Header;
 pub use json::{read_json, write_json};
+pub use read_file::{read_file, read_text};
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::console::Console;
-use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions};
+use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions, Skipped};
 use pearlpoint::error::Error;
 
 /// A file of dialogues.
 #[derive(Args)]
 pub struct Source {
-    /// Dialogues: JSON Lines, CSV or TSV (also .gz and .zst), or Parquet
+    /// Dialogues: JSON Lines, JSON, CSV or TSV (also .gz and .zst), or Parquet
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     #[command(flatten)]
@@ -50,10 +50,17 @@ impl Source {
     }
 }
 
-/// Says how many bad records were left out, if any.
-pub fn say_skipped(console: &Console, skipped: usize) {
-    if skipped > 0 {
-        console.say(format!("{skipped} bad records were left out"));
+/// Says which records were left out, if any: the first ones with their reasons, and how many. `what` names them.
+pub fn say_skipped(console: &Console, skipped: &Skipped, what: &str) {
+    for reason in &skipped.reasons {
+        console.say(format!("left out: {reason}"));
+    }
+    match skipped.count - skipped.reasons.len() {
+        0 => {}
+        more => console.say(format!("left out: {more} more")),
+    }
+    if skipped.count > 0 {
+        console.say(format!("{} {what} were left out", skipped.count));
     }
 }
 
@@ -68,7 +75,7 @@ impl Filter {
 
     pub fn read(&self, data: &Path, console: &Console) -> anyhow::Result<Dialogues> {
         let read = dialogue::read(data, &self.options()?)?;
-        say_skipped(console, read.skipped);
+        say_skipped(console, &read.skipped, "bad records");
         Ok(read)
     }
 }
@@ -79,7 +86,7 @@ pub struct Prompts {
     /// One user message
     #[arg(long, conflicts_with = "data", required_unless_present = "data")]
     prompt: Option<String>,
-    /// Dialogues: JSON Lines, CSV or TSV (also .gz and .zst), or Parquet
+    /// Dialogues: JSON Lines, JSON, CSV or TSV (also .gz and .zst), or Parquet
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -114,7 +121,7 @@ impl Prompts {
                 Some(Err(stream.no_dialogue()))
             }
             None => {
-                say_skipped(console, stream.skipped());
+                say_skipped(console, stream.skipped(), "bad records");
                 None
             }
         })))

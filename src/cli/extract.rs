@@ -78,10 +78,11 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     if read.computed < read.tokens {
         console.say(format!("{} of {} tokens went through the model", read.computed, read.tokens));
     }
-    say_skipped(console, survey.skipped);
-    if manifest.refused > 0 {
-        console.say(format!("{} dialogues that the chat template refuses were left out", manifest.refused));
-    }
+    say_skipped(console, &survey.skipped, "bad records");
+    // Those of an earlier run that this one continued are counted, without their reasons.
+    let mut refused = read.refused;
+    refused.count = manifest.refused;
+    say_skipped(console, &refused, "dialogues that the chat template or the model refuses");
     if arguments.json {
         print_exact(json!({
             "rows": manifest.rows,
@@ -90,7 +91,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             "tokens_per_second": read.tokens as f64 / seconds,
             "computed": read.computed,
             "resumed": read.resumed,
-            "skipped": survey.skipped + manifest.refused,
+            "skipped": survey.skipped.count + manifest.refused,
         }))?;
     }
     Ok(Outcome::Done)

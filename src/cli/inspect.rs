@@ -18,7 +18,11 @@ use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
   pearl inspect organism")]
 pub struct Arguments {
     /// The model: `organism` (embedded), a checkpoint folder, a GGUF file, ORG/NAME or ORG/NAME@REVISION of the hub
-    model: PathBuf,
+    #[arg(required_unless_present = "named", conflicts_with = "named")]
+    model: Option<PathBuf>,
+    /// The same, as other commands take it
+    #[arg(long = "model", value_name = "MODEL")]
+    named: Option<PathBuf>,
     #[command(flatten)]
     options: ModelOptions,
     /// Print the hash of the weights too, which reads all of them
@@ -44,8 +48,10 @@ struct Facts {
 
 impl Facts {
     fn read(arguments: Arguments, console: &Console) -> anyhow::Result<Facts> {
+        // The parser requires one of the two.
+        let named = arguments.model.or(arguments.named).unwrap_or_default();
         let Checkpoint { name, architecture, chat, weights } =
-            arguments.options.checkpoint(&arguments.model, console)?;
+            arguments.options.checkpoint(&named, console)?;
         let mut stored = BTreeMap::new();
         for name in weights.names() {
             let kind = weights.stored_type(&name).unwrap_or_default();

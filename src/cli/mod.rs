@@ -2,6 +2,7 @@
 
 mod boundary;
 mod console;
+mod dash_values;
 mod dialogues;
 mod extract;
 mod game;
@@ -24,7 +25,7 @@ mod vector;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use console::Console;
 pub use console::complain;
@@ -81,7 +82,14 @@ enum Command {
 impl Arguments {
     /// Parses the process's arguments.
     pub fn parse_or_error() -> Result<Arguments, clap::Error> {
-        Arguments::try_parse_from(with_default_subcommand(std::env::args_os().collect()))
+        Arguments::parse_words(std::env::args_os().collect())
+    }
+
+    fn parse_words(words: Vec<OsString>) -> Result<Arguments, clap::Error> {
+        let command = dash_values::allow(Arguments::command());
+        let words = with_default_subcommand(words);
+        dash_values::check(&command, &words)?;
+        Arguments::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 }
 
@@ -151,8 +159,6 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// The commands without subcommands of their own.
@@ -181,6 +187,62 @@ mod tests {
                 assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
             }
         }
+    }
+
+    fn parsed(words: &[&str]) -> Result<Arguments, String> {
+        let words = std::iter::once("pearl").chain(words.iter().copied()).map(OsString::from).collect();
+        // As `refuse` prints it.
+        Arguments::parse_words(words)
+            .map_err(|error| error.to_string().lines().next().unwrap_or_default().into())
+    }
+
+    #[test]
+    fn every_option_takes_a_value_that_begins_with_a_dash() {
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), "pearl", &mut found);
+        let text = std::any::TypeId::of::<String>();
+        let mut tried = 0;
+        for (path, command) in found {
+            let words: Vec<&str> = path.split(' ').skip(1).collect();
+            for option in command
+                .get_arguments()
+                .filter_map(|arg| (arg.get_value_parser().type_id() == text).then_some(arg))
+            {
+                let Some(name) = option.get_long().map(|name| format!("--{name}")) else { continue };
+                for value in ["- rest", "---", "-x", "--nothing", "-1", "--", "-"] {
+                    // Other options of the command are still missing, perhaps; the value is not what is wrong.
+                    let error = parsed(&[&words[..], &[&name, value]].concat()).err().unwrap_or_default();
+                    assert!(
+                        !error.contains("unexpected") && !error.contains("a value is required"),
+                        "{path} {name} {value}: {error}"
+                    );
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 150, "{tried}");
+    }
+
+    #[test]
+    fn an_option_in_the_place_of_a_value_is_named() {
+        for words in [
+            &["generate", "--prompt", "--data", "d.jsonl"][..],
+            &["tokens", "--prompt", "--quiet"],
+            &["probe", "fit", "--store", "s", "--order", "--strengths", "1"],
+            &["boundary", "map", "--from", "--to=b"],
+            &["generate", "--prompt", "hi", "--stop", "--help"],
+        ] {
+            let error = parsed(words).err().unwrap();
+            assert!(
+                error.contains("a value is required for '--")
+                    && error.contains("is an option; expected a value, or --"),
+                "{error}"
+            );
+        }
+        assert!(parsed(&["generate", "--prompt=--data", "--stop=--help"]).is_ok());
+        assert!(parsed(&["generate", "--prompt", "--data", "--data", "d.jsonl"]).is_err());
+        assert!(parsed(&["inspect", "--model", "m"]).is_ok() && parsed(&["inspect", "m"]).is_ok());
+        assert!(parsed(&["inspect"]).is_err() && parsed(&["inspect", "m", "--model", "m"]).is_err());
     }
 
     #[test]

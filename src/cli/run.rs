@@ -8,7 +8,7 @@ use clap::Args;
 use super::console::Console;
 use super::model::ModelOptions;
 use super::output::{Outcome, print, print_exact};
-use pearlpoint::error::Error;
+use pearlpoint::artifact;
 use pearlpoint::experiment::{self, DEMO, Experiment, headline};
 use pearlpoint::report::Table;
 use pearlpoint::stats::Metric;
@@ -58,7 +58,7 @@ pub fn demo(arguments: Demo, console: &Console) -> anyhow::Result<Outcome> {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
-    let text = std::fs::read_to_string(&arguments.experiment).map_err(Error::file(&arguments.experiment))?;
+    let text = artifact::read_text(&arguments.experiment)?;
     let mut experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
     if let Some(model) = arguments.model {
         experiment.model = model;

@@ -8,8 +8,8 @@ use clap::Args;
 use super::console::Console;
 use super::model::ModelOptions;
 use super::output::{Outcome, print, print_exact};
+use pearlpoint::artifact;
 use pearlpoint::config::SteeringGrid;
-use pearlpoint::error::Error;
 use pearlpoint::experiment::steering_grid::{run as sweep, table};
 
 #[derive(Args)]
@@ -30,7 +30,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let text = std::fs::read_to_string(&arguments.sweep).map_err(Error::file(&arguments.sweep))?;
+    let text = artifact::read_text(&arguments.sweep)?;
     let file = SteeringGrid::parse(&arguments.sweep.display().to_string(), &text)?;
     let model = arguments.options.load(&file.model, console)?;
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut console.stages())?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Data, defaults, toml_file};
+use crate::artifact;
 use crate::error::Result;
 use crate::judge;
 use crate::model::Selector;
@@ -268,7 +269,7 @@ impl Experiment {
     /// # Errors
     /// A file that is missing, or as [`Experiment::parse`].
     pub fn load(path: &Path) -> Result<Experiment> {
-        Experiment::parse(&path.display().to_string(), &toml_file::read(path)?)
+        Experiment::parse(&path.display().to_string(), &artifact::read_text(path)?)
     }
 }
 

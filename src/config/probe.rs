@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Data, defaults, toml_file};
+use crate::artifact;
 use crate::error::Result;
 use crate::judge;
 use crate::model::Selector;
@@ -100,7 +101,7 @@ impl ProbeFile {
     /// A file that is missing, or as [`ProbeFile::parse`].
     pub fn load(folder: &Path) -> Result<ProbeFile> {
         let path = folder.join(ProbeFile::NAME);
-        ProbeFile::parse(&path.display().to_string(), &toml_file::read(&path)?)
+        ProbeFile::parse(&path.display().to_string(), &artifact::read_text(&path)?)
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Data, defaults, toml_file};
+use crate::artifact;
 use crate::error::{Error, Result};
 use crate::judge::{self, Words};
 use crate::model::Selector;
@@ -214,7 +215,7 @@ impl SteeringGrid {
     /// # Errors
     /// A file that is missing, or as [`SteeringGrid::parse`].
     pub fn load(path: &Path) -> Result<SteeringGrid> {
-        SteeringGrid::parse(&path.display().to_string(), &toml_file::read(path)?)
+        SteeringGrid::parse(&path.display().to_string(), &artifact::read_text(path)?)
     }
 
     /// The outcome that the goal's users should get; of a goal in words, that of an answer with one of them.

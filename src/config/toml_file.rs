@@ -15,11 +15,6 @@ pub(super) fn parse<T: DeserializeOwned>(place: &str, text: &str, expected: &str
     })
 }
 
-/// A file's text.
-pub(super) fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(Error::file(path))
-}
-
 /// Checks the keys of a file that name its judge: the judge is made once, as a run will make it.
 pub(super) fn check_judge(
     place: &str,

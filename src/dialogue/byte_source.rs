@@ -151,34 +151,6 @@ impl<R: Read> Read for Decompressed<R> {
     }
 }
 
-/// A reader that fails after [`MAX_RECORD`] bytes since it was last reset, for parsers that accept records of any length.
-pub(super) struct RecordLimit<R> {
-    inner: R,
-    left: std::rc::Rc<std::cell::Cell<usize>>,
-}
-
-impl<R: Read> RecordLimit<R> {
-    /// The reader, and the function that resets its limit.
-    pub fn new(inner: R) -> (RecordLimit<R>, impl Fn()) {
-        let left = std::rc::Rc::new(std::cell::Cell::new(MAX_RECORD));
-        let handle = left.clone();
-        (RecordLimit { inner, left }, move || handle.set(MAX_RECORD))
-    }
-}
-
-impl<R: Read> Read for RecordLimit<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 {
-            return Err(io::Error::other("a record of more than 16 MiB (is a quote not closed?)"));
-        }
-        let length = buffer.len().min(left);
-        let read = self.inner.read(&mut buffer[..length])?;
-        self.left.set(left - read);
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write;

@@ -6,16 +6,22 @@ use std::path::Path;
 use csv::{ByteRecord, ReaderBuilder};
 use serde_json::{Map, Value};
 
-use super::byte_source::RecordLimit;
-use super::raw_record::{MAX_COLUMNS, RawRecord, Records};
+use super::raw_record::{MAX_COLUMNS, Place, RawRecord, Records};
+use super::record_guard::RecordGuard;
 use crate::error::{Error, Result};
 
-/// The records of a table. A quoted cell may hold newlines.
+/// The records of a table. In CSV a quoted cell may hold newlines; tab-separated files do not quote, so that `"` is text there.
 pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Result<Records> {
-    let (reader, reset_limit) = RecordLimit::new(reader);
-    let mut reader = ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
+    let quoting = delimiter != b'\t';
+    let (reader, reset_limit) = RecordGuard::new(reader, quoting.then_some(delimiter));
+    let mut reader =
+        ReaderBuilder::new().delimiter(delimiter).quoting(quoting).flexible(true).from_reader(reader);
     let header = reader.byte_headers().map_err(|error| fatal(path, error))?.clone();
     let header = header_names(path, &header)?;
+    if !quoting && header.iter().any(|name| is_quoted(name)) {
+        let expected = "a tab-separated file without quoting, or the table as CSV";
+        return Err(Error::input(format!("{}:1", path.display()), "column names in quotes", expected));
+    }
     let path = path.to_owned();
     let mut row = ByteRecord::new();
     let mut ended = false;
@@ -27,8 +33,9 @@ pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Resu
         match reader.read_byte_record(&mut row) {
             Ok(true) => {
                 let line = row.position().map_or(0, |position| position.line());
-                let place = || format!("{}:{line}", path.display());
-                Some(columns(&header, &row, &place).map(|columns| RawRecord { line, columns }))
+                let place = Place { path: path.clone(), line, element: None };
+                let columns = columns(&header, &row, &place, quoting);
+                Some(columns.map(|columns| RawRecord { place, columns }))
             }
             Ok(false) => {
                 ended = true;
@@ -40,6 +47,17 @@ pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Resu
             }
         }
     })))
+}
+
+/// Whether a text stands in quotes.
+fn is_quoted(text: &str) -> bool {
+    text.len() > 1 && text.starts_with('"') && text.ends_with('"')
+}
+
+/// Whether a cell is quoted as CSV: in quotes, with every quote inside doubled, and one there.
+fn is_escaped(cell: &str) -> bool {
+    let inner = if is_quoted(cell) { &cell[1..cell.len() - 1] } else { "" };
+    inner.contains('"') && !inner.replace("\"\"", "").contains('"')
 }
 
 /// A failed read. It ends the file: where the next record begins isn't known.
@@ -74,17 +92,25 @@ fn header_names(path: &Path, header: &ByteRecord) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn columns(header: &[String], row: &ByteRecord, place: &dyn Fn() -> String) -> Result<Map<String, Value>> {
+fn columns(header: &[String], row: &ByteRecord, place: &Place, quoting: bool) -> Result<Map<String, Value>> {
     if row.len() != header.len() {
         let names = header.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
         let expected = format!("{} ({names})", header.len());
-        return Err(Error::input(place(), format!("{} columns", row.len()), expected));
+        return Err(Error::input(place, format!("{} columns", row.len()), expected));
     }
     let cell = |(name, cell): (&String, &[u8])| {
         let text = std::str::from_utf8(cell).map_err(|_| {
             let found = format!("bytes that are not UTF-8 in column `{name}`");
-            Error::input(place(), found, "UTF-8 text")
+            Error::input(place, found, "UTF-8 text")
         })?;
+        if !quoting && is_escaped(text) {
+            let found = format!("a cell in quotes, with doubled ones inside, in column `{name}`");
+            return Err(Error::input(
+                place,
+                found,
+                "a tab-separated file without quoting, or the table as CSV",
+            ));
+        }
         Ok((name.clone(), Value::String(text.into())))
     };
     header.iter().zip(row).map(cell).collect()
@@ -113,6 +139,48 @@ mod tests {
         assert_eq!(read.dialogues[1].label("label"), None);
         let read = read_text(".tsv", b"prompt\tkind\nx, y\tz\n").unwrap();
         assert_eq!(read.dialogues[0].user_text(), "x, y");
+    }
+
+    fn prompts(ending: &str, text: &str) -> Vec<String> {
+        let read = read_text(ending, text.as_bytes()).unwrap();
+        read.dialogues.iter().map(|dialogue| dialogue.user_text()).collect()
+    }
+
+    /// pandas.read_csv(…, sep="\t", quoting=csv.QUOTE_NONE)
+    #[test]
+    fn a_quote_is_text_in_a_tab_separated_file() {
+        let text = "id\tprompt\n1\t\"He said so\n2\tplain\n3\tquoted\" end\n4\t\"in quotes\"\n5\t\"\n";
+        assert_eq!(prompts(".tsv", text), ["\"He said so", "plain", "quoted\" end", "\"in quotes\"", "\""]);
+        assert_eq!(prompts(".tsv", &text.replace('\n', "\r\n")), prompts(".tsv", text));
+        for (text, expected) in [
+            (
+                "id\tprompt\n1\ta\n2\t\"a \"\"b\"\" c\"\n",
+                ".tsv:3: a cell in quotes, with doubled ones inside, in column `prompt`",
+            ),
+            ("\"id\"\t\"prompt\"\n\"1\"\t\"a\"\n", ".tsv:1: column names in quotes"),
+            ("id\tprompt\n1\t\"a\nb\"\n", ".tsv:3: 1 columns; expected 2"),
+        ] {
+            let error = read_text(".tsv", text.as_bytes()).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_named_with_its_line() {
+        for (text, line) in [
+            ("id,prompt\na,\"one\nb,two\nc,three\n", 2),
+            ("id,prompt\na,\"o\"\"n\ne\"\nb,\"two\n\n\"\"\n", 4),
+            ("\u{feff}\"id,prompt\na,one\n", 1),
+            ("id,prompt\r\na,one\r\nb,\"", 3),
+        ] {
+            let error = read_text(".csv", text.as_bytes()).unwrap_err();
+            assert!(
+                error.contains(&format!("the quote that opens on line {line} is never closed")),
+                "{error}"
+            );
+        }
+        // Quotes inside a cell, and at the very end, are none that open.
+        assert_eq!(prompts(".csv", "id,prompt\n1,a \"b\n2,\"c\"\n3,\"\"\"d\"\"\""), ["a \"b", "c", "\"d\""]);
     }
 
     #[test]

@@ -51,18 +51,12 @@ const LAYOUTS: [Layout; 9] = [
     Layout { name: "XSTest, OR-Bench, BeaverTails", columns: &["prompt"], read: prompt_and_response },
 ];
 
-/// The dialogues of a record: one, or two for a contrast pair. `index` is the record's index in the file, `place` its file
-/// and line.
+/// The dialogues of a record: one, or two for a contrast pair. `index` is the record's index in the file.
 ///
 /// # Errors
 /// No known layout and no map; a column that is missing or of the wrong type.
-pub(super) fn dialogues(
-    record: &RawRecord,
-    index: usize,
-    place: &dyn Fn() -> String,
-    map: Option<&ColumnMap>,
-) -> Result<Vec<Dialogue>> {
-    let fields = Fields { columns: &record.columns, index, place };
+pub(super) fn dialogues(record: &RawRecord, index: usize, map: Option<&ColumnMap>) -> Result<Vec<Dialogue>> {
+    let fields = Fields { columns: &record.columns, index, place: &record.place };
     if let Some(map) = map {
         return Ok(vec![mapped(&fields, map)?]);
     }
@@ -198,12 +192,17 @@ fn mapped(fields: &Fields, map: &ColumnMap) -> Result<Dialogue> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::raw_record::Place;
     use super::*;
 
+    fn here() -> Place {
+        Place { path: "here".into(), line: 1, element: None }
+    }
+
     fn read(record: &str, map: Option<&str>) -> Result<Vec<Dialogue>> {
-        let record = RawRecord { line: 1, columns: serde_json::from_str(record).unwrap() };
+        let record = RawRecord { place: here(), columns: serde_json::from_str(record).unwrap() };
         let map = map.map(|map| map.parse().unwrap());
-        dialogues(&record, 5, &|| "here".into(), map.as_ref())
+        dialogues(&record, 5, map.as_ref())
     }
 
     #[test]
@@ -229,7 +228,7 @@ mod tests {
         for layout in &LAYOUTS {
             let (_, example) = examples.iter().find(|(name, _)| *name == layout.name).expect(layout.name);
             let columns = serde_json::from_str(example).unwrap();
-            let fields = Fields { columns: &columns, index: 0, place: &String::new };
+            let fields = Fields { columns: &columns, index: 0, place: &here() };
             let first = LAYOUTS.iter().find(|layout| fields.has(layout.columns)).unwrap();
             assert_eq!(first.name, layout.name);
             assert_eq!(read(example, None).unwrap()[0].messages[0], Message::new(Role::User, "p"));
@@ -292,7 +291,7 @@ mod tests {
         assert_eq!(shown(record, Some(map)), "7|system:s|user:t|assistant:r|risk=high");
         let error = read(record, Some("prompt=words")).unwrap_err().to_string();
         assert!(
-            error.starts_with("here: no column `words`; expected one of the columns text, reply"),
+            error.starts_with("here:1: no column `words`; expected one of the columns text, reply"),
             "{error}"
         );
     }
@@ -310,7 +309,7 @@ mod tests {
             (r#"{"multi_turn_queries":[1]}"#, "a list in `multi_turn_queries`"),
         ] {
             let error = read(record, None).unwrap_err().to_string();
-            assert!(error.contains(found) && error.starts_with("here: "), "{error}");
+            assert!(error.contains(found) && error.starts_with("here:1: "), "{error}");
         }
     }
 }

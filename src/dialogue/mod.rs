@@ -1,6 +1,6 @@
 //! Labelled dialogues: the type, its file formats, and the layouts of published data sets.
 //!
-//! Files in (JSON Lines, CSV, TSV, Parquet; compressed or not), [`Dialogue`]s out, streamed in constant memory.
+//! Files in (JSON Lines, JSON, CSV, TSV, Parquet; compressed or not), [`Dialogue`]s out, streamed in constant memory.
 
 mod byte_source;
 mod column_map;
@@ -8,12 +8,15 @@ mod csv;
 mod datasets;
 #[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
 mod dialogue;
+mod json_list;
+mod json_record;
 mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod raw_record;
 mod read_options;
 mod reader;
+mod record_guard;
 mod zstandard;
 
 pub use byte_source::ReadProgress;
@@ -21,4 +24,4 @@ pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
 pub use read_options::ReadOptions;
-pub use reader::{DatasetSummary, DialogueStream, Dialogues, read, records, stream, summarize};
+pub use reader::{DatasetSummary, DialogueStream, Dialogues, Skipped, read, records, stream, summarize};

@@ -9,7 +9,7 @@ use parquet::record::reader::RowIter;
 use serde_json::Value;
 
 use super::byte_source::ReadProgress;
-use super::raw_record::{MAX_COLUMNS, RawRecord, Records};
+use super::raw_record::{MAX_COLUMNS, Place, RawRecord, Records};
 use crate::error::{Error, Result};
 
 /// The records of a file; `line` is the row's number, from 1.
@@ -40,7 +40,10 @@ pub(super) fn records(path: &Path) -> Result<(Records, ReadProgress)> {
         match guarded(|| rows.next().transpose()) {
             Ok(None) => None,
             Ok(Some(row)) => match row.to_json_value() {
-                Value::Object(columns) => Some(Ok(RawRecord { line, columns })),
+                Value::Object(columns) => {
+                    let place = Place { path: path.clone(), line, element: None };
+                    Some(Ok(RawRecord { place, columns }))
+                }
                 _ => None,
             },
             Err(problem) => {

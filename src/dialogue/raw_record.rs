@@ -1,8 +1,9 @@
 //! Raw records: named JSON values as a file holds them, and typed access to their columns.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::dialogue::{Dialogue, Label, Message, Role};
 use crate::error::{Error, Result};
@@ -13,10 +14,33 @@ pub(super) const MAX_COLUMNS: usize = 10_000;
 /// Column names that an error lists.
 const SHOWN_COLUMNS: usize = 12;
 
+/// The place of a record, for errors: `FILE:LINE`, and the number of a list's element.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub path: PathBuf,
+    /// The line that the record begins on, from 1.
+    pub line: u64,
+    /// Its number in a list, from 1.
+    pub element: Option<u64>,
+}
+
+impl Place {
+    /// The place some lines below.
+    pub fn below(&self, lines: usize) -> Place {
+        Place { line: self.line + lines as u64, ..self.clone() }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{}:{}", self.path.display(), self.line)?;
+        self.element.map_or(Ok(()), |element| write!(f, " (element {element})"))
+    }
+}
+
 /// One record of a file, before its layout is known.
 pub(super) struct RawRecord {
-    /// The line that it begins on, from 1.
-    pub line: u64,
+    pub place: Place,
     pub columns: Map<String, Value>,
 }
 
@@ -43,13 +67,13 @@ pub(super) struct Fields<'a> {
     /// The record's index in the file: its id if no column holds one.
     pub index: usize,
     /// File and line, for errors.
-    pub place: &'a dyn Fn() -> String,
+    pub place: &'a Place,
 }
 
 impl Fields<'_> {
     /// An error about this record.
     pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
-        Error::input((self.place)(), found, expected)
+        Error::input(self.place, found, expected)
     }
 
     /// Whether the record has all of these columns.
@@ -186,8 +210,34 @@ pub(super) fn label(value: &Value) -> Option<Label> {
     };
     match value {
         Value::String(text) if text.is_empty() => None,
-        Value::Number(number) => number.as_f64().map(Label::Number),
+        Value::Number(number) => match number.as_f64().filter(|_| is_exact(number)) {
+            Some(value) => Some(Label::Number(value)),
+            None => Some(Label::Text(number.to_string())),
+        },
         Value::Array(list) => list.iter().map(scalar).collect::<Option<_>>().map(Label::List),
         other => scalar(other).map(Label::Text),
+    }
+}
+
+/// Whether a double holds the number: an integer beyond 2^53, an id say, would become its neighbour.
+fn is_exact(number: &Number) -> bool {
+    const LARGEST: u64 = 1 << 53;
+    match (number.as_u64(), number.as_i64()) {
+        (Some(value), _) => value <= LARGEST,
+        (_, Some(value)) => value.unsigned_abs() <= LARGEST,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_a_double_can_not_hold_stays_as_written() {
+        let shown = |text: &str| label(&serde_json::from_str(text).unwrap()).unwrap().to_string();
+        for text in ["9007199254740993", "18446744073709551615", "-9007199254740993", "7", "-2", "0.1"] {
+            assert_eq!(shown(text), text);
+        }
     }
 }

@@ -25,8 +25,34 @@ pub struct Dialogues {
     /// For each dialogue, its index in the file, from 0, counting those left out. It is the index of its record (a table's
     /// header isn't one), except that a contrast pair counts as two.
     pub indices: Vec<usize>,
-    /// Number of bad records that were skipped.
-    pub skipped: usize,
+    /// Bad records that were skipped.
+    pub skipped: Skipped,
+}
+
+/// Records that were left out, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skipped {
+    /// Number of records.
+    pub count: usize,
+    /// The errors of the first ones, each with its line.
+    pub reasons: Vec<String>,
+}
+
+/// Reasons that are kept.
+const REASONS: usize = 8;
+
+/// Bad records in a row after which a file is not read on: it is no file of dialogues, and may unpack without end.
+const BAD_IN_A_ROW: usize = 1_000_000;
+
+impl Skipped {
+    /// Counts a record that was left out for an error.
+    pub fn add(&mut self, error: &Error) {
+        if self.reasons.len() < REASONS {
+            self.reasons.push(error.to_string());
+        }
+        self.count += 1;
+    }
 }
 
 impl Dialogues {
@@ -40,7 +66,7 @@ impl Dialogues {
     }
 }
 
-/// Reads all dialogues of a file.
+/// Reads all dialogues of a file: a regular one, because the bytes are read again for their hash.
 ///
 /// # Errors
 /// A file that can't be read or is of no supported format; a bad record, unless those are skipped; no dialogue.
@@ -73,8 +99,8 @@ pub struct DatasetSummary {
     pub hash: String,
     /// Number of dialogues that the options select; at least one.
     pub dialogues: usize,
-    /// Number of bad records that are skipped.
-    pub skipped: usize,
+    /// Bad records that are skipped.
+    pub skipped: Skipped,
 }
 
 /// Counts the dialogues of a file in constant memory, so that bad records and the amount of work are known before long work
@@ -120,19 +146,26 @@ pub fn stream(path: impl AsRef<Path>, options: &ReadOptions) -> Result<DialogueS
         records_read: 0,
         next_index: 0,
         yielded: 0,
-        skipped: 0,
+        skipped: Skipped::default(),
+        bad_in_a_row: 0,
         seen_values: BTreeSet::new(),
     })
 }
 
-const ENDINGS: &str =
-    "a file whose name ends in .jsonl, .ndjson, .csv, .tsv or .parquet, the first four with .gz or .zst too";
+const ENDINGS: &str = "a file whose name ends in .jsonl, .ndjson, .json, .csv, .tsv or .parquet, all but the last with .gz or \
+                       .zst too";
 
 /// Values of a label that an error lists.
 const SHOWN_VALUES: usize = 12;
 
 /// Picks the format by the file's name.
 fn open(path: &Path) -> Result<(Records, ReadProgress)> {
+    let kind = std::fs::metadata(path).map_err(Error::file(path))?.file_type();
+    if !kind.is_file() {
+        // A pipe would be empty when it is read again, and a device may have no end.
+        let found = if kind.is_dir() { "a folder" } else { "a pipe or a device" };
+        return Err(Error::input(path.display(), found, "a file of dialogues"));
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
         (Some(name), _) => (name, Some(Compression::Gzip)),
@@ -146,7 +179,7 @@ fn open(path: &Path) -> Result<(Records, ReadProgress)> {
         Ok((records(reader)?, progress))
     };
     match ending {
-        "jsonl" | "ndjson" => text(&|reader| Ok(jsonl::records(path, reader))),
+        "jsonl" | "ndjson" | "json" => text(&|reader| Ok(jsonl::records(path, reader, ending == "json"))),
         "csv" => text(&|reader| csv::records(path, reader, b',')),
         "tsv" => text(&|reader| csv::records(path, reader, b'\t')),
         "parquet" if compression.is_some() => unsupported("a Parquet file compressed as a whole"),
@@ -158,7 +191,6 @@ fn open(path: &Path) -> Result<(Records, ReadProgress)> {
             let expected = "a build with it: cargo build --release --features parquet";
             Err(Error::input(path.display(), found, expected))
         }
-        "json" => unsupported("one JSON value instead of JSON Lines (`jq -c '.[]'` turns a list into lines)"),
         _ => unsupported("a file name without the ending of a known format"),
     }
 }
@@ -186,7 +218,9 @@ pub struct DialogueStream {
     /// Index in the file of the next dialogue; a bad record counts as one.
     next_index: usize,
     yielded: usize,
-    skipped: usize,
+    skipped: Skipped,
+    /// Bad records since the last good one.
+    bad_in_a_row: usize,
     /// Some values of the first label in the options, for the error when no dialogue matches.
     seen_values: BTreeSet<String>,
 }
@@ -197,9 +231,9 @@ impl DialogueStream {
         self.progress.clone()
     }
 
-    /// Number of bad records skipped so far.
-    pub fn skipped(&self) -> usize {
-        self.skipped
+    /// Bad records skipped so far.
+    pub fn skipped(&self) -> &Skipped {
+        &self.skipped
     }
 
     fn is_selected(&mut self, dialogue: &Dialogue) -> bool {
@@ -221,10 +255,10 @@ impl DialogueStream {
         if self.records_read == 0 {
             return Error::input(path, "no dialogue in the file", "at least one record");
         }
-        if self.skipped == self.records_read {
+        if self.skipped.count == self.records_read {
+            let first = self.skipped.reasons.first().map_or("", String::as_str);
             let found = format!("none of the {} records could be read", self.records_read);
-            let expected = "records with `messages`, `prompt` or the columns of a known layout";
-            return Error::input(path, found, expected);
+            return Error::input(path, found, format!("records; the first: {first}"));
         }
         if self.options.limit == Some(0) {
             return Error::input(path, "a limit of 0 dialogues", "a limit of at least 1");
@@ -264,13 +298,18 @@ impl Iterator for DialogueStream {
             let record = self.records.next()?;
             self.records_read += 1;
             let dialogues = record.and_then(|record| {
-                let place = || format!("{}:{}", self.path.display(), record.line);
-                datasets::dialogues(&record, self.records_read - 1, &place, self.options.map.as_ref())
+                datasets::dialogues(&record, self.records_read - 1, self.options.map.as_ref())
             });
             match dialogues {
-                Ok(dialogues) => self.pending = dialogues.into_iter(),
-                Err(Error::Input { .. }) if self.options.skip_bad => {
-                    self.skipped += 1;
+                Ok(dialogues) => {
+                    self.pending = dialogues.into_iter();
+                    self.bad_in_a_row = 0;
+                }
+                Err(error @ Error::Input { .. })
+                    if self.options.skip_bad && self.bad_in_a_row < BAD_IN_A_ROW =>
+                {
+                    self.skipped.add(&error);
+                    self.bad_in_a_row += 1;
                     self.next_index += 1;
                 }
                 Err(error) => return Some(Err(error)),
@@ -348,7 +387,18 @@ mod tests {
         assert!(error.starts_with(&place) && error.contains("expected an object"), "{error}");
         let options = ReadOptions::default().skip_bad(true);
         let read = read(file.path(), &options).unwrap();
-        assert_eq!((read.skipped, read.indices), (4, vec![0, 5]));
+        assert_eq!((read.skipped.count, read.indices), (4, vec![0, 5]));
+        let reasons = [
+            ":2: invalid JSON at column 12",
+            ":3: bytes that are not UTF-8",
+            ":4: a list;",
+            ":5: a number in `prompt`",
+        ];
+        assert!(
+            read.skipped.reasons.iter().zip(reasons).all(|(text, reason)| text.contains(reason)),
+            "{:?}",
+            read.skipped
+        );
     }
 
     #[test]
@@ -436,7 +486,7 @@ mod tests {
         let read = read(file.path(), &options).unwrap();
         // The pair counts as two, the bad record as one.
         assert_eq!(read.indices, [0, 1, 3, 4, 5]);
-        assert_eq!((summary.dialogues, summary.skipped, summary.hash), (5, 1, read.hash));
+        assert_eq!((summary.dialogues, summary.skipped.count, summary.hash), (5, 1, read.hash));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Dialogues {
             hash: artifact::sha256(&text),
             indices: (0..dialogues.len()).collect(),
             dialogues,
-            skipped: 0,
+            skipped: Default::default(),
         })
     }
 

@@ -109,12 +109,13 @@ impl Targets {
         Ok(Targets { class_names, classes, link, members: Vec::new(), group_names, groups })
     }
 
-    /// Ordinal targets, `order` listing the levels from the lowest.
+    /// Ordinal targets, `order` listing the levels from the lowest. Where it is empty, the levels are numbers, and ascend.
     ///
     /// # Errors
-    /// As [`Targets::new`].
+    /// As [`Targets::new`]; without an order, a level that is no number, or one number written in two ways.
     pub fn ordinal<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
-        let mut targets = Targets::new(labels, groups, order)?;
+        let ascending = if order.is_empty() { ascending(labels)? } else { order.to_vec() };
+        let mut targets = Targets::new(labels, groups, &ascending)?;
         targets.link = Link::Ordinal;
         Ok(targets)
     }
@@ -198,9 +199,101 @@ impl Targets {
     }
 }
 
+/// The distinct levels by their numbers. Text order would put 10 before 2, and words have no order that can be told.
+fn ascending<T: AsRef<str>>(labels: &[T]) -> Result<Vec<&str>> {
+    let mut levels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
+    levels.sort_unstable();
+    levels.dedup();
+    let mut numbers = Vec::with_capacity(levels.len());
+    for &level in &levels {
+        let Some(value) = decimal(level) else {
+            let shown = levels.iter().take(SHOWN_LEVELS).copied().collect::<Vec<_>>().join(", ");
+            let more = if levels.len() > SHOWN_LEVELS { ", …" } else { "" };
+            let found =
+                format!("the level {level:?}, which is no decimal number, and no order of the levels");
+            let expected = format!("--order (or order = […]) with all of {shown}{more}, the lowest first");
+            return Err(Error::input("levels", found, expected));
+        };
+        numbers.push((value, level));
+    }
+    numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+    match numbers.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(numbers.into_iter().map(|(_, level)| level).collect()),
+        Some(pair) => {
+            let found = format!("{:?} and {:?}, which are one number as levels", pair[0].1, pair[1].1);
+            Err(Error::input("levels", found, "one spelling of a level, or --order"))
+        }
+    }
+}
+
+/// Levels that an error lists.
+const SHOWN_LEVELS: usize = 8;
+
+/// The value of a decimal number: a sign, digits with a point, an exponent; space around it. Nothing else that some
+/// language reads as a number is one, such as `1_000`, `1,5`, `0x10`, `inf`, `nan`, or digits of other scripts.
+fn decimal(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let digits = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    text.bytes().all(digits).then(|| text.parse().ok())?.filter(|value: &f64| value.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn levels_without_an_order_are_numbers_that_ascend() {
+        let names = |labels: &[&str]| {
+            let targets = Targets::ordinal(labels, labels, &[]);
+            targets.map(|targets| targets.class_names.join(" ")).map_err(|error| error.to_string())
+        };
+        assert_eq!(names(&["10", "9", "2", "10"]).unwrap(), "2 9 10");
+        assert_eq!(
+            names(&["1e3", "+1", "-2", "0.5", ".25", "5.", "2E-1"]).unwrap(),
+            "-2 2E-1 .25 0.5 +1 5. 1e3"
+        );
+        assert_eq!(
+            names(&["R10", "R9"]).unwrap_err(),
+            "levels: the level \"R10\", which is no decimal number, and no order of the levels; \
+            expected --order (or order = […]) with all of R10, R9, the lowest first"
+        );
+        for word in [
+            "high",
+            "1_000",
+            "1,5",
+            "0x10",
+            "inf",
+            "-Infinity",
+            "nan",
+            "٣",
+            "３",
+            "",
+            " ",
+            "1 000",
+            "2nd",
+            "½",
+            "²",
+            "e3",
+            "1e",
+            "--1",
+            "1.2.3",
+            "1e400",
+            "true",
+            "0b1",
+            "1f",
+            "1%",
+            "−1",
+        ] {
+            let error = names(&["1", word, "2"]).unwrap_err();
+            assert!(error.contains(&format!("the level {word:?}")) && error.contains("--order"), "{error}");
+        }
+        for [one, other] in [["1", "01"], ["1", "1.0"], ["1", "+1"], ["1", "1e0"], ["1", " 1"], ["0", "-0"]] {
+            let error = names(&[one, other, "5"]).unwrap_err();
+            assert!(error.contains(&format!("{one:?}")) && error.contains(&format!("{other:?}")), "{error}");
+        }
+        let ordered = Targets::ordinal(&["high", "low"], &["a", "b"], &["low", "high"]).unwrap();
+        assert_eq!((ordered.class_names.join(" "), ordered.link), ("low high".into(), Link::Ordinal));
+    }
 
     #[test]
     fn names_become_indices_in_the_given_order() {

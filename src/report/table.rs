@@ -45,7 +45,7 @@ impl Results {
     /// # Errors
     /// If it can't be read, or has another kind or version; the error names the file.
     pub fn read(path: &Path) -> Result<Results> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let text = artifact::read_text(path)?;
         let expected = format!("a results file of version {VERSION}");
         let read = serde_json::from_str::<Results>(&text);
         let results = read.map_err(|error| Error::input(path.display(), error, &expected))?;

@@ -8,6 +8,7 @@ use super::intervention::Intervention;
 use super::probe_reader::Probes;
 use super::source::{ProbeSource, VectorSource};
 use super::steer_hook::SteerHook;
+use crate::artifact;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -32,7 +33,7 @@ impl Plan {
     /// A file that can't be read; an unknown key; a value that its key can't have. The message begins with the file and
     /// the line.
     pub fn load(path: &Path) -> Result<Plan> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let text = artifact::read_text(path)?;
         let plan = match path.extension().is_some_and(|extension| extension == "json") {
             true => Plan::parse_json(path, &text)?,
             false => Plan::parse_toml(path, &text)?,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::error::{Error, Result};
 
 /// The data of one chart.
@@ -354,7 +355,7 @@ impl Chart {
     /// # Errors
     /// If the file can't be read or is no such table; the error names the file.
     pub fn read(path: &Path) -> Result<Chart> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let text = artifact::read_text(path)?;
         serde_json::from_str(&text).map_err(|error| {
             Error::input(
                 path.display(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::error::{Error, Result};
 use crate::report::charts::axis::number;
 use crate::report::charts::palette;
@@ -47,7 +48,7 @@ impl Strip {
     /// # Errors
     /// If the file can't be read or is no such table; the error names the file.
     pub fn read(path: &Path) -> Result<Strip> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let text = artifact::read_text(path)?;
         let wrong =
             |error| Error::input(path.display(), error, "a strip: a JSON object with a list of tokens");
         serde_json::from_str(&text).map_err(wrong)

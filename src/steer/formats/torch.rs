@@ -9,7 +9,7 @@ use ndarray::{Array1, ArrayD, Axis, Dimension, IxDyn};
 use zip::ZipArchive;
 
 use super::pickle::{self, Description};
-use crate::artifact::Header;
+use crate::artifact::{self, Header};
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::steer::vector::{Direction, Vector};
@@ -79,7 +79,7 @@ fn read_tensor(path: &Path) -> Result<ArrayD<f32>> {
     if length > MAX_BYTES {
         return Err(wrong(format!("{length} bytes")));
     }
-    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let bytes = artifact::read_file(path)?;
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|problem| wrong(problem.to_string()))?;
     let names = archive.file_names().flatten().map(|name| name.into_owned());
     let pickles: Vec<String> = names.filter(|name| name.ends_with("data.pkl")).collect();
