@@ -35,17 +35,16 @@ pub fn check(root: &Command, arguments: &[OsString]) -> Result<(), clap::Error> 
             command = next;
             continue;
         }
-        let Some(option) = options(root, command).find(|arg| has_name(arg, &word) && takes_one_value(arg))
-        else {
+        if !options(root, command).any(|arg| has_name(arg, &word) && takes_one_value(arg)) {
             continue;
-        };
+        }
         let Some(value) = words.next() else { break };
         let name = value.split('=').next().unwrap_or_default();
         let is_option = options(root, command).any(|arg| has_name(arg, name))
             || ["-h", "--help", "-V", "--version"].contains(&name);
         if is_option {
             let message = format!(
-                "a value is required for '{option}', and '{name}' is an option; expected a value, or {word}={value} if it is \
+                "a value is required for '{word}', and '{name}' is an option; expected a value, or {word}={value} if it is \
                  meant"
             );
             return Err(root.clone().error(ErrorKind::InvalidValue, message));

@@ -36,7 +36,7 @@ fn has_lines(head: &[u8], is_json: bool) -> bool {
     let (first, rest) = text.split_at(end.unwrap_or(text.len()));
     let whole = serde_json::from_slice::<serde::de::IgnoredAny>(first);
     match text.first() {
-        Some(b'[') => whole.is_ok() && !rest.trim_ascii().is_empty(),
+        Some(b'[') => !is_json && whole.is_ok() && !rest.trim_ascii().is_empty(),
         // An object whose first line is only its beginning.
         Some(b'{') if is_json => end.is_none() || !whole.is_err_and(|error| error.is_eof()),
         _ => true,

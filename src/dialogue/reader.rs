@@ -43,7 +43,7 @@ pub struct Skipped {
 const REASONS: usize = 8;
 
 /// Bad records in a row after which a file is not read on: it is no file of dialogues, and may unpack without end.
-const BAD_IN_A_ROW: usize = 1_000_000;
+const BAD_IN_A_ROW: usize = 500_000;
 
 impl Skipped {
     /// Counts a record that was left out for an error.

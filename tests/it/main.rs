@@ -8,6 +8,7 @@ mod chat;
 mod docs;
 mod game;
 mod generate;
+mod hostile_input;
 mod gguf;
 mod malformed_input;
 #[cfg(feature = "hub")]

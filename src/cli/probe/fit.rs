@@ -42,7 +42,7 @@ pub struct Fit {
     /// Target type: multiclass (one of several), ordinal (levels in order) or multilabel (any number of several)
     #[arg(long, default_value_t = TargetKind::default())]
     kind: TargetKind,
-    /// The classes in order, if it is not that of their names
+    /// The classes in order [default: by name; ordinal levels that are numbers ascend, and other levels need it]
     #[arg(long, value_delimiter = ',')]
     order: Vec<String>,
     /// The label to group by: no group is on both sides of a split [default: each dialogue is a group]
