@@ -13,14 +13,15 @@ use crate::error::{Error, Result};
 /// The records of a table. In CSV a quoted cell may hold newlines; tab-separated files do not quote, so that `"` is text there.
 pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Result<Records> {
     let quoting = delimiter != b'\t';
-    let (reader, reset_limit) = RecordGuard::new(reader, quoting.then_some(delimiter));
+    let (reader, rows) = RecordGuard::new(reader, delimiter, quoting);
     let mut reader =
         ReaderBuilder::new().delimiter(delimiter).quoting(quoting).flexible(true).from_reader(reader);
     let header = reader.byte_headers().map_err(|error| fatal(path, error))?.clone();
-    let header = header_names(path, &header)?;
+    let line = rows.next().unwrap_or(1);
+    let header = header_names(path, line, &header)?;
     if !quoting && header.iter().any(|name| is_quoted(name)) {
         let expected = "a tab-separated file without quoting, or the table as CSV";
-        return Err(Error::input(format!("{}:1", path.display()), "column names in quotes", expected));
+        return Err(Error::input(format!("{}:{line}", path.display()), "column names in quotes", expected));
     }
     let path = path.to_owned();
     let mut row = ByteRecord::new();
@@ -29,10 +30,9 @@ pub(super) fn records(path: &Path, reader: Box<dyn Read>, delimiter: u8) -> Resu
         if ended {
             return None;
         }
-        reset_limit();
         match reader.read_byte_record(&mut row) {
             Ok(true) => {
-                let line = row.position().map_or(0, |position| position.line());
+                let line = rows.next().unwrap_or_default();
                 let place = Place { path: path.clone(), line, element: None };
                 let columns = columns(&header, &row, &place, quoting);
                 Some(columns.map(|columns| RawRecord { place, columns }))
@@ -72,8 +72,8 @@ fn fatal(path: &Path, error: csv::Error) -> Error {
     }
 }
 
-fn header_names(path: &Path, header: &ByteRecord) -> Result<Vec<String>> {
-    let place = || format!("{}:1", path.display());
+fn header_names(path: &Path, line: u64, header: &ByteRecord) -> Result<Vec<String>> {
+    let place = || format!("{}:{line}", path.display());
     if header.len() > MAX_COLUMNS {
         let expected = format!("at most {MAX_COLUMNS}");
         return Err(Error::input(place(), format!("{} columns", header.len()), expected));
@@ -187,6 +187,19 @@ mod tests {
     fn names_the_line_of_a_bad_row() {
         let error = read_text(".csv", b"id,prompt\n1,\"a\nb\"\n2,c,d\n").unwrap_err();
         assert!(error.contains(".csv:4: 3 columns; expected 2 (id, prompt)"), "{error}");
+        // Blank lines and either end of a line count; a quoted cell may hold some.
+        for text in [
+            "\n\nid,prompt\n\n1,a\n\n\n2,\"b\n\nc\"\n\n3\n",
+            "\u{feff}\n\nid,prompt\n\n1,a\n\n\n2,\"b\n\nc\"\n\n3\n",
+        ] {
+            for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+                let error = read_text(".csv", text.as_bytes()).unwrap_err();
+                assert!(error.contains(".csv:12: 1 columns; expected 2 (id, prompt)"), "{text:?}: {error}");
+            }
+        }
+        let long: String = (0..3000).map(|row| format!("{row}\tsome text\r\n")).collect();
+        let error = read_text(".tsv", format!("id\tprompt\r\n{long}x\r\n").as_bytes()).unwrap_err();
+        assert!(error.contains(".tsv:3002: 1 columns"), "{error}");
         let error = read_text(".csv", b"id,prompt\n1,\xff\n").unwrap_err();
         assert!(error.contains(":2: bytes that are not UTF-8 in column `prompt`"), "{error}");
         let error = read_text(".csv", b"prompt,prompt\n1,2\n").unwrap_err();

@@ -28,7 +28,10 @@ pub(super) fn parse(bytes: &[u8], place: &Place) -> Result<Map<String, Value>> {
             let (line, column) = (error.line(), error.column());
             let place = place.below(line.saturating_sub(1));
             let row = text.split('\n').nth(line.saturating_sub(1)).unwrap_or_default();
-            if let Some(word) = no_number(row, column) {
+            let word = no_number(row, column);
+            let in_element = if place.element.is_some() && line < 2 { " of the element" } else { "" };
+            let column = format!("{column}{in_element}");
+            if let Some(word) = word {
                 let found = format!("{word} at column {column}, which JSON does not have");
                 return Err(Error::input(place, found, "null or a finite number"));
             }

@@ -99,8 +99,6 @@ fn a_full_or_closed_output_is_no_panic() {
     }
     let streamed = [&generate[..], &["--stream"]].concat();
     assert_eq!(run(&streamed, full(), Stdio::null()), Some(2));
-    let output = pearl(&["inspect", "organism"]).stdout(full()).output();
-    drop(output);
     // A reader that closes the pipe early is no error.
     for arguments in [&["inspect", "organism"][..], &streamed, &["--help"]] {
         let program = assert_cmd::cargo::cargo_bin("pearl");
@@ -121,7 +119,7 @@ fn an_experiment_writes_in_its_folder_whatever_its_labels_are() {
     let folder = tempfile::tempdir().unwrap();
     // The organism's dialogues, with a label for each hostile name.
     let sample = at(&folder, "sample.jsonl");
-    pearl(&["organism", "sample", "--count", "240", "--out", &sample]).assert().success();
+    pearl(&["organism", "sample", "--count", "160", "--out", &sample]).assert().success();
     let names =
         ["../../escaped", "/tmp/pearl-escaped", "a/b", "..", "con", "x\u{1b}\n\\", "", &"long".repeat(60)];
     let text = std::fs::read_to_string(&sample).unwrap();
@@ -395,20 +393,31 @@ fn texts_that_begin_with_a_dash_are_taken_as_they_are() {
 #[test]
 fn levels_without_an_order_are_numbers() {
     let folder = tempfile::tempdir().unwrap();
-    let records: Vec<serde_json::Value> = (0..40)
-        .map(|row| serde_json::json!({"prompt": format!("i see {row} ."), "level": (["low", "high"][row % 2]), "n": (row % 3).to_string()}))
-        .collect();
+    let sample = at(&folder, "sample.jsonl");
+    pearl(&["organism", "sample", "--count", "120", "--out", &sample]).assert().success();
+    let text = std::fs::read_to_string(&sample).unwrap();
+    let mut records: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for record in &mut records {
+        let level = record["labels"]["risk-level"].as_str().unwrap();
+        let number =
+            [("R0", "2"), ("R1", "9"), ("R2", "10")].iter().find(|(name, _)| *name == level).unwrap().1;
+        record["labels"]["n"] = number.into();
+    }
     let data = lines(&folder, "d.jsonl", &records);
     let (store, out) = (at(&folder, "s"), at(&folder, "p.safetensors"));
-    pearl(&["extract", "--data", &data, "--out", &store, "--sites", "3.resid_post", "--quiet"])
-        .assert()
-        .success();
+    let extract =
+        ["extract", "--data", &data, "--out", &store, "--sites", "3.resid_post", "--quiet", "--tokens"];
+    pearl(&[&extract[..], &["assistant.start"]].concat()).assert().success();
     let fit =
         ["probe", "fit", "--store", &store, "--data", &data, "--kind", "ordinal", "--out", &out, "--label"];
     one_line(
-        &[&fit[..], &["level"]].concat(),
-        &["the level \"high\", which is no decimal number", "--order", "high, low, the lowest first"],
+        &[&fit[..], &["risk-level"]].concat(),
+        &["the level \"R0\", which is no decimal number", "--order", "R0, R1, R2, the lowest first"],
     );
+    pearl(&[&fit[..], &["risk-level", "--order", "R0,R1,R2"]].concat()).assert().success();
+    // 2, 9, 10 in their order and not in that of their digits.
     pearl(&[&fit[..], &["n"]].concat()).assert().success();
-    pearl(&[&fit[..], &["level", "--order", "low,high"]].concat()).assert().success();
+    let probe = pearlpoint::probe::Probe::load(Path::new(&out)).unwrap();
+    assert_eq!(probe.classes, ["2", "9", "10"]);
 }
