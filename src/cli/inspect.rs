@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::console::Console;
 use super::model::ModelOptions;
-use super::output::{Outcome, print, print_exact};
+use super::output::{Outcome, print_exact, print_line};
 use pearlpoint::model::compute::backend::Backend;
 use pearlpoint::model::{Architecture, Chat, Checkpoint, Dtype, Site, TensorRef};
 
@@ -136,7 +136,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     ];
     lines.extend(shown_sites(a, &sites).into_iter().map(|line| ("", line)));
     lines.extend(facts.hash.clone().map(|hash| ("weights' hash", hash)));
-    lines.into_iter().try_for_each(|(name, value)| print(format!("{name:<14} {value}")))?;
+    lines.into_iter().try_for_each(|(name, value)| print_line(format!("{name:<14} {value}")))?;
     Ok(Outcome::Done)
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use pearlpoint::artifact::{self, Header, foreign_name};
 use pearlpoint::error::Error;
 use pearlpoint::model::Model;
-use pearlpoint::printable::printable;
+use pearlpoint::printable::{one_line, printable};
 use pearlpoint::report::{self, Chart};
 
 /// How a command ended that did not fail.
@@ -34,6 +34,14 @@ impl From<Outcome> for ExitCode {
 pub fn print(text: impl std::fmt::Display) -> anyhow::Result<()> {
     print_exact(printable(&text.to_string()))
 }
+
+/// Prints text as one line on stdout; newlines and tabs in it are escaped too.
+pub fn print_line(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    print_exact(one_line(&text.to_string(), LONGEST_LINE))
+}
+
+/// Longest line of a name or a path, in characters.
+const LONGEST_LINE: usize = 4000;
 
 /// Prints JSON, a page, or text whose foreign parts are escaped already.
 pub fn print_exact(text: impl std::fmt::Display) -> anyhow::Result<()> {
@@ -67,6 +75,6 @@ pub fn save(path: &Path, table: &impl Serialize) -> anyhow::Result<()> {
 
 /// Draws a folder's charts and prints their names.
 pub fn draw_and_print(folder: &Path) -> anyhow::Result<Outcome> {
-    report::draw_all(folder)?.iter().try_for_each(|drawn| print(drawn.display()))?;
+    report::draw_all(folder)?.iter().try_for_each(|drawn| print_line(drawn.display()))?;
     Ok(Outcome::Done)
 }

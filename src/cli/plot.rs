@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::console::Console;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print_line};
 use pearlpoint::report;
 
 #[derive(Args)]
@@ -17,6 +17,6 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments, _: &Console) -> anyhow::Result<Outcome> {
-    report::draw_all(&arguments.folder)?.iter().try_for_each(|drawn| print(drawn.display()))?;
+    report::draw_all(&arguments.folder)?.iter().try_for_each(|drawn| print_line(drawn.display()))?;
     Ok(Outcome::Done)
 }

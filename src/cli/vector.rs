@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::console::Console;
-use super::output::{Outcome, print, print_exact};
+use super::output::{Outcome, print, print_exact, print_line};
 use super::states::StoreSource;
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
@@ -212,7 +212,7 @@ fn scale(arguments: Scale) -> anyhow::Result<Outcome> {
 
 fn info(file: &Path) -> anyhow::Result<Outcome> {
     let (header, vector) = Vector::load(file)?;
-    print(format!("{}, from {}", vector.method, header.model.as_deref().unwrap_or("an unnamed model")))?;
+    print_line(format!("{}, from {}", vector.method, header.model.as_deref().unwrap_or("an unnamed model")))?;
     for (site, direction) in &vector.directions {
         let (width, length) = (direction.values.len(), direction.length());
         let share = direction.residual_norm.map_or(String::new(), |norm| format!(" = {:.3}n", length / norm));

@@ -18,6 +18,8 @@ pub(super) fn parse(bytes: &[u8], place: &Place) -> Result<Map<String, Value>> {
         let found = format!("bytes that are not UTF-8 after column {}", error.valid_up_to());
         Error::input(place, found, "UTF-8 text")
     })?;
+    // Where a record ends too early, that is on its own last line.
+    let text = text.trim_ascii_end();
     match serde_json::from_str(text) {
         Ok(Unique(Value::Object(columns))) => Ok(columns),
         Ok(Unique(other)) => Err(Error::input(place, type_name(&other), object)),
@@ -166,6 +168,7 @@ mod tests {
         }
         let found = error(r#"{"prompt":"p","x":1e400}"#);
         assert!(found.starts_with(":2: a number out of range"), "{found}");
+        assert!(error("{\"prompt\": \r").starts_with(":2: invalid JSON at column 10 (EOF while"));
         // A word that only begins like one, or a text that holds one, is no number.
         assert!(error(r#"{"prompt":nothing}"#).starts_with(":2: invalid JSON at column"));
         assert!(error(r#"{"prompt":"NaN" oops}"#).starts_with(":2: invalid JSON at column"));

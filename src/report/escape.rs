@@ -11,7 +11,9 @@ pub fn escape(text: &str) -> String {
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
             // Neither XML nor HTML can hold these.
-            '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' => safe.push('\u{fffd}'),
+            '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {
+                safe.push('\u{fffd}')
+            }
             _ => safe.push(character),
         }
     }
@@ -24,7 +26,10 @@ mod tests {
 
     #[test]
     fn nothing_can_open_a_tag_or_close_an_attribute() {
-        let safe = escape("<script>alert(\"a\" & 'b')</script>\0\n");
-        assert_eq!(safe, "&lt;script&gt;alert(&quot;a&quot; &amp; &#39;b&#39;)&lt;/script&gt;\u{fffd}\n");
+        let safe = escape("<script>alert(\"a\" & 'b')</script>\0\u{9b}\n");
+        assert_eq!(
+            safe,
+            "&lt;script&gt;alert(&quot;a&quot; &amp; &#39;b&#39;)&lt;/script&gt;\u{fffd}\u{fffd}\n"
+        );
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::message_spans::{CLOSE, OPEN, Rendered};
+use super::message_spans::{CLOSE, OPEN, Rendered, Span};
 use super::tokenizer::{Piece, Vocabulary};
 use crate::dialogue::{Message, Role};
 use crate::model::token::{Phase, Token};
@@ -28,12 +28,11 @@ pub(crate) fn annotate(
     let mut counts = Counts::default();
     let mut tokens = Vec::with_capacity(pieces.len());
     for (position, piece) in pieces.iter().enumerate() {
-        // Spans are disjoint and in order: the first that ends after the token begins is the first that it can overlap.
-        let until = piece.range.end.max(piece.range.start + 1);
-        let first = rendered.spans.partition_point(|span| span.range.end <= piece.range.start);
-        let overlaps =
-            |&index: &usize| rendered.spans.get(index).is_some_and(|span| span.range.start < until);
-        let span = Some(first).filter(|index| !piece.added && overlaps(index));
+        let overlaps = |span: &Span| {
+            let until = piece.range.end.max(piece.range.start + 1);
+            piece.range.start < span.range.end && span.range.start < until
+        };
+        let span = rendered.spans.iter().position(|span| !piece.added && overlaps(span));
         let content = span.filter(|&index| {
             let blank = rendered.spans[index].phase != Phase::Prompt && vocabulary.is_blank(piece.id);
             begun[index] |= !blank;
@@ -43,12 +42,9 @@ pub(crate) fn annotate(
             Some(index) => rendered.spans[index].turn,
             None => {
                 let ends = &rendered.turn_ends;
-                let first = |is_before: &dyn Fn(&usize) -> bool| {
-                    Some(ends.partition_point(is_before)).filter(|&turn| turn < ends.len())
-                };
-                let turn = first(&|&end| end <= piece.range.start);
+                let turn = ends.iter().position(|&end| piece.range.start < end);
                 // A special token that the tokenizer appends begins where the text ends.
-                turn.or_else(|| first(&|&end| end < piece.range.start)).unwrap_or(0)
+                turn.or_else(|| ends.iter().position(|&end| piece.range.start <= end)).unwrap_or(0)
             }
         };
         let phase = content.map_or(Phase::Template, |index| rendered.spans[index].phase);

@@ -18,16 +18,6 @@ pub(crate) const CLOSE: &str = "</think>";
 /// An answer with more tags than this is located in one piece.
 const MAX_TAGS: usize = 64;
 
-/// Pieces that are rendered to find those that a template trims or tests, so that the time is linear in a long dialogue: where
-/// they are used up, space at the ends of the other pieces counts as the template's.
-const MAX_PIECES: usize = 1_000_000;
-/// Renderings that even the longest dialogue gets for it.
-const MIN_ATTEMPTS: usize = 16;
-
-/// Messages of a dialogue up to which every prefix is rendered. The end of a later message is found by what the template
-/// writes after an earlier one of the same role.
-const RENDERED_PREFIXES: usize = 500;
-
 /// Renders messages (role and content) as text, with or without a generation prompt.
 pub(crate) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
 
@@ -209,22 +199,14 @@ fn locate(
         return Ok(to_spans(found).into_iter().flatten().collect());
     }
     // The template trims, or it tests how some message begins or ends: that message gets no sentinels.
-    let mut attempts = MIN_ATTEMPTS + MAX_PIECES / pieces.len().max(1);
     let mut ranges = all(|piece| &piece.narrow);
     let mut found = attempt(&ranges);
     if found.is_none() {
-        // Halves of a group that fails are tried, down to single pieces.
-        let mut groups = vec![0..pieces.len()];
-        while let Some(group) = groups.pop() {
+        for index in 0..pieces.len() {
             let mut alone = vec![None; pieces.len()];
-            alone[group.clone()].clone_from_slice(&ranges[group.clone()]);
-            let fails = attempts == 0 || attempt(&alone).is_none();
-            attempts = attempts.saturating_sub(1);
-            let middle = group.start + group.len() / 2;
-            match group.len() {
-                _ if !fails => {}
-                0 | 1 => ranges[group].fill(None),
-                _ => groups.extend([group.start..middle, middle..group.end]),
+            alone[index] = ranges[index].clone();
+            if attempt(&alone).is_none() {
+                ranges[index] = None;
             }
         }
         found = attempt(&ranges);
@@ -235,8 +217,7 @@ fn locate(
         for end in [piece.narrow.start..piece.wide.end, piece.wide.start..piece.narrow.end] {
             let Some(tried) = ranges[index].clone() else { break };
             let wider = tried.start.min(end.start)..tried.end.max(end.end);
-            if wider != tried && attempts > 0 {
-                attempts -= 1;
+            if wider != tried {
                 ranges[index] = Some(wider);
                 match attempt(&ranges) {
                     Some(better) => found = better,
@@ -322,54 +303,25 @@ fn turn_ends(
     answered: bool,
 ) -> Vec<usize> {
     let mut ends: Vec<usize> = Vec::with_capacity(messages.len() + 1);
-    // Of the spans of each turn and the turns before it, the one that ends last; of the turns after it, where they begin.
-    let mut last_spans: Vec<Option<&Span>> = vec![None; messages.len()];
-    let mut next_starts = vec![text.len(); messages.len() + 1];
-    for span in spans {
-        let (last, next) = (&mut last_spans[span.turn], &mut next_starts[span.turn]);
-        if last.is_none_or(|last| last.range.end <= span.range.end) {
-            *last = Some(span);
-        }
-        *next = span.range.start.min(*next);
-    }
-    for turn in (0..messages.len()).rev() {
-        next_starts[turn] = next_starts[turn].min(next_starts[turn + 1]);
-    }
-    // What the template writes after a message, by role.
-    let mut known: Vec<(&str, String)> = Vec::new();
-    let mut last: Option<&Span> = None;
     for turn in 0..messages.len() {
         if answered && turn + 1 == messages.len() {
             ends.push(text.len());
             break;
         }
-        if let Some(own) = last_spans[turn]
-            && last.is_none_or(|last| last.range.end <= own.range.end)
-        {
-            last = Some(own);
-        }
-        let role = messages[turn].0;
+        let last = spans.iter().filter(|span| span.turn <= turn).max_by_key(|span| span.range.end);
         let earliest = last.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
-        let latest = next_starts[turn + 1];
-        let fits = |after: &str| text[earliest..].starts_with(after) && earliest + after.len() <= latest;
-        if turn >= RENDERED_PREFIXES {
-            let after = known.iter().find(|(other, after)| *other == role && fits(after));
-            ends.push(earliest + after.map_or(0, |(_, after)| after.len()));
-            continue;
-        }
+        let next = spans.iter().filter(|span| span.turn > turn).map(|span| span.range.start).min();
+        let latest = next.unwrap_or(text.len());
         let alone = render(&messages[..=turn], false).unwrap_or_default();
         let after =
             last.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
         ends.push(match after {
             _ if text.starts_with(&alone) && (earliest..=latest).contains(&alone.len()) => alone.len(),
-            Some(after) if fits(after) => earliest + after.len(),
+            Some(after) if text[earliest..].starts_with(after) && earliest + after.len() <= latest => {
+                earliest + after.len()
+            }
             _ => earliest,
         });
-        let written = (role, text[earliest..ends[turn]].to_owned());
-        if messages.len() > RENDERED_PREFIXES && !known.contains(&written) {
-            // The latest first: the first messages of a dialogue may be written in a way of their own.
-            known.insert(0, written);
-        }
     }
     ends
 }

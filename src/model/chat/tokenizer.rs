@@ -142,10 +142,7 @@ impl Vocabulary {
     fn overlaps_control(&self, text: &str, content: &[Range<usize>]) -> bool {
         self.control.keys().any(|token| {
             let mut places = text.match_indices(token.as_str()).map(|(place, _)| place..place + token.len());
-            places.any(|place| {
-                let next = content.partition_point(|range| range.end <= place.start);
-                content.get(next).is_some_and(|range| range.start < place.end)
-            })
+            places.any(|place| content.iter().any(|range| place.start < range.end && range.start < place.end))
         })
     }
 
@@ -179,12 +176,9 @@ impl Vocabulary {
         let mut renamed = String::with_capacity(text.len());
         // Offsets at which identical runs begin: (in `renamed`, in `text`).
         let mut shifts = vec![(0, 0)];
-        let (mut place, mut next) = (0, 0);
+        let mut place = 0;
         while let Some(letter) = text[place..].chars().next() {
-            while content.get(next).is_some_and(|range| range.end <= place) {
-                next += 1;
-            }
-            let until = match content.get(next) {
+            let until = match content.iter().find(|range| place < range.end) {
                 Some(range) if range.contains(&place) => {
                     renamed.push_str(&text[place..range.end]);
                     place = range.end;
