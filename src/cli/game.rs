@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
 use pearlpoint::game::{Equilibrium, Game, changes, leader_sensitivity, solve};
 
@@ -62,7 +62,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             body["sensitivity"] = json!(leader_sensitivity(&belief, &equilibrium));
             body["changes"] = json!(changes);
         }
-        print(body)?;
+        print_exact(body)?;
         return Ok(Outcome::Done);
     }
     print_equilibrium(&game, &belief, &equilibrium)?;

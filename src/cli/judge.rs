@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
-use super::output::{Outcome, print};
+use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
 use pearlpoint::dialogue::{Dialogue, Label, records};
 use pearlpoint::generate::{Finish, Transcript};
@@ -106,8 +106,7 @@ struct Answer {
 fn read(file: &Path, judge: &dyn Scorer) -> anyhow::Result<Vec<Answer>> {
     let mut answers = Vec::new();
     for item in records(file)? {
-        let (line, record) = item?;
-        let place = format!("{}:{line}", file.display());
+        let (place, record) = item?;
         let (dialogue, transcript) = parts(&record, &place, answers.len())?;
         judge.check(&dialogue)?;
         let score = judge.score(&dialogue, &transcript)?;
@@ -157,7 +156,7 @@ fn score(file: &Path, arguments: &Arguments, console: &Console) -> anyhow::Resul
             record.insert("score".into(), number.unwrap_or(Value::Null));
             record.insert("verdict".into(), score.strategy.into());
             record.insert("reason".into(), score.reason.into());
-            print(Value::Object(record))?;
+            print_exact(Value::Object(record))?;
         }
         return Ok(Outcome::Done);
     }
@@ -227,7 +226,9 @@ fn agree(arguments: &Agree, console: &Console) -> anyhow::Result<Outcome> {
     let matrix: Vec<Vec<usize>> =
         (0..outcomes.len()).map(|h| (0..outcomes.len()).map(|o| count(h, o)).collect()).collect();
     if arguments.json {
-        print(json!({"judge": judge.name(), "metrics": metrics, "classes": outcomes, "confusion": matrix}))?;
+        print_exact(
+            json!({"judge": judge.name(), "metrics": metrics, "classes": outcomes, "confusion": matrix}),
+        )?;
         return Ok(Outcome::Done);
     }
     let mut table = Table::of_figures("", &metrics);

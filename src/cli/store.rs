@@ -90,7 +90,7 @@ fn info(arguments: &Info) -> anyhow::Result<Outcome> {
             body.extend(manifest);
             body.insert("dialogues".into(), dialogues.len().into());
         }
-        print(body)?;
+        print_exact(body)?;
         return Ok(Outcome::Done);
     }
     let short = |hash: &Option<String>| hash.as_deref().map_or("unknown", artifact::short).to_owned();

@@ -195,15 +195,15 @@ fn open(path: &Path) -> Result<(Records, ReadProgress)> {
     }
 }
 
-/// The records of a file as they stand in it, each with its line, for files that hold other things than dialogues.
+/// The records of a file as they stand in it, each with its file and line, for files that hold other things than dialogues.
 ///
 /// # Errors
 /// A file that can't be read or is of no supported format; an item is an error where its record is bad.
 pub fn records(
     path: impl AsRef<Path>,
-) -> Result<impl Iterator<Item = Result<(u64, serde_json::Map<String, serde_json::Value>)>>> {
+) -> Result<impl Iterator<Item = Result<(String, serde_json::Map<String, serde_json::Value>)>>> {
     let (records, _) = open(path.as_ref())?;
-    Ok(records.map(|record| record.map(|record| (record.line, record.columns))))
+    Ok(records.map(|record| record.map(|record| (record.place.to_string(), record.columns))))
 }
 
 /// Iterator over the dialogues of a file; see [`stream`].

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::artifact;
 use crate::error::{Error, Result};
 
 /// A table `[actions][reactions]`.
@@ -82,7 +83,7 @@ impl Game {
     /// # Errors
     /// A file that can't be read, or as [`Game::parse`].
     pub fn load(path: &Path) -> Result<Game> {
-        let text = std::fs::read_to_string(path).map_err(Error::file(path))?;
+        let text = artifact::read_text(path)?;
         Game::parse(&path.display().to_string(), &text)
     }
 
