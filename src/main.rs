@@ -13,6 +13,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // SAFETY: no other thread has been started yet.
     unsafe { pearlpoint::runtime::set_up_threads_unchecked() };
+    #[cfg(unix)]
+    pearlpoint::artifact::exit_on_truncated_files();
     let arguments = match Arguments::parse_or_error() {
         Ok(arguments) => arguments,
         Err(error) => return cli::refuse(&error),

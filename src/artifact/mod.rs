@@ -1,6 +1,8 @@
 //! Saved files: the header that all of them share, atomic writes, and checked readers of safetensors and GGUF.
 
 mod atomic_write;
+#[cfg(unix)]
+mod bus_error;
 mod folder_lock;
 mod foreign_name;
 mod gguf;
@@ -13,12 +15,15 @@ mod tensors;
 
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
 pub use folder_lock::FolderLock;
+#[cfg(unix)]
+pub use bus_error::exit_on_truncated_files;
 pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};
 pub use header::Header;
 pub use json::{read_json, write_json};
 pub use read_file::{read_file, read_text};
+pub use mmap::refuse_lfs_pointer;
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 

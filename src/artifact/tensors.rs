@@ -259,7 +259,15 @@ impl TensorFile {
             }
             self.bytes.release(bytes);
         }
-        Ok(())
+        self.check_unchanged()
+    }
+
+    /// Checks that the file has not been changed in place since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.bytes.check_unchanged()
     }
 
     /// A float tensor of two dimensions, as f32.

@@ -57,6 +57,7 @@ fn answer_all(
     stream: bool,
 ) -> Result<Vec<Transcript>> {
     options.check()?;
+    model.decoder.expect_logits()?;
     let closing = match options.think_budget {
         None => Vec::new(),
         Some(_) => model.chat.close_thinking()?,

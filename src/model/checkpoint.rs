@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use super::families::{self, Config};
+use super::transformer::architecture::Head;
+use super::weights::{SINGLE, names_in, other_weights};
 use super::{Architecture, Chat, Dtype, Model, Weights, gguf, hub};
+use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
 
 /// An open checkpoint whose weights haven't been read.
@@ -39,15 +42,24 @@ impl Checkpoint {
         }
         let place = folder.join("config.json");
         if !place.is_file() {
+            let names: Vec<String> = names_in(&folder);
+            if let Some((found, expected)) =
+                other_weights(&names).filter(|_| !names.iter().any(|n| n == SINGLE))
+            {
+                return Err(Error::input(folder.display(), found, expected));
+            }
             let expected =
                 "a checkpoint folder with config.json, a GGUF file, or `organism` for the embedded model";
             return Err(Error::input(folder.display(), "no model there", expected));
         }
-        let config =
-            Config::parse(place.display().to_string(), &std::fs::read(&place).map_err(Error::file(&place))?)?;
+        let text = std::fs::read(&place).map_err(Error::file(&place))?;
+        refuse_lfs_pointer(&place, &text)?;
+        let config = Config::parse(place.display().to_string(), &text)?;
         let tensors = || Weights::open(&folder).map(|weights| weights.names()).unwrap_or_default();
         let architecture = families::architecture_with(&config, tensors)?;
         let weights = Weights::open(&folder)?;
+        weights.refuse_quantised()?;
+        let architecture = with_head(architecture, &weights, config.class())?;
         check(&architecture, &weights, config.place())?;
         let chat = Chat::from_folder(&folder, template)?.with_vocabulary(architecture.vocabulary);
         Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights })
@@ -62,6 +74,38 @@ impl Checkpoint {
     }
 }
 
+/// The architecture with the vocabulary head that the checkpoint has, as transformers takes it: where the config says tied
+/// and the file has another matrix for the head, the file counts. A checkpoint without a head is for reading only.
+fn with_head(mut architecture: Architecture, weights: &Weights, class: Option<&str>) -> Result<Architecture> {
+    let [head, embed] =
+        [architecture.names.head, architecture.names.embed].map(|name| format!("{name}.weight"));
+    architecture.head = match architecture.head {
+        Head::None => Head::None,
+        Head::Own if weights.has(&head) => Head::Own,
+        Head::Own => Head::None,
+        Head::Tied if !weights.has(&head) => match class.is_none_or(has_head) {
+            true => Head::Tied,
+            false => Head::None,
+        },
+        // Of the two that are tied, the file has the head's only.
+        Head::Tied if !weights.has(&embed) => {
+            architecture.names.embed = architecture.names.head;
+            Head::Tied
+        }
+        Head::Tied if weights.are_equal([&embed, &head])? => Head::Tied,
+        Head::Tied => Head::Own,
+    };
+    Ok(architecture)
+}
+
+/// Whether a class of transformers has a vocabulary head: bare models, classifiers and reward models have none.
+fn has_head(class: &str) -> bool {
+    let class = class.to_lowercase();
+    ["causallm", "lmhead", "doubleheads", "conditionalgeneration", "maskedlm"]
+        .iter()
+        .any(|part| class.contains(part))
+}
+
 /// Refuses tensors that are missing, have another shape than the config says, or aren't part of the architecture.
 fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<()> {
     // A config can claim any number of blocks; each needs tensors.
@@ -70,6 +114,20 @@ fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<
         let found = format!("{blocks} blocks, and the checkpoint has {tensors} tensors");
         return Err(Error::input(place, found, "no more blocks than tensors"));
     }
-    architecture.tensors()?.iter().try_for_each(|place| weights.check(place))?;
+    // It can claim any number of heads and experts, too: each has an element of some tensor at least.
+    let longest = weights.longest_side();
+    let experts = architecture.experts.map_or(0, |experts| experts.count);
+    for (what, count) in [
+        ("query heads", architecture.heads),
+        ("key and value heads", architecture.kv_heads),
+        ("elements of a head", architecture.head_width),
+        ("experts", experts),
+    ] {
+        if count > longest {
+            let expected = format!("no more than the longest side of a tensor, {longest}");
+            return Err(Error::input(place, format!("{count} {what}"), expected));
+        }
+    }
+    architecture.for_each_tensor(&mut |place| weights.check(place))?;
     weights.refuse_extra(|name| architecture.ignores(name))
 }

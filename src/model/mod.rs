@@ -73,6 +73,7 @@ impl Model {
         let build = || {
             let decoder = Decoder::build(architecture, |place| weights.take(place, dtype))?;
             weights.refuse_extra(|name| decoder.architecture().ignores(name))?;
+            weights.check_unchanged()?;
             Ok(decoder)
         };
         let (decoder, hash) = rayon::join(

@@ -46,6 +46,14 @@ impl GgufFile {
         self.bytes.release(bytes);
     }
 
+    /// Checks that the file has not been changed in place since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if it has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.bytes.check_unchanged()
+    }
+
     /// The tensors, by name.
     pub fn tensors(&self) -> &BTreeMap<String, GgufTensor> {
         &self.tensors

@@ -9,6 +9,10 @@ use crate::error::{Error, Result};
 
 /// The most metadata values, counting those in lists: a list of small integers takes more memory than in the file.
 const MAX_VALUES: usize = 1 << 22;
+/// Bytes of the file for each value at least: a vocabulary has more, and a value takes 32 bytes in memory.
+const BYTES_PER_VALUE: usize = 4;
+/// Values that any file may have.
+const MIN_VALUES: usize = 1 << 16;
 /// The deepest nesting of lists.
 const MAX_DEPTH: usize = 4;
 /// `GGML_MAX_DIMS`.
@@ -123,8 +127,9 @@ impl<'a> HeaderReader<'a> {
 
     fn value(&mut self, kind: u32, depth: usize) -> Result<GgufValue> {
         self.values += 1;
-        if self.values > MAX_VALUES {
-            let found = format!("more than {MAX_VALUES} values of metadata");
+        let most = MAX_VALUES.min(MIN_VALUES.max(self.bytes.len() / BYTES_PER_VALUE));
+        if self.values > most {
+            let found = format!("more than {most} values of metadata");
             return Err(self.wrong(found, "metadata of a model"));
         }
         Ok(match kind {

@@ -2,7 +2,9 @@
 
 use super::{Config, Family, gpt2};
 use crate::error::Result;
-use crate::model::transformer::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
+use crate::model::transformer::architecture::{
+    Activation, Architecture, BlockKind, Fused, Head, Names, Norms,
+};
 
 /// The `bert` family.
 pub(super) struct Bert;
@@ -42,7 +44,9 @@ fn architecture(config: &Config) -> Result<Architecture> {
     let context = config.count_or("max_position_embeddings", 512)?;
     let kind = config.text_or("position_embedding_type", "absolute")?;
     config.expect(kind == "absolute", "position_embedding_type", "absolute")?;
-    config.expect(!config.flag_or("is_decoder", false)?, "is_decoder", "false")?;
+    for field in ["is_decoder", "add_cross_attention"] {
+        config.expect(!config.flag_or(field, false)?, field, "false")?;
+    }
     Ok(Architecture {
         hidden: config.count("intermediate_size")?,
         causal: false,
@@ -53,6 +57,6 @@ fn architecture(config: &Config) -> Result<Architecture> {
         blocks: vec![BlockKind::default(); config.blocks("num_hidden_layers")?],
         head: Head::None,
         names: NAMES,
-        ..gpt2::shape(config, [width, heads, context], config.activation("hidden_act")?)?
+        ..gpt2::shape(config, [width, heads, context], config.activation_or("hidden_act", Activation::Gelu)?)?
     })
 }

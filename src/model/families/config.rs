@@ -1,5 +1,8 @@
 //! Typed access to a `config.json`, with errors that name the file and the field.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -10,6 +13,10 @@ use crate::model::transformer::rope::{Rope, Scaling};
 pub struct Config {
     place: String,
     fields: Value,
+    /// Keys that were asked for.
+    read: RefCell<BTreeSet<String>>,
+    /// Whether it is made of a GGUF file's metadata.
+    of_gguf: bool,
 }
 
 impl Config {
@@ -20,10 +27,24 @@ impl Config {
     pub fn parse(place: impl Into<String>, text: &[u8]) -> Result<Config> {
         let place = place.into();
         match serde_json::from_slice(text) {
-            Ok(fields @ Value::Object(_)) => Ok(Config { place, fields }),
+            Ok(fields @ Value::Object(_)) => Ok(Config::new(place, fields)),
             Ok(_) => Err(Error::input(place, "JSON, but no object", "a JSON object")),
             Err(error) => Err(Error::input(place, error, "a JSON object")),
         }
+    }
+
+    fn new(place: String, fields: Value) -> Config {
+        Config { place, fields, read: RefCell::default(), of_gguf: false }
+    }
+
+    /// The config as one that is made of a GGUF file's metadata, whose share of rotated elements every family obeys.
+    pub(in crate::model) fn of_gguf(self) -> Config {
+        Config { of_gguf: true, ..self }
+    }
+
+    /// Whether it is made of a GGUF file's metadata.
+    pub(super) fn is_of_gguf(&self) -> bool {
+        self.of_gguf
     }
 
     /// Where the config came from, for errors.
@@ -41,7 +62,41 @@ impl Config {
 
     /// A field that is there and not null.
     fn field(&self, name: &str) -> Option<&Value> {
-        self.fields.get(name).filter(|value| !value.is_null())
+        self.present(name).filter(|value| !value.is_null())
+    }
+
+    /// A field that is there, null or not.
+    fn present(&self, name: &str) -> Option<&Value> {
+        let value = self.fields.get(name)?;
+        self.read.borrow_mut().insert(name.to_owned());
+        Some(value)
+    }
+
+    /// A field that is there and not null, whatever its type.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.field(name)
+    }
+
+    /// Whether the field is there, null or not.
+    pub(super) fn is_present(&self, name: &str) -> bool {
+        self.present(name).is_some()
+    }
+
+    /// The fields that nothing asked for.
+    pub(super) fn unread(&self) -> Vec<(&str, &Value)> {
+        let read = self.read.borrow();
+        let fields = self.fields.as_object().into_iter().flatten();
+        fields.filter(|(key, _)| !read.contains(*key)).map(|(key, value)| (key.as_str(), value)).collect()
+    }
+
+    /// The error for a field whose value is not implemented.
+    pub(super) fn refused(&self, name: &str, expected: &str) -> Error {
+        self.wrong(name, expected)
+    }
+
+    /// The first class that the checkpoint was saved from; None where the config doesn't say.
+    pub fn class(&self) -> Option<&str> {
+        self.field("architectures")?.as_array()?.first()?.as_str()
     }
 
     /// Whether a field is neither missing, null nor false.
@@ -95,12 +150,35 @@ impl Config {
         self.field(name).map(|_| self.count(name)).transpose()
     }
 
+    /// A whole number from 0 up.
+    ///
+    /// # Errors
+    /// A missing field, or another value.
+    pub fn count_from_0(&self, name: &str) -> Result<usize> {
+        match self.field(name).and_then(Value::as_u64) {
+            Some(0) => Ok(0),
+            _ => self.count(name),
+        }
+    }
+
+    /// A count; null is none, and a missing field the default.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn count_or_null(&self, name: &str, default: Option<usize>) -> Result<Option<usize>> {
+        match self.present(name) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.count(name).map(Some),
+        }
+    }
+
     /// A number; null is none, and a missing field the default.
     ///
     /// # Errors
     /// Another value.
     pub fn number_or_null(&self, name: &str, default: Option<f64>) -> Result<Option<f64>> {
-        match self.fields.get(name) {
+        match self.present(name) {
             None => Ok(default),
             Some(Value::Null) => Ok(None),
             Some(_) => self.number(name).map(Some),
@@ -186,6 +264,14 @@ impl Config {
         }
     }
 
+    /// [`Config::activation`] with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// An unknown function.
+    pub fn activation_or(&self, name: &str, default: Activation) -> Result<Activation> {
+        self.field(name).map_or(Ok(default), |_| self.activation(name))
+    }
+
     /// Which blocks have a sliding window, from `layer_types` or else from `otherwise`.
     ///
     /// # Errors
@@ -205,24 +291,66 @@ impl Config {
         })
     }
 
+    /// The window of each block, in tokens: `window` in those of [`Config::sliding`].
+    ///
+    /// # Errors
+    /// As [`Config::sliding`]; sliding blocks without a window.
+    pub fn windows(
+        &self,
+        blocks: usize,
+        window: Option<usize>,
+        otherwise: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<usize>>> {
+        let sliding = self.sliding(blocks, |block| window.is_some() && otherwise(block))?;
+        let holds = window.is_some() || !sliding.contains(&true);
+        self.expect(holds, "layer_types", "no sliding_attention where sliding_window is null or not used")?;
+        Ok(sliding.into_iter().map(|sliding| window.filter(|_| sliding)).collect())
+    }
+
     /// A nested object; empty if it is missing.
     fn inside(&self, name: &str) -> Config {
         let empty = || Value::Object(Default::default());
         let fields = self.field(name).cloned().unwrap_or_else(empty);
-        Config { place: format!("{}, {name}", self.place), fields }
+        Config { of_gguf: self.of_gguf, ..Config::new(format!("{}, {name}", self.place), fields) }
     }
 
-    /// The rotary embedding, from either generation of configs: `rope_theta` with `rope_scaling`, or both in `rope_parameters`.
+    /// The object with the rotary parameters: `rope_scaling` of older configs takes precedence, as in transformers.
+    fn rope_parameters(&self) -> Result<Config> {
+        let filled = |name: &&str| match self.field(name) {
+            Some(Value::Object(fields)) => !fields.is_empty(),
+            other => other.is_some(),
+        };
+        let name = ["rope_scaling", "rope_parameters"].into_iter().find(filled).unwrap_or("rope_parameters");
+        self.object(name)
+    }
+
+    /// [`Config::inside`], where the field is an object or missing.
+    fn object(&self, name: &str) -> Result<Config> {
+        self.expect(self.field(name).is_none_or(Value::is_object), name, "an object")?;
+        Ok(self.inside(name))
+    }
+
+    /// The rotary embedding of a family that rotates whole heads, from either generation of configs: `rope_theta` with
+    /// `rope_scaling`, or both in `rope_parameters`.
     ///
     /// # Errors
-    /// A missing or invalid parameter, or an unknown scaling.
+    /// A missing or invalid parameter, an unknown scaling, or a part of a head: transformers rotates the whole.
     pub fn rope(&self, head_width: usize, base: f64, context: usize) -> Result<Rope> {
-        let parameters = match self.field("rope_parameters") {
-            Some(_) => self.inside("rope_parameters"),
-            None => self.inside("rope_scaling"),
-        };
-        let base = self.number_or("rope_theta", base)?;
-        self.rope_from(&parameters, head_width, base, self.number_or("partial_rotary_factor", 1.0)?, context)
+        let names = ["partial_rotary_factor", "rope_theta"];
+        self.whole(
+            self.rope_from(&self.rope_parameters()?, head_width, names, (1.0, base), context)?,
+            head_width,
+        )
+    }
+
+    /// The rotary embedding, if it rotates whole heads: transformers ignores or refuses a share in the families that ask for
+    /// this, and llama.cpp obeys it.
+    fn whole(&self, rope: Rope, head_width: usize) -> Result<Rope> {
+        if rope.width == head_width || self.of_gguf {
+            return Ok(rope);
+        }
+        let found = format!("partial_rotary_factor gives {} of {head_width} rotated elements", rope.width);
+        Err(Error::input(&self.place, found, "1 or none: this family rotates whole heads"))
     }
 
     /// [`Config::rope`], with an entry of `rope_parameters` for each kind of block.
@@ -230,15 +358,18 @@ impl Config {
     /// # Errors
     /// As [`Config::rope`].
     pub fn rope_of(&self, kind: &str, head_width: usize, base: f64, context: usize) -> Result<Rope> {
-        match self.inside("rope_parameters") {
-            parameters if parameters.field(kind).is_some() => {
-                self.rope_from(&parameters.inside(kind), head_width, base, 1.0, context)
-            }
-            _ => self.rope(head_width, base, context),
+        let parameters = self.object("rope_parameters")?;
+        if parameters.field(kind).is_none() {
+            return self.rope(head_width, base, context);
         }
+        self.expect(self.field("rope_scaling").is_none(), "rope_scaling", "none beside rope_parameters")?;
+        let names = ["partial_rotary_factor", "rope_theta"];
+        let rope = self.rope_from(&parameters.object(kind)?, head_width, names, (1.0, base), context)?;
+        self.whole(rope, head_width)
     }
 
-    /// The unscaled rotary embedding of sliding-window blocks; older configs have its base in `field`.
+    /// The rotary embedding of sliding-window blocks, in `rope_parameters` under `kind`; older configs have its base in `field`
+    /// and no scaling.
     ///
     /// # Errors
     /// As [`Config::rope`].
@@ -250,63 +381,84 @@ impl Config {
         base: f64,
         context: usize,
     ) -> Result<Rope> {
-        let parameters = self.inside("rope_parameters").inside(kind);
-        self.rope_from(&parameters, head_width, self.number_or(field, base)?, 1.0, context)
+        let parameters = self.object("rope_parameters")?.object(kind)?;
+        let names = ["partial_rotary_factor", field];
+        self.whole(self.rope_from(&parameters, head_width, names, (1.0, base), context)?, head_width)
     }
 
-    /// [`Config::rope`] for configs with their own fields for the rotated share and the base.
+    /// [`Config::rope`] for families that rotate a part of each head, with their own fields for the share and the base.
     ///
     /// # Errors
     /// As [`Config::rope`].
     pub fn partial_rope(
         &self,
         head_width: usize,
-        [share, base]: [&str; 2],
+        names: [&str; 2],
         default_share: f64,
         context: usize,
     ) -> Result<Rope> {
-        let parameters = match self.field("rope_parameters") {
-            Some(_) => self.inside("rope_parameters"),
-            None => self.inside("rope_scaling"),
-        };
-        let (base, share) = (self.number_or(base, 10_000.0)?, self.number_or(share, default_share)?);
-        self.rope_from(&parameters, head_width, base, share, context)
+        self.rope_from(&self.rope_parameters()?, head_width, names, (default_share, 10_000.0), context)
     }
 
-    /// A base and share in `parameters` take precedence.
+    /// A base and share in `parameters` take precedence over the fields of these names and the defaults.
     fn rope_from(
         &self,
         parameters: &Config,
         head_width: usize,
-        base: f64,
-        share: f64,
+        [share_name, base_name]: [&str; 2],
+        (default_share, default_base): (f64, f64),
         context: usize,
     ) -> Result<Rope> {
+        let base = self.number_or(base_name, default_base)?;
         let base = parameters.number_or("rope_theta", base)?;
+        let holder = |name: &'static str, own| match parameters.field(name) {
+            Some(_) => (parameters, name),
+            None => (self, own),
+        };
+        let (place, name) = holder("rope_theta", base_name);
+        place.expect(base.is_finite() && base > 0.0, name, "a number above 0")?;
+        let share = self.number_or(share_name, default_share)?;
         let share = parameters.number_or("partial_rotary_factor", share)?;
-        parameters.expect((0.0..=1.0).contains(&share), "partial_rotary_factor", "a share from 0 to 1")?;
+        let (place, name) = holder("partial_rotary_factor", share_name);
+        place.expect((0.0..=1.0).contains(&share), name, "a share from 0 to 1")?;
         let width = (head_width as f64 * share) as usize;
         let original = match self.field("original_max_position_embeddings") {
             Some(_) => self.count("original_max_position_embeddings")?,
             None => parameters.count_or("original_max_position_embeddings", context)?,
         };
         let scaling = parameters.scaling(width, context, original)?;
+        for (key, value) in parameters.unread() {
+            // How a scaling was tuned changes no number, and neither does a factor of 1.
+            let harmless = key == "finetuned"
+                || ["attn_factor", "extrapolation_factor"].contains(&key) && value.as_f64() == Some(1.0);
+            let known = harmless || super::keys::says_nothing(value);
+            parameters.expect(known, key, "only parameters of its rope_type")?;
+        }
         Ok(Rope { base, width, scaling })
     }
 
     fn scaling(&self, width: usize, context: usize, original: usize) -> Result<Scaling> {
-        let kind = ["rope_type", "type"].into_iter().find(|name| self.field(name).is_some());
+        let kinds = ["rope_type", "type"].map(|name| self.field(name).map(|_| self.text(name)));
+        let [kind, other] = kinds.map(Option::transpose);
+        let (kind, other) = (kind?, other?);
+        self.expect(kind.is_none() || other.is_none() || kind == other, "type", "the same as rope_type")?;
         let original_context = original as f64;
         // Without a factor, it is the ratio of the two contexts.
-        let factor = || self.number_or("factor", context as f64 / original_context);
-        Ok(match kind.map(|name| self.text(name)).transpose()? {
+        let factor = || match self.field("factor") {
+            Some(_) => self.positive("factor"),
+            None => Ok(context as f64 / original_context),
+        };
+        Ok(match kind.or(other) {
             None | Some("default") => Scaling::None,
-            Some("linear") => Scaling::Linear { factor: self.number("factor")? },
-            Some("dynamic") => Scaling::Dynamic { factor: self.number("factor")?, context: context as f64 },
+            Some("linear") => Scaling::Linear { factor: self.positive("factor")? },
+            Some("dynamic") => {
+                self.expect(width > 2, "rope_type", "heads with more than 2 rotated elements for dynamic")?;
+                Scaling::Dynamic { factor: self.positive("factor")?, context: context as f64 }
+            }
             Some("llama3") => Scaling::Llama3 {
-                factor: self.number("factor")?,
-                low: self.number("low_freq_factor")?,
-                high: self.number("high_freq_factor")?,
+                factor: self.positive("factor")?,
+                low: self.positive("low_freq_factor")?,
+                high: self.positive("high_freq_factor")?,
                 original_context,
             },
             // Phi-3's first configs call LongRoPE "su" or "yarn".
@@ -341,6 +493,13 @@ impl Config {
                 return Err(Error::input(&self.place, found, expected));
             }
         })
+    }
+
+    /// A number above 0.
+    fn positive(&self, name: &str) -> Result<f64> {
+        let number = self.number(name)?;
+        self.expect(number.is_finite() && number > 0.0, name, "a number above 0")?;
+        Ok(number)
     }
 
     fn number(&self, name: &str) -> Result<f64> {

@@ -32,26 +32,28 @@ pub(super) const NAMES: Names = Names {
 };
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let mut architecture = shared(config)?;
-    let window = config.optional_count("sliding_window")?;
-    let sliding = config.sliding(architecture.blocks.len(), |block| block % 2 == 0)?;
-    for (block, sliding) in architecture.blocks.iter_mut().zip(sliding) {
-        block.window = window.filter(|_| sliding);
-    }
+    let mut architecture = shared(config, 8192)?;
+    let (width, context) = (architecture.head_width, architecture.context);
+    let window = config.count_or_null("sliding_window", Some(4096))?;
+    let windows = config.windows(architecture.blocks.len(), window, |block| block % 2 == 0)?;
+    architecture.blocks.iter_mut().zip(windows).for_each(|(block, window)| block.window = window);
     Ok(Architecture {
         attention_cap: config.number_or_null("attn_logit_softcapping", Some(50.0))?,
         logit_cap: config.number_or_null("final_logit_softcapping", Some(30.0))?,
+        ropes: vec![config.rope(width, 10_000.0, context)?],
         ..architecture
     })
 }
 
-/// What Gemma 2 and 3 have in common.
-pub(super) fn shared(config: &Config) -> Result<Architecture> {
+/// What Gemma 2 and 3 have in common: all but the windows and the rotations.
+pub(super) fn shared(config: &Config, context: usize) -> Result<Architecture> {
     let head_width = config.count_or("head_dim", 256)?;
-    let context = config.count_or("max_position_embeddings", 8192)?;
+    let context = config.count_or("max_position_embeddings", context)?;
     let two_way = config.flag_or("use_bidirectional_attention", false)?;
     config.expect(!two_way, "use_bidirectional_attention", "false")?;
+    llama::expect_no_bias(config, &["mlp_bias"])?;
     // The first configs had "hidden_act" only, and transformers reads it as the tanh form whatever it says.
+    config.activation_or("hidden_act", Activation::GeluTanh)?;
     let activation = match config.text_or("hidden_activation", "gelu_pytorch_tanh")? {
         "gelu_pytorch_tanh" => Activation::GeluTanh,
         _ => config.activation("hidden_activation")?,
@@ -63,7 +65,6 @@ pub(super) fn shared(config: &Config) -> Result<Architecture> {
         norm: NormKind::RmsLessOne,
         attention_scale: config.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5),
         embed_scale: Some((architecture.width as f64).sqrt()),
-        ropes: vec![config.rope(head_width, 10_000.0, context)?],
         head: if config.flag_or("tie_word_embeddings", true)? { Head::Tied } else { Head::Own },
         names: NAMES,
         ..architecture

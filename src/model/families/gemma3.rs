@@ -23,8 +23,8 @@ const GLOBAL: usize = 0;
 const LOCAL: usize = 1;
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let mut architecture = gemma2::shared(config)?;
-    let window = config.optional_count("sliding_window")?;
+    let mut architecture = gemma2::shared(config, 131_072)?;
+    let window = config.count_or_null("sliding_window", Some(4096))?;
     let pattern =
         config.count_or("sliding_window_pattern", config.count_or("_sliding_window_pattern", 6)?)?;
     let sliding = config.sliding(architecture.blocks.len(), |block| (block + 1) % pattern != 0)?;

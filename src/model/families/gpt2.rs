@@ -57,7 +57,11 @@ fn architecture(config: &Config) -> Result<Architecture> {
         norm_epsilon: config.number_or("layer_norm_epsilon", 1e-5)?,
         blocks: vec![BlockKind::default(); config.blocks("n_layer")?],
         head: if config.flag_or("tie_word_embeddings", true)? { Head::Tied } else { Head::Own },
-        ..shape(config, [width, heads, context], config.activation("activation_function")?)?
+        ..shape(
+            config,
+            [width, heads, context],
+            config.activation_or("activation_function", Activation::GeluTanh)?,
+        )?
     })
 }
 

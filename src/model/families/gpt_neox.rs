@@ -2,7 +2,9 @@
 
 use super::{Config, Family, gpt2};
 use crate::error::Result;
-use crate::model::transformer::architecture::{Architecture, BlockKind, Fused, Head, Names, Norms};
+use crate::model::transformer::architecture::{
+    Activation, Architecture, BlockKind, Fused, Head, Names, Norms,
+};
 
 /// The `gpt_neox` family.
 pub(super) struct GptNeox;
@@ -52,6 +54,6 @@ fn architecture(config: &Config) -> Result<Architecture> {
         blocks: vec![BlockKind::default(); config.blocks("num_hidden_layers")?],
         head: if config.flag_or("tie_word_embeddings", false)? { Head::Tied } else { Head::Own },
         names: NAMES,
-        ..gpt2::shape(config, [width, heads, context], config.activation("hidden_act")?)?
+        ..gpt2::shape(config, [width, heads, context], config.activation_or("hidden_act", Activation::Gelu)?)?
     })
 }

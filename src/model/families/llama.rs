@@ -47,10 +47,17 @@ pub(super) const NAMES: Names = Names {
 };
 
 pub(super) fn architecture(config: &Config) -> Result<Architecture> {
-    shape(config, config.activation("hidden_act")?)
+    let architecture = shape(config, config.activation_or("hidden_act", Activation::Silu)?)?;
+    let rope = config.rope(architecture.head_width, 10_000.0, architecture.context)?;
+    Ok(Architecture { ropes: vec![rope], ..architecture })
 }
 
-/// As [`architecture`], for families whose configs name the activation otherwise.
+/// Refuses the biases of these fields, which the families that ask for this don't have: transformers ignores the fields.
+pub(super) fn expect_no_bias(config: &Config, fields: &[&str]) -> Result<()> {
+    fields.iter().try_for_each(|field| config.expect(!config.flag_or(field, false)?, field, "false"))
+}
+
+/// As [`architecture`] without rotary embeddings, for families with rotations or activations of their own.
 pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architecture> {
     let (width, heads) = (config.count("hidden_size")?, config.count("num_attention_heads")?);
     let head_width = config.count_or("head_dim", width / heads)?;
@@ -81,7 +88,7 @@ pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architect
         attention_cap: None,
         logit_cap: None,
         embed_scale: None,
-        ropes: vec![config.rope(head_width, 10_000.0, context)?],
+        ropes: Vec::new(),
         positions: None,
         segments: None,
         blocks: vec![BlockKind::default(); config.blocks("num_hidden_layers")?],

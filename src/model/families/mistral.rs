@@ -1,4 +1,4 @@
-//! Mistral: Llama with a sliding window.
+//! Mistral: Llama with a sliding window, and Ministral: the same where `layer_types` says which blocks have it.
 
 use super::{Config, Family, llama};
 use crate::error::Result;
@@ -19,13 +19,10 @@ impl Family for Mistral {
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = llama::architecture(config)?;
-    let window = config.optional_count("sliding_window")?;
-    architecture.blocks.iter_mut().for_each(|block| block.window = window);
-    Ok(Architecture {
-        context: config.count_or("max_position_embeddings", 4096 * 32)?,
-        query_key_value_bias: false,
-        output_bias: false,
-        mlp_bias: false,
-        ..architecture
-    })
+    llama::expect_no_bias(config, &["attention_bias", "mlp_bias"])?;
+    // transformers takes a config with `layer_types` for a Ministral's.
+    let window = config.count_or_null("sliding_window", Some(4096))?;
+    let windows = config.windows(architecture.blocks.len(), window, |_| true)?;
+    architecture.blocks.iter_mut().zip(windows).for_each(|(block, window)| block.window = window);
+    Ok(Architecture { context: config.count_or("max_position_embeddings", 4096 * 32)?, ..architecture })
 }

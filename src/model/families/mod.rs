@@ -7,6 +7,7 @@ mod gemma2;
 mod gemma3;
 mod gpt2;
 mod gpt_neox;
+mod keys;
 mod llama;
 mod mistral;
 mod olmo2;
@@ -25,6 +26,11 @@ use crate::model::transformer::architecture::Architecture;
 trait Family: Sync {
     /// `model_type` in its configs.
     fn model_type(&self) -> &'static str;
+
+    /// Keys of its configs that nothing reads and that change no hidden state, though their names describe the computation.
+    fn ignored(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// The architecture that a config describes.
     ///
@@ -52,7 +58,8 @@ static FAMILIES: [&dyn Family; 12] = [
 /// The architecture of a config of any known family.
 ///
 /// # Errors
-/// An unknown `model_type`, a field that is missing or can't be used, or a shape that no transformer has.
+/// An unknown `model_type`, a field that is missing or can't be used, a field that describes the computation and that the
+/// family doesn't have, quantised weights, or a shape that no transformer has.
 pub fn architecture(config: &Config) -> Result<Architecture> {
     architecture_with(config, Vec::new)
 }
@@ -63,6 +70,7 @@ pub fn architecture(config: &Config) -> Result<Architecture> {
 /// # Errors
 /// As [`architecture`].
 pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
+    keys::refuse_quantised(config)?;
     let model_type = config.text("model_type")?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type() == model_type) else {
         let known = FAMILIES.map(Family::model_type);
@@ -75,6 +83,9 @@ pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>)
         ));
     };
     let architecture = family.architecture(config)?;
+    // Fields that are read later or elsewhere.
+    let _ = config.class();
+    keys::refuse_unread(config, family.ignored())?;
     check(config, &architecture)?;
     Ok(architecture)
 }

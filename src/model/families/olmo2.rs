@@ -24,10 +24,10 @@ const NAMES: Names = Names {
 };
 
 fn architecture(config: &Config) -> Result<Architecture> {
+    llama::expect_no_bias(config, &["mlp_bias"])?;
     Ok(Architecture {
         norm_epsilon: config.number_or("rms_norm_eps", 1e-5)?,
         head_norm: HeadNorm::All,
-        mlp_bias: false,
         names: NAMES,
         ..llama::architecture(config)?
     })

@@ -2,7 +2,8 @@
 
 use super::{Config, Family, llama};
 use crate::error::Result;
-use crate::model::transformer::architecture::{Architecture, Fused, Mlp, Names};
+use crate::model::transformer::architecture::{Activation, Architecture, Fused, Mlp, Names};
+use crate::model::transformer::rope::Scaling;
 
 /// The `phi3` family.
 pub(super) struct Phi3;
@@ -27,18 +28,27 @@ const NAMES: Names = Names {
 };
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let architecture = llama::architecture(config)?;
+    let architecture = llama::shape(config, config.activation_or("hidden_act", Activation::Silu)?)?;
+    llama::expect_no_bias(config, &["attention_bias", "mlp_bias", "lm_head_bias"])?;
+    for field in ["full_attn_mod", "interpolate_factor"] {
+        config.expect(config.count_or(field, 1)? == 1, field, "1")?;
+    }
+    let context = config.count_or("max_position_embeddings", 4096)?;
+    let names = ["partial_rotary_factor", "rope_theta"];
+    let rope = config.partial_rope(architecture.head_width, names, 1.0, context)?;
+    // transformers takes it from here alone, whatever the parameters of the rotation say.
+    let original = "original_max_position_embeddings";
+    let known = config.is_of_gguf() || config.is_present(original);
+    config.expect(known || !matches!(rope.scaling, Scaling::Long { .. }), original, "a whole number")?;
     let window = config.optional_count("sliding_window")?;
     let mut blocks = architecture.blocks;
     blocks.iter_mut().for_each(|block| block.window = window);
     Ok(Architecture {
-        context: config.count_or("max_position_embeddings", 4096)?,
+        context,
         norm_epsilon: config.number_or("rms_norm_eps", 1e-5)?,
         query_key_value: Fused::Stacked,
-        query_key_value_bias: false,
-        output_bias: false,
         mlp: Mlp::Gated(Fused::Stacked),
-        mlp_bias: false,
+        ropes: vec![rope],
         blocks,
         names: NAMES,
         ..architecture

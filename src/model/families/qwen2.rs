@@ -19,26 +19,31 @@ impl Family for Qwen2 {
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = llama::architecture(config)?;
+    llama::expect_no_bias(config, &["mlp_bias"])?;
     windows(config, &mut architecture)?;
     Ok(Architecture {
         context: config.count_or("max_position_embeddings", 32_768)?,
         query_key_value_bias: true,
         output_bias: false,
-        mlp_bias: false,
         ..architecture
     })
 }
 
 /// The blocks with a sliding window: those that `layer_types` names, or all from `max_window_layers` on.
 pub(super) fn windows(config: &Config, architecture: &mut Architecture) -> Result<()> {
-    if !config.flag_or("use_sliding_window", false)? {
-        return Ok(());
-    }
-    let Some(window) = config.optional_count("sliding_window")? else { return Ok(()) };
-    let first = config.count_or("max_window_layers", 28)?;
-    let sliding = config.sliding(architecture.blocks.len(), |block| block >= first)?;
-    for (block, sliding) in architecture.blocks.iter_mut().zip(sliding) {
-        block.window = sliding.then_some(window);
-    }
+    let window = window(config)?;
+    let first = match config.is_present("max_window_layers") {
+        // 0 is a count here.
+        true => config.count_from_0("max_window_layers")?,
+        false => 28,
+    };
+    let windows = config.windows(architecture.blocks.len(), window, |block| block >= first)?;
+    architecture.blocks.iter_mut().zip(windows).for_each(|(block, window)| block.window = window);
     Ok(())
+}
+
+/// The window of attention, if `use_sliding_window` says that it is used.
+pub(super) fn window(config: &Config) -> Result<Option<usize>> {
+    let used = config.flag_or("use_sliding_window", false)?;
+    Ok(config.count_or_null("sliding_window", Some(4096))?.filter(|_| used))
 }

@@ -1,6 +1,6 @@
 //! Qwen3 with a mixture of experts: in most blocks a router sends each token to a few of many small MLPs.
 
-use super::{Config, Family, qwen3};
+use super::{Config, Family, qwen2, qwen3};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts};
 
@@ -12,6 +12,10 @@ impl Family for Qwen3Moe {
         "qwen3_moe"
     }
 
+    fn ignored(&self) -> &'static [&'static str] {
+        &["max_window_layers"]
+    }
+
     fn architecture(&self, config: &Config) -> Result<Architecture> {
         architecture(config)
     }
@@ -20,8 +24,11 @@ impl Family for Qwen3Moe {
 fn architecture(config: &Config) -> Result<Architecture> {
     let width = config.count("hidden_size")?;
     let heads = config.count("num_attention_heads")?;
-    let head_width = config.count_or("head_dim", width / heads)?;
-    let mut architecture = qwen3::architecture(config)?;
+    let mut architecture = qwen3::shape(config, config.count_or("head_dim", width / heads)?)?;
+    // Here a window is that of every block, whatever the other fields say.
+    let window = qwen2::window(config)?;
+    config.expect(!config.is_present("layer_types"), "layer_types", "none: transformers ignores it here")?;
+    architecture.blocks.iter_mut().for_each(|block| block.window = window);
     let experts = Experts {
         count: config.count_or("num_experts", config.count_or("num_local_experts", 128)?)?,
         chosen: config.count_or("num_experts_per_tok", 8)?,
@@ -38,11 +45,5 @@ fn architecture(config: &Config) -> Result<Architecture> {
     for (number, block) in architecture.blocks.iter_mut().enumerate() {
         block.experts = (number + 1) % step == 0 && !plain.contains(&number);
     }
-    Ok(Architecture {
-        head_width,
-        attention_scale: (head_width as f64).powf(-0.5),
-        ropes: vec![config.rope(head_width, 10_000.0, architecture.context)?],
-        experts: Some(experts),
-        ..architecture
-    })
+    Ok(Architecture { experts: Some(experts), ..architecture })
 }

@@ -49,14 +49,18 @@ pub(super) fn config(file: &GgufFile) -> Result<(Config, Names)> {
     fields.insert("vocab_size".into(), json!(keys.side("token_embd.weight", 0)?));
     fields.insert("tie_word_embeddings".into(), json!(!keys.has("output.weight")));
     let heads = keys.count("attention.head_count")?;
+    let filled = file.tensors().values().filter(|tensor| !tensor.shape.contains(&0));
+    let longest = filled.flat_map(|tensor| &tensor.shape).copied().max().unwrap_or(0);
     let names = Names {
         architecture: architecture.into(),
         heads,
         kv_heads: keys.kv_heads()?,
         experts: keys.optional("expert_count")?.unwrap_or(0),
+        longest,
     };
     let text = Value::Object(fields).to_string();
-    Ok((Config::parse(format!("{}, metadata", file.name()), text.as_bytes())?, names))
+    let config = Config::parse(format!("{}, metadata", file.name()), text.as_bytes())?;
+    Ok((config.of_gguf(), names))
 }
 
 impl Keys<'_> {

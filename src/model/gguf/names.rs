@@ -14,6 +14,8 @@ pub(super) struct Names {
     pub heads: usize,
     pub kv_heads: usize,
     pub experts: usize,
+    /// The longest side of a tensor. A tensor that claims more has no layout to compute: it is refused for its shape.
+    pub longest: usize,
 }
 
 /// Tensors outside the blocks: name on the hub, name in GGUF.
@@ -112,6 +114,9 @@ impl Names {
             return self.of_expert(place, expert);
         }
         let rows = place.shape.first().copied().unwrap_or(0);
+        if rows > self.longest {
+            return place;
+        }
         match (self.architecture.as_str(), leaf) {
             // Meta's layout of RoPE: the two elements of a rotated pair are adjacent.
             ("llama", "self_attn.q_proj") => permuted(place, |row| interleaved(row, rows, self.heads)),
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     fn names(architecture: &str) -> Names {
-        Names { architecture: architecture.into(), heads: 2, kv_heads: 1, experts: 3 }
+        Names { architecture: architecture.into(), heads: 2, kv_heads: 1, experts: 3, longest: 99 }
     }
 
     fn translated(architecture: &str, place: TensorRef) -> (String, Vec<usize>, Part, f64) {

@@ -18,7 +18,7 @@ use super::repo::Repo;
 use super::settings::{self, Settings};
 use crate::artifact::{self, foreign_path};
 use crate::error::{Error, Result};
-use crate::model::weights::{INDEX, SINGLE, read_index};
+use crate::model::weights::{INDEX, SINGLE, other_weights, read_index};
 
 /// Files of a model besides its weights.
 const CONFIG: &str = "config.json";
@@ -289,7 +289,13 @@ impl Commit<'_> {
             let gguf: Vec<&String> = self.files.keys().filter(at_top).collect();
             return match gguf.as_slice() {
                 [one] => Ok(Wanted { files: vec![one.to_string()], index: false }),
-                [] => Err(lacks("the repository has no safetensors and no GGUF file".into())),
+                [] => {
+                    let names: Vec<String> = self.files.keys().cloned().collect();
+                    Err(match other_weights(&names) {
+                        Some((found, expected)) => self.source.wrong(found, expected),
+                        None => lacks("the repository has no safetensors and no GGUF file".into()),
+                    })
+                }
                 [first, ..] => {
                     let found = format!("the repository has {} GGUF files", gguf.len());
                     let expected =
@@ -303,8 +309,8 @@ impl Commit<'_> {
         }
         let mut files: Vec<String> = [CONFIG, TOKENIZER].map(String::from).into();
         files.extend(companions());
-        files.extend((!has(INDEX)).then(|| SINGLE.to_owned()));
-        Ok(Wanted { files, index: has(INDEX) })
+        files.extend(has(SINGLE).then(|| SINGLE.to_owned()));
+        Ok(Wanted { files, index: !has(SINGLE) })
     }
 
     /// Fetches a file unless it exists, and adds its bytes to `done`.
@@ -384,10 +390,8 @@ struct Wanted {
 fn is_complete(snapshot: &Path) -> bool {
     let has = |name: &str| snapshot.join(name).is_file();
     let index = snapshot.join(INDEX);
-    let weights = match index.is_file() {
-        true => read_index(&index).is_ok_and(|shards| shards.values().all(|shard| has(shard))),
-        false => has(SINGLE),
-    };
+    let weights = has(SINGLE)
+        || index.is_file() && read_index(&index).is_ok_and(|shards| shards.values().all(|shard| has(shard)));
     let is_gguf = |path: PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
     let entries = || std::fs::read_dir(snapshot).into_iter().flatten().flatten();
     weights && has(CONFIG) && has(TOKENIZER)

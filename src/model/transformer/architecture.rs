@@ -6,6 +6,19 @@ use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
 use crate::model::site::{Point, Site};
 
+/// Heads of other tasks on top of the last hidden state: classifiers, reward models, value heads, question answering.
+const OTHER_HEADS: [&str; 9] = [
+    "score.",
+    "classifier.",
+    "classification_head.",
+    "v_head.",
+    "value_head.",
+    "reward_head.",
+    "rm_head.",
+    "regression_head.",
+    "qa_outputs.",
+];
+
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
 const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
 
@@ -273,7 +286,7 @@ impl Architecture {
         let other_task =
             |part: &&str| tensor.starts_with(*part) || inner.is_some_and(|rest| rest.starts_with(*part));
         let copied_head = self.head == Head::Tied && HEADS.contains(&tensor);
-        copied_head || self.names.ignored.iter().any(other_task)
+        copied_head || self.names.ignored.iter().chain(&OTHER_HEADS).any(other_task)
     }
 
     /// Width of the activations at a site.

@@ -212,8 +212,25 @@ impl Decoder {
         }
     }
 
+    /// Refuses a model without logits: an encoder, or a checkpoint without a vocabulary head.
+    ///
+    /// # Errors
+    /// Such a model.
+    pub fn expect_logits(&self) -> Result<()> {
+        match self.architecture.head {
+            Head::None => Err(self.reads_only()),
+            Head::Tied | Head::Own => Ok(()),
+        }
+    }
+
     fn reads_only(&self) -> Error {
-        let found = format!("{} is an encoder, for reading only", self.architecture.family);
+        let a = &self.architecture;
+        if a.causal {
+            let found =
+                format!("no vocabulary head ({}.weight): the checkpoint is for reading only", a.names.head);
+            return Error::input("the model", found, "a checkpoint with a head, which has logits");
+        }
+        let found = format!("{} is an encoder, for reading only", a.family);
         Error::input("the model", found, "a decoder, which has logits")
     }
 

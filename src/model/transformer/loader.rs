@@ -82,13 +82,26 @@ impl Architecture {
     /// A shape that no tensor can have.
     pub fn tensors(&self) -> Result<Vec<TensorRef>> {
         let mut tensors = Vec::new();
-        build(self, &mut |tensor| {
+        self.for_each_tensor(&mut |tensor| {
             tensors.push(tensor.clone());
+            Ok(())
+        })?;
+        Ok(tensors)
+    }
+
+    /// Calls `check` with every tensor that the model takes from a checkpoint. A tensor is checked before anything of its size
+    /// is made.
+    ///
+    /// # Errors
+    /// The first error of `check`.
+    pub(crate) fn for_each_tensor(&self, check: &mut dyn FnMut(&TensorRef) -> Result<()>) -> Result<()> {
+        build(self, &mut |tensor| {
+            check(tensor)?;
             // One zero, broadcast to the shape: nothing is computed with it.
             let shape = tensor.part_shape();
             Ok(Weight::Tensor(Tensor::zeros(1, DType::F32, &Device::Cpu)?.broadcast_as(shape)?))
-        })?;
-        Ok(tensors)
+        })
+        .map(drop)
     }
 
     /// Number of parameters; a tied embedding counts once.

@@ -43,6 +43,17 @@ impl File {
         }
     }
 
+    /// Checks that it has not been changed in place since it was opened.
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match self {
+            File::Safetensors(file) => file.check_unchanged(),
+            File::Gguf(file) => file.check_unchanged(),
+        }
+    }
+
     /// An error about this file.
     pub fn wrong(&self, found: impl std::fmt::Display, expected: impl std::fmt::Display) -> Error {
         Error::input(self.name(), found, expected)

@@ -4,14 +4,15 @@
 mod quantized;
 mod convert;
 mod file;
+mod folder;
 pub(crate) mod huge_pages;
 mod element;
 mod tensor_ref;
 mod weight;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,10 +24,15 @@ pub use quantized::{QuantFormat, QuantizedMatrix};
 pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};
 
+#[cfg(feature = "hub")]
+pub(super) use folder::read_index;
+pub(super) use folder::{INDEX, SINGLE, names_in, other_weights};
+
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
 use convert::{NonFinite, StoredDtype};
 use file::File;
+use folder::WeightFiles;
 use huge_pages::PageBuffer;
 
 /// Open tensors. Their data is read by [`Weights::take`].
@@ -63,8 +69,27 @@ struct TensorEntry {
 /// Bytes of a file that are in memory at once while it is hashed.
 const HASH_CHUNK: usize = 1 << 22;
 
-pub(super) const SINGLE: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+/// What a quantised model can be replaced by.
+pub(super) const UNQUANTISED: &str = "the model in f32, f16 or bf16 (the original that was quantised, or \
+    `AutoModelForCausalLM.from_pretrained(FOLDER).dequantize().save_pretrained(NEW)` of transformers), or a GGUF file of it";
+
+/// Ends of the names of tensors that quantisers add: GPTQ and AWQ, bitsandbytes, FP8 and compressed-tensors, MLX, AQLM, HQQ.
+const QUANTISED: [&str; 14] = [
+    ".qweight",
+    ".qzeros",
+    ".g_idx",
+    ".SCB",
+    ".absmax",
+    ".quant_map",
+    ".weight_scale",
+    ".weight_scale_inv",
+    ".weight_packed",
+    ".scales",
+    ".codebooks",
+    ".W_q",
+    "_proj_blocks",
+    "_proj_scales",
+];
 
 /// Suffixes of buffers in some checkpoints, which follow from the config.
 const BUFFERS: [&str; 9] = [
@@ -80,23 +105,16 @@ const BUFFERS: [&str; 9] = [
 ];
 
 impl Weights {
-    /// Opens `model.safetensors`, or the files that `model.safetensors.index.json` lists, in a folder.
+    /// Opens `model.safetensors`, or else the files that `model.safetensors.index.json` lists, in a folder.
     ///
     /// # Errors
-    /// A missing or malformed file, a tensor that is in two files, or an index that disagrees with the files.
+    /// A missing or malformed file, a tensor that is in two files, an index that disagrees with the files, or a folder with
+    /// weights of another kind, which the error names.
     pub fn open(folder: &Path) -> Result<Weights> {
-        let index = folder.join(INDEX);
-        let listed = if index.is_file() { Some(read_index(&index)?) } else { None };
-        let names: BTreeSet<&str> = match &listed {
-            Some(listed) => listed.values().map(String::as_str).collect(),
-            None => [SINGLE].into(),
-        };
-        let files = names.iter().map(|name| folder.join(name)).map(|path| match path.is_file() {
-            true => Ok(File::Safetensors(TensorFile::open(&path)?)),
-            false => Err(Error::input(path.display(), "no such file", format!("{SINGLE} or {INDEX}"))),
-        });
-        let weights = Weights::of(files.collect::<Result<_>>()?)?;
-        for (tensor, name) in listed.iter().flatten() {
+        let WeightFiles { paths, listed } = WeightFiles::find(folder)?;
+        let open = |path: &PathBuf| Ok(File::Safetensors(TensorFile::open(path)?));
+        let weights = Weights::of(paths.iter().map(open).collect::<Result<_>>()?)?;
+        for (tensor, name) in &listed {
             let found = weights.tensors.get(tensor).map(|found| weights.files[found.file].name());
             let place = folder.join(name).display().to_string();
             if found != Some(&place) {
@@ -231,8 +249,64 @@ impl Weights {
             let bias = name.strip_suffix("LayerNorm.bias").map(|rest| format!("{rest}LayerNorm.beta"));
             weight.or(bias).and_then(|name| get(&name))
         };
-        let bare = name.split_once('.').map(|(_, rest)| rest);
+        let bare = name.split_once('.').map(|(_, rest)| rest).filter(|rest| rest.contains('.'));
         get(name).or_else(|| old(name)).or_else(|| bare.and_then(|name| get(name).or_else(|| old(name))))
+    }
+
+    /// Whether the checkpoint has a tensor of this name, as [`Weights::take`] looks for it.
+    pub fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Whether two tensors have the same shape, type and bytes.
+    ///
+    /// # Errors
+    /// A tensor that is missing, or of a type that no weight has.
+    pub fn are_equal(&self, names: [&str; 2]) -> Result<bool> {
+        let get = |name: &str| {
+            let missing = || Error::input("the checkpoint", format!("no tensor {name}"), "one");
+            self.find(name).map(|(name, found)| (name, &self.files[found.file])).ok_or_else(missing)
+        };
+        let [(name, file), (other, other_file)] = [get(names[0])?, get(names[1])?];
+        if file.shape(name)? != other_file.shape(other)? {
+            return Ok(false);
+        }
+        let ((kind, bytes), (other_kind, other_bytes)) = (file.stored(name)?, other_file.stored(other)?);
+        let mut chunks = bytes.chunks(HASH_CHUNK).zip(other_bytes.chunks(HASH_CHUNK));
+        let equal = kind == other_kind
+            && chunks.all(|(chunk, other)| {
+                let equal = chunk == other;
+                file.release(chunk);
+                other_file.release(other);
+                equal
+            });
+        Ok(equal)
+    }
+
+    /// The longest side of a tensor that holds values. No size of the model is above it.
+    pub fn longest_side(&self) -> usize {
+        let shapes = self.tensors.iter().filter_map(|(name, found)| self.files[found.file].shape(name).ok());
+        let filled = shapes.filter(|shape| !shape.contains(&0));
+        filled.flatten().copied().max().unwrap_or(0)
+    }
+
+    /// Checks that no file has been changed in place since it was opened.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if one has.
+    pub fn check_unchanged(&self) -> Result<()> {
+        self.files.iter().try_for_each(File::check_unchanged)
+    }
+
+    /// Refuses tensors of quantisations that are not read, by the names that the quantisers give them.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with the first such tensor.
+    pub fn refuse_quantised(&self) -> Result<()> {
+        let of_quantiser = |name: &&String| QUANTISED.iter().any(|end| name.ends_with(end));
+        let Some(name) = self.tensors.keys().find(of_quantiser) else { return Ok(()) };
+        let file = &self.files[self.tensors[name].file];
+        Err(file.wrong(format!("tensor {name} of quantised weights, which are not read"), UNQUANTISED))
     }
 
     /// The tensors' names, sorted.
@@ -324,24 +398,6 @@ impl Weights {
             }
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-/// The file of each tensor in an index.
-pub(super) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let text = std::fs::read(index).map_err(Error::file(index))?;
-    let read: Index = serde_json::from_slice(&text)
-        .map_err(|error| Error::input(index.display(), error, "a weight_map from tensors to files"))?;
-    // An index may name files in its own folder only.
-    match read.weight_map.values().find(|name| name.contains(['/', '\\'])) {
-        Some(name) => {
-            Err(Error::input(index.display(), format!("file {name}"), "names of files beside the index"))
-        }
-        None => Ok(read.weight_map),
     }
 }
 
