@@ -42,7 +42,7 @@ enum Command {
     Scale(Scale),
     /// Write a vector for other tools
     Export(Export),
-    /// Read another tool's vector: a GGUF control vector, or a tensor in a .pt file
+    /// Read another tool's vector: a GGUF control vector, an array in a .pt, .npy, .npz or .pkl file, or a .svec file
     Import(Import),
 }
 
@@ -151,18 +151,18 @@ struct Export {
 #[command(after_help = "Example:
   pearl vector import trust.gguf --out imported.safetensors")]
 struct Import {
-    /// A GGUF control vector, or a .pt file
+    /// A GGUF control vector, an array in a .pt, .npy, .npz or .pkl file, or a .svec file
     file: PathBuf,
     /// For GGUF: direction.N belongs to block N less this; 0 for repeng's files, 1 for those of llama.cpp's generator
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]
     layer_shift: i64,
-    /// For a .pt file of one direction: its site
+    /// For an array of one direction: its site
     #[arg(long)]
     site: Option<Site>,
-    /// For a .pt file of directions [positions, layers, width]: the point in the block
+    /// For an array of directions [layers, width] or [positions, layers, width]: the point in the block
     #[arg(long, default_value = "resid_pre")]
     point: String,
-    /// For a .pt file of directions [positions, layers, width]: the position to take
+    /// For an array of directions [positions, layers, width]: the position to take
     #[arg(long, default_value_t = -1, allow_hyphen_values = true)]
     position: i64,
     /// File for the vector
@@ -286,14 +286,9 @@ fn export(arguments: Export) -> anyhow::Result<Outcome> {
 }
 
 fn import(arguments: Import, console: &Console) -> anyhow::Result<Outcome> {
-    let mut begin = [0; 4];
-    let mut file = std::fs::File::open(&arguments.file).map_err(Error::file(&arguments.file))?;
-    // A file of fewer bytes is no GGUF file; the reader says what is wrong with it.
-    let _ = std::io::Read::read_exact(&mut file, &mut begin);
-    let (header, vector) = match &begin {
-        b"GGUF" => formats::read_gguf(&arguments.file, arguments.layer_shift)?,
-        _ => formats::read_torch(&arguments.file, arguments.site, &arguments.point, arguments.position)?,
-    };
+    let Import { layer_shift, site, point, position, .. } = arguments;
+    let placement = formats::Placement { layer_shift, site, point, position };
+    let (header, vector) = formats::read(&arguments.file, &placement)?;
     vector.save(&arguments.out, header)?;
     console.say(format!("{} directions: {}", vector.directions.len(), arguments.out.display()));
     Ok(Outcome::Done)

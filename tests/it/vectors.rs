@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pearlpoint::artifact::Header;
 use pearlpoint::model::Site;
+use pearlpoint::steer::formats::Placement;
 use pearlpoint::steer::{Vector, formats};
 
 use crate::cli::{one_line, pearl};
@@ -11,7 +12,8 @@ use crate::cli::{one_line, pearl};
 fn read(name: &str, site: Option<&str>, position: i64) -> pearlpoint::Result<Vector> {
     let path = Path::new("tests/fixtures/vectors").join(name);
     let site = site.map(|site| site.parse::<Site>().unwrap());
-    formats::read_torch(&path, site, "resid_pre", position).map(|(_, vector)| vector)
+    let placement = Placement { site, position, ..Placement::default() };
+    formats::read(&path, &placement).map(|(_, vector)| vector)
 }
 
 fn close(vector: &Vector, site: &str, expected: &[f64]) {
@@ -47,12 +49,12 @@ fn whatever_else_a_pt_file_holds_is_refused() {
     let at = Some("9.resid_post");
     for (name, expected) in [
         ("code.pt", "__builtin__ print"),
-        ("dictionary.pt", "operation 0x7d"),
+        ("dictionary.pt", "a dictionary instead of a tensor"),
         ("parameter.pt", "torch._utils _rebuild_parameter"),
         ("whole.pt", "torch LongStorage"),
         ("nan.pt", "not finite, at index 1"),
-        ("legacy.pt", "torch's zip format"),
-        ("make.py", "torch's zip format"),
+        ("legacy.pt", "before torch's zip format"),
+        ("make.py", "a file of another format; expected a GGUF control vector"),
     ] {
         let error = read(name, at, -1).unwrap_err().to_string();
         assert!(error.contains(expected), "{name}: {error}");
@@ -68,7 +70,8 @@ fn an_archive_that_lies_is_refused() {
     let path = folder.path().join("lie.pt");
     let read = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
-        formats::read_torch(&path, Some("1.resid_post".parse().unwrap()), "resid_pre", -1).map(|_| ())
+        let site = Some("1.resid_post".parse().unwrap());
+        formats::read(&path, &Placement { site, ..Placement::default() }).map(|_| ())
     };
     for length in (0..whole.len()).step_by(7) {
         assert!(read(&whole[..length]).is_err(), "cut to {length}");
@@ -116,7 +119,10 @@ fn a_vector_goes_through_a_gguf_file_and_the_commands_unchanged() {
     assert!(cosines.lines().all(|line| line.contains("-1.0000")), "{cosines}");
     assert!(run(&format!("info {}", at("b"))).contains("1.resid_post     width 4"));
     one_line(&["vector", "export", &at("a"), "--gguf", &at("no.gguf")], &["0.resid_post", "--sites"]);
-    one_line(&["vector", "import", &at("a"), "--out", &at("c")], &["torch's zip format"]);
+    one_line(
+        &["vector", "import", &at("a"), "--out", &at("c")],
+        &["a safetensors file; expected a GGUF control vector"],
+    );
     one_line(&["vector", "import", "nowhere.gguf", "--out", &at("c")], &["nowhere.gguf"]);
     one_line(
         &["vector", "add", &at("a"), "tests/fixtures/dialogues.jsonl", "--out", &at("c")],

@@ -10,6 +10,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ndarray::Array1;
 
+use super::import::{Kind, Layout, Number};
 use crate::artifact::{self, GgufFile, Header};
 use crate::error::{Error, Result};
 use crate::model::{Point, Site};
@@ -58,7 +59,7 @@ pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &st
 /// Reads a control vector; `direction.N` becomes the direction at the output of block `N − shift`.
 ///
 /// # Errors
-/// A file that is no control vector; a direction with more than one dimension, of another type than F32, not finite, or
+/// A file that is no control vector; a direction with more than one dimension, of integers or blocks, not finite, or
 /// of a block below 0.
 pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
     let file = GgufFile::open(path)?;
@@ -67,6 +68,15 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         other => {
             let found = format!("a file of architecture {:?}", other.unwrap_or("none"));
             return Err(file.wrong(found, format!("one of architecture {KIND:?}")));
+        }
+    }
+    // EasySteer's own account of what its directions are.
+    if let Some(own) = file.text("controlvector.easysteer")? {
+        let own: serde_json::Value = serde_json::from_str(own).unwrap_or_default();
+        let component = own["component"].as_str().unwrap_or("hidden_states");
+        if component != "hidden_states" {
+            let found = format!("directions of {component}");
+            return Err(file.wrong(found, "directions of hidden_states, the output of a block"));
         }
     }
     let mut directions = BTreeMap::new();
@@ -78,12 +88,20 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         let block = layer.checked_sub(shift).and_then(|block| usize::try_from(block).ok());
         let block = block
             .ok_or_else(|| file.wrong(format!("{name} with a layer shift of {shift}"), "blocks from 0 on"))?;
-        if tensor.kind.name != "F32" || tensor.shape.len() != 1 {
+        let kind = match tensor.kind.name {
+            "F32" => Some(Kind::F32),
+            "F16" => Some(Kind::F16),
+            "BF16" => Some(Kind::Bf16),
+            "F64" => Some(Kind::F64),
+            _ => None,
+        };
+        let (Some(kind), [width] | [1, width]) = (kind, tensor.shape.as_slice()) else {
             let found = format!("{name} of type {} and shape {:?}", tensor.kind.name, tensor.shape);
-            return Err(file.wrong(found, "F32 and one dimension"));
-        }
-        let numbers = file.tensor_bytes(tensor).as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
-        let values: Array1<f32> = numbers.collect();
+            return Err(file.wrong(found, "F32, F16, BF16 or F64, and one dimension"));
+        };
+        let (number, bytes) = (Number::little(kind), file.tensor_bytes(tensor));
+        let layout = Layout { number, bytes, offset: 0, shape: &[*width], stride: &[1] };
+        let values: Array1<f32> = layout.array().unwrap_or_default().into_iter().collect();
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
             return Err(file.wrong(format!("{name} that is empty or not finite"), "finite numbers"));
         }

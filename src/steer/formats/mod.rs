@@ -1,10 +1,13 @@
-//! Steering-vector files of other tools: GGUF control vectors, PyTorch tensors, lm-evaluation-harness.
+//! Steering-vector files of other tools: GGUF control vectors, PyTorch and NumPy arrays, `.svec`, lm-evaluation-harness.
 
 mod gguf;
+mod import;
 mod lm_eval;
+mod numpy;
 mod pickle;
+mod svec;
 mod torch;
 
 pub use gguf::{read_gguf, write_gguf};
+pub use import::{Placement, read};
 pub use lm_eval::write_harness;
-pub use torch::read_torch;

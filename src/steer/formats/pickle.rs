@@ -1,19 +1,22 @@
-//! Pickle reader for one PyTorch tensor: bytes in, a description of the tensor (type, storage, shape, strides) out.
+//! Pickle reader for one PyTorch tensor or one NumPy array: bytes in, the array or a description of the tensor (type,
+//! storage, shape, strides) out.
 //!
 //! Unpickling runs arbitrary code, so nothing is executed here: the reader knows the few opcodes and the few names that torch
-//! writes for a tensor, and refuses every other by name. candle has a pickle reader too; it allocates what a header claims,
+//! and numpy write for them, and refuses every other by name. candle has a pickle reader too; it allocates what a header claims,
 //! so that a small file could exhaust the memory, while this one allocates in proportion to the pickle.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use ndarray::ArrayD;
+
+use super::import::{Kind, Layout, Number};
+
 /// A tensor as a pickle describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Description {
-    /// `float32`, `float64`, `float16` or `bfloat16`.
-    pub dtype: &'static str,
-    /// Bytes a value.
-    pub size: usize,
+    /// The type of the values.
+    pub number: Number,
     /// The entry of the archive that holds the storage.
     pub storage: String,
     /// Number of values in the storage.
@@ -28,7 +31,9 @@ pub(super) struct Description {
 
 enum Value {
     None,
-    Flag,
+    Flag(bool),
+    /// Where a text of bytes lies in the pickle.
+    Bytes(usize, usize),
     Whole(i64),
     Text(String),
     Tuple(Vec<Rc<Value>>),
@@ -36,39 +41,75 @@ enum Value {
     Nothing,
     Rebuild,
     Ordered,
-    Kind(&'static str, usize),
+    Kind(Kind),
     Storage {
-        dtype: &'static str,
-        size: usize,
+        kind: Kind,
         key: String,
         count: usize,
     },
     Tensor(Description),
+    /// Names of numpy: of functions that make an array from nothing and from bytes, and of its two classes.
+    Reconstruct,
+    FromBuffer,
+    NdArray,
+    DtypeClass,
+    Dtype(Number),
+    /// An array whose content follows.
+    Empty,
+    Array(Array),
+    Dictionary,
     Mark,
 }
 
-/// A tensor's pickle is a few hundred bytes long. The limit bounds the depth of nesting too.
-const MAX_BYTES: usize = 16 << 10;
+/// An array of numpy: its numbers lie in the pickle.
+#[derive(Clone, Debug, PartialEq)]
+struct Array {
+    number: Number,
+    shape: Vec<usize>,
+    by_columns: bool,
+    bytes: (usize, usize),
+}
 
-const KINDS: [(&str, &str, usize); 4] = [
-    ("torch FloatStorage", "float32", 4),
-    ("torch DoubleStorage", "float64", 8),
-    ("torch HalfStorage", "float16", 2),
-    ("torch BFloat16Storage", "bfloat16", 2),
+/// The pickle of a tensor or an array has a few dozen operations. The limit bounds the depth of nesting too.
+const MAX_OPERATIONS: usize = 16 << 10;
+
+const KINDS: [(&str, Kind); 4] = [
+    ("torch FloatStorage", Kind::F32),
+    ("torch DoubleStorage", Kind::F64),
+    ("torch HalfStorage", Kind::F16),
+    ("torch BFloat16Storage", Kind::Bf16),
 ];
+
+/// The first bytes of torch's files from before its zip format: the pickle of a magic number.
+const LEGACY: &[u8] = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.";
+
+/// The array of a pickle of numpy.
+pub(super) fn array(bytes: &[u8]) -> Result<ArrayD<f32>, String> {
+    if bytes.starts_with(LEGACY) {
+        return Err("a .pt file from before torch's zip format (load it and torch.save it again)".into());
+    }
+    let value = value(bytes)?;
+    let Value::Array(array) = &*value else { return Err(format!("{} instead of an array", value.kind())) };
+    let stride = Layout::strides(&array.shape, array.by_columns);
+    let (begin, length) = array.bytes;
+    let numbers = bytes.get(begin..begin + length).ok_or("a pickle that was cut short")?;
+    Layout { number: array.number, bytes: numbers, offset: 0, shape: &array.shape, stride: &stride }.array()
+}
 
 /// The description of the tensor; the error says what was found instead.
 pub(super) fn tensor(bytes: &[u8]) -> Result<Description, String> {
-    if bytes.len() > MAX_BYTES {
-        return Err(format!("a pickle of {} bytes", bytes.len()));
+    match &*value(bytes)? {
+        Value::Tensor(description) => Ok(description.clone()),
+        other => Err(format!("{} instead of a tensor", other.kind())),
     }
+}
+
+/// The only value that a pickle leaves.
+fn value(bytes: &[u8]) -> Result<Rc<Value>, String> {
     let mut machine = Machine { bytes, at: 0, stack: Vec::new(), memo: HashMap::new() };
     machine.run()?;
     match machine.stack.as_slice() {
-        [value] => match &**value {
-            Value::Tensor(description) => Ok(description.clone()),
-            other => Err(format!("{} instead of a tensor", other.kind())),
-        },
+        [value] => Ok(value.clone()),
         _ => Err("a pickle that leaves several values".into()),
     }
 }
@@ -77,12 +118,16 @@ impl Value {
     fn kind(&self) -> &'static str {
         match self {
             Value::None => "None",
-            Value::Flag => "True or False",
+            Value::Flag(_) => "True or False",
+            Value::Bytes(..) => "bytes",
             Value::Whole(_) => "a whole number",
             Value::Text(_) => "a text",
             Value::Tuple(_) => "a tuple",
-            Value::Nothing => "a dictionary",
-            Value::Rebuild | Value::Ordered | Value::Kind(..) => "a name",
+            Value::Nothing | Value::Dictionary => "a dictionary",
+            Value::Rebuild | Value::Ordered | Value::Kind(_) => "a name",
+            Value::Reconstruct | Value::FromBuffer | Value::NdArray | Value::DtypeClass => "a name",
+            Value::Dtype(_) => "a type of numbers",
+            Value::Empty | Value::Array(_) => "an array",
             Value::Storage { .. } => "a storage",
             Value::Tensor(_) => "a tensor",
             Value::Mark => "a mark",
@@ -128,6 +173,14 @@ impl<'a> Machine<'a> {
         String::from_utf8(self.take(length)?.to_vec()).map_err(|_| "a text that is no UTF-8".into())
     }
 
+    /// A text of bytes, by its place.
+    fn bytes(&mut self, length: usize) -> Result<(), String> {
+        let begin = self.at;
+        self.take(length)?;
+        self.push(Value::Bytes(begin, length));
+        Ok(())
+    }
+
     fn line(&mut self) -> Result<String, String> {
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
         let length = rest.iter().position(|&byte| byte == b'\n').ok_or("a name without an end")?;
@@ -164,7 +217,7 @@ impl<'a> Machine<'a> {
     }
 
     fn run(&mut self) -> Result<(), String> {
-        loop {
+        for _ in 0..MAX_OPERATIONS {
             let at = self.at;
             match self.fixed::<1>()?[0] {
                 // PROTO, FRAME
@@ -172,7 +225,32 @@ impl<'a> Machine<'a> {
                 0x95 => drop(self.take(8)?),
                 b'N' => self.push(Value::None),
                 // NEWTRUE, NEWFALSE
-                0x88 | 0x89 => self.push(Value::Flag),
+                flag @ (0x88 | 0x89) => self.push(Value::Flag(flag == 0x88)),
+                // SHORT_BINBYTES, BINBYTES, BINBYTES8, BYTEARRAY8
+                b'C' => {
+                    let length = self.fixed::<1>()?[0].into();
+                    self.bytes(length)?;
+                }
+                b'B' => {
+                    let length = u32::from_le_bytes(self.fixed()?) as usize;
+                    self.bytes(length)?;
+                }
+                0x8e | 0x96 => {
+                    let length = u64::from_le_bytes(self.fixed()?);
+                    self.bytes(usize::try_from(length).unwrap_or(usize::MAX))?;
+                }
+                b'}' => self.push(Value::Dictionary),
+                // SETITEM, SETITEMS: of which dictionary the values are is all that is told.
+                b's' => {
+                    let begin =
+                        self.stack.len().checked_sub(2).ok_or("a pickle that takes more than there is")?;
+                    self.stack.truncate(begin);
+                }
+                b'u' => {
+                    let mark = self.stack.iter().rposition(|value| matches!(**value, Value::Mark));
+                    self.stack.truncate(mark.ok_or("values without a beginning")?);
+                }
+                b'b' => self.build()?,
                 b'K' => {
                     let number = self.fixed::<1>()?[0];
                     self.push(Value::Whole(number.into()));
@@ -257,15 +335,42 @@ impl<'a> Machine<'a> {
                 other => return Err(format!("operation 0x{other:02x} at byte {at} of its pickle")),
             }
         }
+        Err(format!("a pickle of more than {MAX_OPERATIONS} operations"))
     }
 
-    /// The names that a tensor needs. They are compared, never imported.
+    /// The state of an array or a type of numpy.
+    fn build(&mut self) -> Result<(), String> {
+        let (state, object) = (self.pop()?, self.pop()?);
+        let Value::Tuple(state) = &*state else { return Err("a state that is no tuple".into()) };
+        let built = match (&*object, state.as_slice()) {
+            (Value::Dtype(number), [_, order, ..]) => match &**order {
+                Value::Text(order) if ["<", "=", "|"].contains(&order.as_str()) => Value::Dtype(*number),
+                Value::Text(order) if order == ">" => Value::Dtype(Number { big_endian: true, ..*number }),
+                _ => return Err("a type of numbers in an unknown order of bytes".into()),
+            },
+            (Value::Empty, [_, shape, dtype, by_columns, bytes]) => {
+                let by_columns = matches!(**by_columns, Value::Flag(true));
+                Value::Array(array_of(shape, dtype, by_columns, bytes)?)
+            }
+            (object, _) => return Err(format!("a state of {}", object.kind())),
+        };
+        self.push(built);
+        Ok(())
+    }
+
+    /// The names that a tensor or an array needs. They are compared, never imported.
     fn global(&mut self, name: &str) -> Result<(), String> {
         let kind = KINDS.iter().find(|(known, ..)| *known == name);
         self.push(match (name, kind) {
             ("torch._utils _rebuild_tensor_v2", _) => Value::Rebuild,
             ("collections OrderedDict", _) => Value::Ordered,
-            (_, Some((_, dtype, size))) => Value::Kind(dtype, *size),
+            (_, Some((_, kind))) => Value::Kind(*kind),
+            ("numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct", _) => {
+                Value::Reconstruct
+            }
+            ("numpy.core.numeric _frombuffer" | "numpy._core.numeric _frombuffer", _) => Value::FromBuffer,
+            ("numpy ndarray", _) => Value::NdArray,
+            ("numpy dtype", _) => Value::DtypeClass,
             _ => return Err(format!("the name {name:?} in its pickle")),
         });
         Ok(())
@@ -277,10 +382,8 @@ impl<'a> Machine<'a> {
         let Value::Tuple(parts) = &*value else { return Err(wrong()) };
         let [what, kind, key, _, count] = parts.as_slice() else { return Err(wrong()) };
         match (&**what, &**kind, &**key, count.count()) {
-            (Value::Text(what), Value::Kind(dtype, size), Value::Text(key), Some(count))
-                if what == "storage" =>
-            {
-                let storage = Value::Storage { dtype, size: *size, key: key.clone(), count };
+            (Value::Text(what), Value::Kind(kind), Value::Text(key), Some(count)) if what == "storage" => {
+                let storage = Value::Storage { kind: *kind, key: key.clone(), count };
                 self.push(storage);
                 Ok(())
             }
@@ -297,8 +400,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             (Value::Rebuild, [storage, offset, shape, stride, _, hooks]) => {
-                let (Value::Storage { dtype, size, key, count }, Value::Nothing) = (&**storage, &**hooks)
-                else {
+                let (Value::Storage { kind, key, count }, Value::Nothing) = (&**storage, &**hooks) else {
                     return Err("a tensor without a storage, or with hooks".into());
                 };
                 let parts = (offset.count(), shape.counts(), stride.counts());
@@ -306,8 +408,7 @@ impl<'a> Machine<'a> {
                     return Err("a tensor whose shape is no tuple of numbers from 0 up".into());
                 };
                 self.push(Value::Tensor(Description {
-                    dtype,
-                    size: *size,
+                    number: Number::little(*kind),
                     storage: key.clone(),
                     count: *count,
                     offset,
@@ -316,11 +417,42 @@ impl<'a> Machine<'a> {
                 }));
                 Ok(())
             }
+            (Value::Reconstruct, [class, _, _]) if matches!(**class, Value::NdArray) => {
+                self.push(Value::Empty);
+                Ok(())
+            }
+            (Value::FromBuffer, [bytes, dtype, shape, order]) => {
+                let by_columns = matches!(&**order, Value::Text(order) if order == "F");
+                let array = array_of(shape, dtype, by_columns, bytes)?;
+                self.push(Value::Array(array));
+                Ok(())
+            }
+            (Value::DtypeClass, [name, ..]) => {
+                let Value::Text(name) = &**name else {
+                    return Err("a type of numbers without a name".into());
+                };
+                let number = Number::of_numpy(name).ok_or_else(|| format!("numbers of type {name}"))?;
+                self.push(Value::Dtype(number));
+                Ok(())
+            }
             (function, arguments) => {
                 Err(format!("a call of {} with {} arguments", function.kind(), arguments.len()))
             }
         }
     }
+}
+
+/// An array whose shape fills its bytes.
+fn array_of(shape: &Value, dtype: &Value, by_columns: bool, bytes: &Value) -> Result<Array, String> {
+    let (Some(shape), Value::Dtype(number), &Value::Bytes(begin, length)) = (shape.counts(), dtype, bytes)
+    else {
+        return Err("an array that is described in another way than numpy does".into());
+    };
+    let count = shape.iter().try_fold(1usize, |count, side| count.checked_mul(*side));
+    if count.and_then(|count| count.checked_mul(number.size())) != Some(length) {
+        return Err(format!("{length} bytes of numbers for the shape {shape:?}"));
+    }
+    Ok(Array { number: *number, shape, by_columns, bytes: (begin, length) })
 }
 
 #[cfg(test)]
@@ -340,8 +472,7 @@ mod tests {
     #[test]
     fn reads_what_torch_writes() {
         let expected = Description {
-            dtype: "float32",
-            size: 4,
+            number: Number::little(Kind::F32),
             storage: "0".into(),
             count: 8,
             offset: 2,
@@ -357,7 +488,7 @@ mod tests {
             (b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "the name \"os system\""),
             (b"\x80\x02cbuiltins\neval\n.", "the name \"builtins eval\""),
             (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.", "the name \"posix system\""),
-            (b"\x80\x02}.", "operation 0x7d"),
+            (b"\x80\x02}.", "a dictionary instead of a tensor"),
             (b"\x80\x02K\x01.", "a whole number instead of a tensor"),
             (b"\x80\x02ccollections\nOrderedDict\n(K\x01tR.", "a call of a name with 1 arguments"),
             (b"\x80\x02h\x05.", "recalls what was not there"),
@@ -367,6 +498,7 @@ mod tests {
             let error = tensor(bytes).unwrap_err();
             assert!(error.contains(expected), "{expected}: {error}");
         }
+        assert!(array(LEGACY).unwrap_err().contains("before torch's zip format"));
         // Tuples in tuples, doubled each time: as many values as there are bytes, and no more.
         let mut laughs = b"\x80\x02)".to_vec();
         (0..4000).for_each(|_| laughs.extend(b"q\x00h\x00\x86"));

@@ -1,0 +1,262 @@
+//! Vectors of other tools, read whatever their format: GGUF control vectors, PyTorch and NumPy arrays, pickled arrays, and
+//! the `.svec` files of activation-steering (CAST).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ndarray::{Array1, ArrayD, Axis};
+
+use super::{numpy, pickle, read_gguf, svec, torch};
+use crate::artifact::{Header, refuse_lfs_pointer};
+use crate::error::{Error, Result};
+use crate::model::Site;
+use crate::steer::vector::{Direction, Vector};
+
+/// Bytes of the longest file that is read, far above a direction for each layer of any model.
+const MAX_BYTES: u64 = 1 << 30;
+/// What is read, for errors.
+pub(super) const EXPECTED: &str = "a GGUF control vector, one tensor in a .pt file, one array in a .npy, .npz or .pkl file, \
+    or a .svec file; numpy.save(\"vector.npy\", numpy.asarray(vector, \"f4\")) writes one";
+
+/// Where the directions of a file belong that doesn't say it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// Of a GGUF file: `direction.N` belongs to block N less this.
+    pub layer_shift: i64,
+    /// Of an array with one direction: its site.
+    pub site: Option<Site>,
+    /// Of an array with one direction a layer: the point in the block.
+    pub point: String,
+    /// Of an array `[positions, layers, width]`: the position, counted from the end if negative.
+    pub position: i64,
+}
+
+impl Default for Placement {
+    fn default() -> Placement {
+        Placement { layer_shift: 0, site: None, point: "resid_pre".into(), position: -1 }
+    }
+}
+
+/// Reads a vector, in the format that the file's first bytes tell.
+///
+/// # Errors
+/// A file of none of the formats; one that holds anything but directions; a shape or numbers that no vector has.
+pub fn read(path: &Path, placement: &Placement) -> Result<(Header, Vector)> {
+    let mut begin = [0; 8];
+    let mut file = std::fs::File::open(path).map_err(Error::file(path))?;
+    // A shorter file leaves zeros.
+    let _ = std::io::Read::read(&mut file, &mut begin).map_err(Error::file(path))?;
+    if begin.starts_with(b"GGUF") {
+        return read_gguf(path, placement.layer_shift);
+    }
+    let bytes = content(path)?;
+    let wrong = |found: String| Error::input(path.display(), found, EXPECTED);
+    let (method, array) = match &begin {
+        [b'P', b'K', 3, 4, ..] if numpy::is_archive(&bytes) => {
+            ("a .npz file", numpy::archive(bytes).map_err(wrong)?)
+        }
+        [b'P', b'K', 3, 4, ..] => ("a .pt file", torch::tensor(bytes).map_err(wrong)?),
+        [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => ("a .npy file", numpy::array(&bytes).map_err(wrong)?),
+        [0x80, 2..=5, ..] => ("a pickled array", pickle::array(&bytes).map_err(wrong)?),
+        // The length of a header, then the header.
+        _ if bytes.get(8) == Some(&b'{') && u64::from_le_bytes(begin) <= bytes.len() as u64 => {
+            return Err(wrong("a safetensors file".into()));
+        }
+        _ if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') => {
+            return Ok((Header::default(), svec::vector(path, &bytes)?));
+        }
+        _ => return Err(wrong("a file of another format".into())),
+    };
+    Ok((Header::default(), place(path, &array, placement, format!("imported from {method}"))?))
+}
+
+/// The bytes of a file that is no longer than a vector can be.
+pub(super) fn content(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).map_err(Error::file(path))?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".into() };
+        return Err(Error::input(path.display(), found, EXPECTED));
+    }
+    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    refuse_lfs_pointer(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// The directions of an array: `[width]` at a site, `[layers, width]` one a block, `[positions, layers, width]` one a block
+/// for each of several positions.
+pub(super) fn place(
+    path: &Path,
+    array: &ArrayD<f32>,
+    placement: &Placement,
+    method: String,
+) -> Result<Vector> {
+    let wrong = |found: String, expected: &str| Error::input(path.display(), found, expected);
+    let direction = |values: Array1<f32>| Direction { values, residual_norm: None };
+    let shape = array.shape().to_vec();
+    let Placement { site, point, position, .. } = placement;
+    let mut directions = BTreeMap::new();
+    let chosen = match (shape.as_slice(), site) {
+        ([_] | [1, _], Some(site)) => {
+            directions.insert(*site, direction(array.iter().copied().collect()));
+            None
+        }
+        ([_], None) => {
+            return Err(wrong(format!("one direction, shape {shape:?}"), "--site, where it belongs"));
+        }
+        ([_, _], None) => Some(array.view()),
+        ([positions, _, _], None) => {
+            let count = *positions as i64;
+            let at = if *position < 0 { count.checked_add(*position) } else { Some(*position) };
+            let Some(at) = at.filter(|at| (0..count).contains(at)) else {
+                return Err(wrong(
+                    format!("{count} positions"),
+                    &format!("--position within them, not {position}"),
+                ));
+            };
+            Some(array.index_axis(Axis(0), at as usize))
+        }
+        ([_, _] | [_, _, _], Some(_)) => {
+            return Err(wrong(format!("shape {shape:?}"), "no --site: it has one for each layer"));
+        }
+        _ => {
+            let expected = "[width], [layers, width] or [positions, layers, width]";
+            return Err(wrong(format!("an array of shape {shape:?}"), expected));
+        }
+    };
+    for (layer, values) in chosen.iter().flat_map(|layers| layers.axis_iter(Axis(0)).enumerate()) {
+        let site: Site = format!("{layer}.{point}").parse()?;
+        directions.insert(site, direction(values.iter().copied().collect()));
+    }
+    // refusal_direction's files have a direction of 0 at a layer where nothing differs.
+    directions.retain(|_, direction: &mut Direction| direction.length() > 0.0);
+    if directions.is_empty() {
+        return Err(wrong("no direction but 0".into(), "a direction of a length above 0"));
+    }
+    Ok(Vector { method, directions })
+}
+
+/// Numbers of an array in memory: their type, the bytes of all of them, and where they lie.
+pub(super) struct Layout<'a> {
+    pub number: Number,
+    pub bytes: &'a [u8],
+    /// Index of the first number.
+    pub offset: usize,
+    pub shape: &'a [usize],
+    /// In numbers.
+    pub stride: &'a [usize],
+}
+
+/// A type of numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Number {
+    pub kind: Kind,
+    pub big_endian: bool,
+}
+
+/// A type of numbers, whatever the order of its bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Kind {
+    F64,
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Number {
+    pub fn little(kind: Kind) -> Number {
+        Number { kind, big_endian: false }
+    }
+
+    /// A type as numpy writes it: `<f4`, `>f8`, `f2`.
+    pub fn of_numpy(text: &str) -> Option<Number> {
+        let (big_endian, rest) = match text.as_bytes().first()? {
+            b'>' => (true, &text[1..]),
+            b'<' | b'=' | b'|' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let kind = match rest {
+            "f8" | "float64" => Kind::F64,
+            "f4" | "float32" => Kind::F32,
+            "f2" | "float16" => Kind::F16,
+            _ => return None,
+        };
+        Some(Number { kind, big_endian })
+    }
+
+    pub fn size(self) -> usize {
+        match self.kind {
+            Kind::F64 => 8,
+            Kind::F32 => 4,
+            Kind::F16 | Kind::Bf16 => 2,
+        }
+    }
+
+    fn read(self, bytes: &[u8]) -> f32 {
+        // In a register, whatever the order: the lowest byte first.
+        let mut low = [0; 8];
+        low.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        if self.big_endian {
+            low[..self.size()].reverse();
+        }
+        let [a, b, c, d, ..] = low;
+        match self.kind {
+            Kind::F64 => f64::from_le_bytes(low) as f32,
+            Kind::F32 => f32::from_le_bytes([a, b, c, d]),
+            Kind::F16 => half::f16::from_le_bytes([a, b]).to_f32(),
+            Kind::Bf16 => half::bf16::from_le_bytes([a, b]).to_f32(),
+        }
+    }
+}
+
+impl Layout<'_> {
+    /// The array, row-major, as f32.
+    ///
+    /// # Errors
+    /// A shape that reaches beyond the bytes, or that is empty; a number that is not finite.
+    pub fn array(&self) -> std::result::Result<ArrayD<f32>, String> {
+        let Layout { number, bytes, offset, shape, stride } = self;
+        let count = bytes.len() / number.size();
+        let total = shape.iter().try_fold(1usize, |total, side| total.checked_mul(*side));
+        // Index of the last value, by the strides.
+        let reach = shape.iter().zip(*stride).try_fold(*offset, |reach, (side, step)| {
+            reach.checked_add(side.saturating_sub(1).checked_mul(*step)?)
+        });
+        let fits = reach.is_some_and(|reach| reach < count)
+            && total.is_some_and(|total| total > 0 && total <= count);
+        if shape.len() != stride.len() || !fits {
+            return Err(format!(
+                "a tensor of shape {shape:?}, strides {stride:?} and offset {offset} beyond its storage"
+            ));
+        }
+        let place = |index: ndarray::IxDyn| {
+            use ndarray::Dimension;
+            let steps = index.as_array_view().iter().zip(*stride).map(|(i, s)| i * s).sum::<usize>();
+            (offset + steps) * number.size()
+        };
+        let array = ArrayD::from_shape_fn(ndarray::IxDyn(shape), |index| {
+            let at = place(index);
+            number.read(&bytes[at..at + number.size()])
+        });
+        match array.iter().position(|value| !value.is_finite()) {
+            None => Ok(array),
+            Some(index) => Err(format!("a number that is not finite, at index {index}")),
+        }
+    }
+
+    /// Strides of an array without gaps, row by row or (`by_columns`) column by column.
+    pub fn strides(shape: &[usize], by_columns: bool) -> Vec<usize> {
+        let mut step = 1usize;
+        let mut next = |side: &usize| {
+            let next = step.saturating_mul((*side).max(1));
+            std::mem::replace(&mut step, next)
+        };
+        match by_columns {
+            true => shape.iter().map(&mut next).collect(),
+            false => {
+                let mut strides: Vec<usize> = shape.iter().rev().map(&mut next).collect();
+                strides.reverse();
+                strides
+            }
+        }
+    }
+}

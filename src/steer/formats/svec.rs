@@ -1,0 +1,55 @@
+//! `.svec` files of activation-steering (CAST, arXiv 2409.05907), read only: JSON with a direction for the output of each
+//! block. In the toolkit that took it over, a direction may be a list of one row.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::model::{Point, Site};
+use crate::steer::vector::{Direction, Vector};
+
+#[derive(Deserialize)]
+struct Svec {
+    directions: BTreeMap<String, Values>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(Vec<f64>),
+    Rows(Vec<Vec<f64>>),
+}
+
+/// The directions of the file's text.
+///
+/// # Errors
+/// JSON of another kind; a layer that is no number; a direction of several rows; numbers that are not finite.
+pub(super) fn vector(path: &Path, bytes: &[u8]) -> Result<Vector> {
+    let wrong = |found: String| {
+        Error::input(path.display(), found, "a .svec file: {\"directions\": {\"LAYER\": [numbers]}}")
+    };
+    let read: Svec = serde_json::from_slice(bytes).map_err(|problem| wrong(problem.to_string()))?;
+    let mut directions = BTreeMap::new();
+    for (layer, values) in read.directions {
+        let block = layer.parse().map_err(|_| wrong(format!("layer {layer:?}")))?;
+        let values = match values {
+            Values::One(values) => values,
+            Values::Rows(rows) => match <[Vec<f64>; 1]>::try_from(rows) {
+                Ok([values]) => values,
+                Err(rows) => return Err(wrong(format!("{} directions for layer {layer}", rows.len()))),
+            },
+        };
+        let values: ndarray::Array1<f32> = values.into_iter().map(|value| value as f32).collect();
+        if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
+            return Err(wrong(format!("a direction of layer {layer} that is empty or not finite")));
+        }
+        directions.insert(Site::Block(block, Point::ResidPost), Direction { values, residual_norm: None });
+    }
+    directions.retain(|_, direction: &mut Direction| direction.length() > 0.0);
+    if directions.is_empty() {
+        return Err(wrong("no direction but 0".into()));
+    }
+    Ok(Vector { method: "imported from a .svec file".into(), directions })
+}
