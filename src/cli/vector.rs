@@ -42,7 +42,7 @@ enum Command {
     Scale(Scale),
     /// Write a vector for other tools
     Export(Export),
-    /// Read another tool's vector: a GGUF control vector, an array in a .pt, .npy, .npz or .pkl file, or a .svec file
+    /// Read another tool's vector: a GGUF control vector, an array (.pt, .npy, .npz, .pkl, .safetensors), or a .svec file
     Import(Import),
 }
 
@@ -151,7 +151,7 @@ struct Export {
 #[command(after_help = "Example:
   pearl vector import trust.gguf --out imported.safetensors")]
 struct Import {
-    /// A GGUF control vector, an array in a .pt, .npy, .npz or .pkl file, or a .svec file
+    /// A GGUF control vector, an array (.pt, .npy, .npz, .pkl, .safetensors), or a .svec file
     file: PathBuf,
     /// For GGUF: direction.N belongs to block N less this; 0 for repeng's files, 1 for those of llama.cpp's generator
     #[arg(long, default_value_t = 0, allow_hyphen_values = true)]

@@ -71,6 +71,9 @@ impl Point {
     }
 }
 
+/// No model has more blocks: a file may name any number, and sets of sites are listed one by one.
+const MAX_BLOCKS: usize = 10_000;
+
 impl Site {
     /// Every site of a model with this many blocks, in the order of the forward pass.
     pub fn all(blocks: usize) -> Vec<Site> {
@@ -200,7 +203,7 @@ impl FromStr for Site {
         if text == "all" || text.contains(['*', '-', ',']) {
             return Err(unknown(text));
         }
-        match Site::parse_set(text, usize::MAX)?.as_slice() {
+        match Site::parse_set(text, MAX_BLOCKS)?.as_slice() {
             [site] => Ok(*site),
             _ => Err(unknown(text)),
         }

@@ -200,6 +200,11 @@ impl Vector {
             let values = values
                 .into_dimensionality()
                 .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))?;
+            if shape.contains(&0) {
+                return Err(
+                    file.wrong(format!("tensor {name} of shape {shape:?}"), "a direction of some width")
+                );
+            }
             let residual_norm = norms.get(&name).copied();
             if let Some(norm) = residual_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
                 return Err(file.wrong(format!("a residual_norm of {norm} at {name}"), "one above 0"));

@@ -5,6 +5,8 @@ mod activations;
 mod backend;
 mod boundary;
 mod chat;
+mod checkpoints;
+mod claimed_sizes;
 mod docs;
 mod game;
 mod generate;

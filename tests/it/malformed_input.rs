@@ -95,17 +95,21 @@ fn tables_of_tensors() {
 fn indices_of_shards() {
     let root = tempfile::tempdir().unwrap();
     let index = |entries: &str| format!("{{\"weight_map\":{{{entries}}}}}").into_bytes();
+    // A single file would count before the index.
     let place = |name: &str, entries: &str| {
-        checkpoint(root.path(), name, &[("model.safetensors.index.json", index(entries))])
+        let folder = checkpoint(root.path(), name, &[("model.safetensors.index.json", index(entries))]);
+        let at = |name: &str| Path::new(&folder).join(name);
+        std::fs::rename(at("model.safetensors"), at("model-1.safetensors")).unwrap();
+        folder
     };
-    let listed = r#""model.norm.weight":"model.safetensors""#;
+    let listed = r#""model.norm.weight":"model-1.safetensors""#;
     one_line(
         &["inspect", &place("shard-missing", &format!(r#"{listed},"b":"model-2.safetensors""#))],
-        &["model-2.safetensors: no such file", "model.safetensors.index.json"],
+        &["model-2.safetensors: no such file (1 of 2 are missing)", "model.safetensors.index.json"],
     );
     one_line(
-        &["inspect", &place("tensor-missing", &format!(r#"{listed},"nose":"model.safetensors""#))],
-        &["model.safetensors: no tensor nose, which the index says is in it"],
+        &["inspect", &place("tensor-missing", &format!(r#"{listed},"nose":"model-1.safetensors""#))],
+        &["model-1.safetensors: no tensor nose, which the index says is in it"],
     );
     one_line(
         &["inspect", &place("outside", r#""a":"../../etc/passwd""#)],
@@ -117,12 +121,18 @@ fn indices_of_shards() {
         "nested",
         &[("model.safetensors.index.json", "{\"weight_map\":".repeat(100_000).into_bytes())],
     );
+    std::fs::remove_file(Path::new(&nested).join("model.safetensors")).unwrap();
     one_line(&["inspect", &nested], &["index.json: ", "a weight_map from tensors to files"]);
     // A tensor in a shard that the index doesn't list is still found; a second copy is refused.
     let both = place("twice", &format!(r#"{listed},"model.embed_tokens.weight":"copy.safetensors""#));
     std::fs::copy(Path::new(SMALL).join("model.safetensors"), Path::new(&both).join("copy.safetensors"))
         .unwrap();
     one_line(&["inspect", &both], &["which is also in", "each tensor once"]);
+    // A single file hides an index, also one whose shards are gone or that is no index.
+    for (name, index) in [("gone", index(r#""a":"model-9.safetensors""#)), ("no-index", b"[]".to_vec())] {
+        let folder = checkpoint(root.path(), name, &[("model.safetensors.index.json", index)]);
+        pearl(&["inspect", &folder]).assert().success();
+    }
 }
 
 #[test]
@@ -147,7 +157,11 @@ fn absurd_configs() {
         ("hidden_size", "many".into(), &["hidden_size is \"many\"", "a whole number"]),
     ];
     for (number, (field, value, expected)) in cases.into_iter().enumerate() {
-        let config = with("config.json", |json| json[field] = value);
+        let config = with("config.json", |json| {
+            json[field] = value;
+            // A list for another number of blocks would be refused first.
+            json.as_object_mut().unwrap().remove("layer_types");
+        });
         let folder = checkpoint(root.path(), &number.to_string(), &[("config.json", config)]);
         one_line(&["inspect", &folder], expected);
     }

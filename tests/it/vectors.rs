@@ -32,6 +32,7 @@ fn tensors_of_pt_files_are_read_as_torch_reads_them() {
     close(&read("double.pt", at, -1).unwrap(), "9.resid_post", &sine(20..24));
     let column: Vec<f64> = (0..6).map(|row| 3.0 * ((4 * row + 1) as f64).sin()).collect();
     close(&read("strided.pt", at, -1).unwrap(), "9.resid_post", &column);
+    close(&read("parameter.pt", at, -1).unwrap(), "9.resid_post", &[1.0; 3]);
     close(&read("half.pt", at, -1).unwrap(), "9.resid_post", &[1.5, -2.25]);
     close(&read("bfloat16.pt", at, -1).unwrap(), "9.resid_post", &[1.5, -2.25]);
     for (position, begin) in [(-1, 12), (1, 12), (0, 0), (-2, 0)] {
@@ -50,7 +51,6 @@ fn whatever_else_a_pt_file_holds_is_refused() {
     for (name, expected) in [
         ("code.pt", "__builtin__ print"),
         ("dictionary.pt", "a dictionary instead of a tensor"),
-        ("parameter.pt", "torch._utils _rebuild_parameter"),
         ("whole.pt", "torch LongStorage"),
         ("nan.pt", "not finite, at index 1"),
         ("legacy.pt", "before torch's zip format"),
@@ -61,6 +61,86 @@ fn whatever_else_a_pt_file_holds_is_refused() {
     }
     assert!(read("view.pt", None, -1).unwrap_err().to_string().contains("--site"));
     assert!(read("layers.pt", None, 2).unwrap_err().to_string().contains("2 positions"));
+}
+
+/// `tests/fixtures/vectors/make.py`: three layers of four numbers, in the formats of NumPy, CAST and EasySteer.
+#[test]
+fn a_direction_for_each_layer_is_read_in_every_format() {
+    let layer =
+        |layer: usize| -> Vec<f64> { (4 * layer..4 * layer + 4).map(|i| 3.0 * (i as f64).sin()).collect() };
+    let arrays =
+        ["rows.pt", "rows.npy", "columns.npy", "rows.npz", "rows.4.pkl", "rows.5.pkl", "fortran.5.pkl"];
+    for (name, point) in arrays
+        .map(|name| (name, "resid_pre"))
+        .into_iter()
+        .chain(["cast.svec", "easysteer.gguf"].map(|name| (name, "resid_post")))
+    {
+        let vector = read(name, None, -1).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(vector.directions.len(), 3, "{name}");
+        (0..3).for_each(|block| close(&vector, &format!("{block}.{point}"), &layer(block)));
+    }
+    let (stored, folder) =
+        (std::fs::read("tests/fixtures/vectors/rows.npy").unwrap(), tempfile::tempdir().unwrap());
+    let table = r#"{"v":{"dtype":"F32","shape":[3,4],"data_offsets":[0,48]}}   "#;
+    let bytes =
+        [&(table.len() as u64).to_le_bytes()[..], table.as_bytes(), &stored[stored.len() - 48..]].concat();
+    let path = folder.path().join("rows.safetensors");
+    std::fs::write(&path, bytes).unwrap();
+    close(&formats::read(&path, &Placement::default()).unwrap().1, "2.resid_pre", &layer(2));
+    let row = read("row.svec", None, -1).unwrap();
+    close(&row, "1.resid_post", &layer(1));
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out").display().to_string();
+    pearl(&["vector", "import", "tests/fixtures/vectors/rows.npy", "--point", "mlp_out", "--out", &out])
+        .assert()
+        .success();
+    close(&Vector::load(Path::new(&out)).unwrap().1, "2.mlp_out", &layer(2));
+}
+
+#[test]
+fn what_is_no_array_of_numbers_is_refused_with_a_way_to_convert_it() {
+    for (name, expected) in [
+        ("compressed.npz", "a compressed array (savez_compressed)"),
+        ("two.npz", "an archive of 2 arrays"),
+        ("objects.npy", "an array of type |O"),
+        ("code.pkl", "the name \"builtins print\""),
+        ("positions.svec", "2 directions for layer 1"),
+        ("heads.gguf", "directions of attention_heads"),
+        ("legacy.pt", "before torch's zip format"),
+    ] {
+        let error = read(name, None, -1).unwrap_err().to_string();
+        assert!(error.contains(expected), "{name}: {error}");
+        if !name.ends_with("svec") && !name.ends_with("gguf") {
+            assert!(error.contains("numpy.save("), "{name}: {error}");
+        }
+    }
+    let error = read("rows.npy", Some("1.resid_post"), -1).unwrap_err().to_string();
+    assert!(error.contains("no --site"), "{error}");
+}
+
+#[test]
+fn a_changed_array_is_refused_or_read_without_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in
+        ["rows.npy", "columns.npy", "rows.4.pkl", "rows.5.pkl", "cast.svec", "easysteer.gguf", "rows.npz"]
+    {
+        let whole = std::fs::read(Path::new("tests/fixtures/vectors").join(name)).unwrap();
+        let path = folder.path().join(name);
+        for at in 0..whole.len() {
+            for byte in [0, 0xFF, whole[at] ^ 1] {
+                let mut changed = whole.clone();
+                changed[at] = byte;
+                std::fs::write(&path, &changed).unwrap();
+                let _ = formats::read(&path, &Placement::default());
+            }
+        }
+        // The end of a GGUF file is padding.
+        let end = if name.ends_with("gguf") { whole.len() - 32 } else { whole.len() };
+        for length in 0..end {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(formats::read(&path, &Placement::default()).is_err(), "{name} cut to {length}");
+        }
+    }
 }
 
 #[test]
@@ -121,7 +201,7 @@ fn a_vector_goes_through_a_gguf_file_and_the_commands_unchanged() {
     one_line(&["vector", "export", &at("a"), "--gguf", &at("no.gguf")], &["0.resid_post", "--sites"]);
     one_line(
         &["vector", "import", &at("a"), "--out", &at("c")],
-        &["a safetensors file; expected a GGUF control vector"],
+        &["a file that `pearl` wrote; expected a GGUF control vector"],
     );
     one_line(&["vector", "import", "nowhere.gguf", "--out", &at("c")], &["nowhere.gguf"]);
     one_line(

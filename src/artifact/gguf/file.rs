@@ -70,6 +70,11 @@ impl GgufFile {
         GgufFile { metadata: BTreeMap::new(), ..self }
     }
 
+    /// All metadata, by key.
+    pub fn metadata(&self) -> &BTreeMap<String, GgufValue> {
+        &self.metadata
+    }
+
     /// A metadata value.
     pub fn value(&self, key: &str) -> Option<&GgufValue> {
         self.metadata.get(key)

@@ -6,13 +6,16 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
 
 /// The bytes of `tokenizer.json`, and its path.
 pub(crate) fn tokenizer(folder: &Path) -> Result<(Vec<u8>, String)> {
     let path = folder.join("tokenizer.json");
     if path.is_file() {
-        return Ok((std::fs::read(&path).map_err(Error::file(&path))?, path.display().to_string()));
+        let bytes = std::fs::read(&path).map_err(Error::file(&path))?;
+        refuse_lfs_pointer(&path, &bytes)?;
+        return Ok((bytes, path.display().to_string()));
     }
     let older =
         ["tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.tiktoken"];

@@ -14,6 +14,11 @@ impl Family for Bert {
         "bert"
     }
 
+    /// An encoder has no vocabulary head to tie.
+    fn ignored(&self) -> &'static [&'static str] {
+        &["tie_word_embeddings"]
+    }
+
     fn architecture(&self, config: &Config) -> Result<Architecture> {
         architecture(config)
     }

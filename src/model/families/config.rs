@@ -13,7 +13,7 @@ use crate::model::transformer::rope::{Rope, Scaling};
 pub struct Config {
     place: String,
     fields: Value,
-    /// Keys that were asked for.
+    /// Keys that were asked for, whether they are there or not.
     read: RefCell<BTreeSet<String>>,
     /// Whether it is made of a GGUF file's metadata.
     of_gguf: bool,
@@ -67,9 +67,8 @@ impl Config {
 
     /// A field that is there, null or not.
     fn present(&self, name: &str) -> Option<&Value> {
-        let value = self.fields.get(name)?;
         self.read.borrow_mut().insert(name.to_owned());
-        Some(value)
+        self.fields.get(name)
     }
 
     /// A field that is there and not null, whatever its type.
@@ -80,6 +79,12 @@ impl Config {
     /// Whether the field is there, null or not.
     pub(super) fn is_present(&self, name: &str) -> bool {
         self.present(name).is_some()
+    }
+
+    /// The keys that were asked for.
+    #[cfg(test)]
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.read.borrow().iter().cloned().collect()
     }
 
     /// The fields that nothing asked for.

@@ -35,6 +35,13 @@ fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = shared(config, 8192)?;
     let (width, context) = (architecture.head_width, architecture.context);
     let window = config.count_or_null("sliding_window", Some(4096))?;
+    // The first configs said it twice.
+    let twice = config.optional_count("sliding_window_size")?;
+    config.expect(
+        twice.is_none() || twice == window,
+        "sliding_window_size",
+        "the value of sliding_window",
+    )?;
     let windows = config.windows(architecture.blocks.len(), window, |block| block % 2 == 0)?;
     architecture.blocks.iter_mut().zip(windows).for_each(|(block, window)| block.window = window);
     Ok(Architecture {

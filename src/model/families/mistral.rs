@@ -17,6 +17,19 @@ impl Family for Mistral {
     }
 }
 
+/// The `ministral` family.
+pub(super) struct Ministral;
+
+impl Family for Ministral {
+    fn model_type(&self) -> &'static str {
+        "ministral"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
+
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = llama::architecture(config)?;
     llama::expect_no_bias(config, &["attention_bias", "mlp_bias"])?;

@@ -40,9 +40,10 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 12] = [
+static FAMILIES: [&dyn Family; 13] = [
     &llama::Llama,
     &mistral::Mistral,
+    &mistral::Ministral,
     &qwen2::Qwen2,
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,

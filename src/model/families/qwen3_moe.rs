@@ -27,7 +27,11 @@ fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = qwen3::shape(config, config.count_or("head_dim", width / heads)?)?;
     // Here a window is that of every block, whatever the other fields say.
     let window = qwen2::window(config)?;
-    config.expect(!config.is_present("layer_types"), "layer_types", "none: transformers ignores it here")?;
+    config.expect(
+        config.value("layer_types").is_none(),
+        "layer_types",
+        "none: transformers ignores it here",
+    )?;
     architecture.blocks.iter_mut().for_each(|block| block.window = window);
     let experts = Experts {
         count: config.count_or("num_experts", config.count_or("num_local_experts", 128)?)?,

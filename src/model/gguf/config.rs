@@ -21,6 +21,48 @@ const FAMILIES: [(&str, &str); 10] = [
     ("gptneox", "gpt_neox"),
 ];
 
+/// Keys of an architecture that are read here, and those that change no hidden state.
+const KNOWN: [&str; 35] = [
+    "attention.head_count",
+    "attention.head_count_kv",
+    "attention.key_length",
+    "attention.layer_norm_epsilon",
+    "attention.layer_norm_rms_epsilon",
+    "attention.value_length",
+    "attn_logit_softcapping",
+    "block_count",
+    "context_length",
+    "embedding_length",
+    "expert_count",
+    "expert_feed_forward_length",
+    "expert_used_count",
+    "expert_weights_norm",
+    "feed_forward_length",
+    "final_logit_softcapping",
+    "pooling_type",
+    "rope.dimension_count",
+    "rope.freq_base",
+    "rope.freq_base_swa",
+    "rope.scale_linear",
+    "rope.scaling.attn_factor",
+    "rope.scaling.factor",
+    "rope.scaling.finetuned",
+    "rope.scaling.original_context_length",
+    "rope.scaling.type",
+    "rope.scaling.yarn_attn_factor",
+    "rope.scaling.yarn_beta_fast",
+    "rope.scaling.yarn_beta_slow",
+    "rope.scaling.yarn_ext_factor",
+    "tensor_data_layout",
+    "use_parallel_residual",
+    "vocab_size",
+    "classifier.output_labels",
+    "attention.sliding_window_pattern",
+];
+
+/// Architectures whose windows are read.
+const WITH_WINDOWS: [&str; 4] = ["gemma2", "gemma3", "phi3", "olmo2"];
+
 /// Access to the metadata keys of one architecture.
 struct Keys<'a> {
     file: &'a GgufFile,
@@ -39,6 +81,7 @@ pub(super) fn config(file: &GgufFile) -> Result<(Config, Names)> {
         return Err(file.wrong(found, format!("a model of one of {known}")));
     };
     let keys = Keys { file, architecture };
+    keys.refuse_unknown()?;
     let mut fields = match *family {
         "gpt2" => keys.gpt2()?,
         "gpt_neox" => keys.gpt_neox()?,
@@ -64,6 +107,36 @@ pub(super) fn config(file: &GgufFile) -> Result<(Config, Names)> {
 }
 
 impl Keys<'_> {
+    /// Refuses a key of the architecture that says something about the computation and that nothing here reads.
+    fn refuse_unknown(&self) -> Result<()> {
+        let prefix = format!("{}.", self.architecture);
+        let own =
+            self.file.metadata().iter().filter_map(|(key, value)| Some((key.strip_prefix(&prefix)?, value)));
+        for (key, value) in own {
+            let harmless = match (key, value) {
+                (_, GgufValue::Flag(false)) | ("attention.causal", GgufValue::Flag(true)) => true,
+                ("attention.sliding_window", _) if WITH_WINDOWS.contains(&self.architecture) => true,
+                // A window of the whole context is none.
+                ("attention.sliding_window", value) => {
+                    value.count() == Some(0) || value.count() >= self.optional("context_length")?
+                }
+                // 1 is the softmax of llama.cpp.
+                ("expert_gating_func", value) => value.count() == Some(1),
+                (_, GgufValue::Text(text)) => text.is_empty(),
+                (key, value) if key.ends_with("scale") => [Some(0.0), Some(1.0)].contains(&value.number()),
+                (_, value) => value.number() == Some(0.0),
+            };
+            if !harmless && !KNOWN.contains(&key) {
+                return Err(self.wrong(
+                    &self.key(key),
+                    "a key of another computation",
+                    "keys that are implemented",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.architecture)
     }

@@ -7,7 +7,7 @@ pub use crate::model::compute::Activation;
 use crate::model::site::{Point, Site};
 
 /// Heads of other tasks on top of the last hidden state: classifiers, reward models, value heads, question answering.
-const OTHER_HEADS: [&str; 9] = [
+const OTHER_HEADS: [&str; 12] = [
     "score.",
     "classifier.",
     "classification_head.",
@@ -17,6 +17,9 @@ const OTHER_HEADS: [&str; 9] = [
     "rm_head.",
     "regression_head.",
     "qa_outputs.",
+    "regression_layer.",
+    "gating.",
+    "linear.weight",
 ];
 
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.

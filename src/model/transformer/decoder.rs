@@ -127,7 +127,7 @@ impl Decoder {
             return self.logits(&self.norm(x.index_select(&at, 0)?)?);
         }
         let mut normed = call_hook(hook, Site::FinalNorm, self.norm(x)?, tokens)?;
-        if hook.wants(Site::Logits) {
+        if hook.wants(Site::Logits) && a.has(Site::Logits) {
             let logits = call_hook(hook, Site::Logits, self.logits(&normed)?, tokens)?;
             return if logits_at.is_empty() { empty() } else { Ok(logits.index_select(&at, 0)?) };
         }

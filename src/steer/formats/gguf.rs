@@ -105,9 +105,10 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
             return Err(file.wrong(format!("{name} that is empty or not finite"), "finite numbers"));
         }
+        let site: Site = format!("{block}.resid_post").parse()?;
         let norm = file.number(&format!("{NORM}{layer}"))?.map(|norm| norm as f32);
         let residual_norm = norm.filter(|norm| norm.is_finite() && *norm > 0.0);
-        directions.insert(Site::Block(block, Point::ResidPost), Direction { values, residual_norm });
+        directions.insert(site, Direction { values, residual_norm });
     }
     if directions.is_empty() {
         return Err(file.wrong("no direction", "direction.N, at least one"));

@@ -7,7 +7,7 @@ use std::path::Path;
 use ndarray::{Array1, ArrayD, Axis};
 
 use super::{numpy, pickle, read_gguf, svec, torch};
-use crate::artifact::{Header, refuse_lfs_pointer};
+use crate::artifact::{Header, TensorFile, refuse_lfs_pointer};
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::steer::vector::{Direction, Vector};
@@ -15,7 +15,7 @@ use crate::steer::vector::{Direction, Vector};
 /// Bytes of the longest file that is read, far above a direction for each layer of any model.
 const MAX_BYTES: u64 = 1 << 30;
 /// What is read, for errors.
-pub(super) const EXPECTED: &str = "a GGUF control vector, one tensor in a .pt file, one array in a .npy, .npz or .pkl file, \
+pub(super) const EXPECTED: &str = "a GGUF control vector, one tensor in a .pt or .safetensors file, one array in a .npy, .npz or .pkl file, \
     or a .svec file; numpy.save(\"vector.npy\", numpy.asarray(vector, \"f4\")) writes one";
 
 /// Where the directions of a file belong that doesn't say it.
@@ -60,7 +60,13 @@ pub fn read(path: &Path, placement: &Placement) -> Result<(Header, Vector)> {
         [0x80, 2..=5, ..] => ("a pickled array", pickle::array(&bytes).map_err(wrong)?),
         // The length of a header, then the header.
         _ if bytes.get(8) == Some(&b'{') && u64::from_le_bytes(begin) <= bytes.len() as u64 => {
-            return Err(wrong("a safetensors file".into()));
+            let file = TensorFile::open(path)?;
+            let names = file.names();
+            match (names.as_slice(), file.metadata.contains_key("kind")) {
+                ([name], false) => ("a safetensors file", file.floats(name)?),
+                (_, true) => return Err(wrong("a file that `pearl` wrote".into())),
+                (names, false) => return Err(wrong(format!("{} tensors", names.len()))),
+            }
         }
         _ if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') => {
             return Ok((Header::default(), svec::vector(path, &bytes)?));
@@ -77,7 +83,7 @@ pub(super) fn content(path: &Path) -> Result<Vec<u8>> {
         let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".into() };
         return Err(Error::input(path.display(), found, EXPECTED));
     }
-    let bytes = std::fs::read(path).map_err(Error::file(path))?;
+    let bytes = artifact::read_file(path)?;
     refuse_lfs_pointer(path, &bytes)?;
     Ok(bytes)
 }

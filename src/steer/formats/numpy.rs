@@ -4,7 +4,7 @@
 use std::io::{Cursor, Read};
 
 use ndarray::ArrayD;
-use zip::ZipArchive;
+use zip::{CompressionMethod, ZipArchive};
 
 use super::import::{Layout, Number};
 
@@ -21,7 +21,10 @@ pub(super) fn archive(bytes: Vec<u8>) -> Result<ArrayD<f32>, String> {
     if archive.len() != 1 {
         return Err(format!("an archive of {} arrays", archive.len()));
     }
-    let mut entry = archive.by_index(0).map_err(|_| "a compressed array (savez_compressed)".to_string())?;
+    let mut entry = archive.by_index(0).map_err(|problem| problem.to_string())?;
+    if entry.compression() != CompressionMethod::Stored {
+        return Err("a compressed array (savez_compressed)".into());
+    }
     let mut content = Vec::new();
     // Stored entries are no longer than the archive.
     entry.by_ref().take(length).read_to_end(&mut content).map_err(|problem| problem.to_string())?;

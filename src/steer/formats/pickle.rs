@@ -40,6 +40,8 @@ enum Value {
     /// An empty OrderedDict: a tensor's backward hooks, of which there are none.
     Nothing,
     Rebuild,
+    /// A tensor that is trained, described as the tensor.
+    Parameter,
     Ordered,
     Kind(Kind),
     Storage {
@@ -124,7 +126,7 @@ impl Value {
             Value::Text(_) => "a text",
             Value::Tuple(_) => "a tuple",
             Value::Nothing | Value::Dictionary => "a dictionary",
-            Value::Rebuild | Value::Ordered | Value::Kind(_) => "a name",
+            Value::Rebuild | Value::Parameter | Value::Ordered | Value::Kind(_) => "a name",
             Value::Reconstruct | Value::FromBuffer | Value::NdArray | Value::DtypeClass => "a name",
             Value::Dtype(_) => "a type of numbers",
             Value::Empty | Value::Array(_) => "an array",
@@ -363,6 +365,7 @@ impl<'a> Machine<'a> {
         let kind = KINDS.iter().find(|(known, ..)| *known == name);
         self.push(match (name, kind) {
             ("torch._utils _rebuild_tensor_v2", _) => Value::Rebuild,
+            ("torch._utils _rebuild_parameter", _) => Value::Parameter,
             ("collections OrderedDict", _) => Value::Ordered,
             (_, Some((_, kind))) => Value::Kind(*kind),
             ("numpy.core.multiarray _reconstruct" | "numpy._core.multiarray _reconstruct", _) => {
@@ -415,6 +418,12 @@ impl<'a> Machine<'a> {
                     shape,
                     stride,
                 }));
+                Ok(())
+            }
+            (Value::Parameter, [tensor, _, hooks])
+                if matches!((&**tensor, &**hooks), (Value::Tensor(_), Value::Nothing)) =>
+            {
+                self.stack.push(tensor.clone());
                 Ok(())
             }
             (Value::Reconstruct, [class, _, _]) if matches!(**class, Value::NdArray) => {

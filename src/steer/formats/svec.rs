@@ -7,8 +7,11 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::model::{Point, Site};
+use crate::model::Site;
 use crate::steer::vector::{Direction, Vector};
+
+/// CAST reads and adds at the output of a block.
+const RESID_POST: &str = "resid_post";
 
 #[derive(Deserialize)]
 struct Svec {
@@ -33,7 +36,8 @@ pub(super) fn vector(path: &Path, bytes: &[u8]) -> Result<Vector> {
     let read: Svec = serde_json::from_slice(bytes).map_err(|problem| wrong(problem.to_string()))?;
     let mut directions = BTreeMap::new();
     for (layer, values) in read.directions {
-        let block = layer.parse().map_err(|_| wrong(format!("layer {layer:?}")))?;
+        let block: usize = layer.parse().map_err(|_| wrong(format!("layer {layer:?}")))?;
+        let site: Site = format!("{block}.{RESID_POST}").parse()?;
         let values = match values {
             Values::One(values) => values,
             Values::Rows(rows) => match <[Vec<f64>; 1]>::try_from(rows) {
@@ -45,7 +49,7 @@ pub(super) fn vector(path: &Path, bytes: &[u8]) -> Result<Vector> {
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
             return Err(wrong(format!("a direction of layer {layer} that is empty or not finite")));
         }
-        directions.insert(Site::Block(block, Point::ResidPost), Direction { values, residual_norm: None });
+        directions.insert(site, Direction { values, residual_norm: None });
     }
     directions.retain(|_, direction: &mut Direction| direction.length() > 0.0);
     if directions.is_empty() {
