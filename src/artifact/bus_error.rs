@@ -1,7 +1,6 @@
 //! A file that shrinks while it is mapped: the system sends SIGBUS to the thread that reads past its new end. The handler
 //! here ends the process with one line that names the file, and exit code 2.
 
-use std::path::Path;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -35,10 +34,9 @@ impl std::fmt::Debug for Slot {
     }
 }
 
-/// Adds a mapped file to those that the handler knows.
-pub(super) fn watch(bytes: &[u8], path: &Path) -> Watched {
-    let place = crate::error::Error::input(path.display(), super::mmap::SHRANK, super::mmap::UNCHANGED);
-    let mut message = format!("pearl: {place}\n").into_bytes().into_boxed_slice();
+/// Adds a mapped file to those that the handler knows, with the line that it prints.
+pub(super) fn watch(bytes: &[u8], line: &str) -> Watched {
+    let mut message = format!("{line}\n").into_bytes().into_boxed_slice();
     let slot = free_slot();
     let begin = bytes.as_ptr() as usize;
     slot.message.store(message.as_mut_ptr(), Ordering::Relaxed);

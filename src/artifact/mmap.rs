@@ -15,8 +15,9 @@ const FOLIO: usize = 2 << 20;
 const FAULT_AROUND: usize = 64 << 10;
 
 /// What is wrong with a file that changed under the reader, and what would be right.
-pub(super) const SHRANK: &str = "the file was cut short while it was read";
-pub(super) const UNCHANGED: &str = "a file that nothing writes to meanwhile";
+#[cfg(unix)]
+const SHRANK: &str = "the file was cut short while it was read";
+const UNCHANGED: &str = "a file that nothing writes to meanwhile";
 
 /// The beginning of a pointer that Git LFS leaves in place of a large file, and the longest such pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
@@ -97,9 +98,11 @@ impl Bytes {
         // caught as far as it can be: `bus_error` for a file that is cut short, `check_unchanged` for the rest.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::file(path))?;
         refuse_lfs_pointer(path, &map)?;
+        #[cfg(unix)]
+        let line = format!("pearl: {}", Error::input(path.display(), SHRANK, UNCHANGED));
         Ok(Bytes::Mapped(Mapped {
             #[cfg(unix)]
-            _watched: super::bus_error::watch(&map, path),
+            _watched: super::bus_error::watch(&map, &line),
             map,
             path: path.to_owned(),
             state: State::of(&metadata),

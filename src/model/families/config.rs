@@ -436,7 +436,7 @@ impl Config {
             // How a scaling was tuned changes no number, and neither does a factor of 1.
             let harmless = key == "finetuned"
                 || ["attn_factor", "extrapolation_factor"].contains(&key) && value.as_f64() == Some(1.0);
-            let known = harmless || super::keys::says_nothing(value);
+            let known = harmless || says_nothing(value);
             parameters.expect(known, key, "only parameters of its rope_type")?;
         }
         Ok(Rope { base, width, scaling })
@@ -512,6 +512,17 @@ impl Config {
             Some(_) => self.number_or(name, 0.0),
             None => Err(self.wrong(name, "a number")),
         }
+    }
+}
+
+/// Whether a value is that of a feature that is off.
+pub(super) fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty() || text == "none",
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::Config;
+use super::config::says_nothing;
 use crate::error::{Error, Result};
 
 /// Keys that change no hidden state, though they contain one of [`STRUCTURE`]: training, output options, implementations,
@@ -161,17 +162,6 @@ pub(super) fn refuse_unread(config: &Config, ignored: &[&str]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a value is that of a feature that is off.
-pub(super) fn says_nothing(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.is_empty() || text == "none",
-        Value::Array(list) => list.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
 }
 
 fn describes_computation(key: &str) -> bool {

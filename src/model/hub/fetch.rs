@@ -18,7 +18,7 @@ use super::repo::Repo;
 use super::settings::{self, Settings};
 use crate::artifact::{self, foreign_path};
 use crate::error::{Error, Result};
-use crate::model::weights::{INDEX, SINGLE, other_weights, read_index};
+use crate::model::weights::{ADAPTER, INDEX, SINGLE, other_weights, read_index};
 
 /// Files of a model besides its weights.
 const CONFIG: &str = "config.json";
@@ -284,18 +284,22 @@ impl Commit<'_> {
             let expected = format!("{CONFIG}, {TOKENIZER} and safetensors, or one GGUF file");
             self.source.wrong(found, expected)
         };
+        let names: Vec<String> = self.files.keys().cloned().collect();
+        // Beside weights, transformers would apply an adapter.
+        if has(ADAPTER)
+            && let Some((found, expected)) = other_weights(&names)
+        {
+            return Err(self.source.wrong(found, expected));
+        }
         if !has(INDEX) && !has(SINGLE) {
             let at_top = |name: &&String| !name.contains('/') && name.to_lowercase().ends_with(".gguf");
             let gguf: Vec<&String> = self.files.keys().filter(at_top).collect();
             return match gguf.as_slice() {
                 [one] => Ok(Wanted { files: vec![one.to_string()], index: false }),
-                [] => {
-                    let names: Vec<String> = self.files.keys().cloned().collect();
-                    Err(match other_weights(&names) {
-                        Some((found, expected)) => self.source.wrong(found, expected),
-                        None => lacks("the repository has no safetensors and no GGUF file".into()),
-                    })
-                }
+                [] => Err(match other_weights(&names) {
+                    Some((found, expected)) => self.source.wrong(found, expected),
+                    None => lacks("the repository has no safetensors and no GGUF file".into()),
+                }),
                 [first, ..] => {
                     let found = format!("the repository has {} GGUF files", gguf.len());
                     let expected =

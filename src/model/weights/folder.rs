@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 pub(in crate::model) const SINGLE: &str = "model.safetensors";
 pub(in crate::model) const INDEX: &str = "model.safetensors.index.json";
-const ADAPTER: &str = "adapter_config.json";
+pub(in crate::model) const ADAPTER: &str = "adapter_config.json";
 /// Beginnings of files that a training run leaves beside weights.
 const STATE: [&str; 5] = ["training_args", "optimizer", "scheduler", "rng_state", "scaler"];
 

@@ -25,7 +25,7 @@ pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};
 
 #[cfg(feature = "hub")]
-pub(super) use folder::read_index;
+pub(super) use folder::{ADAPTER, read_index};
 pub(super) use folder::{INDEX, SINGLE, names_in, other_weights};
 
 use crate::artifact::{GgufFile, TensorFile};

@@ -10,7 +10,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ndarray::Array1;
 
-use super::import::{Kind, Layout, Number};
+use super::layout::{Kind, Layout, Number};
 use crate::artifact::{self, GgufFile, Header};
 use crate::error::{Error, Result};
 use crate::model::{Point, Site};

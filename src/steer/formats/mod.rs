@@ -2,6 +2,7 @@
 
 mod gguf;
 mod import;
+mod layout;
 mod lm_eval;
 mod numpy;
 mod pickle;

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use ndarray::ArrayD;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::import::{Layout, Number};
+use super::layout::{Layout, Number};
 
 /// Whether a zip archive is NumPy's.
 pub(super) fn is_archive(bytes: &[u8]) -> bool {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use ndarray::ArrayD;
 
-use super::import::{Kind, Layout, Number};
+use super::layout::{Kind, Layout, Number};
 
 /// A tensor as a pickle describes it.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use ndarray::ArrayD;
 use zip::ZipArchive;
 
-use super::import::Layout;
+use super::layout::Layout;
 use super::pickle;
 
 /// The tensor of an archive.
