@@ -41,8 +41,8 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
             return Err(wrong(format!("part {part}, as {} is", twice.display()), "each part once".into()));
         }
         whole.rows += manifest.rows;
-        whole.tokens_read += manifest.tokens_read;
-        whole.refused += manifest.refused;
+        whole.tokens_read = whole.tokens_read.saturating_add(manifest.tokens_read);
+        whole.refused = whole.refused.saturating_add(manifest.refused);
         for (name, hash) in manifest.shards.iter().zip(&manifest.hashes) {
             shards.insert(name, (folder, hash));
         }

@@ -308,9 +308,15 @@ fn a_repository_of_one_gguf_file_is_that_file() {
     let (two, home) = (Hub::new([gguf("a.gguf"), gguf("b.gguf")].into()), tempfile::tempdir().unwrap());
     let error = inspect(&two, home.path(), "some/model", &[]).unwrap_err();
     assert!(error.contains("2 GGUF files") && error.contains("`hf download some/model a.gguf`"), "{error}");
-    let none = Hub::new(Files::from([("pytorch_model.bin".to_owned(), vec![0])]));
-    let error = inspect(&none, home.path(), "some/model", &[]).unwrap_err();
-    assert!(error.contains("no safetensors and no GGUF file"), "{error}");
+    for (name, expected) in [
+        ("README.md", "no safetensors and no GGUF file"),
+        ("pytorch_model.bin", "pytorch_model.bin, a pickle of PyTorch, which is not read"),
+        ("adapter_config.json", "an adapter for another model"),
+    ] {
+        let other = Hub::new(Files::from([(name.to_owned(), vec![0])]));
+        let error = inspect(&other, home.path(), "some/model", &[]).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

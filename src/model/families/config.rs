@@ -427,10 +427,9 @@ impl Config {
         let (place, name) = holder("partial_rotary_factor", share_name);
         place.expect((0.0..=1.0).contains(&share), name, "a share from 0 to 1")?;
         let width = (head_width as f64 * share) as usize;
-        let original = match self.field("original_max_position_embeddings") {
-            Some(_) => self.count("original_max_position_embeddings")?,
-            None => parameters.count_or("original_max_position_embeddings", context)?,
-        };
+        // A field beside the parameters takes precedence over one among them, as in transformers.
+        let original = "original_max_position_embeddings";
+        let original = self.count_or(original, parameters.count_or(original, context)?)?;
         let scaling = parameters.scaling(width, context, original)?;
         for (key, value) in parameters.unread() {
             // How a scaling was tuned changes no number, and neither does a factor of 1.
