@@ -78,18 +78,13 @@ impl<'a> Extractor<'a> {
     /// A dialogue's tokens, and those that the selectors pick.
     ///
     /// # Errors
-    /// A dialogue that the template refuses, or with more tokens than the model has positions.
+    /// A dialogue that the template refuses, or with more tokens than the model's context.
     pub fn tokenise(&self, example: usize, dialogue: &Dialogue) -> Result<TokenisedDialogue> {
         let mut tokens = self.model.chat.tokens(dialogue, 0, self.thinking)?;
         let length = tokens.len();
-        let limit = self.model.decoder.architecture().positions.unwrap_or(usize::MAX);
-        if length > limit {
-            let expected = format!("at most {limit}: the model has learnt no more positions");
-            return Err(Error::input(
-                format!("dialogue {}", dialogue.id),
-                format!("{length} tokens"),
-                expected,
-            ));
+        let architecture = self.model.decoder.architecture();
+        if length > architecture.longest() {
+            return Err(architecture.too_long(dialogue, length));
         }
         let picked: Vec<Vec<usize>> = self.selectors.iter().map(|selector| selector.pick(&tokens)).collect();
         if self.causal {
@@ -97,6 +92,11 @@ impl<'a> Extractor<'a> {
             tokens.truncate(last.map_or(0, |last| last + 1));
         }
         Ok(TokenisedDialogue { example, fingerprint: dialogue.fingerprint(), length, tokens, picked })
+    }
+
+    /// Whether a dialogue has more tokens than the model's context.
+    pub fn is_too_long(&self, dialogue: &Dialogue) -> bool {
+        matches!(self.model.excess(dialogue, self.thinking), Ok(Some(_)))
     }
 
     /// Rows of activations that a dialogue gives to the request's own selector.

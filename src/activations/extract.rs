@@ -16,7 +16,7 @@ const CHUNK: usize = 1024;
 /// false.
 ///
 /// # Errors
-/// A dialogue that the template refuses or that is longer than the model's positions; a stopped run.
+/// A dialogue that the template refuses or that is longer than the model's context; a stopped run.
 pub fn extract(
     model: &Model,
     dialogues: &[Dialogue],

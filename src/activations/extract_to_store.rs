@@ -12,14 +12,14 @@ use rayon::prelude::*;
 
 use super::activations::Activations;
 use super::batching::{Extractor, TokenisedDialogue};
-use super::journal::{Entry, FolderState, Journal};
+use super::journal::{self, Entry, FolderState, Journal};
 use super::manifest::{self, Manifest, Part};
 use super::request::Request;
 use super::shard;
 use crate::artifact::{self, Header};
 use crate::dialogue::{self, Dialogue, DialogueStream, Skipped};
 use crate::error::{Error, Result};
-use crate::model::{Dtype, Model};
+use crate::model::{Dtype, Model, TooLong};
 
 /// Dialogues of a shard at most: enough for a few batches; few enough that an interruption loses little work and that
 /// small data sets divide into parts.
@@ -61,6 +61,7 @@ struct Job {
     fingerprints: Vec<i64>,
     end: usize,
     refused: usize,
+    unpicked: usize,
 }
 
 /// How a store is written, and from which dialogues of a file.
@@ -113,7 +114,11 @@ impl Default for StoreOptions {
 
 /// What identifies the run that makes a store: model, data, request and types. A folder that another run made differs in
 /// it.
+///
+/// Where the chat template asks for the date, that is part of it: the day that the model was given, else that of the run which
+/// began the store, else today.
 fn provenance(
+    out: &Path,
     model: &Model,
     data: &Path,
     request: &Request,
@@ -129,6 +134,11 @@ fn provenance(
         data_hash: Some(data_hash),
         ..Header::new(manifest::KIND, manifest::VERSION)
     };
+    let date = model.chat.date().map(|today| {
+        let date = model.chat.fixed_date().or_else(|| journal::begun_on(out)).unwrap_or(today);
+        model.chat.fix_date(date);
+        date.to_string()
+    });
     let family = &model.decoder.architecture().family;
     let dataset = data.display().to_string();
     let plan = Manifest {
@@ -137,6 +147,7 @@ fn provenance(
         weights: Some(model.dtype.clone()),
         template: model.chat.template().map(|source| artifact::sha256(source.as_bytes())),
         thinking: request.thinking,
+        date,
         batch_tokens: Some(request.batch_tokens),
         part: options.part,
         ..Manifest::new(family, &dataset, request.sites.clone(), &request.tokens)
@@ -159,7 +170,7 @@ pub fn extract_to_store(
     on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
 ) -> Result<Summary> {
     let mut dialogues = dialogue::stream(data, &options.dialogues)?;
-    let (header, plan) = provenance(model, data, request, options)?;
+    let (header, plan) = provenance(out, model, data, request, options)?;
     let dtype = options.dtype;
     let mut journal = match Journal::open(out, &header, &plan)? {
         FolderState::Complete(manifest) => {
@@ -168,12 +179,21 @@ pub fn extract_to_store(
         }
         FolderState::Open(journal) => journal,
     };
+    if request.too_long == TooLong::Error && !options.dialogues.skip_bad {
+        // Before anything is computed. What else is wrong with a dialogue is said when its turn comes.
+        for (_, dialogue) in dialogue::stream(data, &options.dialogues)?.flatten() {
+            if let Ok(Some(tokens)) = model.excess(&dialogue, request.thinking) {
+                return Err(model.decoder.architecture().too_long(&dialogue, tokens));
+            }
+        }
+    }
     let resumed = journal.entries.iter().map(|entry| entry.shard.rows).sum();
     let last = journal.entries.last();
     let mut producer = Producer {
         extractor: Extractor::new(model, request, &[]),
         dialogues: &mut dialogues,
         skip_bad: options.dialogues.skip_bad,
+        skip_long: request.too_long == TooLong::Skip,
         batch_tokens: request.batch_tokens,
         row_bytes: dtype.size(),
         waiting: VecDeque::new(),
@@ -230,10 +250,10 @@ pub fn extract_to_store(
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
-    let Job { number, activations, fingerprints, end, refused } = job;
+    let Job { number, activations, fingerprints, end, refused, unpicked } = job;
     journal.add(|folder| {
         let shard = shard::write(folder, number, &activations, Some(&fingerprints), dtype)?;
-        Ok(Entry { shard, number, end, tokens: activations.tokens, refused })
+        Ok(Entry { shard, number, end, tokens: activations.tokens, refused, unpicked })
     })
 }
 
@@ -242,6 +262,7 @@ struct Producer<'a> {
     extractor: Extractor<'a>,
     dialogues: &'a mut DialogueStream,
     skip_bad: bool,
+    skip_long: bool,
     batch_tokens: usize,
     /// Bytes of a row of activations.
     row_bytes: usize,
@@ -302,7 +323,8 @@ impl Producer<'_> {
                 let known: BTreeMap<usize, i64> =
                     rows.iter().map(|row| (row.example, row.fingerprint)).collect();
                 let fingerprints = activations.example.iter().map(|example| known[example]).collect();
-                let job = Job { number, activations, fingerprints, end, refused: before };
+                let unpicked = rows.iter().filter(|row| self.extractor.row_count(row) == 0).count();
+                let job = Job { number, activations, fingerprints, end, refused: before, unpicked };
                 // The channel is closed only where the writer has failed, and its own error is returned then.
                 send.send(job).map_err(|_| Error::Stopped)?;
             }
@@ -341,8 +363,11 @@ impl Producer<'_> {
         self.is_drained = taken.len() < DIALOGUES;
         let rows: Vec<Result<TokenisedDialogue>> =
             taken.par_iter().map(|(line, dialogue)| self.extractor.tokenise(*line, dialogue)).collect();
-        for row in rows {
+        for (row, (_, dialogue)) in rows.into_iter().zip(&taken) {
             match row {
+                Err(Error::Input { .. }) if self.skip_long && self.extractor.is_too_long(dialogue) => {
+                    self.refused.push_back(self.pulled);
+                }
                 Ok(row) => self.waiting.push_back((self.pulled, row)),
                 Err(error @ Error::Input { .. }) if self.skip_bad => {
                     self.refused.push_back(self.pulled);

@@ -6,6 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, JOURNAL, KIND, Manifest, SHARD_PREFIX, VERSION};
@@ -35,6 +36,18 @@ pub(super) struct Entry {
     pub tokens: usize,
     /// Dialogues that the template or the model refused since the last shard.
     pub refused: usize,
+    /// Dialogues of the shard in which the selector picked nothing.
+    #[serde(default)]
+    pub unpicked: usize,
+}
+
+/// The day that the run which began a store told the chat template, if there is such a run.
+pub(super) fn begun_on(folder: &Path) -> Option<NaiveDate> {
+    if let Ok((_, manifest)) = Manifest::read(folder) {
+        return manifest.date?.parse().ok();
+    }
+    let text = std::fs::read_to_string(folder.join(JOURNAL)).ok()?;
+    serde_json::from_str::<FirstLine>(text.lines().next()?).ok()?.manifest.date?.parse().ok()
 }
 
 /// The journal of one folder, held by one run.
@@ -162,10 +175,11 @@ impl Journal {
     /// Writes the manifest and removes the journal; `refused` counts dialogues refused after the last shard.
     pub fn finish(mut self, refused: usize) -> Result<Manifest> {
         self.begin()?;
-        for Entry { shard, tokens, refused, .. } in &self.entries {
+        for Entry { shard, tokens, refused, unpicked, .. } in &self.entries {
             self.manifest.rows += shard.rows;
             self.manifest.tokens_read = self.manifest.tokens_read.saturating_add(tokens);
             self.manifest.refused = self.manifest.refused.saturating_add(refused);
+            self.manifest.unpicked = self.manifest.unpicked.saturating_add(unpicked);
             self.manifest.shards.push(shard.name.clone());
             self.manifest.hashes.push(shard.hash.clone());
         }

@@ -47,6 +47,9 @@ pub struct Manifest {
     /// The template's thinking mode, where it was set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
+    /// The day that the chat template was told (UTC, YYYY-MM-DD), where it asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// Tokens of a batch. Part of the provenance, because another batch size rounds differently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
@@ -61,6 +64,9 @@ pub struct Manifest {
     /// Dialogues left out because the chat template or the model refused them.
     #[serde(default)]
     pub refused: usize,
+    /// Dialogues in which the selector picked nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unpicked: usize,
     /// File names of the shards, in the order of their rows.
     pub shards: Vec<String>,
     /// SHA-256 of each shard file, in hex.
@@ -128,11 +134,13 @@ impl Manifest {
             weights: None,
             template: None,
             thinking: None,
+            date: None,
             batch_tokens: None,
             part: None,
             rows: 0,
             tokens_read: 0,
             refused: 0,
+            unpicked: 0,
             shards: Vec::new(),
             hashes: Vec::new(),
         }
@@ -194,6 +202,10 @@ pub(super) fn check_shard_name(path: &Path, name: &str) -> Result<()> {
     }
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The keys and values in which two runs must agree to make the same store.
 fn identity(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
     let values = [serde_json::to_value(header), serde_json::to_value(manifest)];
@@ -202,7 +214,7 @@ fn identity(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
         _ => None,
     });
     let named = ["kind", "version", "model", "dataset"];
-    let counted = ["rows", "tokens_read", "refused", "shards", "hashes"];
+    let counted = ["rows", "tokens_read", "refused", "unpicked", "shards", "hashes"];
     let kept = |key: &String| !named.contains(&key.as_str()) && !counted.contains(&key.as_str());
     let mut identity: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();
     // A run that stopped at a bad record may be continued with `skip_bad`: they agree on everything before it.

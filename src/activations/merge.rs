@@ -23,7 +23,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         return Err(Error::input("parts", "none", "the folders of all parts"));
     };
     let mut whole = Manifest { part: None, shards: Vec::new(), hashes: Vec::new(), ..first.clone() };
-    (whole.rows, whole.tokens_read, whole.refused) = (0, 0, 0);
+    (whole.rows, whole.tokens_read, whole.refused, whole.unpicked) = (0, 0, 0, 0);
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
     let mut shards: BTreeMap<&str, (&Path, &str)> = BTreeMap::new();
     let of = first.part.map_or(0, |part| part.of);
@@ -43,6 +43,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         whole.rows += manifest.rows;
         whole.tokens_read = whole.tokens_read.saturating_add(manifest.tokens_read);
         whole.refused = whole.refused.saturating_add(manifest.refused);
+        whole.unpicked = whole.unpicked.saturating_add(manifest.unpicked);
         for (name, hash) in manifest.shards.iter().zip(&manifest.hashes) {
             shards.insert(name, (folder, hash));
         }

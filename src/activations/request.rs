@@ -1,6 +1,6 @@
 //! Extraction request: the sites and tokens to record, and how dialogues are rendered and batched.
 
-use crate::model::{Selector, Site};
+use crate::model::{Selector, Site, TooLong};
 
 /// Tokens of a batch by default: enough to keep the matrix products of a small model efficient, and few enough that the
 /// hidden states of a batch stay small beside the weights.
@@ -28,6 +28,8 @@ pub struct Request {
     pub thinking: Option<bool>,
     /// Tokens of a batch at most, except for a dialogue that is longer alone.
     pub batch_tokens: usize,
+    /// What happens to a dialogue that is longer than the model's context, when a store is written.
+    pub too_long: TooLong,
 }
 
 impl Request {
@@ -50,10 +52,21 @@ impl Request {
     pub fn batch_tokens(self, batch_tokens: usize) -> Request {
         Request { batch_tokens, ..self }
     }
+
+    /// Sets what happens to a dialogue that is longer than the model's context.
+    pub fn too_long(self, too_long: TooLong) -> Request {
+        Request { too_long, ..self }
+    }
 }
 
 impl Default for Request {
     fn default() -> Request {
-        Request { sites: Vec::new(), tokens: Selector::Last, thinking: None, batch_tokens: BATCH_TOKENS }
+        Request {
+            sites: Vec::new(),
+            tokens: Selector::Last,
+            thinking: None,
+            batch_tokens: BATCH_TOKENS,
+            too_long: TooLong::Error,
+        }
     }
 }

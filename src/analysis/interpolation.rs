@@ -144,6 +144,7 @@ pub fn interpolate(
         tokens: tokens.clone(),
         thinking: options.thinking,
         batch_tokens: BATCH_TOKENS_FEW_SITES,
+        ..Request::default()
     };
     let read = activations::extract(model, &dialogues, &reading, &mut |_| true)?;
     if read.example.len() != dialogues.len() {

@@ -82,6 +82,7 @@ pub fn fit(
         tokens: file.tokens.clone(),
         thinking: file.thinking,
         batch_tokens: BATCH_TOKENS,
+        ..Request::default()
     };
     let total = dialogues.len();
     let activations = extract(model, &dialogues, &reading, &mut |done| {

@@ -141,6 +141,7 @@ impl Grid<'_> {
             tokens: file.tokens.clone(),
             thinking: file.thinking,
             batch_tokens: BATCH_TOKENS,
+            ..Request::default()
         };
         let total = dialogues.len();
         let activations = extract(self.model, &dialogues, &reading, &mut |done| {

@@ -132,6 +132,7 @@ pub fn trajectories(
             tokens: probe.source.tokens.clone(),
             thinking,
             batch_tokens: BATCH_TOKENS_FEW_SITES,
+            ..Request::default()
         };
         let read = activations::extract(model, &prefixes, &reading, &mut |_| true)?;
         let states = read.at(probe.source.site)?;

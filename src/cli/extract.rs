@@ -11,7 +11,7 @@ use super::dialogues::{Source, say_skipped};
 use super::model::ModelChoice;
 use super::output::{Outcome, print_exact};
 use pearlpoint::activations::{BATCH_TOKENS, Part};
-use pearlpoint::model::{Dtype, Selector};
+use pearlpoint::model::{Dtype, Selector, TooLong};
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Tokens of a batch, at most
     #[arg(long, default_value_t = BATCH_TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
+    /// What happens to a dialogue with more tokens than the model's context: error or skip
+    #[arg(long, default_value = "error")]
+    too_long: TooLong,
     /// Print a summary as JSON
     #[arg(long)]
     json: bool,
@@ -51,6 +54,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         .extraction(&arguments.sites, &arguments.tokens.to_string())?
         .thinking(arguments.model.thinking())
         .batch_tokens(arguments.batch_tokens as usize)
+        .too_long(arguments.too_long)
         .store_dtype(arguments.store_dtype)
         .part(arguments.shard);
     let (begin, bar) = (Instant::now(), console.bar(survey.dialogues, "reading"));
@@ -83,6 +87,9 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let mut refused = read.refused;
     refused.count = manifest.refused;
     say_skipped(console, &refused, "dialogues that the chat template or the model refuses");
+    if manifest.unpicked > 0 {
+        console.say(format!("{} dialogues have no token that {} picks", manifest.unpicked, arguments.tokens));
+    }
     if arguments.json {
         print_exact(json!({
             "rows": manifest.rows,
@@ -92,6 +99,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             "computed": read.computed,
             "resumed": read.resumed,
             "skipped": survey.skipped.count + manifest.refused,
+            "unpicked": manifest.unpicked,
         }))?;
     }
     Ok(Outcome::Done)

@@ -15,7 +15,7 @@ use pearlpoint::error::Error;
 use pearlpoint::generate::{
     GenerateOptions, LogitsProcessor, Sampling, Transcript, generate, generate_streaming,
 };
-use pearlpoint::model::{Chain, Hook, Model};
+use pearlpoint::model::{Chain, Hook, Model, TooLong};
 use pearlpoint::printable::printable;
 use pearlpoint::report::pages::steering_trace;
 use pearlpoint::steer::{Intervention, Plan, TraceEntry};
@@ -34,6 +34,9 @@ pub struct Arguments {
     /// A steering plan (TOML or JSON)
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// What happens to a dialogue with more tokens than the model's context: error or skip
+    #[arg(long, default_value = "error")]
+    too_long: TooLong,
     #[command(flatten)]
     decoding: Decoding,
     /// Print transcripts as JSON Lines
@@ -116,6 +119,23 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let thinking = arguments.model.thinking();
     let options = arguments.decoding.options(thinking)?;
     let model = arguments.model.load(console)?;
+    let before = dialogues.len();
+    let mut fitting = Vec::with_capacity(before);
+    for dialogue in dialogues {
+        match model.excess(&dialogue, thinking)? {
+            None => fitting.push(dialogue),
+            Some(tokens) if arguments.too_long == TooLong::Error => {
+                return Err(model.decoder.architecture().too_long(&dialogue, tokens).into());
+            }
+            Some(_) => {}
+        }
+    }
+    let dialogues = fitting;
+    if dialogues.len() < before {
+        let limit = model.decoder.architecture().longest();
+        console
+            .say(format!("{} dialogues of more than {limit} tokens were left out", before - dialogues.len()));
+    }
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages

@@ -104,7 +104,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
             "stored": facts.stored, "dtype": facts.dtype, "backend": Backend::chosen()?.name(), "memory": memory,
-            "cache_per_token": facts.cache(), "template": facts.chat.template_place(), "sites": widths,
+            "cache_per_token": facts.cache(), "template": facts.chat.template_place(),
+            "ends": ends(&facts.chat), "ends_from": facts.chat.eos_place(), "sites": widths,
         }))?)?;
         return Ok(Outcome::Done);
     }
@@ -124,6 +125,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         ("vocabulary", a.vocabulary.to_string()),
         ("context", format!("{} tokens", a.context)),
         ("chat template", facts.chat.template_place().unwrap_or("none").into()),
+        ("ends", shown_ends(&facts.chat)),
         ("stored as", stored.join(", ")),
         ("kept in", facts.dtype.clone()),
         ("multiplied by", Backend::explained()?),
@@ -138,6 +140,21 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     lines.extend(facts.hash.clone().map(|hash| ("weights' hash", hash)));
     lines.into_iter().try_for_each(|(name, value)| print_line(format!("{name:<14} {value}")))?;
     Ok(Outcome::Done)
+}
+
+/// The end-of-sequence tokens, with their ids.
+fn ends(chat: &Chat) -> Vec<serde_json::Value> {
+    let token = |id: &u32| json!({"id": id, "text": chat.decode(&[*id], false).unwrap_or_default()});
+    chat.eos().iter().map(token).collect()
+}
+
+/// The end-of-sequence tokens on one line, with the file that names them.
+fn shown_ends(chat: &Chat) -> String {
+    let token = |id: &u32| format!("{} ({id})", chat.decode(&[*id], false).unwrap_or_default());
+    match chat.eos() {
+        [] => "none".into(),
+        ids => format!("{}, by {}", ids.iter().map(token).collect::<Vec<_>>().join(", "), chat.eos_place()),
+    }
 }
 
 /// The sites with their widths, one line for a point of all blocks.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use clap::Args;
 
 use super::console::Console;
@@ -31,6 +32,9 @@ pub struct ModelOptions {
     /// A chat template (Jinja) that replaces the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
+    /// The day that a chat template is told that asks for one [default: today, in UTC]
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<NaiveDate>,
 }
 
 impl ModelChoice {
@@ -64,6 +68,9 @@ impl ModelOptions {
         let mut loader = Model::loader(name);
         if let Some(file) = &self.chat_template {
             loader = loader.chat_template(file);
+        }
+        if let Some(date) = self.date {
+            loader = loader.date(date);
         }
         Ok(with_progress(loader, name, console).checkpoint()?)
     }

@@ -14,7 +14,7 @@ use super::output::{Outcome, print, print_exact};
 use pearlpoint::artifact;
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::error::Error;
-use pearlpoint::model::{Chat, Phase, Selector, Token};
+use pearlpoint::model::{Chat, Phase, Selector, Token, TooLong};
 use pearlpoint::printable::{one_line, printable};
 use pearlpoint::report::pages::selected_tokens;
 use pearlpoint::report::pages::selected_tokens::{Segment, Shown};
@@ -30,6 +30,9 @@ pub struct Arguments {
     /// The selector to show: last, assistant.start, mean(answer), …
     #[arg(long, default_value = "last", value_name = "SELECTOR")]
     tokens: Selector,
+    /// What happens to a dialogue with more tokens than the model's context: error or skip
+    #[arg(long, default_value = "error")]
+    too_long: TooLong,
     /// Print the marked text only, without a line for each token
     #[arg(long)]
     brief: bool,
@@ -53,10 +56,21 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let colour =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let mut dialogues_shown = Vec::new();
+    let architecture = &checkpoint.architecture;
+    let (mut read, mut unpicked, mut long) = (0, 0, 0);
     for dialogue in dialogues {
         let dialogue = dialogue?;
         let tokens = chat.tokens(&dialogue, 0, thinking)?;
+        if tokens.len() > architecture.longest() {
+            if arguments.too_long == TooLong::Error {
+                return Err(architecture.too_long(&dialogue, tokens.len()).into());
+            }
+            long += 1;
+            continue;
+        }
         let picked = selector.pick(&tokens);
+        read += 1;
+        unpicked += usize::from(picked.is_empty());
         if arguments.html.is_some() {
             dialogues_shown.push(shown(chat, &dialogue, &tokens, &picked)?);
         } else if arguments.json {
@@ -73,6 +87,12 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         if !console.should_continue() {
             return Err(Error::Stopped.into());
         }
+    }
+    if long > 0 {
+        console.say(format!("{long} dialogues of more than {} tokens were left out", architecture.longest()));
+    }
+    if unpicked > 0 {
+        console.say(format!("{selector} picks nothing in {unpicked} of {read} dialogues"));
     }
     match arguments.html {
         None => {}

@@ -8,7 +8,7 @@
 
 use super::column_map::ColumnMap;
 use super::dialogue::{Dialogue, Label, Message, Role};
-use super::raw_record::{Fields, RawRecord, label, type_name};
+use super::raw_record::{Fields, RawRecord, VARIABLES, label, type_name};
 use crate::error::Result;
 
 /// A known layout.
@@ -78,7 +78,7 @@ pub(super) fn known_layouts() -> String {
 
 /// Chat messages with their labels in the object `labels`.
 fn messages(fields: &Fields) -> Result<Vec<Dialogue>> {
-    let dialogue = fields.dialogue(&["id"], fields.messages("messages")?);
+    let dialogue = fields.with_variables(fields.dialogue(&["id"], fields.messages("messages")?))?;
     Ok(vec![fields.with_label_object(dialogue)?])
 }
 
@@ -128,8 +128,9 @@ fn sharegpt(fields: &Fields) -> Result<Vec<Dialogue>> {
     {
         messages.insert(0, Message::new(Role::System, system));
     }
-    let dialogue = fields.dialogue(&["id"], messages);
-    Ok(vec![fields.with_other_labels(dialogue, &["id", "conversations", "system"])])
+    let dialogue = fields.with_variables(fields.dialogue(&["id"], messages))?;
+    let [tools, documents] = VARIABLES;
+    Ok(vec![fields.with_other_labels(dialogue, &["id", "conversations", "system", tools, documents])])
 }
 
 /// One dialogue for each of the two answers; the label `answer` says which.

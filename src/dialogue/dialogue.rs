@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 /// The speaker of a message.
@@ -32,18 +34,56 @@ impl Role {
 }
 
 /// One message, that is one turn of a dialogue.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// The speaker.
     pub role: Role,
-    /// The text.
+    /// The text; empty where the message has none.
     pub content: String,
+    /// Further fields that a chat template may read, such as `reasoning_content` and `tool_calls`. A null `content` is one of
+    /// them, because templates tell it from an empty text.
+    pub fields: Map<String, Value>,
 }
 
 impl Message {
     /// A message of this role and text.
     pub fn new(role: Role, content: impl Into<String>) -> Message {
-        Message { role, content: content.into() }
+        Message { role, content: content.into(), fields: Map::new() }
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        map.serialize_entry("role", &self.role)?;
+        match self.fields.get("content") {
+            None => map.serialize_entry("content", &self.content)?,
+            Some(null) => map.serialize_entry("content", null)?,
+        }
+        for (name, value) in self.fields.iter().filter(|(name, _)| *name != "content") {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Message {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Message, D::Error> {
+        #[derive(Deserialize)]
+        struct Whole {
+            role: Role,
+            #[serde(flatten)]
+            fields: Map<String, Value>,
+        }
+        let Whole { role, mut fields } = Whole::deserialize(from)?;
+        match fields.remove("content") {
+            Some(Value::String(content)) => Ok(Message { role, content, fields }),
+            None | Some(Value::Null) => {
+                fields.insert("content".into(), Value::Null);
+                Ok(Message { role, content: String::new(), fields })
+            }
+            Some(_) => Err(serde::de::Error::custom("content that is not text")),
+        }
     }
 }
 
@@ -89,12 +129,20 @@ pub struct Dialogue {
     /// Values by label name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, Label>,
+    /// Further variables of the chat template, by name: `tools`, `documents`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub variables: Map<String, Value>,
 }
 
 impl Dialogue {
+    /// A dialogue of these messages, without labels.
+    pub fn new(id: impl Into<String>, messages: Vec<Message>) -> Dialogue {
+        Dialogue { id: id.into(), messages, labels: BTreeMap::new(), variables: Map::new() }
+    }
+
     /// A dialogue of one user message, without labels.
     pub fn prompt(id: impl Into<String>, text: impl Into<String>) -> Dialogue {
-        Dialogue { id: id.into(), messages: vec![Message::new(Role::User, text)], labels: BTreeMap::new() }
+        Dialogue::new(id, vec![Message::new(Role::User, text)])
     }
 
     /// Value of a label as text; `None` if the dialogue lacks it. The name `a+b` gives both values joined by `+`, for
@@ -151,6 +199,19 @@ mod tests {
         dialogue.messages[0].role = Role::System;
         assert_ne!(dialogue.fingerprint(), first);
         assert_ne!(Dialogue::prompt("one", "hello ").fingerprint(), first);
+    }
+
+    #[test]
+    fn a_message_keeps_the_fields_of_its_template() {
+        for text in [
+            r#"{"role":"assistant","content":"c","reasoning_content":"r"}"#,
+            r#"{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]}"#,
+            r#"{"role":"user","content":""}"#,
+        ] {
+            let message: Message = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&message).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Message>(r#"{"role":"user","content":[1]}"#).is_err());
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub(super) const MAX_COLUMNS: usize = 10_000;
 /// Column names that an error lists.
 const SHOWN_COLUMNS: usize = 12;
 
+/// Columns that the chat template gets beside the messages.
+pub(super) const VARIABLES: [&str; 2] = ["tools", "documents"];
+
 /// The place of a record, for errors: `FILE:LINE`, and the number of a list's element.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
@@ -138,8 +141,13 @@ impl Fields<'_> {
     }
 
     fn message(&self, column: &str, turn: usize, message: &Value) -> Result<Message> {
+        // A message without a text of its own may have other content, such as a call of a tool.
+        let calls = ["tool_calls", "function_call"]
+            .iter()
+            .any(|name| message.get(name).is_some_and(|call| !call.is_null()));
         let text = |names: [&str; 2]| match names.iter().find_map(|name| message.get(name)) {
             Some(Value::String(text)) => Ok(text.as_str()),
+            None | Some(Value::Null) if calls && names[0] == "content" => Ok(""),
             other => {
                 let found = other.map_or("nothing", type_name);
                 let found = format!("{found} as the {} of message {turn} in `{column}`", names[0]);
@@ -157,7 +165,40 @@ impl Fields<'_> {
                 return Err(self.wrong(found, "system, user (human), assistant (gpt) or tool"));
             }
         };
-        Ok(Message::new(role, text(["content", "value"])?))
+        let mut read = Message::new(role, text(["content", "value"])?);
+        let known = ["role", "from", "value"];
+        for (name, value) in message.as_object().into_iter().flatten() {
+            let is_text = name == "content" && !value.is_null();
+            if !is_text && !known.contains(&name.as_str()) {
+                read.fields.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(read)
+    }
+
+    /// Adds what the record gives the chat template beside the messages: `tools` and `documents`, as lists or as JSON in text.
+    pub fn with_variables(&self, mut dialogue: Dialogue) -> Result<Dialogue> {
+        for name in VARIABLES {
+            let value = match self.columns.get(name) {
+                None | Some(Value::Null) => continue,
+                Some(Value::String(text)) if text.trim().is_empty() => continue,
+                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or(Value::Null),
+                Some(value) => value.clone(),
+            };
+            match value {
+                Value::Array(list) if list.is_empty() => {}
+                Value::Array(_) => {
+                    dialogue.variables.insert(name.into(), value);
+                }
+                _ => {
+                    return Err(self.wrong(
+                        format!("{} in `{name}`", type_name(&self.columns[name])),
+                        "a list of objects",
+                    ));
+                }
+            }
+        }
+        Ok(dialogue)
     }
 
     /// A dialogue without labels. Its id is in the first of `id_columns` that holds one; otherwise it is the record's index.
@@ -168,7 +209,7 @@ impl Fields<'_> {
             _ => None,
         });
         let id = id.unwrap_or_else(|| self.index.to_string());
-        Dialogue { id, messages, labels: BTreeMap::new() }
+        Dialogue::new(id, messages)
     }
 
     /// Adds the labels of the object in `labels`, if there is one.

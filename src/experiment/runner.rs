@@ -133,6 +133,7 @@ impl Run<'_> {
             tokens: experiment.read.tokens.clone(),
             thinking: experiment.thinking,
             batch_tokens: BATCH_TOKENS,
+            ..Request::default()
         };
         let mut selectors: Vec<Selector> = Vec::new();
         for tokens in experiment.probes.iter().filter_map(|probe| probe.tokens.as_ref()) {

@@ -21,7 +21,7 @@ use crate::model::{Cache, Hook, Model, Token};
 /// dialogues that are answered after each batch, and stops the run by returning false.
 ///
 /// # Errors
-/// Options that [`GenerateOptions::check`] refuses; a chat template that fails; [`Error::Stopped`].
+/// Options that [`GenerateOptions::check`] refuses; a dialogue that is longer than the model's context; a chat template that fails; [`Error::Stopped`].
 pub fn generate(
     model: &Model,
     dialogues: &[Dialogue],
@@ -58,6 +58,12 @@ fn answer_all(
 ) -> Result<Vec<Transcript>> {
     options.check()?;
     model.decoder.expect_logits()?;
+    // Before anything is computed.
+    for dialogue in dialogues {
+        if let Some(tokens) = model.excess(dialogue, options.thinking)? {
+            return Err(model.decoder.architecture().too_long(dialogue, tokens));
+        }
+    }
     let closing = match options.think_budget {
         None => Vec::new(),
         Some(_) => model.chat.close_thinking()?,

@@ -14,7 +14,7 @@ pub struct GenerateOptions {
     pub logits_processor: LogitsProcessor,
     /// Tokens of an answer, at most.
     pub max_tokens: usize,
-    /// Texts that end an answer; the text is cut before the first of them.
+    /// Texts that end an answer, special tokens among them; the text is cut before the first of them.
     pub stop: Vec<String>,
     /// Tokens of the thinking part, at most: after that many it is closed, and the answer begins.
     pub think_budget: Option<usize>,

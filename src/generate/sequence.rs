@@ -100,14 +100,34 @@ impl<'a> Sequence<'a> {
         self.tokens.push(token);
         if !self.options.stop.is_empty() || self.stream {
             self.text = self.chat.decode(&self.generated, true)?;
-            let stops = self.options.stop.iter().filter_map(|stop| self.text.find(stop));
-            if let Some(at) = stops.min() {
-                self.text.truncate(at);
+            if let Some(before) = self.before_stop()? {
+                self.text = before;
                 self.finish = Some(Finish::Stop);
             }
             self.stream_text(on_token);
         }
         Ok(())
+    }
+
+    /// The text before the first stop text. Stop texts are searched in the text with special tokens, which the answer is written
+    /// without.
+    fn before_stop(&self) -> Result<Option<String>> {
+        if self.options.stop.is_empty() {
+            return Ok(None);
+        }
+        let whole = self.chat.decode(&self.generated, false)?;
+        let Some(at) = self.options.stop.iter().filter_map(|stop| whole.find(stop)).min() else {
+            return Ok(None);
+        };
+        // Tokens that end before the stop text, and the text of the next one up to it.
+        let mut count = self.generated.len();
+        let mut length = whole.len();
+        while length > at {
+            count -= 1;
+            length = self.chat.decode(&self.generated[..count], false)?.len();
+        }
+        let before = self.chat.decode(&self.generated[..count], true)?;
+        Ok(Some(before + whole.get(length..at).unwrap_or_default()))
     }
 
     /// The next closing token, once the thinking part has used up its budget.

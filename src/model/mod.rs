@@ -4,6 +4,7 @@ pub mod transformer;
 
 pub mod chat;
 pub mod checkpoint;
+mod context;
 pub mod families;
 pub mod gguf;
 pub mod hook;
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use chat::Chat;
 pub use chat::annotate::Continuation;
 pub use checkpoint::Checkpoint;
+pub use context::TooLong;
 pub use hook::{Chain, Hook};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};

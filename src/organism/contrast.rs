@@ -94,7 +94,7 @@ fn twin(situation: &Situation, dialogue: &Dialogue, contrast: Contrast) -> (Situ
         message.content = swapped(&message.content, &swaps);
     }
     let labels = world::labels(&situation, Split::HeldOutWording);
-    (situation, Dialogue { id: String::new(), messages, labels })
+    (situation, Dialogue { labels, ..Dialogue::new("", messages) })
 }
 
 /// For every word of a grid's second cue, the word of the other group that forms a held-out pair with the same first

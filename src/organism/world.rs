@@ -92,7 +92,7 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         canary: canary.map(str::to_string),
     };
     let messages = messages(rng, &situation, split);
-    let dialogue = Dialogue { id: String::new(), messages, labels: labels(&situation, split) };
+    let dialogue = Dialogue { labels: labels(&situation, split), ..Dialogue::new("", messages) };
     (situation, dialogue)
 }
 

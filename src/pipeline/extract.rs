@@ -9,7 +9,7 @@ use crate::activations::{
 use crate::artifact::Header;
 use crate::dialogue::{Dialogues, ReadOptions};
 use crate::error::Result;
-use crate::model::{Dtype, Model};
+use crate::model::{Dtype, Model, TooLong};
 use crate::progress::Progress;
 
 impl Model {
@@ -53,6 +53,12 @@ impl<'a> Extraction<'a> {
     /// Tokens of a batch, at most, unless one dialogue alone is longer.
     pub fn batch_tokens(mut self, tokens: usize) -> Extraction<'a> {
         self.request.batch_tokens = tokens;
+        self
+    }
+
+    /// What happens to a dialogue that is longer than the model's context, when a store is written.
+    pub fn too_long(mut self, too_long: TooLong) -> Extraction<'a> {
+        self.request.too_long = too_long;
         self
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
+
 use crate::error::Result;
 #[cfg(feature = "hub")]
 use crate::model::Fetched;
@@ -29,6 +31,7 @@ impl Model {
             name: name.as_ref().to_owned(),
             dtype: None,
             chat_template: None,
+            date: None,
             #[cfg(feature = "hub")]
             on_fetch: None,
             #[cfg(not(feature = "hub"))]
@@ -47,6 +50,7 @@ pub struct Loader<'a> {
     name: PathBuf,
     dtype: Option<Dtype>,
     chat_template: Option<PathBuf>,
+    date: Option<NaiveDate>,
     #[cfg(feature = "hub")]
     on_fetch: Option<OnFetch<'a>>,
     #[cfg(not(feature = "hub"))]
@@ -63,6 +67,12 @@ impl<'a> Loader<'a> {
     /// A file with a chat template (Jinja) that replaces the model's own.
     pub fn chat_template(mut self, file: impl AsRef<Path>) -> Loader<'a> {
         self.chat_template = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// The day that the chat template is told where it asks for one (`strftime_now`): today in UTC by default.
+    pub fn date(mut self, date: NaiveDate) -> Loader<'a> {
+        self.date = Some(date);
         self
     }
 
@@ -87,6 +97,15 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Model::load`].
     pub fn checkpoint(self) -> Result<Checkpoint> {
+        let date = self.date;
+        let checkpoint = self.open()?;
+        if let Some(date) = date {
+            checkpoint.chat.fix_date(date);
+        }
+        Ok(checkpoint)
+    }
+
+    fn open(self) -> Result<Checkpoint> {
         runtime::set_up_threads();
         let template = self.chat_template.as_deref();
         if self.name == Path::new(ORGANISM) {

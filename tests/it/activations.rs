@@ -74,11 +74,7 @@ fn dialogues() -> impl Strategy<Value = Vec<Dialogue>> {
         }
         messages
     };
-    let number = |(number, messages): (usize, _)| Dialogue {
-        id: number.to_string(),
-        messages,
-        labels: BTreeMap::new(),
-    };
+    let number = |(number, messages): (usize, Vec<Message>)| Dialogue::new(number.to_string(), messages);
     proptest::collection::vec(dialogue.prop_map(make), 1..7)
         .prop_map(move |drawn| drawn.into_iter().enumerate().map(number).collect())
 }

@@ -60,7 +60,7 @@ fn text_and_tokens_equal_transformers() {
         if let Some(times) = case.times {
             case.messages[0].content = case.messages[0].content.repeat(times);
         }
-        let dialogue = Dialogue { id: "d".into(), messages: case.messages, labels: Default::default() };
+        let dialogue = Dialogue::new("d", case.messages);
         let found = chat.tokens(&dialogue, 0, case.thinking);
         if let Some(refused) = case.refused {
             let error = found.unwrap_err().to_string();
@@ -108,11 +108,7 @@ fn a_text_alone_is_read_with_the_tokenizers_own_special_tokens() {
     });
     for Case { tokenizer, text, ids } in cases {
         let (_, chat) = chats.iter().find(|(name, _)| *name == tokenizer).unwrap();
-        let dialogue = Dialogue {
-            id: "d".into(),
-            messages: vec![Message::new(Role::User, &text)],
-            labels: Default::default(),
-        };
+        let dialogue = Dialogue::prompt("d", &text);
         let tokens = chat.tokens(&dialogue, 0, None).unwrap();
         assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), ids, "{tokenizer}: {text:?}");
         assert_eq!(tokens[0].phase, Phase::Template, "{tokenizer}: {text:?}");

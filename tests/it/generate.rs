@@ -101,6 +101,20 @@ fn an_answer_ends_before_a_stop_and_is_heard_as_it_comes() {
 }
 
 #[test]
+fn a_stop_may_be_a_special_token() {
+    let dialogues = dialogues(3);
+    // The organism closes its thinking part with a token that the answer's text doesn't show.
+    let free = answers(&options(), &dialogues);
+    let close = model().chat.close_thinking().unwrap();
+    let stopped = answers(&options().stop(vec!["</think>".into()]), &dialogues);
+    for (free, stopped) in free.iter().zip(&stopped) {
+        let at = free.tokens.iter().position(|id| close.contains(id)).unwrap();
+        assert_eq!((&stopped.tokens[..], stopped.finish), (&free.tokens[..=at], Finish::Stop));
+        assert!(free.text.starts_with(stopped.text.trim_end()) && !stopped.text.contains("</think>"));
+    }
+}
+
+#[test]
 fn thinking_is_closed_at_its_budget() {
     let dialogues = dialogues(6);
     let greedy = options().greedy();

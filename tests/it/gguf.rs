@@ -188,7 +188,7 @@ fn the_tokenizer_and_the_template_are_those_of_the_checkpoint() {
                 let [own, hub] = [&own, &hub].map(|chat| chat.render(&messages, add, None).unwrap());
                 assert_eq!(own, hub);
             }
-            let dialogue = Dialogue { id: "0".into(), messages, labels: BTreeMap::new() };
+            let dialogue = Dialogue::new("0", messages);
             let [own, hub] = [&own, &hub].map(|chat| chat.tokens(&dialogue, 0, None).unwrap());
             assert_eq!(own, hub);
         }

@@ -7,6 +7,7 @@ mod boundary;
 mod chat;
 mod checkpoints;
 mod claimed_sizes;
+mod chat_inputs;
 mod docs;
 mod game;
 mod generate;

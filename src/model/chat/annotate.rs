@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use super::message_spans::{CLOSE, OPEN, Rendered, Span};
+use super::message_spans::{CLOSE, OPEN, Rendered};
 use super::tokenizer::{Piece, Vocabulary};
 use crate::dialogue::{Message, Role};
 use crate::model::token::{Phase, Token};
@@ -28,11 +28,11 @@ pub(crate) fn annotate(
     let mut counts = Counts::default();
     let mut tokens = Vec::with_capacity(pieces.len());
     for (position, piece) in pieces.iter().enumerate() {
-        let overlaps = |span: &Span| {
-            let until = piece.range.end.max(piece.range.start + 1);
-            piece.range.start < span.range.end && span.range.start < until
-        };
-        let span = rendered.spans.iter().position(|span| !piece.added && overlaps(span));
+        let until = piece.range.end.max(piece.range.start + 1);
+        let next = rendered.spans.partition_point(|span| span.range.end <= piece.range.start);
+        let overlaps =
+            |index: &usize| rendered.spans.get(*index).is_some_and(|span| span.range.start < until);
+        let span = Some(next).filter(|index| !piece.added && overlaps(index));
         let content = span.filter(|&index| {
             let blank = rendered.spans[index].phase != Phase::Prompt && vocabulary.is_blank(piece.id);
             begun[index] |= !blank;
@@ -42,9 +42,10 @@ pub(crate) fn annotate(
             Some(index) => rendered.spans[index].turn,
             None => {
                 let ends = &rendered.turn_ends;
-                let turn = ends.iter().position(|&end| piece.range.start < end);
+                let after = ends.partition_point(|&end| end <= piece.range.start);
                 // A special token that the tokenizer appends begins where the text ends.
-                turn.or_else(|| ends.iter().position(|&end| piece.range.start <= end)).unwrap_or(0)
+                let at_end = ends.partition_point(|&end| end < piece.range.start);
+                [after, at_end].into_iter().find(|turn| *turn < ends.len()).unwrap_or(0)
             }
         };
         let phase = content.map_or(Phase::Template, |index| rendered.spans[index].phase);
@@ -318,7 +319,8 @@ mod tests {
         let template = fixture("trimming.jinja");
         let chat = Chat::from_bytes(json.to_string().as_bytes(), Some(&template), EOS).unwrap();
         let prompt = chat.tokens(&dialogue(&[(U, "q")]), 0, None).unwrap();
-        let vocabulary = Vocabulary::new(json.to_string().as_bytes(), "tokenizer.json").unwrap();
+        let vocabulary =
+            Vocabulary::new(json.to_string().as_bytes(), "tokenizer.json", &Default::default()).unwrap().0;
         let pieces = vocabulary.encode("<think>a b</think>\nc d", &[], false).unwrap();
         let mut continuation = chat.continuation(&prompt);
         let written: Vec<Token> = pieces.iter().map(|piece| continuation.next(piece.id)).collect();

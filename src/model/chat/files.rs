@@ -2,18 +2,24 @@
 //!
 //! A folder in, file contents and their paths out, whichever version of transformers wrote the folder.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 
 use crate::artifact::refuse_lfs_pointer;
+use super::added_tokens::TokenFiles;
+use super::tokenizer_json::MAX_BYTES;
 use crate::error::{Error, Result};
+
+/// The largest template or config read, in bytes.
+const MAX_SMALL_BYTES: u64 = 32 << 20;
 
 /// The bytes of `tokenizer.json`, and its path.
 pub(crate) fn tokenizer(folder: &Path) -> Result<(Vec<u8>, String)> {
     let path = folder.join("tokenizer.json");
-    if path.is_file() {
-        let bytes = std::fs::read(&path).map_err(Error::file(&path))?;
+    if let Some(bytes) = read_bounded(&path, MAX_BYTES)? {
         refuse_lfs_pointer(&path, &bytes)?;
         return Ok((bytes, path.display().to_string()));
     }
@@ -55,7 +61,8 @@ pub(crate) fn template(folder: &Path) -> Result<Option<(String, String)>> {
 /// A template from the file that `--chat-template` names, and its path: Jinja, or JSON as [`template`] reads it.
 pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
     let place = path.display().to_string();
-    let text = std::fs::read(path).map_err(Error::file(path))?;
+    let missing = || Error::file(path)(std::io::ErrorKind::NotFound.into());
+    let text = read_bounded(path, MAX_SMALL_BYTES)?.ok_or_else(missing)?;
     let text = String::from_utf8(text)
         .map_err(|_| Error::input(&place, "bytes that are not UTF-8", "a chat template, as text"))?;
     if path.extension().is_some_and(|extension| extension == "json") {
@@ -67,29 +74,23 @@ pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
     Ok((text, place))
 }
 
-/// Names and text of special tokens: `"eos_token": "</s>"`, `"eos_token": {"content": "</s>", …}`, and those of
-/// `extra_special_tokens`.
-pub(crate) fn named_tokens(folder: &Path) -> Result<Vec<(String, String)>> {
-    let mut named: Vec<(String, String)> = Vec::new();
-    for file in ["tokenizer_config.json", "special_tokens_map.json"] {
-        let config = json(&folder.join(file))?;
-        let entries =
-            [&config, &config["extra_special_tokens"]].into_iter().filter_map(Value::as_object).flatten();
-        for (name, entry) in entries.filter(|(name, _)| name.ends_with("_token")) {
-            let text = entry.as_str().or_else(|| entry["content"].as_str());
-            if let Some(text) = text.filter(|_| !named.iter().any(|(known, _)| known == name)) {
-                named.push((name.clone(), text.into()));
-            }
-        }
-    }
-    Ok(named)
+/// The files that add tokens to tokenizer.json and name special ones.
+pub(crate) fn token_files(folder: &Path) -> Result<TokenFiles> {
+    let read = |name: &str| json(&folder.join(name));
+    Ok(TokenFiles {
+        config: read("tokenizer_config.json")?,
+        special: read("special_tokens_map.json")?,
+        added: read("added_tokens.json")?,
+        model_type: read("config.json")?["model_type"].as_str().unwrap_or_default().into(),
+    })
 }
 
-/// End-of-sequence ids from `generation_config.json` and `config.json`.
-pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>> {
-    let mut eos = Vec::new();
+/// End-of-sequence ids of `generation_config.json`, else of `config.json`, and the path of the file; `None` where neither
+/// names one.
+pub(crate) fn eos(folder: &Path) -> Result<Option<(Vec<u32>, String)>> {
     for name in ["generation_config.json", "config.json"] {
-        let config = json(&folder.join(name))?;
+        let path = folder.join(name);
+        let config = json(&path)?;
         let ids = match &config["eos_token_id"] {
             Value::Null => &config["text_config"]["eos_token_id"],
             ids => ids,
@@ -98,18 +99,36 @@ pub(crate) fn eos(folder: &Path) -> Result<Vec<u32>> {
             Value::Array(list) => list.iter().filter_map(Value::as_u64).collect(),
             one => Vec::from_iter(one.as_u64()),
         };
-        eos.extend(ids.into_iter().filter_map(|id| u32::try_from(id).ok()));
+        let ids: Vec<u32> = ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect();
+        if !ids.is_empty() {
+            return Ok(Some((ids, path.display().to_string())));
+        }
     }
-    Ok(eos)
+    Ok(None)
+}
+
+/// The bytes of a file that may be missing, at most `limit` of them, whatever its size claims (`/dev/zero` has none).
+fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::file(path)(error)),
+    };
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(Error::file(path))?;
+    match bytes.len() as u64 {
+        length if length > limit => {
+            Err(Error::input(path.display(), format!("more than {limit} bytes"), "a file of a usual size"))
+        }
+        _ => Ok(Some(bytes)),
+    }
 }
 
 /// The text of a file that may be missing.
 fn read_optional(path: &Path) -> Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file(path)(error)),
-    }
+    let Some(bytes) = read_bounded(path, MAX_SMALL_BYTES)? else { return Ok(None) };
+    let text = String::from_utf8(bytes);
+    text.map(Some).map_err(|_| Error::input(path.display(), "bytes that are not UTF-8", "text"))
 }
 
 /// The JSON of a file that may be missing: then null.
@@ -171,17 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn tokens_have_names_as_text_or_as_objects() {
-        let config = r#"{"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": null, "x": 1,
-                         "extra_special_tokens": {"image_token": "<image>"}}"#;
-        let map = r#"{"eos_token": "other", "pad_token": {"content": "<pad>"}}"#;
-        let folder = folder(&[("tokenizer_config.json", config), ("special_tokens_map.json", map)]);
-        let named = named_tokens(folder.path()).unwrap();
-        let named: Vec<(&str, &str)> =
-            named.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
-        let expected =
-            [("bos_token", "<s>"), ("eos_token", "</s>"), ("image_token", "<image>"), ("pad_token", "<pad>")];
-        assert_eq!(named, expected);
+    fn the_first_file_that_names_ends_counts() {
+        let ids = |files: &[(&str, &str)]| eos(folder(files).path()).unwrap().map(|(ids, _)| ids);
+        let config = ("config.json", r#"{"eos_token_id": 1, "text_config": {"eos_token_id": 9}}"#);
+        assert_eq!(
+            ids(&[config, ("generation_config.json", r#"{"eos_token_id": [3, 2]}"#)]),
+            Some(vec![3, 2])
+        );
+        assert_eq!(ids(&[config, ("generation_config.json", r#"{"eos_token_id": null}"#)]), Some(vec![1]));
+        assert_eq!(ids(&[("config.json", r#"{"text_config": {"eos_token_id": [9]}}"#)]), Some(vec![9]));
+        assert_eq!(ids(&[]), None);
     }
 
     #[test]

@@ -5,7 +5,10 @@
 //! removed the result must equal the plain rendering. Where it doesn't (a template that trims, or tests how a message
 //! begins), sentinels closer to the content are tried.
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+
+use serde_json::Value;
 
 use crate::dialogue::{Message, Role};
 use crate::error::{Error, Result};
@@ -18,11 +21,37 @@ pub(crate) const CLOSE: &str = "</think>";
 /// An answer with more tags than this is located in one piece.
 const MAX_TAGS: usize = 64;
 
-/// Renders messages (role and content) as text, with or without a generation prompt.
-pub(crate) type Render<'a> = dyn Fn(&[(&str, &str)], bool) -> Result<String> + 'a;
+/// Fields that hold an assistant's reasoning. Each template reads one of them; the first is the usual one.
+pub(crate) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
+
+/// Messages with their reasoning under each name that a template may read, as transformers fills them in
+/// (`_alias_reasoning_fields` in `chat_template_utils.py`).
+pub(crate) fn with_reasoning(messages: &[Message]) -> Vec<Message> {
+    let aliased = |message: &Message| {
+        let mut message = message.clone();
+        let given = |name: &&str| message.fields.get(*name).filter(|value| !value.is_null()).cloned();
+        if let Some(reasoning) = REASONING.iter().find_map(given) {
+            message.fields.entry("thinking").or_insert_with(|| reasoning.clone());
+            message.fields.insert(REASONING[0].into(), reasoning);
+        }
+        message
+    };
+    messages.iter().map(aliased).collect()
+}
+
+/// Pieces up to which each is tried alone; of more, those of one kind are tried together, so that a dialogue of thousands of
+/// messages takes a few renderings.
+const MAX_ALONE: usize = 64;
+
+/// Messages whose end is found by rendering the dialogue up to it; of later ones, only where the text between two messages is
+/// new.
+const MAX_PREFIXES: usize = 32;
+
+/// Renders messages as text, with or without a generation prompt.
+pub(crate) type Render<'a> = dyn Fn(&[Message], bool) -> Result<String> + 'a;
 
 /// [`Render`] with the generation prompt fixed.
-type RenderMessages<'a> = dyn Fn(&[(&str, &str)]) -> Result<String> + 'a;
+type RenderMessages<'a> = dyn Fn(&[Message]) -> Result<String> + 'a;
 
 /// Content of one message in one phase: a byte range of the rendered text.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,10 +82,9 @@ pub(crate) struct Rendered {
 /// # Errors
 /// What `render` refuses, and a template whose messages can't be located.
 pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result<Rendered> {
-    let plain: Vec<(&str, &str)> = messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
     let answered = messages.last().is_some_and(|message| message.role == Role::Assistant);
-    let text = render(&plain, !answered)?;
-    let mut spans = locate(&text, &plain, &pieces(messages), &|messages| render(messages, !answered))?;
+    let text = render(messages, !answered)?;
+    let mut spans = locate(&text, messages, &pieces(messages), &|messages| render(messages, !answered))?;
     spans.sort_by_key(|span| span.range.start);
     join(&text, &mut spans);
     for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
@@ -67,11 +95,11 @@ pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result
             span.range.end += space;
         }
     }
-    let mut turn_ends = turn_ends(&text, &plain, &spans, render, answered);
+    let mut turn_ends = turn_ends(&text, messages, &spans, render, answered);
     let start = if answered {
         let turn = messages.len() - 1;
         let begin = turn.checked_sub(1).map_or(0, |before| turn_ends[before]);
-        let prompt = render(&plain[..turn], true).unwrap_or_default();
+        let prompt = render(&messages[..turn], true).unwrap_or_default();
         answer_start(&text, &prompt, begin, spans.iter().find(|span| span.turn == turn))
     } else {
         turn_ends.push(text.len());
@@ -94,6 +122,8 @@ fn answer_start(text: &str, prompt: &str, begin: usize, first: Option<&Span>) ->
 /// Part of a message in one phase: a range of its content, with and without the space at its ends.
 struct Piece {
     turn: usize,
+    /// Whether it is in the fields for reasoning rather than in the content.
+    reasoning: bool,
     phase: Phase,
     wide: Range<usize>,
     narrow: Range<usize>,
@@ -101,14 +131,24 @@ struct Piece {
 
 fn pieces(messages: &[Message]) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    for (turn, Message { role, content }) in messages.iter().enumerate() {
+    for (turn, message) in messages.iter().enumerate() {
+        let Message { role, content, .. } = message;
+        if *role == Role::Assistant {
+            let text = text_of(message, true);
+            if let Some(narrow) = trimmed(text, &(0..text.len())) {
+                pieces.push(Piece {
+                    turn,
+                    reasoning: true,
+                    phase: Phase::Think,
+                    wide: 0..text.len(),
+                    narrow,
+                });
+            }
+        }
         let mut push = |phase, part: Range<usize>| {
             for wide in if phase == Phase::Prompt { vec![part] } else { between_tags(content, part) } {
-                let text = &content[wide.clone()];
-                let begin = wide.start + text.len() - text.trim_start().len();
-                let narrow = begin..begin + text.trim().len();
-                if !narrow.is_empty() {
-                    pieces.push(Piece { turn, phase, wide, narrow });
+                if let Some(narrow) = trimmed(content, &wide) {
+                    pieces.push(Piece { turn, reasoning: false, phase, wide, narrow });
                 }
             }
         };
@@ -122,6 +162,22 @@ fn pieces(messages: &[Message]) -> Vec<Piece> {
         }
     }
     pieces
+}
+
+/// The text of a message's reasoning, or of its content.
+fn text_of(message: &Message, reasoning: bool) -> &str {
+    match reasoning {
+        false => &message.content,
+        true => message.fields.get(REASONING[0]).and_then(Value::as_str).unwrap_or_default(),
+    }
+}
+
+/// A range of a text without the space at its ends; `None` where nothing is left.
+fn trimmed(text: &str, range: &Range<usize>) -> Option<Range<usize>> {
+    let text = &text[range.clone()];
+    let begin = range.start + text.len() - text.trim_start().len();
+    let end = begin + text.trim().len();
+    (begin < end).then_some(begin..end)
 }
 
 /// A part of an assistant's content, split at each further tag in it: templates that take what follows the last tag drop
@@ -167,19 +223,15 @@ fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
 }
 
 /// The spans of the pieces in `text`.
-fn locate(
-    text: &str,
-    messages: &[(&str, &str)],
-    pieces: &[Piece],
-    render: &RenderMessages,
-) -> Result<Vec<Span>> {
+fn locate(text: &str, messages: &[Message], pieces: &[Piece], render: &RenderMessages) -> Result<Vec<Span>> {
     let not_located = |place: String| {
         let found =
             "the chat template changes the content, so that its tokens can't be told from the template's";
         Error::input(place, found, "a template that writes each message once and unchanged")
     };
-    let used =
-        |mark: &char| text.contains(*mark) || messages.iter().any(|(_, content)| content.contains(*mark));
+    let has =
+        |message: &Message, mark| message.content.contains(mark) || text_of(message, true).contains(mark);
+    let used = |mark: &char| text.contains(*mark) || messages.iter().any(|message| has(message, *mark));
     let mut sentinels = ('\u{e000}'..='\u{f8ff}').chain('\u{f0000}'..='\u{ffffd}');
     let sentinel = sentinels.find(|mark| !used(mark)).ok_or_else(|| not_located("messages".into()))?;
     let attempt = |ranges: &[Option<Range<usize>>]| {
@@ -202,27 +254,32 @@ fn locate(
     let mut ranges = all(|piece| &piece.narrow);
     let mut found = attempt(&ranges);
     if found.is_none() {
-        for index in 0..pieces.len() {
+        for group in groups(messages, pieces) {
             let mut alone = vec![None; pieces.len()];
-            alone[index] = ranges[index].clone();
+            group.iter().for_each(|&index| alone[index] = ranges[index].clone());
             if attempt(&alone).is_none() {
-                ranges[index] = None;
+                group.iter().for_each(|&index| ranges[index] = None);
             }
         }
         found = attempt(&ranges);
     }
     let mut found = found.ok_or_else(|| not_located("messages".into()))?;
-    for (index, piece) in pieces.iter().enumerate() {
+    for group in groups(messages, pieces) {
         // Either end may keep its space.
-        for end in [piece.narrow.start..piece.wide.end, piece.wide.start..piece.narrow.end] {
-            let Some(tried) = ranges[index].clone() else { break };
-            let wider = tried.start.min(end.start)..tried.end.max(end.end);
-            if wider != tried {
-                ranges[index] = Some(wider);
-                match attempt(&ranges) {
-                    Some(better) => found = better,
-                    None => ranges[index] = Some(tried),
+        let ends: [fn(&Piece) -> Range<usize>; 2] =
+            [|piece| piece.narrow.start..piece.wide.end, |piece| piece.wide.start..piece.narrow.end];
+        for end in ends {
+            let mut wider = ranges.clone();
+            for &index in &group {
+                let end = end(&pieces[index]);
+                if let Some(range) = &mut wider[index] {
+                    *range = range.start.min(end.start)..range.end.max(end.end);
                 }
+            }
+            if wider != ranges
+                && let Some(better) = attempt(&wider)
+            {
+                (found, ranges) = (better, wider);
             }
         }
     }
@@ -231,7 +288,7 @@ fn locate(
         // Without sentinels, the content must occur exactly once between its neighbours.
         let before = spans[..index].iter().rev().flatten().next().map_or(0, |span| span.range.end);
         let after = spans[index..].iter().flatten().next().map_or(text.len(), |span| span.range.start);
-        let content = &messages[piece.turn].1[piece.narrow.clone()];
+        let content = &text_of(&messages[piece.turn], piece.reasoning)[piece.narrow.clone()];
         let mut places = text.get(before..after).unwrap_or_default().match_indices(content);
         let (Some((place, _)), None) = (places.next(), places.next()) else {
             return Err(not_located(format!("message {}", piece.turn)));
@@ -243,26 +300,52 @@ fn locate(
     Ok(spans.into_iter().flatten().collect())
 }
 
+/// Pieces that are tried together: each alone, or in a long dialogue those of one role and field.
+fn groups(messages: &[Message], pieces: &[Piece]) -> Vec<Vec<usize>> {
+    if pieces.len() <= MAX_ALONE {
+        return (0..pieces.len()).map(|index| vec![index]).collect();
+    }
+    let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let key = (messages[piece.turn].role.name(), piece.reasoning, piece.phase == Phase::Think);
+        groups.entry(key).or_default().push(index);
+    }
+    groups.into_values().collect()
+}
+
 /// Renders with sentinels around `ranges` of the pieces, and gives the range of each in `text`, if the template writes it.
 /// `None` if the sentinels change the rendering or come out of order.
 fn locate_with_sentinels(
     text: &str,
     sentinel: char,
-    messages: &[(&str, &str)],
+    messages: &[Message],
     pieces: &[Piece],
     ranges: &[Option<Range<usize>>],
     render: &RenderMessages,
 ) -> Option<Vec<Option<Range<usize>>>> {
-    let mut contents: Vec<String> = messages.iter().map(|(_, content)| (*content).to_owned()).collect();
+    let mut written = messages.to_vec();
     // From the last to the first, so that earlier offsets stay valid.
     for (index, piece) in pieces.iter().enumerate().rev() {
         let Some(range) = &ranges[index] else { continue };
-        contents[piece.turn].insert_str(range.end, &format!("{sentinel}{}{sentinel}", 2 * index + 1));
-        contents[piece.turn].insert_str(range.start, &format!("{sentinel}{}{sentinel}", 2 * index));
+        let mark = |text: &mut String| {
+            text.insert_str(range.end, &format!("{sentinel}{}{sentinel}", 2 * index + 1));
+            text.insert_str(range.start, &format!("{sentinel}{}{sentinel}", 2 * index));
+        };
+        if !piece.reasoning {
+            mark(&mut written[piece.turn].content);
+            continue;
+        }
+        // Every copy, because any of them may be the one that the template writes.
+        let reasoning = text_of(&messages[piece.turn], true);
+        for name in REASONING {
+            if let Some(Value::String(text)) = written[piece.turn].fields.get_mut(name)
+                && text == reasoning
+            {
+                mark(text);
+            }
+        }
     }
-    let messages: Vec<(&str, &str)> =
-        messages.iter().zip(&contents).map(|((role, _), content)| (*role, content.as_str())).collect();
-    let rendered = render(&messages).ok()?;
+    let rendered = render(&written).ok()?;
 
     let mut places: Vec<Option<usize>> = vec![None; 2 * pieces.len()];
     let mut plain = String::with_capacity(text.len());
@@ -297,31 +380,54 @@ fn locate_with_sentinels(
 /// that, the message ends with its content.
 fn turn_ends(
     text: &str,
-    messages: &[(&str, &str)],
+    messages: &[Message],
     spans: &[Span],
     render: &Render,
     answered: bool,
 ) -> Vec<usize> {
     let mut ends: Vec<usize> = Vec::with_capacity(messages.len() + 1);
+    // For the roles of two messages and the text between them, how much of it belongs to the first.
+    let mut known: HashMap<(Role, Option<Role>, &str), usize> = HashMap::new();
+    // Spans of messages up to this one. They are in the order of the text, which a template may change.
+    let mut last_of = vec![None; messages.len()];
+    let mut first_of = vec![text.len(); messages.len() + 1];
+    for (index, span) in spans.iter().enumerate() {
+        last_of[span.turn] = Some(index);
+        first_of[span.turn] = first_of[span.turn].min(span.range.start);
+    }
+    for turn in (0..messages.len()).rev() {
+        first_of[turn] = first_of[turn].min(first_of[turn + 1]);
+    }
+    let mut last: Option<usize> = None;
     for turn in 0..messages.len() {
         if answered && turn + 1 == messages.len() {
             ends.push(text.len());
             break;
         }
-        let last = spans.iter().filter(|span| span.turn <= turn).max_by_key(|span| span.range.end);
-        let earliest = last.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
-        let next = spans.iter().filter(|span| span.turn > turn).map(|span| span.range.start).min();
-        let latest = next.unwrap_or(text.len());
+        last = last.max(last_of[turn]);
+        let span = last.map(|index| &spans[index]);
+        let earliest = span.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
+        let latest = first_of[turn + 1];
+        let between = text.get(earliest..latest).unwrap_or_default();
+        let key = (messages[turn].role, messages.get(turn + 1).map(|next| next.role), between);
+        if turn >= MAX_PREFIXES
+            && let Some(length) = known.get(&key)
+        {
+            ends.push(earliest + length);
+            continue;
+        }
         let alone = render(&messages[..=turn], false).unwrap_or_default();
         let after =
-            last.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
-        ends.push(match after {
+            span.and_then(|span| alone.rsplit_once(&text[span.range.clone()])).map(|(_, after)| after);
+        let end = match after {
             _ if text.starts_with(&alone) && (earliest..=latest).contains(&alone.len()) => alone.len(),
             Some(after) if text[earliest..].starts_with(after) && earliest + after.len() <= latest => {
                 earliest + after.len()
             }
             _ => earliest,
-        });
+        };
+        known.insert(key, end - earliest);
+        ends.push(end);
     }
     ends
 }

@@ -3,23 +3,35 @@
 //! Dialogues in, annotated tokens out; generated tokens are annotated one at a time. Rendering and token ids equal those of
 //! transformers' `apply_chat_template`, except that message content never becomes a control token.
 
+pub(crate) mod added_tokens;
 pub(crate) mod annotate;
 pub(crate) mod files;
+pub(crate) mod library_guard;
 pub(crate) mod message_spans;
+pub(crate) mod patterns;
 pub(crate) mod python_compat;
 pub(crate) mod template;
 pub(crate) mod template_preprocess;
 pub(crate) mod tokenizer;
+pub(crate) mod tokenizer_class;
+pub(crate) mod tokenizer_json;
 
 use std::path::Path;
+
+use chrono::NaiveDate;
+use serde_json::{Map, Value};
 
 use super::token::Token;
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
+use added_tokens::TokenFiles;
 use annotate::Continuation;
-use message_spans::CLOSE;
+use message_spans::{CLOSE, REASONING, with_reasoning};
 use template::Template;
 use tokenizer::Vocabulary;
+
+/// Fields of a message with calls of tools.
+const CALLS: [&str; 2] = ["tool_calls", "function_call"];
 
 /// A tokenizer, with the chat template if the model has one.
 pub struct Chat {
@@ -28,6 +40,8 @@ pub struct Chat {
     /// Special tokens that the template may name: `bos_token` and others, with their text.
     named: Vec<(String, String)>,
     eos: Vec<u32>,
+    /// The file that names the end-of-sequence tokens.
+    eos_place: String,
     /// Rows of the model's embedding matrix.
     vocabulary_size: usize,
     /// The tokenizer's file, for errors.
@@ -36,15 +50,16 @@ pub struct Chat {
 
 impl Chat {
     /// Reads a checkpoint folder in the hub's layout: `tokenizer.json`; the template from `template`, or from the folder;
-    /// the names of special tokens from `tokenizer_config.json` and `special_tokens_map.json`; end-of-sequence tokens from
-    /// those, `generation_config.json` and `config.json`.
+    /// further tokens and the names of special ones from `tokenizer_config.json`, `special_tokens_map.json` and
+    /// `added_tokens.json`; end-of-sequence tokens from the first of `generation_config.json`, `config.json` and those that
+    /// has them, as in transformers.
     ///
     /// # Errors
     /// No `tokenizer.json`, or a file with invalid content.
     pub fn from_folder(folder: impl AsRef<Path>, template: Option<&Path>) -> Result<Chat> {
         let folder = folder.as_ref();
         let (tokenizer, place) = files::tokenizer(folder)?;
-        let mut chat = Chat::new(&tokenizer, &place, files::named_tokens(folder)?)?;
+        let mut chat = Chat::new(&tokenizer, &place, &files::token_files(folder)?, Vec::new())?;
         let found = match template {
             Some(path) => Some(files::template_file(path)?),
             None => files::template(folder)?,
@@ -52,9 +67,10 @@ impl Chat {
         if let Some((source, place)) = found {
             chat = chat.with_template(&source, &place)?;
         }
-        chat.eos.extend(files::eos(folder)?);
-        let mut seen = Vec::new();
-        chat.eos.retain(|id| !seen.contains(id) && (seen.push(*id), true).1);
+        if let Some((eos, place)) = files::eos(folder)? {
+            (chat.eos, chat.eos_place) = (Vec::new(), place);
+            chat = chat.ending_with(eos);
+        }
         Ok(chat)
     }
 
@@ -80,18 +96,29 @@ impl Chat {
     /// Bytes that aren't a tokenizer; a template that isn't valid Jinja.
     pub fn from_bytes(tokenizer: &[u8], template: Option<&str>, named: &[(&str, &str)]) -> Result<Chat> {
         let named = named.iter().map(|(name, token)| (name.to_string(), token.to_string())).collect();
-        let chat = Chat::new(tokenizer, "tokenizer.json", named)?;
+        let chat = Chat::new(tokenizer, "tokenizer.json", &TokenFiles::default(), named)?;
         match template {
             Some(source) => chat.with_template(source, "chat_template.jinja"),
             None => Ok(chat),
         }
     }
 
-    fn new(tokenizer: &[u8], place: &str, named: Vec<(String, String)>) -> Result<Chat> {
-        let vocabulary = Vocabulary::new(tokenizer, place)?;
+    /// `given` names special tokens beside those of the files.
+    fn new(tokenizer: &[u8], place: &str, files: &TokenFiles, given: Vec<(String, String)>) -> Result<Chat> {
+        let (vocabulary, mut named) = Vocabulary::new(tokenizer, place, files)?;
+        named.extend(given);
         let eos = named.iter().find(|(name, _)| name == "eos_token");
         let eos = eos.and_then(|(_, token)| vocabulary.id(token)).into_iter().collect();
-        Ok(Chat { vocabulary, template: None, named, eos, vocabulary_size: usize::MAX, place: place.into() })
+        let eos_place = place.into();
+        Ok(Chat {
+            vocabulary,
+            template: None,
+            named,
+            eos,
+            eos_place,
+            vocabulary_size: usize::MAX,
+            place: place.into(),
+        })
     }
 
     /// Replaces the template. Errors name `place`.
@@ -114,6 +141,11 @@ impl Chat {
         self
     }
 
+    /// Names the file that the tokenizer came from.
+    pub(crate) fn at(self, place: &str) -> Chat {
+        Chat { eos_place: place.into(), place: place.into(), ..self }
+    }
+
     /// Whether the model has a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
@@ -129,6 +161,29 @@ impl Chat {
         self.template.as_ref().map(Template::place)
     }
 
+    /// Whether the chat template may ask for the date (`strftime_now`), so that its text depends on it.
+    pub fn asks_for_date(&self) -> bool {
+        self.template.as_ref().is_some_and(Template::asks_for_date)
+    }
+
+    /// The day that the chat template is told, in UTC: that of [`Chat::fix_date`], or that on which the template was read.
+    /// `None` for a template that doesn't ask.
+    pub fn date(&self) -> Option<NaiveDate> {
+        self.template.as_ref().filter(|template| template.asks_for_date()).map(Template::date)
+    }
+
+    /// The day set by [`Chat::fix_date`].
+    pub fn fixed_date(&self) -> Option<NaiveDate> {
+        self.template.as_ref().and_then(Template::fixed_date)
+    }
+
+    /// Sets the day that the chat template is told, at midnight.
+    pub fn fix_date(&self, date: NaiveDate) {
+        if let Some(template) = &self.template {
+            template.fix_date(date);
+        }
+    }
+
     /// Renders messages as the model's prompt text. `thinking` is the template's `enable_thinking`. Without a template, the
     /// text is the content of the single message.
     ///
@@ -140,15 +195,19 @@ impl Chat {
         add_generation_prompt: bool,
         thinking: Option<bool>,
     ) -> Result<String> {
-        let messages: Vec<(&str, &str)> =
-            messages.iter().map(|m| (m.role.name(), m.content.as_str())).collect();
-        self.text(&messages, add_generation_prompt, thinking)
+        self.text(&with_reasoning(messages), &Map::new(), add_generation_prompt, thinking)
     }
 
-    fn text(&self, messages: &[(&str, &str)], add: bool, thinking: Option<bool>) -> Result<String> {
+    fn text(
+        &self,
+        messages: &[Message],
+        variables: &Map<String, Value>,
+        add: bool,
+        thinking: Option<bool>,
+    ) -> Result<String> {
         match (&self.template, messages) {
-            (Some(template), _) => template.render(messages, add, thinking),
-            (None, [(_, content)]) => Ok((*content).into()),
+            (Some(template), _) => template.render(messages, variables, add, thinking),
+            (None, [message]) => Ok(message.content.clone()),
             (None, _) => Err(Error::input(
                 &self.place,
                 format!("{} messages, and no chat template", messages.len()),
@@ -157,8 +216,65 @@ impl Chat {
         }
     }
 
+    /// Refuses what the chat template doesn't write, and control tokens in what it writes beside the contents.
+    fn check_fields(&self, messages: &[Message], variables: &Map<String, Value>) -> Result<()> {
+        let source = self.template().unwrap_or_default();
+        let check = |place: String, name: &str, value: &Value| {
+            let is_empty = match value {
+                Value::Null => true,
+                Value::String(text) => text.trim().is_empty(),
+                Value::Array(list) => list.is_empty(),
+                Value::Object(fields) => fields.is_empty(),
+                _ => false,
+            };
+            if is_empty {
+                return Ok(());
+            }
+            let reads = |name: &str| {
+                let ways = [format!(".{name}"), format!("'{name}'"), format!("\"{name}\"")];
+                ways.iter().any(|way| source.contains(way))
+            };
+            let is_read = match REASONING.contains(&name) {
+                true => REASONING.into_iter().any(reads),
+                false => reads(name) || (place == "record" && source.contains(name)),
+            };
+            if !is_read {
+                let found = format!("`{name}`, which the chat template does not write");
+                return Err(Error::input(place, found, format!("no `{name}`, or a template that writes it")));
+            }
+            match self.vocabulary.control_in(&value.to_string()) {
+                Some(token) => {
+                    let found = format!("the control token {token} in `{name}`");
+                    Err(Error::input(place, found, "text without control tokens there"))
+                }
+                None => Ok(()),
+            }
+        };
+        for (turn, message) in messages.iter().enumerate() {
+            for name in REASONING.iter().chain(&CALLS) {
+                match message.fields.get(*name) {
+                    // Located in the text, as contents are, so that it holds no control token.
+                    Some(Value::String(text))
+                        if message.fields.get(REASONING[0]).is_some_and(|copy| copy == text) =>
+                    {
+                        let is_text = !text.trim().is_empty();
+                        check(
+                            format!("message {turn}"),
+                            name,
+                            &if is_text { true.into() } else { Value::Null },
+                        )?;
+                    }
+                    Some(value) => check(format!("message {turn}"), name, value)?,
+                    None => {}
+                }
+            }
+        }
+        variables.iter().try_for_each(|(name, value)| check("record".into(), name, value))
+    }
+
     /// Annotated tokens of a dialogue, as row `row` of a batch. The ids are those of transformers' `apply_chat_template`,
-    /// except that message content never becomes a control token.
+    /// except that message content never becomes a control token. Reasoning in a field of its own (`reasoning_content`,
+    /// `reasoning`, `thinking`) is the thinking part; calls of tools are template.
     ///
     /// A dialogue that ends with an assistant message is rendered as it is, any other with the generation prompt. One token
     /// has `start` set: the last of the generation prompt. In a dialogue with its last answer, that is the token where the
@@ -167,10 +283,17 @@ impl Chat {
     /// and its last token has `start` set.
     ///
     /// # Errors
-    /// No message; several messages without a template; messages that the template refuses; a token id that the model
-    /// doesn't have.
+    /// No message; several messages without a template; messages that the template refuses; reasoning, calls of tools, tools or
+    /// documents that the template doesn't write; a token id that the model doesn't have.
     pub fn tokens(&self, dialogue: &Dialogue, row: usize, thinking: Option<bool>) -> Result<Vec<Token>> {
-        let messages = &dialogue.messages;
+        let aliased;
+        let messages = match dialogue.messages.iter().all(|message| message.fields.is_empty()) {
+            true => &dialogue.messages,
+            false => {
+                aliased = with_reasoning(&dialogue.messages);
+                &aliased
+            }
+        };
         let in_dialogue = |error: Error| match error {
             Error::Input { place, found, expected } => {
                 Error::input(format!("dialogue {}: {place}", dialogue.id), found, expected)
@@ -180,7 +303,9 @@ impl Chat {
         if messages.is_empty() {
             return Err(in_dialogue(Error::input("messages", "none", "at least one")));
         }
-        let render = |messages: &[(&str, &str)], add: bool| self.text(messages, add, thinking);
+        self.check_fields(messages, &dialogue.variables).map_err(in_dialogue)?;
+        let render =
+            |messages: &[Message], add: bool| self.text(messages, &dialogue.variables, add, thinking);
         let rendered = message_spans::render_with_spans(messages, &render).map_err(in_dialogue)?;
         let content: Vec<_> = rendered.spans.iter().map(|span| span.range.clone()).collect();
         let pieces =
@@ -238,6 +363,11 @@ impl Chat {
         &self.eos
     }
 
+    /// The file that names them.
+    pub fn eos_place(&self) -> &str {
+        &self.eos_place
+    }
+
     /// Number of unknown tokens in a text; 0 for a tokenizer that can encode every text.
     ///
     /// # Errors
@@ -250,7 +380,6 @@ impl Chat {
 #[cfg(test)]
 pub(crate) mod tests {
     use serde::Deserialize;
-    use serde_json::Value;
 
     use super::super::token::Phase;
     use super::*;
@@ -292,7 +421,7 @@ pub(crate) mod tests {
 
     pub fn dialogue(messages: &[(Role, &str)]) -> Dialogue {
         let messages = messages.iter().map(|(role, said)| Message::new(*role, *said)).collect();
-        Dialogue { id: "d".into(), messages, labels: Default::default() }
+        Dialogue::new("d", messages)
     }
 
     /// Each run of one turn and phase as `turn phase text`; `^` follows the token that has `start` set.
@@ -363,7 +492,7 @@ pub(crate) mod tests {
             let chat = &chats[names.iter().position(|name| *name == template).unwrap()];
             let open = messages.last().unwrap().role != Role::Assistant;
             assert_eq!(chat.render(&messages, open, thinking).unwrap(), text);
-            let dialogue = Dialogue { id: "d".into(), messages, labels: Default::default() };
+            let dialogue = Dialogue::new("d", messages);
             let tokens = chat.tokens(&dialogue, 0, thinking).unwrap();
             assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), ids, "{text}");
         }
@@ -415,5 +544,98 @@ pub(crate) mod tests {
         std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
         let error = Chat::from_folder(folder.path(), None).err().unwrap().to_string();
         assert!(error.contains("tokenizer.json: not a valid tokenizer"), "{error}");
+    }
+
+    #[derive(Deserialize)]
+    struct FieldCase {
+        messages: Vec<Message>,
+        #[serde(default)]
+        tools: Option<Value>,
+        #[serde(default)]
+        documents: Option<Value>,
+        /// The tokens of the thinking part, as text.
+        #[serde(default)]
+        think: String,
+        text: String,
+        ids: Option<Vec<u32>>,
+    }
+
+    #[test]
+    fn reasoning_calls_tools_and_documents_are_rendered_as_transformers_renders_them() {
+        let chat =
+            Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(&fixture("fields/tools.jinja")), EOS)
+                .unwrap();
+        for case in serde_json::from_str::<Vec<FieldCase>>(&fixture("fields/cases.json")).unwrap() {
+            let mut dialogue = Dialogue::new("d", case.messages);
+            for (name, value) in [("tools", case.tools), ("documents", case.documents)] {
+                dialogue.variables.extend(value.map(|value| (name.to_owned(), value)));
+            }
+            let tokens =
+                chat.tokens(&dialogue, 0, None).unwrap_or_else(|error| panic!("{error}: {}", case.text));
+            let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+            assert_eq!(chat.decode(&ids, false).unwrap(), case.text);
+            assert!(case.ids.is_none_or(|expected| expected == ids), "{}", case.text);
+            let thoughts: Vec<u32> =
+                tokens.iter().filter(|token| token.phase == Phase::Think).map(|token| token.id).collect();
+            assert_eq!(chat.decode(&thoughts, false).unwrap(), case.think, "{}", case.text);
+        }
+    }
+
+    #[test]
+    fn what_the_template_does_not_write_is_refused_by_name() {
+        let message = |fields: Value| {
+            let Value::Object(fields) = fields else { panic!("{fields}") };
+            Message { fields, ..Message::new(A, "a") }
+        };
+        let plain = bytes_chat("opened");
+        let tools =
+            Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(&fixture("fields/tools.jinja")), EOS)
+                .unwrap();
+        let refused = |chat: &Chat, message: Message, variables: Value| {
+            let Value::Object(variables) = variables else { panic!("{variables}") };
+            let user = Message::new(U, "q");
+            let dialogue = Dialogue { variables, ..Dialogue::new("d", vec![user, message]) };
+            chat.tokens(&dialogue, 0, None).unwrap_err().to_string()
+        };
+        let none = || serde_json::json!({});
+        for (fields, expected) in [
+            (serde_json::json!({"reasoning_content": "r"}), "message 1: `reasoning_content`"),
+            (serde_json::json!({"thinking": "r"}), "message 1: `reasoning_content`"),
+            (serde_json::json!({"tool_calls": [{"function": {"name": "f"}}]}), "message 1: `tool_calls`"),
+        ] {
+            let error = refused(&plain, message(fields), none());
+            assert!(error.contains(expected) && error.contains("does not write"), "{error}");
+        }
+        let error = refused(&plain, message(none()), serde_json::json!({"tools": [{"a": 1}]}));
+        assert!(error.contains("record: `tools`, which the chat template does not write"), "{error}");
+        let calls =
+            serde_json::json!({"tool_calls": [{"function": {"name": "f", "arguments": "<|im_end|>"}}]});
+        let error = refused(&tools, message(calls), none());
+        assert!(error.contains("the control token <|im_end|> in `tool_calls`"), "{error}");
+        // Nothing is refused for being there and empty.
+        let empty = serde_json::json!({"reasoning_content": "", "tool_calls": null, "name": "x"});
+        let dialogue = Dialogue::new("d", vec![Message::new(U, "q"), message(empty)]);
+        assert!(plain.tokens(&dialogue, 0, None).is_ok());
+    }
+
+    #[test]
+    fn a_dialogue_of_thousands_of_messages_takes_linear_time() {
+        let thousands = |count: usize| {
+            let turns = (0..count)
+                .map(|turn| Message::new(if turn % 2 == 0 { U } else { A }, format!("word {turn} \n")));
+            Dialogue::new("d", turns.collect())
+        };
+        for template in ["thinking", "trimming"] {
+            let chat = bytes_chat(template);
+            let seconds = |count: usize| {
+                let (dialogue, begin) = (thousands(count), std::time::Instant::now());
+                let tokens = chat.tokens(&dialogue, 0, None).unwrap();
+                assert_eq!(tokens.last().unwrap().turn, count - usize::from(count % 2 == 0));
+                begin.elapsed().as_secs_f64()
+            };
+            seconds(500);
+            let (some, many) = (seconds(1000), seconds(8000));
+            assert!(many < 30.0 * some, "{template}: {some} s for 1,000 messages, {many} s for 8,000");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Chat templates: Jinja, configured as transformers configures it.
 //!
-//! Messages (role and content) in, the model's prompt text out. The configuration follows
+//! Messages in, the model's prompt text out. The configuration follows
 //! `transformers.utils.chat_template_utils`: `ImmutableSandboxedEnvironment` with `trim_blocks`, `lstrip_blocks`, loop
 //! controls, `tojson`, `raise_exception`, `strftime_now` and the `generation` block. A template comes with the model, so
 //! that it is untrusted input: steps, output, time and recursion are limited.
@@ -8,17 +8,23 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use chrono::format::{Item, StrftimeItems};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, ErrorKind, State, context, escape_formatter};
+use minijinja::{Environment, ErrorKind, State, escape_formatter};
 
+use serde_json::{Map, Value as Json};
+
+use super::library_guard::caught;
 use super::python_compat;
 use super::template_preprocess::preprocess;
+use crate::dialogue::Message;
 use crate::error::{Error, Result};
 
 /// Instructions that a template may execute; each also pays for 64 bytes of output. One more is granted for each byte of
@@ -26,10 +32,8 @@ use crate::error::{Error, Result};
 const BASE_FUEL: u64 = 1_000_000;
 /// Further instructions for each message.
 const FUEL_PER_MESSAGE: u64 = 10_000;
-/// The most that messages can add, however many there are.
-const MAX_MESSAGE_FUEL: u64 = 16_000_000;
 
-/// Ends work that fuel doesn't count, such as comparing two lists that hold the same list many times over.
+/// The longest that a rendering is waited for. Fuel ends all work known to be slow within a second or two.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stack of the template thread: the engine walks expressions and values by recursion. Untouched pages take no memory.
@@ -49,6 +53,22 @@ pub(crate) struct Template {
     place: String,
     /// Special tokens that the template may name (`bos_token`, `eos_token`, …), with their text.
     special: Vec<(String, String)>,
+    clock: Arc<Clock>,
+    /// Set where a rendering was given up, so that the next dialogue isn't waited for as long again.
+    given_up: AtomicBool,
+}
+
+/// The time that `strftime_now` tells.
+struct Clock {
+    /// In seconds since 1970, UTC.
+    seconds: AtomicI64,
+    fixed: AtomicBool,
+}
+
+impl Clock {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.seconds.load(Ordering::Relaxed), 0).unwrap_or_default()
+    }
 }
 
 impl Template {
@@ -73,11 +93,37 @@ impl Template {
             Error::input(place, found, "a Jinja template that transformers would accept")
         };
         let preprocessed = preprocess(source, MATERIALIZE).map_err(|problem| wrong(&problem))?;
-        let environment = on_template_thread(move || environment(preprocessed, now));
-        let environment = environment
-            .ok_or_else(|| wrong("compiling it takes too long"))?
-            .map_err(|error| wrong(&error.to_string()))?;
-        Ok(Template { environment, source: source.into(), place: place.into(), special })
+        let clock = Arc::new(Clock { seconds: now.timestamp().into(), fixed: false.into() });
+        let told = Arc::clone(&clock);
+        let environment = match on_template_thread(move || environment(preprocessed, told)) {
+            Ok(environment) => environment.map_err(|error| wrong(&error.to_string()))?,
+            Err(Unfinished::NoThread(error)) => return Err(no_thread(&error)),
+            Err(Unfinished::Late) => return Err(wrong("compiling it takes too long")),
+        };
+        let given_up = AtomicBool::new(false);
+        Ok(Template { environment, source: source.into(), place: place.into(), special, clock, given_up })
+    }
+
+    /// Whether the template may ask for the date.
+    pub fn asks_for_date(&self) -> bool {
+        self.source.contains("strftime_now")
+    }
+
+    /// The day that `strftime_now` tells, if it was fixed.
+    pub fn fixed_date(&self) -> Option<NaiveDate> {
+        self.clock.fixed.load(Ordering::Relaxed).then(|| self.clock.now().date_naive())
+    }
+
+    /// The day that `strftime_now` tells.
+    pub fn date(&self) -> NaiveDate {
+        self.clock.now().date_naive()
+    }
+
+    /// Fixes the time that `strftime_now` tells: midnight of a day, in UTC.
+    pub fn fix_date(&self, date: NaiveDate) {
+        let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
+        self.clock.seconds.store(midnight.timestamp(), Ordering::Relaxed);
+        self.clock.fixed.store(true, Ordering::Relaxed);
     }
 
     /// The source as it was given.
@@ -90,34 +136,48 @@ impl Template {
         &self.place
     }
 
-    /// Renders messages (role and content). `thinking` is the value of `enable_thinking`; `None` leaves that name
-    /// undefined.
+    /// Renders messages. `further` holds further variables (`tools`, `documents`). `thinking` is the value of
+    /// `enable_thinking`; `None` leaves that name undefined.
     ///
     /// # Errors
     /// Messages that the template refuses (`raise_exception`), and a template that exceeds its limits.
     pub fn render(
         &self,
-        messages: &[(&str, &str)],
+        messages: &[Message],
+        further: &Map<String, Json>,
         add_generation_prompt: bool,
         thinking: Option<bool>,
     ) -> Result<String> {
-        let content_bytes: usize = messages.iter().map(|(_, content)| content.len()).sum();
-        let message_fuel = (FUEL_PER_MESSAGE * messages.len() as u64).min(MAX_MESSAGE_FUEL);
-        let fuel = BASE_FUEL + message_fuel + content_bytes as u64;
-        let messages = messages.iter().map(|(role, content)| context! { role => *role, content => *content });
+        let too_slow = || format!("the chat template takes longer than {} s", TIMEOUT.as_secs());
+        let over_limit = || "the chat template exceeds its limit of steps or output".to_owned();
+        let wrong = |found: String| {
+            Error::input(&self.place, found, "messages that the template accepts, or --chat-template FILE")
+        };
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(wrong(too_slow()));
+        }
+        let bytes = |value: &Json| match value {
+            Json::String(text) => text.len(),
+            value => value.to_string().len(),
+        };
+        let field_bytes = |message: &Message| message.fields.values().map(bytes).sum::<usize>();
+        let message_bytes: usize =
+            messages.iter().map(|message| message.content.len() + field_bytes(message)).sum();
+        let content_bytes = message_bytes + further.values().map(bytes).sum::<usize>();
+        let fuel = BASE_FUEL + FUEL_PER_MESSAGE * messages.len() as u64 + content_bytes as u64;
         let none = || Value::from(());
         let mut variables = BTreeMap::from([
-            ("messages".to_owned(), messages.collect::<Value>()),
+            ("messages".to_owned(), messages.iter().map(message_value).collect::<Value>()),
             ("add_generation_prompt".to_owned(), Value::from(add_generation_prompt)),
             ("tools".to_owned(), none()),
             ("documents".to_owned(), none()),
         ]);
+        variables.extend(further.iter().map(|(name, value)| (name.clone(), python_compat::from_json(value))));
         variables.extend(thinking.map(|thinking| ("enable_thinking".to_owned(), Value::from(thinking))));
         let special = self.special.iter();
         variables.extend(special.map(|(name, token)| (name.clone(), Value::from(token.as_str()))));
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
-        let over_limit = || "the chat template exceeds its limit of steps or output".to_owned();
         let rendered = on_template_thread(move || {
             let rendered =
                 environment.get_template("chat").and_then(|chat| chat.render(Value::from(variables)));
@@ -126,10 +186,44 @@ impl Template {
                 _ => format!("the chat template fails: {}", truncated(&error.to_string())),
             })
         });
-        rendered.unwrap_or_else(|| Err(over_limit())).map_err(|found| {
-            Error::input(&self.place, found, "messages that the template accepts, or --chat-template FILE")
-        })
+        match rendered {
+            Ok(rendered) => rendered.map_err(wrong),
+            Err(Unfinished::NoThread(error)) => Err(no_thread(&error)),
+            Err(Unfinished::Late) => {
+                self.given_up.store(true, Ordering::Relaxed);
+                Err(wrong(too_slow()))
+            }
+        }
     }
+}
+
+/// A message as templates read it: role, content, then its other fields.
+fn message_value(message: &Message) -> Value {
+    let content = match message.fields.get("content") {
+        None => Value::from(message.content.as_str()),
+        Some(null) => python_compat::from_json(null),
+    };
+    let own = [("role", Value::from(message.role.name())), ("content", content)];
+    let others = message.fields.iter().filter(|(name, _)| *name != "content");
+    let fields = others.map(|(name, value)| (name.as_str(), python_compat::from_json(value)));
+    Value::from_pairs(own.into_iter().chain(fields))
+}
+
+/// Why work on the template thread has no result.
+enum Unfinished {
+    /// The thread can't be started, or died.
+    NoThread(String),
+    /// The work isn't done after [`TIMEOUT`].
+    Late,
+}
+
+fn no_thread(error: &str) -> Error {
+    let found = format!("no thread for the chat template can be started ({error})");
+    let expected = format!(
+        "{} MiB of address space, and a thread, to be free (ulimit -v, ulimit -u)",
+        STACK_BYTES >> 20
+    );
+    Error::input("operating system", found, expected)
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -139,27 +233,37 @@ thread_local! {
     static TEMPLATE_THREAD: RefCell<Option<Sender<Job>>> = const { RefCell::new(None) };
 }
 
-/// Runs `work` on a thread with a deep stack and gives its result, or `None` after [`TIMEOUT`].
+/// Runs `work` on a thread with a deep stack and gives its result.
 ///
 /// Each calling thread keeps one such thread for further calls. Starting one per call costs more than most renderings, and
 /// dropping the handle of a thread while it exits can read freed memory (glibc's `pthread_detach`).
-fn on_template_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn on_template_thread<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, Unfinished> {
     let (sender, receiver) = channel();
+    let ended = |_| Unfinished::NoThread("it ended".into());
     TEMPLATE_THREAD.with_borrow_mut(|queue| {
         if queue.is_none() {
             let (to, jobs) = channel::<Job>();
             let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
-            thread.spawn(move || jobs.into_iter().for_each(|job| job())).ok()?;
+            let started = thread.spawn(move || jobs.into_iter().for_each(|job| job()));
+            started.map_err(|error| Unfinished::NoThread(error.to_string()))?;
             *queue = Some(to);
         }
         // After a timeout the receiver is gone, and the result is dropped.
-        queue.as_ref()?.send(Box::new(move || drop(sender.send(work())))).ok()?;
-        let result = receiver.recv_timeout(TIMEOUT).ok();
-        if result.is_none() {
-            // The thread may never be free again; the next call starts another.
-            *queue = None;
+        let job: Job = Box::new(move || drop(sender.send(caught(work))));
+        queue.as_ref().ok_or(()).map_err(ended)?.send(job).map_err(|_| ended(()))?;
+        match receiver.recv_timeout(TIMEOUT) {
+            Ok(result) => result.map_err(Unfinished::NoThread),
+            Err(error) => {
+                // The thread may not be free for a while; the next call starts another.
+                *queue = None;
+                match error {
+                    RecvTimeoutError::Timeout => Err(Unfinished::Late),
+                    RecvTimeoutError::Disconnected => Err(ended(())),
+                }
+            }
         }
-        result
     })
 }
 
@@ -173,7 +277,7 @@ fn truncated(text: &str) -> String {
 /// The engine as transformers configures Jinja, with the template under the name `chat`.
 fn environment(
     source: String,
-    now: DateTime<Utc>,
+    clock: Arc<Clock>,
 ) -> std::result::Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
@@ -201,7 +305,8 @@ fn environment(
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| {
         let wrong = || format!("strftime_now does not know the format {format}");
-        strftime(now, format).ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, wrong()))
+        strftime(clock.now(), format)
+            .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, wrong()))
     });
     environment
         .add_filter(MATERIALIZE, |state: &State, value: &Value| python_compat::materialize(state, value));
@@ -258,7 +363,10 @@ mod tests {
 
     fn render(source: &str, messages: &[(&str, &str)]) -> Result<String> {
         let special = vec![("bos_token".to_owned(), "<s>".to_owned())];
-        Template::new("chat_template.jinja", source, special)?.render(messages, true, None)
+        let role = |name: &str| serde_json::from_value(name.into()).unwrap();
+        let messages: Vec<Message> =
+            messages.iter().map(|(name, said)| Message::new(role(name), *said)).collect();
+        Template::new("chat_template.jinja", source, special)?.render(&messages, &Map::new(), true, None)
     }
 
     #[test]
@@ -357,7 +465,11 @@ mod tests {
         let source = "{{ strftime_now('%d %b %Y') }}";
         let template =
             Template::compiled_at(at(1_709_164_800), "chat_template.jinja", source, vec![]).unwrap();
-        assert_eq!(template.render(&[], true, None).unwrap(), "29 Feb 2024");
+        let told = || template.render(&[], &Map::new(), true, None).unwrap();
+        assert_eq!((told(), template.fixed_date()), ("29 Feb 2024".into(), None));
+        let day = NaiveDate::from_ymd_opt(2025, 12, 1).unwrap();
+        template.fix_date(day);
+        assert_eq!((told(), template.fixed_date()), ("01 Dec 2025".into(), Some(day)));
         let error = render("{{ strftime_now('%Q') }}", &[]).unwrap_err().to_string();
         assert!(error.contains("does not know the format %Q"), "{error}");
     }
@@ -367,6 +479,11 @@ mod tests {
         let grow = |what: &str| {
             format!(
                 "{{% set n = namespace(x={what}) %}}{{% for i in range(99) %}}{{% set n.x = n.x + n.x %}}{{% endfor %}}"
+            )
+        };
+        let slow = |what: &str| {
+            format!(
+                "{{% set a = 'ab' * 30000 %}}{{% set l = range(5000) | list %}}{{% for i in range(99999) %}}{{% if {what} %}}{{% endif %}}{{% endfor %}}"
             )
         };
         let again =
@@ -380,6 +497,10 @@ mod tests {
             format!("{again}{{{{ n.x == 1 }}}}"),
             "{{ ('a\\n' * 100000) | indent(100000) }}".into(),
             "{% set a = 'x' * 10000000 %}{% for i in range(9999) %}{{ a }}{% endfor %}".into(),
+            slow("l.index(4999)"),
+            slow("l.count(1)"),
+            slow("a.title()"),
+            slow("a.swapcase()"),
         ];
         let refused = [
             ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion limit"),

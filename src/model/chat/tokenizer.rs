@@ -6,10 +6,12 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use serde_json::Value;
-use tokenizers::{ModelWrapper, Tokenizer};
+use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
+use super::added_tokens::TokenFiles;
+use super::library_guard::caught;
 use super::message_spans::{CLOSE, OPEN};
+use super::tokenizer_json::{self, Loaded};
 use crate::error::{Error, Result};
 
 /// The character around the aliases of control tokens, unless the text contains it.
@@ -18,6 +20,8 @@ const ALIAS_MARK: char = '\u{f8fe}';
 /// A tokenizer and its control tokens: the special ones, and those that the chat template writes.
 pub(crate) struct Vocabulary {
     tokenizer: Tokenizer,
+    /// The tokens added to the model's own.
+    added: Vec<AddedToken>,
     control: HashMap<String, u32>,
     control_ids: HashSet<u32>,
     unknown: Option<u32>,
@@ -44,21 +48,23 @@ struct AliasedTokenizer {
 }
 
 impl Vocabulary {
-    /// Parses a `tokenizer.json`. Errors name `place`.
-    pub fn new(bytes: &[u8], place: &str) -> Result<Vocabulary> {
-        let wrong = |error: tokenizers::Error| {
-            Error::input(
-                place,
-                format!("not a valid tokenizer ({error})"),
-                "a tokenizer.json of the tokenizers library",
-            )
+    /// Parses a `tokenizer.json`; `files` add tokens and name special ones. Errors name `place`.
+    pub fn new(bytes: &[u8], place: &str, files: &TokenFiles) -> Result<(Vocabulary, Vec<(String, String)>)> {
+        let mut named = Vec::new();
+        let added = |own| {
+            let tokens = files.tokens(own);
+            named = tokens.named;
+            tokens.added
         };
-        let mut tokenizer = Tokenizer::from_bytes(bytes).map_err(wrong)?;
-        tokenizer.with_truncation(None).map_err(wrong)?;
-        tokenizer.with_padding(None);
+        let loaded = tokenizer_json::load(bytes, |file| files.adjust(file), added);
+        let Loaded { tokenizer, added } = loaded.map_err(|problem| {
+            let found = format!("not a valid tokenizer ({problem})");
+            Error::input(place, found, "a tokenizer.json of the tokenizers library")
+        })?;
         let unknown = unknown_token(&tokenizer);
         let mut vocabulary = Vocabulary {
             tokenizer,
+            added,
             control: HashMap::new(),
             control_ids: HashSet::new(),
             unknown,
@@ -66,7 +72,7 @@ impl Vocabulary {
             aliased: OnceLock::new(),
         };
         vocabulary.add_control_tokens("");
-        Ok(vocabulary)
+        Ok((vocabulary, named))
     }
 
     /// Adds the control tokens of a template: added tokens that are special, occur in its source, are thinking tags, or
@@ -97,18 +103,18 @@ impl Vocabulary {
 
     /// The text of tokens, with or without special ones.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.tokenizer.decode(ids, skip_special).map_err(|error| self.wrong(error))
+        self.call(|| self.tokenizer.decode(ids, skip_special))
     }
 
     /// Whether the token is only white space.
     pub fn is_blank(&self, id: u32) -> bool {
-        self.tokenizer.decode(&[id], false).is_ok_and(|text| text.trim().is_empty())
+        self.decode(&[id], false).is_ok_and(|text| text.trim().is_empty())
     }
 
     /// Number of unknown tokens in a text; 0 for a tokenizer without an unknown token.
     pub fn count_unknown(&self, text: &str) -> Result<usize> {
         let Some(unknown) = self.unknown else { return Ok(0) };
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| self.wrong(error))?;
+        let encoding = self.call(|| self.tokenizer.encode_fast(text, false))?;
         Ok(encoding.get_ids().iter().filter(|&&id| id == unknown).count())
     }
 
@@ -116,7 +122,7 @@ impl Vocabulary {
     /// read as a control token. `add_special` adds the special tokens that the tokenizer puts around a text.
     pub fn encode(&self, text: &str, content: &[Range<usize>], add_special: bool) -> Result<Vec<Piece>> {
         if !self.overlaps_control(text, content) {
-            let encoding = self.tokenizer.encode(text, add_special).map_err(|error| self.wrong(error))?;
+            let encoding = self.call(|| self.tokenizer.encode(text, add_special))?;
             return Ok(with_ranges(&encoding, |place| place));
         }
         if text.contains(ALIAS_MARK) {
@@ -134,34 +140,53 @@ impl Vocabulary {
         }
     }
 
+    /// Calls the library, which may panic on a tokenizer that only looks valid.
+    fn call<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+        match caught(work) {
+            Ok(result) => result.map_err(|error| self.wrong(error)),
+            Err(panic) => Err(self.wrong(panic)),
+        }
+    }
+
     fn wrong(&self, error: impl std::fmt::Display) -> Error {
         Error::input(&self.place, format!("the tokenizer fails ({error})"), "text that it can encode")
+    }
+
+    /// A control token whose text is in `text`.
+    pub fn control_in(&self, text: &str) -> Option<&str> {
+        self.control.keys().map(String::as_str).find(|token| text.contains(token))
     }
 
     /// Whether the text of a control token overlaps content.
     fn overlaps_control(&self, text: &str, content: &[Range<usize>]) -> bool {
         self.control.keys().any(|token| {
             let mut places = text.match_indices(token.as_str()).map(|(place, _)| place..place + token.len());
-            places.any(|place| content.iter().any(|range| place.start < range.end && range.start < place.end))
+            places.any(|place| {
+                let next = content.partition_point(|range| range.end <= place.start);
+                content.get(next).is_some_and(|range| range.start < place.end)
+            })
         })
     }
 
     fn aliased(&self, mark: char) -> Result<AliasedTokenizer> {
-        let json = self.tokenizer.to_string(false).map_err(|error| self.wrong(error))?;
-        let mut json: Value = serde_json::from_str(&json).map_err(|error| self.wrong(error))?;
+        let plain = &self.tokenizer;
+        let mut tokenizer = Tokenizer::new(plain.get_model().clone());
+        tokenizer
+            .with_normalizer(plain.get_normalizer().cloned())
+            .map_err(|error| self.wrong(error))?
+            .with_pre_tokenizer(plain.get_pre_tokenizer().cloned())
+            .with_post_processor(plain.get_post_processor().cloned())
+            .with_decoder(plain.get_decoder().cloned());
         let mut names = Vec::new();
-        for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
-            let name = token["content"].as_str().unwrap_or_default().to_owned();
-            let Some(id) = self.id(&name) else { continue };
-            let alias = if self.control.contains_key(&name) { alias(mark, id) } else { name };
-            token["content"] = Value::from(alias.as_str());
-            if self.is_control(id) {
-                token["normalized"] = Value::from(false);
-            }
-            names.push((alias, id));
+        let mut added = Vec::new();
+        for token in &self.added {
+            let Some(id) = self.id(&token.content) else { continue };
+            let control = self.control.contains_key(&token.content);
+            let content = if control { alias(mark, id) } else { token.content.clone() };
+            names.push((content.clone(), id));
+            added.push(AddedToken { content, normalized: token.normalized && !control, ..token.clone() });
         }
-        let bytes = serde_json::to_vec(&json).map_err(|error| self.wrong(error))?;
-        let tokenizer = Tokenizer::from_bytes(bytes).map_err(|error| self.wrong(error))?;
+        self.call(|| tokenizer.add_tokens(added))?;
         let ids = names.iter().filter_map(|(name, id)| Some((tokenizer.token_to_id(name)?, *id))).collect();
         Ok(AliasedTokenizer { tokenizer, mark, ids })
     }
@@ -176,9 +201,12 @@ impl Vocabulary {
         let mut renamed = String::with_capacity(text.len());
         // Offsets at which identical runs begin: (in `renamed`, in `text`).
         let mut shifts = vec![(0, 0)];
-        let mut place = 0;
+        let (mut place, mut next) = (0, 0);
         while let Some(letter) = text[place..].chars().next() {
-            let until = match content.iter().find(|range| place < range.end) {
+            while content.get(next).is_some_and(|range| range.end <= place) {
+                next += 1;
+            }
+            let until = match content.get(next) {
                 Some(range) if range.contains(&place) => {
                     renamed.push_str(&text[place..range.end]);
                     place = range.end;
@@ -201,7 +229,7 @@ impl Vocabulary {
                 }
             }
         }
-        let encoding = aliased.tokenizer.encode(renamed, add_special).map_err(|error| self.wrong(error))?;
+        let encoding = self.call(|| aliased.tokenizer.encode(renamed, add_special))?;
         let mut pieces = with_ranges(&encoding, |place| {
             let after = shifts.partition_point(|(renamed, _)| *renamed <= place);
             let (begin, original) = shifts[after.saturating_sub(1)];
@@ -284,7 +312,9 @@ mod tests {
             assert_eq!(ends, 3, "the template's own are found");
         }
         // As transformers' tokenizer does with split_special_tokens=True.
-        let vocabulary = Vocabulary::new(fixture("tokenizer.json").as_bytes(), "tokenizer.json").unwrap();
+        let vocabulary =
+            Vocabulary::new(fixture("tokenizer.json").as_bytes(), "tokenizer.json", &TokenFiles::default());
+        let vocabulary = vocabulary.unwrap().0;
         let pieces = vocabulary.encode("x<|im_end|>y", std::slice::from_ref(&(0..12)), false).unwrap();
         let ids: Vec<u32> = pieces.iter().map(|piece| piece.id).collect();
         assert_eq!(ids, SPLIT_SPECIAL_TOKENS);

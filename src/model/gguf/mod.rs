@@ -96,13 +96,13 @@ fn chat(file: &GgufFile) -> Result<Chat> {
         other => other,
     };
     let chat = Chat::from_bytes(json.as_bytes(), template, &named).map_err(in_file)?;
-    Ok(chat.ending_with(vocabulary.ends()?))
+    Ok(chat.ending_with(vocabulary.ends()?).at(file.name()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dialogue::{Dialogue, Message, Role};
+    use crate::dialogue::Dialogue;
 
     #[test]
     fn a_sentencepiece_vocabulary_cuts_text_as_sentencepiece_does() {
@@ -114,15 +114,79 @@ mod tests {
         let chat = chat(&GgufFile::open(Path::new("tests/fixtures/gguf/pieces.gguf")).unwrap()).unwrap();
         let cases = std::fs::read("tests/fixtures/gguf/pieces.json").unwrap();
         for Case { text, ids } in serde_json::from_slice::<Vec<Case>>(&cases).unwrap() {
-            let dialogue = Dialogue {
-                id: "0".into(),
-                messages: vec![Message::new(Role::User, &text)],
-                labels: Default::default(),
-            };
+            let dialogue = Dialogue::prompt("0", &text);
             let found: Vec<u32> =
                 chat.tokens(&dialogue, 0, None).unwrap().into_iter().map(|token| token.id).collect();
             assert_eq!(found, ids, "{text:?}");
             assert_eq!(chat.decode(&ids, true).unwrap(), text);
         }
+    }
+
+    /// A file of metadata alone: text, numbers, and lists of them.
+    fn file(name: &str) -> tempfile::NamedTempFile {
+        let mut bytes = Vec::new();
+        let mut count = 0u64;
+        let text = |bytes: &mut Vec<u8>, text: &str| {
+            bytes.extend((text.len() as u64).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        };
+        for (key, value) in
+            [("general.architecture", "phi3"), ("general.name", name), ("tokenizer.ggml.model", "llama")]
+        {
+            text(&mut bytes, key);
+            bytes.extend(8u32.to_le_bytes());
+            text(&mut bytes, value);
+            count += 1;
+        }
+        let pieces = [
+            "<unk>",
+            "<s>",
+            "</s>",
+            "<|user|>",
+            "<|end|>",
+            "<|assistant|>",
+            "<0x0A>",
+            "▁",
+            "h",
+            "i",
+            "hi",
+            "▁hi",
+        ];
+        let kinds = [2, 3, 3, 3, 3, 3, 6, 1, 1, 1, 1, 1];
+        let list = |bytes: &mut Vec<u8>, key: &str, kind: u32| {
+            text(bytes, key);
+            bytes.extend(9u32.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend((pieces.len() as u64).to_le_bytes());
+        };
+        list(&mut bytes, "tokenizer.ggml.tokens", 8);
+        pieces.iter().for_each(|piece| text(&mut bytes, piece));
+        list(&mut bytes, "tokenizer.ggml.token_type", 5);
+        kinds.iter().for_each(|kind: &i32| bytes.extend(kind.to_le_bytes()));
+        list(&mut bytes, "tokenizer.ggml.scores", 6);
+        (0..pieces.len()).for_each(|at| bytes.extend((at as f32).to_le_bytes()));
+        count += 3;
+        let head = [&b"GGUF"[..], &3u32.to_le_bytes(), &0u64.to_le_bytes(), &count.to_le_bytes()].concat();
+        let file = tempfile::Builder::new().suffix(".gguf").tempfile().unwrap();
+        std::fs::write(file.path(), [head, bytes].concat()).unwrap();
+        file
+    }
+
+    /// llama.cpp reads Phi-3's special tokens with the space after them, by the model's name; of "Hello there" under its template it
+    /// makes 32010 15043 727 32007 32001, without a token for a line feed.
+    #[test]
+    fn a_model_named_phi_3_takes_the_space_after_its_special_tokens() {
+        let template =
+            "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}<|assistant|>\n";
+        let ids = |name: &str| -> Vec<u32> {
+            let file = file(name);
+            let chat = chat(&GgufFile::open(file.path()).unwrap()).unwrap();
+            let chat = chat.with_template(template, "template").unwrap();
+            chat.tokens(&Dialogue::prompt("0", "hi"), 0, None).unwrap().iter().map(|token| token.id).collect()
+        };
+        assert_eq!(ids("Phi-3 Mini 4k Instruct"), [3, 11, 4, 5]);
+        assert_eq!(ids("phi3"), [3, 11, 4, 5]);
+        // Elsewhere a space and a line feed follow each.
+        assert_eq!(ids("another"), [3, 7, 6, 10, 4, 7, 6, 5, 7, 6]);
     }
 }

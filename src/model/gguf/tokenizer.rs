@@ -130,11 +130,13 @@ impl<'a> Vocabulary<'a> {
     fn completed(&self, parts: Value, begins: bool) -> Result<Value> {
         let Value::Object(mut whole) = parts else { return Ok(parts) };
         let added = (0..self.tokens.len()).filter(|&id| self.is_added(id) || self.kinds[id] == UNKNOWN);
+        let strips = self.strips()?;
         let added = added.map(|id| {
+            let [lstrip, rstrip] = strips.of(self.tokens[id]);
             // The unknown token is special: it has no text.
             let special = self.kinds[id] != USER_DEFINED;
             json!({"id": id, "content": self.tokens[id], "special": special, "single_word": false,
-                   "lstrip": false, "rstrip": false, "normalized": false})
+                   "lstrip": lstrip, "rstrip": rstrip, "normalized": false})
         });
         whole.insert("added_tokens".into(), added.collect());
         for (key, value) in [("version", json!("1.0")), ("truncation", Value::Null), ("padding", Value::Null)]
@@ -143,6 +145,24 @@ impl<'a> Vocabulary<'a> {
         }
         whole.insert("post_processor".into(), self.post_processor(begins)?);
         Ok(Value::Object(whole))
+    }
+
+    /// Which added tokens take the space beside them. Files don't say it: llama.cpp goes by the names of models
+    /// (`llama_vocab::impl::load` in llama-vocab.cpp).
+    fn strips(&self) -> Result<Strips> {
+        let text = |key: &str| Ok(self.file.text(key)?.unwrap_or_default().to_lowercase());
+        let [name, pre, architecture]: [Result<String>; 3] =
+            ["general.name", "tokenizer.ggml.pre", "general.architecture"].map(text);
+        let (name, pre, architecture) = (name?, pre?, architecture?);
+        let has = |text: &str, parts: &[&str]| parts.iter().any(|part| text.contains(part));
+        let masks = has(&pre, &["jina-v2-de", "jina-v2-es", "jina-v2-code"])
+            || has(&architecture, &["nomic-bert-moe", "jina-bert-v3"]);
+        Ok(match masks {
+            true => Strips::Left("<mask>"),
+            false if has(&name, &["phi-3", "phi3"]) => Strips::RightBut(&["<unk>", "<s>", "<|endoftext|>"]),
+            false if has(&name, &["modern-bert"]) => Strips::Left("[MASK]"),
+            false => Strips::None,
+        })
     }
 
     /// The post-processor: special tokens around a text.
@@ -272,6 +292,26 @@ impl<'a> Vocabulary<'a> {
         match self.kinds[id] {
             NORMAL | USER_DEFINED if is_space(token) => token.replace(' ', &SPACE.to_string()),
             _ => token.into(),
+        }
+    }
+}
+
+/// Which added tokens take the space beside them.
+enum Strips {
+    None,
+    /// One, on its left.
+    Left(&'static str),
+    /// All but some, on their right.
+    RightBut(&'static [&'static str]),
+}
+
+impl Strips {
+    /// Whether a token takes the space on its left, and on its right.
+    fn of(&self, token: &str) -> [bool; 2] {
+        match self {
+            Strips::None => [false, false],
+            Strips::Left(one) => [token == *one, false],
+            Strips::RightBut(others) => [false, !others.contains(&token)],
         }
     }
 }

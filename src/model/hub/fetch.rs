@@ -27,6 +27,7 @@ const COMPANIONS: [&str; 6] = [
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
     "additional_chat_templates/default.jinja",

@@ -83,7 +83,7 @@ pub(super) fn content(path: &Path) -> Result<Vec<u8>> {
         let found = if metadata.is_file() { format!("{} bytes", metadata.len()) } else { "no file".into() };
         return Err(Error::input(path.display(), found, EXPECTED));
     }
-    let bytes = artifact::read_file(path)?;
+    let bytes = std::fs::read(path).map_err(Error::file(path))?;
     refuse_lfs_pointer(path, &bytes)?;
     Ok(bytes)
 }

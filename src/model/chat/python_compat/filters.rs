@@ -51,5 +51,6 @@ pub(crate) fn is_sequence(value: &Value) -> bool {
 
 /// `is iterable`.
 pub(crate) fn is_iterable(value: &Value) -> bool {
-    !value.is_none() && value.try_iter().is_ok()
+    // A text is iterable, and making its iterator would copy it.
+    value.as_str().is_some() || (!value.is_none() && value.try_iter().is_ok())
 }

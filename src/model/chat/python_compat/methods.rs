@@ -4,10 +4,21 @@ use minijinja::State;
 use minijinja::value::{Kwargs, Tuple, Value, ValueKind, from_args};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::values::{MAX_WIDTH, Result, wrong};
+use super::values::{MAX_WIDTH, Result, materialize, wrong};
 
 /// `value.name(arguments)` for methods that the engine doesn't have.
+///
+/// The engine charges its own operations; methods are charged here by the size of what they may walk through.
 pub(crate) fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value> {
+    for value in std::iter::once(value).chain(arguments) {
+        match (value.as_str(), value.kind()) {
+            (Some(text), _) => state.consume_fuel(1 + text.len() as u64 / 16)?,
+            (None, ValueKind::Seq) if matches!(name, "index" | "count") => {
+                materialize(state, value)?;
+            }
+            _ => state.consume_fuel(1 + value.len().unwrap_or(0) as u64)?,
+        }
+    }
     let result = match (value.as_str(), value.kind()) {
         (Some(text), _) => string_method(text, name, arguments)?,
         (None, ValueKind::Seq) if name == "index" => Some(index(value, arguments)?),

@@ -10,4 +10,4 @@ mod values;
 pub(crate) use filters::{default, int, is_iterable, is_sequence, trim};
 pub(crate) use json::tojson;
 pub(crate) use methods::method;
-pub(crate) use values::{float, materialize};
+pub(crate) use values::{float, from_json, materialize};

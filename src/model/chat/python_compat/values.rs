@@ -2,6 +2,7 @@
 
 use minijinja::value::{Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
+use serde_json::Value as Json;
 
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
@@ -32,6 +33,24 @@ pub(crate) fn float(number: f64) -> String {
     }
 }
 
+/// A template value of JSON, with the order of its keys.
+pub(crate) fn from_json(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(flag) => Value::from(*flag),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Value::from(number),
+            (None, Some(number)) => Value::from(number),
+            _ => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(text.as_str()),
+        Json::Array(list) => Value::from(list.iter().map(from_json).collect::<Vec<_>>()),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (name.as_str(), from_json(value))))
+        }
+    }
+}
+
 /// The value that `{% set %}` stores: lazy and shared lists as plain ones, each item paid for with fuel. Without it, a list
 /// that holds one list twice, repeatedly, or a lazy list would be cheap to make and take forever to read.
 pub(crate) fn materialize(state: &State, value: &Value) -> Result<Value> {
@@ -42,8 +61,8 @@ fn materialize_at(state: &State, value: &Value, depth: usize) -> Result<Value> {
     if depth > MAX_DEPTH {
         return Err(wrong(format!("lists nested more than {MAX_DEPTH} deep")));
     }
-    let Some(object) = value.as_object() else { return Ok(value.clone()) };
     state.consume_fuel(1)?;
+    let Some(object) = value.as_object() else { return Ok(value.clone()) };
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
             let items: Vec<Value> = value
