@@ -23,7 +23,7 @@ use crate::model::weights::{ADAPTER, INDEX, SINGLE, other_weights, read_index};
 /// Files of a model besides its weights.
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-const COMPANIONS: [&str; 6] = [
+const COMPANIONS: [&str; 7] = [
     "generation_config.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
