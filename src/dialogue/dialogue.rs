@@ -172,7 +172,7 @@ impl Dialogue {
     /// little-endian.
     pub fn fingerprint(&self) -> i64 {
         let bare = Dialogue { id: String::new(), labels: BTreeMap::new(), ..self.clone() };
-        // A dialogue holds strings only, which JSON can write.
+        // A dialogue holds strings and JSON only, which JSON can write.
         let text = serde_json::to_vec(&bare).unwrap_or_default();
         let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = Sha256::digest(&text).into();
         i64::from_le_bytes([a, b, c, d, e, f, g, h])
