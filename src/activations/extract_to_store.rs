@@ -26,6 +26,8 @@ use crate::model::{Dtype, Model, TooLong};
 const DIALOGUES: usize = 64;
 /// Tokens at which a shard is closed.
 const TOKENS: usize = 1 << 16;
+/// Dialogues whose lengths are checked at a time.
+const CHECKED: usize = 1024;
 /// Bytes of activations at which a shard is closed, once its tokens fill a batch.
 const BYTES: usize = 32 << 20;
 
@@ -180,12 +182,7 @@ pub fn extract_to_store(
         FolderState::Open(journal) => journal,
     };
     if request.too_long == TooLong::Error && !options.dialogues.skip_bad {
-        // Before anything is computed. What else is wrong with a dialogue is said when its turn comes.
-        for (_, dialogue) in dialogue::stream(data, &options.dialogues)?.flatten() {
-            if let Ok(Some(tokens)) = model.excess(&dialogue, request.thinking) {
-                return Err(model.decoder.architecture().too_long(&dialogue, tokens));
-            }
-        }
+        refuse_long(model, data, request, &options.dialogues)?;
     }
     let resumed = journal.entries.iter().map(|entry| entry.shard.rows).sum();
     let last = journal.entries.last();
@@ -247,6 +244,24 @@ pub fn extract_to_store(
     let tokens = producer.progress.tokens;
     let computed = producer.extractor.computed;
     Ok(Summary { manifest, resumed, tokens, computed, refused: producer.reasons })
+}
+
+/// Refuses a dialogue that is longer than the model's context, before anything is computed. What else is wrong with a dialogue is
+/// said when its turn comes.
+fn refuse_long(model: &Model, data: &Path, request: &Request, options: &dialogue::ReadOptions) -> Result<()> {
+    let mut dialogues = dialogue::stream(data, options)?;
+    loop {
+        let chunk: Vec<Result<(usize, Dialogue)>> = dialogues.by_ref().take(CHECKED).collect();
+        let long = chunk.par_iter().flatten().find_map_first(|(_, dialogue)| {
+            let tokens = model.excess(dialogue, request.thinking).ok().flatten()?;
+            Some(model.decoder.architecture().too_long(dialogue, tokens))
+        });
+        match long {
+            Some(error) => return Err(error),
+            None if chunk.len() < CHECKED => return Ok(()),
+            None => {}
+        }
+    }
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {

@@ -41,7 +41,7 @@ pub struct Message {
     /// The text; empty where the message has none.
     pub content: String,
     /// Further fields that a chat template may read, such as `reasoning_content` and `tool_calls`. A null `content` is one of
-    /// them, because templates tell it from an empty text.
+    /// them, because templates tell a missing content from an empty one.
     pub fields: Map<String, Value>,
 }
 

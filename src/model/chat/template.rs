@@ -197,16 +197,15 @@ impl Template {
     }
 }
 
-/// A message as templates read it: role, content, then its other fields.
+/// A message as templates read it: role, content, then its other fields. As in transformers, what is null is left out, because
+/// many templates write it as `None`.
 fn message_value(message: &Message) -> Value {
-    let content = match message.fields.get("content") {
-        None => Value::from(message.content.as_str()),
-        Some(null) => python_compat::from_json(null),
-    };
-    let own = [("role", Value::from(message.role.name())), ("content", content)];
-    let others = message.fields.iter().filter(|(name, _)| *name != "content");
+    let content = (!message.fields.contains_key("content")).then(|| Value::from(message.content.as_str()));
+    let own = [("role", Some(Value::from(message.role.name()))), ("content", content)];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let others = message.fields.iter().filter(|(_, value)| !value.is_null());
     let fields = others.map(|(name, value)| (name.as_str(), python_compat::from_json(value)));
-    Value::from_pairs(own.into_iter().chain(fields))
+    Value::from_pairs(own.chain(fields))
 }
 
 /// Why work on the template thread has no result.
