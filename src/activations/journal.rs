@@ -177,13 +177,13 @@ impl Journal {
         self.begin()?;
         for Entry { shard, tokens, refused, unpicked, .. } in &self.entries {
             self.manifest.rows += shard.rows;
-            self.manifest.tokens_read = self.manifest.tokens_read.saturating_add(tokens);
-            self.manifest.refused = self.manifest.refused.saturating_add(refused);
-            self.manifest.unpicked = self.manifest.unpicked.saturating_add(unpicked);
+            self.manifest.tokens_read = self.manifest.tokens_read.saturating_add(*tokens);
+            self.manifest.refused = self.manifest.refused.saturating_add(*refused);
+            self.manifest.unpicked = self.manifest.unpicked.saturating_add(*unpicked);
             self.manifest.shards.push(shard.name.clone());
             self.manifest.hashes.push(shard.hash.clone());
         }
-        self.manifest.refused = self.manifest.refused.saturating_add(refused);
+        self.manifest.refused = self.manifest.refused.saturating_add(*refused);
         self.manifest.write(&self.folder, &self.header)?;
         remove(&self.folder.join(JOURNAL))?;
         Ok(self.manifest)

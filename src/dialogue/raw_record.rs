@@ -1,6 +1,5 @@
 //! Raw records: named JSON values as a file holds them, and typed access to their columns.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::{Map, Number, Value};
