@@ -1,8 +1,8 @@
 //! Interpolation between the states of twins: where a probe's class flips (the *representational* boundary), and where the
 //! answer's outcome does when the state is patched in (the *behavioural* one).
 //!
-//! Pairs of dialogues, probes and a judge in; for every pair and site the first flip of each, and of a control direction,
-//! out. It stands here and not in `boundary`, since it steers, generates and judges.
+//! Pairs of dialogues, probes and a judge in; for every pair and site the flip of each, and of a control direction, out. A flip
+//! counts if it is to the twin's own class or outcome and lasts to the end of the way. It stands here and not in `boundary`, since it steers, generates and judges.
 
 use std::collections::BTreeMap;
 
@@ -48,9 +48,15 @@ pub struct PairFlips {
     pub site: Site,
     /// Distance of the two states, in activation units.
     pub length: f64,
-    /// Where the probe's class flips first.
+    /// The second twin's class, which the probe should come to; where it has none, whatever the probe reads at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_target: Option<String>,
+    /// The outcome of the second twin's own answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_target: Option<String>,
+    /// Where the probe's class flips.
     pub probe: Option<Flip>,
-    /// Where the outcome of the model's greedy answer flips first.
+    /// Where the outcome of the model's greedy answer flips.
     pub model: Option<Flip>,
     /// The same for a random direction of the same length.
     pub control: Option<Flip>,
@@ -78,14 +84,23 @@ pub struct Summary {
     pub site: Site,
     /// Number of pairs.
     pub pairs: usize,
-    /// Pairs on whose way the probe's class flips.
+    /// Pairs on whose way the probe's class flips to the twin's, for good.
     pub probe_flips: usize,
-    /// Pairs on whose way the answer's outcome flips to another one that is not broken.
+    /// Pairs on whose way it changes otherwise: to a third class, or back again.
+    #[serde(default)]
+    pub probe_others: usize,
+    /// Pairs on whose way the answer's outcome flips to the twin's, for good.
     pub model_flips: usize,
-    /// Pairs on whose way the answer breaks first.
+    /// Pairs on whose way it changes otherwise, and is not broken.
+    #[serde(default)]
+    pub model_others: usize,
+    /// Pairs on whose way the answer breaks.
     pub model_breaks: usize,
-    /// Pairs on which the answer's outcome flips along the random direction.
+    /// Pairs on which the answer's outcome flips to the twin's, for good, along the random direction.
     pub control_flips: usize,
+    /// Pairs on which it changes otherwise along the random direction, broken answers among them.
+    #[serde(default)]
+    pub control_others: usize,
     /// Mean place of the probe's flips, as a share of the way, with a bootstrap interval over the pairs.
     pub probe_at: Option<Interval>,
     /// Mean place of the answer's flips.
@@ -194,7 +209,17 @@ pub fn interpolate(
         let control = answer_flips(&|way| &way.random, Search { halvings: 0, ..options.search })?;
         for (index, ((probe, model), control)) in probed.into_iter().zip(behaved).zip(control).enumerate() {
             let (pair, way) = (pairs[differ[index]].0.clone(), &ways[index]);
-            passages.push(PairFlips { pair, site, length: way.length(), probe, model, control });
+            let twin = 2 * differ[index] + 1;
+            passages.push(PairFlips {
+                pair,
+                site,
+                length: way.length(),
+                probe_target: dialogues[twin].label(&first.source.label),
+                model_target: Some(outcome(twin).clone()),
+                probe,
+                model,
+                control,
+            });
         }
     }
     Ok(Interpolations {
@@ -279,7 +304,14 @@ impl Interpolations {
         sites.dedup();
         let summary = |site: Site| {
             let own: Vec<&PairFlips> = self.passages.iter().filter(|passage| passage.site == site).collect();
-            let sound = |flip: &Option<Flip>| flip.as_ref().filter(|flip| flip.to != BROKEN).map(Flip::at);
+            let place = |(flip, target): (&Option<Flip>, &Option<String>)| {
+                let counts = |flip: &&Flip| flip.lasts && target.as_ref().is_none_or(|target| flip.to == *target);
+                flip.as_ref().filter(counts).map(Flip::at)
+            };
+            let probe = |passage: &PairFlips| place((&passage.probe, &passage.probe_target));
+            let model = |passage: &PairFlips| place((&passage.model, &passage.model_target));
+            let control = |passage: &PairFlips| place((&passage.control, &passage.model_target));
+            let breaks = |flip: &Option<Flip>| flip.as_ref().is_some_and(|flip| flip.to == BROKEN);
             let mean = |of: &dyn Fn(&PairFlips) -> Option<f64>| {
                 let values: Vec<f64> = own.iter().filter_map(|passage| of(passage)).collect();
                 let rows: Vec<Vec<usize>> = (0..values.len()).map(|row| vec![row]).collect();
@@ -288,21 +320,62 @@ impl Interpolations {
                         .then(|| rows.iter().map(|&row| values[row]).sum::<f64>() / rows.len() as f64)
                 })
             };
-            let gap = |passage: &PairFlips| Some(sound(&passage.model)? - passage.probe.as_ref()?.at());
+            let gap = |passage: &PairFlips| Some(model(passage)? - probe(passage)?);
             let count = |of: &dyn Fn(&PairFlips) -> bool| own.iter().filter(|passage| of(passage)).count();
             Summary {
                 site,
                 pairs: own.len(),
-                probe_flips: count(&|passage| passage.probe.is_some()),
-                model_flips: count(&|passage| sound(&passage.model).is_some()),
-                model_breaks: count(&|passage| passage.model.as_ref().is_some_and(|flip| flip.to == BROKEN)),
-                control_flips: count(&|passage| sound(&passage.control).is_some()),
-                probe_at: mean(&|passage| passage.probe.as_ref().map(Flip::at)),
-                model_at: mean(&|passage| sound(&passage.model)),
+                probe_flips: count(&|passage| probe(passage).is_some()),
+                probe_others: count(&|passage| passage.probe.is_some() && probe(passage).is_none()),
+                model_flips: count(&|passage| model(passage).is_some()),
+                model_others: count(&|passage| {
+                    passage.model.is_some() && model(passage).is_none() && !breaks(&passage.model)
+                }),
+                model_breaks: count(&|passage| breaks(&passage.model)),
+                control_flips: count(&|passage| control(passage).is_some()),
+                control_others: count(&|passage| passage.control.is_some() && control(passage).is_none()),
+                probe_at: mean(&probe),
+                model_at: mean(&model),
                 gap: mean(&gap),
                 gap_units: mean(&|passage| Some(gap(passage)? * passage.length)),
             }
         };
         sites.into_iter().map(summary).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn islands_third_classes_and_broken_answers_are_counted_apart() {
+        let flip = |to: &str, at: f64, lasts: bool| {
+            Some(Flip { low: at, high: at, from: "a".into(), to: to.into(), lasts, detour: false })
+        };
+        let passage = |probe: Option<Flip>, model: Option<Flip>| PairFlips {
+            pair: String::new(),
+            site: "1.resid_post".parse().unwrap(),
+            length: 2.0,
+            probe_target: Some("b".into()),
+            model_target: Some("guide".into()),
+            probe,
+            control: model.clone(),
+            model,
+        };
+        let passages = vec![
+            passage(flip("b", 0.25, true), flip("guide", 0.75, true)),
+            // An island; a third class that lasts.
+            passage(flip("b", 0.5, false), flip("refuse", 0.5, true)),
+            passage(flip("c", 0.5, true), flip("guide", 0.25, false)),
+            passage(None, flip(BROKEN, 0.5, true)),
+        ];
+        let found =
+            Interpolations { label: "l".into(), tokens: "t".into(), given: 4, pairs: 4, passages };
+        let summary = &found.summaries(0)[0];
+        assert_eq!((summary.probe_flips, summary.probe_others), (1, 2));
+        assert_eq!((summary.model_flips, summary.model_others, summary.model_breaks), (1, 2, 1));
+        assert_eq!((summary.control_flips, summary.control_others), (1, 3));
+        assert!(summary.probe_at.is_none_or(|at| at.value == 0.25));
     }
 }

@@ -11,10 +11,10 @@ use crate::model::{Selector, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::{
-    self, Examples, Fit, Logistic, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, Validated,
-    ValidationPlan, controls, ngram_baseline,
+    self, Examples, Fit, Logistic, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, TextBaseline,
+    Validated, ValidationPlan, controls, ngram_baseline, ngram_baseline::NgramOptions, tfidf, word_pairs,
 };
-use crate::stats::Metric;
+use crate::stats::{Linearised, Metric, Units};
 
 /// A probe's sweep over sites, with its controls.
 pub struct Sweep {
@@ -26,12 +26,20 @@ pub struct Sweep {
     pub best: usize,
     /// Word-and-bigram baseline on the same split.
     pub ngram: Metric,
+    /// Words, word bigrams and characters, weighted by inverse document frequency.
+    pub tfidf: Metric,
+    /// Words and pairs of words of one text: what an exclusive-or of words gives away.
+    pub pairs: Metric,
     /// The best site's pipeline on shuffled labels.
     pub shuffled: Metric,
     /// The best site's pipeline on random features of as many columns.
     pub random: Metric,
     /// The pipeline on the texts' lengths.
     pub length: Metric,
+    /// The best site's AUROC less that of each control on texts, paired by row: `difference/ngram` and so on.
+    pub differences: Vec<Metric>,
+    /// What is to be doubted of the choices: a strength at the edge of its grid, a site chosen on the part that scores are on.
+    pub choices: Vec<String>,
     /// The part that scores are on, for readers: "topic held out".
     pub split: String,
     /// The same part's name in the scores.
@@ -46,6 +54,8 @@ pub struct Fitted {
     pub probe: Probe,
     /// The strengths that were tried.
     pub trials: Vec<StrengthScore>,
+    /// AUROC on the part that scores are on, for paired differences.
+    area: Option<Linearised>,
 }
 
 /// AUROC by site, beside the controls: the table of a plot.
@@ -59,14 +69,17 @@ pub struct SweepTable {
     pub sites: Vec<(Site, Metric)>,
     /// AUROC of words and bigrams.
     pub ngram: f64,
+    /// AUROC of words and characters by TF-IDF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tfidf: Option<f64>,
     /// AUROC on shuffled labels.
     pub shuffled: f64,
 }
 
 impl Sweep {
     /// The controls that a probe has to beat.
-    pub fn controls(&self) -> [&Metric; 4] {
-        [&self.ngram, &self.length, &self.shuffled, &self.random]
+    pub fn controls(&self) -> [&Metric; 6] {
+        [&self.ngram, &self.tfidf, &self.pairs, &self.length, &self.shuffled, &self.random]
     }
 
     /// All scores of the best site.
@@ -74,22 +87,40 @@ impl Sweep {
         self.best().1.probe.scores.iter().filter(|score| score.split == self.on).cloned().collect()
     }
 
-    /// One line for each control that comes within the interval of the best site's AUROC, or above it.
+    /// One line for each control that the best site does not clearly beat (the interval of the paired difference reaches 0; for
+    /// shuffled labels and random features, the control reaches the probe's own interval), and for each choice to doubt.
     ///
     /// # Errors
     /// If the best site has no AUROC.
     pub fn doubts(&self) -> Result<Vec<String>> {
         let own = figure(self.best().1, "auroc", self.on)?;
         let low = own.low.unwrap_or(own.value);
-        let near = self.controls().into_iter().filter(|control| control.value >= low);
-        let line = |control: &Metric| {
+        let paired = self.differences.iter().filter(|difference| difference.low.is_some_and(|low| low <= 0.0));
+        let paired = paired.map(|difference| {
+            let control = difference.name.trim_start_matches("difference/");
+            format!(
+                "the probe's AUROC of {:.3} less that of {control} is {:.3} [{:.3}, {:.3}] on the same rows: this probe of {} need not \
+                 have found more than that",
+                own.value,
+                difference.value,
+                difference.low.unwrap_or(difference.value),
+                difference.high.unwrap_or(difference.value),
+                self.label
+            )
+        });
+        let is_paired = |control: &Metric| {
+            let name = control.name.trim_end_matches("/auroc");
+            self.differences.iter().any(|difference| difference.name.ends_with(name))
+        };
+        let near = self.controls().into_iter().filter(|control| !is_paired(control) && control.value >= low);
+        let near = near.map(|control| {
             let high = own.high.unwrap_or(own.value);
             format!(
                 "{} is {:.3}, within the probe's own interval [{low:.3}, {high:.3}] or above it: this probe of {} need not have found more than that",
                 control.name, control.value, self.label
             )
-        };
-        Ok(near.map(line).collect())
+        });
+        Ok(paired.chain(near).chain(self.choices.iter().cloned()).collect())
     }
 
     /// AUROC by site, beside the controls.
@@ -103,6 +134,7 @@ impl Sweep {
             split: self.split.clone(),
             sites: self.sites.iter().map(row).collect::<Result<_>>()?,
             ngram: self.ngram.value,
+            tfidf: Some(self.tfidf.value),
             shuffled: self.shuffled.value,
         })
     }
@@ -120,7 +152,8 @@ impl Sweep {
         };
         let mut metrics: Vec<Metric> =
             self.best_figures().iter().map(|score| named(score, &score.name)).collect();
-        metrics.extend(self.controls().map(|control| named(control, &control.name)));
+        let beside = self.controls().into_iter().chain(&self.differences);
+        metrics.extend(beside.map(|control| named(control, &control.name)));
         for (site, fitted) in &self.sites {
             metrics.push(named(figure(fitted, "auroc", self.on)?, &format!("{site}/auroc")));
         }
@@ -147,6 +180,31 @@ impl Sweep {
             )
         })
     }
+}
+
+/// A line for each choice that makes the scores less certain than their intervals say.
+fn doubtful_choices(sites: &[(Site, Fitted)], best: usize, on: &str, units: &Units) -> Vec<String> {
+    let mut lines = Vec::new();
+    let (site, Fitted { probe, trials, .. }) = &sites[best];
+    let ends = [trials.first(), trials.last()].map(|end| end.map(|end| end.strength));
+    if trials.len() > 1 && ends.contains(&Some(probe.strength)) {
+        let end = if ends[0] == Some(probe.strength) { "least" } else { "greatest" };
+        lines.push(format!(
+            "the strength {} at {site} is the {end} of {} tried: a better one may lie beyond",
+            probe.strength,
+            trials.len()
+        ));
+    }
+    if on == "validation" && sites.len() > 1 {
+        lines.push(format!(
+            "{site} is the best of {} sites by the score that is shown, which is too high by the choice: hold groups out to test it",
+            sites.len()
+        ));
+    }
+    if on == "test" && units.is_one_group() {
+        lines.push("one group is held out: the intervals are about its rows, and say nothing of other groups".into());
+    }
+    lines
 }
 
 /// A score of a fitted probe.
@@ -210,7 +268,7 @@ pub struct Known {
     /// Labels and groups.
     pub targets: Targets,
     /// The users' messages, for the n-gram baseline.
-    texts: Vec<String>,
+    pub(super) texts: Vec<String>,
     /// Numbers of messages, for the length control.
     messages: Vec<usize>,
 }
@@ -314,8 +372,10 @@ pub fn sweep(
             left_out.push(still.to_string());
             continue;
         }
-        let Validated { probe, trials, .. } = probe::validate(method, examples, &split, plan)?;
-        sites.push((site, Fitted { probe, trials }));
+        let validated = probe::validate(method, examples, &split, plan)?;
+        let area = validated.area(targets);
+        let Validated { probe, trials, .. } = validated;
+        sites.push((site, Fitted { probe, trials, area }));
     }
     on_progress(rows.sites.len());
     let scores = sites.iter().map(|(_, fitted)| figure(fitted, "auroc", "validation").map(|f| f.value));
@@ -329,14 +389,30 @@ pub fn sweep(
         ));
     };
     let plain = targets.unordered();
-    let baseline =
-        ngram_baseline::ngram(texts, &plain, &split, plan, &ngram_baseline::NgramOptions::default())?;
-    let baseline = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
-    let baseline = baseline
-        .ok_or_else(|| Error::input("n-gram baseline", format!("no AUROC on {on}"), "two classes there"))?;
+    let ngram = ngram_baseline::ngram(texts, &plain, &split, plan, &NgramOptions::default())?;
+    let texts_only =
+        [("ngram", ngram), ("tfidf", tfidf(texts, &plain, &split, plan)?), ("pairs", word_pairs(texts, &plain, &split, plan)?)];
+    let mut areas = Vec::new();
+    let mut control = |(name, baseline): (&'static str, TextBaseline)| {
+        areas.push((name, baseline.area));
+        let area = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
+        let area = area.map(|area| Metric { name: format!("{name}/auroc"), ..area });
+        area.ok_or_else(|| Error::input(format!("{name} baseline"), format!("no AUROC on {on}"), "two classes there"))
+    };
+    let [ngram, tfidf, pairs] = texts_only.map(&mut control);
     let (site, Fitted { probe, .. }) = &sites[best];
     let (site, source, width) = (*site, probe.source.clone(), probe.weight.ncols());
-    let length = controls::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
+    let (length, length_area) =
+        controls::lengths(&Logistic::default(), (&source, &plain), (texts, messages), &split, plan)?;
+    areas.push(("length", length_area));
+    let scored = targets.select(if on == "test" { &split.test } else { &split.fit });
+    let units = probe::units(&scored, plan);
+    let differences = areas.iter().filter_map(|(name, area)| {
+        let difference = sites[best].1.area.as_ref()?.minus(area.as_ref()?, &units);
+        Some(Metric::new(format!("difference/{name}"), difference, scored.rows(), on))
+    });
+    let differences = differences.collect();
+    let choices = doubtful_choices(&sites, best, on, &units);
     let random = controls::random(method, (&source, targets), width, &split, plan)?;
     let mut reread = || rows.examples(site, question.label, read(site)?, targets);
     let shuffled = controls::shuffled(method, &mut reread, &split, plan, SHUFFLES)?;
@@ -344,7 +420,11 @@ pub fn sweep(
         label: question.label.into(),
         sites,
         best,
-        ngram: Metric { name: "ngram/auroc".into(), ..baseline },
+        ngram: ngram?,
+        tfidf: tfidf?,
+        pairs: pairs?,
+        differences,
+        choices,
         shuffled,
         random,
         length,

@@ -128,7 +128,7 @@ pub fn fit(
     let sweep = layer_sweep::sweep(&question, rows.read, &known, &mut read, &mut on_site)?;
 
     let mut figures = sweep.best_figures();
-    figures.extend(sweep.controls().into_iter().cloned());
+    figures.extend(sweep.controls().into_iter().chain(&sweep.differences).cloned());
     for (site, metric) in sweep.table()?.sites {
         figures.push(Metric { name: format!("{site}/auroc"), ..metric });
     }

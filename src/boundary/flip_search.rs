@@ -1,5 +1,5 @@
-//! Search for the first label change on a segment between two states: a grid, then bisection. The caller labels the
-//! points, by a probe or by a model's answer.
+//! Search for the label change on a segment between two states that lasts to its end: a grid, then bisection. The caller labels
+//! the points, by a probe or by a model's answer.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 /// The resolution of the search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Search {
-    /// Equal parts of the grid, which finds a change that is undone later too.
+    /// Equal parts of the grid, which finds changes that are undone later too.
     pub parts: usize,
-    /// Bisections of the part with the first change.
+    /// Bisections of the part with the change.
     pub halvings: usize,
 }
 
@@ -20,19 +20,23 @@ impl Default for Search {
     }
 }
 
-/// The first label change on a segment.
+/// A label change on a segment: the last one where the ends have different labels; where they have one label, the first, which
+/// is undone later (an island).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flip {
-    /// Position of the last point with the first label, from 0 at the start to 1 at the end.
+    /// Position of the last point before the change, from 0 at the start to 1 at the end.
     pub low: f64,
-    /// Position of the first point with another label.
+    /// Position of the first point after it.
     pub high: f64,
     /// The label at the start.
     pub from: String,
     /// The label at `high`.
     pub to: String,
-    /// Whether all later points of the grid have the label `to` too.
+    /// Whether all later points have the label `to` too.
     pub lasts: bool,
+    /// Whether a point before has another label than `from`: an island, or a third label on the way.
+    #[serde(default)]
+    pub detour: bool,
 }
 
 impl Flip {
@@ -45,7 +49,7 @@ impl Flip {
 /// Labels of points, each given by the index of its segment and its position on it.
 pub type Classify<'a> = dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>> + 'a;
 
-/// The first label change on each of some segments; none where all points have one label. `classify` is called
+/// The label change on each of some segments; none where all points have one label. `classify` is called
 /// `halvings + 1` times at most, with many points at once, since a model answers a batch faster than single rows.
 ///
 /// # Errors
@@ -68,17 +72,23 @@ pub fn flips(segments: usize, search: Search, classify: &mut Classify) -> Result
     let points: Vec<(usize, f64)> =
         (0..segments).flat_map(|way| (0..=search.parts).map(move |part| (way, share(part)))).collect();
     let labels = classify(&points)?;
-    let first_flip = |labels: &[String]| {
-        let change = labels.iter().position(|label| *label != labels[0])?;
+    let flip = |labels: &[String]| {
+        let (from, to) = (&labels[0], &labels[search.parts]);
+        let is_island = from == to;
+        let change = match is_island {
+            true => labels.iter().position(|label| label != from)?,
+            false => labels.iter().rposition(|label| label != to)? + 1,
+        };
         Some(Flip {
             low: share(change - 1),
             high: share(change),
-            from: labels[0].clone(),
+            from: from.clone(),
             to: labels[change].clone(),
-            lasts: labels[change..].iter().all(|label| *label == labels[change]),
+            lasts: !is_island,
+            detour: labels[..change].iter().any(|label| label != from),
         })
     };
-    let mut found: Vec<Option<Flip>> = labels.chunks(search.parts + 1).map(first_flip).collect();
+    let mut found: Vec<Option<Flip>> = labels.chunks(search.parts + 1).map(flip).collect();
     for _ in 0..search.halvings {
         let open: Vec<(usize, f64)> =
             found.iter().enumerate().filter_map(|(way, flip)| Some((way, flip.as_ref()?.at()))).collect();
@@ -87,13 +97,17 @@ pub fn flips(segments: usize, search: Search, classify: &mut Classify) -> Result
         }
         for ((segment, position), label) in open.iter().zip(classify(&open)?) {
             let Some(flip) = &mut found[*segment] else { continue };
-            if label == flip.from {
-                flip.low = *position;
-            } else {
-                flip.high = *position;
-                // A third label between the two comes first, and it isn't the one that the later points have.
-                flip.lasts &= label == flip.to;
-                flip.to = label;
+            match (flip.lasts, label == flip.from, label == flip.to) {
+                (true, is_from, false) => {
+                    flip.low = *position;
+                    flip.detour |= !is_from;
+                }
+                (true, _, true) => flip.high = *position,
+                (false, true, _) => flip.low = *position,
+                (false, false, _) => {
+                    flip.high = *position;
+                    flip.to = label;
+                }
             }
         }
     }
@@ -105,27 +119,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_the_first_change_to_the_resolution() {
+    fn finds_the_change_that_lasts_to_the_resolution() {
         let asked = std::cell::Cell::new(0);
         let truth = |way: usize, at: f64| match way {
             0 if at < 0.3 => "help",
             1 if at < 0.77 => "help",
-            // An island of refusals.
+            // An island of refusals, and nothing that lasts.
             2 if !(0.4..0.7).contains(&at) => "help",
             3 => "help",
+            // An island before the change that lasts.
+            4 if at < 0.2 || (0.3..0.83).contains(&at) => "help",
+            // A third label on the way.
+            5 if at < 0.4 => "help",
+            5 if at < 0.6 => "guide",
             _ => "refuse",
         };
         let mut classify = |points: &[(usize, f64)]| -> Result<Vec<String>> {
             asked.set(asked.get() + 1);
             Ok(points.iter().map(|&(way, at)| truth(way, at).to_owned()).collect())
         };
-        let found = flips(4, Search { parts: 4, halvings: 10 }, &mut classify).unwrap();
-        for (way, expected) in [(0, 0.3), (1, 0.77), (2, 0.4)] {
+        let found = flips(6, Search { parts: 4, halvings: 10 }, &mut classify).unwrap();
+        // Way, place, whether it lasts, whether something else comes before.
+        let expected =
+            [(0, 0.3, true, false), (1, 0.77, true, false), (2, 0.4, false, false), (4, 0.83, true, true), (5, 0.6, true, true)];
+        for (way, place, lasts, detour) in expected {
             let flip = found[way].as_ref().unwrap();
-            assert!(flip.low < expected && expected <= flip.high && flip.high - flip.low < 3e-4, "{flip:?}");
-            assert_eq!((flip.from.as_str(), flip.to.as_str(), flip.lasts), ("help", "refuse", way != 2));
+            assert!(flip.low < place && place <= flip.high && flip.high - flip.low < 3e-4, "{flip:?}");
+            assert_eq!((flip.from.as_str(), flip.to.as_str()), ("help", "refuse"));
+            // The grid's four parts are too coarse for the island of way 4.
+            assert_eq!((flip.lasts, flip.detour), (lasts, detour && way != 4), "{flip:?}");
         }
         assert_eq!((found[3].as_ref(), asked.get()), (None, 11));
+        let found = flips(6, Search { parts: 8, halvings: 1 }, &mut classify).unwrap();
+        assert!(found[4].as_ref().unwrap().detour);
         let mut silent = |_: &[(usize, f64)]| -> Result<Vec<String>> { Ok(Vec::new()) };
         assert!(flips(1, Search::default(), &mut silent).is_err());
     }

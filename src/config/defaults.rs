@@ -71,6 +71,11 @@ pub(super) fn folds() -> usize {
     5
 }
 
+/// Where groups are held out, rows of one group are no independent evidence of another.
+pub(super) fn by_group() -> bool {
+    true
+}
+
 /// Tokens of an answer, at most.
 pub(super) fn max_tokens() -> usize {
     128

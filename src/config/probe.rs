@@ -43,8 +43,8 @@ pub struct ProbeFile {
     /// Folds inside the fit part, by which the strength is chosen.
     #[serde(default = "defaults::folds")]
     pub folds: usize,
-    /// Whether intervals resample whole groups instead of rows.
-    #[serde(default)]
+    /// Whether groups, and not rows, are the units of intervals.
+    #[serde(default = "defaults::by_group")]
     pub by_group: bool,
     /// Seed of the data, the folds and the answers.
     #[serde(default)]

@@ -216,7 +216,7 @@ pub(super) fn interpolation(
         probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
     let weights: Vec<String> = weights.iter().map(|weights| format!("{weights:?}")).collect();
     let made_from =
-        serde_json::to_vec(&(file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
+        serde_json::to_vec(&("flips that last", file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
             .map_err(text)?;
     let made_from = artifact::sha256(&made_from);
     let path = paths::interpolation(out, &file.name);
@@ -241,7 +241,8 @@ pub(super) fn interpolation(
         title: format!("Two boundaries: {}", file.name),
         text: format!(
             "Twins that differ in one thing, {}: the first one's hidden state is moved towards the second's. The probe's class \
-             flips at the represented boundary, the answer's outcome at the one that the model acts on.",
+             flips at the represented boundary, the answer's outcome at the one that the model acts on. A flip counts if it is to \
+             the second twin's class or outcome and lasts to the end of the way; other changes are counted apart.",
             file.name
         ),
         figures: table.summaries.iter().flat_map(|summary| figures(&file.name, summary)).collect(),
@@ -259,6 +260,8 @@ fn figures(name: &str, summary: &Summary) -> Vec<Metric> {
         share("probe-flips", summary.probe_flips),
         share("answer-flips", summary.model_flips),
         share("random-flips", summary.control_flips),
+        share("probe-changes-otherwise", summary.probe_others),
+        share("answer-changes-otherwise", summary.model_others),
         figure("probe-at", summary.probe_at, summary.probe_flips),
         figure("answer-at", summary.model_at, summary.model_flips),
         figure("gap", summary.gap, summary.probe_flips.min(summary.model_flips)),

@@ -101,7 +101,7 @@ impl<'a> ProbeBuilder<'a> {
         Ok(self)
     }
 
-    /// How the probe is validated: folds, bootstrap, seed.
+    /// How the probe is validated: folds, intervals, seed.
     pub fn plan(mut self, plan: ValidationPlan) -> Self {
         self.plan = plan;
         self
@@ -178,9 +178,15 @@ impl ProbeSweep {
         &self.0.sites
     }
 
-    /// AUROC of what a probe has to beat: n-grams, text lengths, shuffled labels, random features.
-    pub fn controls(&self) -> [&Metric; 4] {
+    /// AUROC of what a probe has to beat: n-grams, TF-IDF of words and characters, pairs of words, text lengths, shuffled labels,
+    /// random features.
+    pub fn controls(&self) -> [&Metric; 6] {
         self.0.controls()
+    }
+
+    /// The best site's AUROC less that of each control on texts, with 95 % intervals of the paired differences.
+    pub fn differences(&self) -> &[Metric] {
+        &self.0.differences
     }
 
     /// The metrics of the best site on the part that was held out, with 95 % intervals.

@@ -41,7 +41,7 @@ pub fn chart(table: &InterpolationTable) -> Chart {
     Chart::Line(LineChart {
         title: format!("Place of the flip between twins: {}", found.label),
         subtitle: format!(
-            "mean place of the first flip on the way from one twin's state to the other's, {} pairs whose answers differ; bands \
+            "mean place of the flip to the twin's class that lasts, on the way from one twin's state to the other's, {} pairs whose answers differ; bands \
              are 95 % intervals",
             found.pairs
         ),
@@ -67,7 +67,7 @@ pub fn shares(table: &InterpolationTable) -> Chart {
     Chart::Line(LineChart {
         title: format!("Flips by patched site: {}", found.label),
         subtitle: format!(
-            "share of {} pairs on whose way the probe's class or the answer's outcome flips; bands are 95 % intervals",
+            "share of {} pairs on whose way the probe's class or the answer's outcome flips to the twin's and stays; bands are 95 % intervals",
             found.pairs
         ),
         x_label: format!("site, patched at {}", found.tokens),

@@ -11,8 +11,8 @@ use crate::probe::fit::Fit;
 use crate::probe::plan::ValidationPlan;
 use crate::probe::split::Split;
 use crate::probe::targets::Targets;
-use crate::probe::validation::validate;
-use crate::stats::Metric;
+use crate::probe::validation::{Validated, validate};
+use crate::stats::{Linearised, Metric};
 
 /// AUROC on the test part (with true labels) of a probe fitted on labels shuffled within the fit part: the mean over
 /// `repeats` shuffles, with the least and the greatest as bounds.
@@ -80,7 +80,8 @@ pub fn random(
 }
 
 /// AUROC on the test part of five features: characters and words of each text, log(1 + both), and `counts` (of messages,
-/// say). A probe may have found length instead of a concept.
+/// say); and that area with its influences, for paired
+/// differences. A probe may have found length instead of a concept.
 ///
 /// # Errors
 /// As [`shuffled`]; another number of texts or counts than rows.
@@ -90,7 +91,7 @@ pub fn lengths(
     (texts, counts): (&[String], &[usize]),
     split: &Split,
     plan: &ValidationPlan,
-) -> Result<Metric> {
+) -> Result<(Metric, Option<Linearised>)> {
     let row = |(text, count): (&String, &usize)| {
         let (characters, words) = (text.chars().count() as f32, text.split_whitespace().count() as f32);
         [characters, words, characters.ln_1p(), words.ln_1p(), *count as f32]
@@ -102,14 +103,21 @@ pub fn lengths(
     if examples.check_spread(&split.fit).is_err() {
         // Constant features have no fit; their AUROC is that of ties.
         let n = if split.test.is_empty() { split.fit.len() } else { split.test.len() };
-        return Ok(Metric { name, value: 0.5, low: None, high: None, n, split: split.scored_on().into() });
+        let metric = Metric { name, value: 0.5, low: None, high: None, n, split: split.scored_on().into() };
+        return Ok((metric, None));
     }
-    Ok(Metric { name, ..auroc(method, examples, split, plan)? })
+    let validated = validate(method, examples, split, plan)?;
+    let area = validated.area(targets);
+    Ok((Metric { name, ..auroc_of(validated, split)? }, area))
 }
 
 /// The pipeline's AUROC on the test part.
 fn auroc(method: &dyn Fit, examples: Examples, split: &Split, plan: &ValidationPlan) -> Result<Metric> {
-    let scores = validate(method, examples, split, plan)?.probe.scores;
+    auroc_of(validate(method, examples, split, plan)?, split)
+}
+
+fn auroc_of(validated: Validated, split: &Split) -> Result<Metric> {
+    let scores = validated.probe.scores;
     let on = split.scored_on();
     let score = scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
     score.ok_or_else(|| Error::input("control", format!("one class in the {on} part"), "two or more"))

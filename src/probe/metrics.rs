@@ -1,4 +1,4 @@
-//! Classification metrics of predicted probabilities, each with a bootstrap interval and the split that it is on.
+//! Classification metrics of predicted probabilities, each with a 95 % interval and the split that it is on.
 
 use ndarray::{ArrayView2, array, s};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -7,17 +7,18 @@ use rayon::prelude::*;
 use crate::probe::link::Link;
 use crate::probe::plan::ValidationPlan;
 use crate::probe::targets::Targets;
-use crate::stats::{self, Interval, Metric, Ranking};
+use crate::stats::{self, CalibrationGap, Interval, Linearised, Metric, Ranking, Units, debiased_calibration_error};
 
-/// Names of the metrics over all classes.
-const OVERALL: [&str; 6] = ["auroc", "average_precision", "accuracy", "log_loss", "brier", "ece"];
-
-/// The metrics of probabilities `[rows, classes]`, with 95 % bootstrap intervals: `auroc`, `average_precision`, `accuracy`,
+/// The metrics of probabilities `[rows, classes]`, with 95 % intervals: `auroc`, `average_precision`, `accuracy`,
 /// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (`auroc` and
 /// `average_precision` are then macro averages, one class against the rest). A metric that has no value on these rows is
 /// left out.
 ///
-/// `ece/chance` is the expected calibration error of a perfectly calibrated forecast with these probabilities on as many
+/// Intervals are over whole groups where `plan.by_group` says so and there are two or more ([`Units::groups`]), by Student's t;
+/// shares have a width at 0 and 1 too ([`Linearised::interval`]). `ece` is debiased, and its interval reaches 0 where the forecast
+/// may be calibrated ([`debiased_calibration_error`]); `ece/binned` is the plain binned error.
+///
+/// `ece/chance` is the binned error of a perfectly calibrated forecast with these probabilities on as many
 /// rows: the mean and the central 95 % of `plan.resamples` simulations. It is above 0 because bins hold few rows.
 pub fn classification_metrics(
     probabilities: ArrayView2<f64>,
@@ -25,106 +26,181 @@ pub fn classification_metrics(
     plan: &ValidationPlan,
     split: &str,
 ) -> Vec<Metric> {
-    let class_count = targets.class_names.len();
-    // The second of two classes has the same area as the first.
-    let heads = if targets.link == Link::Binary { 1..2 } else { 0..class_count };
-    let mut names: Vec<String> = OVERALL.map(str::to_owned).into();
-    if heads.len() > 1 {
-        for name in &OVERALL[..2] {
-            names.extend(targets.class_names.iter().map(|class| format!("{name}/{class}")));
+    fold_metrics(probabilities, targets, &[], plan, split)
+}
+
+/// [`classification_metrics`] of rows that several probes predicted, one a fold: `auroc` and `average_precision` are means over
+/// the folds, because scores of different probes have no common scale to be ranked on. `folds` holds the rows of each.
+pub fn fold_metrics(
+    probabilities: ArrayView2<f64>,
+    targets: &Targets,
+    folds: &[Vec<usize>],
+    plan: &ValidationPlan,
+    split: &str,
+) -> Vec<Metric> {
+    let units = units(targets, plan);
+    let metric = |name: String, interval: Interval, is_sure: bool| Metric {
+        name,
+        value: interval.value,
+        low: (is_sure && plan.resamples > 0).then_some(interval.low),
+        high: (is_sure && plan.resamples > 0).then_some(interval.high),
+        n: targets.rows(),
+        split: split.to_owned(),
+    };
+    let mut metrics = Vec::new();
+    let mut by_class = Vec::new();
+    let ranked: [(&str, fn(&Ranking) -> Option<Linearised>); 2] = [
+        ("auroc", Ranking::linearised_auroc),
+        ("average_precision", Ranking::linearised_average_precision),
+    ];
+    for (name, rank) in ranked {
+        let area = |heads| mean_over_folds(probabilities, targets, folds, heads, rank);
+        let all = heads(targets);
+        metrics.extend(area(all.clone()).map(|area| metric(name.into(), area.interval(&units), true)));
+        for class in all.clone().filter(|_| all.len() > 1) {
+            let name = format!("{name}/{}", targets.class_names[class]);
+            by_class.extend(area(class..class + 1).map(|area| metric(name, area.interval(&units), true)));
         }
     }
-    let precomputed = Precomputed::new(probabilities, targets, heads, plan.bins.max(1));
-    let rows: Vec<usize> = (0..targets.rows()).collect();
-    let values = precomputed.statistics(&rows);
-    let intervals = stats::bootstrap_each(&units(targets, plan), plan.resamples, plan.seed, |rows| {
-        precomputed.statistics(rows)
-    });
-    let named = names.into_iter().zip(values).zip(intervals);
-    let metric = |((name, value), interval): ((String, Option<f64>), Option<Interval>)| {
-        value.map(|value| Metric {
-            name,
-            value,
-            low: interval.map(|interval| interval.low),
-            high: interval.map(|interval| interval.high),
-            n: rows.len(),
-            split: split.to_owned(),
-        })
-    };
-    named.filter_map(metric).chain(precomputed.calibration_error_by_chance(plan, split)).collect()
-}
-
-/// The rows of each unit that the bootstrap draws: single rows, or whole groups.
-fn units(targets: &Targets, plan: &ValidationPlan) -> Vec<Vec<usize>> {
-    if !plan.by_group {
-        return (0..targets.rows()).map(|row| vec![row]).collect();
+    let losses = Losses::new(probabilities, targets, plan.bins.max(1));
+    metrics.extend(losses.accuracy().map(|share| metric("accuracy".into(), share.interval(&units), true)));
+    for (index, name) in ["log_loss", "brier"].into_iter().enumerate() {
+        metrics.extend(losses.mean(index, &units).map(|mean| metric(name.into(), mean, true)));
     }
-    let mut units = vec![Vec::new(); targets.group_names.len()];
-    let rows = targets.groups.iter().enumerate();
-    rows.for_each(|(row, &group)| units[group].push(row));
-    units.retain(|rows| !rows.is_empty());
-    units
+    if let Some(binned) = losses.calibration_error() {
+        let draws = plan.resamples;
+        let debiased = debiased_calibration_error(&losses.gaps, losses.bins, &units, draws, plan.seed);
+        let binned = Interval { value: binned, low: binned, high: binned };
+        metrics.push(metric("ece".into(), debiased.unwrap_or(binned), debiased.is_some()));
+        metrics.extend(debiased.map(|_| metric("ece/binned".into(), binned, false)));
+    }
+    metrics.extend(by_class);
+    metrics.extend(losses.calibration_error_by_chance(plan, split));
+    metrics
 }
 
-/// What resamples share, computed once: the rows ranked for each head, and the losses of each row.
-struct Precomputed {
-    /// One per head.
-    rankings: Vec<Option<Ranking>>,
-    /// Accuracy, log loss and Brier score of each row alone.
-    losses: Vec<[f64; 3]>,
-    /// By row, calibration bin and gap; one for each label in the multi-label case.
-    gaps: Vec<Vec<(usize, f64)>>,
+/// The macro-averaged AUROC of [`fold_metrics`] with the influence of every row, to be compared with another on the same rows.
+pub fn linearised_auroc(
+    probabilities: ArrayView2<f64>,
+    targets: &Targets,
+    folds: &[Vec<usize>],
+) -> Option<Linearised> {
+    mean_over_folds(probabilities, targets, folds, heads(targets), Ranking::linearised_auroc)
+}
+
+/// The independent units of an interval: whole groups, or single rows.
+pub fn units(targets: &Targets, plan: &ValidationPlan) -> Units {
+    if plan.by_group { Units::groups(&targets.groups) } else { Units::rows(targets.rows()) }
+}
+
+/// The columns that are ranked: the second of two classes has the same area as the first.
+fn heads(targets: &Targets) -> std::ops::Range<usize> {
+    if targets.link == Link::Binary { 1..2 } else { 0..targets.class_names.len() }
+}
+
+/// A ranking metric, averaged over heads in each fold and then over the folds that hold two classes. Where none does (single
+/// rows held out), all rows are ranked together.
+fn mean_over_folds(
+    probabilities: ArrayView2<f64>,
+    targets: &Targets,
+    folds: &[Vec<usize>],
+    heads: std::ops::Range<usize>,
+    rank: fn(&Ranking) -> Option<Linearised>,
+) -> Option<Linearised> {
+    let of_rows = |rows: &[usize]| {
+        let of_head = |head: usize| {
+            let scores: Vec<f64> = rows.iter().map(|&row| probabilities[[row, head]]).collect();
+            let positive: Vec<bool> = rows.iter().map(|&row| targets.is(row, head)).collect();
+            let ranking = Ranking::new(&scores, &positive)?;
+            // Without a negative there is nothing to rank, though average precision would be 1.
+            ranking.linearised_auroc().and_then(|_| rank(&ranking))
+        };
+        Linearised::average(&heads.clone().filter_map(of_head).collect::<Vec<_>>())
+    };
+    let parts = folds.iter().filter_map(|rows| Some((of_rows(rows)?, rows.as_slice())));
+    let mean = Linearised::average_of_parts(&parts.collect::<Vec<_>>(), targets.rows());
+    mean.or_else(|| of_rows(&(0..targets.rows()).collect::<Vec<_>>()))
+}
+
+/// The losses of each row alone, and what the probabilities say about them.
+struct Losses {
+    /// Accuracy, log loss and Brier score.
+    own: Vec<[f64; 3]>,
+    /// Variances of log loss and Brier score if the probabilities are right.
+    variances: Vec<[f64; 2]>,
+    /// By row, one gap; in the multi-label case one for each label.
+    gaps: Vec<Vec<CalibrationGap>>,
     bins: usize,
 }
 
-impl Precomputed {
-    fn new(
-        probabilities: ArrayView2<f64>,
-        targets: &Targets,
-        heads: std::ops::Range<usize>,
-        bins: usize,
-    ) -> Precomputed {
-        let ranking = |head: usize| {
-            let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, head)).collect();
-            Ranking::new(&probabilities.column(head).to_vec(), &positive)
-        };
-        let losses = |row: usize| {
+impl Losses {
+    fn new(probabilities: ArrayView2<f64>, targets: &Targets, bins: usize) -> Losses {
+        // The distributions over exclusive cases that a row consists of, with the true case: one, or one a label.
+        let cases = |row: usize| -> Vec<(ndarray::Array2<f64>, usize)> {
             let whole = probabilities.slice(s![row..=row, ..]);
-            let all = [stats::accuracy, stats::log_loss, stats::brier];
-            // A single row always has a mean.
-            let of = |p: ArrayView2<f64>, class: usize| all.map(|loss| loss(p, &[class]).unwrap_or(f64::NAN));
             if targets.link != Link::MultiLabel {
-                return of(whole, targets.classes[row]);
+                return vec![(whole.to_owned(), targets.classes[row])];
             }
-            // Each label is a binary target; the row's loss is their mean.
-            let mut mean = [0.0; 3];
-            for (label, &p) in whole.iter().enumerate() {
-                let own = of(array![[1.0 - p, p]].view(), usize::from(targets.is(row, label)));
-                mean.iter_mut().zip(own).for_each(|(mean, own)| *mean += own / whole.len() as f64);
-            }
-            mean
+            let label = |(label, &p): (usize, &f64)| (array![[1.0 - p, p]], usize::from(targets.is(row, label)));
+            whole.iter().enumerate().map(label).collect()
         };
-        let gaps = |row: usize| {
-            let whole = probabilities.row(row);
-            if targets.link != Link::MultiLabel {
-                return vec![stats::calibration_gap(whole, targets.classes[row], bins)];
+        // A single row always has a mean.
+        let loss = |of: fn(ArrayView2<f64>, &[usize]) -> Option<f64>, p: ArrayView2<f64>, class: usize| {
+            of(p, &[class]).unwrap_or(f64::NAN)
+        };
+        let (mut own, mut variances, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        for row in 0..targets.rows() {
+            let cases = cases(row);
+            let share = 1.0 / cases.len() as f64;
+            let (mut mean, mut variance) = ([0.0; 3], [0.0; 2]);
+            for (p, class) in &cases {
+                let losses = [stats::accuracy, stats::log_loss, stats::brier];
+                for (sum, of) in mean.iter_mut().zip(losses) {
+                    *sum += share * loss(of, p.view(), *class);
+                }
+                for (sum, of) in variance.iter_mut().zip([stats::log_loss, stats::brier]) {
+                    let moments = p.iter().enumerate().fold([0.0; 2], |[first, second], (class, &p_class)| {
+                        let value = loss(of, p.view(), class);
+                        [first + p_class * value, second + p_class * value * value]
+                    });
+                    *sum += share * share * (moments[1] - moments[0] * moments[0]).max(0.0);
+                }
             }
-            let gap = |(label, &p): (usize, &f64)| {
-                let (bin, gap) = stats::calibration_gap(
-                    array![1.0 - p, p].view(),
-                    usize::from(targets.is(row, label)),
-                    bins,
-                );
-                (bin, gap / whole.len() as f64)
+            let gap = |(p, class): &(ndarray::Array2<f64>, usize)| {
+                let (bin, gap) = stats::calibration_gap(p.row(0), *class, bins);
+                let confidence = if gap >= 0.0 { 1.0 - gap } else { -gap };
+                let variance = share * share * confidence * (1.0 - confidence);
+                CalibrationGap { bin, gap: share * gap, variance }
             };
-            whole.iter().enumerate().map(gap).collect()
-        };
-        Precomputed {
-            rankings: heads.map(ranking).collect(),
-            losses: (0..targets.rows()).map(losses).collect(),
-            gaps: (0..targets.rows()).map(gaps).collect(),
-            bins,
+            own.push(mean);
+            variances.push(variance);
+            gaps.push(cases.iter().map(gap).collect());
         }
+        Losses { own, variances, gaps, bins }
+    }
+
+    fn accuracy(&self) -> Option<Linearised> {
+        Linearised::mean(&self.own.iter().map(|losses| losses[0]).collect::<Vec<_>>())
+    }
+
+    /// Log loss (0) or Brier score (1): the mean with its interval by Student's t. The variance is at least the one that the
+    /// probabilities imply: rows that are all certain and right have no variance of their own.
+    fn mean(&self, index: usize, units: &Units) -> Option<Interval> {
+        let n = self.own.len() as f64;
+        let values: Vec<f64> = self.own.iter().map(|losses| losses[index + 1]).collect();
+        let value = values.iter().sum::<f64>() / n;
+        let influence: Vec<f64> = values.iter().map(|own| (own - value) / n).collect();
+        let implied = self.variances.iter().map(|of| of[index]).sum::<f64>() / (n * n);
+        let variance = units.covariance(&influence, &influence).max(implied);
+        let reach = units.quantile() * variance.sqrt();
+        (n > 0.0).then(|| Interval { value, low: (value - reach).max(0.0), high: value + reach })
+    }
+
+    fn calibration_error(&self) -> Option<f64> {
+        let mut gaps = vec![0.0; self.bins];
+        self.gaps.iter().flatten().for_each(|own| gaps[own.bin] += own.gap);
+        let sum: f64 = gaps.iter().map(|gap| gap.abs()).sum();
+        (!self.gaps.is_empty()).then(|| sum / self.gaps.len() as f64)
     }
 
     /// Calibration error of outcomes drawn from the probabilities themselves: mean and central 95 %.
@@ -132,7 +208,7 @@ impl Precomputed {
         let rows = self.gaps.len();
         // A gap is correctness (1 or 0) minus confidence.
         let confidence =
-            |&(bin, gap): &(usize, f64), share: f64| (bin, if gap >= 0.0 { share - gap } else { -gap });
+            |own: &CalibrationGap, share: f64| (own.bin, if own.gap >= 0.0 { share - own.gap } else { -own.gap });
         let draw = |resample: usize| {
             let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(8) ^ resample as u64);
             let mut gaps = vec![0.0; self.bins];
@@ -158,32 +234,6 @@ impl Precomputed {
             split: split.to_owned(),
         })
     }
-
-    /// The metrics on these rows, with repeats, in the order of the names.
-    fn statistics(&self, rows: &[usize]) -> Vec<Option<f64>> {
-        let mut counts = vec![0; self.losses.len()];
-        rows.iter().for_each(|&row| counts[row] += 1);
-        let ranked = |rank: fn(&Ranking, &[u32]) -> Option<f64>| -> Vec<Option<f64>> {
-            let rankings = self.rankings.iter();
-            rankings.map(|ranking| rank(ranking.as_ref()?, &counts)).collect()
-        };
-        let mean = |values: &[Option<f64>]| {
-            let known: Vec<f64> = values.iter().copied().flatten().collect();
-            (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
-        };
-        let per_row = |sum: f64| (!rows.is_empty()).then(|| sum / rows.len() as f64);
-        let loss = |index: usize| per_row(rows.iter().map(|&row| self.losses[row][index]).sum());
-        let mut gaps = vec![0.0; self.bins];
-        rows.iter().flat_map(|&row| &self.gaps[row]).for_each(|&(bin, gap)| gaps[bin] += gap);
-        let error = per_row(gaps.iter().map(|gap| gap.abs()).sum());
-        let (areas, precisions) = (ranked(Ranking::auroc), ranked(Ranking::average_precision));
-        let mut all = vec![mean(&areas), mean(&precisions), loss(0), loss(1), loss(2), error];
-        if self.rankings.len() > 1 {
-            all.extend(areas);
-            all.extend(precisions);
-        }
-        all
-    }
 }
 
 #[cfg(test)]
@@ -204,10 +254,10 @@ mod tests {
         assert!(near(value("accuracy"), stats::accuracy(view, classes)));
         assert!(near(value("log_loss"), stats::log_loss(view, classes)));
         assert!(near(value("brier"), stats::brier(view, classes)));
-        assert!(near(value("ece"), stats::calibration_error(view, classes, 5)));
+        assert!(near(value("ece/binned"), stats::calibration_error(view, classes, 5)));
         // Class b's own column: .3 and .8 among .2, .1, .2: both above all others.
         assert_eq!((value("auroc/b"), value("average_precision/b")), (1.0, 1.0));
-        assert_eq!(figures.len(), 13);
+        assert_eq!(figures.len(), 14);
     }
 
     #[test]
@@ -224,6 +274,6 @@ mod tests {
         );
         let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
         assert!((figure("ece/chance").value - 0.015_96).abs() < 0.000_8, "{:?}", figure("ece/chance"));
-        assert!(figure("ece").value < 1e-9);
+        assert!(figure("ece").value < 1e-9 && figure("ece").low == Some(0.0) && figure("ece/binned").value < 1e-9);
     }
 }

@@ -5,7 +5,7 @@
 //! - [`Fit`]: a method of fitting; [`METHODS`] lists them.
 //! - [`split`], [`validate()`]: group-wise splits; the penalty and the calibration chosen inside the fit part, scores on
 //!   held-out groups.
-//! - [`controls`], [`ngram_baseline`]: baselines that a probe has to beat.
+//! - [`controls`], [`ngram_baseline`], [`tfidf`], [`word_pairs`]: baselines that a probe has to beat.
 
 mod calibration;
 pub mod controls;
@@ -32,7 +32,10 @@ mod sklearn_parity;
 mod solver;
 pub mod split;
 mod targets;
+mod text_baseline;
+mod tfidf_baseline;
 pub mod validation;
+mod word_pairs;
 
 pub use calibration::Calibration;
 pub use examples::{Examples, Provenance};
@@ -42,13 +45,16 @@ pub use lda::Lda;
 pub use link::{Link, NONE};
 pub use logistic::Logistic;
 pub use means::Means;
-pub use metrics::classification_metrics;
+pub use metrics::{classification_metrics, fold_metrics, linearised_auroc, units};
 pub use plan::ValidationPlan;
 pub use probe::Probe;
 pub use ridge::Ridge;
 pub use split::Split;
 pub use targets::{TargetKind, Targets};
-pub use validation::{StrengthScore, Validated, cross_validate, validate};
+pub use text_baseline::TextBaseline;
+pub use tfidf_baseline::tfidf;
+pub use validation::{CrossValidation, StrengthScore, Validated, cross_validate, validate};
+pub use word_pairs::word_pairs;
 
 use crate::error::{Error, Result};
 

@@ -8,18 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::probe::defaults;
-use crate::probe::design_matrix::{BinaryMatrix, RowSubset};
-use crate::probe::metrics::classification_metrics;
-use crate::probe::penalised::{Objective, concatenate_heads, tasks};
+use crate::probe::design_matrix::SparseMatrix;
 use crate::probe::plan::ValidationPlan;
-use crate::probe::solver::{Problem, solve};
 use crate::probe::split::{Split, folds};
 use crate::probe::targets::Targets;
-use crate::probe::validation::{StrengthScore, choose};
-use crate::stats::Metric;
+use crate::probe::text_baseline::{Features, TextBaseline, check_texts, fit, words};
 
-/// Relative tolerance of the objective. A tighter one does not change the third digit of the AUROC.
-const TOLERANCE: f64 = 1e-4;
+const PLACE: &str = "n-gram baseline";
 
 /// Vocabulary and penalties of the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,19 +37,6 @@ impl Default for NgramOptions {
     }
 }
 
-/// The fitted baseline's scores.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NgramBaseline {
-    /// The chosen inverse penalty C.
-    pub strength: f64,
-    /// By inverse penalty, in ascending order.
-    pub trials: Vec<StrengthScore>,
-    /// Words and bigrams used.
-    pub width: usize,
-    /// Metrics on the test part and out of the folds.
-    pub scores: Vec<Metric>,
-}
-
 /// Fits and validates the baseline on lower-cased texts, choosing penalty and calibration as
 /// [`validate`](crate::probe::validate()) does. Each fold has the vocabulary of its own fit rows.
 ///
@@ -66,50 +48,17 @@ pub fn ngram(
     split: &Split,
     plan: &ValidationPlan,
     options: &NgramOptions,
-) -> Result<NgramBaseline> {
-    if texts.len() != targets.rows() {
-        let found = format!("{} texts", texts.len());
-        return Err(Error::input("n-gram baseline", found, format!("{}, one a label", targets.rows())));
-    }
+) -> Result<TextBaseline> {
+    check_texts(PLACE, texts, targets)?;
     let folds = folds(targets, &split.fit, plan.folds, plan.seed)?;
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let corpus = Corpus::new(texts);
     let vocabularies = splits.iter().map(|split| corpus.vocabulary(&split.fit, options));
-    let vocabularies = vocabularies.collect::<Result<Vec<Vec<u32>>>>()?;
-    let mut design = BinaryMatrix::new(corpus.texts, corpus.count, &splits);
-    let subsets = splits.iter().zip(&vocabularies).map(|(split, kept)| design.subset(split, kept));
-    let subsets: Vec<RowSubset> = subsets.collect();
-    let (loss, tasks) = tasks(targets, Objective::Likelihood);
-    let problem = |subset, classes| Problem { loss, classes, subset };
-    let problems =
-        subsets.iter().flat_map(|subset| tasks.iter().map(move |classes| problem(subset, classes)));
-    let solutions = solve(&mut design, &problems.collect::<Vec<_>>(), &options.strengths, TOLERANCE);
-    let solutions =
-        solutions.map_err(|(found, expected)| Error::input("n-gram baseline", found, expected))?;
-    let logits = |number: usize, strength: usize| {
-        let own = &solutions[strength][number * tasks.len()..][..tasks.len()];
-        concatenate_heads(own, loss, &splits[number].test).2
+    let features = Features {
+        columns: vocabularies.collect::<Result<_>>()?,
+        matrix: SparseMatrix::binary(corpus.texts, corpus.count, &splits),
     };
-    let of_fold = |fold| (0..options.strengths.len()).map(|strength| logits(fold, strength)).collect();
-    let out_of_fold = (0..folds.len()).map(of_fold).collect();
-    let choice = choose(targets, &split.fit, plan, &options.strengths, &folds, out_of_fold)?;
-    let logits = logits(folds.len(), choice.index);
-    let probabilities = targets.link.probabilities(choice.calibration.apply(logits));
-    Ok(NgramBaseline {
-        strength: choice.strength,
-        trials: choice.trials,
-        width: vocabularies.last().map_or(0, Vec::len),
-        scores: [
-            classification_metrics(probabilities.view(), &targets.select(&split.test), plan, "test"),
-            classification_metrics(
-                choice.probabilities.view(),
-                &targets.select(&split.fit),
-                plan,
-                "validation",
-            ),
-        ]
-        .concat(),
-    })
+    fit(PLACE, features, targets, (split, &folds), plan, &options.strengths)
 }
 
 /// Texts as sets of word and bigram indices, over one shared numbering.
@@ -122,11 +71,9 @@ impl Corpus {
     fn new(texts: &[String]) -> Corpus {
         let mut numbers: HashMap<String, u32> = HashMap::new();
         let texts = texts.iter().map(|text| {
-            let text = text.to_lowercase();
-            let is_inside = |c: char| c.is_alphanumeric() || c == '\'';
-            let words: Vec<&str> = text.split(|c| !is_inside(c)).filter(|word| !word.is_empty()).collect();
+            let words = words(text);
             let bigrams = words.windows(2).map(|pair| pair.join(" "));
-            let grams = words.iter().map(|word| (*word).to_owned()).chain(bigrams);
+            let grams = words.iter().cloned().chain(bigrams);
             let mut grams: Vec<u32> = grams
                 .map(|gram| {
                     let next = numbers.len() as u32;

@@ -1,4 +1,4 @@
-//! Validation plan: folds, bootstrap and seed of a probe's validation.
+//! Validation plan: folds, intervals and seed of a probe's validation.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ use crate::probe::defaults;
 pub struct ValidationPlan {
     /// Folds, by group, inside the fit part.
     pub folds: usize,
-    /// Bootstrap resamples for the intervals; 0 for metrics without intervals.
+    /// Simulations behind the intervals of the calibration error; 0 for metrics without intervals.
     pub resamples: usize,
-    /// Whether the bootstrap draws whole groups instead of rows: wider intervals, which hold for groups to come.
+    /// Whether groups, and not rows, are the units of intervals: wider ones, which hold for groups to come.
     pub by_group: bool,
     /// Bins of the expected calibration error.
     pub bins: usize,
-    /// Seed of the folds and the bootstrap.
+    /// Seed of the folds and the intervals.
     pub seed: u64,
 }
 
@@ -24,7 +24,7 @@ impl Default for ValidationPlan {
         ValidationPlan {
             folds: defaults::FOLDS,
             resamples: defaults::RESAMPLES,
-            by_group: false,
+            by_group: true,
             bins: defaults::BINS,
             seed: defaults::SEED,
         }

@@ -9,12 +9,12 @@ use crate::probe::calibration::Calibration;
 use crate::probe::examples::Examples;
 use crate::probe::fit::{Fit, SplitFit};
 use crate::probe::link::Link;
-use crate::probe::metrics::classification_metrics;
+use crate::probe::metrics::{classification_metrics, fold_metrics, linearised_auroc};
 use crate::probe::plan::ValidationPlan;
 use crate::probe::probe::Probe;
 use crate::probe::split::{Split, folds};
 use crate::probe::targets::Targets;
-use crate::stats::Metric;
+use crate::stats::{Linearised, Metric};
 
 /// Out-of-fold scores of one strength.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct StrengthScore {
     pub strength: f64,
     /// Out-of-fold log loss after temperature scaling; the strength with the least is chosen.
     pub log_loss: f64,
-    /// Out-of-fold AUROC, for comparison; none with one class.
+    /// Mean AUROC of the folds, for comparison; none with one class.
     pub auroc: Option<f64>,
 }
 
@@ -39,8 +39,20 @@ pub struct Validated {
     /// Out-of-fold calibrated probabilities `[fit rows, classes]`: neither fitted nor calibrated on the row. Thresholds
     /// and strengths may be chosen by them.
     pub validation: Array2<f64>,
+    /// The rows of [`Validated::validation`] that each fold held out.
+    pub folds: Vec<Vec<usize>>,
     /// Calibrated probabilities `[test rows, classes]`.
     pub test: Array2<f64>,
+}
+
+impl Validated {
+    /// AUROC on the part that scores are on ([`Split::scored_on`]) with the influence of every row, for paired differences.
+    pub fn area(&self, targets: &Targets) -> Option<Linearised> {
+        match self.split.test.is_empty() {
+            true => linearised_auroc(self.validation.view(), &targets.select(&self.split.fit), &self.folds),
+            false => linearised_auroc(self.test.view(), &targets.select(&self.split.test), &[]),
+        }
+    }
 }
 
 /// Fits on `split.fit` with the strength chosen by folds of its groups, calibrates on out-of-fold logits, and scores on
@@ -72,20 +84,42 @@ pub fn validate(
     probe.seed = plan.seed;
     let test = probe.from_logits(logits);
     probe.scores = classification_metrics(test.view(), &targets.select(&split.test), plan, "test");
-    let out_of_fold =
-        classification_metrics(choice.probabilities.view(), &targets.select(&split.fit), plan, "validation");
+    let known = targets.select(&split.fit);
+    let out_of_fold = fold_metrics(choice.probabilities.view(), &known, &choice.folds, plan, "validation");
     probe.scores.extend(out_of_fold);
     Ok(Validated {
         probe,
         trials: choice.trials,
         split: split.clone(),
         validation: choice.probabilities,
+        folds: choice.folds,
         test,
     })
 }
 
-/// Nested cross-validation: [`validate`] on each of `splits`. The result is the metrics of all test rows pooled, on split
-/// `folds`, and the mean of the splits' AUROCs as `auroc/mean`.
+/// Nested cross-validation of one method on one matrix: what each outer split's probe predicts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CrossValidation {
+    /// The test rows of all splits, in the order of the splits.
+    pub rows: Vec<usize>,
+    /// The places in [`CrossValidation::rows`] of each split.
+    pub folds: Vec<Vec<usize>>,
+    /// Calibrated probabilities `[test rows, classes]`.
+    pub probabilities: Array2<f64>,
+    /// For each split the mean AUROC of the folds inside its fit part, by which sites may be compared; none with one class.
+    pub inner: Vec<Option<f64>>,
+    /// For each split the strength that was chosen inside its fit part.
+    pub strengths: Vec<f64>,
+}
+
+impl CrossValidation {
+    /// Metrics on split `folds`; AUROC and average precision are means over the splits.
+    pub fn metrics(&self, targets: &Targets, plan: &ValidationPlan) -> Vec<Metric> {
+        fold_metrics(self.probabilities.view(), &targets.select(&self.rows), &self.folds, plan, "folds")
+    }
+}
+
+/// Nested cross-validation: [`validate`] on each of `splits`.
 ///
 /// # Errors
 /// As [`validate`].
@@ -94,37 +128,24 @@ pub fn cross_validate(
     examples: &Examples,
     splits: &[Split],
     plan: &ValidationPlan,
-) -> Result<Vec<Metric>> {
-    let targets = examples.targets();
+) -> Result<CrossValidation> {
     let plain = ValidationPlan { resamples: 0, ..plan.clone() };
-    let mut rows = Vec::new();
-    let mut parts = Vec::new();
-    let mut areas = Vec::new();
+    let (mut rows, mut folds, mut parts) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut inner, mut strengths) = (Vec::new(), Vec::new());
     for split in splits {
         let validated = validate(method, examples.clone(), split, &plain)?;
         let scores = &validated.probe.scores;
-        areas.extend(
-            scores.iter().find(|score| score.name == "auroc" && score.split == "test").map(|s| s.value),
-        );
+        let area = scores.iter().find(|score| score.name == "auroc" && score.split == "validation");
+        inner.push(area.map(|score| score.value));
+        strengths.push(validated.probe.strength);
+        folds.push((rows.len()..rows.len() + split.test.len()).collect());
         rows.extend_from_slice(&split.test);
         parts.push(validated.test);
     }
     let parts: Vec<_> = parts.iter().map(|part| part.view()).collect();
     // Each has one column per class, so that they concatenate.
-    let pooled = ndarray::concatenate(Axis(0), &parts).unwrap_or_default();
-    let mut all = classification_metrics(pooled.view(), &targets.select(&rows), plan, "folds");
-    if !areas.is_empty() && areas.len() == splits.len() {
-        let value = areas.iter().sum::<f64>() / areas.len() as f64;
-        all.push(Metric {
-            name: "auroc/mean".into(),
-            value,
-            low: None,
-            high: None,
-            n: rows.len(),
-            split: "folds".into(),
-        });
-    }
-    Ok(all)
+    let probabilities = ndarray::concatenate(Axis(0), &parts).unwrap_or_default();
+    Ok(CrossValidation { rows, folds, probabilities, inner, strengths })
 }
 
 /// The strength and calibration chosen by the folds.
@@ -136,6 +157,8 @@ pub(super) struct Choice {
     pub trials: Vec<StrengthScore>,
     /// Out-of-fold calibrated probabilities `[fit rows, classes]`.
     pub probabilities: Array2<f64>,
+    /// The rows of those that each fold held out.
+    pub folds: Vec<Vec<usize>>,
 }
 
 /// Chooses among `strengths` by out-of-fold `logits`, `[fold][strength]` of shape `[rows held out, heads]`; `folds` split
@@ -166,7 +189,7 @@ pub(super) fn choose(
         }
         let calibration = temperature(&known, &whole);
         let probabilities = targets.link.probabilities(calibration.apply(whole.clone()));
-        let scores = classification_metrics(probabilities.view(), &known, &plan, "validation");
+        let scores = fold_metrics(probabilities.view(), &known, &places, &plan, "validation");
         let score = |name: &str| scores.iter().find(|score| score.name == name).map(|score| score.value);
         let log_loss = score("log_loss").unwrap_or(f64::INFINITY);
         if trials.iter().all(|trial| log_loss < trial.log_loss) {
@@ -187,7 +210,7 @@ pub(super) fn choose(
             (calibration, probabilities)
         }
     };
-    Ok(Choice { index, strength: strengths[index], calibration, trials, probabilities })
+    Ok(Choice { index, strength: strengths[index], calibration, trials, probabilities, folds: places })
 }
 
 /// Temperature scaling of logits `[rows, heads]`; one temperature over all heads as binary targets where the link is

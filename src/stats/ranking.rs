@@ -2,6 +2,8 @@
 
 use ndarray::ArrayView2;
 
+use super::linearised::Linearised;
+
 /// Area under the ROC curve: the probability that a positive scores above a negative, a tie counting one half
 /// (Hanley & McNeil 1982). `None` where one of the two classes is missing or a score is NaN.
 pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
@@ -74,6 +76,63 @@ impl Ranking {
     }
 }
 
+impl Ranking {
+    /// [`auroc`] with the influence of every row, from which its variance follows (DeLong et al. 1988). Its floor is the variance
+    /// of Hanley & McNeil 1982 (exponential scores), the rarer class taken for the one that varies more.
+    pub fn linearised_auroc(&self) -> Option<Linearised> {
+        let rows = self.ties.iter().map(Vec::len).sum();
+        let counts = vec![1; rows];
+        let value = self.auroc(&counts)?;
+        let (positives, negatives) = sums(&self.ties.concat(), &counts);
+        let mut influence = vec![0.0; rows];
+        let (mut hits_above, mut misses_above) = (0.0, 0.0);
+        for tie in &self.ties {
+            let (hits, misses) = sums(tie, &counts);
+            let won = (negatives - misses_above - misses / 2.0) / negatives;
+            let lost_to = (hits_above + hits / 2.0) / positives;
+            for &(row, is) in tie {
+                influence[row] =
+                    if is { (won - value) / positives } else { (lost_to - value) / negatives };
+            }
+            hits_above += hits;
+            misses_above += misses;
+        }
+        let (rarer, commoner) = (positives.min(negatives), positives.max(negatives));
+        let far = value.max(1.0 - value);
+        let terms = 1.0 + (rarer - 1.0) * (1.0 - far) / (2.0 - far) + (commoner - 1.0) * far / (1.0 + far);
+        Some(Linearised { value, influence, floor: terms / (positives * negatives) })
+    }
+
+    /// [`average_precision`] with the influence of every row, its derivative by the row's weight. Its floor is the
+    /// variance of a share among the positives (Boyd et al. 2013).
+    pub fn linearised_average_precision(&self) -> Option<Linearised> {
+        let rows = self.ties.iter().map(Vec::len).sum();
+        let counts = vec![1; rows];
+        let value = self.average_precision(&counts)?;
+        // Positives, and positives and rows down to the end of each tie.
+        let mut ends = Vec::with_capacity(self.ties.len());
+        let (mut found, mut seen) = (0.0, 0.0);
+        for tie in &self.ties {
+            let (hits, misses) = sums(tie, &counts);
+            found += hits;
+            seen += hits + misses;
+            ends.push((hits, found, seen));
+        }
+        let mut influence = vec![0.0; rows];
+        // Sums from the tie down to the last: what a positive there adds, and what any row takes.
+        let (mut adds, mut takes) = (0.0, 0.0);
+        for (tie, (hits, through, seen)) in self.ties.iter().zip(&ends).rev() {
+            adds += hits / seen;
+            takes += hits * through / (seen * seen);
+            for &(row, is) in tie {
+                let own = if is { through / seen - value + adds } else { 0.0 };
+                influence[row] = (own - takes) / found;
+            }
+        }
+        Some(Linearised { value, influence, floor: 1.0 / found })
+    }
+}
+
 /// Positives and negatives of a tie.
 fn sums(tie: &[(usize, bool)], counts: &[u32]) -> (f64, f64) {
     tie.iter().fold((0.0, 0.0), |(hits, misses), &(row, is)| {
@@ -123,6 +182,30 @@ mod tests {
         ];
         let area = auroc_macro(scores.view(), &[0, 1, 2, 2, 0, 1]).unwrap();
         assert!((area - 0.895_833_333_333_333_4).abs() < 1e-12, "{area}");
+    }
+
+    #[test]
+    fn influences_are_the_derivatives_by_the_weight_of_a_row() {
+        let scores = [0.9, 0.8, 0.8, 0.6, 0.5, 0.5, 0.3, 0.1];
+        let positive = [true, true, false, true, false, true, false, false];
+        let ranking = Ranking::new(&scores, &positive).unwrap();
+        // Many copies of every row, and one more of one of them.
+        let step = |area: &dyn Fn(&[u32]) -> Option<f64>, row: usize| {
+            let mut counts = vec![100_000; 8];
+            let before = area(&counts).unwrap();
+            counts[row] += 1;
+            (area(&counts).unwrap() - before) * 1e5
+        };
+        let (area, precision) =
+            (ranking.linearised_auroc().unwrap(), ranking.linearised_average_precision().unwrap());
+        for row in 0..8 {
+            assert!((step(&|counts| ranking.auroc(counts), row) - area.influence[row]).abs() < 1e-4);
+            let by_hand = step(&|counts| ranking.average_precision(counts), row);
+            assert!((by_hand - precision.influence[row]).abs() < 1e-4, "{row}: {by_hand}");
+        }
+        // Weights on all rows alike change nothing.
+        let sum: f64 = area.influence.iter().sum();
+        assert!(sum.abs() < 1e-12 && precision.influence.iter().sum::<f64>().abs() < 1e-12);
     }
 
     proptest! {

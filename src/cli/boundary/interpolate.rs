@@ -102,8 +102,10 @@ fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Tabl
         vec![
             summary.site.to_string(),
             summary.probe_flips.to_string(),
+            summary.probe_others.to_string(),
             interval(summary.probe_at),
             summary.model_flips.to_string(),
+            summary.model_others.to_string(),
             summary.model_breaks.to_string(),
             summary.control_flips.to_string(),
             interval(summary.model_at),
@@ -116,8 +118,10 @@ fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Tabl
         columns: vec![
             Column::text("site"),
             Column::numbers("probe flips"),
+            Column::numbers("other changes"),
             Column::text("at"),
             Column::numbers("answer flips"),
+            Column::numbers("other changes"),
             Column::numbers("breaks"),
             Column::numbers("at random"),
             Column::text("at"),

@@ -62,10 +62,10 @@ pub struct Fit {
     /// Folds, by group, that C and the calibration are chosen on
     #[arg(long, default_value_t = ValidationPlan::default().folds)]
     folds: usize,
-    /// Bootstrap whole groups instead of rows: wider intervals, which hold for new groups
-    #[arg(long)]
+    /// Intervals over whole groups: the default, and always so where there is a --group
+    #[arg(long, hide = true)]
     by_group: bool,
-    /// Seed of folds, bootstrap and controls
+    /// Seed of folds, intervals and controls
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// File for the best site's probe
@@ -103,7 +103,7 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         .method(&arguments.method, &arguments.c_grid)?
         .on_progress(|progress| bar.show(progress));
     let mut plan = ValidationPlan::default();
-    (plan.folds, plan.by_group, plan.seed) = (arguments.folds, arguments.by_group, arguments.seed);
+    (plan.folds, plan.seed) = (arguments.folds, arguments.seed);
     builder = builder.plan(plan);
     if let Some(group) = arguments.group {
         builder = builder.group(group);
@@ -125,7 +125,7 @@ fn show(sweep: &Sweep, out: PathBuf, json: bool, console: &Console) -> anyhow::R
         metrics.push(Metric { name: format!("{site}/auroc"), ..auroc.clone() });
     }
     metrics.extend(sweep.best_figures());
-    metrics.extend(sweep.controls().into_iter().cloned());
+    metrics.extend(sweep.controls().into_iter().chain(&sweep.differences).cloned());
     if json {
         print_exact(serde_json::to_string_pretty(&metrics)?)?;
     } else {

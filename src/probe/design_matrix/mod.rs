@@ -12,4 +12,4 @@ pub(super) use dense::Standardised;
 pub(super) use design::tests::all_rows;
 pub(super) use design::{Design, RowSubset};
 pub(super) use matmul::column_products;
-pub(super) use sparse::BinaryMatrix;
+pub(super) use sparse::SparseMatrix;

@@ -1,0 +1,170 @@
+//! Linearised estimates: a value with the influence of every row on it, from which intervals follow that hold for clustered rows and
+//! at the edge of a scale, and differences of two estimates on the same rows.
+
+use super::interval::Interval;
+use super::quantiles::student_t;
+
+/// Correlation inside a group that is assumed where a complete ranking leaves nothing to estimate it from.
+const ASSUMED_CORRELATION: f64 = 0.05;
+
+/// The units that are independent: groups of rows, or single rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Units {
+    /// `[rows]`, the number of each row's unit.
+    of: Vec<usize>,
+    count: usize,
+    /// Mean size of the unit that a row is in (Kish 1965).
+    size: f64,
+    /// Whether all rows are of one group.
+    one_group: bool,
+}
+
+impl Units {
+    /// Every row a unit of its own.
+    pub fn rows(rows: usize) -> Units {
+        Units { of: (0..rows).collect(), count: rows, size: 1.0, one_group: false }
+    }
+
+    /// Units by the group of each row. One group alone says nothing about other groups: its rows are the units then.
+    pub fn groups(groups: &[usize]) -> Units {
+        let mut names = groups.to_vec();
+        names.sort_unstable();
+        names.dedup();
+        if names.len() < 2 {
+            return Units { one_group: true, ..Units::rows(groups.len()) };
+        }
+        let of: Vec<usize> = groups.iter().map(|group| names.partition_point(|name| name < group)).collect();
+        let mut sizes = vec![0.0; names.len()];
+        of.iter().for_each(|&unit| sizes[unit] += 1.0);
+        let squares: f64 = sizes.iter().map(|size| size * size).sum();
+        Units { count: names.len(), size: squares / of.len() as f64, of, one_group: false }
+    }
+
+    /// Number of units.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Whether all rows are of one group, so that the rows themselves are the units.
+    pub fn is_one_group(&self) -> bool {
+        self.one_group
+    }
+
+    /// The rows of each unit.
+    pub fn members(&self) -> Vec<Vec<usize>> {
+        let mut members = vec![Vec::new(); self.count];
+        self.of.iter().enumerate().for_each(|(row, &unit)| members[unit].push(row));
+        members
+    }
+
+    /// The 97.5 % point of Student's t with one degree of freedom fewer than units.
+    pub fn quantile(&self) -> f64 {
+        student_t(self.count.saturating_sub(1))
+    }
+
+    /// Sums over the rows of each unit.
+    pub fn sums(&self, rows: &[f64]) -> Vec<f64> {
+        let mut sums = vec![0.0; self.count];
+        self.of.iter().zip(rows).for_each(|(&unit, value)| sums[unit] += value);
+        sums
+    }
+
+    /// Covariance of two estimates with these influences `[rows]`, units being independent (the sandwich estimate; for AUROC that of
+    /// DeLong et al. 1988, and of Obuchowski 1997 where units are groups).
+    pub fn covariance(&self, a: &[f64], b: &[f64]) -> f64 {
+        let n = self.count as f64;
+        let products = self.sums(a).into_iter().zip(self.sums(b)).map(|(a, b)| a * b);
+        products.sum::<f64>() * n / (n - 1.0).max(1.0)
+    }
+}
+
+/// An estimate between 0 and 1 with the influence of every row: the estimate moves by about `influence[row] · w` where the row's
+/// weight grows by `w`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linearised {
+    /// The estimate.
+    pub value: f64,
+    /// `[rows]`; they sum to 0.
+    pub influence: Vec<f64>,
+    /// The least variance that so many rows allow, as a share of value · (1 − value): one over a number of trials.
+    pub floor: f64,
+}
+
+impl Linearised {
+    /// The mean of values `[rows]`, each between 0 and 1. `None` without rows.
+    pub fn mean(values: &[f64]) -> Option<Linearised> {
+        let n = values.len() as f64;
+        let value = values.iter().sum::<f64>() / n;
+        let influence = values.iter().map(|own| (own - value) / n).collect();
+        (!values.is_empty()).then(|| Linearised { value, influence, floor: 1.0 / n })
+    }
+
+    /// The mean of estimates of the same rows, such as one a class. `None` of none.
+    pub fn average(estimates: &[Linearised]) -> Option<Linearised> {
+        let count = estimates.len() as f64;
+        let mut influence = estimates.first()?.influence.clone();
+        influence.fill(0.0);
+        for estimate in estimates {
+            influence.iter_mut().zip(&estimate.influence).for_each(|(sum, own)| *sum += own / count);
+        }
+        Some(Linearised {
+            value: estimates.iter().map(|estimate| estimate.value).sum::<f64>() / count,
+            influence,
+            floor: estimates.iter().map(|estimate| estimate.floor).sum::<f64>() / count,
+        })
+    }
+
+    /// The mean of estimates on disjoint parts of `rows` rows, such as folds: each comes with its rows. `None` of none.
+    pub fn average_of_parts(parts: &[(Linearised, &[usize])], rows: usize) -> Option<Linearised> {
+        let spread = |(estimate, own): &(Linearised, &[usize])| {
+            let mut influence = vec![0.0; rows];
+            own.iter().zip(&estimate.influence).for_each(|(&row, value)| influence[row] = *value);
+            Linearised { influence, ..estimate.clone() }
+        };
+        let mut mean = Linearised::average(&parts.iter().map(spread).collect::<Vec<_>>())?;
+        // Parts are independent of each other.
+        mean.floor /= parts.len() as f64;
+        Some(mean)
+    }
+
+    /// The 95 % interval: Wilson's score interval (Wilson 1927) with the effective number of trials that the variance allows and
+    /// Student's t, as Korn & Graubard 1998 do for proportions of clustered samples. It has a width at 0 and 1 as well.
+    ///
+    /// The number of trials is at most 1 / `floor`, divided by the design effect of groups: near 0 and 1 there is little to estimate
+    /// a variance from, and a correlation of 0.05 inside a group is assumed there.
+    pub fn interval(&self, units: &Units) -> Interval {
+        let spread = self.value * (1.0 - self.value);
+        let correlation = ASSUMED_CORRELATION * (2.0 * self.value - 1.0).powi(2);
+        let most = 1.0 / (self.floor * (1.0 + (units.size - 1.0) * correlation));
+        let variance = units.covariance(&self.influence, &self.influence);
+        let trials = if variance > 0.0 && spread > 0.0 { most.min(spread / variance) } else { most };
+        let (low, high) = wilson_bounds(self.value, trials, units.quantile());
+        Interval { value: self.value, low, high }
+    }
+
+    /// This estimate less another of the same rows, with a 95 % interval of the paired difference: from the two intervals and the
+    /// correlation of the estimates (Newcombe 1998; Zou & Donner 2008), so that it has a width where both are 1.
+    pub fn minus(&self, other: &Linearised, units: &Units) -> Interval {
+        let (a, b) = (self.interval(units), other.interval(units));
+        let covariance = |a: &Linearised, b: &Linearised| units.covariance(&a.influence, &b.influence);
+        let scale = (covariance(self, self) * covariance(other, other)).sqrt();
+        let correlation = if scale > 0.0 { (covariance(self, other) / scale).clamp(-1.0, 1.0) } else { 0.0 };
+        let reach = |a: f64, b: f64| (a * a + b * b - 2.0 * correlation * a * b).max(0.0).sqrt();
+        let value = self.value - other.value;
+        let low = value - reach(a.value - a.low, b.high - b.value);
+        let high = value + reach(a.high - a.value, b.value - b.low);
+        Interval { value, low: low.max(-1.0), high: high.min(1.0) }
+    }
+}
+
+/// Wilson's bounds of a share among this many trials, which need not be whole, with the normal or Student's quantile.
+pub(super) fn wilson_bounds(share: f64, trials: f64, quantile: f64) -> (f64, f64) {
+    let square = quantile * quantile;
+    let scale = 1.0 + square / trials;
+    let centre = (share + square / (2.0 * trials)) / scale;
+    let reach = quantile / scale * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt();
+    // Rounding must not move a bound off the edge, or past the share.
+    let low = if share <= 0.0 { 0.0 } else { (centre - reach).clamp(0.0, share) };
+    let high = if share >= 1.0 { 1.0 } else { (centre + reach).clamp(share, 1.0) };
+    (low, high)
+}
