@@ -8,7 +8,8 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{
-    Coverage, Margin, Region, RiskBound, RiskMap, Threshold, coverage, margins, nearest, threshold,
+    Coverage, GroupTrial, Guarantee, Margin, Region, RiskBound, RiskMap, Threshold, coverage, group_coverage,
+    guaranteed_threshold, margins, nearest, try_on_groups,
 };
 use crate::config::defaults::RELIABILITY_BINS;
 use crate::dialogue::{Dialogue, Label};
@@ -24,6 +25,8 @@ pub struct Rows {
     pub ids: Vec<String>,
     /// None where a row has no label yet; a list where classes do not exclude one another (see [`label`]).
     pub labels: Vec<Option<Label>>,
+    /// The groups that intervals and trials are over; ids where rows are independent.
+    pub groups: Vec<String>,
     /// The name of this part of the data, for figures: "topic held out".
     pub split: String,
 }
@@ -50,6 +53,8 @@ pub struct Question {
     pub flag: String,
     /// The error bound of the threshold; without it there is no threshold.
     pub promise: Option<RiskBound>,
+    /// The rows over which the bound holds.
+    pub guarantee: Guarantee,
     /// Resamplings on which the bound is tested.
     pub resamplings: usize,
     /// Number of nearest examples that are listed for labelling.
@@ -90,6 +95,9 @@ pub struct Flagged {
     pub class: String,
     /// The bound, in words.
     pub promise: String,
+    /// The rows over which it holds.
+    #[serde(default)]
+    pub over: Guarantee,
     /// The threshold.
     pub threshold: Threshold,
     /// The threshold chosen on resamplings of these rows, and its true rates there.
@@ -97,6 +105,27 @@ pub struct Flagged {
     /// Whether the test agrees with the bound: the 95 % interval of the share in which it held reaches 1 − delta, or the mean
     /// rate is within alpha.
     pub held: bool,
+    /// Each group, tried with the threshold chosen on the others; empty without groups.
+    #[serde(default)]
+    pub groups: Vec<GroupTrial>,
+}
+
+impl Flagged {
+    /// The trial on groups in a sentence: in how many the rate is within alpha, and the worst. None without groups.
+    pub fn group_sentence(&self) -> Option<String> {
+        let alpha = self.threshold.risk_bound.alpha;
+        let within = self.groups.iter().filter(|trial| trial.rate <= alpha).count();
+        let worst = self.groups.iter().max_by(|a, b| a.rate.total_cmp(&b.rate))?;
+        Some(format!(
+            "chosen on the other groups and tried on each in turn, the rate was within {alpha} in {within} of {} groups, and {:.3} in the \
+             worst ({}, {} rows){}",
+            self.groups.len(),
+            worst.rate,
+            worst.group,
+            worst.n,
+            if within < self.groups.len() { ": the bound does not carry over to a new group" } else { "" }
+        ))
+    }
 }
 
 /// The faces of a class's region.
@@ -152,9 +181,11 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
         return Err(Error::input(place, "no row with a label", "labelled rows, to test the probe on"));
     }
     let labels: Vec<&Label> = labelled.iter().filter_map(|&row| rows.labels[row].as_ref()).collect();
-    let targets = targets(probe, &labels)?;
+    let groups: Vec<String> = labelled.iter().map(|&row| rows.groups[row].clone()).collect();
+    let targets = targets(probe, &labels, &groups)?;
     let states = rows.states.select(Axis(0), &labelled);
-    let map = RiskMap::of_probe(probe, states.view(), &targets, &question.from, &question.to)?;
+    let mut map = RiskMap::of_probe(probe, states.view(), &targets, &question.from, &question.to)?;
+    map.split = Some(rows.split.clone());
 
     let calibrated = probe.probabilities(states.view())?;
     let as_fitted = Probe { calibration: Calibration::None, ..probe.clone() }.probabilities(states.view())?;
@@ -180,8 +211,23 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
     let flagged = question.promise.map(|promise| -> Result<Flagged> {
         let scores = calibrated.column(column).to_vec();
         let positive: Vec<bool> = (0..targets.rows()).map(|row| targets.is(row, column)).collect();
-        let threshold = threshold(&scores, &positive, promise)?;
-        let trial = coverage(&scores, &positive, promise, threshold.n, question.resamplings, question.seed)?;
+        let guarantee = question.guarantee;
+        let threshold = guaranteed_threshold(&scores, &positive, &groups, promise, guarantee)?;
+        let (resamplings, seed) = (question.resamplings, question.seed);
+        let trial = match guarantee {
+            Guarantee::Exchangeable => {
+                coverage(&scores, &positive, promise, threshold.n, resamplings, seed)?
+            }
+            Guarantee::WorstGroup => group_coverage(&scores, &positive, &groups, promise, resamplings, seed)?,
+        };
+        let on_groups = match has_groups(&groups) {
+            true => try_on_groups(&scores, &positive, &groups, promise, guarantee),
+            false => Vec::new(),
+        };
+        let over = match guarantee {
+            Guarantee::Exchangeable => promise.sentence(),
+            Guarantee::WorstGroup => promise.sentence_over_groups(),
+        };
         // A share below 1 − delta whose interval reaches it is no evidence against the bound.
         let held = match promise.delta {
             Some(delta) => {
@@ -190,7 +236,15 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
             }
             None => trial.mean_rate <= promise.alpha,
         };
-        Ok(Flagged { class: question.flag.clone(), promise: promise.sentence(), threshold, trial, held })
+        Ok(Flagged {
+            class: question.flag.clone(),
+            promise: over,
+            over: guarantee,
+            threshold,
+            trial,
+            held,
+            groups: on_groups,
+        })
     });
     let card = Card {
         label: probe.source.label.clone(),
@@ -207,19 +261,27 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
     Ok(Report { card, map, margins, next, bins })
 }
 
+/// Whether rows share groups, so that a group can be tried on its own.
+fn has_groups(groups: &[String]) -> bool {
+    let mut names: Vec<&String> = groups.iter().collect();
+    names.sort();
+    names.dedup();
+    names.len() > 1 && names.len() < groups.len()
+}
+
 /// Targets of rows with these labels, in the probe's own classes.
-fn targets(probe: &Probe, labels: &[&Label]) -> Result<Targets> {
+fn targets(probe: &Probe, labels: &[&Label], groups: &[String]) -> Result<Targets> {
     let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
     let names: Vec<String> = labels.iter().map(ToString::to_string).collect();
     match probe.link {
-        Link::Ordinal => Targets::ordinal(&names, &names, &order),
-        Link::Binary | Link::Multinomial => Targets::new(&names, &names, &order),
+        Link::Ordinal => Targets::ordinal(&names, groups, &order),
+        Link::Binary | Link::Multinomial => Targets::new(&names, groups, &order),
         Link::MultiLabel => {
             let list = |label: &&Label| match label {
                 Label::List(list) => list.clone(),
                 one => vec![one.to_string()],
             };
-            Targets::multilabel(&labels.iter().map(list).collect::<Vec<_>>(), &names, &order)
+            Targets::multilabel(&labels.iter().map(list).collect::<Vec<_>>(), groups, &order)
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Sweep {
     pub choices: Vec<String>,
     /// The part that scores are on, for readers: "topic held out".
     pub split: String,
+    /// The label that rows are grouped by.
+    pub group: Option<String>,
     /// The same part's name in the scores.
     pub on: &'static str,
     /// Sites that no probe can be fitted at, and why.
@@ -158,6 +160,14 @@ impl Sweep {
             metrics.push(named(figure(fitted, "auroc", self.on)?, &format!("{site}/auroc")));
         }
         Ok(metrics)
+    }
+
+    /// Those of the dialogues with these numbers whose group the probes held out.
+    pub fn unseen(&self, numbers: &[usize], dialogues: &[Dialogue]) -> Vec<usize> {
+        let held_out = &self.best().1.probe.held_out;
+        let group = |number: usize| dialogues[number].label(self.group.as_ref()?);
+        let is_unseen = |number: &usize| group(*number).is_some_and(|group| held_out.contains(&group));
+        numbers.iter().copied().filter(is_unseen).collect()
     }
 
     /// The best site and its fit.
@@ -428,6 +438,7 @@ pub fn sweep(
         shuffled,
         random,
         length,
+        group: question.group.map(str::to_owned),
         split: match (question.group, on) {
             (Some(group), "test") => format!("{group} held out"),
             (Some(group), _) => format!("folds by {group}"),

@@ -1,10 +1,11 @@
 //! The risk boundary of a probe: probes and hidden states in, tables to be saved and drawn out.
 //!
-//! - [`Threshold`]: a threshold with a bound on its error rate. [`Region`], [`Margin`]: signed distances to the boundary.
+//! - [`Threshold`]: a threshold with a bound on its error rate; [`Guarantee`]: on rows alike, or in every group. [`Region`], [`Margin`]: signed distances to the boundary.
 //! - [`Plane`], [`RiskMap`]: the plane that a probe's decision depends on, and its probabilities there.
 //! - [`flips`]: where a label changes between two states. [`PearlMap`]: the best safe point. [`compare`]: active learning.
 
 mod threshold;
+mod group_threshold;
 mod region;
 mod margin;
 mod plane;
@@ -15,11 +16,14 @@ mod pearl_point;
 
 pub use active_learning::{ActiveLearning, Comparison, LearningCurve, compare};
 pub use flip_search::{Classify, Flip, Search, flips};
+pub use group_threshold::{
+    GroupTrial, Guarantee, group_coverage, guaranteed_threshold, try_on_groups, worst_group_threshold,
+};
 pub use margin::{Margin, margins, nearest};
 pub use pearl_point::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
 pub use plane::Plane;
 pub use region::{Region, SignedDistance};
-pub use risk_map::{Grid, MapPoint, RiskMap, Surface, risk_map};
+pub use risk_map::{Grid, MapPoint, ProjectionError, RiskMap, Surface, risk_map};
 pub use threshold::{Coverage, ErrorKind, RiskBound, Threshold, coverage, threshold};
 
 #[cfg(test)]

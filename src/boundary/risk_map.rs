@@ -83,6 +83,24 @@ pub struct RiskMap {
     pub surfaces: Vec<Surface>,
     /// Probabilities of the contour lines.
     pub levels: Vec<f64>,
+    /// What the examples are: "topic held out", say. None where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// What the projection onto the plane does to the probe's reading of the examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projection: Option<ProjectionError>,
+}
+
+/// The change of a probe's reading by the projection of examples onto a plane. It is 0 where the plane holds all that the probe
+/// decides on: for two or three classes, and for ordinal ones.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProjectionError {
+    /// Number of classes.
+    pub classes: usize,
+    /// Mean |ΔP| of the class that is read from the example itself.
+    pub mean_change: f64,
+    /// Share of the examples that another class is read from.
+    pub other_class: f64,
 }
 
 /// Cells a side of [`RiskMap::of_probe`]'s grid: contours look smooth, and the map takes milliseconds.
@@ -153,7 +171,13 @@ pub fn risk_map(
         },
         group: targets.group_names[targets.groups[row]].clone(),
     };
+    let lifted = Array2::from_shape_fn((projected.len(), base.len()), |(row, head)| {
+        base[head] + projected[row][0] * along_x[head] + projected[row][1] * along_y[head]
+    });
+    let projection = projection_error(&probe.probabilities(points)?, &probe.from_logits(lifted));
     Ok(RiskMap {
+        split: None,
+        projection: Some(projection),
         label: probe.source.label.clone(),
         site: probe.source.site.to_string(),
         points: projected.iter().enumerate().map(point).collect(),
@@ -162,6 +186,22 @@ pub fn risk_map(
         grid,
         plane,
     })
+}
+
+/// Compares probabilities `[rows, classes]` of examples with those of their projections.
+fn projection_error(own: &Array2<f64>, projected: &Array2<f64>) -> ProjectionError {
+    let (rows, classes) = own.dim();
+    let best = |row: ndarray::ArrayView1<f64>| {
+        (0..classes).reduce(|best, class| if row[class] > row[best] { class } else { best }).unwrap_or(0)
+    };
+    let (mut change, mut others) = (0.0, 0);
+    for (own, projected) in own.rows().into_iter().zip(projected.rows()) {
+        let class = best(own);
+        change += (own[class] - projected[class]).abs();
+        others += usize::from(best(projected) != class);
+    }
+    let rows = rows.max(1) as f64;
+    ProjectionError { classes, mean_change: change / rows, other_class: others as f64 / rows }
 }
 
 #[cfg(test)]
@@ -187,6 +227,7 @@ mod tests {
         for (surface, p) in map.surfaces.iter().zip(&there) {
             assert!((surface.values[row][column] - p).abs() < 1e-5);
         }
+        assert!(map.projection.unwrap().mean_change < 1e-6);
         assert!(map.points.iter().all(|p| map.grid.x[0] < p.x && p.x < map.grid.x[10]));
         assert_eq!(map.points[4].label, "sensitive");
         let folder = tempfile::tempdir().unwrap();
@@ -198,5 +239,26 @@ mod tests {
             let pairs = surface.values.iter().flatten().zip(other.values.iter().flatten());
             assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-15));
         }
+    }
+
+    #[test]
+    fn a_map_of_five_classes_says_what_the_projection_changes() {
+        let classes = ["a", "b", "c", "d", "e"];
+        let (probe, points) = (probe(cloud(5, 9, 1), &classes), cloud(40, 9, 2));
+        let labels: Vec<&str> = (0..40).map(|row| classes[row % 5]).collect();
+        let targets = Targets::new(&labels, &labels, &classes).unwrap();
+        let map = RiskMap::of_probe(&probe, points.view(), &targets, "a", "b").unwrap();
+        let found = map.projection.unwrap();
+        // By hand: the probe on each point and on its foot.
+        let own = probe.probabilities(points.view()).unwrap();
+        let mut change = 0.0;
+        for (row, point) in map.points.iter().enumerate() {
+            let foot = map.plane.lift([point.x, point.y]).mapv(|v| v as f32).insert_axis(ndarray::Axis(0));
+            let there = probe.probabilities(foot.view()).unwrap();
+            let class = (0..5).max_by(|&a, &b| own[[row, a]].total_cmp(&own[[row, b]])).unwrap();
+            change += (own[[row, class]] - there[[0, class]]).abs() / 40.0;
+        }
+        assert!((found.mean_change - change).abs() < 1e-5 && change > 0.01, "{found:?} {change}");
+        assert_eq!(found.classes, 5);
     }
 }

@@ -92,6 +92,15 @@ impl RiskBound {
 
     /// The bound as a phrase.
     pub fn sentence(&self) -> String {
+        self.over("on exchangeable data")
+    }
+
+    /// The bound as a phrase, where it holds in each group ([`crate::boundary::worst_group_threshold`]).
+    pub fn sentence_over_groups(&self) -> String {
+        self.over("in every one of these groups")
+    }
+
+    fn over(&self, rows: &str) -> String {
         let error = match self.error {
             ErrorKind::Miss => "miss rate",
             ErrorKind::FalseAlarm => "false-alarm rate",
@@ -100,9 +109,9 @@ impl RiskBound {
             Some(delta) => {
                 // Rounded, because 1 − 0.1 isn't exactly 0.9.
                 let confidence = ((1.0 - delta) * 1e9).round() / 1e9;
-                format!("{error} ≤ {} with confidence {confidence} on exchangeable data", self.alpha)
+                format!("{error} ≤ {} with confidence {confidence} {rows}", self.alpha)
             }
-            None => format!("expected {error} ≤ {} on exchangeable data", self.alpha),
+            None => format!("expected {error} ≤ {} {rows}", self.alpha),
         }
     }
 }

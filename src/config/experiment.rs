@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Data, defaults, toml_file};
 use crate::artifact;
+use crate::boundary::Guarantee;
 use crate::error::Result;
 use crate::judge;
 use crate::model::Selector;
@@ -157,6 +158,9 @@ pub struct BoundaryReport {
     /// Bound the false alarms instead of the misses.
     #[serde(default)]
     pub false_alarms: bool,
+    /// The rows over which the bound holds: `exchangeable` ones, or every group, the worst too (`worst-group`).
+    #[serde(default)]
+    pub guarantee: Guarantee,
     /// Resamplings on which the bound is tested.
     #[serde(default = "defaults::resamplings")]
     pub resamplings: usize,

@@ -14,7 +14,7 @@ use crate::analysis::interpolation::{self, Interpolations, Summary, interpolate,
 use crate::analysis::layer_sweep::Sweep;
 use crate::analysis::token_readout;
 use crate::artifact::{self, Header};
-use crate::boundary::{ErrorKind, Margin, RiskBound, RiskMap, Search};
+use crate::boundary::{ErrorKind, GroupTrial, Margin, RiskBound, RiskMap, Search};
 use crate::config::experiment::{BoundaryReport, Interpolation, TokenReadout};
 use crate::dialogue::{self, Dialogue};
 use crate::error::{Error, Result};
@@ -68,12 +68,14 @@ pub fn report_charts(probe: &Probe, found: &Report) -> Vec<(String, Chart)> {
         method: card.calibration.clone(),
         bins: found.bins.clone(),
         errors: [card.ece_as_fitted.value, card.ece.value],
+        split: Some(card.split.clone()),
     };
     let margins = Margins {
         label: card.label.clone(),
         site: card.site.clone(),
         classes: probe.classes.clone(),
         margins: found.margins.clone(),
+        split: Some(card.split.clone()),
     };
     vec![
         ("reliability".into(), plots::reliability::chart(&reliability)),
@@ -91,15 +93,22 @@ pub(super) fn boundary(
     seed: u64,
 ) -> Result<StageSection> {
     let (site, best) = sweep.best();
+    // A probe may hold out groups of its own; nothing is promised from rows that it was fitted on.
+    let kept = sweep.unseen(&data.test, &data.dialogues);
+    if kept.is_empty() {
+        let place = format!("boundary_report of {}", sweep.label);
+        return Err(Error::input(place, "no dialogue of the test part that the probe never saw", "held-out groups"));
+    }
     let dialogue = |number: &usize| &data.dialogues[*number];
+    let group = |number: &usize| {
+        let named = sweep.group.as_ref().and_then(|group| dialogue(number).label(group));
+        named.unwrap_or_else(|| dialogue(number).id.clone())
+    };
     let rows = boundary_report::Rows {
-        states: activations.at(site)?.select(Axis(0), &data.test),
-        ids: data.test.iter().map(|number| dialogue(number).id.clone()).collect(),
-        labels: data
-            .test
-            .iter()
-            .map(|number| boundary_report::label(dialogue(number), &best.probe))
-            .collect(),
+        states: activations.at(site)?.select(Axis(0), &kept),
+        ids: kept.iter().map(|number| dialogue(number).id.clone()).collect(),
+        labels: kept.iter().map(|number| boundary_report::label(dialogue(number), &best.probe)).collect(),
+        groups: kept.iter().map(group).collect(),
         split: sweep.split.clone(),
     };
     let kind = if file.false_alarms { ErrorKind::FalseAlarm } else { ErrorKind::Miss };
@@ -113,6 +122,7 @@ pub(super) fn boundary(
         safe: file.safe.clone().unwrap_or_else(|| file.from.clone()),
         flag: file.flag.clone().unwrap_or_else(|| file.to.clone()),
         promise,
+        guarantee: file.guarantee,
         resamplings: file.resamplings,
         next: file.next,
         seed,
@@ -129,14 +139,22 @@ pub(super) fn boundary(
             Metric::new(name(&format!("{}/promise-held", flagged.class)), share, trial.resamplings, &split)
         }));
     }
+    if let Some(flagged) = found.card.flagged.as_ref().filter(|flagged| !flagged.groups.is_empty()) {
+        let within = |trial: &&GroupTrial| trial.rate <= flagged.threshold.risk_bound.alpha;
+        let (within, count) = (flagged.groups.iter().filter(within).count(), flagged.groups.len());
+        figures.extend(wilson(within, count).map(|share| {
+            Metric::new(name(&format!("{}/promise-held-on-new-groups", flagged.class)), share, count, &found.card.split)
+        }));
+    }
     let threshold = found.card.flagged.as_ref().map_or(String::new(), |flagged| {
         format!(
-            " {} is flagged from P = {:.4} on: {}; the bound held in {:.1} % of {} resamplings.",
+            " {} is flagged from P = {:.4} on: {}; the bound held in {:.1} % of {} resamplings of the same rows{}.",
             flagged.class,
             flagged.threshold.value,
             flagged.promise,
             100.0 * flagged.trial.coverage,
-            flagged.trial.resamplings
+            flagged.trial.resamplings,
+            flagged.group_sentence().map_or(String::new(), |sentence| format!("; {sentence}"))
         )
     });
     Ok(StageSection {

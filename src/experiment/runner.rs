@@ -230,15 +230,23 @@ impl Run<'_> {
         Ok(validated)
     }
 
-    /// The risk map at the probe's best site, with the test part's points.
+    /// The risk map at the probe's best site, with the test part's points, and what they are to the probe.
     fn map(&self, file: &Boundary, sweep: &Sweep, activations: &Activations) -> Result<RiskMap> {
-        let labels = self.data.labels(&sweep.label)?;
+        let (labels, test) = (self.data.labels(&sweep.label)?, &self.data.test);
         let (site, best) = sweep.best();
-        let points = activations.at(site)?.select(ndarray::Axis(0), &self.data.test);
-        let labels: Vec<&str> = self.data.test.iter().map(|&number| labels[number].as_str()).collect();
+        let points = activations.at(site)?.select(ndarray::Axis(0), test);
+        let labels: Vec<&str> = test.iter().map(|&number| labels[number].as_str()).collect();
         let order: Vec<&str> = best.probe.classes.iter().map(String::as_str).collect();
-        let targets = Targets::new(&labels, &labels, &order)?;
-        let map = RiskMap::of_probe(&best.probe, points.view(), &targets, &file.from, &file.to)?;
+        let groups = self.data.labels(&self.experiment.data.group)?;
+        let groups: Vec<&str> = test.iter().map(|&number| groups[number].as_str()).collect();
+        let targets = Targets::new(&labels, &groups, &order)?;
+        let mut map = RiskMap::of_probe(&best.probe, points.view(), &targets, &file.from, &file.to)?;
+        let unseen = sweep.unseen(test, &self.data.dialogues).len();
+        map.split = Some(match unseen {
+            unseen if unseen == test.len() => sweep.split.clone(),
+            0 => "the probe was fitted on them".into(),
+            unseen => format!("{unseen} of {} held out, the probe fitted on the others", test.len()),
+        });
         artifact::write_json(&self.out.join("map.json"), &self.header("map"), &map)?;
         Ok(map)
     }

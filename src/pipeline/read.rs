@@ -16,12 +16,32 @@ impl Labelled {
         probe.probabilities(self.at(probe.source.site)?.select(Axis(0), rows).view())
     }
 
-    /// The rows' labels as the probe's classes, each row in a group of its own.
+    /// The rows' labels as the probe's classes, the rows of a dialogue in a group of their own.
     ///
     /// # Errors
     /// Rows without the probe's label, or with a value that is none of its classes.
     pub fn truth(&self, probe: &Probe, rows: &[usize]) -> Result<Targets> {
-        let ids: Vec<String> = rows.iter().map(ToString::to_string).collect();
+        self.truth_by_group(probe, rows, None)
+    }
+
+    /// [`Labelled::truth`] with the values of a label as groups.
+    ///
+    /// # Errors
+    /// As [`Labelled::truth`]; rows without the group's label.
+    pub fn truth_by_group(&self, probe: &Probe, rows: &[usize], group: Option<&str>) -> Result<Targets> {
+        let ids: Vec<String> = match group {
+            None => rows.iter().map(|&row| self.example()[row].to_string()).collect(),
+            Some(group) => {
+                let groups = rows.iter().map(|&row| {
+                    let missing = || {
+                        let place = format!("dialogue {}", self.dialogue(row).id);
+                        Error::input(place, format!("no label {group}"), "one on every dialogue")
+                    };
+                    self.dialogue(row).label(group).ok_or_else(missing)
+                });
+                groups.collect::<Result<_>>()?
+            }
+        };
         let order: Vec<&str> = probe.classes.iter().map(String::as_str).collect();
         if probe.link == Link::MultiLabel {
             let lists = self.label_lists(&probe.source.label)?;

@@ -20,7 +20,12 @@ impl Probe {
         states.check_probe(self)?;
         let rows: Vec<usize> = (0..states.rows()).collect();
         let targets = states.truth(self, &rows)?;
-        RiskMap::of_probe(self, states.at(self.source.site)?.view(), &targets, from, to)
+        let mut map = RiskMap::of_probe(self, states.at(self.source.site)?.view(), &targets, from, to)?;
+        map.split = Some(match states.was_fitted_here(self) {
+            true => "fitted on and held out together".into(),
+            false => "other dialogues than it was fitted on".into(),
+        });
+        Ok(map)
     }
 }
 

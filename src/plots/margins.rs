@@ -18,6 +18,9 @@ pub struct Margins {
     pub classes: Vec<String>,
     /// One an example.
     pub margins: Vec<Margin>,
+    /// What the dialogues are: "topic held out", say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
 }
 
 /// Bars of the distribution.
@@ -25,7 +28,8 @@ const BARS: usize = 48;
 
 /// The chart of margins.
 pub fn chart(table: &Margins) -> Chart {
-    let Margins { label, site, classes, margins } = table;
+    let Margins { label, site, classes, margins, split } = table;
+    let split = split.as_ref().map_or(String::new(), |split| format!(" ({split})"));
     let signed: Vec<(f64, &Label)> =
         margins.iter().filter_map(|margin| Some((margin.signed()?, margin.label.as_ref()?))).collect();
     let [low, high] = signed
@@ -58,9 +62,10 @@ pub fn chart(table: &Margins) -> Chart {
     });
     Chart::Line(LineChart {
         title: format!("Distance to the boundary: {label} at {site}"),
-        subtitle: "distance of each held-out dialogue to the nearest face of its class's region; negative where the probe predicts \
-                   another class"
-            .into(),
+        subtitle: format!(
+            "distance of each dialogue{split} to the nearest face of its class's region; negative where the probe predicts another \
+             class"
+        ),
         x_label: "distance to the boundary (activation units)".into(),
         y_label: "share of the class".into(),
         series: series.collect(),

@@ -19,11 +19,15 @@ pub struct Reliability {
     pub bins: [Vec<Bin>; 2],
     /// Expected calibration errors before and after.
     pub errors: [f64; 2],
+    /// What the dialogues are: "topic held out", say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
 }
 
 /// The reliability diagram.
 pub fn chart(table: &Reliability) -> Chart {
-    let Reliability { label, site, method, bins, errors } = table;
+    let Reliability { label, site, method, bins, errors, split } = table;
+    let split = split.as_ref().map_or(String::new(), |split| format!(" ({split})"));
     let series = |name: String, bins: &[Bin], style: Style| {
         let points = bins.iter().filter_map(|bin| {
             let share = wilson(bin.right, bin.n)?;
@@ -51,7 +55,7 @@ pub fn chart(table: &Reliability) -> Chart {
     Chart::Line(LineChart {
         title: format!("Reliability: {label} at {site}"),
         subtitle: format!(
-            "{n} held-out dialogues in bins of equal count; expected calibration error {:.3} before and {:.3} after \
+            "{n} dialogues{split} in bins of equal count; expected calibration error {:.3} before and {:.3} after \
              calibration ({method}); the band is a 95 % interval",
             errors[0], errors[1]
         ),

@@ -1,4 +1,4 @@
-//! Risk map: held-out dialogues on the plane on which the probe decides, with contours of its calibrated probabilities.
+//! Risk map: dialogues on the plane on which the probe decides, or projected onto one, with contours of its calibrated probabilities.
 
 use super::site_axis::ends;
 use crate::boundary::{self, RiskMap};
@@ -35,7 +35,7 @@ pub(super) fn map_chart(map: &RiskMap) -> MapChart {
     });
     MapChart {
         title: format!("Boundary of {} at {}", map.label, map.site),
-        subtitle: "held-out dialogues on the plane on which the probe decides; contours are its calibrated probabilities".into(),
+        subtitle: subtitle(map),
         x_label: format!("{} (activation units)", map.plane.names[0]),
         y_label: format!("{} (activation units)", map.plane.names[1]),
         x_range: ends(&map.grid.x),
@@ -44,5 +44,49 @@ pub(super) fn map_chart(map: &RiskMap) -> MapChart {
         contours: contours.collect(),
         groups,
         ..MapChart::default()
+    }
+}
+
+/// What the points are, and whether the plane holds all that the probe decides on.
+fn subtitle(map: &RiskMap) -> String {
+    let points = match &map.split {
+        Some(split) => format!("dialogues ({split})"),
+        None => "dialogues".into(),
+    };
+    match map.projection {
+        Some(found) if found.mean_change > 1e-6 => format!(
+            "{points} projected onto a plane; contours are the probe's calibrated probabilities there; it decides on more: the projection \
+             changes the probability of the class that it reads by {:.2} on average, and the class of {:.0} %",
+            found.mean_change,
+            100.0 * found.other_class
+        ),
+        Some(_) => {
+            format!("{points} on the plane on which the probe decides; contours are its calibrated probabilities")
+        }
+        None => format!("{points} on a plane of the probe's directions; contours are its calibrated probabilities there"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boundary::ProjectionError;
+
+    #[test]
+    fn a_subtitle_claims_no_more_than_the_map_knows() {
+        let mut map: RiskMap = serde_json::from_value(serde_json::json!({
+            "label": "kind", "site": "1.resid_post", "points": [], "surfaces": [], "levels": [0.5],
+            "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]},
+            "plane": {"origin": [0.0, 0.0], "axes": [[1.0, 0.0], [0.0, 1.0]], "names": ["a", "b"]},
+        }))
+        .unwrap();
+        let unknown = subtitle(&map);
+        assert!(!unknown.contains("held out") && !unknown.contains("decides"), "{unknown}");
+        map.split = Some("topic held out".into());
+        map.projection = Some(ProjectionError { classes: 3, mean_change: 0.0, other_class: 0.0 });
+        assert!(subtitle(&map).starts_with("dialogues (topic held out) on the plane on which the probe decides"));
+        map.projection = Some(ProjectionError { classes: 5, mean_change: 0.14, other_class: 0.2 });
+        let projected = subtitle(&map);
+        assert!(projected.contains("decides on more") && projected.contains("0.14"), "{projected}");
     }
 }

@@ -10,7 +10,7 @@ use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::boundary_report::{self, Question, Report, Rows};
 use pearlpoint::artifact::FolderLock;
-use pearlpoint::boundary::{ErrorKind, Margin, RiskBound};
+use pearlpoint::boundary::{ErrorKind, Guarantee, Margin, RiskBound};
 use pearlpoint::error::Error;
 use pearlpoint::experiment::boundary_stages;
 use pearlpoint::pipeline::unseen_rows;
@@ -54,6 +54,9 @@ pub struct Arguments {
     /// The class that the threshold flags [default: --to]
     #[arg(long, value_name = "CLASS", requires = "alpha")]
     flag: Option<String>,
+    /// What the guarantee is over: exchangeable rows, or every group of --group, the worst too (worst-group)
+    #[arg(long, default_value_t, requires = "alpha")]
+    guarantee: Guarantee,
     /// Resamplings that the guarantee is tried on
     #[arg(long, default_value_t = 200, requires = "alpha")]
     resamplings: usize,
@@ -94,7 +97,16 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         (None, true) => ((0..states.rows()).collect(), "fitted on and held out together".into()),
         (None, false) => ((0..states.rows()).collect(), "other dialogues than it was fitted on".into()),
     };
+    if arguments.guarantee == Guarantee::WorstGroup && arguments.group.is_none() {
+        let expected = "--group LABEL, whose values are the groups";
+        return Err(Error::input("--guarantee", "worst-group without groups", expected).into());
+    }
+    let group = |row: usize| {
+        let named = arguments.group.as_ref().and_then(|group| states.dialogue(row).label(group));
+        named.unwrap_or_else(|| states.dialogue(row).id.clone())
+    };
     let rows = Rows {
+        groups: kept.iter().map(|&row| group(row)).collect(),
         states: states.at(probe.source.site)?.select(Axis(0), &kept),
         ids: kept.iter().map(|&row| states.dialogue(row).id.clone()).collect(),
         labels: kept.iter().map(|&row| boundary_report::label(states.dialogue(row), &probe)).collect(),
@@ -111,6 +123,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         from,
         to,
         promise,
+        guarantee: arguments.guarantee,
         resamplings: arguments.resamplings,
         next: arguments.next,
         seed: arguments.seed,
@@ -160,7 +173,7 @@ fn show(found: &Report) -> anyhow::Result<()> {
             threshold.n, threshold.rate, threshold.bound, threshold.other_rate
         ))?;
         print(format!(
-            "  tried on {} resamplings of {} rows: the true rate was within {} in {:.1} %{}, {:.4} on average",
+            "  tried on {} resamplings of the same {} rows: the true rate was within {} in {:.1} %{}, {:.4} on average",
             trial.resamplings,
             trial.n,
             threshold.risk_bound.alpha,
@@ -168,6 +181,9 @@ fn show(found: &Report) -> anyhow::Result<()> {
             trial.expected_coverage.map_or(String::new(), |due| format!(" (theory: {:.1} %)", 100.0 * due)),
             trial.mean_rate
         ))?;
+        if let Some(sentence) = flagged.group_sentence() {
+            print(format!("  {sentence}"))?;
+        }
     }
     let distance =
         |distance: Option<f64>| distance.map_or(String::new(), |distance| format!("{distance:.2}"));

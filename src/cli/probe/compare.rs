@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ndarray::{Array2, Axis};
 
 use super::score::rows;
 use crate::cli::console::Console;
 use crate::cli::output::{Outcome, print, print_exact};
 use crate::cli::states::StoreSource;
 use pearlpoint::error::Error;
-use pearlpoint::probe::{Probe, ValidationPlan, classification_metrics};
+use pearlpoint::probe::{Probe, ValidationPlan, linearised_auroc, units};
 use pearlpoint::report::Table;
-use pearlpoint::stats::{self, Metric};
+use pearlpoint::stats::Metric;
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -46,31 +45,21 @@ pub fn run(arguments: Compare, console: &Console) -> anyhow::Result<Outcome> {
     let states = arguments.states.open(console)?;
     let all: Vec<&Probe> = probes.iter().collect();
     let rows = rows(&states, &all, arguments.group.as_deref(), console)?;
-    let targets = states.truth(&probes[0], &rows)?;
+    let targets = states.truth_by_group(&probes[0], &rows, arguments.group.as_deref())?;
     let read =
         probes.iter().map(|probe| states.probabilities(probe, &rows)).collect::<Result<Vec<_>, _>>()?;
-    let plan = ValidationPlan::default();
-    let auroc = |probabilities: &Array2<f64>, rows: &[usize]| {
-        let plain = ValidationPlan { resamples: 0, ..plan.clone() };
-        let chosen = probabilities.select(Axis(0), rows);
-        let metrics = classification_metrics(chosen.view(), &targets.select(rows), &plain, "given");
-        metrics.iter().find(|metric| metric.name == "auroc").map(|metric| metric.value)
-    };
-    // All probes share the resamples, so that the differences are paired.
-    let units: Vec<Vec<usize>> = (0..rows.len()).map(|row| vec![row]).collect();
-    let intervals = stats::bootstrap_each(&units, plan.resamples, plan.seed, |rows| {
-        let areas: Vec<Option<f64>> = read.iter().map(|probabilities| auroc(probabilities, rows)).collect();
-        let first = areas[0];
-        let differences = areas[1..].iter().map(|area| Some((*area)? - first?));
-        areas.iter().copied().chain(differences).collect()
-    });
+    let units = units(&targets, &ValidationPlan::default());
+    // All probes on the same rows, so that the differences are paired.
+    let areas = read.iter().map(|probabilities| linearised_auroc(probabilities.view(), &targets, &[]));
+    let one_class = || Error::input("probe compare", "rows of one class", "rows of two or more");
+    let areas = areas.map(|area| area.ok_or_else(one_class)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = arguments.probes.iter().map(|path| path.display().to_string()).collect();
-    let own = names.iter().map(|name| format!("{name} auroc"));
-    let differences = names[1..].iter().map(|name| format!("{name} − {}", names[0]));
-    let named = own.chain(differences).zip(intervals);
-    let metrics: Vec<Metric> = named
-        .filter_map(|(name, interval)| Some(Metric::new(name, interval?, rows.len(), "given")))
-        .collect();
+    let metric = |name: String, interval| Metric::new(name, interval, rows.len(), "given");
+    let own = names.iter().zip(&areas).map(|(name, area)| metric(format!("{name} auroc"), area.interval(&units)));
+    let differences = names[1..].iter().zip(&areas[1..]).map(|(name, area)| {
+        metric(format!("{name} − {}", names[0]), area.minus(&areas[0], &units))
+    });
+    let metrics: Vec<Metric> = own.chain(differences).collect();
     match arguments.json {
         true => print_exact(serde_json::to_string_pretty(&metrics)?)?,
         false => print(Table::of_figures("", &metrics).to_text()?)?,

@@ -42,7 +42,7 @@ pub fn run(arguments: Score, console: &Console) -> anyhow::Result<Outcome> {
         }
         return Ok(Outcome::Done);
     }
-    let targets = states.truth(&probe, &rows)?;
+    let targets = states.truth_by_group(&probe, &rows, arguments.group.as_deref())?;
     let metrics = classification_metrics(probabilities.view(), &targets, &ValidationPlan::default(), "given");
     let mut table = Table::of_figures("", &metrics);
     table.columns[0] = Column::text(&format!("{} at {}", probe.source.label, probe.source.site));
