@@ -36,7 +36,7 @@ for way in ("rows", "kinds"):
             search = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression(max_iter=5000, tol=1e-8)),
                                   {"logisticregression__C": [1e-3, 1e-2, 1e-1, 1.0]}, scoring="neg_log_loss", cv=inner)
             areas.append(roc_auc_score(truth[fold], search.fit(x[fit], truth[fit]).decision_function(x[fold])))
-        ours, theirs = figures[f"cross/label/{way}/{site}/auroc/mean"], float(np.mean(areas))
+        ours, theirs = figures[f"cross/label/{way}/{site}/auroc"], float(np.mean(areas))
         best[site] = (ours, theirs)
     top = [max(pair[side] for pair in best.values()) for side in (0, 1)]
     if way == "rows":

@@ -215,9 +215,7 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
         let threshold = guaranteed_threshold(&scores, &positive, &groups, promise, guarantee)?;
         let (resamplings, seed) = (question.resamplings, question.seed);
         let trial = match guarantee {
-            Guarantee::Exchangeable => {
-                coverage(&scores, &positive, promise, threshold.n, resamplings, seed)?
-            }
+            Guarantee::Exchangeable => coverage(&scores, &positive, promise, threshold.n, resamplings, seed)?,
             Guarantee::WorstGroup => group_coverage(&scores, &positive, &groups, promise, resamplings, seed)?,
         };
         let on_groups = match has_groups(&groups) {

@@ -9,7 +9,8 @@ use crate::config::experiment;
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::probe::{
-    CrossValidation, Split, Targets, ValidationPlan, cross_validate, linearised_auroc, method, split, tfidf, units,
+    CrossValidation, Split, Targets, ValidationPlan, cross_validate, linearised_auroc, method, split, tfidf,
+    units,
 };
 use crate::stats::{Linearised, Metric};
 

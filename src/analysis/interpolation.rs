@@ -305,7 +305,8 @@ impl Interpolations {
         let summary = |site: Site| {
             let own: Vec<&PairFlips> = self.passages.iter().filter(|passage| passage.site == site).collect();
             let place = |(flip, target): (&Option<Flip>, &Option<String>)| {
-                let counts = |flip: &&Flip| flip.lasts && target.as_ref().is_none_or(|target| flip.to == *target);
+                let counts =
+                    |flip: &&Flip| flip.lasts && target.as_ref().is_none_or(|target| flip.to == *target);
                 flip.as_ref().filter(counts).map(Flip::at)
             };
             let probe = |passage: &PairFlips| place((&passage.probe, &passage.probe_target));
@@ -370,8 +371,7 @@ mod tests {
             passage(flip("c", 0.5, true), flip("guide", 0.25, false)),
             passage(None, flip(BROKEN, 0.5, true)),
         ];
-        let found =
-            Interpolations { label: "l".into(), tokens: "t".into(), given: 4, pairs: 4, passages };
+        let found = Interpolations { label: "l".into(), tokens: "t".into(), given: 4, pairs: 4, passages };
         let summary = &found.summaries(0)[0];
         assert_eq!((summary.probe_flips, summary.probe_others), (1, 2));
         assert_eq!((summary.model_flips, summary.model_others, summary.model_breaks), (1, 2, 1));

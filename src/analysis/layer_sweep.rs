@@ -11,8 +11,9 @@ use crate::model::{Selector, Site};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::{
-    self, Examples, Fit, Logistic, Probe, Provenance, Split, StrengthScore, TargetKind, Targets, TextBaseline,
-    Validated, ValidationPlan, controls, ngram_baseline, ngram_baseline::NgramOptions, tfidf, word_pairs,
+    self, Examples, Fit, Logistic, Probe, Provenance, Split, StrengthScore, TargetKind, Targets,
+    TextBaseline, Validated, ValidationPlan, controls, ngram_baseline, ngram_baseline::NgramOptions, tfidf,
+    word_pairs,
 };
 use crate::stats::{Linearised, Metric, Units};
 
@@ -97,7 +98,8 @@ impl Sweep {
     pub fn doubts(&self) -> Result<Vec<String>> {
         let own = figure(self.best().1, "auroc", self.on)?;
         let low = own.low.unwrap_or(own.value);
-        let paired = self.differences.iter().filter(|difference| difference.low.is_some_and(|low| low <= 0.0));
+        let paired =
+            self.differences.iter().filter(|difference| difference.low.is_some_and(|low| low <= 0.0));
         let paired = paired.map(|difference| {
             let control = difference.name.trim_start_matches("difference/");
             format!(
@@ -212,7 +214,9 @@ fn doubtful_choices(sites: &[(Site, Fitted)], best: usize, on: &str, units: &Uni
         ));
     }
     if on == "test" && units.is_one_group() {
-        lines.push("one group is held out: the intervals are about its rows, and say nothing of other groups".into());
+        lines.push(
+            "one group is held out: the intervals are about its rows, and say nothing of other groups".into(),
+        );
     }
     lines
 }
@@ -400,14 +404,19 @@ pub fn sweep(
     };
     let plain = targets.unordered();
     let ngram = ngram_baseline::ngram(texts, &plain, &split, plan, &NgramOptions::default())?;
-    let texts_only =
-        [("ngram", ngram), ("tfidf", tfidf(texts, &plain, &split, plan)?), ("pairs", word_pairs(texts, &plain, &split, plan)?)];
+    let texts_only = [
+        ("ngram", ngram),
+        ("tfidf", tfidf(texts, &plain, &split, plan)?),
+        ("pairs", word_pairs(texts, &plain, &split, plan)?),
+    ];
     let mut areas = Vec::new();
     let mut control = |(name, baseline): (&'static str, TextBaseline)| {
         areas.push((name, baseline.area));
         let area = baseline.scores.into_iter().find(|score| score.name == "auroc" && score.split == on);
         let area = area.map(|area| Metric { name: format!("{name}/auroc"), ..area });
-        area.ok_or_else(|| Error::input(format!("{name} baseline"), format!("no AUROC on {on}"), "two classes there"))
+        area.ok_or_else(|| {
+            Error::input(format!("{name} baseline"), format!("no AUROC on {on}"), "two classes there")
+        })
     };
     let [ngram, tfidf, pairs] = texts_only.map(&mut control);
     let (site, Fitted { probe, .. }) = &sites[best];

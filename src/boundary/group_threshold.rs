@@ -71,12 +71,14 @@ pub fn worst_group_threshold(
     risk_bound: RiskBound,
 ) -> Result<Threshold> {
     let rows = rows_by_group(positive, groups, risk_bound.error);
-    let own_bound = RiskBound { delta: risk_bound.delta.map(|delta| delta / rows.len().max(1) as f64), ..risk_bound };
+    let own_bound =
+        RiskBound { delta: risk_bound.delta.map(|delta| delta / rows.len().max(1) as f64), ..risk_bound };
     let mut safest: Option<f64> = None;
     let mut bound: f64 = 0.0;
     for (group, rows) in &rows {
-        let own = chosen_on(scores, positive, rows, own_bound)
-            .map_err(|error| Error::input(format!("group {group}"), error, "enough rows in every group, or merged groups"))?;
+        let own = chosen_on(scores, positive, rows, own_bound).map_err(|error| {
+            Error::input(format!("group {group}"), error, "enough rows in every group, or merged groups")
+        })?;
         bound = bound.max(own.bound);
         safest = Some(match (safest, risk_bound.error) {
             (None, _) => own.value,
@@ -138,7 +140,8 @@ pub fn try_on_groups(
         let names: Vec<String> = others.iter().map(|&row| groups[row].clone()).collect();
         let chosen = guaranteed_threshold(&of(scores), &is, &names, risk_bound, guarantee).ok()?;
         let class = risk_bound.error == ErrorKind::Miss;
-        let own: Vec<f64> = own.iter().filter(|&&row| positive[row] == class).map(|&row| scores[row]).collect();
+        let own: Vec<f64> =
+            own.iter().filter(|&&row| positive[row] == class).map(|&row| scores[row]).collect();
         let rate = rate(&own, chosen.value, risk_bound.error);
         Some(GroupTrial { group: (*group).to_owned(), threshold: chosen.value, n: own.len(), rate })
     };
@@ -194,7 +197,11 @@ pub fn group_coverage(
 }
 
 /// All rows of each group that has rows of the class which the error is about.
-fn rows_by_group<'a>(positive: &[bool], groups: &'a [String], error: ErrorKind) -> BTreeMap<&'a str, Vec<usize>> {
+fn rows_by_group<'a>(
+    positive: &[bool],
+    groups: &'a [String],
+    error: ErrorKind,
+) -> BTreeMap<&'a str, Vec<usize>> {
     let mut rows: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     groups.iter().enumerate().for_each(|(row, group)| rows.entry(group).or_default().push(row));
     rows.retain(|_, rows| rows.iter().any(|&row| positive[row] == (error == ErrorKind::Miss)));
@@ -222,8 +229,14 @@ mod tests {
     use rand_distr::StandardNormal;
 
     /// Positives of groups whose scores lie around means with this deviation: scores, groups, and each group's mean.
-    fn world(groups: usize, rows: usize, deviation: f64, random: &mut StdRng) -> (Vec<f64>, Vec<String>, Vec<f64>) {
-        let means: Vec<f64> = (0..groups).map(|_| deviation * random.sample::<f64, _>(StandardNormal)).collect();
+    fn world(
+        groups: usize,
+        rows: usize,
+        deviation: f64,
+        random: &mut StdRng,
+    ) -> (Vec<f64>, Vec<String>, Vec<f64>) {
+        let means: Vec<f64> =
+            (0..groups).map(|_| deviation * random.sample::<f64, _>(StandardNormal)).collect();
         let scores = means.iter().flat_map(|mean| vec![*mean; rows]);
         let scores = scores.map(|mean| mean + random.sample::<f64, _>(StandardNormal)).collect();
         let names = (0..groups).flat_map(|group| vec![group.to_string(); rows]).collect();
@@ -245,7 +258,8 @@ mod tests {
             let (scores, names, means) = world(groups, 80, 1.0, &mut random);
             let is = vec![true; scores.len()];
             let holds = |value: f64, means: &[f64]| means.iter().all(|&mean| true_rate(value, mean) <= 0.1);
-            let found = |guarantee| guaranteed_threshold(&scores, &is, &names, bound, guarantee).unwrap().value;
+            let found =
+                |guarantee| guaranteed_threshold(&scores, &is, &names, bound, guarantee).unwrap().value;
             let (pooled, safest) = (found(Guarantee::Exchangeable), found(Guarantee::WorstGroup));
             plain += usize::from(holds(pooled, &means));
             worst += usize::from(holds(safest, &means));
@@ -271,9 +285,13 @@ mod tests {
         // Two deviations below a threshold at about the 16 % point: most are missed.
         assert!(odd.rate > 0.7 && odd.n == 100, "{odd:?}");
         assert!(trials.iter().filter(|trial| trial.group != "new kind").all(|trial| trial.rate < 0.2));
-        let error = worst_group_threshold(&scores[..110], &is[..110], &names[..110], bound).unwrap_err().to_string();
+        let error =
+            worst_group_threshold(&scores[..110], &is[..110], &names[..110], bound).unwrap_err().to_string();
         assert!(error.starts_with("group 1: ") && error.contains("10 rows of the class"), "{error}");
-        assert!(try_on_groups(&scores[..100], &is[..100], &names[..100], bound, Guarantee::Exchangeable).is_empty());
+        assert!(
+            try_on_groups(&scores[..100], &is[..100], &names[..100], bound, Guarantee::Exchangeable)
+                .is_empty()
+        );
         let safe = worst_group_threshold(&scores, &is, &names, bound).unwrap().value;
         let trial = group_coverage(&scores, &is, &names, bound, 100, 1).unwrap();
         assert!(trial.coverage >= 0.87 && safe < odd.threshold, "{trial:?}");

@@ -97,7 +97,11 @@ pub(super) fn boundary(
     let kept = sweep.unseen(&data.test, &data.dialogues);
     if kept.is_empty() {
         let place = format!("boundary_report of {}", sweep.label);
-        return Err(Error::input(place, "no dialogue of the test part that the probe never saw", "held-out groups"));
+        return Err(Error::input(
+            place,
+            "no dialogue of the test part that the probe never saw",
+            "held-out groups",
+        ));
     }
     let dialogue = |number: &usize| &data.dialogues[*number];
     let group = |number: &usize| {
@@ -143,7 +147,12 @@ pub(super) fn boundary(
         let within = |trial: &&GroupTrial| trial.rate <= flagged.threshold.risk_bound.alpha;
         let (within, count) = (flagged.groups.iter().filter(within).count(), flagged.groups.len());
         figures.extend(wilson(within, count).map(|share| {
-            Metric::new(name(&format!("{}/promise-held-on-new-groups", flagged.class)), share, count, &found.card.split)
+            Metric::new(
+                name(&format!("{}/promise-held-on-new-groups", flagged.class)),
+                share,
+                count,
+                &found.card.split,
+            )
         }));
     }
     let threshold = found.card.flagged.as_ref().map_or(String::new(), |flagged| {
@@ -233,9 +242,17 @@ pub(super) fn interpolation(
     let weights: Vec<_> =
         probes.iter().map(|probe| (probe.source.site, &probe.weight, &probe.bias)).collect();
     let weights: Vec<String> = weights.iter().map(|weights| format!("{weights:?}")).collect();
-    let made_from =
-        serde_json::to_vec(&("flips that last", file, judge.name(), &dialogues, thinking, seed, &model.hash, weights))
-            .map_err(text)?;
+    let made_from = serde_json::to_vec(&(
+        "flips that last",
+        file,
+        judge.name(),
+        &dialogues,
+        thinking,
+        seed,
+        &model.hash,
+        weights,
+    ))
+    .map_err(text)?;
     let made_from = artifact::sha256(&made_from);
     let path = paths::interpolation(out, &file.name);
     let before = artifact::read_json::<Kept>(&path, "crossing", 1).ok();

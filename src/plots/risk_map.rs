@@ -61,9 +61,13 @@ fn subtitle(map: &RiskMap) -> String {
             100.0 * found.other_class
         ),
         Some(_) => {
-            format!("{points} on the plane on which the probe decides; contours are its calibrated probabilities")
+            format!(
+                "{points} on the plane on which the probe decides; contours are its calibrated probabilities"
+            )
         }
-        None => format!("{points} on a plane of the probe's directions; contours are its calibrated probabilities there"),
+        None => format!(
+            "{points} on a plane of the probe's directions; contours are its calibrated probabilities there"
+        ),
     }
 }
 
@@ -84,7 +88,9 @@ mod tests {
         assert!(!unknown.contains("held out") && !unknown.contains("decides"), "{unknown}");
         map.split = Some("topic held out".into());
         map.projection = Some(ProjectionError { classes: 3, mean_change: 0.0, other_class: 0.0 });
-        assert!(subtitle(&map).starts_with("dialogues (topic held out) on the plane on which the probe decides"));
+        assert!(
+            subtitle(&map).starts_with("dialogues (topic held out) on the plane on which the probe decides")
+        );
         map.projection = Some(ProjectionError { classes: 5, mean_change: 0.14, other_class: 0.2 });
         let projected = subtitle(&map);
         assert!(projected.contains("decides on more") && projected.contains("0.14"), "{projected}");

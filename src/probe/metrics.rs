@@ -7,7 +7,9 @@ use rayon::prelude::*;
 use crate::probe::link::Link;
 use crate::probe::plan::ValidationPlan;
 use crate::probe::targets::Targets;
-use crate::stats::{self, CalibrationGap, Interval, Linearised, Metric, Ranking, Units, debiased_calibration_error};
+use crate::stats::{
+    self, CalibrationGap, Interval, Linearised, Metric, Ranking, Units, debiased_calibration_error,
+};
 
 /// The metrics of probabilities `[rows, classes]`, with 95 % intervals: `auroc`, `average_precision`, `accuracy`,
 /// `log_loss`, `brier`, `ece`, and with more than two classes `auroc/CLASS` and `average_precision/CLASS` (`auroc` and
@@ -49,10 +51,8 @@ pub fn fold_metrics(
     };
     let mut metrics = Vec::new();
     let mut by_class = Vec::new();
-    let ranked: [(&str, fn(&Ranking) -> Option<Linearised>); 2] = [
-        ("auroc", Ranking::linearised_auroc),
-        ("average_precision", Ranking::linearised_average_precision),
-    ];
+    let ranked: [(&str, fn(&Ranking) -> Option<Linearised>); 2] =
+        [("auroc", Ranking::linearised_auroc), ("average_precision", Ranking::linearised_average_precision)];
     for (name, rank) in ranked {
         let area = |heads| mean_over_folds(probabilities, targets, folds, heads, rank);
         let all = heads(targets);
@@ -141,7 +141,8 @@ impl Losses {
             if targets.link != Link::MultiLabel {
                 return vec![(whole.to_owned(), targets.classes[row])];
             }
-            let label = |(label, &p): (usize, &f64)| (array![[1.0 - p, p]], usize::from(targets.is(row, label)));
+            let label =
+                |(label, &p): (usize, &f64)| (array![[1.0 - p, p]], usize::from(targets.is(row, label)));
             whole.iter().enumerate().map(label).collect()
         };
         // A single row always has a mean.
@@ -159,10 +160,11 @@ impl Losses {
                     *sum += share * loss(of, p.view(), *class);
                 }
                 for (sum, of) in variance.iter_mut().zip([stats::log_loss, stats::brier]) {
-                    let moments = p.iter().enumerate().fold([0.0; 2], |[first, second], (class, &p_class)| {
-                        let value = loss(of, p.view(), class);
-                        [first + p_class * value, second + p_class * value * value]
-                    });
+                    let moments =
+                        p.iter().enumerate().fold([0.0; 2], |[first, second], (class, &p_class)| {
+                            let value = loss(of, p.view(), class);
+                            [first + p_class * value, second + p_class * value * value]
+                        });
                     *sum += share * share * (moments[1] - moments[0] * moments[0]).max(0.0);
                 }
             }
@@ -207,8 +209,9 @@ impl Losses {
     fn calibration_error_by_chance(&self, plan: &ValidationPlan, split: &str) -> Option<Metric> {
         let rows = self.gaps.len();
         // A gap is correctness (1 or 0) minus confidence.
-        let confidence =
-            |own: &CalibrationGap, share: f64| (own.bin, if own.gap >= 0.0 { share - own.gap } else { -own.gap });
+        let confidence = |own: &CalibrationGap, share: f64| {
+            (own.bin, if own.gap >= 0.0 { share - own.gap } else { -own.gap })
+        };
         let draw = |resample: usize| {
             let mut random = StdRng::seed_from_u64(plan.seed.rotate_left(8) ^ resample as u64);
             let mut gaps = vec![0.0; self.bins];
@@ -261,6 +264,59 @@ mod tests {
     }
 
     #[test]
+    fn scores_of_several_folds_are_ranked_fold_by_fold() {
+        // Each fold ranks its own rows without error; the second fold's probe is shifted, so that the pool has errors.
+        let p = [0.1, 0.2, 0.4, 0.5, 0.3, 0.45, 0.6, 0.7];
+        let probabilities =
+            ndarray::Array2::from_shape_fn((8, 2), |(row, class)| [1.0 - p[row], p[row]][class]);
+        let labels = ["a", "a", "b", "b", "a", "a", "b", "b"];
+        let groups = ["1", "1", "2", "2", "3", "3", "4", "4"];
+        let targets = Targets::new(&labels, &groups, &[]).unwrap();
+        let plan = ValidationPlan { resamples: 0, ..ValidationPlan::default() };
+        let area = |folds: &[Vec<usize>]| {
+            let metrics = fold_metrics(probabilities.view(), &targets, folds, &plan, "validation");
+            metrics.into_iter().find(|metric| metric.name == "auroc").unwrap().value
+        };
+        let folds = [vec![0, 1, 2, 3], vec![4, 5, 6, 7]];
+        // Of 16 pairs in the pool one is lost: .45 above .4.
+        assert_eq!((area(&[]), area(&folds)), (15.0 / 16.0, 1.0));
+        // Folds of one class are left out of the mean; where none has two, the pool is ranked.
+        assert_eq!(area(&[vec![0, 1, 2, 3], vec![4, 5], vec![6, 7]]), 1.0);
+        assert_eq!(area(&[vec![0, 1], vec![2, 3], vec![4, 5], vec![6, 7]]), 15.0 / 16.0);
+    }
+
+    #[test]
+    fn intervals_have_a_width_where_every_row_is_right_and_widen_over_groups() {
+        let p = |row: usize| if row % 2 == 0 { 0.002 } else { 0.998 };
+        let probabilities =
+            ndarray::Array2::from_shape_fn((300, 2), |(row, class)| [1.0 - p(row), p(row)][class]);
+        let labels: Vec<&str> = (0..300).map(|row| ["a", "b"][row % 2]).collect();
+        let groups: Vec<String> = (0..300).map(|row| (row / 60).to_string()).collect();
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        let targets = Targets::new(&labels, &groups, &[]).unwrap();
+        let metrics = |by_group: bool| {
+            let plan = ValidationPlan { by_group, ..ValidationPlan::default() };
+            classification_metrics(probabilities.view(), &targets, &plan, "test")
+        };
+        let (rows, grouped) = (metrics(false), metrics(true));
+        let of = |metrics: &[Metric], name: &str| {
+            metrics.iter().find(|metric| metric.name == name).unwrap().clone()
+        };
+        for name in ["auroc", "average_precision", "accuracy"] {
+            let (one, other) = (of(&rows, name), of(&grouped, name));
+            assert_eq!((one.value, one.high), (1.0, Some(1.0)));
+            // No error among 150 of each class is about what an error rate of 1 in 100 gives.
+            assert!((0.96..0.995).contains(&one.low.unwrap()), "{one:?}");
+            assert!(other.low.unwrap() < one.low.unwrap() && other.low.unwrap() > 0.7, "{other:?}");
+        }
+        assert_eq!(of(&rows, "ece").low, Some(0.0));
+        assert!((of(&rows, "ece/binned").value - 0.002).abs() < 1e-9);
+        let loss = of(&rows, "log_loss");
+        // An error of one row in 500 is due: its loss is ln 500 = 6.2.
+        assert!(loss.low == Some(0.0) && loss.high.unwrap() > 0.01, "{loss:?}");
+    }
+
+    #[test]
     fn a_calibrated_forecast_has_a_calibration_error_by_chance() {
         // 400 rows that are 0.8 sure, all in one bin: |share right − 0.8| is sqrt(2/π) · sqrt(0.8 · 0.2 / 400) on average.
         let probabilities = ndarray::Array2::from_shape_fn((400, 2), |(_, class)| [0.2, 0.8][class]);
@@ -274,6 +330,8 @@ mod tests {
         );
         let figure = |name: &str| figures.iter().find(|figure| figure.name == name).unwrap();
         assert!((figure("ece/chance").value - 0.015_96).abs() < 0.000_8, "{:?}", figure("ece/chance"));
-        assert!(figure("ece").value < 1e-9 && figure("ece").low == Some(0.0) && figure("ece/binned").value < 1e-9);
+        assert!(
+            figure("ece").value < 1e-9 && figure("ece").low == Some(0.0) && figure("ece/binned").value < 1e-9
+        );
     }
 }

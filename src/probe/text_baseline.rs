@@ -49,7 +49,8 @@ pub(super) fn fit(
     strengths: &[f64],
 ) -> Result<TextBaseline> {
     let splits: Vec<&Split> = folds.iter().chain([split]).collect();
-    let subsets = splits.iter().zip(&features.columns).map(|(split, kept)| features.matrix.subset(split, kept));
+    let subsets =
+        splits.iter().zip(&features.columns).map(|(split, kept)| features.matrix.subset(split, kept));
     let subsets: Vec<RowSubset> = subsets.collect();
     let (loss, tasks) = tasks(targets, Objective::Likelihood);
     let problem = |subset, classes| Problem { loss, classes, subset };

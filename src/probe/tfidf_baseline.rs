@@ -20,7 +20,12 @@ const PLACE: &str = "TF-IDF baseline";
 ///
 /// # Errors
 /// Another number of texts than targets; no word in enough texts; a fold without some class.
-pub fn tfidf(texts: &[String], targets: &Targets, split: &Split, plan: &ValidationPlan) -> Result<TextBaseline> {
+pub fn tfidf(
+    texts: &[String],
+    targets: &Targets,
+    split: &Split,
+    plan: &ValidationPlan,
+) -> Result<TextBaseline> {
     check_texts(PLACE, texts, targets)?;
     let folds = folds(targets, &split.fit, plan.folds, plan.seed)?;
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
@@ -32,7 +37,9 @@ pub fn tfidf(texts: &[String], targets: &Targets, split: &Split, plan: &Validati
         let grams: Vec<HashMap<String, f32>> = texts.iter().map(|words| counted(grams(words))).collect();
         let vocabulary = vocabulary(&grams, &split.fit, most);
         for (row, grams) in rows.iter_mut().zip(&grams) {
-            row.extend(weighted(grams, &vocabulary).into_iter().map(|(column, value)| (column + width, value)));
+            row.extend(
+                weighted(grams, &vocabulary).into_iter().map(|(column, value)| (column + width, value)),
+            );
         }
         width += vocabulary.len() as u32;
     }
@@ -107,8 +114,28 @@ fn weighted(grams: &HashMap<String, f32>, vocabulary: &HashMap<String, (u32, f32
 mod tests {
     use super::*;
 
-    const SKLEARN_WORDS: [(&str, f32); 4] = [("cat", 0.377964), ("dog", 0.377964), ("the", 0.755929), ("the cat", 0.377964)];
-    const SKLEARN_CHARACTERS: [(&str, f32); 18] = [(" ca", 0.167593), (" cat", 0.167593), (" cat ", 0.167593), (" do", 0.167593), (" dog", 0.167593), (" dog ", 0.167593), (" th", 0.335186), (" the", 0.335186), (" the ", 0.335186), ("at ", 0.130151), ("cat", 0.167593), ("cat ", 0.167593), ("dog", 0.167593), ("dog ", 0.167593), ("he ", 0.335186), ("og ", 0.167593), ("the", 0.335186), ("the ", 0.335186)];
+    const SKLEARN_WORDS: [(&str, f32); 4] =
+        [("cat", 0.377964), ("dog", 0.377964), ("the", 0.755929), ("the cat", 0.377964)];
+    const SKLEARN_CHARACTERS: [(&str, f32); 18] = [
+        (" ca", 0.167593),
+        (" cat", 0.167593),
+        (" cat ", 0.167593),
+        (" do", 0.167593),
+        (" dog", 0.167593),
+        (" dog ", 0.167593),
+        (" th", 0.335186),
+        (" the", 0.335186),
+        (" the ", 0.335186),
+        ("at ", 0.130151),
+        ("cat", 0.167593),
+        ("cat ", 0.167593),
+        ("dog", 0.167593),
+        ("dog ", 0.167593),
+        ("he ", 0.335186),
+        ("og ", 0.167593),
+        ("the", 0.335186),
+        ("the ", 0.335186),
+    ];
 
     #[test]
     fn features_equal_those_of_scikit_learn() {
@@ -120,14 +147,18 @@ mod tests {
             let grams: Vec<_> = texts.iter().map(|words| counted(grams(words))).collect();
             let vocabulary = vocabulary(&grams, &[0, 1, 2], 5000);
             let weights = weighted(&grams[1], &vocabulary);
-            let name = |column: u32| vocabulary.iter().find(|(_, entry)| entry.0 == column).unwrap().0.clone();
+            let name =
+                |column: u32| vocabulary.iter().find(|(_, entry)| entry.0 == column).unwrap().0.clone();
             let mut named: Vec<(String, f32)> =
                 weights.into_iter().map(|(column, value)| (name(column), value)).collect();
             named.sort_by(|a, b| a.0.cmp(&b.0));
             named
         };
         let near = |found: Vec<(String, f32)>, expected: &[(&str, f32)]| {
-            assert_eq!(found.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(), expected.iter().map(|e| e.0).collect::<Vec<_>>());
+            assert_eq!(
+                found.iter().map(|f| f.0.as_str()).collect::<Vec<_>>(),
+                expected.iter().map(|e| e.0).collect::<Vec<_>>()
+            );
             for ((name, value), (_, expected)) in found.iter().zip(expected) {
                 assert!((value - expected).abs() < 1e-5, "{name}: {value}, not {expected}");
             }

@@ -31,10 +31,12 @@ pub fn word_pairs(
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let (texts, count) = numbered(texts, &split.fit);
     if count == 0 {
-        let found = format!("no word in {} of {} texts, or all in each", defaults::NGRAM_TEXTS, split.fit.len());
+        let found =
+            format!("no word in {} of {} texts, or all in each", defaults::NGRAM_TEXTS, split.fit.len());
         return Err(Error::input(PLACE, found, "texts that share words"));
     }
-    let chosen: Vec<Vec<u32>> = splits.iter().map(|split| best_pairs(&texts, count, targets, &split.fit)).collect();
+    let chosen: Vec<Vec<u32>> =
+        splits.iter().map(|split| best_pairs(&texts, count, targets, &split.fit)).collect();
     let mut columns: HashMap<u32, u32> = HashMap::new();
     for &pair in chosen.iter().flatten() {
         let next = (count + columns.len()) as u32;
@@ -69,7 +71,8 @@ fn numbered(texts: &[String], rows: &[usize]) -> (Vec<Vec<u32>>, usize) {
     kept.retain(|(_, count)| (defaults::NGRAM_TEXTS..rows.len()).contains(count));
     kept.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     kept.truncate(defaults::PAIRED_WORDS);
-    let numbers: HashMap<&str, u32> = kept.iter().enumerate().map(|(number, (word, _))| (*word, number as u32)).collect();
+    let numbers: HashMap<&str, u32> =
+        kept.iter().enumerate().map(|(number, (word, _))| (*word, number as u32)).collect();
     let row = |words: &Vec<String>| {
         let mut row: Vec<u32> = words.iter().filter_map(|word| numbers.get(word.as_str()).copied()).collect();
         row.sort_unstable();
@@ -126,7 +129,8 @@ mod tests {
         let (mut texts, mut labels, mut groups) = (Vec::new(), Vec::new(), Vec::new());
         for row in 0..600 {
             let (first, second): (bool, bool) = (random.random(), random.random());
-            let mut words: Vec<String> = (0..12).map(|_| format!("w{}", random.random_range(0..40))).collect();
+            let mut words: Vec<String> =
+                (0..12).map(|_| format!("w{}", random.random_range(0..40))).collect();
             words[3] = (if first { "red" } else { "blue" }).into();
             words[8] = (if second { "round" } else { "square" }).into();
             texts.push(words.join(" "));

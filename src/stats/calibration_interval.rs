@@ -50,10 +50,12 @@ pub fn debiased_calibration_error(
     }
     let binned: f64 = gaps.iter().map(|gap| gap.abs()).sum();
     let noise = Noise::new(rows, (&gaps, &counts, &variances), units);
-    let drawn: Vec<Vec<f64>> = (0..draws).into_par_iter().map(|draw| noise.draw(seed ^ (draw as u64).rotate_left(20))).collect();
+    let drawn: Vec<Vec<f64>> =
+        (0..draws).into_par_iter().map(|draw| noise.draw(seed ^ (draw as u64).rotate_left(20))).collect();
     // Sorted errors that would be seen if the true gaps were the observed ones times a factor.
     let errors = |factor: f64| -> Vec<f64> {
-        let error = |noise: &Vec<f64>| gaps.iter().zip(noise).map(|(gap, noise)| (factor * gap + noise).abs()).sum();
+        let error =
+            |noise: &Vec<f64>| gaps.iter().zip(noise).map(|(gap, noise)| (factor * gap + noise).abs()).sum();
         let mut errors: Vec<f64> = drawn.iter().map(error).collect();
         errors.sort_by(f64::total_cmp);
         errors
@@ -90,7 +92,11 @@ struct Noise {
 }
 
 impl Noise {
-    fn new(rows: &[Vec<CalibrationGap>], (gaps, counts, variances): (&[f64], &[f64], &[f64]), units: &Units) -> Noise {
+    fn new(
+        rows: &[Vec<CalibrationGap>],
+        (gaps, counts, variances): (&[f64], &[f64], &[f64]),
+        units: &Units,
+    ) -> Noise {
         let n = rows.len() as f64;
         let deviations = units.members().into_iter().map(|members| {
             let mut own = std::collections::BTreeMap::new();

@@ -142,14 +142,23 @@ impl Linearised {
         Interval { value: self.value, low, high }
     }
 
-    /// This estimate less another of the same rows, with a 95 % interval of the paired difference: from the two intervals and the
-    /// correlation of the estimates (Newcombe 1998; Zou & Donner 2008), so that it has a width where both are 1.
+    /// This estimate less another of the same rows, with a 95 % interval of the paired difference.
+    ///
+    /// The variance is that of the difference of the influences. What the two intervals have beyond their own variances (at the edge
+    /// of the scale, where rows show no variance) is added to it as for independent estimates (Newcombe 1998), as far as the two are
+    /// uncorrelated: two probes that rank every row alike differ by 0 for certain, two that make no error do not.
     pub fn minus(&self, other: &Linearised, units: &Units) -> Interval {
         let (a, b) = (self.interval(units), other.interval(units));
         let covariance = |a: &Linearised, b: &Linearised| units.covariance(&a.influence, &b.influence);
-        let scale = (covariance(self, self) * covariance(other, other)).sqrt();
-        let correlation = if scale > 0.0 { (covariance(self, other) / scale).clamp(-1.0, 1.0) } else { 0.0 };
-        let reach = |a: f64, b: f64| (a * a + b * b - 2.0 * correlation * a * b).max(0.0).sqrt();
+        let (own, others, shared) =
+            (covariance(self, self), covariance(other, other), covariance(self, other));
+        let scale = (own * others).sqrt();
+        let correlation = if scale > 0.0 { (shared / scale).clamp(-1.0, 1.0).abs() } else { 0.0 };
+        let square = units.quantile().powi(2);
+        let reach = |a: f64, b: f64| {
+            let beyond = (a * a + b * b - square * (own + others)).max(0.0);
+            (square * (own + others - 2.0 * shared).max(0.0) + beyond * (1.0 - correlation)).sqrt()
+        };
         let value = self.value - other.value;
         let low = value - reach(a.value - a.low, b.high - b.value);
         let high = value + reach(a.high - a.value, b.value - b.low);

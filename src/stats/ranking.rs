@@ -91,8 +91,7 @@ impl Ranking {
             let won = (negatives - misses_above - misses / 2.0) / negatives;
             let lost_to = (hits_above + hits / 2.0) / positives;
             for &(row, is) in tie {
-                influence[row] =
-                    if is { (won - value) / positives } else { (lost_to - value) / negatives };
+                influence[row] = if is { (won - value) / positives } else { (lost_to - value) / negatives };
             }
             hits_above += hits;
             misses_above += misses;

@@ -8,6 +8,7 @@ mod chat;
 mod checkpoints;
 mod claimed_sizes;
 mod chat_inputs;
+mod coverage;
 mod docs;
 mod game;
 mod generate;

@@ -139,9 +139,19 @@ fn probes_are_fitted_scored_and_compared() {
             figures.iter().find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
         };
         assert!(value("auroc") > 0.97, "{method}");
+        // The paired difference to a control is that of the two values, and its interval is on the same rows.
+        let difference =
+            figures.as_array().unwrap().iter().find(|figure| figure["name"] == "difference/ngram").unwrap();
+        assert!((difference["value"].as_f64().unwrap() - value("auroc") + value("ngram/auroc")).abs() < 1e-9);
+        assert!(
+            difference["low"].as_f64() < difference["value"].as_f64() && difference["n"] == 40,
+            "{difference}"
+        );
         // Words, lengths and noise are independent of the risk here.
         assert!(
-            ["ngram/auroc", "length/auroc", "random/auroc"].iter().all(|name| value(name) < 0.75),
+            ["ngram/auroc", "tfidf/auroc", "length/auroc", "random/auroc"]
+                .iter()
+                .all(|name| value(name) < 0.75),
             "{figures}"
         );
     }
@@ -170,6 +180,33 @@ fn probes_are_fitted_scored_and_compared() {
         &[&["probe", "score", &at("p1")], &["--store", "nowhere", "--data", &at("data.jsonl")][..]].concat(),
         &["nowhere/manifest.json"],
     );
+}
+
+#[test]
+fn choices_that_make_a_score_less_certain_are_doubted_aloud() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), separable(120), risk);
+    let heard = |more: &[&str]| {
+        let output =
+            pearl(&fit(folder.path(), more).iter().map(String::as_str).collect::<Vec<_>>()).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let edge = heard(&["--group", "topic", "--held-out", "t0,t3", "--c-grid", "0.0001,0.001"]);
+    assert!(edge.contains("doubt: the strength 0.001 at 0.resid_post is the greatest of 2 tried"), "{edge}");
+    let one = heard(&["--group", "topic", "--held-out", "t0"]);
+    assert!(one.contains("doubt: one group is held out"), "{one}");
+    assert!(!edge.contains("one group is held out"), "{edge}");
+    // Words that tell the classes apart as well as the probe does: the paired difference reaches 0.
+    let told = |row: usize| {
+        format!(
+            "{{\"id\":\"d{row}\",\"prompt\":\"a {} one\",\"labels\":{{{}}}}}\n",
+            ["calm", "wild"][row % 2],
+            risk(row)
+        )
+    };
+    std::fs::write(folder.path().join("data.jsonl"), (0..120).map(told).collect::<String>()).unwrap();
+    let words = heard(&["--group", "topic", "--held-out", "t0,t3"]);
+    assert!(words.contains("less that of tfidf") && words.contains("need not have found more"), "{words}");
 }
 
 /// The shipped probes on dialogues of held-out topics, sampled with another seed.

@@ -55,10 +55,12 @@ pub fn run(arguments: Compare, console: &Console) -> anyhow::Result<Outcome> {
     let areas = areas.map(|area| area.ok_or_else(one_class)).collect::<Result<Vec<_>, _>>()?;
     let names: Vec<String> = arguments.probes.iter().map(|path| path.display().to_string()).collect();
     let metric = |name: String, interval| Metric::new(name, interval, rows.len(), "given");
-    let own = names.iter().zip(&areas).map(|(name, area)| metric(format!("{name} auroc"), area.interval(&units)));
-    let differences = names[1..].iter().zip(&areas[1..]).map(|(name, area)| {
-        metric(format!("{name} − {}", names[0]), area.minus(&areas[0], &units))
-    });
+    let own =
+        names.iter().zip(&areas).map(|(name, area)| metric(format!("{name} auroc"), area.interval(&units)));
+    let differences = names[1..]
+        .iter()
+        .zip(&areas[1..])
+        .map(|(name, area)| metric(format!("{name} − {}", names[0]), area.minus(&areas[0], &units)));
     let metrics: Vec<Metric> = own.chain(differences).collect();
     match arguments.json {
         true => print_exact(serde_json::to_string_pretty(&metrics)?)?,

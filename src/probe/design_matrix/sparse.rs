@@ -121,11 +121,8 @@ mod tests {
     #[test]
     fn sparse_products_equal_dense_ones() {
         let split = all_rows(3);
-        let sparse = SparseMatrix::new(
-            vec![vec![(0, 1.0), (2, 0.5)], vec![], vec![(1, 1.0), (2, 1.0)]],
-            3,
-            &[split],
-        );
+        let sparse =
+            SparseMatrix::new(vec![vec![(0, 1.0), (2, 0.5)], vec![], vec![(1, 1.0), (2, 1.0)]], 3, &[split]);
         let dense = array![[1.0, 0.0, 0.5], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]];
         let weight = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
         let residual = array![[1.0, 7.0, -1.0], [0.5, 7.0, 2.0]];
