@@ -40,7 +40,7 @@ pub const NGRAM_FEATURES: usize = 5000;
 pub const NGRAM_TEXTS: usize = 2;
 
 /// Inverse penalties of the TF-IDF baseline, up to 100: its rows have length 1, so that a strong penalty leaves it little.
-pub const TFIDF_STRENGTHS: [f64; 4] = [0.1, 1.0, 10.0, 100.0];
+pub const TFIDF_STRENGTHS: [f64; 3] = [1.0, 10.0, 100.0];
 
 /// Runs of characters of the TF-IDF baseline, by document frequency: twice the words, since a word has many.
 pub const CHARACTER_FEATURES: usize = 10_000;
@@ -49,4 +49,4 @@ pub const CHARACTER_FEATURES: usize = 10_000;
 pub const PAIRED_WORDS: usize = 400;
 
 /// Pairs of the word-pair baseline that are kept.
-pub const WORD_PAIRS: usize = 2000;
+pub const WORD_PAIRS: usize = 1000;

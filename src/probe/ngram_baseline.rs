@@ -16,6 +16,9 @@ use crate::probe::text_baseline::{Features, TextBaseline, check_texts, fit, word
 
 const PLACE: &str = "n-gram baseline";
 
+/// Relative tolerance of the objective. A tighter one does not change the third digit of the AUROC.
+const TOLERANCE: f64 = 1e-4;
+
 /// Vocabulary and penalties of the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NgramOptions {
@@ -57,6 +60,7 @@ pub fn ngram(
     let features = Features {
         columns: vocabularies.collect::<Result<_>>()?,
         matrix: SparseMatrix::binary(corpus.texts, corpus.count, &splits),
+        tolerance: TOLERANCE,
     };
     fit(PLACE, features, targets, (split, &folds), plan, &options.strengths)
 }

@@ -13,9 +13,6 @@ use crate::probe::targets::Targets;
 use crate::probe::validation::{StrengthScore, choose};
 use crate::stats::{Linearised, Metric};
 
-/// Relative tolerance of the objective. A tighter one does not change the third digit of the AUROC.
-const TOLERANCE: f64 = 1e-4;
-
 /// A fitted baseline's scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextBaseline {
@@ -36,6 +33,8 @@ pub struct TextBaseline {
 pub(super) struct Features {
     pub matrix: SparseMatrix,
     pub columns: Vec<Vec<u32>>,
+    /// Relative tolerance of the objective.
+    pub tolerance: f64,
 }
 
 /// Fits and validates a baseline, choosing penalty and calibration as [`validate`](crate::probe::validate()) does. `folds` split the
@@ -56,7 +55,7 @@ pub(super) fn fit(
     let problem = |subset, classes| Problem { loss, classes, subset };
     let problems =
         subsets.iter().flat_map(|subset| tasks.iter().map(move |classes| problem(subset, classes)));
-    let solutions = solve(&mut features.matrix, &problems.collect::<Vec<_>>(), strengths, TOLERANCE);
+    let solutions = solve(&mut features.matrix, &problems.collect::<Vec<_>>(), strengths, features.tolerance);
     let solutions = solutions.map_err(|(found, expected)| Error::input(place, found, expected))?;
     let logits = |number: usize, strength: usize| {
         let own = &solutions[strength][number * tasks.len()..][..tasks.len()];

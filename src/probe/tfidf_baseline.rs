@@ -15,6 +15,9 @@ use crate::probe::text_baseline::{Features, TextBaseline, check_texts, fit, word
 
 const PLACE: &str = "TF-IDF baseline";
 
+/// Relative tolerance of the objective: many features cost time, and a control needs two digits.
+const TOLERANCE: f64 = 1e-3;
+
 /// Fits and validates the baseline, choosing penalty and calibration as [`validate`](crate::probe::validate()) does. Vocabulary and
 /// document frequencies are those of the fit part, whose labels they don't see.
 ///
@@ -49,7 +52,7 @@ pub fn tfidf(
     }
     let columns = vec![(0..width).collect(); splits.len()];
     let matrix = SparseMatrix::new(rows, width as usize, &splits);
-    let features = Features { matrix, columns };
+    let features = Features { matrix, columns, tolerance: TOLERANCE };
     fit(PLACE, features, targets, (split, &folds), plan, &defaults::TFIDF_STRENGTHS)
 }
 

@@ -15,6 +15,9 @@ use crate::probe::text_baseline::{Features, TextBaseline, check_texts, fit, word
 
 const PLACE: &str = "word-pair baseline";
 
+/// Relative tolerance of the objective: many features cost time, and a control needs two digits.
+const TOLERANCE: f64 = 1e-3;
+
 /// Fits and validates the baseline, choosing penalty and calibration as [`validate`](crate::probe::validate()) does. Of all pairs those
 /// are kept whose presence depends most on the class (by χ²), in each fold on its own fit rows.
 ///
@@ -50,6 +53,7 @@ pub fn word_pairs(
     let features = Features {
         matrix: SparseMatrix::binary(texts.iter().map(row).collect(), count + columns.len(), &splits),
         columns: chosen.iter().map(kept).collect(),
+        tolerance: TOLERANCE,
     };
     fit(PLACE, features, targets, (split, &folds), plan, &defaults::NGRAM_STRENGTHS)
 }

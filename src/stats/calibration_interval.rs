@@ -25,8 +25,8 @@ pub struct CalibrationGap {
 /// The binned error of `rows` (one or more gaps a row, whose absolute sums by bin are added and divided by the number of rows) is
 /// biased upwards, because a mean of few rows is never exactly 0. The value is twice the binned error less its mean over simulations
 /// that add the noise of the bins once more, and at least 0 (Kumar et al. 2019, arXiv 1909.10155, section 5). The bounds are those
-/// true errors under which an error as large, or as small, as the binned one has a probability of 2.5 %: true gaps are taken to be
-/// the observed ones times a factor, which may be 0.
+/// true errors under which an error as large, or as small, as the binned one has a probability of 2.5 %: true gaps may be spread over
+/// the bins as the observed ones are, or evenly, and the wider of the two is taken.
 ///
 /// The noise of a bin is that of the units (a multiplier bootstrap, so that gaps of one group move together), and at least
 /// that of outcomes drawn from the probabilities, without which a forecast that is right throughout would seem certain.
@@ -52,33 +52,35 @@ pub fn debiased_calibration_error(
     let noise = Noise::new(rows, (&gaps, &counts, &variances), units);
     let drawn: Vec<Vec<f64>> =
         (0..draws).into_par_iter().map(|draw| noise.draw(seed ^ (draw as u64).rotate_left(20))).collect();
-    // Sorted errors that would be seen if the true gaps were the observed ones times a factor.
-    let errors = |factor: f64| -> Vec<f64> {
-        let error =
-            |noise: &Vec<f64>| gaps.iter().zip(noise).map(|(gap, noise)| (factor * gap + noise).abs()).sum();
-        let mut errors: Vec<f64> = drawn.iter().map(error).collect();
+    // Sorted binned errors that would be seen if the true gaps had these shares of a true error.
+    let errors = |shares: &[f64], error: f64| -> Vec<f64> {
+        let one = |noise: &Vec<f64>| {
+            shares.iter().zip(noise).map(|(share, noise)| (error * share + noise).abs()).sum()
+        };
+        let mut errors: Vec<f64> = drawn.iter().map(one).collect();
         errors.sort_by(f64::total_cmp);
         errors
     };
-    let noisy = errors(1.0).iter().sum::<f64>() / draws as f64;
-    // The factor at which this quantile of the errors is the binned error; 0 where it is larger already without any gap.
-    let factor = |share: f64| -> f64 {
-        if binned == 0.0 || quantile(&errors(0.0), share) >= binned {
+    // The true error at which this quantile of the binned ones is the one seen; 0 where it is larger already without any gap.
+    let solve = |shares: &[f64], share: f64| -> f64 {
+        if quantile(&errors(shares, 0.0), share) >= binned {
             return 0.0;
         }
         let (mut low, mut high) = (0.0, 1.0);
-        while quantile(&errors(high), share) < binned && high * binned < 1.0 {
-            high *= 2.0;
-        }
         for _ in 0..30 {
             let middle = (low + high) / 2.0;
-            if quantile(&errors(middle), share) < binned { low = middle } else { high = middle }
+            if quantile(&errors(shares, middle), share) < binned { low = middle } else { high = middle }
         }
         high
     };
-    let low = (factor(0.975) * binned).min(binned);
-    // With little noise seen by chance, nothing less than the binned error is ruled out.
-    let high = (factor(0.025) * binned).clamp(binned, 1.0);
+    let observed: Vec<f64> = gaps.iter().map(|gap| if binned > 0.0 { gap / binned } else { 0.0 }).collect();
+    let all: f64 = counts.iter().sum();
+    let even: Vec<f64> = gaps.iter().zip(&counts).map(|(gap, count)| count / all * gap.signum()).collect();
+    let shapes = [&observed, &even];
+    // With little noise seen by chance, nothing between 0 and the binned error is ruled out.
+    let low = shapes.iter().map(|shares| solve(shares, 0.975)).fold(binned, f64::min);
+    let high = shapes.iter().map(|shares| solve(shares, 0.025)).fold(binned, f64::max);
+    let noisy = errors(&observed, binned).iter().sum::<f64>() / draws as f64;
     Some(Interval { value: (2.0 * binned - noisy).max(0.0).clamp(low, high), low, high })
 }
 

@@ -133,7 +133,7 @@ fn a_confident_threshold_keeps_its_promise_in_200_resamplings() {
 fn labels_near_the_boundary_are_worth_more_than_random_ones() {
     let examples = examples("user-type", "2.resid_post");
     let split = Split::hold_out(examples.targets(), &wording::HELD_OUT_TOPICS).unwrap();
-    let campaign = ActiveLearning { repeats: 8, rounds: 10, ..ActiveLearning::default() };
+    let campaign = ActiveLearning { repeats: 12, rounds: 10, ..ActiveLearning::default() };
     let gain = compare(&Logistic::default(), &examples, &split, &campaign).unwrap();
     let better = gain.accuracy().unwrap();
     println!("{better:?} {:?}", gain.labels_for_the_same());
@@ -320,9 +320,14 @@ class = "malicious"
         let found = results["figures"].as_array().unwrap().iter().find(|figure| figure["name"] == name);
         found.unwrap_or_else(|| panic!("no {name}"))["value"].as_f64().unwrap()
     };
-    for what in ["probe-flips", "answer-flips"] {
-        assert_eq!(figure(&format!("crossing/deed/3.resid_post/{what}")), 1.0);
-    }
+    let share = |what: &str| figure(&format!("crossing/deed/3.resid_post/{what}"));
+    assert_eq!(share("probe-flips"), 1.0);
+    // Every answer changes; where it is not what the twin is answered, the change is counted apart.
+    assert!((share("answer-flips") + share("answer-changes-otherwise") - 1.0).abs() < 1e-9);
+    let passages = read("crossing-deed.json")["passages"].as_array().unwrap().clone();
+    let own = passages.iter().filter(|passage| passage["model"]["to"] == passage["model_target"]);
+    let own = own.count() as f64 / passages.len() as f64;
+    assert!((share("answer-flips") - own).abs() < 1e-9 && own > 0.6);
     // A refusal's words tell it where the world's own judge does.
     let passages =
         |name: &str| read(&format!("crossing-{name}.json"))["passages"].as_array().unwrap().clone();
