@@ -106,12 +106,12 @@ fn measure(decoder: &Decoder, context: usize, steps: usize, rounds: usize, batch
     let sites: Vec<Site> = (0..blocks).map(|block| Site::Block(block, Point::ResidPost)).collect();
     let direction = |site: &Site| {
         let values = Array1::from_vec(values(width, site.block().unwrap_or(0)));
-        (*site, Direction { values, residual_norm: None })
+        (*site, Direction::new(values, None))
     };
     let directions: BTreeMap<Site, Direction> = sites.iter().map(direction).collect();
     let vector = Vector { method: "bench".into(), directions };
     let strength = Strength::Raw(0.01);
-    let mut add = SteerHook::new(decoder, &vector, &sites, Operation::ADD, strength, Selector::All, None)?;
+    let mut add = SteerHook::new(decoder, &vector, &sites, (Operation::ADD, strength), Selector::All, None)?;
     // Bounds far below, so that every state violates every face.
     let face = |seed: usize| HalfSpace {
         name: format!("face {seed}"),

@@ -24,6 +24,7 @@ pub struct Labelled {
     sites: Vec<Site>,
     dialogues: Vec<Dialogue>,
     example: Vec<usize>,
+    position: Vec<Option<usize>>,
     states: States,
 }
 
@@ -45,7 +46,7 @@ impl Labelled {
         activations: Activations,
         data: Dialogues,
     ) -> Result<Labelled> {
-        let Activations { sites: states, example, .. } = activations;
+        let Activations { sites: states, example, position, .. } = activations;
         let place = data.path.display().to_string();
         let last = example.iter().max().ok_or_else(|| {
             Error::input(&place, format!("no token that {tokens} selects"), "one or more in some dialogue")
@@ -65,6 +66,7 @@ impl Labelled {
             sites: states.iter().map(|(site, _)| *site).collect(),
             dialogues: data.dialogues,
             example,
+            position,
             states: States::Memory(states),
         })
     }
@@ -94,6 +96,8 @@ impl Labelled {
             let expected = "dialogues that the store was read from (the same --where and --limit?)";
             return Err(Error::input(folder.display(), "no row of any of these dialogues", expected));
         }
+        let all = store.position()?;
+        let position = rows.iter().map(|&row| all[row]).collect();
         let rows = (rows.len() < numbers.len()).then_some(rows);
         Ok(Labelled {
             header: store.header.clone(),
@@ -102,6 +106,7 @@ impl Labelled {
             sites: store.manifest.sites.clone(),
             dialogues: data.dialogues,
             example: numbers.into_iter().flatten().collect(),
+            position,
             states: States::Store(Box::new(store), rows),
         })
     }
@@ -134,6 +139,11 @@ impl Labelled {
     /// For each row, the index of its dialogue in [`Labelled::dialogues`].
     pub fn example(&self) -> &[usize] {
         &self.example
+    }
+
+    /// `[rows]`: position of the row's token in its dialogue; none when pooled.
+    pub fn position(&self) -> &[Option<usize>] {
+        &self.position
     }
 
     /// The dialogue of a row.

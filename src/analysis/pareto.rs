@@ -24,8 +24,8 @@ pub(super) fn mark_pareto(trials: &mut [Trial], file: &SteeringGrid) {
 
 /// The trial at which each arm is compared, as an index. The first arm's is the one of highest response within the guard (or
 /// of all, where none is within it), of equals the one of least divergence. Another arm's is the one of least divergence that
-/// comes near that response, or, where none does, the one that the first arm's rule picks. A control's is that of the first
-/// arm's site and strength.
+/// comes near that response, or, where none does, the one that the first arm's rule picks. A control has no trial
+/// of its own.
 pub(super) fn picks(file: &SteeringGrid, trials: &[Trial]) -> Vec<(String, Option<usize>)> {
     let of =
         |arm: &str| -> Vec<usize> { (0..trials.len()).filter(|&index| trials[index].arm == arm).collect() };
@@ -44,13 +44,6 @@ pub(super) fn picks(file: &SteeringGrid, trials: &[Trial]) -> Vec<(String, Optio
             return Some(reference);
         }
         let own = of(&arm.name);
-        if arm.control.is_some() {
-            let same = |&&index: &&usize| {
-                (trials[index].site, &trials[index].strength)
-                    == (trials[reference].site, &trials[reference].strength)
-            };
-            return own.iter().find(same).copied();
-        }
         let near = own.iter().filter(|index| response(index) >= response(&reference) - NEAR_RESPONSE);
         let near = near.min_by(|a, b| divergence(a).total_cmp(&divergence(b)));
         near.or_else(|| own.iter().filter(|index| trials[**index].guarded).max_by(better)).copied()

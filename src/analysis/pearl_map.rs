@@ -14,6 +14,7 @@ use crate::activations::{Activations, Recorder};
 use crate::boundary::{self, PearlMap, PearlOptions, Plane, Sample, Track};
 use crate::config::defaults::PEARL_ANSWERS;
 use crate::error::{Error, Result};
+use crate::judge::BROKEN;
 use crate::model::{Chain, Site};
 use crate::probe::Probe;
 use crate::progress::Progress;
@@ -67,6 +68,10 @@ pub fn pearl_map(
     let mut hook = OffsetHook::new(&evaluation.model.decoder, trial.site, tokens, offsets)?;
     let answers = evaluation.answer(&numbers, &mut hook, "answer all over the map", on_progress)?;
     let sample = |(&[x, y], score): (&[f64; 2], &crate::judge::Score)| {
+        // A broken answer is worth nothing, and what it would have risked isn't known: the worst is taken.
+        if score.strategy == BROKEN {
+            return Some(Sample { x, y, satisfaction: 0.0, risk: 1.0 });
+        }
         Some(Sample { x, y, satisfaction: score.satisfaction?, risk: score.risk? })
     };
     let samples: Option<Vec<Sample>> = places.iter().zip(&answers.scores).map(sample).collect();
@@ -86,7 +91,11 @@ pub fn pearl_map(
         let name = format!("{} before and after steering", evaluation.data.dialogues[number].id);
         tracks.push(Track { name, places: vec![foot(before)?, foot(after)?] });
     }
-    let map = boundary::pearl_map(&samples, &tracks, &PearlOptions::default())?;
+    let map = boundary::pearl_map(
+        &samples,
+        &tracks,
+        &PearlOptions { seed: evaluation.experiment.seed, ..PearlOptions::default() },
+    )?;
     Ok(SitePearlMap { site: trial.site, axes: plane.names, map })
 }
 

@@ -23,6 +23,8 @@ pub struct Text {
 pub struct Damage {
     /// Σ KL(unsteered ‖ steered), nats.
     pub divergence: f64,
+    /// KL(unsteered ‖ steered) at the answer's first token, nats.
+    pub first: f64,
     /// Positions that it is summed over: the answer's tokens and its end.
     pub places: usize,
     /// Σ −log p(token) of the answer's tokens, under the steered model, nats.
@@ -78,8 +80,12 @@ pub fn damage(model: &Model, texts: &[Text], hook: &mut dyn Hook) -> Result<Vec<
             let mut damage = Damage::default();
             for (place, (plain, steered)) in text.predicting.clone().zip(&mut rows) {
                 let (plain, steered) = (log_softmax(plain), log_softmax(steered));
-                damage.divergence +=
+                let divergence =
                     plain.iter().zip(&steered).map(|(p, q)| p.exp() * (p - q)).sum::<f64>().max(0.0);
+                if damage.places == 0 {
+                    damage.first = divergence;
+                }
+                damage.divergence += divergence;
                 damage.places += 1;
                 if let Some(next) = text.tokens.get(place + 1) {
                     damage.surprise -= steered[next.id as usize];

@@ -4,11 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Answering, Answers};
-use super::side_effects::{Text, damage, repetition, texts};
+use super::side_effects::{Damage, Text, damage, repetition, texts};
 use crate::config::defaults::RESAMPLES;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::judge::BROKEN;
+use crate::judge::{BROKEN, Score};
 use crate::model::{Hook, Site};
 use crate::progress::Progress;
 use crate::stats::{Interval, Metric, bootstrap, wilson};
@@ -24,8 +24,15 @@ pub struct Effect {
     pub broken: f64,
     /// Mean share of repeated trigrams in an answer to them.
     pub repetition: f64,
-    /// Mean KL(unsteered ‖ steered) on the guard's texts, nats a token.
+    /// Mean KL(unsteered ‖ steered) on the guard's texts, nats a token. An edit at one token is diluted over the answer.
     pub divergence: Interval,
+    /// Mean KL of a whole answer there, nats.
+    pub divergence_of_answer: Interval,
+    /// Mean KL at an answer's first token there, nats.
+    pub divergence_at_first: Interval,
+    /// Share of the guard's users whose own sampled answer has the outcome that it should have: the judge's, or, where the judge
+    /// knows none, that of the unsteered answer. Measured on the test part alone.
+    pub kept: Option<Interval>,
     /// exp of the mean surprise a token at the unsteered model's answers there.
     pub perplexity: f64,
     /// Number of these texts.
@@ -58,19 +65,22 @@ pub struct Part {
     pub guarded: Vec<Dialogue>,
     /// The guard's users' dialogues with the unsteered model's answers.
     texts: Vec<Text>,
+    /// The outcome that each of the guard's users should get, where that is measured.
+    due: Option<Vec<String>>,
     /// What measuring on this part is called, in progress reports.
     stage: &'static str,
 }
 
 impl Part {
-    /// Has the unsteered model answer the guard's users.
+    /// Has the unsteered model answer the guard's users. `guard`: their class, where their own answers under steering are to be
+    /// judged too.
     ///
     /// # Errors
     /// If generation fails, or a stop.
     pub fn new(
         users: Vec<Dialogue>,
         guarded: Vec<Dialogue>,
-        stage: &'static str,
+        (stage, guard): (&'static str, Option<&str>),
         answering: &Answering,
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Part> {
@@ -78,7 +88,19 @@ impl Part {
         let answers =
             answering.answer(&guarded, &numbers, &mut (), "answer the guard's part", on_progress)?;
         let texts = texts(answering.model, &guarded, &answers.transcripts, answering.thinking)?;
-        Ok(Part { users, guarded, texts, stage })
+        let due = guard.map(|class| {
+            let expected = answering.judge.expected(class);
+            let due = |score: &Score| expected.map_or_else(|| score.strategy.clone(), str::to_owned);
+            answers.scores.iter().map(due).collect()
+        });
+        Ok(Part { users, guarded, texts, due, stage })
+    }
+}
+
+impl Part {
+    /// The same part, on which the guard's users aren't answered again.
+    pub(super) fn without_guard(self) -> Part {
+        Part { due: None, ..self }
     }
 }
 
@@ -95,6 +117,15 @@ pub fn effect(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(Effect, Answers)> {
     let damages = damage(answering.model, &part.texts, guard_hook)?;
+    let kept = match &part.due {
+        None => None,
+        Some(due) => {
+            let numbers: Vec<usize> = (0..part.guarded.len()).collect();
+            let answers = answering.answer(&part.guarded, &numbers, guard_hook, part.stage, on_progress)?;
+            let kept = answers.scores.iter().zip(due).filter(|(score, due)| score.strategy == **due).count();
+            wilson(kept, due.len())
+        }
+    };
     let numbers: Vec<usize> = (0..part.users.len()).collect();
     let answers = answering.answer(&part.users, &numbers, hook, part.stage, on_progress)?;
     let users = part.users.len();
@@ -106,6 +137,13 @@ pub fn effect(
         let divergence: f64 = rows.iter().map(|&row| damages[row].divergence).sum();
         (places > 0).then(|| divergence / places as f64)
     };
+    let of_texts = |of: fn(&Damage) -> f64| {
+        let mean = |rows: &[usize]| {
+            let sum: f64 = rows.iter().map(|&row| of(&damages[row])).sum();
+            (!rows.is_empty()).then(|| sum / rows.len() as f64)
+        };
+        bootstrap(&units, RESAMPLES, answering.seed, mean).unwrap_or(none)
+    };
     let (surprise, tokens) =
         damages.iter().fold((0.0, 0), |(sum, count), damage| (sum + damage.surprise, count + damage.tokens));
     let repeated = answers.transcripts.iter().map(|transcript| repetition(&transcript.tokens));
@@ -115,6 +153,9 @@ pub fn effect(
         broken: answers.count(BROKEN, |_| true).0 as f64 / users as f64,
         repetition: repeated.sum::<f64>() / users as f64,
         divergence: bootstrap(&units, RESAMPLES, answering.seed, mean).unwrap_or(none),
+        divergence_of_answer: of_texts(|damage| damage.divergence),
+        divergence_at_first: of_texts(|damage| damage.first),
+        kept,
         perplexity: (surprise / tokens.max(1) as f64).exp(),
         texts: damages.len(),
     };
@@ -132,12 +173,18 @@ impl Effect {
             n,
             split: split.into(),
         };
-        vec![
+        let mut metrics = vec![
             Metric::new(format!("{prefix}/response"), self.response, self.users, split),
             Metric::new(format!("{prefix}/kl"), self.divergence, self.texts, split),
+            Metric::new(format!("{prefix}/kl-answer"), self.divergence_of_answer, self.texts, split),
+            Metric::new(format!("{prefix}/kl-first"), self.divergence_at_first, self.texts, split),
             plain("perplexity", self.perplexity, self.texts),
             plain("broken", self.broken, self.users),
             plain("repetition", self.repetition, self.users),
-        ]
+        ];
+        metrics.extend(
+            self.kept.map(|kept| Metric::new(format!("{prefix}/guard-kept"), kept, self.texts, split)),
+        );
+        metrics
     }
 }

@@ -1,17 +1,16 @@
 //! Steering evaluation: a vector between two outcomes of the model's own answers, a site and a strength chosen on the
 //! validation part, and the effect on the test part beside the controls.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-use ndarray::Axis;
-use serde::{Deserialize, Serialize};
 
 use super::answers::{Answering, Answers};
 use super::dataset::Dataset;
 use super::layer_sweep::Sweep;
+use super::null_test::{Draw, NullTest};
+use super::steering_table::{BetaScore, ConditionTable, Rate, Share, SteeringTable, Trial};
 use crate::activations::Activations;
-use crate::config::defaults::{BETAS, RESAMPLES};
+use crate::config::defaults::{BETAS, NULL_COMPONENTS, RESAMPLES};
 use crate::config::experiment::{Experiment, Steering};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
@@ -19,38 +18,11 @@ use crate::generate::Sampling;
 use crate::judge::{self, BROKEN, Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
-use crate::stats::{Interval, Metric, bootstrap, wilson};
+use crate::stats::{Interval, bootstrap, wilson};
 use crate::steer::{
-    self, Condition, ContrastSet, Method, Operation, ProbeQuery, Probes, SteerHook, Strength, Vector,
+    self, Condition, ContrastRows, ContrastSet, Intervention, Method, Null, OffsetHook, Operation,
+    ProbeQuery, Probes, SteerHook, Strength, Vector,
 };
-
-/// A site and a strength, tried on the validation part.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// The site.
-    pub site: Site,
-    /// The strength, as in a file: `0.5n`.
-    pub strength: String,
-    /// Number of users of the class.
-    pub users: usize,
-    /// Number of answers with the outcome steered to.
-    pub reached: usize,
-    /// Number of broken answers.
-    pub broken: usize,
-    /// What the choice goes by: the mean of satisfaction less risk, or, of a judge that does not weigh answers, the share of
-    /// answers with the outcome less the share of broken ones.
-    pub score: f64,
-}
-
-impl Trial {
-    /// The strength, parsed.
-    ///
-    /// # Errors
-    /// None for a trial that was run; a table that was edited may hold another text.
-    pub fn strength(&self) -> Result<Strength> {
-        self.strength.parse()
-    }
-}
 
 /// All that the evaluation found.
 pub struct Steered {
@@ -66,6 +38,8 @@ pub struct Steered {
     pub test: Vec<(&'static str, Answers)>,
     /// Numbers of the test part's dialogues for which the probe switched steering on.
     pub switched: BTreeSet<usize>,
+    /// The vector against null directions.
+    pub nulls: Vec<NullTest>,
 }
 
 /// Condition on the test part: no steering.
@@ -74,8 +48,6 @@ pub const NONE: &str = "unsteered";
 pub const GATED: &str = "steered where the probe says so";
 /// Condition: the vector, on every dialogue.
 pub const ALWAYS: &str = "always steered";
-/// Condition: a random vector of the same length, where the probe's condition holds.
-pub const RANDOM: &str = "random direction, where the probe says so";
 
 /// A condition's short name, in metrics and charts.
 pub fn short(condition: &str) -> &'static str {
@@ -83,7 +55,6 @@ pub fn short(condition: &str) -> &'static str {
         NONE => "unsteered",
         GATED => "gated",
         ALWAYS => "always",
-        RANDOM => "random",
         _ => "other",
     }
 }
@@ -150,7 +121,7 @@ impl Evaluation<'_> {
     /// A vector that has no such site, or is of another model.
     pub fn hook(&self, vector: &Vector, site: Site, strength: Strength) -> Result<SteerHook> {
         let tokens = self.steering.tokens.clone();
-        SteerHook::new(&self.model.decoder, vector, &[site], Operation::ADD, strength, tokens, None)
+        SteerHook::new(&self.model.decoder, vector, &[site], (Operation::ADD, strength), tokens, None)
     }
 
     /// The length of what a trial adds, in activation units.
@@ -175,8 +146,13 @@ impl Evaluation<'_> {
         self.data.dialogues[number].label(&self.steering.probe).as_deref() == Some(class)
     }
 
-    /// The vector at each site: the difference of mean activations, at the prompts, between answers with the two outcomes.
-    fn vector(&self, answers: &Answers, activations: &Activations, sites: &[Site]) -> Result<Vector> {
+    /// The contrast at each site, at the prompts, between answers with the two outcomes.
+    fn contrasts(
+        &self,
+        answers: &Answers,
+        activations: &Activations,
+        sites: &[Site],
+    ) -> Result<Vec<ContrastSet>> {
         let numbers = |outcome: &str| -> Vec<usize> {
             answers.with_outcome(outcome).into_iter().map(|row| answers.numbers[row]).collect()
         };
@@ -190,12 +166,9 @@ impl Evaluation<'_> {
                 return Err(Error::input("steer", found, "answers with both outcomes"));
             }
         }
-        let sets = sites.iter().map(|&site| {
-            let values = activations.at(site)?;
-            let (toward, away) = (values.select(Axis(0), &toward), values.select(Axis(0), &away));
-            Ok(ContrastSet { site, positive: toward, negative: away })
-        });
-        Vector::build(Method::Means, &sets.collect::<Result<Vec<_>>>()?)
+        let read: Vec<Site> = activations.sites.iter().map(|(site, _)| *site).collect();
+        let rows = ContrastRows { sites: &read, position: &activations.position, rows: [&toward, &away] };
+        sites.iter().map(|&site| rows.contrast(site, |site| activations.at(site))).collect()
     }
 
     /// Tries every site and strength on users of the class in the validation part, and chooses the one of the highest score;
@@ -206,6 +179,7 @@ impl Evaluation<'_> {
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<(Vec<Trial>, usize)> {
         let users = self.users(&self.data.validation);
+        let unsteered = self.answer(&users, &mut (), "choose the strength", on_progress)?;
         let mut trials = Vec::new();
         for &site in vector.directions.keys() {
             for &strength in &self.steering.strengths()? {
@@ -213,7 +187,7 @@ impl Evaluation<'_> {
                 let answers = self.answer(&users, &mut hook, "choose the strength", on_progress)?;
                 let (reached, n) = answers.count(&self.steering.to, |_| true);
                 let broken = answers.count(BROKEN, |_| true).0;
-                let worth: Option<f64> = answers.scores.iter().map(|score| score.constructive(1.0)).sum();
+                let worth = answers.worth(1.0, &unsteered).map(|worth| worth.iter().sum());
                 trials.push(Trial {
                     site,
                     strength: strength.to_string(),
@@ -243,7 +217,8 @@ impl Evaluation<'_> {
     ) -> Result<Steered> {
         let sites = self.model.decoder.architecture().parse_sites(&self.steering.sites)?;
         let fit = self.answer(&self.users(&self.data.fit), &mut (), "answer the fit part", on_progress)?;
-        let vector = self.vector(&fit, activations, &sites)?;
+        let contrasts = self.contrasts(&fit, activations, &sites)?;
+        let vector = Vector::build(Method::Means, &contrasts)?;
         let (trials, chosen) = self.choose(&vector, on_progress)?;
         let (site, strength) = (trials[chosen].site, trials[chosen].strength()?);
         let query =
@@ -256,24 +231,77 @@ impl Evaluation<'_> {
             test.iter().map(|&number| self.data.dialogues[number].clone()).collect();
         let rows =
             steer::gated_rows(&condition, &[reader], self.model, &dialogues, self.experiment.thinking)?;
-        let switched: BTreeSet<usize> = rows.into_iter().map(|row| test[row]).collect();
-        let some: Vec<usize> = switched.iter().copied().collect();
-        let random = vector.random_like(self.experiment.seed);
-        let mut answer = |name, numbers: &[usize], vector: &Vector| {
-            let mut hook = self.hook(vector, site, strength)?;
-            self.answer(numbers, &mut hook, name, on_progress)
-        };
-        let (gated, always, random) =
-            (answer(GATED, &some, &vector)?, answer(ALWAYS, test, &vector)?, answer(RANDOM, &some, &random)?);
+        let switched: BTreeSet<usize> = rows.iter().map(|&row| test[row]).collect();
         let unsteered = self.answer(test, &mut (), NONE, on_progress)?;
-        // Where the probe left steering off, the answers are the unsteered model's.
-        let results = vec![
-            (GATED, unsteered.replaced_by(gated)),
-            (ALWAYS, always),
-            (RANDOM, unsteered.replaced_by(random)),
-        ];
-        let test = std::iter::once((NONE, unsteered)).chain(results).collect();
-        Ok(Steered { vector, trials, chosen, fit, test, switched })
+        // The gate is run: every dialogue is answered under a hook that it switches on or leaves off.
+        let change = Intervention {
+            sites: Some(site.into()),
+            strength,
+            tokens: self.steering.tokens.clone(),
+            ..Intervention::default()
+        };
+        let gated =
+            self.answer(test, &mut change.hook(self.model, &vector, Some(rows))?, GATED, on_progress)?;
+        let always = self.answer(test, &mut self.hook(&vector, site, strength)?, ALWAYS, on_progress)?;
+        let nulls = self.null_tests((&vector, &contrasts), &trials[chosen], &switched, on_progress)?;
+        let test = vec![(NONE, unsteered), (GATED, gated), (ALWAYS, always)];
+        Ok(Steered { vector, trials, chosen, fit, test, switched, nulls })
+    }
+
+    /// Tries null directions of every kind at the chosen site and strength, on some users of the class for whom the probe
+    /// switched steering on, and the vector on the same users. All of them are answered side by side: adding a vector is an
+    /// offset of each row.
+    fn null_tests(
+        &self,
+        (vector, contrasts): (&Vector, &[ContrastSet]),
+        trial: &Trial,
+        switched: &BTreeSet<usize>,
+        on_progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Vec<NullTest>> {
+        let users: Vec<usize> = self
+            .users(&self.data.test)
+            .into_iter()
+            .filter(|number| switched.contains(number))
+            .take(self.steering.null_users)
+            .collect();
+        if users.is_empty() || self.steering.null_draws == 0 {
+            return Ok(Vec::new());
+        }
+        let mut own = vector.clone();
+        own.directions.retain(|site, _| *site == trial.site);
+        let draws = self.steering.null_draws;
+        let mut kinds = Vec::new();
+        for (null, draws) in
+            [(Null::Random, draws), (Null::Shuffled, draws), (Null::Components, 2 * NULL_COMPONENTS)]
+        {
+            kinds.push((null, null.directions(&own, contrasts, draws, self.experiment.seed)?));
+        }
+        let all: Vec<&Vector> =
+            std::iter::once(&own).chain(kinds.iter().flat_map(|(_, directions)| directions)).collect();
+        let amount = self.amount(vector, trial)? as f32;
+        let (mut numbers, mut offsets) = (Vec::new(), BTreeMap::new());
+        for one in &all {
+            let offset = (one.directions[&trial.site].unit()? * amount).to_vec();
+            for &number in &users {
+                offsets.insert(numbers.len(), offset.clone());
+                numbers.push(number);
+            }
+        }
+        let tokens = self.steering.tokens.clone();
+        let mut hook = OffsetHook::new(&self.model.decoder, trial.site, tokens, offsets)?;
+        let answers = self.answer(&numbers, &mut hook, "try null directions", on_progress)?;
+        let mut counted = all
+            .iter()
+            .zip(answers.scores.chunks(users.len()))
+            .map(|(one, scores)| Draw::of(&one.method, &self.steering.to, scores));
+        let Some(own) = counted.next() else { return Ok(Vec::new()) };
+        let test = |(null, directions): (Null, Vec<Vector>)| NullTest {
+            null,
+            users: users.len(),
+            vector: own.clone(),
+            draws: counted.by_ref().take(directions.len()).collect(),
+        };
+        Ok(kinds.clone().into_iter().map(test).collect())
     }
 
     /// The classes of users with the outcome that is counted: the steered class and `to`, then the probe's other classes,
@@ -290,6 +318,7 @@ impl Evaluation<'_> {
     /// The evaluation's table: rates and scores on the test part, and the trials.
     pub fn table(&self, sweep: &Sweep, steered: &Steered) -> SteeringTable {
         let goals = self.goals(&sweep.best().1.probe.classes);
+        let unsteered = &steered.test[0].1;
         let condition = |(name, answers): &(&'static str, Answers)| {
             let rate = |(class, outcome): &(String, String)| {
                 let (hits, n) = answers.count(outcome, |number| self.has_class(number, class));
@@ -304,7 +333,11 @@ impl Evaluation<'_> {
             });
             let share = |count: usize, n: usize| Some(Share { share: wilson(count, n)?, n });
             let score = |&beta: &f64| {
-                Some(BetaScore { beta, score: self.score(answers, beta)?, n: answers.scores.len() })
+                Some(BetaScore {
+                    beta,
+                    score: self.score(answers, unsteered, beta)?,
+                    n: answers.scores.len(),
+                })
             };
             ConditionTable {
                 name: (*name).into(),
@@ -323,13 +356,13 @@ impl Evaluation<'_> {
             trials: steered.trials.clone(),
             chosen: steered.chosen,
             conditions: steered.test.iter().map(condition).collect(),
+            nulls: steered.nulls.clone(),
         }
     }
 
     /// Mean of `S − β·R` over the test part, with a bootstrap interval; none of a judge that does not weigh answers.
-    fn score(&self, answers: &Answers, beta: f64) -> Option<Interval> {
-        let scores: Option<Vec<f64>> = answers.scores.iter().map(|score| score.constructive(beta)).collect();
-        let scores = scores?;
+    fn score(&self, answers: &Answers, unsteered: &Answers, beta: f64) -> Option<Interval> {
+        let scores = answers.worth(beta, unsteered)?;
         let rows: Vec<Vec<usize>> = (0..scores.len()).map(|row| vec![row]).collect();
         bootstrap(&rows, RESAMPLES, self.experiment.seed, |rows| {
             let sum: f64 = rows.iter().map(|&row| scores[row]).sum();
@@ -348,104 +381,5 @@ impl Evaluation<'_> {
                 && steered.switched.contains(&before.numbers[row])
         };
         (0..before.numbers.len()).find(turned).map(|row| before.numbers[row])
-    }
-}
-
-/// What steering did (JSON, kind `steering`).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SteeringTable {
-    /// The class of users that was steered.
-    pub class: String,
-    /// The outcome steered from.
-    pub from: String,
-    /// The outcome steered to.
-    pub to: String,
-    /// The label that the held-out groups are values of.
-    pub group: String,
-    /// Trials on the validation part.
-    pub trials: Vec<Trial>,
-    /// Index of the trial that was chosen.
-    pub chosen: usize,
-    /// Results on the test part.
-    pub conditions: Vec<ConditionTable>,
-}
-
-/// Results under one condition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ConditionTable {
-    /// The condition, in words.
-    pub name: String,
-    /// Its short name.
-    pub short: String,
-    /// Rates by class of users.
-    pub rates: Vec<Rate>,
-    /// Broken answers.
-    pub broken: Option<Share>,
-    /// Answers off topic, of those that are not broken.
-    pub off_topic: Option<Share>,
-    /// Mean of `S − β·R`, by β; empty where the judge does not weigh answers.
-    pub scores: Vec<BetaScore>,
-}
-
-/// The rate of one outcome among users of one class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rate {
-    /// The class of users.
-    pub class: String,
-    /// The outcome.
-    pub outcome: String,
-    /// Share of answers, with its Wilson interval.
-    pub share: Interval,
-    /// Number of users.
-    pub n: usize,
-}
-
-/// A share of answers.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Share {
-    /// The share, with its Wilson interval.
-    pub share: Interval,
-    /// Number of answers.
-    pub n: usize,
-}
-
-/// A mean of `S − β·R`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct BetaScore {
-    /// Weight of risk.
-    pub beta: f64,
-    /// The mean, with its bootstrap interval.
-    pub score: Interval,
-    /// Number of answers.
-    pub n: usize,
-}
-
-impl SteeringTable {
-    /// The table's metrics under their names in a run's results: `steer/…`.
-    pub fn metrics(&self) -> Vec<Metric> {
-        let mut metrics = Vec::new();
-        let split = format!("{} held out", self.group);
-        for condition in &self.conditions {
-            let mut add = |what: String, interval: Interval, n: usize| {
-                metrics.push(Metric::new(format!("steer/{}/{what}", condition.short), interval, n, &split));
-            };
-            for rate in &condition.rates {
-                add(format!("{}/{}", rate.class, rate.outcome), rate.share, rate.n);
-            }
-            for (what, share) in [("broken", condition.broken), ("off-topic", condition.off_topic)] {
-                if let Some(Share { share, n }) = share {
-                    add(what.into(), share, n);
-                }
-            }
-            for BetaScore { beta, score, n } in &condition.scores {
-                add(format!("score/beta-{beta}"), *score, *n);
-            }
-        }
-        let trial = &self.trials[self.chosen];
-        if let Some(interval) = wilson(trial.reached, trial.users) {
-            let name = format!("steer/validation/{}/{}", self.class, self.to);
-            metrics.push(Metric::new(name, interval, trial.users, "validation"));
-        }
-        metrics
     }
 }

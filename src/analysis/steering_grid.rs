@@ -9,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::{Answering, Answers};
 use super::dataset::{Dataset, label};
+use super::null_test::{Draw, NullTest};
 use super::pareto::{mark_pareto, picks};
 use super::steering_effect::{Effect, Part, Trial, effect};
+use super::steering_table::doubt_of_edge;
 use crate::activations::{Activations, Request, extract};
 use crate::artifact::Header;
 use crate::config::defaults::{BATCH_TOKENS, PROBE_FOLDS};
-use crate::config::steering_grid::{Arm, Control, GridProbe, SteeringGrid};
+use crate::config::steering_grid::{Arm, GridProbe, SteeringGrid};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
@@ -23,7 +25,7 @@ use crate::model::{Model, Site};
 use crate::probe::{Examples, Logistic, Probe, Provenance, Split, Targets, ValidationPlan, validate};
 use crate::progress::Progress;
 use crate::stats::Metric;
-use crate::steer::{ContrastSet, Operation, Probes, SteerHook, Strength, Vector};
+use crate::steer::{ContrastRows, ContrastSet, Null, Operation, Probes, SteerHook, Strength, Vector};
 
 /// All that a grid found (JSON, kind `sweep`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,20 @@ pub struct Found {
     pub picked: Vec<(String, Option<usize>)>,
     /// On the test part: the unsteered model, then each arm at its trial.
     pub test: Vec<(String, Effect)>,
+    /// On the test part: each control, at the site and strength of the first arm's trial.
+    #[serde(default)]
+    pub nulls: Vec<ControlArm>,
+}
+
+/// A control: null directions of one kind beside the first arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ControlArm {
+    /// The arm's name.
+    pub arm: String,
+    /// The first arm's answers beside those of the null directions.
+    pub test: NullTest,
+    /// For each null direction, the mean KL on the guard's texts, nats a token.
+    pub divergence: Vec<f64>,
 }
 
 /// A grid's results with its answers.
@@ -64,6 +80,8 @@ pub struct Fitted {
     pub probes: Vec<(String, Site, Probe)>,
     /// The vector, at every site.
     pub vector: Vector,
+    /// What it was made from; empty where it comes from a file.
+    pub contrasts: Vec<ContrastSet>,
     /// The unsteered model's answers to the fit part, where the vector or a probe is made from them.
     pub answers: Option<Answers>,
 }
@@ -185,7 +203,7 @@ impl Grid<'_> {
                 probes.push((probe.name.clone(), site, fit.probe(probe, site, &rows, &labels)?));
             }
         }
-        let vector = match &file.vector.file {
+        let (vector, contrasts) = match &file.vector.file {
             Some(path) => {
                 let mut vector = Vector::load_for(path, self.model)?;
                 vector.directions.retain(|site, _| sites.contains(site));
@@ -193,7 +211,7 @@ impl Grid<'_> {
                     let found = format!("no direction at {}", file.sites);
                     return Err(Error::input(path.display(), found, "sites that `pearl vector info` lists"));
                 }
-                vector
+                (vector, Vec::new())
             }
             None => {
                 let rows = |wanted: &Option<String>| -> Vec<usize> {
@@ -211,16 +229,17 @@ impl Grid<'_> {
                     );
                     return Err(Error::input("vector", found, "some of each"));
                 }
-                let sets = sites.iter().map(|&site| {
-                    let values = activations.at(site)?;
-                    let (positive, negative) =
-                        (values.select(Axis(0), &positive), values.select(Axis(0), &negative));
-                    Ok(ContrastSet { site, positive, negative })
-                });
-                Vector::build(file.vector.method.parse()?, &sets.collect::<Result<Vec<_>>>()?)?
+                let chosen = ContrastRows {
+                    sites: &sites,
+                    position: &activations.position,
+                    rows: [&positive, &negative],
+                };
+                let contrasts = sites.iter().map(|&site| chosen.contrast(site, |site| activations.at(site)));
+                let contrasts = contrasts.collect::<Result<Vec<_>>>()?;
+                (Vector::build(file.vector.method.parse()?, &contrasts)?, contrasts)
             }
         };
-        Ok(Fitted { probes, vector, answers })
+        Ok(Fitted { probes, vector, contrasts, answers })
     }
 
     /// Runs every trial on the validation part, picks each arm's, and measures the picks on the test part.
@@ -238,20 +257,22 @@ impl Grid<'_> {
             let known = probes.entry(*site).or_default();
             *known = std::mem::take(known).with(Path::new(name), probe.clone());
         }
-        let trials = Trials { grid: self, probes, vector: &fitted.vector };
+        let trials = Trials { grid: self, probes };
         let answering = self.answering();
         let mut answers: Vec<(String, Answers)> = Vec::new();
 
         let [users, guarded] = self.users(&self.data.validation, "validation")?;
-        let validation = Part::new(users, guarded, "try on the validation part", &answering, on_progress)?;
+        let stage = ("try on the validation part", None);
+        let validation = Part::new(users, guarded, stage, &answering, on_progress)?;
         let (unsteered, unsteered_answers) =
             effect(&validation, file.wanted(), &answering, [&mut (), &mut ()], on_progress)?;
         answers.push((format!("validation-{UNSTEERED}"), unsteered_answers));
         let mut tried = Vec::new();
-        for arm in &file.arms {
+        for arm in file.arms.iter().filter(|arm| arm.control.is_none()) {
             for &site in fitted.vector.directions.keys() {
                 for strength in arm.strengths.as_ref().unwrap_or(&file.strengths) {
-                    let (effect, own) = trials.effect(arm, site, strength, &validation, on_progress)?;
+                    let (effect, own) =
+                        trials.effect(arm, site, strength, &fitted.vector, &validation, on_progress)?;
                     answers.push((format!("validation-{}-{site}-{strength}", arm_slug(&arm.name)), own));
                     let guarded = self.is_guarded(&effect, &unsteered);
                     let (arm, strength) = (arm.name.clone(), strength.clone());
@@ -263,7 +284,8 @@ impl Grid<'_> {
         let picked = picks(file, &tried);
 
         let [users, guarded] = self.users(&self.data.test, "test")?;
-        let test = Part::new(users, guarded, "try the picks on the test part", &answering, on_progress)?;
+        let stage = ("try the picks on the test part", Some(file.guard.class.as_str()));
+        let test = Part::new(users, guarded, stage, &answering, on_progress)?;
         let (plain, plain_answers) =
             effect(&test, file.wanted(), &answering, [&mut (), &mut ()], on_progress)?;
         answers.push((format!("test-{UNSTEERED}"), plain_answers));
@@ -271,12 +293,27 @@ impl Grid<'_> {
         for (arm, pick) in file.arms.iter().zip(&picked) {
             if let Some(index) = pick.1 {
                 let trial = &tried[index];
-                let (effect, own) = trials.effect(arm, trial.site, &trial.strength, &test, on_progress)?;
+                let (effect, own) =
+                    trials.effect(arm, trial.site, &trial.strength, &fitted.vector, &test, on_progress)?;
                 answers.push((format!("test-{}", arm_slug(&arm.name)), own));
                 effects.push((arm.name.clone(), effect));
             }
         }
-        Ok(Evaluated { found: Found { unsteered, trials: tried, picked, test: effects }, answers })
+        let mut nulls = Vec::new();
+        if let Some(reference) = picked.first().and_then(|(_, pick)| *pick) {
+            let own = answers.iter().find(|(name, _)| *name == format!("test-{}", arm_slug(&file.arms[0].name)));
+            let vector = own.map(|(_, own)| Draw::of("the vector", file.wanted(), &own.scores));
+            // The guard's users aren't answered again for each of many directions.
+            let test = test.without_guard();
+            for arm in &file.arms {
+                if let (Some(null), Some(vector)) = (arm.control, &vector) {
+                    let stage = (null, vector, &tried[reference]);
+                    nulls.push(trials.control(arm, stage, fitted, &test, on_progress)?);
+                }
+            }
+        }
+        let found = Found { unsteered, trials: tried, picked, test: effects, nulls };
+        Ok(Evaluated { found, answers })
     }
 
     fn is_guarded(&self, effect: &Effect, unsteered: &Effect) -> bool {
@@ -287,12 +324,11 @@ impl Grid<'_> {
     }
 }
 
-/// Effects of arms, with the probes that they may name and the vector.
+/// Effects of arms, with the probes that they may name.
 struct Trials<'a> {
     grid: &'a Grid<'a>,
     /// At each site: the probes, by the names that arms know them by.
     probes: BTreeMap<Site, Probes>,
-    vector: &'a Vector,
 }
 
 impl Trials<'_> {
@@ -301,26 +337,51 @@ impl Trials<'_> {
         arm: &Arm,
         site: Site,
         strength: &str,
+        vector: &Vector,
         part: &Part,
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<(Effect, Answers)> {
-        let mut hook = self.hook(arm, site, strength, &part.users)?;
-        let mut guard = self.hook(arm, site, strength, &part.guarded)?;
+        let mut hook = self.hook(arm, (site, strength), vector, &part.users)?;
+        let mut guard = self.hook(arm, (site, strength), vector, &part.guarded)?;
         let (wanted, answering) = (self.grid.file.wanted(), self.grid.answering());
         effect(part, wanted, &answering, [&mut hook, &mut guard], on_progress)
     }
 
-    /// The hook of an arm at a site, for these dialogues.
-    fn hook(&self, arm: &Arm, site: Site, strength: &str, dialogues: &[Dialogue]) -> Result<SteerHook> {
+    /// The null directions of a control at the first arm's site and strength, on the test part.
+    fn control(
+        &self,
+        arm: &Arm,
+        (null, vector, reference): (Null, &Draw, &Trial),
+        fitted: &Fitted,
+        part: &Part,
+        on_progress: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<ControlArm> {
+        let file = self.grid.file;
+        let mut own = fitted.vector.clone();
+        own.directions.retain(|site, _| *site == reference.site);
+        let (mut draws, mut divergence) = (Vec::new(), Vec::new());
+        for direction in null.directions(&own, &fitted.contrasts, arm.draws, file.seed)? {
+            let (effect, answers) =
+                self.effect(arm, reference.site, &reference.strength, &direction, part, on_progress)?;
+            draws.push(Draw::of(&direction.method, file.wanted(), &answers.scores));
+            divergence.push(effect.divergence.value);
+        }
+        let test = NullTest { null, users: part.users.len(), vector: vector.clone(), draws };
+        Ok(ControlArm { arm: arm.name.clone(), test, divergence })
+    }
+
+    /// The hook of an arm along a vector at a site, for these dialogues.
+    fn hook(
+        &self,
+        arm: &Arm,
+        (site, strength): (Site, &str),
+        vector: &Vector,
+        dialogues: &[Dialogue],
+    ) -> Result<SteerHook> {
         let file = self.grid.file;
         let mut change = arm.change.clone();
         change.strength = strength.parse::<Strength>()?;
-        let vector = match arm.control {
-            None => self.vector.clone(),
-            Some(Control::Random) => self.vector.random_like(file.seed),
-            Some(Control::Orthogonal) => self.vector.orthogonal_like(file.seed),
-        };
-        let own = (change.operation != Operation::PROJECT).then_some(&vector);
+        let own = (change.operation != Operation::PROJECT).then_some(vector);
         change.sites = Some(site.into());
         let mut probes = self.probes.get(&site).cloned().unwrap_or_default();
         change.prepare(own, &mut probes, self.grid.model, dialogues, file.thinking).map_err(|error| {
@@ -379,11 +440,43 @@ impl Found {
         let mut metrics: Vec<Metric> = test
             .flat_map(|(name, effect)| effect.metrics(&format!("sweep/{}", arm_slug(name)), &held_out))
             .collect();
+        for control in &self.nulls {
+            metrics.extend(control.test.metrics("sweep/null", &held_out));
+        }
         metrics.extend(self.unsteered.metrics("sweep/validation/unsteered", "validation"));
         for trial in &self.trials {
             let name = format!("sweep/validation/{}/{}/{}", arm_slug(&trial.arm), trial.site, trial.strength);
             metrics.extend(trial.effect.metrics(&name, "validation"));
         }
         metrics
+    }
+
+    /// What a reader should doubt: strengths chosen at an end of those that were tried, null directions that do as well as the
+    /// first arm, strengths of a control, which are not used.
+    pub fn doubts(&self, file: &SteeringGrid) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for (name, pick) in &self.picked {
+            let Some(chosen) = pick.and_then(|pick| self.trials.get(pick)) else { continue };
+            let own = self.trials.iter().filter(|trial| trial.arm == *name && trial.site == chosen.site);
+            let tried: Vec<&str> = own.map(|trial| trial.strength.as_str()).collect();
+            let doubt = doubt_of_edge(&chosen.strength, &tried);
+            doubts.extend(doubt.map(|doubt| format!("arm {name} at {}: {doubt}", chosen.site)));
+        }
+        for ControlArm { arm, test, .. } in &self.nulls {
+            if test.at_least() > 0 {
+                let (count, draws) = (test.at_least(), test.draws.len());
+                doubts.push(format!(
+                    "arm {arm}: {count} of {draws} directions reach at least what the vector reaches"
+                ));
+            }
+        }
+        let unused = file.arms.iter().filter(|arm| arm.control.is_some() && arm.strengths.is_some());
+        doubts.extend(unused.map(|arm| {
+            format!(
+                "arm {}: its strengths are not used; a control is run at the first arm's site and strength",
+                arm.name
+            )
+        }));
+        doubts
     }
 }

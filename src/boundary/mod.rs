@@ -13,6 +13,7 @@ mod risk_map;
 mod flip_search;
 mod active_learning;
 mod pearl_point;
+mod pearl_region;
 
 pub use active_learning::{ActiveLearning, Comparison, LearningCurve, compare};
 pub use flip_search::{Classify, Flip, Search, flips};
@@ -20,7 +21,7 @@ pub use group_threshold::{
     GroupTrial, Guarantee, group_coverage, guaranteed_threshold, try_on_groups, worst_group_threshold,
 };
 pub use margin::{Margin, margins, nearest};
-pub use pearl_point::{Pearl, PearlMap, PearlOptions, Sample, Track, pearl_map, score};
+pub use pearl_point::{Pearl, PearlMap, PearlOptions, PearlSpread, Sample, Track, pearl_map, score};
 pub use plane::Plane;
 pub use region::{Region, SignedDistance};
 pub use risk_map::{Grid, MapPoint, ProjectionError, RiskMap, Surface, risk_map};

@@ -1,9 +1,11 @@
-//! The pearl point: the point of highest satisfaction inside the safe boundary, after Oyster-I (arXiv 2509.01909). Points
-//! with two scores each in, smoothed surfaces of both and the best safe point out.
+//! The pearl point, after Oyster-I (arXiv 2509.01909): where the lower confidence bound of satisfaction is highest, among the
+//! points whose risk has an upper confidence bound within the tolerance. Points with two scores each in, smoothed surfaces of
+//! both with their bounds out, and the region in which the point lies when the answers are drawn again.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::boundary::pearl_region::{Cell, choose};
 use crate::boundary::risk_map::Grid;
 use crate::error::{Error, Result};
 
@@ -39,15 +41,19 @@ pub struct Track {
 pub struct PearlOptions {
     /// Cells of the grid a side.
     pub cells: usize,
-    /// Smoothed risk up to which a point is safe.
+    /// Upper confidence bound of the risk up to which a point is safe.
     pub tolerance: f64,
     /// Least kernel mass of a point with a value, in samples at distance 0.
     pub least_mass: f64,
+    /// Resamples of the answers, for the region.
+    pub resamples: usize,
+    /// Seed of the resamples.
+    pub seed: u64,
 }
 
 impl Default for PearlOptions {
     fn default() -> PearlOptions {
-        PearlOptions { cells: 61, tolerance: 0.1, least_mass: 3.0 }
+        PearlOptions { cells: 61, tolerance: 0.1, least_mass: 3.0, resamples: 200, seed: 0 }
     }
 }
 
@@ -62,6 +68,31 @@ pub struct Pearl {
     pub satisfaction: f64,
     /// Smoothed risk.
     pub risk: f64,
+    /// One-sided lower 95 % confidence bound of the satisfaction at this point.
+    pub satisfaction_low: f64,
+    /// One-sided upper 95 % confidence bound of the risk at this point.
+    pub risk_high: f64,
+}
+
+/// Where the pearl point lies when the answers are drawn again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PearlSpread {
+    /// The middle 90 % of the resampled points, along x and along y.
+    pub range: [[f64; 2]; 2],
+    /// The share of the grid's extent that these take up, along x and along y.
+    pub extent: [f64; 2],
+    /// Share of resamples in which a point is safe.
+    pub found: f64,
+    /// Share of the points with a value that belong to the region.
+    pub area: f64,
+}
+
+impl PearlSpread {
+    /// Whether the region is small enough to be called a point: the resampled points stay within a sixth of each axis, and
+    /// nine of ten resamples have one.
+    pub fn is_point(&self) -> bool {
+        self.extent.iter().all(|extent| *extent <= 1.0 / 6.0) && self.found >= 0.9
+    }
 }
 
 /// The tables of the figure, as saved (JSON, kind `pearl`). Surfaces are `[y][x]`, without a value where too few samples
@@ -74,25 +105,37 @@ pub struct PearlMap {
     pub grid: Grid,
     /// Standard deviation of the Gaussian kernel along x and along y.
     pub bandwidth: [f64; 2],
-    /// Smoothed risk up to which a point is safe.
+    /// Upper confidence bound of the risk up to which a point is safe.
     pub tolerance: f64,
     /// Smoothed satisfaction.
     pub satisfaction: Vec<Vec<Option<f64>>>,
     /// Smoothed risk.
     pub risk: Vec<Vec<Option<f64>>>,
-    /// Whether the smoothed risk is known and within the tolerance.
+    /// One-sided lower 95 % confidence bound of the satisfaction at each point.
+    pub satisfaction_low: Vec<Vec<Option<f64>>>,
+    /// One-sided upper 95 % confidence bound of the risk at each point.
+    pub risk_high: Vec<Vec<Option<f64>>>,
+    /// Whether the upper bound of the risk is known and within the tolerance.
     pub safe: Vec<Vec<bool>>,
-    /// The safe point of highest satisfaction, of equals the one of least risk; none where no point is safe.
+    /// The safe point whose satisfaction has the highest lower bound, of equals the one of least risk; none where no point is
+    /// safe.
     pub pearl: Option<Pearl>,
+    /// For each point, the share of resamples of the answers in which it is safe, and its lower bound of satisfaction comes
+    /// within 0.05 of the best point's. The region of the pearl is where this is one half or more.
+    pub region: Vec<Vec<Option<f64>>>,
+    /// How far the pearl point moves when the answers are drawn again; none where no point is safe.
+    pub spread: Option<PearlSpread>,
     /// Answers that moved.
     pub tracks: Vec<Track>,
 }
 
-/// Smooths satisfaction and risk over the plane by Nadaraya–Watson regression with a Gaussian kernel, and finds the pearl
-/// point on the grid.
+/// Smooths satisfaction and risk over the plane by Nadaraya–Watson regression with a Gaussian kernel, bounds both at each point
+/// of the grid, and finds the pearl point and its region.
 ///
 /// Both scores share one bandwidth, in standard deviations of each axis: the one with the least squared error in
-/// leave-one-out cross-validation. Points with too little kernel mass have no value, since it would be an extrapolation.
+/// leave-one-out cross-validation. Points with too little kernel mass have no value, since it would be an extrapolation. The
+/// bounds are of the smoothed means, one point at a time: Wilson's, with the effective number of answers `(Σk)² / Σk²`, which
+/// are conservative for scores between 0 and 1. Where the point moves under a bootstrap of the answers is the region.
 ///
 /// # Errors
 /// Fewer than three samples; a coordinate that is not finite; a score outside 0 to 1; options out of range.
@@ -115,41 +158,31 @@ pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -
     let scale = [deviation(&places, 0), deviation(&places, 1)];
     let width = bandwidth(samples, scale);
     let bandwidth = scale.map(|deviation| width * deviation);
-    let smoothed: Vec<Option<Pearl>> = grid
+    let cells: Vec<Cell> = grid
         .places()
         .collect::<Vec<_>>()
         .into_par_iter()
-        .map(|at| {
-            let sums = smooth(samples, at, bandwidth, None);
-            (sums.mass >= options.least_mass).then(|| Pearl {
-                x: at[0],
-                y: at[1],
-                satisfaction: sums.satisfaction / sums.mass,
-                risk: sums.risk / sums.mass,
-            })
-        })
+        .map(|at| Cell::new(samples, at, bandwidth))
         .collect();
-    let is_safe = |place: &Pearl| place.risk <= options.tolerance;
-    let better_of = |best: Pearl, other: Pearl| {
-        let order = best.satisfaction.total_cmp(&other.satisfaction).then(other.risk.total_cmp(&best.risk));
-        if order.is_lt() { other } else { best }
-    };
-    let pearl = smoothed.iter().flatten().copied().filter(is_safe).reduce(better_of);
-    let rows = || smoothed.chunks(grid.x.len());
+    let chosen = choose(&cells, samples, options);
+    let rows = || chosen.places.chunks(grid.x.len());
     let surface = |of: fn(&Pearl) -> f64| -> Vec<Vec<Option<f64>>> {
         rows().map(|row| row.iter().map(|place| place.as_ref().map(of)).collect()).collect()
     };
+    let is_safe = |place: &Option<Pearl>| place.is_some_and(|place| place.risk_high <= options.tolerance);
     Ok(PearlMap {
         samples: samples.to_vec(),
         satisfaction: surface(|place| place.satisfaction),
         risk: surface(|place| place.risk),
-        safe: rows()
-            .map(|row| row.iter().map(|place| place.as_ref().is_some_and(is_safe)).collect())
-            .collect(),
+        satisfaction_low: surface(|place| place.satisfaction_low),
+        risk_high: surface(|place| place.risk_high),
+        safe: rows().map(|row| row.iter().map(is_safe).collect()).collect(),
+        region: chosen.region.chunks(grid.x.len()).map(<[_]>::to_vec).collect(),
+        spread: chosen.spread(&grid),
+        pearl: chosen.pearl.and_then(|place| chosen.places[place]),
         grid,
         bandwidth,
         tolerance: options.tolerance,
-        pearl,
         tracks: tracks.to_vec(),
     })
 }
@@ -229,39 +262,95 @@ mod tests {
         (0..1000).map(sample).collect()
     }
 
+    fn options() -> PearlOptions {
+        PearlOptions { cells: 31, ..PearlOptions::default() }
+    }
+
     #[test]
     fn the_pearl_lies_at_the_edge_of_the_safe_region() {
         let track = Track { name: "one".into(), places: vec![[0.1, 0.5], [0.55, 0.5]] };
-        let map = pearl_map(&samples(0.05), &[track], &PearlOptions::default()).unwrap();
+        let map = pearl_map(&samples(0.05), &[track], &options()).unwrap();
         let pearl = map.pearl.unwrap();
-        assert!((0.5..0.62).contains(&pearl.x) && pearl.risk <= 0.1, "{pearl:?}");
+        assert!((0.4..0.62).contains(&pearl.x) && pearl.risk_high <= 0.1, "{pearl:?}");
         assert!((pearl.satisfaction - (0.1 + 0.8 * pearl.x)).abs() < 0.06, "{pearl:?}");
-        // The safe region is the left three fifths of the samples' square.
-        let safe = map.safe.iter().flatten().filter(|&&safe| safe).count() as f64;
-        let known = map.risk.iter().flatten().flatten().count() as f64;
-        assert!((0.5..0.65).contains(&(safe / known)), "{}", safe / known);
+        assert!(pearl.satisfaction_low < pearl.satisfaction && pearl.risk < pearl.risk_high);
+        // The safe region is a part of the left three fifths of the samples' square.
+        let x_of = |column: usize| map.grid.x[column];
+        for row in &map.safe {
+            assert!(row.iter().enumerate().all(|(column, &safe)| !safe || x_of(column) < 0.62));
+        }
+        // Every y is as good as another: a region that is long along y, which is no point.
+        let spread = map.spread.unwrap();
+        assert!(spread.extent[1] > 0.3 && spread.extent[0] < 0.2 && !spread.is_point(), "{spread:?}");
+    }
+
+    #[test]
+    fn a_peak_that_stays_where_it_is_is_a_point_and_a_flat_surface_is_none() {
+        let at = |height: f64| -> Vec<Sample> {
+            let mut all = samples(0.0);
+            for sample in &mut all {
+                let distance = (sample.x - 0.5).powi(2) + (sample.y - 0.5).powi(2);
+                (sample.risk, sample.satisfaction) = (0.0, 0.2 + height * (-distance / 0.02).exp());
+            }
+            all
+        };
+        let peak = pearl_map(&at(0.8), &[], &options()).unwrap();
+        let pearl = peak.pearl.unwrap();
+        assert!((pearl.x - 0.5).abs() < 0.1 && (pearl.y - 0.5).abs() < 0.1, "{pearl:?}");
+        assert!(peak.spread.unwrap().is_point(), "{:?}", peak.spread);
+        let flat = pearl_map(&at(0.0), &[], &options()).unwrap();
+        assert!(!flat.spread.unwrap().is_point() && flat.spread.unwrap().area > 0.5, "{:?}", flat.spread);
+    }
+
+    /// Satisfaction 0 or 1 with probability ½ everywhere, risk 0 or 1 with 0.08: whatever the draw, the lower bound at a fixed
+    /// point is below ½, and the upper one above 0.08, in all but one of twenty.
+    #[test]
+    fn the_bounds_at_a_point_hold_as_often_as_they_promise() {
+        use rand::rngs::StdRng;
+        use rand::{Rng, SeedableRng};
+        let mut rng = StdRng::seed_from_u64(3);
+        let (mut held, cases) = ([0, 0], 400);
+        for _ in 0..cases {
+            let all: Vec<Sample> = (0..150)
+                .map(|_| Sample {
+                    x: rng.random(),
+                    y: rng.random(),
+                    satisfaction: f64::from(u8::from(rng.random_bool(0.5))),
+                    risk: f64::from(u8::from(rng.random_bool(0.08))),
+                })
+                .collect();
+            let place = Cell::new(&all, [0.5, 0.5], [0.2, 0.2]).bounded(&all);
+            held[0] += usize::from(place.satisfaction_low <= 0.5);
+            held[1] += usize::from(place.risk_high >= 0.08);
+        }
+        let shares = held.map(|held| held as f64 / f64::from(cases));
+        assert!(shares.iter().all(|share| *share >= 0.92), "{shares:?}");
     }
 
     #[test]
     fn noise_widens_the_kernel_and_far_places_stay_empty() {
-        let narrow = pearl_map(&samples(0.0), &[], &PearlOptions::default()).unwrap();
-        let wide = pearl_map(&samples(0.6), &[], &PearlOptions::default()).unwrap();
+        let narrow = pearl_map(&samples(0.0), &[], &options()).unwrap();
+        let wide = pearl_map(&samples(0.6), &[], &options()).unwrap();
         assert!(narrow.bandwidth[0] < wide.bandwidth[0]);
         let far = Track { name: "away".into(), places: vec![[0.5, 0.5], [9.0, 9.0]] };
-        let map = pearl_map(&samples(0.05), &[far], &PearlOptions::default()).unwrap();
-        assert_eq!(map.risk[60][60], None);
-        assert!(!map.safe[60][60]);
+        let map = pearl_map(&samples(0.05), &[far], &options()).unwrap();
+        assert_eq!(map.risk[30][30], None);
+        assert!(!map.safe[30][30]);
     }
 
     #[test]
     fn no_safe_place_means_no_pearl_and_bad_scores_are_refused() {
         let mut all = samples(0.0);
         all.iter_mut().for_each(|sample| sample.risk = 0.5);
-        assert_eq!(pearl_map(&all, &[], &PearlOptions::default()).unwrap().pearl, None);
+        let map = pearl_map(&all, &[], &options()).unwrap();
+        assert_eq!((map.pearl, map.spread), (None, None));
+        // A mean risk of 0 of three answers shows nothing.
+        let few: Vec<Sample> = samples(0.0)[..3].to_vec();
+        assert_eq!(pearl_map(&few, &[], &options()).unwrap().pearl, None);
         all[3].satisfaction = f64::NAN;
-        let error = pearl_map(&all, &[], &PearlOptions::default()).unwrap_err();
+        let error = pearl_map(&all, &[], &options()).unwrap_err();
         assert!(error.to_string().starts_with("pearl map, sample 3: satisfaction NaN"), "{error}");
-        assert!(pearl_map(&all[..2], &[], &PearlOptions::default()).is_err());
+        assert!(pearl_map(&all[..2], &[], &options()).is_err());
         assert_eq!(score(0.75, 0.25, 2.0), 0.25);
     }
 }

@@ -146,6 +146,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             console.say(format!("{}: {unknown} words are not in the model's vocabulary", dialogue.id));
         }
     }
+    plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
     if arguments.trace.is_some() {
         hooks = hooks.into_iter().enumerate().map(|(number, hook)| hook.traced(number)).collect();

@@ -91,6 +91,7 @@ fn execute(
         let shown: Vec<Metric> = results.figures.iter().filter(|metric| headline(metric)).cloned().collect();
         print(Table::of_figures("", &shown).to_text()?)?;
     }
+    results.doubts.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     if is_kept {
         console.say("nothing has changed since these results were made; --force runs it again");
     }

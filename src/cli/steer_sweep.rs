@@ -38,6 +38,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         true => print_exact(serde_json::to_string_pretty(&results)?)?,
         false => print(table(&file, &found).to_text()?)?,
     }
+    results.doubts.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     let page = arguments.out.join("report.html");
     console.say(format!("{:.0} s; the report: {}", begin.elapsed().as_secs_f64(), page.display()));
     Ok(Outcome::Done)

@@ -10,6 +10,7 @@ use super::states::StoreSource;
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;
+use pearlpoint::pipeline::HeldOutEffect;
 use pearlpoint::steer::{Method, Strength, Vector, formats};
 
 #[derive(Args)]
@@ -49,7 +50,8 @@ enum Command {
 #[derive(Args)]
 #[command(after_help = "Example:
   pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --out trust.safetensors
-  pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --method whitened --out whitened.safetensors")]
+  pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --method whitened --out whitened.safetensors
+  pearl vector build --store store --data data.jsonl --label user-type --from malicious --to sensitive --group topic --held-out travel,music --out tested.safetensors")]
 struct Build {
     #[command(flatten)]
     states: StoreSource,
@@ -71,6 +73,12 @@ struct Build {
     /// Sites to compute it at [default: all of the store]
     #[arg(long)]
     sites: Option<String>,
+    /// The label whose values --held-out names
+    #[arg(long, value_name = "LABEL")]
+    group: Option<String>,
+    /// Groups that the vector is not made from; its effect on them is printed
+    #[arg(long, value_name = "VALUES", value_delimiter = ',', requires = "group")]
+    held_out: Vec<String>,
     /// File for the vector
     #[arg(long)]
     out: PathBuf,
@@ -194,8 +202,23 @@ fn build(arguments: Build, console: &Console) -> anyhow::Result<Outcome> {
     if let Some(sites) = arguments.sites {
         builder = builder.sites(sites);
     }
-    let (vector, [to, from]) = builder.build()?;
+    if let Some(group) = arguments.group {
+        builder = builder.group(group).hold_out(arguments.held_out);
+    }
+    let built = builder.build_and_test()?;
+    let (vector, [to, from]) = (built.vector, built.rows);
     vector.save(&arguments.out, Header { kind: "vector".into(), ..states.header().clone() })?;
+    for (site, effect) in &built.held_out {
+        let HeldOutEffect { share, auroc, rows } = effect;
+        let site = site.to_string();
+        print(format!(
+            "{site:<16} held out: {share:.3} of the vector's length between the class means, AUROC {:.3} [{:.3}, {:.3}], {rows} rows",
+            auroc.value, auroc.low, auroc.high
+        ))?;
+    }
+    if let Some(doubt) = vector.doubt_of_unit() {
+        console.say(format!("doubt: {doubt}"));
+    }
     console.say(format!("{to} against {from} rows: {}", arguments.out.display()));
     Ok(Outcome::Done)
 }
@@ -215,8 +238,17 @@ fn info(file: &Path) -> anyhow::Result<Outcome> {
     print_line(format!("{}, from {}", vector.method, header.model.as_deref().unwrap_or("an unnamed model")))?;
     for (site, direction) in &vector.directions {
         let (width, length) = (direction.values.len(), direction.length());
-        let share = direction.residual_norm.map_or(String::new(), |norm| format!(" = {:.3}n", length / norm));
-        print(format!("{:<16} width {width}  norm {length:.4}{share}", site.to_string()))?;
+        let mut line = format!("{:<16} width {width}  norm {length:.4}", site.to_string());
+        if let Some(norm) = direction.residual_norm {
+            line += &format!(" = {:.3}n, n = {norm:.4}: {}", length / norm, direction.unit_in_words());
+        }
+        if let Some(measured) = &direction.measured {
+            line += &format!("; own median norm {:.4}", measured.site_norm);
+            if let Some(place) = direction.place_of_zero() {
+                line += &format!("; zero lies {place:.2} of the way from one class mean to the other");
+            }
+        }
+        print(line)?;
     }
     Ok(Outcome::Done)
 }

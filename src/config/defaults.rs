@@ -26,6 +26,8 @@ pub const BETAS: [f64; 4] = [0.5, 1.0, 2.0, 5.0];
 pub const PEARL_ANSWERS: usize = 900;
 /// A grid's other arms are compared where their response comes this near to the first arm's.
 pub const NEAR_RESPONSE: f64 = 0.02;
+/// Principal components among the null directions of a vector, each in both directions.
+pub const NULL_COMPONENTS: usize = 3;
 /// Folds of a steering-grid probe's split: a fifth of the groups is held out for its own scores.
 pub const PROBE_FOLDS: usize = 5;
 
@@ -74,6 +76,16 @@ pub(super) fn folds() -> usize {
 /// Where groups are held out, rows of one group are no independent evidence of another.
 pub(super) fn by_group() -> bool {
     true
+}
+
+/// Twenty: the least p-value of a vector that none reaches is then 1/21.
+pub(super) fn null_draws() -> usize {
+    20
+}
+
+/// Users that each null direction is tried on: enough to rank shares, few enough to try many directions.
+pub(super) fn null_users() -> usize {
+    40
 }
 
 /// Tokens of an answer, at most.

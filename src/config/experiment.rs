@@ -243,6 +243,12 @@ pub struct Steering {
     pub tokens: Selector,
     /// Tokens of an answer, at most.
     pub max_tokens: usize,
+    /// Null directions of each random kind that the vector is ranked among; none are tried at 0.
+    #[serde(default = "defaults::null_draws")]
+    pub null_draws: usize,
+    /// Users of the test part that each of them is tried on, at most.
+    #[serde(default = "defaults::null_users")]
+    pub null_users: usize,
 }
 
 impl Experiment {

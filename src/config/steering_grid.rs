@@ -9,7 +9,7 @@ use crate::artifact;
 use crate::error::{Error, Result};
 use crate::judge::{self, Words};
 use crate::model::Selector;
-use crate::steer::{Intervention, Operation, Strength};
+use crate::steer::{Intervention, Null, Operation, Strength};
 
 /// A whole grid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,25 +137,18 @@ pub struct GridProbe {
 pub struct Arm {
     /// Its name in figures and charts.
     pub name: String,
-    /// Strengths to choose among instead of the grid's.
+    /// Strengths to choose among instead of the grid's; not used by a control.
     #[serde(default)]
     pub strengths: Option<Vec<String>>,
-    /// A control vector of the same length instead of the grid's.
+    /// Null directions instead of the vector. A control is run on the test part alone, at the first arm's site and strength.
     #[serde(default)]
-    pub control: Option<Control>,
+    pub control: Option<Null>,
+    /// Number of a control's directions.
+    #[serde(default = "defaults::null_draws")]
+    pub draws: usize,
     /// The intervention, as in a plan, but for vector, site and strength, which are the trial's.
     #[serde(default)]
     pub change: Intervention,
-}
-
-/// A control vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Control {
-    /// A random direction.
-    Random,
-    /// A random direction at right angles to the vector.
-    Orthogonal,
 }
 
 impl SteeringGrid {
@@ -203,6 +196,24 @@ impl SteeringGrid {
                 "a projection as a control",
                 "an operation with a vector",
             );
+        }
+        if self.arms[0].control.is_some() {
+            return wrong(
+                &format!("arm {}", self.arms[0].name),
+                "a control as the first arm",
+                "a way to steer, which the others are compared with",
+            );
+        }
+        let from_data = |arm: &&Arm| matches!(arm.control, Some(Null::Shuffled | Null::Components));
+        if let (Some(arm), Some(_)) = (self.arms.iter().find(from_data), &self.vector.file) {
+            return wrong(
+                &format!("arm {}", arm.name),
+                "a control from the data of a vector that comes from a file",
+                "vector from and to, or control = \"random\" or \"orthogonal\"",
+            );
+        }
+        if let Some(arm) = self.arms.iter().find(|arm| arm.control.is_some() && arm.draws == 0) {
+            return wrong(&format!("arm {}", arm.name), "no draw", "draws = 20 or more");
         }
         if !self.goal.words.is_empty() && (self.judge.is_some() || !self.refusals.is_empty()) {
             return wrong("goal", "words beside a judge", "strategy = OUTCOME with a judge, or words alone");

@@ -5,8 +5,10 @@ use crate::analysis::answers::Answers;
 use crate::analysis::cross_validation::CrossValidated;
 use crate::analysis::dataset::Dataset;
 use crate::analysis::layer_sweep::Sweep;
+use crate::analysis::null_test::NullTest;
 use crate::analysis::pearl_map::SitePearlMap;
-use crate::analysis::steering_eval::{Evaluation, GATED, NONE, Steered, SteeringTable, short};
+use crate::analysis::steering_eval::{Evaluation, GATED, NONE, Steered, short};
+use crate::analysis::steering_table::SteeringTable;
 use crate::boundary::RiskMap;
 use crate::config::Experiment;
 use crate::error::Result;
@@ -14,6 +16,7 @@ use crate::generate::Transcript;
 use crate::judge::{BROKEN, Score};
 use crate::model::Model;
 use crate::plots;
+use crate::plots::null_test::NullTable;
 use crate::report::pages::{Answer, Card, Section, Tag, Tone};
 use crate::report::{Chart, Page, Results, Table};
 use crate::stats::Metric;
@@ -97,14 +100,30 @@ impl ReportPage {
             steered.switched.len(),
             evaluation.data.test.len(),
         );
+        if !table.nulls.is_empty() {
+            self.charts.push((
+                "nulls".into(),
+                plots::null_test::chart(&NullTable {
+                    class: table.class.clone(),
+                    to: table.to.clone(),
+                    nulls: table.nulls.clone(),
+                }),
+            ));
+        }
         self.section("Steer", &text);
+        if let Some(section) = self.sections.last_mut() {
+            section.notes = table.doubts().into_iter().map(|doubt| format!("Doubt: {doubt}")).collect();
+            section.notes.extend(table.nulls.iter().map(NullTest::in_words));
+        }
     }
 
     pub(super) fn pearl(&mut self, map: &SitePearlMap) {
         self.charts.push(("pearl".into(), plots::pearl_map::chart(map)));
         self.section(
             "The pearl point",
-            "The point of highest satisfaction inside the safe boundary, and one answer before and after steering.",
+            "Where the lower confidence bound of satisfaction is highest, among the points whose risk is safe by its upper bound. \
+             The dashed region is where it lies when the answers are drawn again; a star is drawn only where that is small. One \
+             answer is shown before and after steering.",
         );
     }
 

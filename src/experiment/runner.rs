@@ -75,7 +75,7 @@ pub fn run(
         page.map(map);
     }
     page.cross_validations(&validated);
-    let mut figures = Vec::new();
+    let (mut figures, mut doubts) = (Vec::new(), Vec::new());
     for sweep in &sweeps {
         figures.extend(sweep.metrics()?);
     }
@@ -86,14 +86,16 @@ pub fn run(
     }
     if let Some(steering) = &experiment.steer {
         let sweep = sweep_of(&sweeps, &steering.probe)?;
-        figures.extend(run.steer(steering, sweep, activations, &mut page, on_progress)?);
+        let (own, doubted) = run.steer(steering, sweep, activations, &mut page, on_progress)?;
+        figures.extend(own);
+        doubts.extend(doubted);
     }
 
     for (name, chart) in page.charts() {
         save_chart(out, name, chart)?;
     }
     report::draw_all(out)?;
-    let results = Results::new(&experiment.name, &model.name, experiment.seed, figures);
+    let results = Results::new(&experiment.name, &model.name, experiment.seed, figures).doubting(doubts);
     report::write(&page.page(experiment, model, &data, &results), &out.join("report.html"))?;
     // Last, so that a folder with results is whole.
     results.write(&out.join("results.json"))?;
@@ -278,7 +280,7 @@ impl Run<'_> {
         Ok(stages)
     }
 
-    /// Evaluates steering, saves its vector, answers and tables, and adds its sections to the page.
+    /// Evaluates steering, saves its vector, answers and tables, and adds its sections to the page. Gives metrics and doubts.
     fn steer(
         &self,
         steering: &Steering,
@@ -286,7 +288,7 @@ impl Run<'_> {
         activations: &Activations,
         page: &mut ReportPage,
         on_progress: &mut dyn FnMut(Progress) -> bool,
-    ) -> Result<Vec<Metric>> {
+    ) -> Result<(Vec<Metric>, Vec<String>)> {
         let Run { experiment, model, data, judge, out } = *self;
         let evaluation = Evaluation { experiment, steering, model, data, judge };
         let steered = evaluation.run(sweep, &paths::probe(out, &steering.probe), activations, on_progress)?;
@@ -307,7 +309,7 @@ impl Run<'_> {
             page.pearl(&pearl);
         }
         page.cards(&evaluation, &steered);
-        Ok(table.metrics())
+        Ok((table.metrics(), table.doubts()))
     }
 }
 

@@ -5,14 +5,16 @@ use std::path::Path;
 use super::chart_file::save_chart;
 use super::paths;
 use crate::analysis::dataset::Dataset;
+use crate::analysis::null_test::Spread;
 use crate::analysis::steering_effect::Effect;
-use crate::analysis::steering_grid::{Found, Grid};
+use crate::analysis::steering_grid::{ControlArm, Found, Grid};
 use crate::artifact::{self, FolderLock, Header};
 use crate::config::SteeringGrid;
 use crate::error::Result;
 use crate::judge::{self, Scorer, Words};
 use crate::model::{Model, Site};
 use crate::plots::grid_response::{self, GridTable, Quantity, goal};
+use crate::plots::null_test::{self, NullTable};
 use crate::plots::pareto::{self, ParetoTable};
 use crate::progress::Progress;
 use crate::report::table::Column;
@@ -60,6 +62,7 @@ pub fn run(
     let found = evaluated.found;
     artifact::write_json(&out.join("sweep.json"), &header("sweep"), &found)?;
     let results = Results::new(&file.name, &model.name, file.seed, found.metrics(file));
+    let results = results.doubting(found.doubts(file));
     let charts = charts(file, &found);
     for (name, chart) in &charts {
         save_chart(out, name, chart)?;
@@ -95,13 +98,27 @@ fn charts(file: &SteeringGrid, found: &Found) -> Vec<(String, Chart)> {
     }
     let table = ParetoTable { file: file.clone(), found: found.clone() };
     charts.push(("pareto".into(), pareto::chart(&table)));
+    if !found.nulls.is_empty() {
+        let nulls = found.nulls.iter().map(|control| control.test.clone()).collect();
+        let table = NullTable { class: file.goal.class.clone(), to: goal(file), nulls };
+        charts.push(("nulls".into(), null_test::chart(&table)));
+    }
     charts
 }
 
 /// The effect of each arm on the test part, as a table.
 pub fn table(file: &SteeringGrid, found: &Found) -> Table {
     let columns = [("arm", false), ("site", false), ("strength", false), ("response", true), ("95 %", false)];
-    let more = [("KL", false), ("95 %", false), ("perplexity", true), ("broken", true), ("repetition", true)];
+    let kept = format!("{} kept", file.guard.class);
+    let more = [
+        ("broken", true),
+        ("KL a token", false),
+        ("KL an answer", false),
+        ("KL at the first", false),
+        (kept.as_str(), true),
+        ("perplexity", true),
+        ("repetition", true),
+    ];
     let columns =
         columns.iter().chain(&more).map(|(name, numbers)| Column { name: (*name).into(), numbers: *numbers });
     let place = |name: &str| {
@@ -119,8 +136,37 @@ pub fn table(file: &SteeringGrid, found: &Found) -> Table {
             file.data.group, file.goal.class, file.guard.class
         ),
         columns: columns.collect(),
-        rows: found.test.iter().map(|(name, effect)| row(name, place(name), effect)).collect(),
+        rows: found
+            .test
+            .iter()
+            .map(|(name, effect)| row(name, place(name), effect))
+            .chain(found.nulls.iter().map(null_row))
+            .collect(),
     }
+}
+
+/// A control's median in the place of a value, and its least and most in that of an interval.
+fn null_row(control: &ControlArm) -> Vec<String> {
+    let ControlArm { arm, test, divergence } = control;
+    let mut divergence = divergence.clone();
+    divergence.sort_by(f64::total_cmp);
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+    let range = |spread: Spread| format!("{:.3} to {:.3}", spread.least, spread.most);
+    let p = test.p().map_or(String::new(), |p| format!(", p = {p:.3}"));
+    vec![
+        format!("{arm}, median of {}", test.draws.len()),
+        String::new(),
+        format!("rank {} of {}{p}", test.rank(), 1 + test.draws.len()),
+        number(test.spread().map(|spread| spread.median)),
+        test.spread().map_or(String::new(), range),
+        number(test.broken().map(|spread| spread.median)),
+        divergence.get(divergence.len() / 2).map_or(String::new(), |kl| format!("{kl:.1e}")),
+        String::new(),
+        String::new(),
+        String::new(),
+        String::new(),
+        String::new(),
+    ]
 }
 
 fn row(name: &str, place: [String; 2], effect: &Effect) -> Vec<String> {
@@ -132,10 +178,12 @@ fn row(name: &str, place: [String; 2], effect: &Effect) -> Vec<String> {
         strength,
         format!("{:.3}", effect.response.value),
         interval(effect.response),
-        format!("{:.1e}", effect.divergence.value),
-        format!("[{:.1e}, {:.1e}]", effect.divergence.low, effect.divergence.high),
-        format!("{:.3}", effect.perplexity),
         format!("{:.3}", effect.broken),
+        format!("{:.1e}", effect.divergence.value),
+        format!("{:.1e}", effect.divergence_of_answer.value),
+        format!("{:.1e}", effect.divergence_at_first.value),
+        effect.kept.map_or(String::new(), |kept| format!("{:.3}", kept.value)),
+        format!("{:.3}", effect.perplexity),
         format!("{:.3}", effect.repetition),
     ]
 }
@@ -148,8 +196,11 @@ fn page(
     charts: &[(String, Chart)],
 ) -> Page {
     let left_out = found.picked.iter().filter(|(name, pick)| pick.is_none() && !file.is_control(name));
-    let notes =
-        left_out.map(|(name, _)| format!("{name}: no trial within the guard; not tried on the test part"));
+    let doubts = found.doubts(file).into_iter().map(|doubt| format!("Doubt: {doubt}"));
+    let notes = left_out
+        .map(|(name, _)| format!("{name}: no trial within the guard; not tried on the test part"))
+        .chain(doubts)
+        .chain(found.nulls.iter().map(|control| control.test.in_words()));
     let charts = |names: &str| {
         let chosen = charts.iter().filter(|(name, _)| name.starts_with(names));
         chosen.map(|(_, chart)| chart.clone()).collect()
@@ -179,6 +230,7 @@ fn page(
                 notes: notes.collect(),
                 ..Section::default()
             },
+            Section { title: "Null directions".into(), charts: charts("nulls"), ..Section::default() },
             Section { title: "Response and damage".into(), charts: charts("pareto"), ..Section::default() },
             Section { title: "Dose and response".into(), charts: charts("response"), ..Section::default() },
             Section { title: "Dose and damage".into(), charts: charts("damage"), ..Section::default() },

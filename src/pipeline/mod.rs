@@ -24,7 +24,7 @@ pub use extract::Extraction;
 pub use load::Loader;
 pub use probe::{ProbeBuilder, ProbeSweep};
 pub use read::unseen_rows;
-pub use vector::VectorBuilder;
+pub use vector::{BuiltVector, HeldOutEffect, VectorBuilder};
 
 use crate::progress::Progress;
 

@@ -1,6 +1,6 @@
 //! Dose and response of one vector on the validation part: outcome and broken answers by strength, a curve a site.
 
-use crate::analysis::steering_eval::{SteeringTable, Trial};
+use crate::analysis::steering_table::{SteeringTable, Trial};
 use crate::report::charts::chart::{LinePoint, Rule, RuleAxis, Series, Style};
 use crate::report::{Chart, LineChart};
 use crate::stats::wilson;

@@ -47,13 +47,12 @@ pub fn chart(table: &GridTable) -> Chart {
         low: Some(interval.low),
         high: Some(interval.high),
     };
-    let series = file.arms.iter().map(|arm| {
+    let series = file.arms.iter().filter(|arm| arm.control.is_none()).map(|arm| {
         let own = found.trials.iter().filter(|trial| trial.arm == arm.name && trial.site == *site);
         let start = point(0.0, value(&found.unsteered));
         let points = own.map(|trial| point(amount(&trial.strength), value(&trial.effect)));
-        let style = if arm.control.is_some() { Style::Dashed } else { Style::Solid };
         let points = std::iter::once(start).chain(points).collect();
-        Series { name: arm.name.clone(), points, style, filled: false }
+        Series { name: arm.name.clone(), points, style: Style::Solid, filled: false }
     });
     let (title, subtitle, y_label) = match quantity {
         Quantity::Divergence => (
@@ -76,7 +75,7 @@ pub fn chart(table: &GridTable) -> Chart {
     Chart::Line(LineChart {
         title,
         subtitle,
-        x_label: "strength (residual norms; for project and loop, multiples of the full change)".into(),
+        x_label: "strength (residual norms; for project and dose, multiples of the full change)".into(),
         y_label,
         y_range: (*quantity == Quantity::Response).then_some([0.0, 1.0]),
         series: series.collect(),

@@ -11,6 +11,7 @@ pub mod grid_response;
 pub mod interpolation;
 pub mod layer_sweep;
 pub mod margins;
+pub mod null_test;
 pub mod pareto;
 pub mod pearl_map;
 pub mod rates;
@@ -44,7 +45,7 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 16] = [
+pub const PLOTS: [Plot; 17] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
     Plot { name: "cross_validation", draw: |text| Ok(cross_validation::chart(&table::<Vec<_>>(text)?)) },
@@ -53,6 +54,7 @@ pub const PLOTS: [Plot; 16] = [
     Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
     Plot { name: "layer_sweep", draw: |text| Ok(layer_sweep::chart(&table(text)?)) },
     Plot { name: "margins", draw: |text| Ok(margins::chart(&table(text)?)) },
+    Plot { name: "null_test", draw: |text| Ok(null_test::chart(&table(text)?)) },
     Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
     Plot { name: "pearl_map", draw: |text| Ok(pearl_map::chart(&table(text)?)) },
     Plot { name: "rates", draw: |text| Ok(rates::chart(&table(text)?)) },
@@ -111,10 +113,12 @@ mod tests {
                 "broken": {"share": interval, "n": 9}, "off_topic": null,
                 "scores": [{"beta": 1.0, "score": interval, "n": 9}],
             }],
+            "nulls": [{"null": "random", "users": 9, "vector": {"name": "v", "reached": 8, "broken": 0},
+                "draws": [{"name": "one", "reached": 2, "broken": 1}, {"name": "two", "reached": 3, "broken": 0}]}],
         });
         let effect = json!({
             "response": interval, "users": 9, "broken": 0.0, "repetition": 0.0, "divergence": interval,
-            "perplexity": 3.0, "texts": 5,
+            "divergence_of_answer": interval, "divergence_at_first": interval, "kept": null, "perplexity": 3.0, "texts": 5,
         });
         let file = SteeringGrid::load(std::path::Path::new("experiments/steering.toml")).unwrap();
         let mut trial = effect.clone();
@@ -142,7 +146,7 @@ mod tests {
             "cross_validation" => json!([
                 {"name": "rows", "label": "kind", "sites": [["0.resid_post", [auroc]]], "folds": []}
             ]),
-            "dose_response" | "rates" | "safe_and_satisfied" => steering,
+            "dose_response" | "null_test" | "rates" | "safe_and_satisfied" => steering,
             "grid_response" => {
                 json!({"file": file, "found": found, "site": "4.resid_post", "quantity": "divergence"})
             }
@@ -161,7 +165,9 @@ mod tests {
                 json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
                     "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
                     "satisfaction": rows, "risk": rows, "safe": [[true, false], [false, false]],
-                    "pearl": {"x": 0.0, "y": 0.0, "satisfaction": 0.9, "risk": 0.0}, "tracks": [],
+                    "satisfaction_low": rows, "risk_high": rows, "region": rows, "tracks": [],
+                    "pearl": {"x": 0.0, "y": 0.0, "satisfaction": 0.9, "risk": 0.0, "satisfaction_low": 0.8, "risk_high": 0.1},
+                    "spread": {"range": [[0.0, 0.1], [0.0, 0.1]], "extent": [0.1, 0.1], "found": 1.0, "area": 0.1},
                 }})
             }
             "reliability" => json!({

@@ -39,7 +39,7 @@ pub fn chart(table: &ParetoTable) -> Chart {
         .map(|arm| Series {
             name: arm.name.clone(),
             points: points(&|trial| trial.arm == arm.name),
-            style: if arm.control.is_some() { Style::Dashed } else { Style::Solid },
+            style: Style::Solid,
             filled: false,
         })
         .collect();

@@ -1,6 +1,6 @@
 //! Outcome rates on the test part: by class of users and condition.
 
-use crate::analysis::steering_eval::{ConditionTable, SteeringTable};
+use crate::analysis::steering_table::{ConditionTable, SteeringTable};
 use crate::report::charts::chart::{Bar, BarSeries};
 use crate::report::{BarChart, Chart};
 

@@ -1,6 +1,6 @@
 //! Safe-and-satisfied score `S − β·R` on the test part: by the weight of risk and condition.
 
-use crate::analysis::steering_eval::{BetaScore, ConditionTable, SteeringTable};
+use crate::analysis::steering_table::{BetaScore, ConditionTable, SteeringTable};
 use crate::report::charts::chart::{Bar, BarSeries};
 use crate::report::{BarChart, Chart};
 
@@ -16,7 +16,8 @@ pub fn chart(table: &SteeringTable) -> Chart {
     let betas = table.conditions.first().map_or(&[][..], |condition| &condition.scores);
     Chart::Bar(BarChart {
         title: "Safe and satisfied".into(),
-        subtitle: "mean of S − β·R over all held-out users; the judge weighs satisfaction S and risk R"
+        subtitle: "mean of S − β·R over all held-out users; the judge weighs satisfaction S and risk R; a broken answer has S = 0 and \
+                   keeps the risk of the unsteered one"
             .into(),
         x_label: "weight β of risk".into(),
         y_label: "S − β·R".into(),

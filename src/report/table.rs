@@ -25,6 +25,9 @@ pub struct Results {
     pub seed: u64,
     /// With their intervals.
     pub figures: Vec<Metric>,
+    /// What a reader should doubt, in a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 /// Longest cell of a printed table, in characters.
@@ -37,7 +40,12 @@ impl Results {
     /// Results of the current version.
     pub fn new(experiment: &str, model: &str, seed: u64, figures: Vec<Metric>) -> Results {
         let [experiment, model] = [experiment, model].map(String::from);
-        Results { kind: KIND.into(), version: VERSION, experiment, model, seed, figures }
+        Results { kind: KIND.into(), version: VERSION, experiment, model, seed, figures, doubts: Vec::new() }
+    }
+
+    /// The same, with doubts.
+    pub fn doubting(self, doubts: Vec<String>) -> Results {
+        Results { doubts, ..self }
     }
 
     /// Reads the file.

@@ -3,16 +3,20 @@
 //! By every method a direction points from the negative class to the positive one, and its length is the distance of the
 //! two means along it, so that strength 1 moves a state from one mean to the other.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis, concatenate};
 
+use super::measured::{Measured, Unit};
 use super::vector::{Direction, Vector};
 use crate::error::{Error, Result};
-use crate::model::Site;
+use crate::model::{Point, Site};
 use crate::probe::{Examples, Fit, Logistic, Provenance, Targets};
+use crate::stats;
 
 /// The activations of two classes at one site.
 #[derive(Clone, Debug)]
@@ -23,6 +27,79 @@ pub struct ContrastSet {
     pub positive: Array2<f32>,
     /// `[rows, width]`: the class that the direction points away from.
     pub negative: Array2<f32>,
+    /// Median norm of the residual stream at the site's block over the same rows, where it was read.
+    pub stream_norm: Option<f32>,
+    /// Median norm of the site's own activations over the same rows.
+    pub site_norm: f32,
+}
+
+/// The activations that contrasts are drawn from.
+pub struct ContrastRows<'a> {
+    /// The sites that were read.
+    pub sites: &'a [Site],
+    /// `[rows]`: position of the row's token in its dialogue; none when pooled.
+    pub position: &'a [Option<usize>],
+    /// The rows of the class that a direction points to, and of the one that it points away from.
+    pub rows: [&'a [usize]; 2],
+}
+
+impl ContrastRows<'_> {
+    /// The contrast at a site. `at` gives the activations `[rows, width]` of a site that was read.
+    ///
+    /// # Errors
+    /// A site that `at` can't give.
+    pub fn contrast<V: Borrow<Array2<f32>>>(
+        &self,
+        site: Site,
+        mut at: impl FnMut(Site) -> Result<V>,
+    ) -> Result<ContrastSet> {
+        let both: Vec<usize> = self.rows.concat();
+        let stream = stream_site(site, self.sites).filter(|stream| *stream != site);
+        // Dropped before the site's own are read: two matrices aren't held at once.
+        let other_norm = match stream {
+            None => None,
+            Some(stream) => Some(median_norm(at(stream)?.borrow(), self.position, &both)),
+        };
+        let values = at(site)?;
+        let values: &Array2<f32> = values.borrow();
+        let site_norm = median_norm(values, self.position, &both);
+        let [positive, negative] = self.rows.map(|rows| values.select(Axis(0), rows));
+        let is_stream = stream_site(site, &[site]).is_some();
+        let stream_norm = if is_stream { Some(site_norm) } else { other_norm };
+        Ok(ContrastSet { site, positive, negative, stream_norm, site_norm })
+    }
+}
+
+/// The site among `sites` at which the residual stream of a site's block is read: the site itself, where it is one; none where
+/// the site's activations are no summand of the residual stream.
+fn stream_site(site: Site, sites: &[Site]) -> Option<Site> {
+    match site {
+        Site::Embed | Site::Block(_, Point::ResidPre | Point::ResidMid | Point::ResidPost) => {
+            sites.contains(&site).then_some(site)
+        }
+        Site::Block(block, Point::AttnOut | Point::MlpOut) => {
+            let streams = [Point::ResidPost, Point::ResidMid, Point::ResidPre];
+            streams.map(|point| Site::Block(block, point)).into_iter().find(|stream| sites.contains(stream))
+        }
+        _ => None,
+    }
+}
+
+/// The median norm of the rows, without those at position 0 where there are others.
+fn median_norm(values: &Array2<f32>, position: &[Option<usize>], rows: &[usize]) -> f32 {
+    let later = |row: &&usize| position.get(**row).copied().flatten() != Some(0);
+    let mut chosen: Vec<usize> = rows.iter().filter(later).copied().collect();
+    if chosen.is_empty() {
+        chosen = rows.to_vec();
+    }
+    let mut norms: Vec<f64> = chosen.iter().map(|&row| stats::norm(values.row(row))).collect();
+    norms.sort_by(f64::total_cmp);
+    let middle = norms.len() / 2;
+    match norms.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => norms[middle] as f32,
+        _ => ((norms[middle - 1] + norms[middle]) / 2.0) as f32,
+    }
 }
 
 /// A method of direction finding.
@@ -112,16 +189,24 @@ fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
             "two classes that differ",
         ));
     }
-    let rows = positive.rows().into_iter().chain(negative.rows());
-    let total: f64 = rows.map(|row| row.dot(&row).sqrt()).sum();
-    let residual_norm = (total / (positive.nrows() + negative.nrows()) as f64) as f32;
     // The sign of the difference of means, whatever sign the method gave.
     let values = found.mapv(|value| (value * along / length) as f32);
-    Ok(Direction { values, residual_norm: Some(residual_norm) })
+    let (unit, norm) = match contrast.stream_norm {
+        Some(norm) => (Unit::ResidualStream, norm),
+        None => (Unit::OwnSite, contrast.site_norm),
+    };
+    let measured = Measured {
+        unit,
+        site_norm: contrast.site_norm,
+        means: [&to, &from].map(|mean| mean.mapv(|value| value as f32)),
+        rows: [positive.nrows(), negative.nrows()],
+    };
+    let residual_norm = (norm.is_finite() && norm > 0.0).then_some(norm);
+    Ok(Direction { values, residual_norm, measured: Some(Arc::new(measured)) })
 }
 
 /// The first eigenvector of `rowsᵀ rows`, by power iteration from `start`.
-fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
+pub(super) fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
     const STEPS: usize = 2000;
     let unit = |v: Array1<f64>| {
         let length = v.dot(&v).sqrt();
@@ -227,7 +312,9 @@ mod tests {
             }
             values
         };
-        ContrastSet { site: "2.resid_post".parse().unwrap(), positive: side(apart), negative: side(0.0) }
+        let (positive, negative) = (side(apart), side(0.0));
+        let site = "2.resid_post".parse().unwrap();
+        ContrastSet { site, positive, negative, stream_norm: None, site_norm: 1.0 }
     }
 
     fn built(method: Method, contrast: &ContrastSet) -> Direction {
@@ -251,10 +338,36 @@ mod tests {
             site: "0.mlp_out".parse().unwrap(),
             positive: ndarray::array![[3.0, 4.0], [5.0, 0.0]],
             negative: ndarray::array![[0.0, 1.0]],
+            stream_norm: Some(7.0),
+            site_norm: 5.0,
         };
         let direction = built(Method::Means, &contrast);
         assert_eq!(direction.values, ndarray::array![4.0, 1.0]);
-        assert!((direction.residual_norm.unwrap() - 11.0 / 3.0).abs() < 1e-6);
+        assert_eq!(direction.residual_norm, Some(7.0));
+        let measured = direction.measured.unwrap();
+        assert_eq!(measured.means, [ndarray::array![4.0, 2.0], ndarray::array![0.0, 1.0]]);
+        assert_eq!((measured.unit, measured.site_norm, measured.rows), (Unit::ResidualStream, 5.0, [2, 1]));
+    }
+
+    #[test]
+    fn the_unit_is_the_median_of_the_residual_stream_without_position_0() {
+        let [own, stream]: [Site; 2] = ["3.attn_out", "3.resid_mid"].map(|site| site.parse().unwrap());
+        let values = |scale: f32| ndarray::array![[900.0, 0.0], [3.0, 4.0], [0.0, 6.0], [8.0, 0.0]] * scale;
+        let sites = [own, stream];
+        let rows = ContrastRows {
+            sites: &sites,
+            position: &[Some(0), Some(1), Some(2), None],
+            rows: [&[0, 1], &[2, 3]],
+        };
+        let at = |site: Site| Ok(Box::new(values(if site == own { 1.0 } else { 20.0 })));
+        let contrast = rows.contrast(own, at).unwrap();
+        assert_eq!((contrast.site_norm, contrast.stream_norm), (6.0, Some(120.0)));
+        // Without the residual stream, the site's own; at the residual stream, both are the same.
+        let alone = ContrastRows { sites: &[own], ..rows };
+        let direction = built(Method::Means, &alone.contrast(own, at).unwrap());
+        assert_eq!((direction.residual_norm, direction.measured.unwrap().unit), (Some(6.0), Unit::OwnSite));
+        let rows = ContrastRows { sites: &sites, ..alone };
+        assert_eq!(rows.contrast(stream, at).unwrap().stream_norm, Some(120.0));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::condition::Condition;
 use super::constraint::{Constraint, Inequality, one_or_many};
-use super::operation::{HalfSpace, Operation, SafeSet, Strength};
+use super::measured::doubt_of_zero;
+use super::operation::{Change, HalfSpace, Operation, Reference, SafeSet, Strength};
 use super::pi_controller::PiController;
 use super::probe_query::ProbeQuery;
 use super::probe_reader::{ProbeReader, Probes};
@@ -16,7 +17,7 @@ use super::schedule::Schedule;
 use super::site_set::SiteSet;
 use super::source::{ProbeSource, VectorSource};
 use super::steer_hook::SteerHook;
-use super::vector::Vector;
+use super::vector::{Direction, Vector};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
@@ -40,6 +41,9 @@ pub struct Intervention {
     /// How far to steer.
     #[serde(default)]
     pub strength: Strength,
+    /// What `ablate` ablates to.
+    #[serde(default, skip_serializing_if = "Reference::is_zero")]
+    pub to: Reference,
     /// The tokens that are steered.
     #[serde(default = "all_tokens", deserialize_with = "steering_selector")]
     pub tokens: Selector,
@@ -120,6 +124,7 @@ impl Default for Intervention {
             sites: None,
             operation: Operation::default(),
             strength: Strength::default(),
+            to: Reference::default(),
             tokens: all_tokens(),
             when: None,
             evaluate_at: EvaluateAt::default(),
@@ -269,6 +274,12 @@ impl Intervention {
         self
     }
 
+    /// Sets what `ablate` ablates to.
+    pub fn to(mut self, to: Reference) -> Intervention {
+        self.to = to;
+        self
+    }
+
     /// Sets the strength.
     pub fn strength(mut self, strength: Strength) -> Intervention {
         self.strength = strength;
@@ -302,6 +313,7 @@ impl Intervention {
         self.control.iter().try_for_each(|control| control.controller.check())?;
         self.tokens.check_steering()?;
         self.operation.check_strength(self.strength)?;
+        self.operation.check_reference(self.to)?;
         let wrong = |found: &str, expected: &str| Err(Error::input(self.operation, found, expected));
         let vector = "a vector; or, with operation project, probes instead";
         match (self.operation.takes_probes(), has_vector, self.probe.is_empty()) {
@@ -314,6 +326,24 @@ impl Intervention {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// What a reader should doubt, a site each: an ablation to zero where zero is no point between the vector's classes.
+    pub(super) fn doubts(&self, model: &Model) -> Result<Vec<String>> {
+        let Some(source) = self.vector.as_ref().filter(|_| self.operation == Operation::ABLATE) else {
+            return Ok(Vec::new());
+        };
+        if !self.to.is_zero() {
+            return Ok(Vec::new());
+        }
+        let vector = source.load(model)?;
+        let sites = self.sites.as_ref().map(|sites| sites.resolve(model)).transpose()?;
+        let is_steered = |site: &Site| sites.as_ref().is_none_or(|sites| sites.contains(site));
+        let doubt = |(site, direction): (&Site, &Direction)| {
+            let doubt = doubt_of_zero(direction.place_of_zero()?)?;
+            Some(format!("ablate at {site}: {doubt}"))
+        };
+        Ok(vector.directions.iter().filter(|(site, _)| is_steered(site)).filter_map(doubt).collect())
     }
 
     /// The hook for these dialogues, whose indices are the rows of the batch. `vector` replaces the intervention's own;
@@ -371,8 +401,8 @@ impl Intervention {
             None => vector.directions.keys().copied().collect(),
             Some(sites) => sites.resolve(model)?,
         };
-        let (operation, strength, tokens) = (self.operation, self.strength, self.tokens.clone());
-        SteerHook::new(&model.decoder, vector, &sites, operation, strength, tokens, rows)
+        let change = Change { operation: self.operation, strength: self.strength, to: self.to };
+        SteerHook::new(&model.decoder, vector, &sites, change, self.tokens.clone(), rows)
     }
 
     /// The hook of a projection onto the states that satisfy every constraint.

@@ -5,8 +5,10 @@
 //! - [`Condition`], [`Schedule`], [`PiController`]: when, and how strongly.
 //! - [`Plan`], [`Intervention`]: what a file or a caller asks for; [`SteerHook`]: one intervention as a hook.
 
+mod measured;
 mod vector;
 mod find_direction;
+mod null_directions;
 pub mod formats;
 mod operation;
 mod probe_query;
@@ -28,10 +30,12 @@ mod plan;
 
 pub use condition::{Bound, Condition};
 pub use constraint::{Constraint, Inequality};
-pub use find_direction::{ContrastSet, Method};
+pub use find_direction::{ContrastRows, ContrastSet, Method};
 pub use intervention::{Control, EvaluateAt, Intervention};
+pub use measured::{Measured, Unit};
+pub use null_directions::Null;
 pub use offset_hook::OffsetHook;
-pub use operation::{Edit, HalfSpace, Measure, OPERATIONS, Operation, SafeSet, Strength};
+pub use operation::{Change, Edit, HalfSpace, Measure, OPERATIONS, Operation, Reference, SafeSet, Strength};
 pub use pi_controller::PiController;
 pub use plan::Plan;
 pub use probe_query::ProbeQuery;

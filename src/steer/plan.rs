@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 /// The keys of an intervention, for errors.
-const EXPECTED: &str = "interventions of vector or probe, sites, operation, strength, tokens, when, evaluate_at, schedule, \
+const EXPECTED: &str = "interventions of vector or probe, sites, operation, strength, to, tokens, when, evaluate_at, schedule, \
                         control, ids";
 
 impl Plan {
@@ -108,6 +108,22 @@ impl Plan {
             hooks.push(hook.map_err(|error| self.numbered(index, error))?);
         }
         Ok(hooks)
+    }
+
+    /// What a reader should doubt before the plan is run: ablations to zero along a vector whose classes don't lie around it.
+    ///
+    /// # Errors
+    /// A vector's file that can't be read, or is of another model.
+    pub fn doubts(&self, model: &Model) -> Result<Vec<String>> {
+        let mut doubts = Vec::new();
+        for (index, intervention) in self.interventions.iter().enumerate() {
+            let own = intervention.doubts(model).map_err(|error| self.numbered(index, error))?;
+            doubts.extend(own.into_iter().map(|doubt| match self.interventions.len() {
+                1 => doubt,
+                _ => format!("intervention {}, {doubt}", index + 1),
+            }));
+        }
+        Ok(doubts)
     }
 
     fn numbered(&self, index: usize, error: Error) -> Error {

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 
 use super::closed_loop::ClosedLoop;
 use super::condition::Condition;
-use super::operation::{Edit, Operation, SafeSet, Strength, dot};
+use super::operation::{Change, Edit, Operation, SafeSet, Strength, dot};
 use super::pi_controller::PiController;
 use super::probe_reader::{ProbeReader, probability};
 use super::row_edit::{edit_rows, read_rows};
@@ -72,11 +72,11 @@ impl SteerHook {
         decoder: &Decoder,
         vector: &Vector,
         sites: &[Site],
-        operation: Operation,
-        strength: Strength,
+        change: impl Into<Change>,
         selector: Selector,
         rows: Option<BTreeSet<usize>>,
     ) -> Result<SteerHook> {
+        let change: Change = change.into();
         let mut edits = BTreeMap::new();
         for &site in sites {
             let Some(direction) = vector.directions.get(&site) else {
@@ -90,9 +90,9 @@ impl SteerHook {
                 let found = format!("a direction of width {found}");
                 return Err(Error::input(place, found, format!("width {width}, the model's")));
             }
-            edits.insert(site, operation.along(direction, strength, &place)?);
+            edits.insert(site, Operation::along(change, direction, &place)?);
         }
-        SteerHook::with_edits(operation, edits, selector, rows)
+        SteerHook::with_edits(change.operation, edits, selector, rows)
     }
 
     /// The hook of an operation into a set of safe states at each site, such as [`Operation::PROJECT`].

@@ -3,19 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use ndarray::Array1;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 
+use super::measured::{Measured, Unit};
 use crate::artifact::{self, Header, Numbers, TensorFile};
 use crate::error::{Error, Result};
-use crate::model::{Model, Site};
+use crate::model::{Model, Point, Site};
 use crate::stats;
 
 const KIND: &str = "vector";
-const VERSION: u32 = 1;
+/// Version 2 has class means and medians of norms; version 1 had mean norms of the site's own rows, and is read too.
+const VERSION: u32 = 2;
 
 /// A direction a site.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +35,43 @@ pub struct Vector {
 pub struct Direction {
     /// `[width]`: the step of strength 1.
     pub values: Array1<f32>,
-    /// Mean Euclidean norm of the activations at the site: the unit `n` of strengths. Unknown in other tools' files.
+    /// The unit `n` of strengths, in activation units: a norm of the residual stream at the site's block, as
+    /// [`Measured::unit`] says. Of files of version 1 it is the mean norm of the site's own activations. Unknown in other
+    /// tools' files.
     pub residual_norm: Option<f32>,
+    /// What the direction was measured on. Unknown in files of version 1 and in other tools' files.
+    pub measured: Option<Arc<Measured>>,
 }
 
 impl Direction {
+    /// A direction of which no more is known than the unit of strengths, if that.
+    pub fn new(values: Array1<f32>, residual_norm: Option<f32>) -> Direction {
+        Direction { values, residual_norm, measured: None }
+    }
+
+    /// The same, with other values.
+    pub(super) fn with_values(&self, values: Array1<f32>) -> Direction {
+        Direction { values, ..self.clone() }
+    }
+
     /// Euclidean norm.
     pub fn length(&self) -> f32 {
         stats::norm(self.values.view()) as f32
+    }
+
+    /// What the unit `n` is the norm of, in words.
+    pub fn unit_in_words(&self) -> &'static str {
+        match self.measured.as_ref().map(|measured| measured.unit) {
+            Some(Unit::ResidualStream) => "median norm of the residual stream, position 0 left out",
+            Some(Unit::OwnSite) => "median norm of the site's own activations, position 0 left out",
+            None => "mean norm of the site's own activations (a file of before, or another tool's)",
+        }
+    }
+
+    /// Where 0 lies along the direction: 0 at the mean of the class that it points away from, 1 at the other's. None without
+    /// class means.
+    pub fn place_of_zero(&self) -> Option<f64> {
+        self.measured.as_ref()?.place_of_zero(&self.unit().ok()?.to_vec())
     }
 
     /// The direction at length 1.
@@ -57,7 +90,7 @@ impl Direction {
     fn random(&self, rng: &mut StdRng) -> Direction {
         let values: Array1<f32> = StandardNormal.sample_iter(rng).take(self.values.len()).collect();
         let length = stats::norm(values.view()) as f32;
-        Direction { values: values * (self.length() / length), ..*self }
+        self.with_values(values * (self.length() / length))
     }
 }
 
@@ -77,7 +110,24 @@ impl Vector {
             let length = stats::norm(beside.view()) as f32;
             // In one dimension no direction is orthogonal.
             let scale = if length > 0.0 { direction.length() / length } else { 0.0 };
-            Direction { values: beside * scale, ..*direction }
+            direction.with_values(beside * scale)
+        })
+    }
+
+    /// What should be known before a strength in `n` is given: sites whose unit is not the residual stream's, although they
+    /// write into it.
+    pub fn doubt_of_unit(&self) -> Option<String> {
+        let own = |(site, direction): (&Site, &Direction)| {
+            let writes = matches!(site, Site::Block(_, Point::AttnOut | Point::MlpOut));
+            let unit = direction.measured.as_ref()?.unit;
+            (writes && unit == Unit::OwnSite).then(|| site.to_string())
+        };
+        let sites: Vec<String> = self.directions.iter().filter_map(own).collect();
+        (!sites.is_empty()).then(|| {
+            format!(
+                "n at {} is the site's own norm, not the residual stream's: read resid_post of the same blocks too",
+                sites.join(", ")
+            )
         })
     }
 
@@ -88,9 +138,8 @@ impl Vector {
 
     /// The vector times a number.
     pub fn scaled(&self, by: f32) -> Vector {
-        self.map(format!("{by} × ({})", self.method), |direction| Direction {
-            values: &direction.values * by,
-            ..*direction
+        self.map(format!("{by} × ({})", self.method), |direction| {
+            direction.with_values(&direction.values * by)
         })
     }
 
@@ -115,7 +164,12 @@ impl Vector {
     /// # Errors
     /// As [`Vector::plus`].
     pub fn orthogonalised(&self, other: &Vector) -> Result<Vector> {
-        self.with(other, "without", without)
+        let mut beside = self.with(other, "without", without)?;
+        // The classes are still this vector's own.
+        for (site, direction) in &mut beside.directions {
+            direction.measured = self.directions.get(site).and_then(|own| own.measured.clone());
+        }
+        Ok(beside)
     }
 
     fn with(
@@ -127,8 +181,7 @@ impl Vector {
         let mut directions = BTreeMap::new();
         for (site, own, other) in self.shared(other)? {
             let values = combine(&own.values, &other.values);
-            directions
-                .insert(site, Direction { values, residual_norm: own.residual_norm.or(other.residual_norm) });
+            directions.insert(site, Direction::new(values, own.residual_norm.or(other.residual_norm)));
         }
         Ok(Vector { method: format!("({}) {word} ({})", self.method, other.method), directions })
     }
@@ -177,39 +230,80 @@ impl Vector {
             .collect();
         let norms = serde_json::to_string(&norms)
             .map_err(|error| Error::input(path.display(), error, "finite norms"))?;
-        let metadata = [("method".into(), self.method.clone()), ("residual_norm".into(), norms)];
-        let tensors = self
-            .directions
-            .iter()
-            .map(|(site, direction)| (site.to_string(), Numbers::floats(&direction.values)));
-        artifact::write_tensors(path, &header, &metadata.into(), tensors.collect())
-    }
-
-    /// Reads a file that [`Vector::save`] wrote.
-    ///
-    /// # Errors
-    /// A file of another kind or version; a tensor that is no direction at a site; a norm that is not above 0.
-    pub fn load(path: &Path) -> Result<(Header, Vector)> {
-        let (header, file) = TensorFile::open_kind(path, KIND, VERSION)?;
-        let norms: BTreeMap<String, f32> = file.json("residual_norm")?;
-        let mut directions = BTreeMap::new();
-        for name in file.names() {
-            let site: Site = name.parse()?;
-            let values = file.floats(&name)?;
-            let shape = values.shape().to_vec();
-            let values = values
-                .into_dimensionality()
-                .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))?;
-            if shape.contains(&0) {
-                return Err(
-                    file.wrong(format!("tensor {name} of shape {shape:?}"), "a direction of some width")
+        let mut tensors: BTreeMap<String, Numbers> = BTreeMap::new();
+        let mut measured: BTreeMap<String, MeasuredKeys> = BTreeMap::new();
+        for (site, direction) in &self.directions {
+            tensors.insert(site.to_string(), Numbers::floats(&direction.values));
+            if let Some(own) = &direction.measured {
+                for (suffix, mean) in MEANS.iter().zip(&own.means) {
+                    tensors.insert(format!("{site}{suffix}"), Numbers::floats(mean));
+                }
+                let unit = own.unit.name().to_owned();
+                measured.insert(
+                    site.to_string(),
+                    MeasuredKeys { unit, site_norm: own.site_norm, rows: own.rows },
                 );
             }
+        }
+        let measured = serde_json::to_string(&measured)
+            .map_err(|error| Error::input(path.display(), error, "finite norms"))?;
+        let metadata = [
+            ("method".into(), self.method.clone()),
+            ("residual_norm".into(), norms),
+            ("measured".into(), measured),
+        ];
+        artifact::write_tensors(path, &header, &metadata.into(), tensors)
+    }
+
+    /// Reads a file that [`Vector::save`] wrote, of this version or the one before.
+    ///
+    /// # Errors
+    /// A file of another kind or version; a tensor that is no direction at a site; a norm that is not above 0; class means of
+    /// another width.
+    pub fn load(path: &Path) -> Result<(Header, Vector)> {
+        let (header, file) = TensorFile::open_kind(path, KIND, VERSION)
+            .or_else(|error| TensorFile::open_kind(path, KIND, 1).map_err(|_| error))?;
+        let norms: BTreeMap<String, f32> = file.json("residual_norm")?;
+        let mut measured: BTreeMap<String, MeasuredKeys> = match header.version {
+            1 => BTreeMap::new(),
+            _ => file.json("measured")?,
+        };
+        let values_of = |name: &str| -> Result<Array1<f32>> {
+            let values = file.floats(name)?;
+            let shape = values.shape().to_vec();
+            values
+                .into_dimensionality()
+                .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))
+                .and_then(|values: Array1<f32>| match values.is_empty() {
+                    false => Ok(values),
+                    true => Err(file.wrong(format!("tensor {name} of shape {shape:?}"), "a direction of some width")),
+                })
+        };
+        let mut directions = BTreeMap::new();
+        let is_mean = |name: &String| MEANS.iter().any(|suffix| name.ends_with(suffix));
+        for name in file.names().into_iter().filter(|name| !is_mean(name)) {
+            let site: Site = name.parse()?;
+            let values = values_of(&name)?;
             let residual_norm = norms.get(&name).copied();
             if let Some(norm) = residual_norm.filter(|norm| !(norm.is_finite() && *norm > 0.0)) {
                 return Err(file.wrong(format!("a residual_norm of {norm} at {name}"), "one above 0"));
             }
-            directions.insert(site, Direction { values, residual_norm });
+            let known = match measured.remove(&name) {
+                None => None,
+                Some(MeasuredKeys { unit, site_norm, rows }) => {
+                    let expected = "residual stream or own site";
+                    let unit = Unit::named(&unit)
+                        .ok_or_else(|| file.wrong(format!("unit {unit:?} at {name}"), expected))?;
+                    let mean = |suffix: &str| values_of(&format!("{name}{suffix}"));
+                    let means = [mean(MEANS[0])?, mean(MEANS[1])?];
+                    if means.iter().any(|mean| mean.len() != values.len()) {
+                        let found = format!("class means of another width at {name}");
+                        return Err(file.wrong(found, format!("width {}", values.len())));
+                    }
+                    Some(Arc::new(Measured { unit, site_norm, means, rows }))
+                }
+            };
+            directions.insert(site, Direction { values, residual_norm, measured: known });
         }
         if directions.is_empty() {
             return Err(file.wrong("no direction", "one a site, at least one"));
@@ -233,6 +327,17 @@ impl Vector {
     }
 }
 
+/// What a file's metadata hold of [`Measured`]; the means are tensors.
+#[derive(Serialize, Deserialize)]
+struct MeasuredKeys {
+    unit: String,
+    site_norm: f32,
+    rows: [usize; 2],
+}
+
+/// What follows the site in the names of the class means' tensors.
+const MEANS: [&str; 2] = ["/mean.to", "/mean.from"];
+
 /// The component of `a` orthogonal to `b`.
 fn without(a: &Array1<f32>, b: &Array1<f32>) -> Array1<f32> {
     let [a, b] = [a, b].map(|values| values.mapv(f64::from));
@@ -254,7 +359,7 @@ mod tests {
     use super::*;
 
     fn vector(values: &[f32]) -> Vector {
-        let direction = Direction { values: Array1::from_vec(values.to_vec()), residual_norm: Some(20.0) };
+        let direction = Direction::new(Array1::from_vec(values.to_vec()), Some(20.0));
         Vector {
             method: "test".into(),
             directions: BTreeMap::from([("3.resid_post".parse().unwrap(), direction)]),
@@ -287,7 +392,7 @@ mod tests {
 
     #[test]
     fn a_direction_of_0_has_no_unit() {
-        let zero = Direction { values: array![0.0, 0.0], residual_norm: None };
+        let zero = Direction::new(array![0.0, 0.0], None);
         assert!(zero.unit().is_err());
     }
 

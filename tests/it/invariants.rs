@@ -132,8 +132,7 @@ impl Drawn {
                 decoder,
                 &vector,
                 &self.sites(),
-                self.operation,
-                Strength::Raw(strength),
+                (self.operation, Strength::Raw(strength)),
                 selector,
                 rows,
             )
@@ -144,7 +143,7 @@ impl Drawn {
     fn vector(&self, width: usize) -> Vector {
         let direction = |site: Site| {
             let values = Array1::from_vec(values(width, self.seed + site.block().unwrap() as u64));
-            (site, Direction { values, residual_norm: Some(4.0) })
+            (site, Direction::new(values, Some(4.0)))
         };
         let directions: BTreeMap<Site, Direction> = self.sites().into_iter().map(direction).collect();
         Vector { method: "test".into(), directions }
@@ -364,15 +363,14 @@ fn every_family_can_be_steered_at_every_residual_site() {
             if decoder.architecture().site_width(site) != width {
                 continue;
             }
-            let direction = Direction { values: Array1::from_vec(values(width, 1)), residual_norm: None };
+            let direction = Direction::new(Array1::from_vec(values(width, 1)), None);
             let vector = Vector { method: "test".into(), directions: BTreeMap::from([(site, direction)]) };
             let selector = Selector::All;
             let mut hook = SteerHook::new(
                 &decoder,
                 &vector,
                 &[site],
-                Operation::ADD,
-                Strength::Raw(1.0),
+                (Operation::ADD, Strength::Raw(1.0)),
                 selector,
                 None,
             )

@@ -34,7 +34,7 @@ fn dialogues(count: usize) -> Vec<Dialogue> {
 
 fn vector(width: usize, seed: u64) -> Vector {
     let values: Array1<f32> = (0..width).map(|i| ((i as u64 * 31 + seed * 7) as f32).sin()).collect();
-    let directions = BTreeMap::from([(SITE, Direction { values, residual_norm: Some(20.0) })]);
+    let directions = BTreeMap::from([(SITE, Direction::new(values, Some(20.0)))]);
     Vector { method: "test".into(), directions }
 }
 
@@ -46,7 +46,7 @@ fn steer(
     rows: Option<BTreeSet<usize>>,
 ) -> SteerHook {
     let vector = vector(model.decoder.architecture().site_width(SITE), 1);
-    SteerHook::new(&model.decoder, &vector, &[SITE], operation, strength, tokens.parse().unwrap(), rows)
+    SteerHook::new(&model.decoder, &vector, &[SITE], (operation, strength), tokens.parse().unwrap(), rows)
         .unwrap()
 }
 
@@ -152,8 +152,7 @@ fn selectors_that_the_future_decides_are_refused() {
             &model.decoder,
             &vector,
             &[SITE],
-            Operation::ADD,
-            Strength::Raw(1.0),
+            (Operation::ADD, Strength::Raw(1.0)),
             selector,
             None,
         );
@@ -209,7 +208,7 @@ fn hooks(
     let values = probe.direction("benign", "malicious").unwrap();
     let mut vector = vector(128, 1);
     if probe.source.site == SITE {
-        vector.directions.insert(SITE, Direction { values, residual_norm: Some(NORM) });
+        vector.directions.insert(SITE, Direction::new(values, Some(NORM)));
     }
     vector.save(&path, pearlpoint::artifact::Header::default()).unwrap();
     let plan = plan.replace("VECTOR", &format!("vector = \"{}\"", path.display()));

@@ -255,7 +255,7 @@ fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
             let vector = Vector { method: "test".into(), directions: directions.collect() };
             let sites: Vec<Site> = vector.directions.keys().copied().collect();
             let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
-            SteerHook::new(&decoder, &vector, &sites, Operation::ADD, strength, tokens, None).unwrap()
+            SteerHook::new(&decoder, &vector, &sites, (Operation::ADD, strength), tokens, None).unwrap()
         };
         let apart = |expected: &[Vec<f32>], hook: &mut dyn Hook| -> f32 {
             let mut most = 0f32;

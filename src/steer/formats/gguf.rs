@@ -108,7 +108,7 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         let site: Site = format!("{block}.resid_post").parse()?;
         let norm = file.number(&format!("{NORM}{layer}"))?.map(|norm| norm as f32);
         let residual_norm = norm.filter(|norm| norm.is_finite() && *norm > 0.0);
-        directions.insert(site, Direction { values, residual_norm });
+        directions.insert(site, Direction::new(values, residual_norm));
     }
     if directions.is_empty() {
         return Err(file.wrong("no direction", "direction.N, at least one"));
@@ -126,10 +126,8 @@ mod tests {
     use super::*;
 
     fn vector(blocks: &[usize], values: &[f32], norm: Option<f32>) -> Vector {
-        let direction = |block: &usize| Direction {
-            values: values.iter().map(|v| v * *block as f32).collect(),
-            residual_norm: norm,
-        };
+        let direction =
+            |block: &usize| Direction::new(values.iter().map(|v| v * *block as f32).collect(), norm);
         let directions = blocks.iter().map(|block| (Site::Block(*block, Point::ResidPost), direction(block)));
         Vector { method: "test".into(), directions: directions.collect() }
     }

@@ -97,7 +97,7 @@ pub(super) fn place(
     method: String,
 ) -> Result<Vector> {
     let wrong = |found: String, expected: &str| Error::input(path.display(), found, expected);
-    let direction = |values: Array1<f32>| Direction { values, residual_norm: None };
+    let direction = |values: Array1<f32>| Direction::new(values, None);
     let shape = array.shape().to_vec();
     let Placement { site, point, position, .. } = placement;
     let mut directions = BTreeMap::new();

@@ -49,7 +49,7 @@ pub(super) fn vector(path: &Path, bytes: &[u8]) -> Result<Vector> {
         if values.is_empty() || values.iter().any(|value| !value.is_finite()) {
             return Err(wrong(format!("a direction of layer {layer} that is empty or not finite")));
         }
-        directions.insert(site, Direction { values, residual_norm: None });
+        directions.insert(site, Direction::new(values, None));
     }
     directions.retain(|_, direction: &mut Direction| direction.length() > 0.0);
     if directions.is_empty() {

@@ -3,27 +3,30 @@
 use super::{Constructor, Edit, Measure, Operation, add_scaled, dot};
 
 impl Operation {
-    /// Removes the component along the vector (Arditi et al., arXiv 2406.11717).
+    /// Removes the component along the vector, or sets it to that of a [`Reference`](super::Reference).
     pub const ABLATE: Operation = Operation {
         name: "ablate",
-        help: "h − strength · (h·v̂) v̂",
+        help: "h − strength · (h·v̂ − r) v̂",
         measure: Measure::Share,
-        constructor: Constructor::Direction(|unit, share| Box::new(Ablate { unit, share })),
+        constructor: Constructor::Direction(|along| {
+            Box::new(Ablate { unit: along.unit, share: along.amount, reference: along.reference })
+        }),
     };
 }
 
-/// `h − share · (h·v̂) v̂`: at share 1 the component along `v̂` is 0.
+/// `h − share · (h·v̂ − reference) v̂`: at share 1 the component along `v̂` is `reference`.
 #[derive(Debug)]
 struct Ablate {
     unit: Vec<f32>,
     share: f32,
+    reference: f32,
 }
 
 impl Edit for Ablate {
     fn apply(&self, h: &mut [f32], scale: f32, multipliers: &mut Vec<f64>) {
         multipliers.clear();
         let projection = dot(h, &self.unit) as f32;
-        add_scaled(h, &self.unit, -(self.share * scale) * projection);
+        add_scaled(h, &self.unit, -(self.share * scale) * (projection - self.reference));
     }
 
     fn is_identity(&self) -> bool {

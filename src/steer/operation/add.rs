@@ -8,7 +8,7 @@ impl Operation {
         name: "add",
         help: "h + strength · v",
         measure: Measure::Displacement,
-        constructor: Constructor::Direction(|unit, amount| Box::new(Add { unit, amount })),
+        constructor: Constructor::Direction(|along| Box::new(Add { unit: along.unit, amount: along.amount })),
     };
 }
 

@@ -8,7 +8,9 @@ impl Operation {
         name: "add-keep-norm",
         help: "h + strength · v, scaled back to ‖h‖",
         measure: Measure::Displacement,
-        constructor: Constructor::Direction(|unit, amount| Box::new(AddKeepNorm { unit, amount })),
+        constructor: Constructor::Direction(|along| {
+            Box::new(AddKeepNorm { unit: along.unit, amount: along.amount })
+        }),
     };
 }
 
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_sum_of_0_has_no_direction() {
-        let direction = Direction { values: ndarray::array![0.6, 0.8], residual_norm: None };
+        let direction = Direction::new(ndarray::array![0.6, 0.8], None);
         assert_eq!(applied(Operation::ADD_KEEP_NORM, &direction, -5.0, &[3.0, 4.0]), [3.0, 4.0]);
     }
 }

@@ -9,7 +9,7 @@ impl Operation {
         name: "cap",
         help: "h − max(0, h·v̂ − strength) v̂",
         measure: Measure::Projection,
-        constructor: Constructor::Direction(|unit, bound| Box::new(Cap { unit, bound })),
+        constructor: Constructor::Direction(|along| Box::new(Cap { unit: along.unit, bound: along.amount })),
     };
 }
 

@@ -8,7 +8,9 @@ impl Operation {
         name: "clamp",
         help: "h + (strength − h·v̂) v̂",
         measure: Measure::Projection,
-        constructor: Constructor::Direction(|unit, value| Box::new(Clamp { unit, value })),
+        constructor: Constructor::Direction(|along| {
+            Box::new(Clamp { unit: along.unit, value: along.amount })
+        }),
     };
 }
 

@@ -8,6 +8,7 @@ mod add_keep_norm;
 mod cap;
 mod clamp;
 mod project;
+mod reference;
 mod safe_set;
 mod strength;
 
@@ -17,6 +18,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use reference::Reference;
 pub use safe_set::{HalfSpace, SafeSet};
 pub use strength::{Measure, Strength};
 
@@ -60,10 +62,37 @@ pub struct Operation {
 /// How an operation makes its edit at one site.
 #[derive(Clone, Copy)]
 enum Constructor {
-    /// From a direction of length 1 and the amount that [`Measure`] describes.
-    Direction(fn(Vec<f32>, f32) -> Box<dyn Edit>),
+    /// From a direction with an amount.
+    Direction(fn(Along) -> Box<dyn Edit>),
     /// From a set of safe states and the amount.
     SafeSet(fn(SafeSet, f32) -> Box<dyn Edit>),
+}
+
+/// A direction with what is done along it.
+struct Along {
+    /// `[width]`, of length 1.
+    unit: Vec<f32>,
+    /// What [`Measure`] describes.
+    amount: f32,
+    /// The component of the reference point, in activation units; 0 but for an ablation.
+    reference: f32,
+}
+
+/// An operation with its strength and, for an ablation, its reference point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Change {
+    /// The kind of change.
+    pub operation: Operation,
+    /// How far.
+    pub strength: Strength,
+    /// What an ablation ablates to.
+    pub to: Reference,
+}
+
+impl From<(Operation, Strength)> for Change {
+    fn from((operation, strength): (Operation, Strength)) -> Change {
+        Change { operation, strength, to: Reference::Zero }
+    }
 }
 
 impl Operation {
@@ -91,21 +120,35 @@ impl Operation {
     ///
     /// # Errors
     /// An operation that takes probes; a direction of length 0; a strength in residual norms where the direction has no
-    /// norm or the operation takes a share.
-    pub(super) fn along(
-        self,
-        direction: &Direction,
-        strength: Strength,
-        place: &str,
-    ) -> Result<Box<dyn Edit>> {
-        self.check_strength(strength)?;
-        match self.constructor {
+    /// norm or the operation takes a share; a reference point where the direction has no class means or the operation is no
+    /// ablation.
+    pub(super) fn along(change: Change, direction: &Direction, place: &str) -> Result<Box<dyn Edit>> {
+        let Change { operation, strength, to } = change;
+        operation.check_strength(strength)?;
+        operation.check_reference(to)?;
+        match operation.constructor {
             Constructor::Direction(make) => {
-                let amount = strength.amount(self.measure, direction, place)?;
-                Ok(make(direction.unit()?.to_vec(), amount))
+                let amount = strength.amount(operation.measure, direction, place)?;
+                let reference = to.component(direction, place)?;
+                Ok(make(Along { unit: direction.unit()?.to_vec(), amount, reference }))
             }
-            Constructor::SafeSet(_) => Err(Error::input(self, "a vector", "probes instead of a vector")),
+            Constructor::SafeSet(_) => Err(Error::input(operation, "a vector", "probes instead of a vector")),
         }
+    }
+
+    /// Checks the reference point.
+    ///
+    /// # Errors
+    /// Another point than the origin, of an operation that is no ablation.
+    pub(super) fn check_reference(self, to: Reference) -> Result<()> {
+        if to.is_zero() || self == Operation::ABLATE {
+            return Ok(());
+        }
+        Err(Error::input(
+            self,
+            format!("to = \"{to}\""),
+            "operation ablate, which alone has a reference point",
+        ))
     }
 
     /// The edit into a set of safe states.
@@ -223,13 +266,14 @@ mod fixtures {
     pub(super) fn unit(v: &[f32]) -> Option<Direction> {
         let length = dot(v, v).sqrt() as f32;
         let values = v.iter().map(|v| v / length).collect();
-        (length > 0.1).then_some(Direction { values, residual_norm: Some(10.0) })
+        (length > 0.1).then_some(Direction::new(values, Some(10.0)))
     }
 
     /// `h` after an operation along a direction.
     pub(super) fn applied(operation: Operation, direction: &Direction, strength: f32, h: &[f32]) -> Vec<f32> {
         let mut h = h.to_vec();
-        let edit = operation.along(direction, Strength::Raw(strength), "test").unwrap();
+        let change = (operation, Strength::Raw(strength)).into();
+        let edit = Operation::along(change, direction, "test").unwrap();
         edit.apply(&mut h, 1.0, &mut Vec::new());
         h
     }
@@ -254,7 +298,9 @@ mod tests {
             assert_eq!(OPERATIONS.iter().filter(|other| **other == operation).count(), 1);
             assert!(!operation.help().is_empty() && !operation.help().contains('\n'));
             let edit = match operation.takes_probes() {
-                false => operation.along(&direction, Strength::Raw(1.5), "test").unwrap(),
+                false => {
+                    Operation::along((operation, Strength::Raw(1.5)).into(), &direction, "test").unwrap()
+                }
                 true => {
                     let half_space = HalfSpace { name: "x".into(), normal: vec![1.0, 0.0, 0.0], bound: 0.0 };
                     let safe_set = SafeSet::new(vec![half_space]).unwrap();
