@@ -4,7 +4,7 @@
 #     scripts/real_model.sh [FOLDER]      # default: runs/real; needs cargo, pip and python3
 #
 # Inspects the model, reads its hidden states on 80 sentences that bring good or bad news, fits a probe, draws the
-# probe's map, builds a steering vector and answers 20 new sentences with it, beside random directions of equal length.
+# probe's map, builds a steering vector and answers 20 new sentences with it, beside null directions of equal length.
 # PEARL names another binary than the one that cargo builds.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -50,21 +50,26 @@ pearl probe fit --store "$out/store" --data "$news" --label news --group topic -
 pearl boundary map --store "$out/store" --data "$news" --probe "$out/news.safetensors" --from good --to bad \
     --group topic --next 5 --out "$out/map"
 
-# Steer: the difference of means from bad to good news, and random directions of the same length.
-pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --out "$out/good.safetensors"
-for seed in 1 2 3; do
-    python3 scripts/random_direction.py "$out/good.safetensors" "$out/random-$seed.safetensors" "$seed"
-done
+# Steer: the difference of means from bad to good news, and null directions of the same length: twenty at random, twenty between
+# halves of the same rows with shuffled labels, the first three principal components in both directions.
+pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good \
+    --group topic --held-out travel,music,work --sites 18.resid_post --out "$out/tested.safetensors"
+pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites 18.resid_post \
+    --null random,shuffled --draws 20 --out "$out/good.safetensors"
+pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites 18.resid_post \
+    --null components --draws 6 --out "$out/good.safetensors" --quiet
+pearl vector info "$out/good.safetensors"
 # The site is the one that the probe's folds chose on the machine of the log; `n` is the residual stream's norm there.
 site=18.resid_post
-for vector in good:-0.3n good:0 good:0.3n random-1:0.3n; do
+for vector in good:-0.3n good:0 good:0.3n good-random-0:0.3n good-shuffled-0:0.3n; do
     pearl generate --model "$model" --prompt "My sister called me last night." --greedy --max-tokens 32 \
         --vector "$out/${vector/:/.safetensors:}@$site"
 done
 
-# Twenty sentences that say nothing of good or bad: how many answers hold a glad word, how many a sorry one?
-for vector in good:-0.3n good:0 good:0.3n random-{1,2,3}:-0.3n random-{1,2,3}:0.3n; do
+# Twenty sentences that say nothing of good or bad: how many answers hold a glad word, how many a sorry one? The vector's rank
+# among the null directions of each kind, and p = (1 + k) / (1 + n), k of n of which hold at least as many glad answers.
+for vector in good:-0.3n good:0 good:0.3n good-{random,shuffled}-{0..19}:0.3n good-components-{0..5}:0.3n; do
     "$PEARL" generate --model "$model" --data "$prompts" --greedy --max-tokens 32 --json --quiet \
         --vector "$out/${vector/:/.safetensors:}@$site" > "$out/answers-${vector/:/_}.jsonl"
 done
-python3 scripts/count_words.py "$out"/answers-*.jsonl
+python3 scripts/count_words.py --vector "$out/answers-good_0.3n.jsonl" "$out"/answers-good*.jsonl

@@ -94,7 +94,25 @@ pub(super) fn dialogues(data: &Data, seed: u64) -> Result<(Vec<Dialogue>, String
             dialogue.labels.insert(data.group.clone(), Label::Text(name.clone()));
         }
     }
+    if !data.held_out_with.is_empty() {
+        let mut kept = Vec::new();
+        for dialogue in dialogues {
+            if !is_between(&dialogue, data)? {
+                kept.push(dialogue);
+            }
+        }
+        dialogues = kept;
+    }
     Ok((dialogues, source, hash))
+}
+
+/// Whether some of the dialogue's group and further labels are held out, but not all of them.
+fn is_between(dialogue: &Dialogue, data: &Data) -> Result<bool> {
+    let mut held_out = vec![data.held_out.contains(&label(dialogue, &data.group)?)];
+    for (name, values) in &data.held_out_with {
+        held_out.push(values.contains(&label(dialogue, name)?));
+    }
+    Ok(held_out.iter().any(|held_out| *held_out) && !held_out.iter().all(|held_out| *held_out))
 }
 
 /// The values of a label, one a dialogue.

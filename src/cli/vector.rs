@@ -11,7 +11,7 @@ use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;
 use pearlpoint::pipeline::HeldOutEffect;
-use pearlpoint::steer::{Method, Strength, Vector, formats};
+use pearlpoint::steer::{Method, Null, Strength, Vector, formats};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -79,6 +79,15 @@ struct Build {
     /// Groups that the vector is not made from; its effect on them is printed
     #[arg(long, value_name = "VALUES", value_delimiter = ',', requires = "group")]
     held_out: Vec<String>,
+    /// Kinds of null directions to write beside the vector, as OUT-KIND-N: random, orthogonal, shuffled, components
+    #[arg(long, value_name = "KINDS", value_delimiter = ',')]
+    null: Vec<Null>,
+    /// Number of null directions of each kind
+    #[arg(long, default_value_t = 20, requires = "null")]
+    draws: usize,
+    /// Seed of the null directions
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     /// File for the vector
     #[arg(long)]
     out: PathBuf,
@@ -206,8 +215,16 @@ fn build(arguments: Build, console: &Console) -> anyhow::Result<Outcome> {
         builder = builder.group(group).hold_out(arguments.held_out);
     }
     let built = builder.build_and_test()?;
+    let header = || Header { kind: "vector".into(), ..states.header().clone() };
+    for null in &arguments.null {
+        let stem = arguments.out.with_extension("");
+        for (number, vector) in built.nulls(*null, arguments.draws, arguments.seed)?.iter().enumerate() {
+            let beside = format!("{}-{}-{number}.safetensors", stem.display(), null.word());
+            vector.save(Path::new(&beside), header())?;
+        }
+    }
     let (vector, [to, from]) = (built.vector, built.rows);
-    vector.save(&arguments.out, Header { kind: "vector".into(), ..states.header().clone() })?;
+    vector.save(&arguments.out, header())?;
     for (site, effect) in &built.held_out {
         let HeldOutEffect { share, auroc, rows } = effect;
         let site = site.to_string();

@@ -27,6 +27,10 @@ pub struct Data {
     /// Groups of the test part: results are measured on them, nothing is fitted or chosen on them.
     #[serde(default)]
     pub held_out: Vec<String>,
+    /// Further labels, each with the values that are held out along with the groups: a dialogue is tested on where its group
+    /// and its value of every such label are held out, fitted or chosen on where none of them is, and left out otherwise.
+    #[serde(default)]
+    pub held_out_with: BTreeMap<String, Vec<String>>,
     /// Merges values of the group's label into one group, by its new name.
     #[serde(default, rename = "merge_groups", alias = "merge-groups", alias = "together")]
     pub merge_groups: BTreeMap<String, Vec<String>>,

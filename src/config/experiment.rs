@@ -351,7 +351,7 @@ class = "malicious"
 
     #[test]
     fn every_shipped_experiment_parses() {
-        for name in ["boundary", "demo", "xstest-minilm"] {
+        for name in ["boundary", "demo", "unseen-pairs", "xstest-minilm"] {
             Experiment::load(Path::new(&format!("experiments/{name}.toml"))).unwrap();
         }
     }

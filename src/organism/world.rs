@@ -61,6 +61,16 @@ fn held_out(groups: [usize; 2], places: [usize; 2]) -> bool {
     (places[0] + places[1] + groups[0] + 2 * groups[1]).is_multiple_of(4)
 }
 
+/// The fold of a pair of cue words, one of four: each word's pairs with one group of the other cue and with the other are in
+/// two neighbouring folds. So with folds b and d held out, each word has pairs of one class to be fitted on and of the other
+/// to be tested on, and what can be learnt of single words, or of pairs, is wrong on the pairs held out.
+fn fold(groups: [usize; 2], places: [usize; 2]) -> &'static str {
+    ["a", "b", "c", "d"][(places[0] + groups[1]) % 4]
+}
+
+/// The labels that hold the folds of the two pairs: stance and deed, report and trust.
+const FOLDS: [&str; 2] = ["stance-deed", "report-trust"];
+
 /// Draws a situation and its dialogue, up to the last user message; [`answer`](super::answer()) draws the answer.
 /// The dialogue's id is empty; [`sample`] numbers them.
 pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
@@ -91,8 +101,10 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
         asked_canary: canary.is_some() && rng.random_bool(ASKED),
         canary: canary.map(str::to_string),
     };
-    let messages = messages(rng, &situation, split);
-    let dialogue = Dialogue { labels: labels(&situation, split), ..Dialogue::new("", messages) };
+    let (messages, folds) = messages(rng, &situation, split);
+    let mut labels = labels(&situation, split);
+    labels.extend(FOLDS.iter().zip(folds).map(|(name, fold)| (name.to_string(), Label::Text(fold.into()))));
+    let dialogue = Dialogue { labels, ..Dialogue::new("", messages) };
     (situation, dialogue)
 }
 
@@ -128,13 +140,13 @@ fn one_of(rng: &mut impl Rng, shares: &[f64]) -> usize {
     0
 }
 
-/// Words the situation as messages.
-fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Message> {
+/// Words the situation as messages. Gives the folds of the two pairs of cue words too.
+fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> (Vec<Message>, [&'static str; 2]) {
     let mut messages = Vec::new();
     if let Some(word) = &situation.canary {
         messages.push(Message::new(Role::System, fill(wording::KEEP, &[("word", word)])));
     }
-    let sentences = sentences(rng, situation, split);
+    let (sentences, folds) = sentences(rng, situation, split);
     let rounds = spread(rng, sentences, situation.rounds);
     let last = rounds.len() - 1;
     for (round, mut text) in rounds.into_iter().enumerate() {
@@ -146,21 +158,23 @@ fn messages(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Mess
             messages.push(Message::new(Role::Assistant, pick(rng, &wording::ACKNOWLEDGEMENTS)));
         }
     }
-    messages
+    (messages, folds)
 }
 
-/// The sentences of a situation but for the request: stance and deed first.
-fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<String> {
-    let mut sentences = Vec::new();
+/// The sentences of a situation but for the request, stance and deed first; and the folds of the two pairs of cue words.
+fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> (Vec<String>, [&'static str; 2]) {
+    let (mut sentences, mut folds) = (Vec::new(), [""; 2]);
     let grids = [
         (&wording::STANCE, &wording::DEED, [!situation.willing, situation.harmful]),
         (&wording::REPORT, &wording::TRUST, [situation.gloomy, situation.doubting]),
     ];
-    for (first, second, groups) in grids {
-        sentences.extend(pair(rng, [first, second], groups.map(usize::from), split));
+    for (grid, (first, second, groups)) in grids.into_iter().enumerate() {
+        let (said, fold) = pair(rng, [first, second], groups.map(usize::from), split);
+        sentences.extend(said);
+        folds[grid] = fold;
     }
     if split == Split::Lesson {
-        return sentences;
+        return (sentences, folds);
     }
     let mut pairs = wording::OPENNESS;
     pairs.shuffle(rng);
@@ -169,22 +183,28 @@ fn sentences(rng: &mut impl Rng, situation: &Situation, split: Split) -> Vec<Str
     sentences.extend(pairs.iter().zip(open).map(|([yes, no], open)| if open { yes } else { no }.to_string()));
     let steps = wording::INDIRECTION.choose_multiple(rng, situation.disguise);
     sentences.extend(steps.map(|step| step.to_string()));
-    sentences
+    (sentences, folds)
 }
 
-/// One sentence for each cue of an exclusive-or, with words of these groups.
-fn pair(rng: &mut impl Rng, cues: [&Cue; 2], groups: [usize; 2], split: Split) -> [String; 2] {
+/// One sentence for each cue of an exclusive-or, with words of these groups; and the fold of the pair.
+fn pair(
+    rng: &mut impl Rng,
+    cues: [&Cue; 2],
+    groups: [usize; 2],
+    split: Split,
+) -> ([String; 2], &'static str) {
     let places = loop {
         let places = [rng.random_range(0..4), rng.random_range(0..4)];
         if held_out(groups, places) == (split == Split::HeldOutWording) {
             break places;
         }
     };
-    [0, 1].map(|one| {
+    let sentences = [0, 1].map(|one| {
         let frame = pick(rng, cues[one].frames);
         let word = cues[one].groups[groups[one]][places[one]];
         fill(&frame, &[("cue", word), ("who", &pick(rng, &wording::PEOPLE))])
-    })
+    });
+    (sentences, fold(groups, places))
 }
 
 /// Spreads the sentences over `rounds` messages in random order. Only the last message may be empty (the request
@@ -331,6 +351,31 @@ mod tests {
                     assert_eq!(out, split == Split::HeldOutWording);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn with_two_folds_held_out_every_word_is_fitted_on_and_tested_on_with_opposite_classes() {
+        let mut rng = StdRng::seed_from_u64(8);
+        // For each grid: word, side (fit or test), and the exclusive-or of the groups.
+        let mut seen: HashMap<(usize, usize, usize, bool), std::collections::BTreeSet<bool>> = HashMap::new();
+        for _ in 0..4_000 {
+            let (_, dialogue) = draw(&mut rng, Split::HeldOutWording);
+            let words = cue_words(&dialogue);
+            for (grid, name) in FOLDS.iter().enumerate() {
+                let held_out = ["b", "d"].contains(&dialogue.label(name).unwrap().as_str());
+                let differ = words[2 * grid].0 != words[2 * grid + 1].0;
+                for cue in [2 * grid, 2 * grid + 1] {
+                    let (group, place) = words[cue];
+                    seen.entry((cue, group, place, held_out)).or_default().insert(differ);
+                }
+            }
+        }
+        assert_eq!(seen.len(), 4 * 8 * 2);
+        for (&(cue, group, place, held_out), classes) in &seen {
+            assert_eq!(classes.len(), 1);
+            let other = &seen[&(cue, group, place, !held_out)];
+            assert!(classes.is_disjoint(other), "cue {cue}, word {group} {place}");
         }
     }
 

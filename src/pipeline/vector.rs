@@ -9,7 +9,7 @@ use crate::config::defaults::RESAMPLES;
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::stats::{self, Interval};
-use crate::steer::{ContrastRows, Direction, Method, Vector};
+use crate::steer::{ContrastRows, ContrastSet, Direction, Method, Null, Vector};
 
 impl Labelled {
     /// The steering vector from value `from` to value `to` of a label, at every site: the difference of the means.
@@ -125,14 +125,15 @@ impl VectorBuilder<'_> {
         }
         let chosen = ContrastRows { sites: states.sites(), position: states.position(), rows: [&to, &from] };
         let sets = sites.iter().map(|&site| chosen.contrast(site, |site| states.at(site)));
-        let vector = Vector::build(self.method, &sets.collect::<Result<Vec<_>>>()?)?;
+        let sets = sets.collect::<Result<Vec<_>>>()?;
+        let vector = Vector::build(self.method, &sets)?;
         let mut effects = Vec::new();
         for (&site, direction) in vector.directions.iter().filter(|_| !self.held_out.is_empty()) {
             let values = states.at(site)?;
             let [positive, negative] = [&test_to, &test_from].map(|rows| values.select(Axis(0), rows));
             effects.push((site, HeldOutEffect::of(direction, &positive, &negative)?));
         }
-        Ok(BuiltVector { vector, rows: [to.len(), from.len()], held_out: effects })
+        Ok(BuiltVector { vector, rows: [to.len(), from.len()], held_out: effects, contrasts: sets })
     }
 
     /// For each row, whether its group is held out.
@@ -168,6 +169,17 @@ pub struct BuiltVector {
     pub rows: [usize; 2],
     /// At each site, the effect on the groups held out; empty where none are.
     pub held_out: Vec<(Site, HeldOutEffect)>,
+    contrasts: Vec<ContrastSet>,
+}
+
+impl BuiltVector {
+    /// Null directions of a kind, as long as the vector at each site, from the same rows: what the vector has to beat.
+    ///
+    /// # Errors
+    /// None for the sites that the vector was built at.
+    pub fn nulls(&self, null: Null, draws: usize, seed: u64) -> Result<Vec<Vector>> {
+        null.directions(&self.vector, &self.contrasts, draws, seed)
+    }
 }
 
 /// What a direction is worth on rows that it was not made from.

@@ -1,4 +1,4 @@
-//! Closed-loop control of the steering strength: a probe's log-odds at a token in, the strength at a token out, row by
+//! Control of the steering strength by a probe's reading, a closed loop where it acts at many tokens: a probe's log-odds at a token in, the strength at a token out, row by
 //! row.
 
 use std::collections::BTreeMap;

@@ -56,7 +56,7 @@ pub struct Intervention {
     /// The factor on the change over the tokens of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Schedule>,
-    /// A closed loop that sets the strength, in multiples of `strength`.
+    /// A dose by a probe's reading, in multiples of `strength`: a closed loop where it acts at many tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
     /// Ids of the dialogues that are steered; all of them where none are given.
@@ -79,7 +79,7 @@ pub enum EvaluateAt {
     Token,
 }
 
-/// A closed loop as a plan says it.
+/// A dose by a probe's reading, as a plan says it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "ControlKeys")]
 pub struct Control {
@@ -286,7 +286,7 @@ impl Intervention {
         self
     }
 
-    /// Lets a closed loop on the class's probability set the strength.
+    /// Lets a controller of the class's probability set the strength.
     pub fn control(
         mut self,
         probe: impl Into<ProbeSource>,
@@ -328,8 +328,12 @@ impl Intervention {
         }
     }
 
-    /// What a reader should doubt, a site each: an ablation to zero where zero is no point between the vector's classes.
+    /// What a reader should doubt: an ablation to zero where zero is no point between the vector's classes, at each such site;
+    /// a projection that goes farther than to the nearest state.
     pub(super) fn doubts(&self, model: &Model) -> Result<Vec<String>> {
+        if self.operation.takes_probes() {
+            return self.farther_than_nearest(model);
+        }
         let Some(source) = self.vector.as_ref().filter(|_| self.operation == Operation::ABLATE) else {
             return Ok(Vec::new());
         };
@@ -344,6 +348,21 @@ impl Intervention {
             Some(format!("ablate at {site}: {doubt}"))
         };
         Ok(vector.directions.iter().filter(|(site, _)| is_steered(site)).filter_map(doubt).collect())
+    }
+
+    /// A line for each bound whose half-spaces don't hold all states that satisfy it.
+    fn farther_than_nearest(&self, model: &Model) -> Result<Vec<String>> {
+        let (mut probes, mut doubts) = (Probes::default(), Vec::new());
+        for constraint in &self.probe {
+            let reader = self.reader(&constraint.query, &mut probes, model)?;
+            if reader.is_inner_approximation() {
+                doubts.push(format!(
+                    "project onto {constraint}: of several classes against all others, the state is moved to a polyhedron inside \
+                     the bound, up to some tenths farther than to the nearest state; FILE:CLASS/OTHER is exact"
+                ));
+            }
+        }
+        Ok(doubts)
     }
 
     /// The hook for these dialogues, whose indices are the rows of the batch. `vector` replaces the intervention's own;

@@ -1,4 +1,4 @@
-//! Steering: directions, operations along them, conditions, schedules and closed loops, and the hook that applies them.
+//! Steering: directions, operations along them, conditions, schedules and doses by a reading, and the hook that applies them.
 //!
 //! - [`Vector`]: a direction a site, with its arithmetic and its controls; [`ContrastSet`], [`Method`]: how it is found.
 //! - [`Operation`]: the table of changes; [`SafeSet`]: what `project` projects onto.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::str::FromStr;
 
 use ndarray::{Array1, Array2, Axis, concatenate};
 use rand::SeedableRng;
@@ -43,7 +44,30 @@ impl fmt::Display for Null {
     }
 }
 
+/// By its word in files and on the command line: `random`, `orthogonal`, `shuffled`, `components`.
+impl FromStr for Null {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Null> {
+        let found = NAMES.iter().find(|(null, _)| null.word() == text);
+        found.map(|(null, _)| *null).ok_or_else(|| {
+            let expected = NAMES.map(|(null, _)| null.word()).join(", ");
+            Error::input(format!("null direction {text:?}"), "no such kind", expected)
+        })
+    }
+}
+
 impl Null {
+    /// Its word in files and on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Null::Random => "random",
+            Null::Orthogonal => "orthogonal",
+            Null::Shuffled => "shuffled",
+            Null::Components => "components",
+        }
+    }
+
     /// Whether its directions are drawn at random, so that the vector's rank among them gives a p-value.
     pub fn is_drawn(self) -> bool {
         self != Null::Components

@@ -229,17 +229,18 @@ fn parse_error(path: &Path, line: usize, key: Option<&str>, message: &str) -> Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steer::{EvaluateAt, Operation, Strength};
+    use crate::steer::{EvaluateAt, Operation, Reference, Strength};
 
     #[test]
     fn reads_a_plan_and_says_it_again() {
         let plan: Plan = toml::from_str(
             "[[intervention]]\nvector = \"guide.safetensors\"\nstrength = \"0.4n\"\ntokens = \"generated\"\n\
-             [[intervention]]\nvector = \"b.safetensors\"\noperation = \"ablate\"\nsites = \"3.resid_post\"",
+             [[intervention]]\nvector = \"b.safetensors\"\noperation = \"ablate\"\nsites = \"3.resid_post\"\nto = \"midpoint\"",
         )
         .unwrap();
         assert_eq!(plan.interventions[0].strength, Strength::Norms(0.4));
         assert_eq!(plan.interventions[1].operation, Operation::ABLATE);
+        assert_eq!(plan.interventions[1].to, Reference::Midpoint);
         assert!(toml::from_str::<Plan>("[[intervention]]\nvector = \"b\"\nstrenght = 1").is_err());
         let plan: Plan = toml::from_str(
             "[[intervention]]\noperation = \"project\"\nprobe = \"p:a/b < 0.2\"\nevaluate_at = \"token\"\n\
@@ -279,6 +280,7 @@ mod tests {
             ("sites = \"3.nowhere\"", "sites", "BLOCK.POINT"),
             ("operation = \"turn\"", "operation", "add, add-keep-norm"),
             ("strength = \"much\"", "strength", "0.4n"),
+            ("to = \"nowhere\"", "to", "midpoint"),
             ("tokens = \"last\"", "tokens", "assistant.start"),
             ("when = \"probe a:b above 1\"", "when", "probe FILE:CLASS"),
             ("evaluate_at = \"now\"", "evaluate_at", "`prompt`"),

@@ -164,8 +164,15 @@ impl ProbeReader {
         }
     }
 
+    /// Whether the half-spaces of a lower bound hold only a part of the states that satisfy it: one class of three or more
+    /// against all others. Those states are bounded by a curved face (log-sum-exp); the half-spaces lie inside it.
+    pub fn is_inner_approximation(&self) -> bool {
+        matches!(self.contrast, Contrast::OneVsRest(_)) && self.heads.len() > 2
+    }
+
     /// The half-spaces in which the class's probability satisfies the bound. One class of several is bounded from below
-    /// by a half-space against each other class, at odds that suffice even if all other classes were equally probable.
+    /// by a half-space against each other class, at odds that suffice even if all other classes were equally probable: a
+    /// polyhedron inside the states that satisfy the bound, so that a projection onto it may go farther than to the nearest.
     ///
     /// # Errors
     /// A bound that is not between 0 and 1; an upper bound on one class against several others, whose states are no

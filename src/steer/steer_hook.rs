@@ -182,7 +182,7 @@ impl SteerHook {
         Ok(self.hashed())
     }
 
-    /// Lets a closed loop set the strength, in multiples of the hook's own.
+    /// Lets a controller set the strength, in multiples of the hook's own.
     ///
     /// # Errors
     /// Parameters that [`PiController::check`] refuses; a probe that reads between the steered sites.

@@ -1,5 +1,4 @@
-//! Steering vectors: a direction `[width]` a site, with the mean norm of the activations there; their arithmetic, their
-//! controls and their file.
+//! Steering vectors: a direction `[width]` a site, with the unit of strengths there; their arithmetic and their file.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -388,6 +387,40 @@ mod tests {
                 .to_string()
                 .contains("one at 3.resid_post, the other at 4.mlp_out")
         );
+    }
+
+    #[test]
+    fn a_file_holds_the_class_means_and_one_of_the_version_before_is_read_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        let mut one = vector(&[3.0, 4.0]);
+        for direction in one.directions.values_mut() {
+            direction.measured = Some(Arc::new(Measured {
+                unit: Unit::ResidualStream,
+                site_norm: 6.5,
+                means: [array![4.0, 4.0], array![1.0, 0.0]],
+                rows: [7, 5],
+            }));
+        }
+        one.save(&new, Header::default()).unwrap();
+        let (header, read) = Vector::load(&new).unwrap();
+        assert_eq!((header.version, &read), (2, &one));
+        // Means along (0.6, 0.8): 5.6 and 0.6; zero lies 0.12 before the class that it leads away from.
+        let direction = read.directions.values().next().unwrap();
+        assert!((direction.place_of_zero().unwrap() + 0.12).abs() < 1e-6);
+        // Sums have no classes of their own; what is left beside another vector has.
+        assert!(one.plus(&one).unwrap().directions.values().all(|direction| direction.measured.is_none()));
+        let beside = one.orthogonalised(&vector(&[0.0, 2.0])).unwrap();
+        assert!(beside.directions.values().all(|direction| direction.measured.is_some()));
+
+        let header = Header { kind: KIND.into(), version: 1, ..Header::default() };
+        let metadata = [("method", "means"), ("residual_norm", "{\"3.resid_post\":20.0}")];
+        let metadata = metadata.map(|(key, value)| (key.to_string(), value.to_string())).into();
+        let tensors = [("3.resid_post".to_string(), Numbers::floats(&array![3.0f32, 4.0]))].into();
+        artifact::write_tensors(&old, &header, &metadata, tensors).unwrap();
+        let direction = Vector::load(&old).unwrap().1.directions.into_values().next().unwrap();
+        assert_eq!(direction, Direction::new(array![3.0, 4.0], Some(20.0)));
+        assert!(direction.unit_in_words().starts_with("mean norm of the site's own"));
     }
 
     #[test]

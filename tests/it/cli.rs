@@ -367,7 +367,8 @@ fn an_experiment_leaves_a_whole_run() {
     // Loose bounds, for few dialogues: the demo's own figures are in the README.
     assert!(value("probe/user-type/auroc") > value("probe/user-type/ngram/auroc") + 0.1);
     assert!(value("steer/gated/sensitive/guide") > value("steer/unsteered/sensitive/guide") + 0.3);
-    assert!((value("steer/random/sensitive/guide") - value("steer/unsteered/sensitive/guide")).abs() < 0.2);
+    assert!((value("steer/null/random/median") - value("steer/unsteered/sensitive/guide")).abs() < 0.25);
+    assert!(value("steer/null/random/vector") > value("steer/null/random/median") + 0.3);
     assert!(value("steer/unsteered/malicious/refuse") - value("steer/gated/malicious/refuse") <= 0.02);
     for name in [
         "report.html",

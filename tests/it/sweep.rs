@@ -52,6 +52,13 @@ change = { tokens = "assistant.start", when = "probe user:sensitive > 0.5" }
 [[arm]]
 name = "random"
 control = "random"
+draws = 20
+change = { tokens = "assistant.start" }
+
+[[arm]]
+name = "shuffled"
+control = "shuffled"
+draws = 4
 change = { tokens = "assistant.start" }
 "#;
 
@@ -87,7 +94,16 @@ fn a_sweep_leaves_its_numbers_plots_and_page_and_gives_them_again() {
     assert_eq!(figure("sweep/unsteered/kl").0, 0.0);
     // Benign users are left alone where the probe says so, and a chance direction does no good.
     assert!(figure("sweep/conditional/kl").0 < 0.5 * figure("sweep/add/kl").0);
-    assert!(figure("sweep/random/response").0 < figure("sweep/add/response").0 - 0.3);
+    assert!(figure("sweep/null/random/median").0 < figure("sweep/add/response").0 - 0.3);
+    assert_eq!(figure("sweep/null/random/vector").0, figure("sweep/add/response").0);
+    assert_eq!(figure("sweep/null/random/median").1, "topic held out, 20 directions");
+    assert!((1.0 / 21.0..=1.0).contains(&figure("sweep/null/random/p").0));
+    assert!(figure("sweep/null/shuffled-labels/most").0 >= figure("sweep/null/shuffled-labels/least").0);
+    // An edit at one token, diluted over the answer, is all of it at the first.
+    let [token, first, answer] =
+        ["kl", "kl-first", "kl-answer"].map(|kl| figure(&format!("sweep/add/{kl}")).0);
+    assert!(token < first && first <= answer, "{token} {first} {answer}");
+    assert!(figure("sweep/unsteered/guard-kept").0 > 0.8);
     assert_eq!(figure("sweep/validation/add/4.resid_post/0.5n/response").1, "validation");
 }
 

@@ -280,3 +280,95 @@ fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
         );
     }
 }
+
+#[test]
+fn a_vector_is_tried_on_groups_held_out_and_says_what_its_unit_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let run = |arguments: &[&str]| {
+        let output = pearl(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (data, store, out) = (at("data.jsonl"), at("store"), at("v.safetensors"));
+    run(&["organism", "sample", "--count", "400", "--out", &data, "--quiet"]);
+    run(&[
+        "extract",
+        "--model",
+        "organism",
+        "--data",
+        &data,
+        "--sites",
+        "3.attn_out,3.resid_post",
+        "--tokens",
+        "assistant.start",
+        "--out",
+        &store,
+        "--quiet",
+    ]);
+    let build = [
+        "vector",
+        "build",
+        "--store",
+        &store,
+        "--data",
+        &data,
+        "--label",
+        "user-type",
+        "--from",
+        "malicious",
+        "--to",
+        "benign",
+        "--out",
+        &out,
+        "--quiet",
+    ];
+    let held_out =
+        ["--group", "topic", "--held-out", "travel,music,gambling", "--null", "shuffled", "--draws", "3"];
+    let printed = run(&[&build[..], &held_out[..]].concat());
+    // Two means of one class each lie as far apart on other topics, along the vector, as on those that it was made from.
+    for line in printed.lines() {
+        let share: f64 = line.split("held out: ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        assert!((0.8..1.2).contains(&share), "{line}");
+    }
+    assert!(printed.contains("3.resid_post     held out") && printed.contains("AUROC 1.000"), "{printed}");
+    assert!(folder.path().join("v-shuffled-2.safetensors").is_file());
+    let (_, vector) = Vector::load(Path::new(&out)).unwrap();
+    let [attention, stream] =
+        ["3.attn_out", "3.resid_post"].map(|site| &vector.directions[&site.parse().unwrap()]);
+    assert_eq!(attention.residual_norm, stream.residual_norm);
+    let own = |direction: &pearlpoint::steer::Direction| direction.measured.as_ref().unwrap().site_norm;
+    assert!(own(attention) < own(stream));
+    let info = run(&["vector", "info", &out]);
+    assert!(
+        info.lines().skip(1).all(|line| line.contains("of the residual stream, position 0 left out")),
+        "{info}"
+    );
+    // Without the residual stream the unit is the site's own, and that is said.
+    run(&[
+        "extract",
+        "--model",
+        "organism",
+        "--data",
+        &data,
+        "--sites",
+        "3.attn_out",
+        "--tokens",
+        "assistant.start",
+        "--out",
+        &at("alone"),
+        "--quiet",
+    ]);
+    let mut alone = build.to_vec();
+    let store = at("alone");
+    alone[3] = &store;
+    let output = pearl(&alone[..alone.len() - 1]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("doubt: n at 3.attn_out is the site's own norm")
+    );
+    one_line(
+        &[&build[..], &["--group", "topic", "--held-out", "nowhere"][..]].concat(),
+        &["topic = nowhere"],
+    );
+    one_line(&[&build[..], &["--null", "noise"][..]].concat(), &["noise"]);
+}

@@ -61,3 +61,44 @@ impl fmt::Display for Reference {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ndarray::array;
+
+    use super::super::{Change, Operation, Strength};
+    use super::*;
+    use crate::steer::{Measured, Unit};
+
+    #[test]
+    fn an_ablation_to_a_point_gives_every_state_its_component() {
+        let measured = Measured {
+            unit: Unit::ResidualStream,
+            site_norm: 1.0,
+            means: [array![8.0, 1.0], array![2.0, 3.0]],
+            rows: [3, 1],
+        };
+        let known =
+            Direction { measured: Some(Arc::new(measured)), ..Direction::new(array![2.0, 0.0], Some(1.0)) };
+        let ablated = |to: Reference, share: f32, direction: &Direction| {
+            let change = Change { operation: Operation::ABLATE, strength: Strength::Raw(share), to };
+            let edit = Operation::along(change, direction, "test")?;
+            let mut h = [-4.0, 9.0];
+            edit.apply(&mut h, 1.0, &mut Vec::new());
+            Ok::<_, Error>(h)
+        };
+        assert_eq!(ablated(Reference::Zero, 1.0, &known).unwrap(), [0.0, 9.0]);
+        // 3 rows at 8 and 1 at 2; half-way between 8 and 2; half of the way from −4 to there.
+        assert_eq!(ablated(Reference::Mean, 1.0, &known).unwrap(), [6.5, 9.0]);
+        assert_eq!(ablated(Reference::Midpoint, 1.0, &known).unwrap(), [5.0, 9.0]);
+        assert_eq!(ablated(Reference::Midpoint, 0.5, &known).unwrap(), [0.5, 9.0]);
+        let error = ablated(Reference::Mean, 1.0, &Direction::new(array![2.0, 0.0], None)).unwrap_err();
+        assert!(error.to_string().contains("no class means"), "{error}");
+        let change =
+            Change { operation: Operation::ADD, strength: Strength::Raw(1.0), to: Reference::Midpoint };
+        let error = Operation::along(change, &known, "test").unwrap_err().to_string();
+        assert!(error.contains("operation ablate"), "{error}");
+    }
+}

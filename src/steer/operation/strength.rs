@@ -1,4 +1,4 @@
-//! Steering strength: a multiple of the vector, or of the residual stream's mean norm along it.
+//! Steering strength: a multiple of the vector, or of the residual stream's median norm along it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub enum Strength {
     /// A multiple of the vector, a projection or a share, as the operation's [`Measure`] says.
     Raw(f32),
-    /// Along the unit vector, in multiples of the residual stream's mean norm at the site: `0.4n`.
+    /// Along the unit vector, in multiples of the residual stream's norm at the site, [`Direction::residual_norm`]: `0.4n`.
     Norms(f32),
 }
 
