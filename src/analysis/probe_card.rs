@@ -125,7 +125,10 @@ pub fn fit(
     let mut read = |site| activations.at(site).cloned();
     let known = rows.known(&question)?;
     let mut on_site = |done| on_progress(Progress { stage: "fitting", done, total });
-    let sweep = layer_sweep::sweep(&question, rows.read, &known, &mut read, &mut on_site)?;
+    let mut sweep = layer_sweep::sweep(&question, rows.read, &known, &mut read, &mut on_site)?;
+    if !file.data.held_out_with.is_empty() {
+        sweep.split = format!("{} held out", file.data.held_out_labels());
+    }
 
     let mut figures = sweep.best_figures();
     figures.extend(sweep.controls().into_iter().chain(&sweep.differences).cloned());

@@ -352,7 +352,7 @@ impl Evaluation<'_> {
             class: self.steering.class.clone(),
             from: self.steering.from.clone(),
             to: self.steering.to.clone(),
-            group: self.experiment.data.group.clone(),
+            group: self.experiment.data.held_out_labels(),
             trials: steered.trials.clone(),
             chosen: steered.chosen,
             conditions: steered.test.iter().map(condition).collect(),

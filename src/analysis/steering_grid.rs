@@ -435,7 +435,7 @@ pub fn arm_slug(name: &str) -> String {
 impl Found {
     /// The grid's metrics under their names in a run's results: `sweep/…`, the test part's first.
     pub fn metrics(&self, file: &SteeringGrid) -> Vec<Metric> {
-        let held_out = format!("{} held out", file.data.group);
+        let held_out = format!("{} held out", file.data.held_out_labels());
         let test = self.test.iter();
         let mut metrics: Vec<Metric> = test
             .flat_map(|(name, effect)| effect.metrics(&format!("sweep/{}", arm_slug(name)), &held_out))

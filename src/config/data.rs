@@ -37,6 +37,12 @@ pub struct Data {
 }
 
 impl Data {
+    /// The labels whose values are held out: the group's, and those held out with it.
+    pub fn held_out_labels(&self) -> String {
+        let names = std::iter::once(&self.group).chain(self.held_out_with.keys());
+        names.map(String::as_str).collect::<Vec<_>>().join(", ")
+    }
+
     /// # Errors
     /// No source of dialogues, or two.
     pub(super) fn check(&self, place: &str) -> Result<()> {

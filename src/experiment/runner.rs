@@ -201,7 +201,12 @@ impl Run<'_> {
             dialogues: &data.dialogues,
         };
         let mut values_at = |site| values.at(site).cloned();
-        layer_sweep::sweep(&question, rows.read, &rows.known(&question)?, &mut values_at, &mut |_| true)
+        let known = rows.known(&question)?;
+        let mut sweep = layer_sweep::sweep(&question, rows.read, &known, &mut values_at, &mut |_| true)?;
+        if file.group.is_none() && !experiment.data.held_out_with.is_empty() {
+            sweep.split = format!("{} held out", experiment.data.held_out_labels());
+        }
+        Ok(sweep)
     }
 
     /// Cross-validates at every site, and saves the folds.

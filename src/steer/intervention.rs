@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use super::condition::Condition;
 use super::constraint::{Constraint, Inequality, one_or_many};
 use super::measured::doubt_of_zero;
-use super::operation::{Change, HalfSpace, Operation, Reference, SafeSet, Strength};
+use super::operation::{Change, CurvedFace, HalfSpace, Operation, Reference, SafeSet, Strength};
 use super::pi_controller::PiController;
 use super::probe_query::ProbeQuery;
 use super::probe_reader::{ProbeReader, Probes};
@@ -328,12 +328,8 @@ impl Intervention {
         }
     }
 
-    /// What a reader should doubt: an ablation to zero where zero is no point between the vector's classes, at each such site;
-    /// a projection that goes farther than to the nearest state.
+    /// What a reader should doubt, a site each: an ablation to zero where zero is no point between the vector's classes.
     pub(super) fn doubts(&self, model: &Model) -> Result<Vec<String>> {
-        if self.operation.takes_probes() {
-            return self.farther_than_nearest(model);
-        }
         let Some(source) = self.vector.as_ref().filter(|_| self.operation == Operation::ABLATE) else {
             return Ok(Vec::new());
         };
@@ -348,21 +344,6 @@ impl Intervention {
             Some(format!("ablate at {site}: {doubt}"))
         };
         Ok(vector.directions.iter().filter(|(site, _)| is_steered(site)).filter_map(doubt).collect())
-    }
-
-    /// A line for each bound whose half-spaces don't hold all states that satisfy it.
-    fn farther_than_nearest(&self, model: &Model) -> Result<Vec<String>> {
-        let (mut probes, mut doubts) = (Probes::default(), Vec::new());
-        for constraint in &self.probe {
-            let reader = self.reader(&constraint.query, &mut probes, model)?;
-            if reader.is_inner_approximation() {
-                doubts.push(format!(
-                    "project onto {constraint}: of several classes against all others, the state is moved to a polyhedron inside \
-                     the bound, up to some tenths farther than to the nearest state; FILE:CLASS/OTHER is exact"
-                ));
-            }
-        }
-        Ok(doubts)
     }
 
     /// The hook for these dialogues, whose indices are the rows of the batch. `vector` replaces the intervention's own;
@@ -431,7 +412,7 @@ impl Intervention {
         model: &Model,
         rows: Option<BTreeSet<usize>>,
     ) -> Result<SteerHook> {
-        let mut half_spaces: BTreeMap<Site, Vec<HalfSpace>> = BTreeMap::new();
+        let mut faces: BTreeMap<Site, (Vec<HalfSpace>, Vec<CurvedFace>)> = BTreeMap::new();
         for constraint in &self.probe {
             let reader = self.reader(&constraint.query, probes, model)?;
             let threshold = reader.threshold.map(|probability| Inequality { above: false, probability });
@@ -440,16 +421,22 @@ impl Intervention {
                     format!("a bound ({constraint} < 0.5), or a probe with a threshold for the class");
                 Error::input(format!("probe {constraint}"), "no bound, and no calibrated threshold", expected)
             })?;
-            half_spaces.entry(reader.site).or_default().extend(reader.half_spaces(bound)?);
+            let (flat, curved) = faces.entry(reader.site).or_default();
+            let half_spaces = reader.half_spaces(bound)?;
+            match reader.curved_face(bound) {
+                Some(face) => curved.push(face),
+                None => flat.extend(half_spaces),
+            }
         }
         if let Some(sites) = &self.sites
-            && !sites.resolve(model)?.iter().eq(half_spaces.keys())
+            && !sites.resolve(model)?.iter().eq(faces.keys())
         {
-            let read: Vec<String> = half_spaces.keys().map(Site::to_string).collect();
+            let read: Vec<String> = faces.keys().map(Site::to_string).collect();
             let found = format!("the probes read {}", read.join(", "));
             return Err(Error::input(format!("sites {sites}"), found, "no sites: the probes' own are used"));
         }
-        let safe_sets = half_spaces.into_iter().map(|(site, sides)| Ok((site, SafeSet::new(sides)?)));
+        let safe_sets =
+            faces.into_iter().map(|(site, (flat, curved))| Ok((site, SafeSet::with_curved(flat, curved)?)));
         let safe_sets = safe_sets.collect::<Result<_>>()?;
         SteerHook::project(
             &model.decoder,

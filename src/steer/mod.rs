@@ -35,7 +35,9 @@ pub use intervention::{Control, EvaluateAt, Intervention};
 pub use measured::{Measured, Unit};
 pub use null_directions::Null;
 pub use offset_hook::OffsetHook;
-pub use operation::{Change, Edit, HalfSpace, Measure, OPERATIONS, Operation, Reference, SafeSet, Strength};
+pub use operation::{
+    Change, CurvedFace, Edit, HalfSpace, Measure, OPERATIONS, Operation, Reference, SafeSet, Strength,
+};
 pub use pi_controller::PiController;
 pub use plan::Plan;
 pub use probe_query::ProbeQuery;

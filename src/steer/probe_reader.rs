@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::constraint::Inequality;
-use super::operation::{HalfSpace, dot};
+use super::operation::{CurvedFace, HalfSpace, dot};
 use super::probe_query::ProbeQuery;
 use super::source::ProbeSource;
 use crate::error::{Error, Result};
@@ -164,15 +164,25 @@ impl ProbeReader {
         }
     }
 
-    /// Whether the half-spaces of a lower bound hold only a part of the states that satisfy it: one class of three or more
-    /// against all others. Those states are bounded by a curved face (log-sum-exp); the half-spaces lie inside it.
-    pub fn is_inner_approximation(&self) -> bool {
-        matches!(self.contrast, Contrast::OneVsRest(_)) && self.heads.len() > 2
+    /// The curved face of a lower bound on one class of three or more against all others: the log-sum-exp of the other logits,
+    /// less the class's, is at most the log-odds of the rest. None of other bounds, whose faces are flat.
+    pub(super) fn curved_face(&self, bound: Inequality) -> Option<CurvedFace> {
+        let Contrast::OneVsRest(class) = self.contrast else { return None };
+        if !bound.above || self.heads.len() < 3 {
+            return None;
+        }
+        let (own, own_bias) = &self.heads[class];
+        let others = self.heads.iter().enumerate().filter(|(other, _)| *other != class);
+        let term = |(_, (weight, bias)): (usize, &(Vec<f32>, f64))| {
+            (weight.iter().zip(own).map(|(weight, own)| weight - own).collect(), bias - own_bias)
+        };
+        let name = format!("{} {bound}", self.name);
+        Some(CurvedFace { name, terms: others.map(term).collect(), level: -log_odds(bound.probability) })
     }
 
     /// The half-spaces in which the class's probability satisfies the bound. One class of several is bounded from below
     /// by a half-space against each other class, at odds that suffice even if all other classes were equally probable: a
-    /// polyhedron inside the states that satisfy the bound, so that a projection onto it may go farther than to the nearest.
+    /// polyhedron inside [`ProbeReader::curved_face`].
     ///
     /// # Errors
     /// A bound that is not between 0 and 1; an upper bound on one class against several others, whose states are no
@@ -338,6 +348,15 @@ mod tests {
         let mut moved = h.clone();
         safe_set.project(&mut moved, 1.0, &mut Vec::new());
         assert!(probability(reader.log_odds(&moved)) > 0.8 - 1e-4);
+        let length =
+            |moved: &[f32]| moved.iter().zip(&h).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        // By its curved face the probability is the bound itself, nearer.
+        let exact = SafeSet::with_curved(Vec::new(), vec![reader.curved_face(bound(true)).unwrap()]).unwrap();
+        let mut nearest = h.clone();
+        exact.project(&mut nearest, 1.0, &mut Vec::new());
+        assert!((probability(reader.log_odds(&nearest)) - 0.8).abs() < 1e-4);
+        assert!(length(&nearest) < length(&moved), "{} {}", length(&nearest), length(&moved));
+        assert!(reader.curved_face(bound(false)).is_none());
         assert!(reader.half_spaces(bound(false)).unwrap_err().to_string().contains("FILE:CLASS/OTHER"));
     }
 

@@ -348,7 +348,7 @@ fn an_experiment_leaves_a_whole_run() {
     let (file, out) = (folder.path().join("small.toml"), folder.path().join("run"));
     let demo = std::fs::read_to_string("experiments/demo.toml").unwrap();
     let small = demo.replace("sample = 2800", "sample = 900").replace(
-        "strengths = [\"0.25n\", \"0.4n\", \"0.55n\", \"0.7n\", \"0.85n\", \"1n\"]",
+        "strengths = [\"0.4n\", \"0.6n\", \"0.8n\", \"1n\", \"1.2n\", \"1.4n\"]",
         "strengths = [\"0.8n\"]",
     );
     assert_ne!(demo, small);

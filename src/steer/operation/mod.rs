@@ -7,6 +7,7 @@ mod add;
 mod add_keep_norm;
 mod cap;
 mod clamp;
+mod curved_face;
 mod project;
 mod reference;
 mod safe_set;
@@ -18,6 +19,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use curved_face::CurvedFace;
 pub use reference::Reference;
 pub use safe_set::{HalfSpace, SafeSet};
 pub use strength::{Measure, Strength};

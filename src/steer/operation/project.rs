@@ -3,8 +3,7 @@
 use super::{Constructor, Edit, HalfSpace, Measure, Operation, SafeSet};
 
 impl Operation {
-    /// Moves a state to the nearest one that satisfies every bound on its probes, where these are half-spaces. A lower bound on
-    /// one of three or more classes is met in a polyhedron inside it.
+    /// Moves a state to the nearest one that satisfies every bound on its probes, flat or curved.
     pub const PROJECT: Operation = Operation {
         name: "project",
         help: "h + strength · (nearest state that satisfies every probe's bound − h)",

@@ -1,11 +1,13 @@
-//! Euclidean projection onto an intersection of half-spaces.
+//! Euclidean projection onto an intersection of half-spaces and curved faces.
 //!
 //! With the unit normals as rows of `A` and `r = A h − c`, the projection of `h` on `{x : A x ≤ c}` is `h − Aᵀλ`, where
 //! `λ ≥ 0` minimises the dual `½ λᵀ A Aᵀ λ − λᵀ r` (Boyd & Vandenberghe, Convex Optimization, 8.1.1). The dual has one
 //! unknown a half-space, and is solved by active sets, as Lawson & Hanson (1974, chapter 23) solve non-negative least
-//! squares.
+//! squares. A curved face is met by cutting planes (Kelley 1960): the projection onto the half-spaces alone is cut off by the
+//! half-space that touches the face's level there, until no face is violated. The set lies in every cut, so that the limit is the
+//! nearest state of the set itself.
 
-use super::{add_scaled, dot};
+use super::{CurvedFace, add_scaled, dot};
 use crate::error::{Error, Result};
 
 /// The states `h` with `normal · h ≤ bound`.
@@ -19,10 +21,12 @@ pub struct HalfSpace {
     pub bound: f64,
 }
 
-/// An intersection of half-spaces: the states that satisfy every bound.
+/// An intersection of half-spaces and curved faces: the states that satisfy every bound.
 #[derive(Clone, Debug)]
 pub struct SafeSet {
+    /// Those of flat faces, then one for each curved face that holds it.
     half_spaces: Vec<HalfSpace>,
+    curved: Vec<CurvedFace>,
     /// Lengths of the normals.
     lengths: Vec<f64>,
     /// Cosines between the normals, `[half-spaces, half-spaces]`, plus [`RIDGE`] on the diagonal: two equal half-spaces
@@ -35,6 +39,10 @@ const RIDGE: f64 = 1e-10;
 /// Iterations of the active-set method. A few half-spaces need far fewer; the limit is there because rounding could make
 /// the method cycle.
 const MAX_ITERATIONS: usize = 200;
+/// Cutting planes of one projection, at most; a few suffice.
+const MAX_CUTS: usize = 60;
+/// A log-sum-exp this far above its level counts as at it: a probability off by less than 3e-5.
+const CURVED_TOLERANCE: f64 = 1e-4;
 /// A remaining violation below this share of the largest counts as none.
 const TOLERANCE: f64 = 1e-6;
 
@@ -44,6 +52,41 @@ impl SafeSet {
     /// # Errors
     /// No half-space; half-spaces of several widths; a normal that is 0 or not finite; an empty intersection.
     pub fn new(half_spaces: Vec<HalfSpace>) -> Result<SafeSet> {
+        let safe_set = SafeSet::unchecked(half_spaces)?;
+        safe_set.check_nonempty()?;
+        Ok(safe_set)
+    }
+
+    /// The intersection of these half-spaces and curved faces.
+    ///
+    /// # Errors
+    /// As [`SafeSet::new`]; a curved face whose terms have no slope at 0.
+    pub fn with_curved(half_spaces: Vec<HalfSpace>, curved: Vec<CurvedFace>) -> Result<SafeSet> {
+        if curved.is_empty() {
+            return SafeSet::new(half_spaces);
+        }
+        let inner = half_spaces.iter().cloned().chain(curved.iter().flat_map(CurvedFace::inner)).collect();
+        let is_surely_nonempty = SafeSet::unchecked(inner)?.check_nonempty().is_ok();
+        let width = curved.iter().flat_map(|face| &face.terms).map(|(normal, _)| normal.len()).max();
+        let origin = vec![0.0; width.unwrap_or(0)];
+        let outer = half_spaces.into_iter().chain(curved.iter().map(|face| face.tangent(&origin))).collect();
+        let safe_set = SafeSet { curved, ..SafeSet::unchecked(outer)? };
+        if !is_surely_nonempty {
+            safe_set.check_nonempty()?;
+            let mut h = origin;
+            safe_set.project(&mut h, 1.0, &mut Vec::new());
+            // Written so that a number that isn't one is refused too.
+            if !safe_set.curved.iter().all(|face| face.excess(&h) <= 100.0 * CURVED_TOLERANCE) {
+                let names: Vec<&str> =
+                    safe_set.half_spaces.iter().map(|half_space| half_space.name.as_str()).collect();
+                let found = "no state is on the safe side of all of them";
+                return Err(Error::input(names.join(" and "), found, "conditions that can hold together"));
+            }
+        }
+        Ok(safe_set)
+    }
+
+    fn unchecked(half_spaces: Vec<HalfSpace>) -> Result<SafeSet> {
         let Some(first) = half_spaces.first() else {
             return Err(Error::input("project", "no probe to satisfy", "at least one"));
         };
@@ -70,12 +113,32 @@ impl SafeSet {
                 gram[i * count + j] = cosine + if i == j { RIDGE } else { 0.0 };
             }
         }
-        let safe_set = SafeSet { half_spaces, lengths, gram };
-        safe_set.check_nonempty()?;
-        Ok(safe_set)
+        Ok(SafeSet { half_spaces, curved: Vec::new(), lengths, gram })
     }
 
-    /// The half-spaces, in the order in which they were given.
+    /// The same with one more half-space, without its curved faces.
+    fn cut(&self, half_space: HalfSpace) -> SafeSet {
+        let length = dot(&half_space.normal, &half_space.normal).sqrt();
+        let cosines: Vec<f64> = self
+            .half_spaces
+            .iter()
+            .zip(&self.lengths)
+            .map(|(own, own_length)| dot(&own.normal, &half_space.normal) / (own_length * length))
+            .collect();
+        let count = self.half_spaces.len();
+        let mut gram = Vec::with_capacity((count + 1) * (count + 1));
+        for (row, cosine) in self.gram.chunks(count).zip(&cosines) {
+            gram.extend_from_slice(row);
+            gram.push(*cosine);
+        }
+        gram.extend(cosines);
+        gram.push(1.0 + RIDGE);
+        let half_spaces = self.half_spaces.iter().cloned().chain([half_space]).collect();
+        let lengths = self.lengths.iter().copied().chain([length]).collect();
+        SafeSet { half_spaces, curved: Vec::new(), lengths, gram }
+    }
+
+    /// The half-spaces, in the order in which they were given; then, for each curved face, one that holds it.
     pub fn half_spaces(&self) -> &[HalfSpace] {
         &self.half_spaces
     }
@@ -87,8 +150,37 @@ impl SafeSet {
 
     /// Moves `h` `[width]` by `share` of the way to the nearest state of the set; a state inside is left as it is.
     /// `multipliers` becomes the solution of the dual: how far each half-space moves `h` along its normal at share 1, in
-    /// activation units; 0 where it isn't active.
+    /// activation units; 0 where it isn't active. That of a curved face is the sum over its cutting planes.
     pub fn project(&self, h: &mut [f32], share: f32, multipliers: &mut Vec<f64>) {
+        if self.curved.is_empty() {
+            return self.project_flat(h, share, multipliers);
+        }
+        let (flat, before) = (self.half_spaces.len() - self.curved.len(), h.to_vec());
+        let mut planes = SafeSet { curved: Vec::new(), ..self.clone() };
+        // The curved face that each cutting plane belongs to.
+        let mut owners: Vec<usize> = Vec::new();
+        let mut nearest = before.clone();
+        loop {
+            nearest.copy_from_slice(&before);
+            planes.project_flat(&mut nearest, 1.0, multipliers);
+            let violated = (0..self.curved.len())
+                .map(|face| (face, self.curved[face].excess(&nearest)))
+                .filter(|(_, excess)| *excess > CURVED_TOLERANCE)
+                .max_by(|a, b| a.1.total_cmp(&b.1));
+            let Some((face, _)) = violated.filter(|_| owners.len() < MAX_CUTS) else { break };
+            planes = planes.cut(self.curved[face].tangent(&nearest));
+            owners.push(face);
+        }
+        for (h, (nearest, before)) in h.iter_mut().zip(nearest.iter().zip(&before)) {
+            *h = before + share * (nearest - before);
+        }
+        let cuts = multipliers.split_off(self.half_spaces.len());
+        for (face, multiplier) in owners.into_iter().zip(cuts) {
+            multipliers[flat + face] += multiplier;
+        }
+    }
+
+    fn project_flat(&self, h: &mut [f32], share: f32, multipliers: &mut Vec<f64>) {
         multipliers.clear();
         let half_spaces = self.half_spaces.iter().zip(&self.lengths);
         let violations: Vec<f64> = half_spaces
@@ -227,6 +319,63 @@ mod tests {
         close(project(&wedge, &[3.0, -9.0]), [0.0, -9.0], [0.0, 3.0]);
         // From (2, 4) the first alone brings x to −1, and the second is no longer violated.
         close(project(&wedge, &[2.0, 4.0]), [-1.0, 1.0], [18f64.sqrt(), 0.0]);
+    }
+
+    /// Three classes with logits (x, 0.2 y, 0) and more, of which the first is to have a probability of at least 0.8.
+    fn face(level: f64) -> CurvedFace {
+        let terms =
+            vec![(vec![-1.0, 0.2, 0.3], 0.1), (vec![-1.0, -0.4, 0.0], -0.2), (vec![-0.7, 0.0, 0.5], 0.0)];
+        CurvedFace { name: "curved".into(), terms, level }
+    }
+
+    #[test]
+    fn a_curved_face_is_met_at_its_nearest_state() {
+        let set = SafeSet::with_curved(Vec::new(), vec![face(-(4f64.ln()))]).unwrap();
+        for h in [[0.0, 0.0, 0.0], [-3.0, 2.0, 1.0], [1.0, -9.0, 4.0]] {
+            let (moved, multipliers) = project(&set, &h);
+            let curved = &set.curved[0];
+            // At the level, and moved along the normal there: together these are the conditions of the nearest state.
+            assert!(curved.excess(&moved).abs() < 1e-3, "{}", curved.excess(&moved));
+            let normal = curved.tangent(&moved).normal;
+            let way: Vec<f32> = h.iter().zip(&moved).map(|(h, moved)| h - moved).collect();
+            let cosine = dot(&way, &normal) / (dot(&way, &way) * dot(&normal, &normal)).sqrt();
+            assert!(cosine > 1.0 - 1e-4, "{cosine}");
+            assert!(
+                (multipliers[0] - dot(&way, &way).sqrt()).abs() < 0.05 * multipliers[0],
+                "{multipliers:?}"
+            );
+            // The polyhedron inside is farther away.
+            let inner = SafeSet::new(curved.inner().collect()).unwrap();
+            let farther: f64 = project(&inner, &h)
+                .0
+                .iter()
+                .zip(&h)
+                .map(|(a, b)| f64::from(a - b).powi(2))
+                .sum::<f64>()
+                .sqrt();
+            assert!(farther > dot(&way, &way).sqrt() * 1.001, "{farther}");
+        }
+        let inside = [20.0, 0.0, 0.0];
+        assert_eq!(project(&set, &inside), (inside.to_vec(), vec![0.0]));
+    }
+
+    #[test]
+    fn curved_faces_and_flat_ones_hold_together_or_are_refused() {
+        let flat = half_space(&[0.0, 1.0, 0.0], -2.0);
+        let set = SafeSet::with_curved(vec![flat.clone()], vec![face(-1.0)]).unwrap();
+        let (moved, multipliers) = project(&set, &[-2.0, 1.0, 0.0]);
+        assert!(set.curved[0].excess(&moved) < 1e-3 && moved[1] < -2.0 + 1e-4, "{moved:?}");
+        assert!(multipliers.len() == 2 && multipliers.iter().all(|multiplier| *multiplier > 0.0));
+        // Two classes can't both have more than half.
+        let one =
+            CurvedFace { name: "one".into(), terms: vec![(vec![1.0], 0.0), (vec![0.5], 0.0)], level: 0.0 };
+        let other = CurvedFace {
+            name: "other".into(),
+            terms: vec![(vec![-1.0], 0.0), (vec![-0.5], 0.0)],
+            level: 0.0,
+        };
+        let error = SafeSet::with_curved(Vec::new(), vec![one, other]).unwrap_err().to_string();
+        assert!(error.contains("one and other: no state"), "{error}");
     }
 
     #[test]
