@@ -21,7 +21,8 @@ pub use group_threshold::{
     GroupTrial, Guarantee, group_coverage, guaranteed_threshold, try_on_groups, worst_group_threshold,
 };
 pub use margin::{Margin, margins, nearest};
-pub use pearl_point::{Pearl, PearlMap, PearlOptions, PearlSpread, Sample, Track, pearl_map, score};
+pub use pearl_point::{PearlMap, Track, pearl_map, score};
+pub use pearl_region::{Pearl, PearlOptions, PearlSpread, Sample};
 pub use plane::Plane;
 pub use region::{Region, SignedDistance};
 pub use risk_map::{Grid, MapPoint, ProjectionError, RiskMap, Surface, risk_map};

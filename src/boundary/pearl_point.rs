@@ -5,26 +5,13 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::boundary::pearl_region::{Cell, choose};
+use crate::boundary::pearl_region::{Cell, Pearl, PearlOptions, PearlSpread, Sample, choose, least_count};
 use crate::boundary::risk_map::Grid;
 use crate::error::{Error, Result};
 
 /// The constructive score of an answer: satisfaction minus `beta` times risk.
 pub fn score(satisfaction: f64, risk: f64, beta: f64) -> f64 {
     satisfaction - beta * risk
-}
-
-/// An answer's point on the plane and its scores.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sample {
-    /// First coordinate.
-    pub x: f64,
-    /// Second coordinate.
-    pub y: f64,
-    /// From 0 to 1.
-    pub satisfaction: f64,
-    /// From 0 to 1.
-    pub risk: f64,
 }
 
 /// The points of one answer in order, such as before and after steering.
@@ -34,65 +21,6 @@ pub struct Track {
     pub name: String,
     /// Points `[x, y]`.
     pub places: Vec<[f64; 2]>,
-}
-
-/// Options of the surfaces.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PearlOptions {
-    /// Cells of the grid a side.
-    pub cells: usize,
-    /// Upper confidence bound of the risk up to which a point is safe.
-    pub tolerance: f64,
-    /// Least kernel mass of a point with a value, in samples at distance 0.
-    pub least_mass: f64,
-    /// Resamples of the answers, for the region.
-    pub resamples: usize,
-    /// Seed of the resamples.
-    pub seed: u64,
-}
-
-impl Default for PearlOptions {
-    fn default() -> PearlOptions {
-        PearlOptions { cells: 61, tolerance: 0.1, least_mass: 3.0, resamples: 200, seed: 0 }
-    }
-}
-
-/// A point with its smoothed scores.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pearl {
-    /// First coordinate.
-    pub x: f64,
-    /// Second coordinate.
-    pub y: f64,
-    /// Smoothed satisfaction.
-    pub satisfaction: f64,
-    /// Smoothed risk.
-    pub risk: f64,
-    /// One-sided lower 95 % confidence bound of the satisfaction at this point.
-    pub satisfaction_low: f64,
-    /// One-sided upper 95 % confidence bound of the risk at this point.
-    pub risk_high: f64,
-}
-
-/// Where the pearl point lies when the answers are drawn again.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PearlSpread {
-    /// The middle 90 % of the resampled points, along x and along y.
-    pub range: [[f64; 2]; 2],
-    /// The share of the grid's extent that these take up, along x and along y.
-    pub extent: [f64; 2],
-    /// Share of resamples in which a point is safe.
-    pub found: f64,
-    /// Share of the points with a value that belong to the region.
-    pub area: f64,
-}
-
-impl PearlSpread {
-    /// Whether the region is small enough to be called a point: the resampled points stay within a sixth of each axis, and
-    /// nine of ten resamples have one.
-    pub fn is_point(&self) -> bool {
-        self.extent.iter().all(|extent| *extent <= 1.0 / 6.0) && self.found >= 0.9
-    }
 }
 
 /// The tables of the figure, as saved (JSON, kind `pearl`). Surfaces are `[y][x]`, without a value where too few samples
@@ -156,7 +84,7 @@ pub fn pearl_map(samples: &[Sample], tracks: &[Track], options: &PearlOptions) -
     let shown: Vec<[f64; 2]> = places.iter().chain(tracks.iter().flat_map(|t| &t.places)).copied().collect();
     let grid = Grid::over(&shown, options.cells)?;
     let scale = [deviation(&places, 0), deviation(&places, 1)];
-    let width = bandwidth(samples, scale);
+    let width = bandwidth(samples, scale, least_count(options.tolerance));
     let bandwidth = scale.map(|deviation| width * deviation);
     let cells: Vec<Cell> = grid
         .places()
@@ -208,13 +136,23 @@ fn smooth(samples: &[Sample], at: [f64; 2], bandwidth: [f64; 2], without: Option
     })
 }
 
-/// The bandwidth, in standard deviations, of least squared leave-one-out error; of equals the widest.
-fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
-    // From 1/16 of a deviation to 2, in steps of √2.
-    let candidates = (0..=10).rev().map(|step| 2.0 * 0.5f64.powf((10 - step) as f64 / 2.0));
+/// The bandwidth, in standard deviations, of least squared leave-one-out error; of equals the widest. Kernels so narrow that
+/// half of the samples have fewer than `least` effective neighbours are not considered: nothing can be shown with them.
+fn bandwidth(samples: &[Sample], scale: [f64; 2], least: f64) -> f64 {
+    // From 2 deviations to 1/16, in steps of √2.
+    let candidates = (0..=10).map(|step| 2.0 * 0.5f64.powf(f64::from(step) / 2.0));
+    let is_wide = |width: &f64| {
+        let effective = |sample: &Sample| {
+            let cell = Cell::new(samples, [sample.x, sample.y], scale.map(|deviation| width * deviation));
+            cell.effective()
+        };
+        let mut counts: Vec<f64> = samples.par_iter().map(effective).collect();
+        counts.sort_by(f64::total_cmp);
+        counts[counts.len() / 2] >= least
+    };
     let count = samples.len() as f64;
     let total = smooth(samples, [0.0, 0.0], [f64::INFINITY; 2], None);
-    let errors = candidates.map(|width| {
+    let errors = candidates.take_while(is_wide).map(|width| {
         let error = |row: usize| {
             let sample = &samples[row];
             let sums = smooth(samples, [sample.x, sample.y], scale.map(|s| width * s), Some(row));
@@ -231,7 +169,8 @@ fn bandwidth(samples: &[Sample], scale: [f64; 2]) -> f64 {
         (width, errors.iter().sum::<f64>())
     });
     let best = errors.reduce(|best, other| if other.1 < best.1 { other } else { best });
-    best.map_or(1.0, |(width, _)| width)
+    // Too few samples for any: the widest.
+    best.map_or(2.0, |(width, _)| width)
 }
 
 /// Standard deviation along an axis; 1 where all coordinates are equal.
@@ -330,7 +269,12 @@ mod tests {
     #[test]
     fn noise_widens_the_kernel_and_far_places_stay_empty() {
         let narrow = pearl_map(&samples(0.0), &[], &options()).unwrap();
-        let wide = pearl_map(&samples(0.6), &[], &options()).unwrap();
+        let mut scrambled = samples(0.0);
+        for (row, sample) in scrambled.iter_mut().enumerate() {
+            (sample.satisfaction, sample.risk) =
+                ((row * 7919 % 101) as f64 / 100.0, (row * 6007 % 97) as f64 / 96.0);
+        }
+        let wide = pearl_map(&scrambled, &[], &options()).unwrap();
         assert!(narrow.bandwidth[0] < wide.bandwidth[0]);
         let far = Track { name: "away".into(), places: vec![[0.5, 0.5], [9.0, 9.0]] };
         let map = pearl_map(&samples(0.05), &[far], &options()).unwrap();

@@ -5,7 +5,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use super::pearl_point::{Pearl, PearlOptions, PearlSpread, Sample};
+use serde::{Deserialize, Serialize};
+
 use super::risk_map::Grid;
 
 /// The 95 % point of the standard normal distribution, for one-sided bounds.
@@ -14,6 +15,78 @@ const Z: f64 = 1.644_853_626_951_472_7;
 const NEAR: f64 = 0.05;
 /// Kernels below this are left out: they are less than a thousandth of the least mass together.
 const LEAST_KERNEL: f64 = 1e-6;
+
+/// An answer's point on the plane and its scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// First coordinate.
+    pub x: f64,
+    /// Second coordinate.
+    pub y: f64,
+    /// From 0 to 1.
+    pub satisfaction: f64,
+    /// From 0 to 1.
+    pub risk: f64,
+}
+
+/// Options of the surfaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PearlOptions {
+    /// Cells of the grid a side.
+    pub cells: usize,
+    /// Upper confidence bound of the risk up to which a point is safe.
+    pub tolerance: f64,
+    /// Least kernel mass of a point with a value, in samples at distance 0.
+    pub least_mass: f64,
+    /// Resamples of the answers, for the region.
+    pub resamples: usize,
+    /// Seed of the resamples.
+    pub seed: u64,
+}
+
+impl Default for PearlOptions {
+    fn default() -> PearlOptions {
+        PearlOptions { cells: 61, tolerance: 0.1, least_mass: 3.0, resamples: 200, seed: 0 }
+    }
+}
+
+/// A point with its smoothed scores.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pearl {
+    /// First coordinate.
+    pub x: f64,
+    /// Second coordinate.
+    pub y: f64,
+    /// Smoothed satisfaction.
+    pub satisfaction: f64,
+    /// Smoothed risk.
+    pub risk: f64,
+    /// One-sided lower 95 % confidence bound of the satisfaction at this point.
+    pub satisfaction_low: f64,
+    /// One-sided upper 95 % confidence bound of the risk at this point.
+    pub risk_high: f64,
+}
+
+/// Where the pearl point lies when the answers are drawn again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PearlSpread {
+    /// The middle 90 % of the resampled points, along x and along y.
+    pub range: [[f64; 2]; 2],
+    /// The share of the grid's extent that these take up, along x and along y.
+    pub extent: [f64; 2],
+    /// Share of resamples in which a point is safe.
+    pub found: f64,
+    /// Share of the points with a value that belong to the region.
+    pub area: f64,
+}
+
+impl PearlSpread {
+    /// Whether the region is small enough to be called a point: the resampled points stay within a sixth of each axis, and
+    /// nine of ten resamples have one.
+    pub fn is_point(&self) -> bool {
+        self.extent.iter().all(|extent| *extent <= 1.0 / 6.0) && self.found >= 0.9
+    }
+}
 
 /// A point of the grid with the kernels of the samples near it.
 pub(super) struct Cell {
@@ -34,6 +107,12 @@ impl Cell {
 
     fn mass(&self) -> f64 {
         self.near.iter().map(|(_, kernel)| kernel).sum()
+    }
+
+    /// The effective number of samples, `(Σk)² / Σk²`.
+    pub(super) fn effective(&self) -> f64 {
+        let square: f64 = self.near.iter().map(|(_, kernel)| kernel * kernel).sum();
+        if square > 0.0 { self.mass().powi(2) / square } else { 0.0 }
     }
 
     /// The smoothed scores and their bounds.
@@ -73,6 +152,12 @@ fn wilson_bounds(mean: f64, count: f64) -> [f64; 2] {
     let centre = (mean + Z * Z / (2.0 * count)) / scale;
     let reach = Z / scale * ((mean * (1.0 - mean)).max(0.0) / count + Z * Z / (4.0 * count * count)).sqrt();
     [(centre - reach).max(0.0), (centre + reach).min(1.0)]
+}
+
+/// The effective number of answers with which a risk of a good deal less than `tolerance` can be shown to be within it: twice
+/// what a risk of 0 needs.
+pub(super) fn least_count(tolerance: f64) -> f64 {
+    2.0 * Z * Z * (1.0 - tolerance) / tolerance.max(1e-9)
 }
 
 /// The best safe point of a grid, and where it lies in resamples.

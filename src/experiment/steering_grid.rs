@@ -133,7 +133,9 @@ pub fn table(file: &SteeringGrid, found: &Found) -> Table {
     Table {
         caption: format!(
             "{} held out: {users} {} users, {texts} texts of {} users",
-            file.data.held_out_labels(), file.goal.class, file.guard.class
+            file.data.held_out_labels(),
+            file.goal.class,
+            file.guard.class
         ),
         columns: columns.collect(),
         rows: found

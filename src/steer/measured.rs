@@ -2,8 +2,6 @@
 
 use ndarray::Array1;
 
-use super::operation::dot;
-
 /// The unit `n` of strengths at a site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -46,7 +44,9 @@ pub struct Measured {
 impl Measured {
     /// The projections of the two means on a direction of length 1.
     pub fn along(&self, unit: &[f32]) -> [f64; 2] {
-        self.means.each_ref().map(|mean| dot(&mean.to_vec(), unit))
+        let project =
+            |mean: &Array1<f32>| mean.iter().zip(unit).map(|(m, u)| f64::from(*m) * f64::from(*u)).sum();
+        self.means.each_ref().map(project)
     }
 
     /// Where 0 lies along a direction of length 1: 0 at the mean of the class that the direction points away from, 1 at the
