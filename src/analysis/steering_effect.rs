@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answers::{Answering, Answers};
+use super::group_interval;
 use super::side_effects::{Damage, Text, damage, repetition, texts};
 use crate::config::defaults::RESAMPLES;
 use crate::dialogue::Dialogue;
@@ -11,7 +12,7 @@ use crate::error::Result;
 use crate::judge::{BROKEN, Score};
 use crate::model::{Hook, Site};
 use crate::progress::Progress;
-use crate::stats::{Interval, Metric, bootstrap, wilson};
+use crate::stats::{Interval, Metric, bootstrap};
 
 /// What steering does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,20 +68,22 @@ pub struct Part {
     texts: Vec<Text>,
     /// The outcome that each of the guard's users should get, where that is measured.
     due: Option<Vec<String>>,
+    /// The rows of each group among the users, and among the guard's users.
+    groups: [Vec<Vec<usize>>; 2],
     /// What measuring on this part is called, in progress reports.
     stage: &'static str,
 }
 
 impl Part {
     /// Has the unsteered model answer the guard's users. `guard`: their class, where their own answers under steering are to be
-    /// judged too.
+    /// judged too; `group`: the label whose values are held out.
     ///
     /// # Errors
     /// If generation fails, or a stop.
     pub fn new(
         users: Vec<Dialogue>,
         guarded: Vec<Dialogue>,
-        (stage, guard): (&'static str, Option<&str>),
+        (stage, guard, group): (&'static str, Option<&str>, &str),
         answering: &Answering,
         on_progress: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<Part> {
@@ -93,7 +96,8 @@ impl Part {
             let due = |score: &Score| expected.map_or_else(|| score.strategy.clone(), str::to_owned);
             answers.scores.iter().map(due).collect()
         });
-        Ok(Part { users, guarded, texts, due, stage })
+        let groups = [group_interval::groups(&users, group)?, group_interval::groups(&guarded, group)?];
+        Ok(Part { users, guarded, texts, due, groups, stage })
     }
 }
 
@@ -122,37 +126,41 @@ pub fn effect(
         Some(due) => {
             let numbers: Vec<usize> = (0..part.guarded.len()).collect();
             let answers = answering.answer(&part.guarded, &numbers, guard_hook, part.stage, on_progress)?;
-            let kept = answers.scores.iter().zip(due).filter(|(score, due)| score.strategy == **due).count();
-            wilson(kept, due.len())
+            let kept = answers
+                .scores
+                .iter()
+                .zip(due)
+                .map(|(score, due)| score.strategy == *due)
+                .collect::<Vec<bool>>();
+            group_interval::share(&kept, &part.groups[1], answering.seed)
         }
     };
     let numbers: Vec<usize> = (0..part.users.len()).collect();
     let answers = answering.answer(&part.users, &numbers, hook, part.stage, on_progress)?;
     let users = part.users.len();
-    let (reached, _) = answers.count(wanted, |_| true);
+    let reached: Vec<bool> = answers.scores.iter().map(|score| score.strategy == wanted).collect();
+    let [user_groups, text_groups] = &part.groups;
     let none = Interval { value: 0.0, low: 0.0, high: 0.0 };
-    let units: Vec<Vec<usize>> = (0..damages.len()).map(|row| vec![row]).collect();
+    let rows: Vec<Vec<usize>> = (0..damages.len()).map(|row| vec![row]).collect();
+    let units = if text_groups.len() > 1 { text_groups } else { &rows };
     let mean = |rows: &[usize]| {
         let places: usize = rows.iter().map(|&row| damages[row].places).sum();
         let divergence: f64 = rows.iter().map(|&row| damages[row].divergence).sum();
         (places > 0).then(|| divergence / places as f64)
     };
     let of_texts = |of: fn(&Damage) -> f64| {
-        let mean = |rows: &[usize]| {
-            let sum: f64 = rows.iter().map(|&row| of(&damages[row])).sum();
-            (!rows.is_empty()).then(|| sum / rows.len() as f64)
-        };
-        bootstrap(&units, RESAMPLES, answering.seed, mean).unwrap_or(none)
+        let values: Vec<f64> = damages.iter().map(of).collect();
+        group_interval::mean(&values, text_groups, answering.seed).unwrap_or(none)
     };
     let (surprise, tokens) =
         damages.iter().fold((0.0, 0), |(sum, count), damage| (sum + damage.surprise, count + damage.tokens));
     let repeated = answers.transcripts.iter().map(|transcript| repetition(&transcript.tokens));
     let effect = Effect {
-        response: wilson(reached, users).unwrap_or(none),
+        response: group_interval::share(&reached, user_groups, answering.seed).unwrap_or(none),
         users,
         broken: answers.count(BROKEN, |_| true).0 as f64 / users as f64,
         repetition: repeated.sum::<f64>() / users as f64,
-        divergence: bootstrap(&units, RESAMPLES, answering.seed, mean).unwrap_or(none),
+        divergence: bootstrap(units, RESAMPLES, answering.seed, mean).unwrap_or(none),
         divergence_of_answer: of_texts(|damage| damage.divergence),
         divergence_at_first: of_texts(|damage| damage.first),
         kept,

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use super::answers::{Answering, Answers};
 use super::dataset::Dataset;
+use super::group_interval;
 use super::layer_sweep::Sweep;
 use super::null_test::{Draw, NullTest};
 use super::steering_table::{BetaScore, ConditionTable, Rate, Share, SteeringTable, Trial};
 use crate::activations::Activations;
-use crate::config::defaults::{BETAS, NULL_COMPONENTS, RESAMPLES};
+use crate::config::defaults::{BETAS, NULL_COMPONENTS};
 use crate::config::experiment::{Experiment, Steering};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::generate::Sampling;
 use crate::judge::{self, BROKEN, Score, Scorer};
 use crate::model::{Hook, Model, Site};
 use crate::progress::Progress;
-use crate::stats::{Interval, bootstrap, wilson};
+use crate::stats::{Interval, wilson};
 use crate::steer::{
     self, Condition, ContrastRows, ContrastSet, Intervention, Method, Null, OffsetHook, Operation,
     ProbeQuery, Probes, SteerHook, Strength, Vector,
@@ -321,9 +322,12 @@ impl Evaluation<'_> {
         let unsteered = &steered.test[0].1;
         let condition = |(name, answers): &(&'static str, Answers)| {
             let rate = |(class, outcome): &(String, String)| {
-                let (hits, n) = answers.count(outcome, |number| self.has_class(number, class));
-                let share = wilson(hits, n)?;
-                Some(Rate { class: class.clone(), outcome: outcome.clone(), share, n })
+                let rows = answers.numbers.iter().zip(&answers.scores);
+                let own = rows.filter(|(number, _)| self.has_class(**number, class));
+                let (numbers, hits): (Vec<usize>, Vec<bool>) =
+                    own.map(|(number, score)| (*number, score.strategy == *outcome)).unzip();
+                let share = group_interval::share(&hits, &self.groups(&numbers), self.experiment.seed)?;
+                Some(Rate { class: class.clone(), outcome: outcome.clone(), share, n: hits.len() })
             };
             let (broken, n) = answers.count(BROKEN, |_| true);
             // Of the answers that make sense: those about something else than the user asked about.
@@ -363,11 +367,13 @@ impl Evaluation<'_> {
     /// Mean of `S − β·R` over the test part, with a bootstrap interval; none of a judge that does not weigh answers.
     fn score(&self, answers: &Answers, unsteered: &Answers, beta: f64) -> Option<Interval> {
         let scores = answers.worth(beta, unsteered)?;
-        let rows: Vec<Vec<usize>> = (0..scores.len()).map(|row| vec![row]).collect();
-        bootstrap(&rows, RESAMPLES, self.experiment.seed, |rows| {
-            let sum: f64 = rows.iter().map(|&row| scores[row]).sum();
-            (!rows.is_empty()).then(|| sum / rows.len() as f64)
-        })
+        group_interval::mean(&scores, &self.groups(&answers.numbers), self.experiment.seed)
+    }
+
+    /// The rows of each held-out group among the dialogues of these numbers; none where a dialogue has no group.
+    fn groups(&self, numbers: &[usize]) -> Vec<Vec<usize>> {
+        let dialogues = numbers.iter().map(|&number| &self.data.dialogues[number]);
+        group_interval::groups(dialogues, &self.experiment.data.group).unwrap_or_default()
     }
 
     /// The number of a dialogue of the test part whose answer steering changed from the outcome `from` to `to`.

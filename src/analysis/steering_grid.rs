@@ -262,7 +262,7 @@ impl Grid<'_> {
         let mut answers: Vec<(String, Answers)> = Vec::new();
 
         let [users, guarded] = self.users(&self.data.validation, "validation")?;
-        let stage = ("try on the validation part", None);
+        let stage = ("try on the validation part", None, file.data.group.as_str());
         let validation = Part::new(users, guarded, stage, &answering, on_progress)?;
         let (unsteered, unsteered_answers) =
             effect(&validation, file.wanted(), &answering, [&mut (), &mut ()], on_progress)?;
@@ -284,7 +284,8 @@ impl Grid<'_> {
         let picked = picks(file, &tried);
 
         let [users, guarded] = self.users(&self.data.test, "test")?;
-        let stage = ("try the picks on the test part", Some(file.guard.class.as_str()));
+        let stage =
+            ("try the picks on the test part", Some(file.guard.class.as_str()), file.data.group.as_str());
         let test = Part::new(users, guarded, stage, &answering, on_progress)?;
         let (plain, plain_answers) =
             effect(&test, file.wanted(), &answering, [&mut (), &mut ()], on_progress)?;
