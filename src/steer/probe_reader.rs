@@ -182,7 +182,7 @@ impl ProbeReader {
 
     /// The half-spaces in which the class's probability satisfies the bound. One class of several is bounded from below
     /// by a half-space against each other class, at odds that suffice even if all other classes were equally probable: a
-    /// polyhedron inside [`ProbeReader::curved_face`].
+    /// polyhedron inside the curved face.
     ///
     /// # Errors
     /// A bound that is not between 0 and 1; an upper bound on one class against several others, whose states are no
