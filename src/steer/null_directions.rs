@@ -255,10 +255,11 @@ mod tests {
             let own = one.directions.values().next().unwrap();
             f64::from(own.values[axis] / own.length()).powi(2)
         };
-        // Axis 1 has 36 of 36 + 5 + 6 of the variance, so that its mean share of a shuffled difference is about 0.77.
+        // Axis 1 has 36 of 36 + 5 + 6 of the variance: its mean share of a shuffled difference is 0.55 to 0.65 (simulated), where a
+        // random direction has 1/8.
         let shuffled = Null::Shuffled.directions(&vector, &contrasts, 40, 5).unwrap();
         let mean = shuffled.iter().map(|one| share(one, 1)).sum::<f64>() / 40.0;
-        assert!((0.6..0.9).contains(&mean), "{mean}");
+        assert!((0.45..0.75).contains(&mean), "{mean}");
         let components = Null::Components.directions(&vector, &contrasts, 4, 0).unwrap();
         assert!(share(&components[0], 1) > 0.98 && share(&components[2], 0) > 0.95);
         assert_eq!(components[1].method, "component −1");
