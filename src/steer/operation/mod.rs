@@ -8,6 +8,7 @@ mod add_keep_norm;
 mod cap;
 mod clamp;
 mod curved_face;
+mod half_space;
 mod project;
 mod reference;
 mod safe_set;
@@ -20,8 +21,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use curved_face::CurvedFace;
+pub use half_space::HalfSpace;
 pub use reference::Reference;
-pub use safe_set::{HalfSpace, SafeSet};
+pub use safe_set::SafeSet;
 pub use strength::{Measure, Strength};
 
 use super::vector::Direction;

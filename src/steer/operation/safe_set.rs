@@ -7,19 +7,8 @@
 //! half-space that touches the face's level there, until no face is violated. The set lies in every cut, so that the limit is the
 //! nearest state of the set itself.
 
-use super::{CurvedFace, add_scaled, dot};
+use super::{CurvedFace, HalfSpace, add_scaled, dot};
 use crate::error::{Error, Result};
-
-/// The states `h` with `normal · h ≤ bound`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HalfSpace {
-    /// The name in traces and errors.
-    pub name: String,
-    /// `[width]`, not 0; it points out of the half-space.
-    pub normal: Vec<f32>,
-    /// In the unit of `normal · h`.
-    pub bound: f64,
-}
 
 /// An intersection of half-spaces and curved faces: the states that satisfy every bound.
 #[derive(Clone, Debug)]
