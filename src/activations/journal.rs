@@ -183,7 +183,7 @@ impl Journal {
             self.manifest.shards.push(shard.name.clone());
             self.manifest.hashes.push(shard.hash.clone());
         }
-        self.manifest.refused = self.manifest.refused.saturating_add(*refused);
+        self.manifest.refused = self.manifest.refused.saturating_add(refused);
         self.manifest.write(&self.folder, &self.header)?;
         remove(&self.folder.join(JOURNAL))?;
         Ok(self.manifest)
