@@ -5,13 +5,10 @@
 //! controls, `tojson`, `raise_exception`, `strftime_now` and the `generation` block. A template comes with the model, so
 //! that it is untrusted input: steps, output, time and recursion are limited.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::time::Duration;
 
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, NaiveDate, Utc};
@@ -21,9 +18,9 @@ use minijinja::{Environment, ErrorKind, State, escape_formatter};
 
 use serde_json::{Map, Value as Json};
 
-use super::library_guard::caught;
 use super::python_compat;
 use super::template_preprocess::preprocess;
+use super::template_thread::{TIMEOUT, Unfinished, no_thread, on_template_thread};
 use crate::dialogue::Message;
 use crate::error::{Error, Result};
 
@@ -32,12 +29,6 @@ use crate::error::{Error, Result};
 const BASE_FUEL: u64 = 1_000_000;
 /// Further instructions for each message.
 const FUEL_PER_MESSAGE: u64 = 10_000;
-
-/// The longest that a rendering is waited for. Fuel ends all work known to be slow within a second or two.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Stack of the template thread: the engine walks expressions and values by recursion. Untouched pages take no memory.
-const STACK_BYTES: usize = 256 << 20;
 
 /// The longest engine message that an error quotes, in characters.
 const MAX_ERROR_CHARS: usize = 400;
@@ -206,64 +197,6 @@ fn message_value(message: &Message) -> Value {
     let others = message.fields.iter().filter(|(_, value)| !value.is_null());
     let fields = others.map(|(name, value)| (name.as_str(), python_compat::from_json(value)));
     Value::from_pairs(own.chain(fields))
-}
-
-/// Why work on the template thread has no result.
-enum Unfinished {
-    /// The thread can't be started, or died.
-    NoThread(String),
-    /// The work isn't done after [`TIMEOUT`].
-    Late,
-}
-
-fn no_thread(error: &str) -> Error {
-    let found = format!("no thread for the chat template can be started ({error})");
-    let expected = format!(
-        "{} MiB of address space, and a thread, to be free (ulimit -v, ulimit -u)",
-        STACK_BYTES >> 20
-    );
-    Error::input("operating system", found, expected)
-}
-
-type Job = Box<dyn FnOnce() + Send>;
-
-thread_local! {
-    /// Queue of the template thread that belongs to this thread.
-    static TEMPLATE_THREAD: RefCell<Option<Sender<Job>>> = const { RefCell::new(None) };
-}
-
-/// Runs `work` on a thread with a deep stack and gives its result.
-///
-/// Each calling thread keeps one such thread for further calls. Starting one per call costs more than most renderings, and
-/// dropping the handle of a thread while it exits can read freed memory (glibc's `pthread_detach`).
-fn on_template_thread<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> std::result::Result<T, Unfinished> {
-    let (sender, receiver) = channel();
-    let ended = |_| Unfinished::NoThread("it ended".into());
-    TEMPLATE_THREAD.with_borrow_mut(|queue| {
-        if queue.is_none() {
-            let (to, jobs) = channel::<Job>();
-            let thread = std::thread::Builder::new().name("template".into()).stack_size(STACK_BYTES);
-            let started = thread.spawn(move || jobs.into_iter().for_each(|job| job()));
-            started.map_err(|error| Unfinished::NoThread(error.to_string()))?;
-            *queue = Some(to);
-        }
-        // After a timeout the receiver is gone, and the result is dropped.
-        let job: Job = Box::new(move || drop(sender.send(caught(work))));
-        queue.as_ref().ok_or(()).map_err(ended)?.send(job).map_err(|_| ended(()))?;
-        match receiver.recv_timeout(TIMEOUT) {
-            Ok(result) => result.map_err(Unfinished::NoThread),
-            Err(error) => {
-                // The thread may not be free for a while; the next call starts another.
-                *queue = None;
-                match error {
-                    RecvTimeoutError::Timeout => Err(Unfinished::Late),
-                    RecvTimeoutError::Disconnected => Err(ended(())),
-                }
-            }
-        }
-    })
 }
 
 fn truncated(text: &str) -> String {
