@@ -260,6 +260,39 @@ fn what_is_no_regular_file_is_named_at_once() {
     one_line(&["generate", "--prompt", "a", "--plan", "/dev/zero"], &["/dev/zero: more than 256 MiB"]);
 }
 
+#[test]
+fn twenty_thousand_messages_are_read_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let role = |turn: usize| ["user", "assistant"][turn % 2];
+    let messages = |count: usize, content: &dyn Fn(usize) -> String| {
+        let one = |turn: usize| serde_json::json!({"role": role(turn), "content": content(turn)});
+        serde_json::json!({"messages": (0..count).map(one).collect::<Vec<_>>()})
+    };
+    let template = at(&folder, "trim.jinja");
+    let source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    std::fs::write(&template, source).unwrap();
+    let plain = lines(&folder, "plain.jsonl", &[messages(20_001, &|turn| format!("help me {turn}"))]);
+    let spaced = lines(&folder, "spaced.jsonl", &[messages(20_001, &|turn| format!(" <think> a{turn}\n"))]);
+    let small = ["--model", "tests/fixtures/qwen3", "--chat-template", &template];
+    for arguments in [
+        vec!["tokens", "--json", "--data", &plain],
+        [&["tokens", "--json", "--data", &plain][..], &small[..]].concat(),
+        [&["tokens", "--json", "--data", &spaced][..], &small[..]].concat(),
+    ] {
+        let begin = Instant::now();
+        let output = pearl(&arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(begin.elapsed() < Duration::from_secs(120), "{arguments:?}: {:?}", begin.elapsed());
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let turns = json["tokens"].as_array().unwrap().iter().map(|token| token["turn"].as_u64().unwrap());
+        let mut turns: Vec<u64> = turns.collect();
+        assert!(turns.is_sorted());
+        turns.dedup();
+        assert_eq!(turns, (0..=20_001).collect::<Vec<_>>());
+    }
+}
+
 /// Two runs write to one folder: the second is refused, and the first is not disturbed.
 #[test]
 fn two_runs_in_one_folder_are_locked_out() {
