@@ -5,8 +5,7 @@ use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::linearised::wilson_bounds;
-use super::quantiles::{Z, normal_cdf, student_t};
+use super::quantiles::{Z, normal_cdf, student_t, wilson_bounds};
 
 /// A value with the bounds of its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

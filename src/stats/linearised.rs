@@ -2,7 +2,7 @@
 //! at the edge of a scale, and differences of two estimates on the same rows.
 
 use super::interval::Interval;
-use super::quantiles::student_t;
+use super::quantiles::{student_t, wilson_bounds};
 
 /// Correlation inside a group that is assumed where a complete ranking leaves nothing to estimate it from.
 const ASSUMED_CORRELATION: f64 = 0.05;
@@ -153,7 +153,12 @@ impl Linearised {
         let (own, others, shared) =
             (covariance(self, self), covariance(other, other), covariance(self, other));
         let scale = (own * others).sqrt();
-        let correlation = if scale > 0.0 { (shared / scale).clamp(-1.0, 1.0).abs() } else { 0.0 };
+        let correlation = match scale > 0.0 {
+            // Rounding must not leave a probe a difference to itself.
+            true if self.influence == other.influence => 1.0,
+            true => (shared / scale).clamp(-1.0, 1.0).abs(),
+            false => 0.0,
+        };
         let square = units.quantile().powi(2);
         let reach = |a: f64, b: f64| {
             let beyond = (a * a + b * b - square * (own + others)).max(0.0);
@@ -164,16 +169,4 @@ impl Linearised {
         let high = value + reach(a.high - a.value, b.value - b.low);
         Interval { value, low: low.max(-1.0), high: high.min(1.0) }
     }
-}
-
-/// Wilson's bounds of a share among this many trials, which need not be whole, with the normal or Student's quantile.
-pub(super) fn wilson_bounds(share: f64, trials: f64, quantile: f64) -> (f64, f64) {
-    let square = quantile * quantile;
-    let scale = 1.0 + square / trials;
-    let centre = (share + square / (2.0 * trials)) / scale;
-    let reach = quantile / scale * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt();
-    // Rounding must not move a bound off the edge, or past the share.
-    let low = if share <= 0.0 { 0.0 } else { (centre - reach).clamp(0.0, share) };
-    let high = if share >= 1.0 { 1.0 } else { (centre + reach).clamp(share, 1.0) };
-    (low, high)
 }

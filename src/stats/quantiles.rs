@@ -1,4 +1,4 @@
-//! The normal and Student's t distribution, as far as 95 % intervals need them.
+//! The normal and Student's t distribution, as far as 95 % intervals need them, and Wilson's bounds by their quantiles.
 
 /// The 97.5 % point of the standard normal distribution.
 pub const Z: f64 = 1.959_963_984_540_054;
@@ -34,6 +34,18 @@ pub fn normal_cdf(z: f64) -> f64 {
     let series = [1.061_405_429, -1.453_152_027, 1.421_413_741, -0.284_496_736, 0.254_829_592];
     let tail = series.iter().fold(0.0, |sum, term| (sum + term) * t) * (-x * x).exp() / 2.0;
     if z > 0.0 { 1.0 - tail } else { tail }
+}
+
+/// Wilson's bounds of a share among this many trials, which need not be whole, with the normal or Student's quantile.
+pub(super) fn wilson_bounds(share: f64, trials: f64, quantile: f64) -> (f64, f64) {
+    let square = quantile * quantile;
+    let scale = 1.0 + square / trials;
+    let centre = (share + square / (2.0 * trials)) / scale;
+    let reach = quantile / scale * (share * (1.0 - share) / trials + square / (4.0 * trials * trials)).sqrt();
+    // Rounding must not move a bound off the edge, or past the share.
+    let low = if share <= 0.0 { 0.0 } else { (centre - reach).clamp(0.0, share) };
+    let high = if share >= 1.0 { 1.0 } else { (centre + reach).clamp(share, 1.0) };
+    (low, high)
 }
 
 #[cfg(test)]

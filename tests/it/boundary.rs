@@ -160,7 +160,10 @@ fn the_behavioural_boundary_lies_near_the_representational_one_where_the_state_d
     println!("{summaries:#?}");
     let [early, late] = &summaries[..] else { panic!("{} sites", summaries.len()) };
     assert!(found.pairs >= 6 && early.probe_flips == found.pairs && late.probe_flips == found.pairs);
-    assert_eq!((early.model_flips, late.model_flips, late.control_flips), (0, found.pairs, 0));
+    assert_eq!((early.model_flips, late.control_flips), (0, 0));
+    // Every answer changes, in all but a few pairs to the twin's own outcome.
+    assert_eq!(late.model_flips + late.model_others, found.pairs);
+    assert!(late.model_flips + 2 >= found.pairs);
     assert!(late.gap.unwrap().value.abs() < 0.15);
     // Every flip is bracketed as finely as was asked, and goes from the first twin's answer to another.
     for passage in found.passages.iter().filter(|passage| passage.site == probes[1].source.site) {
