@@ -6,7 +6,7 @@ use pearlpoint::dialogue::{self, ReadOptions};
 use pearlpoint::prelude::*;
 
 pub fn main() -> Result<()> {
-    let folder = std::env::temp_dir().join("pearlpoint-record-and-probe");
+    let folder = std::env::temp_dir().join(format!("pearlpoint-{}", std::process::id()));
     let (file, store) = (folder.join("data.jsonl"), folder.join("store"));
     dialogue::write_jsonl(&file, &Dialogues::organism(600, 0)?.dialogues)?;
 

@@ -302,7 +302,8 @@ impl Grid<'_> {
         }
         let mut nulls = Vec::new();
         if let Some(reference) = picked.first().and_then(|(_, pick)| *pick) {
-            let own = answers.iter().find(|(name, _)| *name == format!("test-{}", arm_slug(&file.arms[0].name)));
+            let own =
+                answers.iter().find(|(name, _)| *name == format!("test-{}", arm_slug(&file.arms[0].name)));
             let vector = own.map(|(_, own)| Draw::of("the vector", file.wanted(), &own.scores));
             // The guard's users aren't answered again for each of many directions.
             let test = test.without_guard();

@@ -14,16 +14,16 @@ mod read_file;
 mod tensors;
 
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
-pub use folder_lock::FolderLock;
 #[cfg(unix)]
 pub use bus_error::exit_on_truncated_files;
+pub use folder_lock::FolderLock;
 pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};
 pub use header::Header;
 pub use json::{read_json, write_json};
-pub use read_file::{read_file, read_text};
 pub use mmap::refuse_lfs_pointer;
+pub use read_file::{read_file, read_text};
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 

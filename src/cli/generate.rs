@@ -119,6 +119,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let thinking = arguments.model.thinking();
     let options = arguments.decoding.options(thinking)?;
     let model = arguments.model.load(console)?;
+    model.decoder.expect_logits()?;
     let before = dialogues.len();
     let mut fitting = Vec::with_capacity(before);
     for dialogue in dialogues {

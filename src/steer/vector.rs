@@ -267,17 +267,19 @@ impl Vector {
             1 => BTreeMap::new(),
             _ => file.json("measured")?,
         };
-        let values_of = |name: &str| -> Result<Array1<f32>> {
-            let values = file.floats(name)?;
-            let shape = values.shape().to_vec();
-            values
-                .into_dimensionality()
-                .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))
-                .and_then(|values: Array1<f32>| match values.is_empty() {
-                    false => Ok(values),
-                    true => Err(file.wrong(format!("tensor {name} of shape {shape:?}"), "a direction of some width")),
-                })
-        };
+        let values_of =
+            |name: &str| -> Result<Array1<f32>> {
+                let values = file.floats(name)?;
+                let shape = values.shape().to_vec();
+                values
+                    .into_dimensionality()
+                    .map_err(|_| file.wrong(format!("tensor {name} of shape {shape:?}"), "one dimension"))
+                    .and_then(|values: Array1<f32>| match values.is_empty() {
+                        false => Ok(values),
+                        true => Err(file
+                            .wrong(format!("tensor {name} of shape {shape:?}"), "a direction of some width")),
+                    })
+            };
         let mut directions = BTreeMap::new();
         let is_mean = |name: &String| MEANS.iter().any(|suffix| name.ends_with(suffix));
         for name in file.names().into_iter().filter(|name| !is_mean(name)) {

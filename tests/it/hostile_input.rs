@@ -261,7 +261,7 @@ fn what_is_no_regular_file_is_named_at_once() {
 }
 
 #[test]
-fn twenty_thousand_messages_are_read_in_time() {
+fn twenty_thousand_messages_are_counted_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let role = |turn: usize| ["user", "assistant"][turn % 2];
     let messages = |count: usize, content: &dyn Fn(usize) -> String| {
@@ -281,15 +281,8 @@ fn twenty_thousand_messages_are_read_in_time() {
         [&["tokens", "--json", "--data", &spaced][..], &small[..]].concat(),
     ] {
         let begin = Instant::now();
-        let output = pearl(&arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        one_line(&arguments, &["dialogue 0: ", " tokens; expected at most ", "--too-long skip"]);
         assert!(begin.elapsed() < Duration::from_secs(120), "{arguments:?}: {:?}", begin.elapsed());
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let turns = json["tokens"].as_array().unwrap().iter().map(|token| token["turn"].as_u64().unwrap());
-        let mut turns: Vec<u64> = turns.collect();
-        assert!(turns.is_sorted());
-        turns.dedup();
-        assert_eq!(turns, (0..=20_001).collect::<Vec<_>>());
     }
 }
 

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::artifact::refuse_lfs_pointer;
 use super::added_tokens::TokenFiles;
 use super::tokenizer_json::MAX_BYTES;
+use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
 
 /// The largest template or config read, in bytes.
@@ -61,7 +61,7 @@ pub(crate) fn template(folder: &Path) -> Result<Option<(String, String)>> {
 /// A template from the file that `--chat-template` names, and its path: Jinja, or JSON as [`template`] reads it.
 pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
     let place = path.display().to_string();
-    let missing = || Error::file(path)(std::io::ErrorKind::NotFound.into());
+    let missing = || Error::input(&place, "No such file", "a chat template in Jinja, or in JSON");
     let text = read_bounded(path, MAX_SMALL_BYTES)?.ok_or_else(missing)?;
     let text = String::from_utf8(text)
         .map_err(|_| Error::input(&place, "bytes that are not UTF-8", "a chat template, as text"))?;
