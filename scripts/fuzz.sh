@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:?how many seconds for each target}
 shift
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(safetensors gguf pickle plan experiment readers template tokenizer hub)
+[ ${#targets[@]} -gt 0 ] || targets=(safetensors gguf vector plan experiment readers template tokenizer hub)
 
 host=$(rustc -vV | sed -n 's/^host: //p')
 coverage=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
@@ -25,7 +25,7 @@ seed() { # TARGET PREFIX FILE…: copies small files, with a byte before them wh
 }
 seed safetensors '' tests/fixtures/*/model.safetensors tests/fixtures/gguf/*.safetensors
 seed gguf '' tests/fixtures/gguf/*.gguf tests/fixtures/vectors/*.gguf
-seed pickle '' tests/fixtures/vectors/*.pt
+seed vector '' tests/fixtures/vectors/*.{pt,npy,npz,pkl,svec}
 seed plan '' experiments/*.toml
 seed experiment '' experiments/*.toml probes/*/*.toml
 seed readers '\0' tests/fixtures/dialogues.jsonl

@@ -11,5 +11,5 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(checkpoint) = Checkpoint::open(&path, None) {
         let _ = checkpoint.load(None);
     }
-    let _ = read_gguf(&path);
+    let _ = read_gguf(&path, 0);
 });

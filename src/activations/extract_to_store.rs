@@ -177,7 +177,8 @@ pub fn extract_to_store(
     let mut journal = match Journal::open(out, &header, &plan)? {
         FolderState::Complete(manifest) => {
             let resumed = manifest.rows;
-            return Ok(Summary { manifest, resumed, tokens: 0, computed: 0, refused: Skipped::default() });
+            let refused = Skipped::default();
+            return Ok(Summary { manifest: *manifest, resumed, tokens: 0, computed: 0, refused });
         }
         FolderState::Open(journal) => journal,
     };

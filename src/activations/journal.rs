@@ -65,9 +65,9 @@ pub(super) struct Journal {
 /// The state of a store's folder at the start of a run.
 pub(super) enum FolderState {
     /// Empty, or with finished shards of an interrupted run.
-    Open(Journal),
+    Open(Box<Journal>),
     /// With a complete store.
-    Complete(Manifest),
+    Complete(Box<Manifest>),
 }
 
 impl Journal {
@@ -82,7 +82,7 @@ impl Journal {
             manifest.check_same(header, &found, folder)?;
             // Left by a run that was killed between its last two steps.
             remove(&folder.join(JOURNAL))?;
-            return Ok(FolderState::Complete(found.1));
+            return Ok(FolderState::Complete(Box::new(found.1)));
         }
         let mut journal = Journal {
             folder: folder.into(),
@@ -97,7 +97,7 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => journal.refuse_shards()?,
             Err(error) => return Err(Error::file(&folder.join(JOURNAL))(error)),
         }
-        Ok(FolderState::Open(journal))
+        Ok(FolderState::Open(Box::new(journal)))
     }
 
     /// Takes over the journal's entries, up to the first whose shard is missing or of another size.

@@ -204,10 +204,7 @@ mod tests {
         let mut tried = 0;
         for (path, command) in found {
             let words: Vec<&str> = path.split(' ').skip(1).collect();
-            for option in command
-                .get_arguments()
-                .filter_map(|arg| (arg.get_value_parser().type_id() == text).then_some(arg))
-            {
+            for option in command.get_arguments().filter(|arg| arg.get_value_parser().type_id() == text) {
                 let Some(name) = option.get_long().map(|name| format!("--{name}")) else { continue };
                 for value in ["- rest", "---", "-x", "--nothing", "-1", "--", "-"] {
                     // Other options of the command are still missing, perhaps; the value is not what is wrong.

@@ -92,9 +92,7 @@ static REFUSE: LazyLock<RegexSet> = LazyLock::new(|| {
         &format!(
             r"\b(?:i|we|i just|i simply|i really|i also|i therefore)(?: am sorry but i)? (?:{UNABLE})\b(?: \w+){{0,4}}? ?(?:{MEET})\w*\b"
         ),
-        &format!(
-            r"\b(?:i|we) (?:must|have to|need to|will have to|would have to)(?: respectfully| politely| kindly)? (?:decline|refuse)\b"
-        ),
+        r"\b(?:i|we) (?:must|have to|need to|will have to|would have to)(?: respectfully| politely| kindly)? (?:decline|refuse)\b",
         &format!(
             r"^(?:no|sorry|i am sorry|i am very sorry|i am really sorry|i apologi[sz]e|my apologies|unfortunately|regrettably|i am afraid)\b[^.]{{0,60}}?\b(?:i|we) (?:{UNABLE})\b"
         ),

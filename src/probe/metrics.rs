@@ -51,7 +51,8 @@ pub fn fold_metrics(
     };
     let mut metrics = Vec::new();
     let mut by_class = Vec::new();
-    let ranked: [(&str, fn(&Ranking) -> Option<Linearised>); 2] =
+    type Rank = fn(&Ranking) -> Option<Linearised>;
+    let ranked: [(&str, Rank); 2] =
         [("auroc", Ranking::linearised_auroc), ("average_precision", Ranking::linearised_average_precision)];
     for (name, rank) in ranked {
         let area = |heads| mean_over_folds(probabilities, targets, folds, heads, rank);
@@ -287,7 +288,7 @@ mod tests {
 
     #[test]
     fn intervals_have_a_width_where_every_row_is_right_and_widen_over_groups() {
-        let p = |row: usize| if row % 2 == 0 { 0.002 } else { 0.998 };
+        let p = |row: usize| if row.is_multiple_of(2) { 0.002 } else { 0.998 };
         let probabilities =
             ndarray::Array2::from_shape_fn((300, 2), |(row, class)| [1.0 - p(row), p(row)][class]);
         let labels: Vec<&str> = (0..300).map(|row| ["a", "b"][row % 2]).collect();

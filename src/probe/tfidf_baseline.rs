@@ -34,8 +34,9 @@ pub fn tfidf(
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let texts: Vec<Vec<String>> = texts.iter().map(|text| words(text)).collect();
     let (mut rows, mut width) = (vec![Vec::new(); texts.len()], 0);
-    let kinds: [(&dyn Fn(&[String]) -> Vec<String>, usize); 2] =
-        [(&word_grams, defaults::NGRAM_FEATURES), (&character_grams, defaults::CHARACTER_FEATURES)];
+    type Grams = fn(&[String]) -> Vec<String>;
+    let kinds: [(Grams, usize); 2] =
+        [(word_grams, defaults::NGRAM_FEATURES), (character_grams, defaults::CHARACTER_FEATURES)];
     for (grams, most) in kinds {
         let grams: Vec<HashMap<String, f32>> = texts.iter().map(|words| counted(grams(words))).collect();
         let vocabulary = vocabulary(&grams, &split.fit, most);

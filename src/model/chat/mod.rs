@@ -503,7 +503,7 @@ pub(crate) mod tests {
             let seconds = |count: usize| {
                 let (dialogue, begin) = (thousands(count), std::time::Instant::now());
                 let tokens = chat.tokens(&dialogue, 0, None).unwrap();
-                assert_eq!(tokens.last().unwrap().turn, count - usize::from(count % 2 == 0));
+                assert_eq!(tokens.last().unwrap().turn, count - usize::from(count.is_multiple_of(2)));
                 begin.elapsed().as_secs_f64()
             };
             // The best of several, because other work on the machine adds to each.

@@ -111,7 +111,7 @@ fn model(model: &Value) -> Result<(), String> {
     match model.get("vocab") {
         Some(Value::Object(vocabulary)) => {
             for (token, id) in vocabulary {
-                if !id.as_u64().is_some_and(|id| id <= MAX_ID) {
+                if id.as_u64().is_none_or(|id| id > MAX_ID) {
                     return Err(format!("the token {token:?} with the id {id}; ids go from 0 to {MAX_ID}"));
                 }
             }
@@ -128,7 +128,7 @@ fn model(model: &Value) -> Result<(), String> {
         return Err(format!("dropout {}, which cuts a text otherwise each time", model["dropout"]));
     }
     if let Some(longest) = model.get("max_input_chars_per_word")
-        && !longest.as_u64().is_some_and(|longest| longest <= MAX_WORD)
+        && longest.as_u64().is_none_or(|longest| longest > MAX_WORD)
     {
         return Err(format!("max_input_chars_per_word {longest}, above the limit of {MAX_WORD}"));
     }
@@ -149,13 +149,11 @@ fn model(model: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// A check of one step.
+type Visit<'a> = dyn FnMut(&mut Map<String, Value>) -> Result<(), String> + 'a;
+
 /// The steps of a part: itself, or those of its `Sequence`s.
-fn for_each_step(
-    part: &mut Value,
-    depth: usize,
-    count: &mut usize,
-    visit: &mut dyn FnMut(&mut Map<String, Value>) -> Result<(), String>,
-) -> Result<(), String> {
+fn for_each_step(part: &mut Value, depth: usize, count: &mut usize, visit: &mut Visit) -> Result<(), String> {
     let Value::Object(step) = part else {
         return if part.is_null() { Ok(()) } else { Err("a step that is not an object".into()) };
     };

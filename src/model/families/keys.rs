@@ -152,7 +152,8 @@ const ONLY: [(&str, &str); 8] = [
 pub(super) fn refuse_unread(config: &Config, ignored: &[&str]) -> Result<()> {
     for (key, value) in config.unread() {
         if let Some((_, only)) = ONLY.iter().find(|(known, _)| *known == key) {
-            if value.is_null() || value.to_string() == *only {
+            let text = value.to_string();
+            if value.is_null() || text == *only {
                 continue;
             }
             return Err(config.refused(key, &format!("{key} {only}, or none")));
