@@ -16,6 +16,7 @@ const MOST_SECONDS: f64 = 2.0;
 
 /// Runs the program. Its peak of memory is read while it runs, for that of a child includes the parent's on Linux.
 #[cfg(target_os = "linux")]
+#[expect(clippy::zombie_processes, reason = "wait4 waits for it, and tells the time it took")]
 fn run(arguments: &[&str]) {
     let out = tempfile::NamedTempFile::new().unwrap();
     let child = Command::new(pearl(&[]).get_program())
