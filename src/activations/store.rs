@@ -70,7 +70,7 @@ impl Store {
         Ok(Store { folder: folder.into(), header, manifest, shards })
     }
 
-    /// `[rows]`: index of each row's dialogue in its file, see [`Dialogues::indices`].
+    /// `[rows]`: index of each row's dialogue in its file, see [`crate::dialogue::Dialogues::indices`].
     ///
     /// # Errors
     /// A negative index; another number of rows than the manifest says.
