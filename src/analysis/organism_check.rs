@@ -95,7 +95,8 @@ pub fn check(
     thinking: bool,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Report> {
-    let drawn = organism::sample(count * 6, Split::HeldOutWording, seed);
+    organism::check_count("the organism's check", count)?;
+    let drawn = organism::sample((count * 6).min(organism::MAX_SAMPLE), Split::HeldOutWording, seed);
     let (canary, ordinary): (Vec<_>, Vec<_>) =
         drawn.into_iter().partition(|(situation, _)| situation.asked_canary);
     let drawn = ordinary.into_iter().take(count - count / 3).chain(canary.into_iter().take(count / 3));

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use tempfile::NamedTempFile;
 
+use super::read_file::refuse_irregular;
 use crate::error::{Error, Result};
 
 /// Name prefix of files that are being written. A killed run leaves them behind; the next write to the folder removes them.
@@ -19,13 +20,21 @@ const RANDOM: usize = 6;
 /// Attempts at a temporary file, of which another process takes one for abandoned only in the moment before it is locked.
 const ATTEMPTS: usize = 10;
 
+/// Symbolic links followed to a file, as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
 /// Writes a file atomically: `fill` writes a temporary file in the same folder (created if missing), which is synced and
-/// then renamed to `path`.
+/// then renamed to `path`. The file that a symbolic link names is written, and the link stays.
 ///
 /// # Errors
-/// [`Error::File`] if the folder or the file can't be written; an earlier file at `path` is then untouched.
+/// A folder, a pipe or a device at `path`; [`Error::File`] if the folder or the file can't be written; an earlier file at
+/// `path` is then untouched.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    let folder = match path.parent() {
+    if let Ok(metadata) = std::fs::metadata(path) {
+        refuse_irregular(path, &metadata, "a file, or a path where nothing is")?;
+    }
+    let target = followed(path).map_err(Error::file(path))?;
+    let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
@@ -38,10 +47,22 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> std::io::R
         buffered.flush()?;
         drop(buffered);
         temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|refused| refused.error)?;
+        temporary.persist(&target).map_err(|refused| refused.error)?;
         Ok(())
     };
     write().map_err(Error::file(path))
+}
+
+/// The path that symbolic links lead to, whether or not a file is there.
+fn followed(path: &Path) -> std::io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(to) => path = path.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(std::io::Error::other("a circle of symbolic links"))
 }
 
 /// A temporary file, locked while it is open, so that a file without a lock is known to be abandoned.
@@ -123,5 +144,28 @@ mod tests {
         }
         writing.persist(at("other")).unwrap();
         assert!(at("other").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_file_is_written() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir(at("deep")).unwrap();
+        std::fs::write(at("deep/file"), "old").unwrap();
+        symlink("deep/second", at("first")).unwrap();
+        symlink("file", at("deep/second")).unwrap();
+        symlink(at("deep/new"), at("dangling")).unwrap();
+        symlink("circle", at("circle")).unwrap();
+        for (link, file) in [("first", "deep/file"), ("dangling", "deep/new")] {
+            write_text(&at(link), "new").unwrap();
+            assert!(at(link).is_symlink(), "{link}");
+            assert!(!at(file).is_symlink(), "{file}");
+            assert_eq!(std::fs::read_to_string(at(file)).unwrap(), "new");
+        }
+        assert!(at("deep/second").is_symlink());
+        let error = write_text(&at("circle"), "new").unwrap_err().to_string();
+        assert!(error.ends_with("circle: a circle of symbolic links"), "{error}");
     }
 }

@@ -23,7 +23,8 @@ pub use hash::{sha256, sha256_file, short};
 pub use header::Header;
 pub use json::{read_json, write_json};
 pub use mmap::refuse_lfs_pointer;
-pub use read_file::{read_file, read_text};
+pub(crate) use read_file::refuse_irregular;
+pub use read_file::{read_file, read_settings, read_text};
 pub use safetensors::tensor::Dtype as StoredType;
 pub use tensors::{Numbers, TensorFile, write_tensors};
 

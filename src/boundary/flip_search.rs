@@ -49,14 +49,25 @@ impl Flip {
 /// Labels of points, each given by the index of its segment and its position on it.
 pub type Classify<'a> = dyn FnMut(&[(usize, f64)]) -> Result<Vec<String>> + 'a;
 
+/// The most parts of a segment; the points of all segments are classified at once.
+const MAX_PARTS: usize = 10_000;
+
+/// The most halvings of a part; a share has 53 bits.
+const MAX_HALVINGS: usize = 100;
+
 /// The label change on each of some segments; none where all points have one label. `classify` is called
 /// `halvings + 1` times at most, with many points at once, since a model answers a batch faster than single rows.
 ///
 /// # Errors
-/// `parts` of 0; a wrong number of labels from `classify`, or its error.
+/// `parts` of 0; more parts than 10,000 or halvings than 100; a wrong number of labels from `classify`, or its error.
 pub fn flips(segments: usize, search: Search, classify: &mut Classify) -> Result<Vec<Option<Flip>>> {
     if search.parts == 0 {
         return Err(Error::input("flip search", "0 parts", "one or more"));
+    }
+    if search.parts > MAX_PARTS || search.halvings > MAX_HALVINGS {
+        let found = format!("{} parts and {} halvings", search.parts, search.halvings);
+        let expected = format!("at most {MAX_PARTS} parts and {MAX_HALVINGS} halvings");
+        return Err(Error::input("flip search", found, expected));
     }
     let mut classify = |points: &[(usize, f64)]| -> Result<Vec<String>> {
         let labels = classify(points)?;

@@ -161,6 +161,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Train(arguments) => train(arguments, console),
         Command::Sample(arguments) => sample(arguments, console),
         Command::Pairs(arguments) => {
+            organism::check_count("--count", arguments.count)?;
             let drawn = contrast::pairs(arguments.count, arguments.contrast.into(), arguments.seed);
             let dialogues: Vec<Dialogue> =
                 drawn.into_iter().flatten().map(|(_, dialogue)| dialogue).collect();
@@ -199,6 +200,7 @@ fn train(arguments: Train, console: &Console) -> anyhow::Result<Outcome> {
 }
 
 fn sample(arguments: Sample, console: &Console) -> anyhow::Result<Outcome> {
+    organism::check_count("--count", arguments.count)?;
     let drawn = organism::sample(arguments.count, arguments.wording.into(), arguments.seed);
     let mut rng = StdRng::seed_from_u64(arguments.seed);
     let dialogues: Vec<Dialogue> = drawn
@@ -232,6 +234,7 @@ fn write(dialogues: &[Dialogue], out: Option<PathBuf>, console: &Console) -> any
 }
 
 fn run_check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
+    organism::check_count("--count", arguments.count)?;
     let model = arguments.model.load(console)?;
     let bar = console.bar(arguments.count, "answering");
     let thinking = arguments.model.thinking().unwrap_or(true);

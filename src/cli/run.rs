@@ -58,7 +58,7 @@ pub fn demo(arguments: Demo, console: &Console) -> anyhow::Result<Outcome> {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
-    let text = artifact::read_text(&arguments.experiment)?;
+    let text = artifact::read_settings(&arguments.experiment)?;
     let mut experiment = Experiment::parse(&arguments.experiment.display().to_string(), &text)?;
     if let Some(model) = arguments.model {
         experiment.model = model;

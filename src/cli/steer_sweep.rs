@@ -30,7 +30,7 @@ pub struct Arguments {
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
-    let text = artifact::read_text(&arguments.sweep)?;
+    let text = artifact::read_settings(&arguments.sweep)?;
     let file = SteeringGrid::parse(&arguments.sweep.display().to_string(), &text)?;
     let model = arguments.options.load(&file.model, console)?;
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut console.stages())?;

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
-use super::output::{Outcome, print, print_exact};
+use super::output::{Outcome, print, print_exact, print_line};
 use pearlpoint::activations::{self, Store};
 use pearlpoint::artifact;
 
@@ -120,7 +120,7 @@ fn info(arguments: &Info) -> anyhow::Result<Outcome> {
     if let Some(part) = manifest.part {
         rows.push(("part", part.to_string()));
     }
-    rows.iter().try_for_each(|(name, value)| print(format_args!("{name:<10} {value}")))?;
+    rows.iter().try_for_each(|(name, value)| print_line(format_args!("{name:<10} {value}")))?;
     Ok(Outcome::Done)
 }
 

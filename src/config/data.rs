@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::organism;
 
 /// Which dialogues, and how they are split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +45,9 @@ impl Data {
     }
 
     /// # Errors
-    /// No source of dialogues, or two.
+    /// No source of dialogues, or two; a sample that is too large.
     pub(super) fn check(&self, place: &str) -> Result<()> {
+        organism::check_count(&format!("{place}, data, sample"), self.sample.unwrap_or(0))?;
         match (&self.file, self.sample) {
             (Some(_), None) | (None, Some(1..)) => Ok(()),
             _ => Err(Error::input(

@@ -11,6 +11,7 @@ use crate::boundary::Guarantee;
 use crate::error::Result;
 use crate::judge;
 use crate::model::Selector;
+use crate::organism;
 use crate::probe::TargetKind;
 use crate::steer::Strength;
 
@@ -260,6 +261,10 @@ impl Experiment {
         let experiment: Experiment =
             toml_file::parse(place, text, "an experiment as in experiments/demo.toml")?;
         experiment.data.check(place)?;
+        for twins in &experiment.interpolations {
+            let place = format!("{place}, interpolation {}, sample", twins.name);
+            organism::check_count(&place, twins.sample.unwrap_or(0))?;
+        }
         toml_file::check_judge(
             place,
             experiment.judge.as_deref(),
@@ -279,7 +284,7 @@ impl Experiment {
     /// # Errors
     /// A file that is missing, or as [`Experiment::parse`].
     pub fn load(path: &Path) -> Result<Experiment> {
-        Experiment::parse(&path.display().to_string(), &artifact::read_text(path)?)
+        Experiment::parse(&path.display().to_string(), &artifact::read_settings(path)?)
     }
 }
 

@@ -101,7 +101,7 @@ impl ProbeFile {
     /// A file that is missing, or as [`ProbeFile::parse`].
     pub fn load(folder: &Path) -> Result<ProbeFile> {
         let path = folder.join(ProbeFile::NAME);
-        ProbeFile::parse(&path.display().to_string(), &artifact::read_text(&path)?)
+        ProbeFile::parse(&path.display().to_string(), &artifact::read_settings(&path)?)
     }
 }
 

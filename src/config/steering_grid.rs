@@ -226,7 +226,7 @@ impl SteeringGrid {
     /// # Errors
     /// A file that is missing, or as [`SteeringGrid::parse`].
     pub fn load(path: &Path) -> Result<SteeringGrid> {
-        SteeringGrid::parse(&path.display().to_string(), &artifact::read_text(path)?)
+        SteeringGrid::parse(&path.display().to_string(), &artifact::read_settings(path)?)
     }
 
     /// The outcome that the goal's users should get; of a goal in words, that of an answer with one of them.

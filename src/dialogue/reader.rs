@@ -160,12 +160,8 @@ const SHOWN_VALUES: usize = 12;
 
 /// Picks the format by the file's name.
 fn open(path: &Path) -> Result<(Records, ReadProgress)> {
-    let kind = std::fs::metadata(path).map_err(Error::file(path))?.file_type();
-    if !kind.is_file() {
-        // A pipe would be empty when it is read again, and a device may have no end.
-        let found = if kind.is_dir() { "a folder" } else { "a pipe or a device" };
-        return Err(Error::input(path.display(), found, "a file of dialogues"));
-    }
+    let metadata = std::fs::metadata(path).map_err(Error::file(path))?;
+    artifact::refuse_irregular(path, &metadata, "a file of dialogues")?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
         (Some(name), _) => (name, Some(Compression::Gzip)),

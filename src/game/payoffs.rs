@@ -83,7 +83,7 @@ impl Game {
     /// # Errors
     /// A file that can't be read, or as [`Game::parse`].
     pub fn load(path: &Path) -> Result<Game> {
-        let text = artifact::read_text(path)?;
+        let text = artifact::read_settings(path)?;
         Game::parse(&path.display().to_string(), &text)
     }
 

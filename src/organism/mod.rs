@@ -24,4 +24,4 @@ pub use parser::{ParsedAnswer, read};
 pub use rates::{rates, risk, satisfaction};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
 pub use wording::{fit_topic, vocabulary};
-pub use world::{Split, draw, sample};
+pub use world::{MAX_SAMPLE, Split, check_count, draw, sample};

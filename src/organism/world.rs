@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use super::situation::{Intent, Level, Situation, UserType};
 use super::wording::{self, Cue, fill};
 use crate::dialogue::{Dialogue, Label, Message, Role};
+use crate::error::{Error, Result};
 
 /// Share of malicious users, and of sensitive ones; the rest are benign.
 const MALICIOUS: f64 = 0.3;
@@ -106,6 +107,20 @@ pub fn draw(rng: &mut impl Rng, split: Split) -> (Situation, Dialogue) {
     labels.extend(FOLDS.iter().zip(folds).map(|(name, fold)| (name.to_string(), Label::Text(fold.into()))));
     let dialogue = Dialogue { labels, ..Dialogue::new("", messages) };
     (situation, dialogue)
+}
+
+/// Dialogues of a sample, at most: all of them are in memory.
+pub const MAX_SAMPLE: usize = 1_000_000;
+
+/// Refuses a sample of more than [`MAX_SAMPLE`] dialogues; the error begins with `place`.
+///
+/// # Errors
+/// A count above it.
+pub fn check_count(place: &str, count: usize) -> Result<()> {
+    match count > MAX_SAMPLE {
+        true => Err(Error::input(place, format!("{count} dialogues or pairs"), "1,000,000 at most")),
+        false => Ok(()),
+    }
 }
 
 /// Draws `count` situations and dialogues from a seed, with ids `world-0`, `world-1`, …

@@ -32,8 +32,9 @@ impl Dialogues {
     /// are the world's truth (`user-type`, `risk-level`, `topic`, …), and `answer`, the strategy that the world answers by.
     ///
     /// # Errors
-    /// A count of 0.
+    /// A count of 0 or above [`organism::MAX_SAMPLE`].
     pub fn organism(count: usize, seed: u64) -> Result<Dialogues> {
+        organism::check_count("the organism's world", count)?;
         let mut rng = StdRng::seed_from_u64(seed);
         let drawn = organism::sample(count, Split::HeldOutWording, seed).into_iter();
         let labelled = drawn.map(|(situation, mut dialogue)| {

@@ -33,7 +33,7 @@ impl Plan {
     /// A file that can't be read; an unknown key; a value that its key can't have. The message begins with the file and
     /// the line.
     pub fn load(path: &Path) -> Result<Plan> {
-        let text = artifact::read_text(path)?;
+        let text = artifact::read_settings(path)?;
         let plan = match path.extension().is_some_and(|extension| extension == "json") {
             true => Plan::parse_json(path, &text)?,
             false => Plan::parse_toml(path, &text)?,

@@ -256,8 +256,96 @@ fn what_is_no_regular_file_is_named_at_once() {
     let pipe = at(&folder, "pipe.jsonl");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     one_line(&["extract", "--data", &pipe, "--out", &at(&folder, "s")], &["pipe.jsonl: a pipe or a device"]);
-    one_line(&["run", "/dev/zero", "--out", &at(&folder, "r")], &["/dev/zero: more than 256 MiB"]);
-    one_line(&["generate", "--prompt", "a", "--plan", "/dev/zero"], &["/dev/zero: more than 256 MiB"]);
+    one_line(&["run", "/dev/zero", "--out", &at(&folder, "r")], &["/dev/zero: a pipe or a device"]);
+    one_line(&["generate", "--prompt", "a", "--plan", "/dev/zero"], &["/dev/zero: a pipe or a device"]);
+    // Nobody writes to the pipe: to open it would be to wait.
+    for arguments in [
+        &["run", &pipe, "--out", &at(&folder, "r")][..],
+        &["game", "solve", &pipe],
+        &["generate", "--prompt", "a", "--plan", &pipe],
+    ] {
+        one_line(arguments, &["pipe.jsonl: a pipe or a device; expected a file of settings"]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_that_is_a_pipe_or_a_folder_stays_one() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, inner, link, page) =
+        (at(&folder, "pipe"), at(&folder, "inner"), at(&folder, "link.html"), at(&folder, "page.html"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::fs::create_dir(&inner).unwrap();
+    for (out, found) in [(&pipe, "pipe: a pipe or a device"), (&inner, "inner: a folder")] {
+        one_line(&["organism", "sample", "--count", "2", "--out", out], &[found, "expected a file"]);
+        let rows = "tests/fixtures/vectors/rows.npy";
+        one_line(&["vector", "import", rows, "--point", "mlp_out", "--out", out], &[found]);
+    }
+    assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    std::fs::write(&page, "old").unwrap();
+    std::os::unix::fs::symlink("page.html", &link).unwrap();
+    pearl(&["organism", "sample", "--count", "2", "--out", &link]).assert().success();
+    assert!(Path::new(&link).is_symlink() && !Path::new(&page).is_symlink());
+    assert_eq!(std::fs::read_to_string(&page).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_count_beyond_memory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, many) = (at(&folder, "out"), "99999999999999");
+    for arguments in [
+        &["organism", "sample", "--count", many, "--out", &out][..],
+        &["organism", "pairs", "--contrast", "deed", "--count", many, "--out", &out],
+        &["organism", "check", "--count", many],
+    ] {
+        one_line(arguments, &["--count: 99999999999999", "expected 1,000,000 at most"]);
+    }
+    let whole = std::fs::read_to_string("experiments/boundary.toml").unwrap();
+    let sample = whole.lines().find(|line| line.starts_with("sample = ")).unwrap();
+    let file = at(&folder, "e.toml");
+    std::fs::write(&file, whole.replacen(sample, &format!("sample = {many}"), 1)).unwrap();
+    one_line(&["run", &file, "--out", &out], &["e.toml, data, sample: 99999999999999"]);
+    let (head, tail) = whole.split_once("[[interpolation").unwrap();
+    let line = tail.lines().find(|line| line.starts_with("sample = ")).unwrap();
+    let tail = tail.replacen(line, &format!("sample = {many}"), 1);
+    std::fs::write(&file, format!("{head}[[interpolation{tail}")).unwrap();
+    one_line(&["run", &file, "--out", &out], &["e.toml, interpolation ", "sample: 99999999999999"]);
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn a_newline_of_a_manifest_begins_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, store) = (at(&folder, "d.jsonl"), at(&folder, "s"));
+    pearl(&["organism", "sample", "--count", "2", "--out", &data]).assert().success();
+    pearl(&[
+        "extract",
+        "--data",
+        &data,
+        "--out",
+        &store,
+        "--sites",
+        "3.resid_post",
+        "--tokens",
+        "assistant.start",
+    ])
+    .assert()
+    .success();
+    let lines = || {
+        let output = pearl(&["store", "info", &store]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap().lines().count()
+    };
+    let before = lines();
+    let path = Path::new(&store).join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for key in ["dataset", "model"] {
+        assert!(manifest[key].is_string());
+        manifest[key] = "a\nrows       9 in 9 shards".into();
+    }
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    assert_eq!(lines(), before);
 }
 
 #[test]
