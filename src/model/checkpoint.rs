@@ -62,6 +62,7 @@ impl Checkpoint {
         let architecture = with_head(architecture, &weights, config.class())?;
         check(&architecture, &weights, config.place())?;
         let chat = Chat::from_folder(&folder, template)?.with_vocabulary(architecture.vocabulary);
+        check_ends(chat.eos(), chat.eos_place(), architecture.vocabulary)?;
         Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights })
     }
 
@@ -71,6 +72,17 @@ impl Checkpoint {
     /// A tensor with a value that isn't finite in its type.
     pub fn load(self, dtype: Option<Dtype>) -> Result<Model> {
         Model::build(self.name, self.architecture, &self.weights, dtype, self.chat)
+    }
+}
+
+/// Refuses end-of-sequence ids that the model can't write. `place` names the file that has them.
+fn check_ends(ids: &[u32], place: &str, vocabulary: usize) -> Result<()> {
+    match ids.iter().find(|&&id| id as usize >= vocabulary) {
+        Some(id) => {
+            let found = format!("end-of-sequence token {id}");
+            Err(Error::input(place, found, format!("an id of the model's {vocabulary} tokens")))
+        }
+        None => Ok(()),
     }
 }
 

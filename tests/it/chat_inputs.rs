@@ -182,6 +182,24 @@ fn inspect_names_the_ends_and_their_file() {
 }
 
 #[test]
+fn ends_that_the_model_does_not_have_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    for (number, (value, expected)) in [
+        ("288", "end-of-sequence token 288; expected an id of the model's 288 tokens"),
+        ("[2, 99999]", "end-of-sequence token 99999"),
+        ("-1", "eos_token_id -1; expected a token id"),
+        (r#"[1, "2"]"#, r#"eos_token_id [1,"2"]"#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = ("generation_config.json", format!(r#"{{"eos_token_id": {value}}}"#));
+        let model = checkpoint(&root.path().join(number.to_string()), &[file]);
+        one_line(&["inspect", &model], &["generation_config.json: ", expected]);
+    }
+}
+
+#[test]
 fn a_template_that_takes_long_ends_by_its_fuel() {
     let root = tempfile::tempdir().unwrap();
     let template = root.path().join("slow.jinja");

@@ -273,6 +273,31 @@ mod tests {
         assert!(error.starts_with("dialogue d: ") && error.contains("roles must alternate"), "{error}");
     }
 
+    #[test]
+    fn templates_that_drop_or_change_what_someone_says_are_refused() {
+        let chat =
+            |template: &str| Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(template), EOS);
+        let said = [(S, "be kind"), (U, "hello"), (A, "<think>why</think>good day"), (U, "so")];
+        for (template, turn, role) in [
+            ("x", 3, "user"),
+            ("", 3, "user"),
+            ("{{ messages[-1].content }}", 2, "assistant"),
+            ("{% for m in messages %}{{ m.content | upper }}{% endfor %}", 3, "user"),
+            ("{% for m in messages %}{{ m.content | replace('e', 'E') }}{% endfor %}", 1, "user"),
+            ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", 2, "assistant"),
+        ] {
+            let error = chat(template).unwrap().tokens(&dialogue(&said), 0, None).unwrap_err().to_string();
+            let named = format!(
+                "dialogue d: message {turn}: the chat template drops or changes what the {role} says"
+            );
+            assert!(error.starts_with(&named) && error.lines().count() == 1, "{template}: {error}");
+        }
+        // What real templates leave out: the system's message, thinking parts, space.
+        let usual = "{% for m in messages if m.role != 'system' %}{{ m.content.split('</think>')[-1] | trim }}\n{% endfor %}";
+        let read = marks(&chat(usual).unwrap(), &said, None);
+        assert!(read.contains(r#"1 prompt "hello""#) && read.contains(r#"2 answer "good day""#), "{read}");
+    }
+
     /// The tokens after the prompt of a finished dialogue are annotated as if the model had generated them.
     fn check_continuation(chat: &Chat, messages: &[(Role, &str)], answer: &str, thinking: Option<bool>) {
         let prompt = chat.tokens(&dialogue(messages), 3, thinking).unwrap();

@@ -16,6 +16,9 @@ use crate::error::{Error, Result};
 /// The largest template or config read, in bytes.
 const MAX_SMALL_BYTES: u64 = 32 << 20;
 
+/// The longest JSON value that an error quotes, in characters.
+const MAX_SHOWN_CHARS: usize = 80;
+
 /// The bytes of `tokenizer.json`, and its path.
 pub(crate) fn tokenizer(folder: &Path) -> Result<(Vec<u8>, String)> {
     let path = folder.join("tokenizer.json");
@@ -87,19 +90,29 @@ pub(crate) fn token_files(folder: &Path) -> Result<TokenFiles> {
 
 /// End-of-sequence ids of `generation_config.json`, else of `config.json`, and the path of the file; `None` where neither
 /// names one.
+///
+/// # Errors
+/// An entry that isn't an id or a list of ids.
 pub(crate) fn eos(folder: &Path) -> Result<Option<(Vec<u32>, String)>> {
     for name in ["generation_config.json", "config.json"] {
         let path = folder.join(name);
         let config = json(&path)?;
         let ids = match &config["eos_token_id"] {
             Value::Null => &config["text_config"]["eos_token_id"],
+            Value::Array(list) if list.is_empty() => &config["text_config"]["eos_token_id"],
             ids => ids,
         };
-        let ids = match ids {
-            Value::Array(list) => list.iter().filter_map(Value::as_u64).collect(),
-            one => Vec::from_iter(one.as_u64()),
+        let shown = || ids.to_string().chars().take(MAX_SHOWN_CHARS).collect::<String>();
+        let wrong = || {
+            Error::input(path.display(), format!("eos_token_id {}", shown()), "a token id, or a list of them")
         };
-        let ids: Vec<u32> = ids.into_iter().filter_map(|id| u32::try_from(id).ok()).collect();
+        let id = |one: &Value| one.as_u64().and_then(|id| u32::try_from(id).ok());
+        let listed: Option<Vec<u32>> = match ids {
+            Value::Null => Some(Vec::new()),
+            Value::Array(list) => list.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        };
+        let ids = listed.ok_or_else(wrong)?;
         if !ids.is_empty() {
             return Ok(Some((ids, path.display().to_string())));
         }
@@ -200,6 +213,27 @@ mod tests {
         assert_eq!(ids(&[config, ("generation_config.json", r#"{"eos_token_id": null}"#)]), Some(vec![1]));
         assert_eq!(ids(&[("config.json", r#"{"text_config": {"eos_token_id": [9]}}"#)]), Some(vec![9]));
         assert_eq!(ids(&[]), None);
+        let empty = [r#"{"eos_token_id": []}"#, "{}"];
+        for text in empty {
+            assert_eq!(ids(&[config, ("generation_config.json", text)]), Some(vec![1]));
+        }
+    }
+
+    #[test]
+    fn ends_that_are_not_token_ids_are_refused_by_file_and_value() {
+        let good = ("config.json", r#"{"eos_token_id": 1}"#);
+        for value in
+            [r#""1""#, "-1", "1.0", "true", "false", "[[1]]", r#"[1,"2"]"#, "[1,null]", "{}", "4294967296"]
+        {
+            let text = format!(r#"{{"eos_token_id": {value}}}"#);
+            let error =
+                eos(folder(&[good, ("generation_config.json", &text)]).path()).unwrap_err().to_string();
+            let named = format!("generation_config.json: eos_token_id {value}; expected");
+            assert!(error.contains(&named) && error.lines().count() == 1, "{value}: {error}");
+            let inner = format!(r#"{{"text_config": {text}}}"#);
+            let error = eos(folder(&[("config.json", &inner)]).path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("config.json: eos_token_id {value};")), "{value}: {error}");
+        }
     }
 
     #[test]

@@ -5,13 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::message_spans::REASONING;
+use super::message_spans::{CALLS, REASONING};
 use super::tokenizer::Vocabulary;
 use crate::dialogue::Message;
 use crate::error::{Error, Result};
-
-/// Fields of a message with calls of tools.
-const CALLS: [&str; 2] = ["tool_calls", "function_call"];
 
 /// Refuses what the chat template doesn't write, and control tokens in what it writes beside the contents.
 pub(super) fn check(

@@ -24,6 +24,9 @@ const MAX_TAGS: usize = 64;
 /// Fields that hold an assistant's reasoning. Each template reads one of them; the first is the usual one.
 pub(crate) const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
+/// Fields of a message with calls of tools.
+pub(crate) const CALLS: [&str; 2] = ["tool_calls", "function_call"];
+
 /// Messages with their reasoning under each name that a template may read, as transformers fills them in
 /// (`_alias_reasoning_fields` in `chat_template_utils.py`).
 pub(crate) fn with_reasoning(messages: &[Message]) -> Vec<Message> {
@@ -84,8 +87,10 @@ pub(crate) struct Rendered {
 pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result<Rendered> {
     let answered = messages.last().is_some_and(|message| message.role == Role::Assistant);
     let text = render(messages, !answered)?;
-    let mut spans = locate(&text, messages, &pieces(messages), &|messages| render(messages, !answered))?;
+    let pieces = pieces(messages);
+    let mut spans = locate(&text, messages, &pieces, &|messages| render(messages, !answered))?;
     spans.sort_by_key(|span| span.range.start);
+    check_written(&text, messages, &pieces, &spans)?;
     join(&text, &mut spans);
     for span in spans.iter_mut().filter(|span| span.phase == Phase::Think) {
         // Space before the closing tag belongs to the thinking part: during generation it can't be known to be the last.
@@ -106,6 +111,38 @@ pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result
         Some(text.len())
     };
     Ok(Rendered { text, spans, turn_ends, start })
+}
+
+/// Refuses a text that lacks a user's or assistant's content, or has it only changed. The thinking part may be missing, and so
+/// may text before a further thinking tag, and what an assistant says beside calls of tools.
+fn check_written(text: &str, messages: &[Message], pieces: &[Piece], spans: &[Span]) -> Result<()> {
+    let mut written = vec![false; messages.len()];
+    let content = |piece: &Piece| &text_of(&messages[piece.turn], piece.reasoning)[piece.narrow.clone()];
+    let mut spans_of: HashMap<usize, Vec<&Span>> = HashMap::new();
+    spans.iter().for_each(|span| spans_of.entry(span.turn).or_default().push(span));
+    let must_be_written = |piece: &&Piece| {
+        let message = &messages[piece.turn];
+        let calls = CALLS.iter().any(|name| message.fields.get(*name).is_some_and(|calls| !calls.is_null()));
+        piece.phase != Phase::Think && matches!(message.role, Role::User | Role::Assistant) && !calls
+    };
+    // The last piece of each message decides.
+    for piece in pieces.iter().rev().filter(must_be_written) {
+        if std::mem::replace(&mut written[piece.turn], true) {
+            continue;
+        }
+        let content = content(piece);
+        let own = spans_of.get(&piece.turn).into_iter().flatten();
+        let mut own = own.map(|span| &text[span.range.clone()]);
+        if !own.any(|own| own.contains(content)) && !text.contains(content) {
+            let found = format!(
+                "the chat template drops or changes what the {} says",
+                messages[piece.turn].role.name()
+            );
+            let expected = "a template that writes each message once and unchanged";
+            return Err(Error::input(format!("message {}", piece.turn), found, expected));
+        }
+    }
+    Ok(())
 }
 
 /// `start` of [`render_with_spans`]. `begin` is where the turn of the answer begins, `first` its first span.

@@ -100,6 +100,7 @@ impl Translation<'_> {
                     self.take();
                     self.out.push(next);
                 }
+                self.group_before_interval()?;
             }
             '{' => self.interval()?,
             '}' | ']' => self.push_atom(&format!("\\{letter}")),
@@ -137,10 +138,25 @@ impl Translation<'_> {
                     Some('?') => {
                         self.take();
                         self.out.push_str(&format!("{count}?"));
+                        self.group_before_interval()?;
                     }
-                    _ => self.out.push_str(&count),
+                    _ => {
+                        self.out.push_str(&count);
+                        self.group_before_interval()?;
+                    }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Puts a repeated atom into a group where `{n,m}` follows: it repeats the whole.
+    fn group_before_interval(&mut self) -> Result<(), String> {
+        if let (Some(atom), Some(rest)) = (self.atom, self.rest.strip_prefix('{'))
+            && bounds(rest)?.is_some()
+        {
+            self.out.insert_str(atom, "(?:");
+            self.out.push(')');
         }
         Ok(())
     }
@@ -322,6 +338,13 @@ impl Translation<'_> {
                     class.push_str(&escape);
                     set = is_set;
                 }
+                '-' if class != "["
+                    && class != "[^"
+                    && self.rest.starts_with('-')
+                    && !self.rest.starts_with("-]") =>
+                {
+                    return Err("-- in a class, which some engines read as subtraction".into());
+                }
                 '-' if set || self.rest.starts_with(']') || class == "[" || class == "[^" => {
                     class.push_str(r"\-");
                     set = false;
@@ -469,6 +492,10 @@ mod tests {
             r"\X".into(),
             r"\x{".into(),
             r"\p{L".into(),
+            r"[\p{L}--[a]]".into(),
+            "[a-z--[aeiou]]".into(),
+            r"[\w--\d]".into(),
+            "[a-z--b]".into(),
         ] {
             assert!(translate(&pattern).is_err(), "{pattern}");
         }

@@ -30,6 +30,16 @@ const BASE_FUEL: u64 = 1_000_000;
 /// Further instructions for each message.
 const FUEL_PER_MESSAGE: u64 = 10_000;
 
+/// Bytes of text that a rendering may have.
+const BASE_OUTPUT: usize = 1 << 20;
+/// Further bytes of text for each message.
+const OUTPUT_PER_MESSAGE: usize = 4 << 10;
+/// Further bytes of text for each byte of content.
+const OUTPUT_PER_BYTE: usize = 64;
+
+/// The longest format of `strftime_now`, in bytes.
+const MAX_DATE_FORMAT: usize = 1024;
+
 /// The longest engine message that an error quotes, in characters.
 const MAX_ERROR_CHARS: usize = 400;
 
@@ -178,7 +188,18 @@ impl Template {
             })
         });
         match rendered {
-            Ok(rendered) => rendered.map_err(wrong),
+            Ok(rendered) => {
+                let text = rendered.map_err(wrong)?;
+                let limit =
+                    BASE_OUTPUT + OUTPUT_PER_MESSAGE * messages.len() + OUTPUT_PER_BYTE * content_bytes;
+                match text.len() <= limit {
+                    true => Ok(text),
+                    false => Err(wrong(format!(
+                        "the chat template writes {} bytes for {content_bytes} bytes of content, above its limit of {limit}",
+                        text.len()
+                    ))),
+                }
+            }
             Err(Unfinished::NoThread(error)) => Err(no_thread(&error)),
             Err(Unfinished::Late) => {
                 self.given_up.store(true, Ordering::Relaxed);
@@ -236,9 +257,15 @@ fn environment(
     });
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| {
-        let wrong = || format!("strftime_now does not know the format {format}");
+        let wrong = |problem| Err(minijinja::Error::new(ErrorKind::InvalidOperation, problem));
+        if format.len() > MAX_DATE_FORMAT {
+            return wrong(format!(
+                "strftime_now has a format of {} bytes, above the limit of {MAX_DATE_FORMAT}",
+                format.len()
+            ));
+        }
         strftime(clock.now(), format)
-            .ok_or_else(|| minijinja::Error::new(ErrorKind::InvalidOperation, wrong()))
+            .map_or_else(|| wrong(format!("strftime_now does not know the format {format}")), Ok)
     });
     environment
         .add_filter(MATERIALIZE, |state: &State, value: &Value| python_compat::materialize(state, value));
@@ -404,6 +431,29 @@ mod tests {
         assert_eq!((told(), template.fixed_date()), ("01 Dec 2025".into(), Some(day)));
         let error = render("{{ strftime_now('%Q') }}", &[]).unwrap_err().to_string();
         assert!(error.contains("does not know the format %Q"), "{error}");
+    }
+
+    #[test]
+    fn long_texts_are_refused_by_their_length() {
+        for (source, expected) in [
+            ("{{ strftime_now('%d' * 10000000) }}", "format of 20000000 bytes, above the limit of 1024"),
+            ("{{ strftime_now('d' * 1025) }}", "format of 1025 bytes"),
+            (
+                "{{ 'a' * 5000000 }}",
+                "writes 5000000 bytes for 0 bytes of content, above its limit of 1048576",
+            ),
+            ("{{ 'a' * 1048577 }}", "writes 1048577 bytes"),
+            ("{% for i in range(2000) %}{{ 'a' * 1000 }}{% endfor %}", "writes 2000000 bytes"),
+        ] {
+            let error = render(source, &[]).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.lines().count() == 1, "{source}: {error}");
+        }
+        assert_eq!(render("{{ strftime_now('d' * 1024) }}", &[]).unwrap().len(), 1024);
+        assert_eq!(render("{{ 'a' * 1048576 }}", &[]).unwrap().len(), 1 << 20);
+        // A message and its content allow more.
+        let more = 4096 + 64 * 2;
+        let source = format!("{{{{ 'a' * {} }}}}", (1 << 20) + more);
+        assert_eq!(render(&source, &[("user", "hi")]).unwrap().len(), (1 << 20) + more);
     }
 
     #[test]
