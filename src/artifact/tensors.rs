@@ -6,6 +6,7 @@ use std::path::Path;
 use ndarray::{Array2, ArrayD, Ix2, IxDyn};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::{SafeTensors, View};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::atomic_write::write_atomic;
@@ -120,7 +121,10 @@ impl TensorFile {
             return Err(Error::input(&name, format!("a table of {claimed} bytes"), expected));
         }
         let (length, table) = SafeTensors::read_metadata(bytes.get()).map_err(|problem| {
-            Error::input(&name, problem, "a whole safetensors file (was it truncated?)")
+            match claimed.try_into().ok().and_then(|length: usize| misfit(bytes.get().get(8..8 + length)?)) {
+                Some((found, expected)) => Error::input(&name, found, expected),
+                None => Error::input(&name, problem, "a whole safetensors file (was it truncated?)"),
+            }
         })?;
         if let Some(twice) = duplicate_name(&bytes.get()[8..8 + length]) {
             return Err(Error::input(&name, format!("tensor {twice} twice"), "each tensor once"));
@@ -353,6 +357,26 @@ fn duplicate_name(table: &[u8]) -> Option<String> {
     let _ =
         serde::Deserializer::deserialize_map(&mut serde_json::Deserializer::from_slice(table), &mut names);
     names.0
+}
+
+/// What is wrong with the first tensor of a table whose type is unknown, or whose bytes are not as many as its type and
+/// shape take, and what would be right.
+fn misfit(table: &[u8]) -> Option<(String, String)> {
+    let table: BTreeMap<String, serde_json::Value> = serde_json::from_slice(table).ok()?;
+    table.iter().filter(|(name, _)| *name != "__metadata__").find_map(|(name, entry)| {
+        let kind = entry.get("dtype").filter(|kind| kind.is_string())?;
+        if Dtype::deserialize(kind).is_err() {
+            return Some((format!("tensor {name} of type {kind}"), "a type of safetensors".into()));
+        }
+        let info = TensorInfo::deserialize(entry).ok()?;
+        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, side| bits.checked_mul(*side))?;
+        let found = info.data_offsets.1.checked_sub(info.data_offsets.0)?;
+        (bits.div_ceil(8) != found).then(|| {
+            let of = format!("tensor {name} of type {} and shape {:?}", info.dtype, info.shape);
+            let expected = format!("{} bytes in a whole safetensors file", bits.div_ceil(8));
+            (format!("{of} in {found} bytes"), expected)
+        })
+    })
 }
 
 /// A tensor to write: element type, shape and little-endian bytes.

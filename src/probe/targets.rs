@@ -77,11 +77,14 @@ impl Targets {
     /// is the positive one).
     ///
     /// # Errors
-    /// Different numbers of labels and groups; a label that is not in `order`.
+    /// Different numbers of labels and groups; a label that is not in `order`, or a name twice in it.
     pub fn new<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
         if labels.len() != groups.len() {
             let expected = format!("{} groups, one a row", labels.len());
             return Err(Error::input("examples", format!("{} groups", groups.len()), expected));
+        }
+        if let Some(twice) = order.iter().enumerate().find(|(at, name)| order[..*at].contains(name)) {
+            return Err(Error::input("order", format!("{:?} twice", twice.1), "each class or level once"));
         }
         let sorted = |names: &[T]| {
             let mut names: Vec<String> = names.iter().map(|name| name.as_ref().to_owned()).collect();
@@ -240,6 +243,19 @@ fn decimal(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_names_each_class_once() {
+        let order = ["low", "low", "mid", "high"];
+        for targets in [
+            Targets::ordinal(&["low", "high"], &["", ""], &order),
+            Targets::new(&["low", "high"], &["", ""], &order),
+            Targets::multilabel(&[vec!["low"], vec!["high"]], &["", ""], &order),
+        ] {
+            let error = targets.unwrap_err().to_string();
+            assert_eq!(error, "order: \"low\" twice; expected each class or level once");
+        }
+    }
 
     #[test]
     fn levels_without_an_order_are_numbers_that_ascend() {

@@ -170,6 +170,11 @@ fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
         return Err(Error::input(place, found, "at least one of each"));
     };
     let difference = &to - &from;
+    let length = |vector: &Array1<f64>| vector.dot(vector).sqrt();
+    // Far below the precision of f32: only the order of the sums differs.
+    if length(&difference) <= 1e-12 * (length(&to) + length(&from)) {
+        return Err(Error::input(place, "the same mean in both classes", "two classes that differ"));
+    }
     let found = match method {
         Method::Means => difference.clone(),
         Method::Pca if positive.nrows() != negative.nrows() => {
@@ -347,6 +352,29 @@ mod tests {
         let measured = direction.measured.unwrap();
         assert_eq!(measured.means, [ndarray::array![4.0, 2.0], ndarray::array![0.0, 1.0]]);
         assert_eq!((measured.unit, measured.site_norm, measured.rows), (Unit::ResidualStream, 5.0, [2, 1]));
+    }
+
+    #[test]
+    fn classes_with_equal_means_are_named_as_such() {
+        let rows = ndarray::array![[0.1, 4.0], [0.7, 0.3], [5.3, 0.9]];
+        let mut backwards = rows.clone();
+        backwards.invert_axis(Axis(0));
+        let zeros = ndarray::Array2::zeros((3, 2));
+        for (positive, negative) in [(&rows, &rows), (&rows, &backwards), (&zeros, &zeros)] {
+            let contrast = ContrastSet {
+                site: "0.mlp_out".parse().unwrap(),
+                positive: positive.clone(),
+                negative: negative.clone(),
+                stream_norm: None,
+                site_norm: 5.0,
+            };
+            for method in [Method::Means, Method::Pca, Method::Probe, Method::Whitened] {
+                let error = Vector::build(method, std::slice::from_ref(&contrast)).unwrap_err().to_string();
+                let expected =
+                    "vector at 0.mlp_out: the same mean in both classes; expected two classes that differ";
+                assert_eq!(error, expected);
+            }
+        }
     }
 
     #[test]

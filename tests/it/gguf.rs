@@ -250,6 +250,14 @@ fn what_metadata_says_wrong_is_an_error_that_names_it() {
     number("qwen3.attention.head_count_kv", 3, "heads");
     number("qwen3.attention.key_length", 13, "as wide as keys");
     number("tokenizer.ggml.eos_token_id", 99_999, "tokenizer.ggml.eos_token_id is 99999");
+    // What JSON can't hold doesn't become a default.
+    for float in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for key in ["qwen3.rope.freq_base", "qwen3.attention.layer_norm_rms_epsilon"] {
+            number(key, float.to_bits(), &format!("{key} is {float}; expected a finite number"));
+        }
+    }
+    number("qwen3.rope.dimension_count", 99, "qwen3.rope.dimension_count: 99; expected at most ");
+    number("qwen3.rope.freq_base", (-1f32).to_bits(), "rope_theta is -1.0; expected a number above 0");
     let text = |key: &str, length: usize, text: &str, expected: &str| {
         let mut bytes = whole.clone();
         bytes[at(key) + 8..][..length].copy_from_slice(text.as_bytes());

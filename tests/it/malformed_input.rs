@@ -42,10 +42,23 @@ fn tables_of_tensors() {
     let entry = |name: &str, shape: &str, from: u64, to: u64| {
         format!(r#""{name}":{{"dtype":"F32","shape":{shape},"data_offsets":[{from},{to}]}}"#)
     };
+    let entry_of = |dtype: &str| format!("{{{}}}", entry("a", "[2]", 0, 8).replace("F32", dtype));
     let whole = "a whole safetensors file";
     let huge = u64::MAX / 2;
     let length = |claimed: u64| [&claimed.to_le_bytes()[..], b"{}"].concat();
-    let cases: [(&str, Vec<u8>, &str); 12] = [
+    let typed = |dtype: &str| tensors(&entry_of(dtype), 8);
+    let cases: [(&str, Vec<u8>, &str); 15] = [
+        (
+            "wide-type",
+            typed("F64"),
+            "tensor a of type F64 and shape [2] in 8 bytes; expected 16 bytes in a whole",
+        ),
+        (
+            "narrow-type",
+            typed("F8_E4M3"),
+            "tensor a of type F8_E4M3 and shape [2] in 8 bytes; expected 2 bytes",
+        ),
+        ("unknown-type", typed("F8"), "tensor a of type \"F8\"; expected a type of safetensors"),
         ("empty", vec![], whole),
         ("header-of-terabytes", length(1 << 42), whole),
         ("header-beyond-the-file", length(4096), whole),
@@ -115,7 +128,7 @@ fn indices_of_shards() {
         &["inspect", &place("outside", r#""a":"../../etc/passwd""#)],
         &["index.json: file ../../etc/passwd", "files beside the index"],
     );
-    one_line(&["inspect", &place("empty", "")], &["config.json: 2 blocks, and the checkpoint has 0 tensors"]);
+    one_line(&["inspect", &place("empty", "")], &["model.safetensors.index.json: an empty weight_map"]);
     let nested = checkpoint(
         root.path(),
         "nested",

@@ -119,6 +119,30 @@ fn what_is_no_array_of_numbers_is_refused_with_a_way_to_convert_it() {
 }
 
 #[test]
+fn a_svec_file_has_each_layer_once_and_one_width() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("v.svec");
+    let read = |directions: &str| {
+        std::fs::write(&path, format!(r#"{{"directions": {{{directions}}}}}"#)).unwrap();
+        formats::read(&path, &Placement::default()).map(|read| read.1).map_err(|error| error.to_string())
+    };
+    assert_eq!(read(r#""1": [1, 2], "2": [[3, 4]]"#).unwrap().directions.len(), 2);
+    for (directions, expected) in [
+        (r#""1": [1, 2], "1": [3, 4]"#, "v.svec: two directions for 1.resid_post; expected each layer once"),
+        (r#""01": [1, 2], "2": [5, 6], "1": [[3, 4]]"#, "v.svec: two directions for 1.resid_post"),
+        (r#""1": [0, 0], "1": [3, 4]"#, "v.svec: two directions for 1.resid_post"),
+        (
+            r#""1": [1, 2], "2": [3, 4, 5]"#,
+            "3 numbers at 2.resid_post, 2 at 1.resid_post; expected directions of one width",
+        ),
+        (r#""1": [0, 0, 0], "2": [[3, 4]]"#, "2 numbers at 2.resid_post, 3 at 1.resid_post"),
+    ] {
+        let error = read(directions).unwrap_err();
+        assert!(error.contains(expected) && !error.contains('\n'), "{directions}: {error}");
+    }
+}
+
+#[test]
 fn a_changed_array_is_refused_or_read_without_harm() {
     let folder = tempfile::tempdir().unwrap();
     for name in

@@ -99,12 +99,12 @@ impl GgufFile {
         self.read(key, "a whole number from 0 up", GgufValue::count)
     }
 
-    /// A metadata number; `None` if missing.
+    /// A finite metadata number; `None` if missing.
     ///
     /// # Errors
-    /// [`Error::Input`] if it is of another type.
+    /// [`Error::Input`] if it is of another type, infinite, or NaN.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.read(key, "a number", GgufValue::number)
+        self.read(key, "a finite number", |value| value.number().filter(|number| number.is_finite()))
     }
 
     /// A metadata boolean; `None` if missing.
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(file.list("list").unwrap(), Some(&list[..]));
         assert_eq!(file.text("none").unwrap(), None);
         let error = file.number("list").unwrap_err().to_string();
-        assert!(error.ends_with("list is a list of 2; expected a number"), "{error}");
+        assert!(error.ends_with("list is a list of 2; expected a finite number"), "{error}");
         let tensor = &file.tensors()["b"];
         assert_eq!((tensor.kind.name, tensor.shape.as_slice()), ("Q8_0", &[32][..]));
         assert_eq!(file.tensor_bytes(tensor), [7; 34]);

@@ -15,6 +15,7 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen3_moe;
+mod rope_config;
 mod suggest;
 
 pub use config::Config;

@@ -205,6 +205,10 @@ impl Keys<'_> {
     fn rotated(&self) -> Result<f64> {
         let width = self.head_width()?;
         let rotated = self.optional("rope.dimension_count")?.unwrap_or(width);
+        if rotated > width {
+            let key = self.key("rope.dimension_count");
+            return Err(self.wrong(&key, &rotated.to_string(), &format!("at most {width}, a head's width")));
+        }
         // The config's fraction is multiplied by the width and truncated; a little more than exact gives this number back.
         Ok(if rotated < width { (rotated as f64 + 0.25) / width as f64 } else { 1.0 })
     }

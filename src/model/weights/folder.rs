@@ -57,7 +57,7 @@ impl WeightFiles {
 /// The file of each tensor in an index.
 ///
 /// # Errors
-/// A file that is no index, or that names files outside its folder.
+/// A file that is no index, that lists no tensor, or that names files outside its folder.
 pub(in crate::model) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -67,6 +67,13 @@ pub(in crate::model) fn read_index(index: &Path) -> Result<BTreeMap<String, Stri
     refuse_lfs_pointer(index, &text)?;
     let read: Index = serde_json::from_slice(&text)
         .map_err(|error| Error::input(index.display(), error, "a weight_map from tensors to files"))?;
+    if read.weight_map.is_empty() {
+        return Err(Error::input(
+            index.display(),
+            "an empty weight_map",
+            "a weight_map from tensors to files",
+        ));
+    }
     // An index may name files in its own folder only.
     match read.weight_map.values().find(|name| name.contains(['/', '\\'])) {
         Some(name) => {

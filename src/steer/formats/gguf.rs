@@ -10,7 +10,7 @@ use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 use ndarray::Array1;
 
-use super::layout::{Kind, Layout, Number};
+use super::layout::{Kind, Layout, Number, insert};
 use crate::artifact::{self, GgufFile, Header};
 use crate::error::{Error, Result};
 use crate::model::{Point, Site};
@@ -108,7 +108,7 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         let site: Site = format!("{block}.resid_post").parse()?;
         let norm = file.number(&format!("{NORM}{layer}"))?.map(|norm| norm as f32);
         let residual_norm = norm.filter(|norm| norm.is_finite() && *norm > 0.0);
-        directions.insert(site, Direction::new(values, residual_norm));
+        insert(&path.display(), &mut directions, site, Direction::new(values, residual_norm))?;
     }
     if directions.is_empty() {
         return Err(file.wrong("no direction", "direction.N, at least one"));

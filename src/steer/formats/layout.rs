@@ -1,6 +1,13 @@
-//! Arrays of floats in memory: a type of numbers, bytes, shape and strides in; an array of f32 out.
+//! Arrays of floats in memory: a type of numbers, bytes, shape and strides in; an array of f32 out; and a file's
+//! directions, of one width and one a layer.
+
+use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, Dimension, IxDyn};
+
+use crate::error::{Error, Result};
+use crate::model::Site;
+use crate::steer::vector::Direction;
 
 /// Numbers of an array in memory: their type, the bytes of all of them, and where they lie.
 pub(super) struct Layout<'a> {
@@ -124,5 +131,28 @@ impl Layout<'_> {
                 strides
             }
         }
+    }
+}
+
+/// Adds the direction of a layer to those of a file at `place`.
+///
+/// # Errors
+/// A site that has a direction already; another width than that of the others.
+pub(super) fn insert(
+    place: &impl std::fmt::Display,
+    directions: &mut BTreeMap<Site, Direction>,
+    site: Site,
+    direction: Direction,
+) -> Result<()> {
+    let width = direction.values.len();
+    if let Some((first, other)) =
+        directions.first_key_value().filter(|(_, other)| other.values.len() != width)
+    {
+        let found = format!("{width} numbers at {site}, {} at {first}", other.values.len());
+        return Err(Error::input(place, found, "directions of one width"));
+    }
+    match directions.insert(site, direction) {
+        Some(_) => Err(Error::input(place, format!("two directions for {site}"), "each layer once")),
+        None => Ok(()),
     }
 }
