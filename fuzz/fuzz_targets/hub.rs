@@ -25,7 +25,7 @@ fn serve() {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
                 let answer = ANSWERS.lock().expect("no panic inside").pop();
-                let (mut request, mut head) = ([0; 1024], Vec::new());
+                let (mut request, mut head) = ([0u8; 1024], Vec::<u8>::new());
                 while !head.windows(4).any(|end| end == b"\r\n\r\n") {
                     match stream.read(&mut request) {
                         Ok(length) if length > 0 => head.extend(&request[..length]),
