@@ -3,6 +3,7 @@
 //! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
 mod organism;
+mod refusal_patterns;
 mod refusal_phrases;
 mod rules;
 mod score;
