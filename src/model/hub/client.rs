@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, USER_AGENT};
 use ureq::http::{Response, StatusCode, Uri};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Timeout};
 
 use super::settings::Settings;
 
@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum Refusal {
     /// The hub's status code, 400 or above.
     Status(u16),
+    /// A connection that brought nothing for as long as the settings allow.
+    Silent,
     /// No connection, a broken one, or an answer that isn't HTTP; in words.
     Broken(String),
 }
@@ -85,7 +87,10 @@ impl Client {
             if let Some(token) = self.token_for(&url) {
                 request = request.header(AUTHORIZATION, format!("Bearer {token}"));
             }
-            let response = request.call().map_err(|error| broken(error.to_string()))?;
+            let response = request.call().map_err(|error| match error {
+                ureq::Error::Timeout(Timeout::PerRead) => Refusal::Silent,
+                other => broken(other.to_string()),
+            })?;
             let status = response.status();
             match status {
                 StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),

@@ -91,13 +91,17 @@ pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bo
         }
         if since.elapsed() > timeout {
             shared.stop.store(true, Relaxed);
-            let found = format!("the hub has sent nothing for {} s", timeout.as_secs());
-            return Err(Error::input(place, found, LATER));
+            return Err(silent(place, timeout));
         }
         std::thread::sleep(pause);
         pause = (2 * pause).min(POLL_INTERVAL);
     }
     worker.join().unwrap_or_else(|_| Err(Error::input(place, "the hub's client failed", LATER)))
+}
+
+/// The error of a hub that is reached and doesn't answer.
+fn silent(place: String, timeout: Duration) -> Error {
+    Error::input(place, format!("the hub has sent nothing for {} s", timeout.as_secs()), LATER)
 }
 
 /// State shared with the download thread.
@@ -210,6 +214,7 @@ impl Source {
         let endpoint = &self.settings.endpoint;
         let status = match (refusal, file) {
             (Refusal::Status(status), _) => *status,
+            (Refusal::Silent, _) => return silent(self.place(), self.settings.timeout),
             (Refusal::Broken(found), Some(file)) => {
                 return self.wrong(format!("the download of {file} broke off ({found})"), LATER);
             }
