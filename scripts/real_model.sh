@@ -44,7 +44,9 @@ pearl tokens --model "$model" --prompt "The bread I baked this morning came out 
 # Read: hidden states at the last token before the answer begins, in every block; a probe in each, topics held out.
 pearl extract --model "$model" --data "$news" --sites '*.resid_post' --tokens assistant.start --out "$out/store"
 pearl probe fit --store "$out/store" --data "$news" --label news --group topic --held-out travel,music,work \
-    --out "$out/news.safetensors"
+    --out "$out/news.safetensors" 2>&1 | tee "$out/fit.txt"
+# The site that the folds of the fit part chose.
+site=$(sed -n 's/^the probe at \(.*\): .*/\1/p' "$out/fit.txt")
 
 # Decide: the plane of the probe, held-out topics only.
 pearl boundary map --store "$out/store" --data "$news" --probe "$out/news.safetensors" --from good --to bad \
@@ -53,14 +55,13 @@ pearl boundary map --store "$out/store" --data "$news" --probe "$out/news.safete
 # Steer: the difference of means from bad to good news, and null directions of the same length: twenty at random, twenty between
 # halves of the same rows with shuffled labels, the first three principal components in both directions.
 pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good \
-    --group topic --held-out travel,music,work --sites 18.resid_post --out "$out/tested.safetensors"
-pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites 18.resid_post \
+    --group topic --held-out travel,music,work --sites "$site" --out "$out/tested.safetensors"
+pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites "$site" \
     --null random,shuffled --draws 20 --out "$out/good.safetensors"
-pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites 18.resid_post \
+pearl vector build --store "$out/store" --data "$news" --label news --from bad --to good --sites "$site" \
     --null components --draws 6 --out "$out/good.safetensors" --quiet
 pearl vector info "$out/good.safetensors"
-# The site is the one that the probe's folds chose on the machine of the log; `n` is the residual stream's norm there.
-site=18.resid_post
+# `n` is the residual stream's median norm at the site.
 for vector in good:-0.3n good:0 good:0.3n good-random-0:0.3n good-shuffled-0:0.3n; do
     pearl generate --model "$model" --prompt "My sister called me last night." --greedy --max-tokens 32 \
         --vector "$out/${vector/:/.safetensors:}@$site"
