@@ -8,11 +8,13 @@ mod csv;
 mod datasets;
 #[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
 mod dialogue;
+mod integers;
 mod json_list;
 mod json_record;
 mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod prompt_fields;
 mod raw_record;
 mod read_options;
 mod reader;

@@ -1,12 +1,14 @@
 //! Reading a file of dialogues of any supported format, with filtering and error recovery.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::{DefaultHasher, Entry};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::byte_source::{self, Compression, ReadProgress};
 use super::dialogue::Dialogue;
-use super::raw_record::Records;
+use super::raw_record::{Place, Records};
 use super::read_options::ReadOptions;
 use super::{csv, datasets, jsonl};
 use crate::artifact;
@@ -143,6 +145,8 @@ pub fn stream(path: impl AsRef<Path>, options: &ReadOptions) -> Result<DialogueS
         path: path.to_owned(),
         options: options.clone(),
         pending: Vec::new().into_iter(),
+        place: Place { path: path.to_owned(), line: 0, element: None },
+        ids: HashMap::new(),
         records_read: 0,
         next_index: 0,
         yielded: 0,
@@ -210,6 +214,10 @@ pub struct DialogueStream {
     options: ReadOptions,
     /// Dialogues of the last record that are still to be yielded: a contrast pair holds two.
     pending: std::vec::IntoIter<Dialogue>,
+    /// Where that record is.
+    place: Place,
+    /// By the hash of an id that was yielded, the line or element that has it.
+    ids: HashMap<u64, u64>,
     records_read: usize,
     /// Index in the file of the next dialogue; a bad record counts as one.
     next_index: usize,
@@ -243,6 +251,25 @@ impl DialogueStream {
             label.is_some_and(|label| label.holds(value) || label.to_string() == *value)
         };
         self.options.where_label.iter().all(matches)
+    }
+
+    /// Refuses an id that a dialogue before it has: rows, answers and plans find dialogues by their ids.
+    fn check_id(&mut self, id: &str) -> Result<()> {
+        let mut hasher = DefaultHasher::new();
+        id.hash(&mut hasher);
+        let here = self.place.element.unwrap_or(self.place.line);
+        match self.ids.entry(hasher.finish()) {
+            Entry::Vacant(entry) => {
+                entry.insert(here);
+                Ok(())
+            }
+            Entry::Occupied(first) => {
+                let what = if self.place.element.is_some() { "element" } else { "line" };
+                let found = format!("the id `{id}`, which {what} {} has too", first.get());
+                let expected = "ids that differ, also as text; without ids, a record's index counts";
+                Err(Error::input(&self.place, found, expected))
+            }
+        }
     }
 
     /// The error for a stream that yielded no dialogue: it says why.
@@ -286,14 +313,21 @@ impl Iterator for DialogueStream {
             if let Some(dialogue) = self.pending.next() {
                 self.next_index += 1;
                 if self.is_selected(&dialogue) {
-                    self.yielded += 1;
-                    return Some(Ok((self.next_index - 1, dialogue)));
+                    match self.check_id(&dialogue.id) {
+                        Ok(()) => {
+                            self.yielded += 1;
+                            return Some(Ok((self.next_index - 1, dialogue)));
+                        }
+                        Err(error) if self.options.skip_bad => self.skipped.add(&error),
+                        Err(error) => return Some(Err(error)),
+                    }
                 }
                 continue;
             }
             let record = self.records.next()?;
             self.records_read += 1;
             let dialogues = record.and_then(|record| {
+                self.place = record.place.clone();
                 datasets::dialogues(&record, self.records_read - 1, self.options.map.as_ref())
             });
             match dialogues {
