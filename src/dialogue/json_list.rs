@@ -66,7 +66,9 @@ impl<R: BufRead> Values<R> {
         loop {
             let Some(byte) = self.skip_space()? else {
                 return match self.state {
-                    State::First | State::Element | State::Comma => Err(broken("the file ends within a list; expected ]")),
+                    State::First | State::Element | State::Comma => {
+                        Err(broken("the file ends within a list; expected ]"))
+                    }
                     _ => Ok(None),
                 };
             };

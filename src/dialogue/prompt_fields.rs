@@ -153,7 +153,10 @@ impl Fields<'_> {
             value => value.cloned(),
         };
         let wrong = |name: &str, expected: &str| {
-            self.wrong(format!("{} in `{name}`", self.columns.get(name).map_or("nothing", type_name)), expected)
+            self.wrong(
+                format!("{} in `{name}`", self.columns.get(name).map_or("nothing", type_name)),
+                expected,
+            )
         };
         for name in LISTS {
             match parsed(name) {
@@ -167,10 +170,14 @@ impl Fields<'_> {
         for name in SCALARS.into_iter().filter(|_| is_chat) {
             match parsed(name) {
                 None => {}
-                Some(value @ (Value::Bool(_) | Value::String(_))) if value.is_boolean() == (name == SCALARS[0]) => {
+                Some(value @ (Value::Bool(_) | Value::String(_)))
+                    if value.is_boolean() == (name == SCALARS[0]) =>
+                {
                     dialogue.variables.insert(name.into(), value);
                 }
-                Some(_) => return Err(wrong(name, if name == SCALARS[0] { "true or false" } else { "text" })),
+                Some(_) => {
+                    return Err(wrong(name, if name == SCALARS[0] { "true or false" } else { "text" }));
+                }
             }
         }
         let arguments = match parsed(ARGUMENTS) {
@@ -203,7 +210,9 @@ impl Fields<'_> {
             return Ok(());
         }
         if self.columns.get("chat_template").is_some_and(|value| !is_empty(value)) {
-            return Err(self.wrong("a template in `chat_template`", "none in a record, and --chat-template FILE"));
+            return Err(
+                self.wrong("a template in `chat_template`", "none in a record, and --chat-template FILE")
+            );
         }
         let is_open = dialogue.messages.last().is_some_and(|last| last.role != Role::Assistant);
         for (name, ours) in [("add_generation_prompt", is_open), ("continue_final_message", false)] {

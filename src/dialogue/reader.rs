@@ -164,7 +164,8 @@ const SHOWN_VALUES: usize = 12;
 
 /// Picks the format by the file's name.
 fn open(path: &Path) -> Result<(Records, ReadProgress)> {
-    let metadata = std::fs::metadata(path).map_err(Error::file(path))?;
+    let metadata = std::fs::metadata(path).map_err(Error::file(path));
+    let metadata = metadata.map_err(|error| error.where_missing("a file of dialogues"))?;
     artifact::refuse_irregular(path, &metadata, "a file of dialogues")?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {

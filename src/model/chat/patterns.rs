@@ -5,6 +5,8 @@
 //! otherwise: `{n,m}+` repeats there and is possessive here, `^` and `$` are line anchors there, `(?m)` lets `.` match a line
 //! feed, bracket expressions cover Unicode, and `\w` covers ² and ½ but not the zero-width joiners.
 
+use super::case_folds;
+
 /// The longest pattern accepted, in bytes: several times the longest of the hub.
 const MAX_BYTES: usize = 16 << 10;
 
@@ -35,6 +37,7 @@ pub(crate) fn translate(pattern: &str) -> Result<String, String> {
         atom: None,
         groups: Vec::new(),
         folds: false,
+        tail: String::new(),
     };
     while let Some(letter) = translation.take() {
         translation.step(letter)?;
@@ -52,6 +55,8 @@ struct Translation<'a> {
     groups: Vec<(usize, bool)>,
     /// Whether case is ignored.
     folds: bool,
+    /// The literals before the rest, without their case, where case is ignored.
+    tail: String,
 }
 
 impl Translation<'_> {
@@ -70,8 +75,36 @@ impl Translation<'_> {
     }
 
     fn push_atom(&mut self, text: &str) {
+        self.tail.clear();
         self.atom = Some(self.out.len());
         self.out.push_str(text);
+    }
+
+    /// Writes a character that stands for itself, as `text`.
+    ///
+    /// # Errors
+    /// Where case is ignored, one that folds to several characters, or that ends what another folds to.
+    fn push_literal(&mut self, letter: char, text: &str) -> Result<(), String> {
+        let mut tail = std::mem::take(&mut self.tail);
+        if self.folds {
+            refuse_folded(letter, letter)?;
+            // A repeated character is a text of its own.
+            let is_repeated = self.rest.starts_with(['?', '*', '+'])
+                || self.rest.strip_prefix('{').is_some_and(|rest| !matches!(bounds(rest), Ok(None)));
+            if is_repeated {
+                tail.clear();
+            } else {
+                tail.push_str(&case_folds::fold(letter));
+            }
+            if let Some(end) = case_folds::at_end(&tail) {
+                return Err(format!(
+                    "{end:?} where case is ignored, which Oniguruma finds in one character too"
+                ));
+            }
+        }
+        self.push_atom(text);
+        self.tail = tail;
+        Ok(())
     }
 
     fn step(&mut self, letter: char) -> Result<(), String> {
@@ -88,12 +121,14 @@ impl Translation<'_> {
                 (self.atom, self.folds) = (Some(begin), folds);
             }
             '|' => {
+                self.tail.clear();
                 self.out.push('|');
                 self.atom = None;
             }
             '^' => self.push_atom(r"(?:\A|(?<=\n)(?!\z))"),
             '$' => self.push_atom("(?m:$)"),
             '?' | '*' | '+' => {
+                self.tail.clear();
                 self.out.push(letter);
                 // Lazy or possessive.
                 if let Some(next) = self.rest.chars().next().filter(|next| matches!(next, '?' | '+')) {
@@ -104,7 +139,7 @@ impl Translation<'_> {
             }
             '{' => self.interval()?,
             '}' | ']' => self.push_atom(&format!("\\{letter}")),
-            _ => self.push_atom(letter.encode_utf8(&mut [0; 4])),
+            _ => self.push_literal(letter, letter.encode_utf8(&mut [0; 4]))?,
         }
         Ok(())
     }
@@ -254,15 +289,15 @@ impl Translation<'_> {
                 self.push_atom(&name);
             }
             'x' | 'u' => {
-                let code = self.code(letter)?;
-                self.push_atom(&code);
+                let (code, letter) = self.code(letter)?;
+                self.push_literal(letter, &code)?;
             }
             'd' | 'D' | 's' | 'S' | 'A' | 'z' | 'G' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | '1'..='9' => {
                 self.push_atom(&format!("\\{letter}"));
             }
             'e' => self.push_atom(r"\x1B"),
             letter if letter.is_ascii_alphanumeric() => return Err(format!(r"\{letter}")),
-            letter => self.push_atom(&literal(letter)),
+            letter => self.push_literal(letter, &literal(letter))?,
         }
         Ok(())
     }
@@ -283,8 +318,8 @@ impl Translation<'_> {
         }
     }
 
-    /// `\xHH`, `\x{H…}` or `\uHHHH` after its letter.
-    fn code(&mut self, letter: char) -> Result<String, String> {
+    /// `\xHH`, `\x{H…}` or `\uHHHH` after its letter, and the character.
+    fn code(&mut self, letter: char) -> Result<(String, char), String> {
         let braced = letter == 'x' && self.take_text("{");
         let most = if braced {
             8
@@ -298,7 +333,9 @@ impl Translation<'_> {
         if digits.is_empty() || (braced && !self.take_text("}")) {
             return Err(format!(r"\{letter} without a number"));
         }
-        Ok(format!(r"\x{{{digits}}}"))
+        let character = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+        let character = character.ok_or_else(|| format!(r"\{letter}{digits}, which is no character"))?;
+        Ok((format!(r"\x{{{digits}}}"), character))
     }
 
     /// A class after its bracket.
@@ -312,6 +349,8 @@ impl Translation<'_> {
         }
         // Whether the last item is a set, after which a hyphen stands for itself.
         let mut set = false;
+        // The last character, and whether a hyphen after it begins a range.
+        let (mut last, mut ranges) = (None, false);
         if self.take_text("]") {
             class.push_str(r"\]");
         }
@@ -334,9 +373,12 @@ impl Translation<'_> {
                     set = false;
                 }
                 '\\' => {
-                    let (escape, is_set) = self.class_escape()?;
+                    let (escape, letter) = self.class_escape()?;
                     class.push_str(&escape);
-                    set = is_set;
+                    set = letter.is_none();
+                    if let Some(letter) = letter {
+                        self.class_letter(&mut last, &mut ranges, letter)?;
+                    }
                 }
                 '-' if class != "["
                     && class != "[^"
@@ -349,10 +391,14 @@ impl Translation<'_> {
                     class.push_str(r"\-");
                     set = false;
                 }
-                '-' => class.push('-'),
+                '-' => {
+                    class.push('-');
+                    ranges = true;
+                }
                 letter => {
                     class.push_str(&literal(letter));
                     set = false;
+                    self.class_letter(&mut last, &mut ranges, letter)?;
                 }
             }
         }
@@ -360,28 +406,56 @@ impl Translation<'_> {
         Ok(class)
     }
 
-    /// An escape in a class, and whether it stands for a set.
-    fn class_escape(&mut self) -> Result<(String, bool), String> {
+    /// Notes a character of a class, which may end a range.
+    ///
+    /// # Errors
+    /// Where case is ignored, a character that folds to several.
+    fn class_letter(&self, last: &mut Option<char>, ranges: &mut bool, letter: char) -> Result<(), String> {
+        let first = last.replace(letter).filter(|_| std::mem::take(ranges)).unwrap_or(letter);
+        if self.folds { refuse_folded(first, letter) } else { Ok(()) }
+    }
+
+    /// An escape in a class, and the character that it is, if it isn't a set.
+    fn class_escape(&mut self) -> Result<(String, Option<char>), String> {
         let letter = self.take().ok_or("a backslash at the end")?;
         Ok(match letter {
-            'w' => (WORD.into(), true),
-            'W' => (NO_WORD.into(), true),
-            'h' => ("0-9A-Fa-f".into(), true),
-            'H' => ("[^0-9A-Fa-f]".into(), true),
-            'd' | 'D' | 's' | 'S' => (format!("\\{letter}"), true),
+            'w' => (WORD.into(), None),
+            'W' => (NO_WORD.into(), None),
+            'h' => ("0-9A-Fa-f".into(), None),
+            'H' => ("[^0-9A-Fa-f]".into(), None),
+            'd' | 'D' | 's' | 'S' => (format!("\\{letter}"), None),
             'p' | 'P' if self.rest.starts_with('{') => match self.property(letter == 'P')?.as_str() {
-                r"\p{Word}" => (WORD.into(), true),
-                r"\P{Word}" => (NO_WORD.into(), true),
-                property => (property.into(), true),
+                r"\p{Word}" => (WORD.into(), None),
+                r"\P{Word}" => (NO_WORD.into(), None),
+                property => (property.into(), None),
             },
-            'p' | 'P' => (letter.to_string(), false),
-            'x' | 'u' => (self.code(letter)?, false),
-            'b' => (r"\x08".into(), false),
-            'e' => (r"\x1B".into(), false),
-            't' | 'n' | 'r' | 'f' | 'v' | 'a' => (format!("\\{letter}"), false),
+            'p' | 'P' => (letter.to_string(), Some(letter)),
+            'x' | 'u' => {
+                let (code, letter) = self.code(letter)?;
+                (code, Some(letter))
+            }
+            'b' => (r"\x08".into(), Some('\x08')),
+            'e' => (r"\x1B".into(), Some('\x1B')),
+            't' => (r"\t".into(), Some('\t')),
+            'n' => (r"\n".into(), Some('\n')),
+            'r' => (r"\r".into(), Some('\r')),
+            'f' => (r"\f".into(), Some('\x0C')),
+            'v' => (r"\v".into(), Some('\x0B')),
+            'a' => (r"\a".into(), Some('\x07')),
             letter if letter.is_ascii_alphanumeric() => return Err(format!(r"\{letter} in a class")),
-            letter => (literal(letter), false),
+            letter => (literal(letter), Some(letter)),
         })
+    }
+}
+
+/// Refuses a range that holds a character that folds to several.
+fn refuse_folded(first: char, last: char) -> Result<(), String> {
+    match (first..=last).find(|&letter| case_folds::is_folded(letter)) {
+        None => Ok(()),
+        Some(letter) => {
+            let fold = case_folds::fold(letter);
+            Err(format!("{letter:?} where case is ignored, which Oniguruma finds in {fold:?} too"))
+        }
     }
 }
 
@@ -496,8 +570,47 @@ mod tests {
             "[a-z--[aeiou]]".into(),
             r"[\w--\d]".into(),
             "[a-z--b]".into(),
+            r"\x{D800}".into(),
         ] {
             assert!(translate(&pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn characters_that_fold_to_several_are_refused_where_case_is_ignored() {
+        for pattern in [
+            "(?i)ß",
+            "(?i:a|ẞ+)",
+            r"(?i)\u00DF",
+            "(?i)ss",
+            "(?i)sS",
+            r"(?i)\x73s",
+            "(?i)s(?:s)",
+            "(?i:'s|'ſt)",
+            "(?i)[ß]",
+            "(?i)[À-ÿ]",
+            r"(?i)[a\u00C0-\u00FFz]",
+            "(?i)[[ß]a]",
+            "(?i)ﬁ",
+            "(?i)off",
+            "(?i)İ",
+        ] {
+            let error = translate(pattern).unwrap_err();
+            assert!(error.contains("where case is ignored, which Oniguruma finds in"), "{pattern}: {error}");
+        }
+        for pattern in [
+            "ß|ss|[À-ÿ]",
+            "(?i:a)ß",
+            "(?i)a(?-i)ß",
+            "(?i)ss?",
+            "(?i)s|s",
+            "(?i)s{2}",
+            "(?i)[a-zà-ÿ]",
+            r"(?i)s\p{L}s",
+            "(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+            r"(?i)[\p{L}\w]+",
+        ] {
+            translate(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! controls, `tojson`, `raise_exception`, `strftime_now` and the `generation` block. A template comes with the model, so
 //! that it is untrusted input: steps, output, time and recursion are limited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -50,6 +50,8 @@ const MATERIALIZE: &str = "pearlpoint_materialize";
 pub(crate) struct Template {
     environment: Environment<'static>,
     source: String,
+    /// Variables that the template reads.
+    reads: HashSet<String>,
     /// The file that it came from, for errors.
     place: String,
     /// Special tokens that the template may name (`bos_token`, `eos_token`, …), with their text.
@@ -96,13 +98,26 @@ impl Template {
         let preprocessed = preprocess(source, MATERIALIZE).map_err(|problem| wrong(&problem))?;
         let clock = Arc::new(Clock { seconds: now.timestamp().into(), fixed: false.into() });
         let told = Arc::clone(&clock);
-        let environment = match on_template_thread(move || environment(preprocessed, told)) {
-            Ok(environment) => environment.map_err(|error| wrong(&error.to_string()))?,
+        let compile = move || {
+            let environment = environment(preprocessed, told)?;
+            let reads = environment.get_template("chat")?.undeclared_variables(false);
+            Ok((environment, reads))
+        };
+        let (environment, reads) = match on_template_thread(compile) {
+            Ok(compiled) => compiled.map_err(|error: minijinja::Error| wrong(&error.to_string()))?,
             Err(Unfinished::NoThread(error)) => return Err(no_thread(&error)),
             Err(Unfinished::Late) => return Err(wrong("compiling it takes too long")),
         };
         let given_up = AtomicBool::new(false);
-        Ok(Template { environment, source: source.into(), place: place.into(), special, clock, given_up })
+        Ok(Template {
+            environment,
+            source: source.into(),
+            reads,
+            place: place.into(),
+            special,
+            clock,
+            given_up,
+        })
     }
 
     /// Whether the template may ask for the date.
@@ -125,6 +140,11 @@ impl Template {
         let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
         self.clock.seconds.store(midnight.timestamp(), Ordering::Relaxed);
         self.clock.fixed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the template reads a variable.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.reads.contains(variable)
     }
 
     /// The source as it was given.
