@@ -246,7 +246,7 @@ mod tests {
             (format!("[,{a}]"), "line 1: a comma without an element before it"),
             (format!("[{a},,{b}]"), "line 1: a comma without an element before it"),
             (format!("{{\n{}}},\n{b}", &a[1..a.len() - 1]), "line 2: a comma without an element before it"),
-            (format!("{a}\n{b}{b}"), ":2: a value at column 26, after the record's end; expected one object"),
+            (format!("{a}\n{b}{b}"), ":2: a value at column 28, after the record's end; expected one object"),
         ] {
             let error = ids(".json", &text, false).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

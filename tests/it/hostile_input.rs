@@ -629,7 +629,7 @@ fn nothing_is_printed_before_a_fault_of_the_file() {
         ("comma.json", format!("[{a},{b},]"), "a comma before ]; expected an element after it, or no comma"),
         ("cut.json", format!("[{a},{b}"), "the file ends within a list; expected ]"),
         ("line.jsonl", format!("{a}\n{b}\noops\n"), "line.jsonl:3: invalid JSON"),
-        ("two.jsonl", format!("{a}\n{b}{b}\n"), "two.jsonl:2: a value at column 31, after the record's end"),
+        ("two.jsonl", format!("{a}\n{b}{b}\n"), "two.jsonl:2: a value at column 30, after the record's end"),
         ("row.csv", "id,prompt\n1,i\n2\n".into(), "row.csv:3"),
         ("id.csv", "id,prompt\n1,i\n1,see\n".into(), "id.csv:3: the id `1`, which line 2 has too"),
     ] {

@@ -51,8 +51,8 @@ mod tests {
         ];
         for (letter, folded) in cases {
             assert_eq!(
-                (is_folded(letter), fold(letter).as_str(), at_end(folded)),
-                (true, folded, Some(folded))
+                (is_folded(letter), fold(letter).as_str(), at_end(folded).is_some()),
+                (true, folded, true)
             );
         }
         assert_eq!((fold('ſ'), fold('\u{212a}'), at_end("xss")), ("s".into(), "k".into(), Some("ss")));
