@@ -32,6 +32,20 @@ pub(super) fn at_end(text: &str) -> Option<&str> {
     begins.map(|(begin, _)| &text[begin..]).find(|end| FOLDS.contains(*end))
 }
 
+/// Refuses a range that holds a character that folds to several.
+///
+/// # Errors
+/// The character and its fold.
+pub(super) fn refuse(first: char, last: char) -> Result<(), String> {
+    match (first..=last).find(|&letter| is_folded(letter)) {
+        None => Ok(()),
+        Some(letter) => {
+            let fold = fold(letter);
+            Err(format!("{letter:?} where case is ignored, which Oniguruma finds in {fold:?} too"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,15 +11,11 @@ use super::case_folds;
 const MAX_BYTES: usize = 16 << 10;
 
 /// The deepest nesting of groups and classes accepted; the engine parses by recursion.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// The largest count in `{n,m}`.
 const MAX_COUNT: u32 = 10_000;
 
-/// What `\w` matches inside a class.
-const WORD: &str = r"[\w&&[^\x{200C}\x{200D}]]";
-/// What `\w` doesn't match inside a class.
-const NO_WORD: &str = r"[\W\x{200C}\x{200D}]";
 /// What `\w` matches elsewhere, and `\b` looks for.
 const WORD_ALONE: &str = r"[\w&&[^\x{200C}\x{200D}]]\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}";
 
@@ -45,29 +41,29 @@ pub(crate) fn translate(pattern: &str) -> Result<String, String> {
     Ok(translation.out)
 }
 
-struct Translation<'a> {
+pub(super) struct Translation<'a> {
     /// What is left of the pattern.
-    rest: &'a str,
+    pub(super) rest: &'a str,
     out: String,
     /// Where the last atom begins in `out`: what a quantifier repeats.
     atom: Option<usize>,
     /// For each open group, where it begins in `out`, and whether case was ignored before it.
     groups: Vec<(usize, bool)>,
     /// Whether case is ignored.
-    folds: bool,
+    pub(super) folds: bool,
     /// The literals before the rest, without their case, where case is ignored.
     tail: String,
 }
 
 impl Translation<'_> {
-    fn take(&mut self) -> Option<char> {
+    pub(super) fn take(&mut self) -> Option<char> {
         let letter = self.rest.chars().next()?;
         self.rest = &self.rest[letter.len_utf8()..];
         Some(letter)
     }
 
     /// Whether the rest begins with this text, which is then taken.
-    fn take_text(&mut self, text: &str) -> bool {
+    pub(super) fn take_text(&mut self, text: &str) -> bool {
         match self.rest.strip_prefix(text) {
             Some(rest) => (self.rest = rest, true).1,
             None => false,
@@ -87,7 +83,7 @@ impl Translation<'_> {
     fn push_literal(&mut self, letter: char, text: &str) -> Result<(), String> {
         let mut tail = std::mem::take(&mut self.tail);
         if self.folds {
-            refuse_folded(letter, letter)?;
+            case_folds::refuse(letter, letter)?;
             // A repeated character is a text of its own.
             let is_repeated = self.rest.starts_with(['?', '*', '+'])
                 || self.rest.strip_prefix('{').is_some_and(|rest| !matches!(bounds(rest), Ok(None)));
@@ -303,7 +299,7 @@ impl Translation<'_> {
     }
 
     /// `{Name}` or `{^Name}` after `\p` or `\P`.
-    fn property(&mut self, negated: bool) -> Result<String, String> {
+    pub(super) fn property(&mut self, negated: bool) -> Result<String, String> {
         let end = self.rest.find('}').ok_or("a property without an end")?;
         let name = &self.rest[1..end];
         self.rest = &self.rest[end + 1..];
@@ -319,7 +315,7 @@ impl Translation<'_> {
     }
 
     /// `\xHH`, `\x{H…}` or `\uHHHH` after its letter, and the character.
-    fn code(&mut self, letter: char) -> Result<(String, char), String> {
+    pub(super) fn code(&mut self, letter: char) -> Result<(String, char), String> {
         let braced = letter == 'x' && self.take_text("{");
         let most = if braced {
             8
@@ -336,126 +332,6 @@ impl Translation<'_> {
         let character = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
         let character = character.ok_or_else(|| format!(r"\{letter}{digits}, which is no character"))?;
         Ok((format!(r"\x{{{digits}}}"), character))
-    }
-
-    /// A class after its bracket.
-    fn class(&mut self, depth: usize) -> Result<String, String> {
-        if depth >= MAX_DEPTH {
-            return Err(format!("classes nested more than {MAX_DEPTH} deep"));
-        }
-        let mut class = String::from("[");
-        if self.take_text("^") {
-            class.push('^');
-        }
-        // Whether the last item is a set, after which a hyphen stands for itself.
-        let mut set = false;
-        // The last character, and whether a hyphen after it begins a range.
-        let (mut last, mut ranges) = (None, false);
-        if self.take_text("]") {
-            class.push_str(r"\]");
-        }
-        loop {
-            let letter = self.take().ok_or("a class without an end")?;
-            match letter {
-                ']' => break,
-                '[' if self.rest.starts_with(':') && self.rest.contains(":]") => {
-                    let end = self.rest.find(":]").unwrap_or_default();
-                    class.push_str(&bracket(&self.rest[1..end])?);
-                    self.rest = &self.rest[end + 2..];
-                    set = true;
-                }
-                '[' => {
-                    class.push_str(&self.class(depth + 1)?);
-                    set = true;
-                }
-                '&' if self.take_text("&") => {
-                    class.push_str("&&");
-                    set = false;
-                }
-                '\\' => {
-                    let (escape, letter) = self.class_escape()?;
-                    class.push_str(&escape);
-                    set = letter.is_none();
-                    if let Some(letter) = letter {
-                        self.class_letter(&mut last, &mut ranges, letter)?;
-                    }
-                }
-                '-' if class != "["
-                    && class != "[^"
-                    && self.rest.starts_with('-')
-                    && !self.rest.starts_with("-]") =>
-                {
-                    return Err("-- in a class, which some engines read as subtraction".into());
-                }
-                '-' if set || self.rest.starts_with(']') || class == "[" || class == "[^" => {
-                    class.push_str(r"\-");
-                    set = false;
-                }
-                '-' => {
-                    class.push('-');
-                    ranges = true;
-                }
-                letter => {
-                    class.push_str(&literal(letter));
-                    set = false;
-                    self.class_letter(&mut last, &mut ranges, letter)?;
-                }
-            }
-        }
-        class.push(']');
-        Ok(class)
-    }
-
-    /// Notes a character of a class, which may end a range.
-    ///
-    /// # Errors
-    /// Where case is ignored, a character that folds to several.
-    fn class_letter(&self, last: &mut Option<char>, ranges: &mut bool, letter: char) -> Result<(), String> {
-        let first = last.replace(letter).filter(|_| std::mem::take(ranges)).unwrap_or(letter);
-        if self.folds { refuse_folded(first, letter) } else { Ok(()) }
-    }
-
-    /// An escape in a class, and the character that it is, if it isn't a set.
-    fn class_escape(&mut self) -> Result<(String, Option<char>), String> {
-        let letter = self.take().ok_or("a backslash at the end")?;
-        Ok(match letter {
-            'w' => (WORD.into(), None),
-            'W' => (NO_WORD.into(), None),
-            'h' => ("0-9A-Fa-f".into(), None),
-            'H' => ("[^0-9A-Fa-f]".into(), None),
-            'd' | 'D' | 's' | 'S' => (format!("\\{letter}"), None),
-            'p' | 'P' if self.rest.starts_with('{') => match self.property(letter == 'P')?.as_str() {
-                r"\p{Word}" => (WORD.into(), None),
-                r"\P{Word}" => (NO_WORD.into(), None),
-                property => (property.into(), None),
-            },
-            'p' | 'P' => (letter.to_string(), Some(letter)),
-            'x' | 'u' => {
-                let (code, letter) = self.code(letter)?;
-                (code, Some(letter))
-            }
-            'b' => (r"\x08".into(), Some('\x08')),
-            'e' => (r"\x1B".into(), Some('\x1B')),
-            't' => (r"\t".into(), Some('\t')),
-            'n' => (r"\n".into(), Some('\n')),
-            'r' => (r"\r".into(), Some('\r')),
-            'f' => (r"\f".into(), Some('\x0C')),
-            'v' => (r"\v".into(), Some('\x0B')),
-            'a' => (r"\a".into(), Some('\x07')),
-            letter if letter.is_ascii_alphanumeric() => return Err(format!(r"\{letter} in a class")),
-            letter => (literal(letter), Some(letter)),
-        })
-    }
-}
-
-/// Refuses a range that holds a character that folds to several.
-fn refuse_folded(first: char, last: char) -> Result<(), String> {
-    match (first..=last).find(|&letter| case_folds::is_folded(letter)) {
-        None => Ok(()),
-        Some(letter) => {
-            let fold = case_folds::fold(letter);
-            Err(format!("{letter:?} where case is ignored, which Oniguruma finds in {fold:?} too"))
-        }
     }
 }
 
@@ -478,30 +354,11 @@ fn bounds(text: &str) -> Result<Option<(u32, Option<u32>, usize)>, String> {
 }
 
 /// A character that stands for itself, escaped where it could be read otherwise.
-fn literal(letter: char) -> String {
+pub(super) fn literal(letter: char) -> String {
     match letter.is_ascii_punctuation() {
         true => format!("\\{letter}"),
         false => letter.into(),
     }
-}
-
-/// A bracket expression such as `[:alpha:]`, by its name.
-fn bracket(name: &str) -> Result<String, String> {
-    let (positive, negative) = match name.trim_start_matches('^') {
-        "alpha" => (r"\p{Alphabetic}", r"\P{Alphabetic}"),
-        "digit" => (r"\p{Nd}", r"\P{Nd}"),
-        "alnum" => (r"[\p{Alphabetic}\p{Nd}]", r"[^\p{Alphabetic}\p{Nd}]"),
-        "upper" => (r"\p{Uppercase}", r"\P{Uppercase}"),
-        "lower" => (r"\p{Lowercase}", r"\P{Lowercase}"),
-        "space" => (r"\s", r"\S"),
-        "punct" => (r"[\p{P}\p{S}]", r"[^\p{P}\p{S}]"),
-        "cntrl" => (r"\p{Cc}", r"\P{Cc}"),
-        "xdigit" => ("[0-9A-Fa-f]", "[^0-9A-Fa-f]"),
-        "ascii" => (r"[\x00-\x7F]", r"[^\x00-\x7F]"),
-        "word" => (WORD, NO_WORD),
-        _ => return Err(format!("[:{name}:]")),
-    };
-    Ok(if name.starts_with('^') { negative } else { positive }.into())
 }
 
 #[cfg(test)]
