@@ -19,7 +19,7 @@ pub enum Error {
         expected: String,
     },
     /// The operating system refused to read or write a file.
-    #[error("{}: {}", one_line(&path.to_string_lossy(), MAX_CHARS), line(source))]
+    #[error("{}: {}", one_line(&path.to_string_lossy(), MAX_CHARS), system(source))]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -40,6 +40,22 @@ const MAX_CHARS: usize = 600;
 /// A part of a message as one line.
 fn line(part: &impl std::fmt::Display) -> String {
     one_line(&part.to_string(), 2 * MAX_CHARS).into_owned()
+}
+
+/// What the system refused, and what would be right.
+fn system(source: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    // An error without a number is one of ours, with words of its own.
+    let said = match source.raw_os_error().map(|_| source.kind()) {
+        Some(ErrorKind::NotFound) => "No such file or folder; expected one that is there",
+        Some(ErrorKind::NotADirectory) => "a file where a folder is named; expected a folder",
+        Some(ErrorKind::IsADirectory) => "a folder; expected a file",
+        Some(ErrorKind::PermissionDenied) => {
+            "permission denied; expected one that this user may read or write"
+        }
+        _ => return line(source),
+    };
+    said.into()
 }
 
 /// A result with the library's error.
@@ -67,6 +83,16 @@ impl Error {
         }
     }
 
+    /// The error with what was expected, where it is a file that is missing; any other error as it is.
+    pub(crate) fn where_missing(self, expected: impl std::fmt::Display) -> Error {
+        match &self {
+            Error::File { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                Error::input(path.display(), "No such file or folder", expected)
+            }
+            _ => self,
+        }
+    }
+
     /// Conversion of an input/output error about `path`, for `map_err`.
     pub fn file(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
         move |source| Error::File { path: path.to_owned(), source }
@@ -76,6 +102,18 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_system_refuses_says_what_would_be_right() {
+        let missing = || Error::file(Path::new("a.toml"))(std::io::Error::from_raw_os_error(2));
+        assert_eq!(missing().to_string(), "a.toml: No such file or folder; expected one that is there");
+        let said = missing().where_missing("a plan").to_string();
+        assert_eq!(said, "a.toml: No such file or folder; expected a plan");
+        for number in [13, 20, 21] {
+            let error = Error::file(Path::new("a"))(std::io::Error::from_raw_os_error(number)).to_string();
+            assert!(error.contains("; expected ") && !error.contains("os error"), "{error}");
+        }
+    }
 
     #[test]
     fn every_error_is_one_short_line_without_controls() {

@@ -287,9 +287,10 @@ fn by_messages(
         let Some(indices) = ours.get(fingerprint) else { continue };
         if indices.len() != lines.len() {
             let id = &data.dialogues[indices[0]].id;
-            let found = format!("the messages of dialogue {id} {} times", lines.len());
+            let times = |count: usize| if count == 1 { "once".into() } else { format!("{count} times") };
+            let found = format!("the messages of dialogue {id} {}", times(lines.len()));
             let expected =
-                format!("{} times, as in these dialogues, or the file it was extracted from", indices.len());
+                format!("{}, as in these dialogues, or the file it was extracted from", times(indices.len()));
             return Err(Error::input(folder.display(), found, expected));
         }
         index_of.extend(lines.iter().copied().zip(indices.iter().copied()));

@@ -162,6 +162,9 @@ impl Manifest {
             let expected = "a complete one: the command that began it continues where it stopped";
             return Err(Error::input(folder.display(), "a store whose run was not finished", expected));
         }
+        let there = std::fs::metadata(&path).map_err(Error::file(&path));
+        there
+            .map_err(|error| error.where_missing("a store, the folder that `pearl extract --out` writes"))?;
         let (header, manifest): (Header, Manifest) = artifact::read_json(&path, KIND, VERSION)?;
         manifest.shards.iter().try_for_each(|name| check_shard_name(&path, name))?;
         Ok((header, manifest))

@@ -33,7 +33,8 @@ pub fn write_json<T: Serialize>(path: &Path, header: &Header, body: &T) -> Resul
 /// # Errors
 /// [`Error::File`] if it can't be read; [`Error::Input`] if it isn't JSON, is of another kind or version, or lacks a field.
 pub fn read_json<T: DeserializeOwned>(path: &Path, kind: &str, version: u32) -> Result<(Header, T)> {
-    let bytes = read_file(path)?;
+    let expected = || format!("a file of kind {kind}, as pearl writes it");
+    let bytes = read_file(path).map_err(|error| error.where_missing(expected()))?;
     let wrong = |problem: serde_json::Error| {
         Error::input(path.display(), problem, format!("a {kind} file of version {version}"))
     };

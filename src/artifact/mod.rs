@@ -10,6 +10,8 @@ mod hash;
 mod header;
 mod json;
 mod mmap;
+#[cfg(unix)]
+mod pipe;
 mod read_file;
 mod tensors;
 

@@ -1,4 +1,5 @@
-//! Whole files in memory: settings, plans, tables. A file without an end, such as a device, is refused.
+//! Whole files in memory: settings, plans, tables. A file without an end, such as a device, is refused; settings may come from a
+//! pipe.
 
 use std::fs::{File, Metadata};
 use std::io::Read;
@@ -33,7 +34,8 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
 
 fn read_within(path: &Path, longest: u64, expected: &str) -> Result<Vec<u8>> {
     // Before the file is opened: to open a pipe is to wait for a writer.
-    let metadata = std::fs::metadata(path).map_err(Error::file(path))?;
+    let metadata = std::fs::metadata(path).map_err(Error::file(path));
+    let metadata = metadata.map_err(|error| error.where_missing(expected))?;
     refuse_irregular(path, &metadata, expected)?;
     let mut bytes = Vec::new();
     if metadata.len() <= longest {
@@ -54,12 +56,24 @@ pub fn read_text(path: &Path) -> Result<String> {
     decoded(path, read_file(path)?)
 }
 
-/// Text of a file of settings, such as a plan or an experiment, without a byte-order mark.
+/// Text of a file of settings, such as a plan or an experiment, or of a pipe (`<(…)` of a shell), without a byte-order mark.
 ///
 /// # Errors
-/// Those of [`read_text`]; more than 16 MiB.
+/// Those of [`read_text`]; more than 16 MiB; a pipe that nobody writes to.
 pub fn read_settings(path: &Path) -> Result<String> {
-    decoded(path, read_within(path, LONGEST_SETTINGS, "a file of settings")?)
+    let expected = "a file of settings";
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+            let bytes = super::pipe::read(path, LONGEST_SETTINGS).map_err(Error::file(path))?;
+            return match bytes {
+                Ok(bytes) => decoded(path, bytes),
+                Err(found) => Err(Error::input(path.display(), found, expected)),
+            };
+        }
+    }
+    decoded(path, read_within(path, LONGEST_SETTINGS, expected)?)
 }
 
 fn decoded(path: &Path, bytes: Vec<u8>) -> Result<String> {

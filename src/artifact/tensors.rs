@@ -138,7 +138,8 @@ impl TensorFile {
     /// # Errors
     /// Those of [`TensorFile::open`]; [`Error::Input`] if the header is missing, or has another kind or version.
     pub fn open_kind(path: &Path, kind: &str, version: u32) -> Result<(Header, TensorFile)> {
-        let file = TensorFile::open(path)?;
+        let expected = || format!("a file of kind {kind}, as pearl writes it");
+        let file = TensorFile::open(path).map_err(|error| error.where_missing(expected()))?;
         let number = |key: &str| -> Result<Option<u64>> {
             let Some(text) = file.metadata.get(key) else {
                 return Ok(None);

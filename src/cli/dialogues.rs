@@ -80,6 +80,9 @@ impl Filter {
     }
 }
 
+/// The longest file that is read to its end before its first dialogue is shown, in bytes.
+const READ_FIRST: u64 = 64 << 20;
+
 /// One prompt from the command line, or a file of dialogues.
 #[derive(Args)]
 pub struct Prompts {
@@ -101,7 +104,8 @@ impl Prompts {
         }
     }
 
-    /// The dialogues one by one, in memory that does not grow. A bad record, or a file without any, is an error item.
+    /// The dialogues one by one, in memory that does not grow. A bad record, or a file without any, is an error item; in a file
+    /// of usual size it is found here, before anything is printed.
     pub fn stream(
         self,
         console: &Console,
@@ -109,7 +113,11 @@ impl Prompts {
         if let Some(prompt) = self.prompt {
             return Ok(Box::new(std::iter::once(Ok(Dialogue::prompt("prompt", prompt)))));
         }
-        let mut stream = dialogue::stream(self.data.unwrap_or_default(), &self.filter.options()?)?;
+        let (data, options) = (self.data.unwrap_or_default(), self.filter.options()?);
+        if std::fs::metadata(&data).is_ok_and(|file| file.is_file() && file.len() <= READ_FIRST) {
+            dialogue::summarize(&data, &options, &mut |_| console.should_continue())?;
+        }
+        let mut stream = dialogue::stream(data, &options)?;
         let mut count = 0;
         Ok(Box::new(std::iter::from_fn(move || match stream.next() {
             Some(item) => {

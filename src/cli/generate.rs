@@ -159,13 +159,14 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             let said = write_stdout(format_args!("{}", printable(text)));
             let mut failed = failed.borrow_mut();
             *failed = failed.take().or(said.err());
+            // Nobody reads on where stdout is closed.
+            failed.is_none() && console.should_continue()
         };
         let transcripts = generate_streaming(
             &model,
             &dialogues,
             &options,
             &mut chain,
-            // Nobody reads on where stdout is closed.
             &mut |_| failed.borrow().is_none() && console.should_continue(),
             &mut on_token,
         );

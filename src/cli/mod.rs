@@ -146,9 +146,28 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     let mut parts = text.split("\n\n");
     let first = parts.next().unwrap_or_default().trim_start_matches("error: ");
     let tip = parts.find(|part| part.trim_start().starts_with("tip:")).unwrap_or_default();
-    let line = format!("{first} {tip}").split_whitespace().collect::<Vec<_>>().join(" ");
+    let line =
+        format!("{} {tip}", with_expected_number(first)).split_whitespace().collect::<Vec<_>>().join(" ");
     complain(format_args!("pearl: {line}"));
     ExitCode::from(2)
+}
+
+/// What Rust says of a text that is no number, and what would be right.
+const NO_NUMBERS: [(&str, &str); 7] = [
+    ("invalid digit found in string", "not a whole number from 0; expected one, such as 8"),
+    ("cannot parse integer from empty string", "nothing; expected a whole number, such as 8"),
+    ("number too large to fit in target type", "too large; expected a smaller whole number"),
+    ("number too small to fit in target type", "too small; expected a larger whole number"),
+    ("number would be zero for non-zero type", "zero; expected a whole number from 1"),
+    ("invalid float literal", "not a number; expected one, such as 0.5"),
+    ("cannot parse float from empty string", "nothing; expected a number, such as 0.5"),
+];
+
+/// A usage error that says which number would be right.
+fn with_expected_number(line: &str) -> String {
+    let known =
+        NO_NUMBERS.iter().find_map(|(said, right)| Some(format!("{}{right}", line.strip_suffix(said)?)));
+    known.unwrap_or_else(|| line.into())
 }
 
 /// Whether the error is a closed pipe: nobody reads the output any more.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use clap::Args;
 
 use super::console::Console;
@@ -33,7 +33,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
     /// The day that a chat template is told that asks for one [default: today, in UTC]
-    #[arg(long, value_name = "YYYY-MM-DD")]
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub date: Option<NaiveDate>,
 }
 
@@ -76,6 +76,33 @@ impl ModelOptions {
     }
 }
 
+/// A day as YYYY-MM-DD, in the years 1000 to 9999: Python writes others without leading zeros.
+fn day(text: &str) -> Result<NaiveDate, String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let numbers = match parts.as_slice() {
+        [year, month, day] if (year.len(), month.len(), day.len()) == (4, 2, 2) => {
+            let number =
+                |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok())?;
+            number(year).zip(number(month)).zip(number(day))
+        }
+        _ => None,
+    };
+    let Some(((year, month), day)) = numbers else {
+        return Err("not a day; expected YYYY-MM-DD, such as 2025-01-31".into());
+    };
+    if year < 1000 {
+        return Err(format!("the year {year}; expected one from 1000 to 9999"));
+    }
+    let Some(first) = i32::try_from(year).ok().and_then(|year| NaiveDate::from_ymd_opt(year, month, 1))
+    else {
+        return Err(format!("the month {month}; expected one from 01 to 12"));
+    };
+    let last = u32::from(first.num_days_in_month());
+    first.with_day(day).ok_or_else(|| {
+        format!("the day {day}; expected one from 01 to {last}, as {} has", first.format("%B %Y"))
+    })
+}
+
 /// Shows the progress of a download.
 #[cfg(feature = "hub")]
 fn with_progress<'a>(loader: Loader<'a>, name: &'a Path, console: &'a Console) -> Loader<'a> {
@@ -95,4 +122,36 @@ fn with_progress<'a>(loader: Loader<'a>, name: &'a Path, console: &'a Console) -
 #[cfg(not(feature = "hub"))]
 fn with_progress<'a>(loader: Loader<'a>, _: &'a Path, _: &'a Console) -> Loader<'a> {
     loader
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_one_of_the_calendar() {
+        assert_eq!(day("2024-02-29"), Ok(NaiveDate::from_ymd_opt(2024, 2, 29).unwrap()));
+        for (text, expected) in [
+            ("2024-02-30", "the day 30; expected one from 01 to 29, as February 2024 has"),
+            ("2023-02-29", "from 01 to 28, as February 2023 has"),
+            ("2024-04-00", "the day 0; expected one from 01 to 30"),
+            ("2024-13-01", "the month 13; expected one from 01 to 12"),
+            ("2024-00-01", "the month 0;"),
+            ("0000-01-01", "the year 0; expected one from 1000 to 9999"),
+            ("0999-01-01", "the year 999;"),
+            ("-2024-01-01", "not a day; expected YYYY-MM-DD"),
+            ("+2024-01-01", "not a day"),
+            ("12024-01-01", "not a day"),
+            ("2024-1-1", "not a day"),
+            ("2024-+1-01", "not a day"),
+            ("2024/01/01", "not a day"),
+            ("20240101", "not a day"),
+            ("", "not a day"),
+            ("today", "not a day"),
+            (" 2024-01-01", "not a day"),
+        ] {
+            let error = day(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
 }

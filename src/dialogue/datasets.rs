@@ -8,7 +8,7 @@
 
 use super::column_map::ColumnMap;
 use super::dialogue::{Dialogue, Label, Message, Role};
-use super::raw_record::{Fields, RawRecord, VARIABLES, label, type_name};
+use super::raw_record::{Fields, RawRecord, label, type_name};
 use crate::error::Result;
 
 /// A known layout.
@@ -51,6 +51,9 @@ const LAYOUTS: [Layout; 9] = [
     Layout { name: "XSTest, OR-Bench, BeaverTails", columns: &["prompt"], read: prompt_and_response },
 ];
 
+/// Columns that hold a list of messages.
+const LISTS: [&str; 2] = ["messages", "conversations"];
+
 /// The dialogues of a record: one, or two for a contrast pair. `index` is the record's index in the file.
 ///
 /// # Errors
@@ -61,7 +64,11 @@ pub(super) fn dialogues(record: &RawRecord, index: usize, map: Option<&ColumnMap
         return Ok(vec![mapped(&fields, map)?]);
     }
     match LAYOUTS.iter().find(|layout| fields.has(layout.columns)) {
-        Some(layout) => (layout.read)(&fields),
+        Some(layout) => {
+            let list = layout.columns.iter().copied().find(|column| LISTS.contains(column));
+            let dialogues = (layout.read)(&fields)?;
+            dialogues.into_iter().map(|dialogue| fields.with_prompt_fields(dialogue, list)).collect()
+        }
         None => {
             let found = format!("columns of no known layout ({})", fields.names());
             let expected = format!("--map prompt=COLUMN,label.NAME=COLUMN, or {}", known_layouts());
@@ -78,12 +85,12 @@ pub(super) fn known_layouts() -> String {
 
 /// Chat messages with their labels in the object `labels`.
 fn messages(fields: &Fields) -> Result<Vec<Dialogue>> {
-    let dialogue = fields.with_variables(fields.dialogue(&["id"], fields.messages("messages")?))?;
+    let dialogue = fields.dialogue(&["id"], fields.messages("messages")?)?;
     Ok(vec![fields.with_label_object(dialogue)?])
 }
 
 fn prompt_only(fields: &Fields, prompt: &str, id: &str) -> Result<Vec<Dialogue>> {
-    let dialogue = fields.dialogue(&[id], vec![fields.user_message(prompt)?]);
+    let dialogue = fields.dialogue(&[id], vec![fields.user_message(prompt)?])?;
     Ok(vec![fields.with_other_labels(dialogue, &[prompt, id])])
 }
 
@@ -93,7 +100,7 @@ fn prompt_and_response(fields: &Fields) -> Result<Vec<Dialogue>> {
     let mut messages = vec![fields.user_message("prompt")?];
     let response = fields.optional_text("response")?;
     messages.extend(response.map(|response| Message::new(Role::Assistant, response)));
-    let mut dialogue = fields.dialogue(&["id"], messages);
+    let mut dialogue = fields.dialogue(&["id"], messages)?;
     if fields.has(&["labels"]) {
         return Ok(vec![fields.with_label_object(dialogue)?]);
     }
@@ -112,7 +119,7 @@ fn harmbench(fields: &Fields) -> Result<Vec<Dialogue>> {
     if let Some(context) = fields.optional_text("ContextString")? {
         message.content = format!("{context}\n\n---\n\n{}", message.content);
     }
-    let dialogue = fields.dialogue(&["BehaviorID"], vec![message]);
+    let dialogue = fields.dialogue(&["BehaviorID"], vec![message])?;
     let mut dialogue = fields.with_other_labels(dialogue, &["Behavior", "ContextString", "BehaviorID"]);
     if let Some(Label::Text(tags)) = dialogue.labels.get("Tags") {
         let tags = tags.split(',').map(|tag| tag.trim().to_owned()).collect();
@@ -122,15 +129,8 @@ fn harmbench(fields: &Fields) -> Result<Vec<Dialogue>> {
 }
 
 fn sharegpt(fields: &Fields) -> Result<Vec<Dialogue>> {
-    let mut messages = fields.messages("conversations")?;
-    if let Some(system) = fields.optional_text("system")?
-        && messages[0].role != Role::System
-    {
-        messages.insert(0, Message::new(Role::System, system));
-    }
-    let dialogue = fields.with_variables(fields.dialogue(&["id"], messages))?;
-    let [tools, documents] = VARIABLES;
-    Ok(vec![fields.with_other_labels(dialogue, &["id", "conversations", "system", tools, documents])])
+    let dialogue = fields.dialogue(&["id"], fields.messages("conversations")?)?;
+    Ok(vec![fields.with_other_labels(dialogue, &["id", "conversations"])])
 }
 
 /// One dialogue for each of the two answers; the label `answer` says which.
@@ -138,7 +138,7 @@ fn contrast_pair(fields: &Fields) -> Result<Vec<Dialogue>> {
     let sides = [("matching", "answer_matching_behavior"), ("not-matching", "answer_not_matching_behavior")];
     let dialogue = |(side, column): (&str, &str)| {
         let answer = Message::new(Role::Assistant, fields.text(column)?);
-        let dialogue = fields.dialogue(&["id"], vec![fields.user_message("question")?, answer]);
+        let dialogue = fields.dialogue(&["id"], vec![fields.user_message("question")?, answer])?;
         let mut dialogue = fields.with_other_labels(dialogue, &["id", "question", sides[0].1, sides[1].1]);
         dialogue.id = format!("{}#{side}", dialogue.id);
         dialogue.labels.insert("answer".into(), Label::Text(side.into()));
@@ -157,7 +157,7 @@ fn safemtdata(fields: &Fields) -> Result<Vec<Dialogue>> {
         fields.wrong(format!("{} in `{column}`", type_name(value)), "a list of texts, at least one")
     })?;
     let messages = queries.into_iter().map(|query| Message::new(Role::User, query)).collect();
-    let dialogue = fields.dialogue(&["id", "query_id"], messages);
+    let dialogue = fields.dialogue(&["id", "query_id"], messages)?;
     Ok(vec![fields.with_other_labels(dialogue, &["id", column])])
 }
 
@@ -182,7 +182,8 @@ fn mapped(fields: &Fields, map: &ColumnMap) -> Result<Dialogue> {
     if let Some(id) = column("id") {
         fields.value(id)?;
     }
-    let mut dialogue = fields.dialogue(&[column("id").unwrap_or("id")], messages);
+    let dialogue = fields.dialogue(&[column("id").unwrap_or("id")], messages)?;
+    let mut dialogue = fields.with_variables(dialogue, column("messages").is_some())?;
     for (name, column) in map.labels() {
         if let Some(label) = label(fields.value(column)?) {
             dialogue.labels.insert(name.into(), label);

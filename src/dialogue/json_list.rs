@@ -14,7 +14,9 @@ use crate::error::Error;
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Begin,
-    /// In a list, before an element, or before the first.
+    /// In a list, before the first element.
+    First,
+    /// In a list, after a comma.
     Element,
     /// In a list, after an element.
     Comma,
@@ -64,7 +66,9 @@ impl<R: BufRead> Values<R> {
         loop {
             let Some(byte) = self.skip_space()? else {
                 return match self.state {
-                    State::Element | State::Comma => Err(broken("the file ends within a list; expected ]")),
+                    State::First | State::Element | State::Comma => {
+                        Err(broken("the file ends within a list; expected ]"))
+                    }
                     _ => Ok(None),
                 };
             };
@@ -72,11 +76,10 @@ impl<R: BufRead> Values<R> {
             match (self.state, byte) {
                 (State::Begin, b'[') => {
                     self.take();
-                    self.state = State::Element;
+                    self.state = State::First;
                 }
                 (State::Begin, _) => self.state = State::Loose,
-                // An empty list, or a comma after the last element, which hides none.
-                (State::Element | State::Comma, b']') => {
+                (State::First | State::Comma, b']') => {
                     self.take();
                     self.state = State::End;
                 }
@@ -90,8 +93,14 @@ impl<R: BufRead> Values<R> {
                 (State::End, _) => {
                     return Err(broken(format!("{} after the list; expected the end of the file", shown())));
                 }
-                (State::Element | State::Loose, _) => {
-                    if self.state == State::Element {
+                (State::Element, b']') => {
+                    return Err(broken("a comma before ]; expected an element after it, or no comma"));
+                }
+                (State::First | State::Element | State::Loose, b',') => {
+                    return Err(broken("a comma without an element before it; expected a list [{…}, {…}]"));
+                }
+                (State::First | State::Element | State::Loose, _) => {
+                    if self.state != State::Loose {
                         self.state = State::Comma;
                     }
                     self.element += 1;
@@ -198,6 +207,7 @@ mod tests {
             format!("{a}\n{b}\n"),
             format!("{a}\r\n\r\n{b}"),
             format!("[{a},{b}]"),
+            format!("[ {a} , {b} ]"),
             format!("\u{feff} [\n{a},\n{b}\n]\n"),
             pretty(&format!("[{a},{b}]")),
             format!("{}\n{}\n", pretty(a), pretty(b)),
@@ -208,6 +218,12 @@ mod tests {
             }
         }
         assert_eq!(ids(".json", a, false).as_deref(), Ok("a"));
+        // Objects that follow one another on a line, as some writers leave them out of a stream.
+        for text in [format!("{a}{b}"), format!("{a} {b}\n"), format!("{a}\t{b}\n\n")] {
+            assert_eq!(ids(".json", &text, false).as_deref(), Ok("a b"), "{text}");
+            let error = ids(".jsonl", &text, false).unwrap_err();
+            assert!(error.contains("after the record's end; expected one object a line"), "{error}");
+        }
     }
 
     #[test]
@@ -225,6 +241,12 @@ mod tests {
             (format!("[{a}]\n{b}"), "line 2: `{` after the list"),
             (format!("[{a},\n{{\"prompt\":\"x"), ":2 (element 2): invalid JSON"),
             ("[]".into(), "no dialogue in the file"),
+            (format!("[{a},]"), "line 1: a comma before ]; expected an element"),
+            (format!("[{a},\n{b}\n,\n]"), "line 4: a comma before ]"),
+            (format!("[,{a}]"), "line 1: a comma without an element before it"),
+            (format!("[{a},,{b}]"), "line 1: a comma without an element before it"),
+            (format!("{{\n{}}},\n{b}", &a[1..a.len() - 1]), "line 2: a comma without an element before it"),
+            (format!("{a}\n{b}{b}"), ":2: a value at column 28, after the record's end; expected one object"),
         ] {
             let error = ids(".json", &text, false).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -1,10 +1,12 @@
 //! A record as JSON: the bytes of one value in, its columns out, with an error that says what JSON does not have.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use super::integers;
 use super::raw_record::{Place, type_name};
 use crate::error::{Error, Result};
 
@@ -20,8 +22,19 @@ pub(super) fn parse(bytes: &[u8], place: &Place) -> Result<Map<String, Value>> {
     })?;
     // Where a record ends too early, that is on its own last line.
     let text = text.trim_ascii_end();
-    match serde_json::from_str(text) {
-        Ok(Unique(Value::Object(columns))) => Ok(columns),
+    let marked = integers::marked(text);
+    let mut parsed = serde_json::from_str(&marked);
+    if let (Err(_), Cow::Owned(_)) = (&parsed, &marked) {
+        // For an error's column, which marks move.
+        parsed = serde_json::from_str(text);
+    }
+    match parsed {
+        Ok(Unique(Value::Object(mut columns))) => {
+            if let Cow::Owned(_) = marked {
+                integers::unmark(&mut columns, place)?;
+            }
+            Ok(columns)
+        }
         Ok(Unique(other)) => Err(Error::input(place, type_name(&other), object)),
         Err(error) => {
             let message = error.to_string();
@@ -55,6 +68,10 @@ pub(super) fn parse(bytes: &[u8], place: &Place) -> Result<Map<String, Value>> {
             }
             if message.starts_with(TWICE) {
                 return Err(Error::input(place, message, "each key once in an object"));
+            }
+            if message.contains("trailing characters") {
+                let found = format!("a value at column {column}, after the record's end");
+                return Err(Error::input(place, found, "one object a line, or a list [{…}, {…}]"));
             }
             Err(Error::input(place, format!("invalid JSON at column {column} ({message})"), object))
         }

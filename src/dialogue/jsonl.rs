@@ -37,10 +37,22 @@ fn has_lines(head: &[u8], is_json: bool) -> bool {
     let whole = serde_json::from_slice::<serde::de::IgnoredAny>(first);
     match text.first() {
         Some(b'[') => !is_json && whole.is_ok() && !rest.trim_ascii().is_empty(),
-        // An object whose first line is only its beginning.
-        Some(b'{') if is_json => end.is_none() || !whole.is_err_and(|error| error.is_eof()),
+        // An object whose first line is only its beginning, or several on one line.
+        Some(b'{') if is_json => match whole {
+            Ok(_) => true,
+            Err(error) if error.is_eof() => end.is_none(),
+            Err(_) => !has_several(first),
+        },
         _ => true,
     }
+}
+
+/// Whether a line has an object after its first, separated by space or nothing.
+fn has_several(line: &[u8]) -> bool {
+    let mut values = serde_json::Deserializer::from_slice(line).into_iter::<serde::de::IgnoredAny>();
+    let first = values.next();
+    let rest = &line[values.byte_offset()..];
+    first.is_some_and(|value| value.is_ok()) && rest.trim_ascii_start().starts_with(b"{")
 }
 
 fn lines(path: &Path, mut reader: impl BufRead + 'static) -> Records {

@@ -8,20 +8,26 @@ mod csv;
 mod datasets;
 #[expect(clippy::module_inception, reason = "the file of the type that the folder is named after")]
 mod dialogue;
+mod file_format;
+mod integers;
 mod json_list;
 mod json_record;
 mod jsonl;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod prompt_fields;
 mod raw_record;
 mod read_options;
 mod reader;
 mod record_guard;
+mod stream;
 mod zstandard;
 
 pub use byte_source::ReadProgress;
 pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
+pub use file_format::records;
 pub use jsonl::write_jsonl;
 pub use read_options::ReadOptions;
-pub use reader::{DatasetSummary, DialogueStream, Dialogues, Skipped, read, records, stream, summarize};
+pub use reader::{DatasetSummary, Dialogues, read, summarize};
+pub use stream::{DialogueStream, Skipped, stream};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value};
 
 use super::dialogue::{Dialogue, Label, Message, Role};
+use super::prompt_fields::{is_prompt, media};
 use crate::error::{Error, Result};
 
 /// The widest table accepted.
@@ -12,9 +13,6 @@ pub(super) const MAX_COLUMNS: usize = 10_000;
 
 /// Column names that an error lists.
 const SHOWN_COLUMNS: usize = 12;
-
-/// Columns that the chat template gets beside the messages.
-pub(super) const VARIABLES: [&str; 2] = ["tools", "documents"];
 
 /// The place of a record, for errors: `FILE:LINE`, and the number of a list's element.
 #[derive(Clone, Debug)]
@@ -166,7 +164,11 @@ impl Fields<'_> {
         };
         let mut read = Message::new(role, text(["content", "value"])?);
         let known = ["role", "from", "value"];
-        for (name, value) in message.as_object().into_iter().flatten() {
+        let others = message.as_object();
+        if let Some(name) = others.and_then(media) {
+            return Err(self.wrong(format!("`{name}` in message {turn} of `{column}`"), "text alone"));
+        }
+        for (name, value) in others.into_iter().flatten() {
             let is_text = name == "content" && !value.is_null();
             if !is_text && !known.contains(&name.as_str()) {
                 read.fields.insert(name.clone(), value.clone());
@@ -175,40 +177,24 @@ impl Fields<'_> {
         Ok(read)
     }
 
-    /// Adds what the record gives the chat template beside the messages: `tools` and `documents`, as lists or as JSON in text.
-    pub fn with_variables(&self, mut dialogue: Dialogue) -> Result<Dialogue> {
-        for name in VARIABLES {
-            let value = match self.columns.get(name) {
-                None | Some(Value::Null) => continue,
-                Some(Value::String(text)) if text.trim().is_empty() => continue,
-                Some(Value::String(text)) => serde_json::from_str(text).unwrap_or(Value::Null),
-                Some(value) => value.clone(),
-            };
-            match value {
-                Value::Array(list) if list.is_empty() => {}
-                Value::Array(_) => {
-                    dialogue.variables.insert(name.into(), value);
-                }
-                _ => {
-                    return Err(self.wrong(
-                        format!("{} in `{name}`", type_name(&self.columns[name])),
-                        "a list of objects",
-                    ));
-                }
-            }
-        }
-        Ok(dialogue)
-    }
-
     /// A dialogue without labels. Its id is in the first of `id_columns` that holds one; otherwise it is the record's index.
-    pub fn dialogue(&self, id_columns: &[&str], messages: Vec<Message>) -> Dialogue {
-        let id = id_columns.iter().find_map(|column| match self.columns.get(*column) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
-        });
-        let id = id.unwrap_or_else(|| self.index.to_string());
-        Dialogue::new(id, messages)
+    ///
+    /// # Errors
+    /// An id that is neither text nor a number.
+    pub fn dialogue(&self, id_columns: &[&str], messages: Vec<Message>) -> Result<Dialogue> {
+        for column in id_columns {
+            let id = match self.columns.get(*column) {
+                None | Some(Value::Null) => continue,
+                Some(Value::String(text)) if text.is_empty() => continue,
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Number(number)) => number.to_string(),
+                Some(other) => {
+                    return Err(self.wrong(format!("{} in `{column}`", type_name(other)), "text or a number"));
+                }
+            };
+            return Ok(Dialogue::new(id, messages));
+        }
+        Ok(Dialogue::new(self.index.to_string(), messages))
     }
 
     /// Adds the labels of the object in `labels`, if there is one.
@@ -233,7 +219,9 @@ impl Fields<'_> {
 
     /// Adds a label for each column except `used`, if its value can be one.
     pub fn with_other_labels(&self, mut dialogue: Dialogue, used: &[&str]) -> Dialogue {
-        let others = self.columns.iter().filter(|(name, _)| !used.contains(&name.as_str()));
+        let is_other =
+            |(name, value): &(&String, &Value)| !used.contains(&name.as_str()) && !is_prompt(name, value);
+        let others = self.columns.iter().filter(is_other);
         let labels = others.filter_map(|(name, value)| Some((name.clone(), label(value)?)));
         dialogue.labels.extend(labels);
         dialogue

@@ -1,14 +1,10 @@
-//! Reading a file of dialogues of any supported format, with filtering and error recovery.
+//! Reading a file of dialogues of any supported format: all of them at once, or their number and hash.
 
-use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::byte_source::{self, Compression, ReadProgress};
 use super::dialogue::Dialogue;
-use super::raw_record::Records;
 use super::read_options::ReadOptions;
-use super::{csv, datasets, jsonl};
+use super::stream::{Skipped, stream};
 use crate::artifact;
 use crate::error::{Error, Result};
 
@@ -27,32 +23,6 @@ pub struct Dialogues {
     pub indices: Vec<usize>,
     /// Bad records that were skipped.
     pub skipped: Skipped,
-}
-
-/// Records that were left out, and why.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Skipped {
-    /// Number of records.
-    pub count: usize,
-    /// The errors of the first ones, each with its line.
-    pub reasons: Vec<String>,
-}
-
-/// Reasons that are kept.
-const REASONS: usize = 8;
-
-/// Bad records in a row after which a file is not read on: it is no file of dialogues, and may unpack without end.
-const BAD_IN_A_ROW: usize = 500_000;
-
-impl Skipped {
-    /// Counts a record that was left out for an error.
-    pub fn add(&mut self, error: &Error) {
-        if self.reasons.len() < REASONS {
-            self.reasons.push(error.to_string());
-        }
-        self.count += 1;
-    }
 }
 
 impl Dialogues {
@@ -127,190 +97,6 @@ pub fn summarize(
     match dialogues {
         0 => Err(stream.no_dialogue()),
         _ => Ok(DatasetSummary { hash: artifact::sha256_file(path)?, dialogues, skipped: stream.skipped }),
-    }
-}
-
-/// Streams the dialogues of a file in constant memory, each with its index in the file (see [`Dialogues::indices`]).
-///
-/// # Errors
-/// A file that can't be opened or is of no supported format.
-pub fn stream(path: impl AsRef<Path>, options: &ReadOptions) -> Result<DialogueStream> {
-    let path = path.as_ref();
-    let (records, progress) = open(path)?;
-    Ok(DialogueStream {
-        records,
-        progress,
-        path: path.to_owned(),
-        options: options.clone(),
-        pending: Vec::new().into_iter(),
-        records_read: 0,
-        next_index: 0,
-        yielded: 0,
-        skipped: Skipped::default(),
-        bad_in_a_row: 0,
-        seen_values: BTreeSet::new(),
-    })
-}
-
-const ENDINGS: &str = "a file whose name ends in .jsonl, .ndjson, .json, .csv, .tsv or .parquet, all but the last with .gz or \
-                       .zst too";
-
-/// Values of a label that an error lists.
-const SHOWN_VALUES: usize = 12;
-
-/// Picks the format by the file's name.
-fn open(path: &Path) -> Result<(Records, ReadProgress)> {
-    let metadata = std::fs::metadata(path).map_err(Error::file(path))?;
-    artifact::refuse_irregular(path, &metadata, "a file of dialogues")?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-    let (name, compression) = match (name.strip_suffix(".gz"), name.strip_suffix(".zst")) {
-        (Some(name), _) => (name, Some(Compression::Gzip)),
-        (_, Some(name)) => (name, Some(Compression::Zstandard)),
-        _ => (name.as_str(), None),
-    };
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let unsupported = |found: &str| Err(Error::input(path.display(), found, ENDINGS));
-    let text = |records: &dyn Fn(Box<dyn Read>) -> Result<Records>| {
-        let (reader, progress) = byte_source::open(path, compression)?;
-        Ok((records(reader)?, progress))
-    };
-    match ending {
-        "jsonl" | "ndjson" | "json" => text(&|reader| Ok(jsonl::records(path, reader, ending == "json"))),
-        "csv" => text(&|reader| csv::records(path, reader, b',')),
-        "tsv" => text(&|reader| csv::records(path, reader, b'\t')),
-        "parquet" if compression.is_some() => unsupported("a Parquet file compressed as a whole"),
-        #[cfg(feature = "parquet")]
-        "parquet" => super::parquet::records(path),
-        #[cfg(not(feature = "parquet"))]
-        "parquet" => {
-            let found = "Parquet, which this build doesn't support";
-            let expected = "a build with it: cargo build --release --features parquet";
-            Err(Error::input(path.display(), found, expected))
-        }
-        _ => unsupported("a file name without the ending of a known format"),
-    }
-}
-
-/// The records of a file as they stand in it, each with its file and line, for files that hold other things than dialogues.
-///
-/// # Errors
-/// A file that can't be read or is of no supported format; an item is an error where its record is bad.
-pub fn records(
-    path: impl AsRef<Path>,
-) -> Result<impl Iterator<Item = Result<(String, serde_json::Map<String, serde_json::Value>)>>> {
-    let (records, _) = open(path.as_ref())?;
-    Ok(records.map(|record| record.map(|record| (record.place.to_string(), record.columns))))
-}
-
-/// Iterator over the dialogues of a file; see [`stream`].
-pub struct DialogueStream {
-    records: Records,
-    progress: ReadProgress,
-    path: PathBuf,
-    options: ReadOptions,
-    /// Dialogues of the last record that are still to be yielded: a contrast pair holds two.
-    pending: std::vec::IntoIter<Dialogue>,
-    records_read: usize,
-    /// Index in the file of the next dialogue; a bad record counts as one.
-    next_index: usize,
-    yielded: usize,
-    skipped: Skipped,
-    /// Bad records since the last good one.
-    bad_in_a_row: usize,
-    /// Some values of the first label in the options, for the error when no dialogue matches.
-    seen_values: BTreeSet<String>,
-}
-
-impl DialogueStream {
-    /// Progress of reading.
-    pub fn progress(&self) -> ReadProgress {
-        self.progress.clone()
-    }
-
-    /// Bad records skipped so far.
-    pub fn skipped(&self) -> &Skipped {
-        &self.skipped
-    }
-
-    fn is_selected(&mut self, dialogue: &Dialogue) -> bool {
-        if let Some(label) = self.options.where_label.first().and_then(|(name, _)| dialogue.label(name))
-            && self.seen_values.len() < SHOWN_VALUES
-        {
-            self.seen_values.insert(label);
-        }
-        let matches = |(name, value): &(String, String)| {
-            let label = dialogue.labels.get(name);
-            label.is_some_and(|label| label.holds(value) || label.to_string() == *value)
-        };
-        self.options.where_label.iter().all(matches)
-    }
-
-    /// The error for a stream that yielded no dialogue: it says why.
-    pub fn no_dialogue(&self) -> Error {
-        let path = self.path.display();
-        if self.records_read == 0 {
-            return Error::input(path, "no dialogue in the file", "at least one record");
-        }
-        if self.skipped.count == self.records_read {
-            let first = self.skipped.reasons.first().map_or("", String::as_str);
-            let found = format!("none of the {} records could be read", self.records_read);
-            return Error::input(path, found, format!("records; the first: {first}"));
-        }
-        if self.options.limit == Some(0) {
-            return Error::input(path, "a limit of 0 dialogues", "a limit of at least 1");
-        }
-        let conditions = self.options.where_label.iter().map(|(name, value)| format!("{name}={value}"));
-        let conditions = conditions.collect::<Vec<_>>().join(" and ");
-        let seen: Vec<&str> = self.seen_values.iter().map(String::as_str).collect();
-        let expected = match self.options.where_label.first() {
-            Some((name, _)) if seen.is_empty() => {
-                format!("a label that the dialogues have; none has `{name}`")
-            }
-            Some((name, _)) => format!("labels that occur together; {name} is one of {}", seen.join(", ")),
-            None => "at least one dialogue".into(),
-        };
-        Error::input(path, format!("no dialogue with {conditions} among {}", self.records_read), expected)
-    }
-}
-
-impl Iterator for DialogueStream {
-    type Item = Result<(usize, Dialogue)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.options.limit.is_some_and(|limit| self.yielded >= limit) {
-                // A limit of 0 reads no record; `no_dialogue` must blame the limit, not the file.
-                self.records_read = self.records_read.max(1);
-                return None;
-            }
-            if let Some(dialogue) = self.pending.next() {
-                self.next_index += 1;
-                if self.is_selected(&dialogue) {
-                    self.yielded += 1;
-                    return Some(Ok((self.next_index - 1, dialogue)));
-                }
-                continue;
-            }
-            let record = self.records.next()?;
-            self.records_read += 1;
-            let dialogues = record.and_then(|record| {
-                datasets::dialogues(&record, self.records_read - 1, self.options.map.as_ref())
-            });
-            match dialogues {
-                Ok(dialogues) => {
-                    self.pending = dialogues.into_iter();
-                    self.bad_in_a_row = 0;
-                }
-                Err(error @ Error::Input { .. })
-                    if self.options.skip_bad && self.bad_in_a_row < BAD_IN_A_ROW =>
-                {
-                    self.skipped.add(&error);
-                    self.bad_in_a_row += 1;
-                    self.next_index += 1;
-                }
-                Err(error) => return Some(Err(error)),
-            }
-        }
     }
 }
 

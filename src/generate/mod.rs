@@ -29,10 +29,11 @@ pub fn generate(
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
-    answer_all(model, dialogues, options, hook, on_progress, &mut |_, _| (), false)
+    answer_all(model, dialogues, options, hook, on_progress, &mut |_, _| true, false)
 }
 
-/// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded.
+/// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded; it
+/// stops the run by returning false.
 ///
 /// # Errors
 /// As [`generate`].
@@ -42,7 +43,7 @@ pub fn generate_streaming(
     options: &GenerateOptions,
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
-    on_token: &mut dyn FnMut(usize, &str),
+    on_token: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<Vec<Transcript>> {
     answer_all(model, dialogues, options, hook, on_progress, on_token, true)
 }
@@ -53,7 +54,7 @@ fn answer_all(
     options: &GenerateOptions,
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
-    on_token: &mut dyn FnMut(usize, &str),
+    on_token: &mut dyn FnMut(usize, &str) -> bool,
     stream: bool,
 ) -> Result<Vec<Transcript>> {
     options.check()?;
@@ -93,10 +94,11 @@ fn decode(
     sequences: &mut [Sequence],
     max_tokens: usize,
     hook: &mut dyn Hook,
-    on_token: &mut dyn FnMut(usize, &str),
+    on_token: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<()> {
     let mut tokens: Vec<Token> = sequences.iter().flat_map(|sequence| sequence.tokens.clone()).collect();
     let mut cache = Cache::default();
+    let mut goes_on = true;
     for _ in 0..max_tokens {
         let is_last = |&index: &usize| tokens.get(index + 1).is_none_or(|next| next.row != tokens[index].row);
         let last: Vec<usize> = (0..tokens.len()).filter(is_last).collect();
@@ -105,7 +107,7 @@ fn decode(
         let mut next: Vec<Token> = Vec::new();
         for (sequence, logits) in sequences.iter_mut().filter(|sequence| !sequence.is_finished()).zip(logits)
         {
-            sequence.step(logits, on_token)?;
+            sequence.step(logits, &mut |row, text| goes_on &= on_token(row, text))?;
             if sequence.is_finished() {
                 continue;
             }
@@ -116,11 +118,14 @@ fn decode(
                 next.extend(sequence.tokens.last().cloned());
             }
         }
+        if !goes_on {
+            return Err(Error::Stopped);
+        }
         if next.is_empty() {
             break;
         }
         tokens = next;
     }
-    sequences.iter_mut().for_each(|sequence| sequence.flush_text(on_token));
+    sequences.iter_mut().for_each(|sequence| sequence.flush_text(&mut |row, text| _ = on_token(row, text)));
     Ok(())
 }

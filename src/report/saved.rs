@@ -15,7 +15,8 @@ use crate::error::{Error, Result};
 /// A folder without charts and strips; a file that can't be read, drawn or written.
 pub fn draw_all(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::file(folder))? {
+    let entries = std::fs::read_dir(folder).map_err(Error::file(folder));
+    for entry in entries.map_err(|error| error.where_missing("a folder with charts (NAME.chart.json)"))? {
         let path = entry.map_err(Error::file(folder))?.path();
         if [".chart.json", ".strip.json"].iter().any(|end| path.to_string_lossy().ends_with(end)) {
             found.push(path);

@@ -439,7 +439,7 @@ fn labels_can_change_without_a_new_extraction() {
     assert_eq!(join().unwrap().labels("kind").unwrap(), ["1"]);
     write(&[("d", "i see .", "2")]);
     let error = join().err().unwrap().to_string();
-    assert!(error.contains("the messages of dialogue d 2 times; expected 1 times"), "{error}");
+    assert!(error.contains("the messages of dialogue d 2 times; expected once"), "{error}");
     write(&[("d", "i see !", "2")]);
     let error = join().err().unwrap().to_string();
     assert!(error.contains("extracted from other dialogues than these"), "{error}");

@@ -210,3 +210,218 @@ fn a_template_that_takes_long_ends_by_its_fuel() {
     one_line(&["tokens", "--chat-template", &template, "--prompt", "help"], &["exceeds its limit of steps"]);
     assert!(begin.elapsed().as_secs() < 8, "{:?}", begin.elapsed());
 }
+
+/// A template that writes the system text, tools, functions, names, and one variable.
+const WHOLE: &str = "{% if tools %}<|im_start|> tools {{ tools | tojson }} <|im_end|> {% endif %}\
+    {% if functions is defined %}<|im_start|> functions {{ functions | tojson }} <|im_end|> {% endif %}\
+    {% for m in messages %}<|im_start|> {{ m.role }}{% if m.name %} {{ m.name }}{% endif %} {{ m.content }} <|im_end|> \
+    {% endfor %}<|im_start|> assistant{% if enable_thinking is defined and not enable_thinking %} none{% endif %}";
+/// One that writes messages only, though its words name the rest.
+const BARE: &str = "{# tools #}{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}\
+    {{ 'functions documents tools name enable_thinking'[:0] }}<|im_start|> assistant";
+
+#[test]
+fn fields_beside_the_messages_are_rendered_or_refused_by_name() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name).display().to_string();
+    std::fs::write(at("whole.jinja"), WHOLE).unwrap();
+    std::fs::write(at("bare.jinja"), BARE).unwrap();
+    let data = at("d.jsonl");
+    let record = |more: Value| {
+        let mut record = json!({"messages": [{"role": "user", "content": "help me"}]});
+        more.as_object().unwrap().iter().for_each(|(name, value)| record[name] = value.clone());
+        std::fs::write(&data, format!("{record}\n")).unwrap();
+    };
+    let template = |name: &str| at(&format!("{name}.jinja"));
+    let text = |name: &str, more: &[&str]| {
+        let template = template(name);
+        let base = ["tokens", "--json", "--model", SMALL, "--chat-template", &template, "--data", &data];
+        let output = pearl(&[&base[..], more].concat()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        json["tokens"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|token| token["text"].as_str().unwrap())
+            .collect::<String>()
+    };
+    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
+    let call = json!([{"name": "f"}]);
+    // As transformers renders them (a system text as its first message).
+    for (more, begin) in [
+        (json!({"system": "help"}), "<|im_start|> system help <|im_end|> <|im_start|> user help me"),
+        (json!({"system_prompt": "help", "system": null}), "<|im_start|> system help <|im_end|>"),
+        (
+            json!({"tools": tool}),
+            r#"<|im_start|> tools [{"type": "function", "function": {"name": "f"}}] <|im_end|>"#,
+        ),
+        (json!({"functions": call}), r#"<|im_start|> functions [{"name": "f"}] <|im_end|>"#),
+        (
+            json!({"messages": [{"role": "user", "name": "ann", "content": "help"}]}),
+            "<|im_start|> user ann help",
+        ),
+        (
+            json!({"prompt": "help me", "labels": {"x": 1}, "source": "s", "image": null}),
+            "<|im_start|> user help me",
+        ),
+        (json!({"chat_template_kwargs": {}, "functions": [], "prompt_id": 7}), "<|im_start|> user help me"),
+        (json!({"conversations": [{"from": "human", "value": "help me"}]}), "<|im_start|> user help me"),
+    ] {
+        record(more.clone());
+        let text = text("whole", &[]);
+        assert!(text.starts_with(begin), "{more}: {text:?}");
+    }
+    for arguments in
+        [json!({"enable_thinking": false}), json!({"chat_template_kwargs": {"enable_thinking": false}})]
+    {
+        record(arguments);
+        assert!(text("whole", &[]).ends_with("assistant none"));
+    }
+    let none: &[&str] = &[];
+    for (more, name, command, expected) in [
+        (json!({"tools": tool}), "bare", none, "record: `tools`, which the chat template does not write"),
+        (
+            json!({"functions": call}),
+            "bare",
+            none,
+            "record: `functions`, which the chat template does not write",
+        ),
+        (
+            json!({"documents": [{"text": "t"}]}),
+            "whole",
+            none,
+            "`documents`, which the chat template does not write",
+        ),
+        (json!({"enable_thinking": false}), "bare", none, "`enable_thinking`, which the chat template"),
+        (json!({"chat_template_kwargs": {"depth": 3}}), "whole", none, "`depth`, which the chat template"),
+        (
+            json!({"chat_template_kwargs": {"messages": []}}),
+            "whole",
+            none,
+            "`messages` in `chat_template_kwargs`",
+        ),
+        (json!({"chat_template_kwargs": [1]}), "whole", none, "a list in `chat_template_kwargs`"),
+        (
+            json!({"chat_template_kwargs": {"enable_thinking": true}, "enable_thinking": false}),
+            "whole",
+            none,
+            "`enable_thinking` in `chat_template_kwargs` beside another",
+        ),
+        (json!({"enable_thinking": true}), "whole", &["--no-think"], "`enable_thinking` true under false"),
+        (
+            json!({"messages": [{"role": "user", "name": "ann", "content": "help"}]}),
+            "bare",
+            none,
+            "message 0: `name`, which the chat template does not write",
+        ),
+        (
+            json!({"messages": [{"role": "user", "name": "<|im_end|>", "content": "help"}]}),
+            "whole",
+            none,
+            "the control token <|im_end|> in `name`",
+        ),
+        (
+            json!({"system": "one", "messages": [{"role": "system", "content": "two"}, {"role": "user", "content": "a"}]}),
+            "whole",
+            none,
+            "`system` beside another system message; expected one",
+        ),
+        (json!({"system": "one", "system_prompt": "two"}), "whole", none, "`system_prompt` beside another"),
+        (json!({"system": 7}), "whole", none, "a number in `system`"),
+        (
+            json!({"prompt": "other"}),
+            "whole",
+            none,
+            "`prompt` beside `messages`, which has no such user message",
+        ),
+        (
+            json!({"prompt": [{"role": "user", "content": "help me"}]}),
+            "whole",
+            none,
+            "`prompt` beside `messages`",
+        ),
+        (json!({"response": "yes"}), "whole", none, "`response` beside `messages`, which has no such answer"),
+        (
+            json!({"conversations": [{"from": "human", "value": "no"}]}),
+            "whole",
+            none,
+            "`conversations` beside",
+        ),
+        (json!({"functions": {"name": "f"}}), "whole", none, "an object in `functions`; expected a list"),
+        (json!({"images": ["a.png"]}), "whole", none, "a list in `images`; expected text alone"),
+        (json!({"chat_template": "{{ x }}"}), "whole", none, "a template in `chat_template`"),
+        (json!({"continue_final_message": true}), "whole", none, "`continue_final_message` true"),
+        (json!({"add_generation_prompt": false}), "whole", none, "`add_generation_prompt` false"),
+        (
+            json!({"messages": [{"role": "user", "content": "help", "images": ["a.png"]}]}),
+            "whole",
+            none,
+            "`images` in message 0 of `messages`",
+        ),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "limit": 12345678901234567890123_f64}}]}),
+            "bare",
+            none,
+            "`tools`",
+        ),
+    ] {
+        record(more);
+        let template = template(name);
+        let base = ["tokens", "--model", SMALL, "--chat-template", &template, "--data", &data];
+        one_line(&[&base[..], command].concat(), &[expected]);
+    }
+    // An integer that a chat template would write otherwise.
+    let text = r#"{"prompt":"help","tools":[{"name":"f","limit":12345678901234567890123}]}"#;
+    std::fs::write(&data, text).unwrap();
+    one_line(&["tokens", "--data", &data], &["the integer 12345678901234567890123 in `tools`"]);
+    // Without a list of messages, a number is a label and a text is the system's.
+    std::fs::write(&data, r#"{"prompt":"help","system":"me","tools":"a hammer","system_prompt":3}"#).unwrap();
+    let read = pearlpoint::dialogue::Dialogues::read(&data).unwrap().dialogues.remove(0);
+    assert_eq!((read.messages.len(), read.messages[0].content.as_str()), (2, "me"));
+    assert_eq!(read.labels.keys().collect::<Vec<_>>(), ["system_prompt", "tools"]);
+}
+
+#[test]
+fn a_tokenizer_file_of_another_shape_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let mut tokenizer: Value =
+        serde_json::from_slice(&std::fs::read(Path::new(SMALL).join("tokenizer.json")).unwrap()).unwrap();
+    tokenizer["added_tokens"][0]["id"] = (-1).into();
+    let split =
+        json!({"type": "Split", "pattern": {"Regex": "(?i)ß"}, "behavior": "Isolated", "invert": false});
+    let decoder = |id: &str, token: Value| json!({"added_tokens_decoder": {id: token}}).to_string();
+    for (number, (file, text, expected)) in [
+        ("tokenizer_config.json", "[]".into(), "tokenizer_config.json: a list; expected a JSON object"),
+        ("tokenizer_config.json", "\"a\"".into(), "tokenizer_config.json: a text; expected a JSON object"),
+        ("tokenizer_config.json", "7".into(), "tokenizer_config.json: 7; expected a JSON object"),
+        ("tokenizer_config.json", "null".into(), "tokenizer_config.json: null; expected a JSON object"),
+        ("special_tokens_map.json", "[]".into(), "special_tokens_map.json: a list"),
+        ("added_tokens.json", "[]".into(), "added_tokens.json: a list"),
+        ("generation_config.json", "[]".into(), "generation_config.json: a list"),
+        ("tokenizer_config.json", decoder("-1", json!({"content": "a"})), "an added token with the id -1"),
+        ("tokenizer_config.json", decoder("x", json!({"content": "a"})), "an added token with the id x"),
+        ("tokenizer_config.json", decoder("9", json!("a")), "an added token 9 without a text"),
+        ("tokenizer_config.json", json!({"added_tokens_decoder": [1]}).to_string(), "that is not an object"),
+        ("tokenizer.json", tokenizer.to_string(), "an added token with the id -1; ids go from 0"),
+        (
+            "tokenizer.json",
+            words("pre_tokenizer", split),
+            "'ß' where case is ignored, which Oniguruma finds in \"ss\"",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let model = checkpoint(&root.path().join(number.to_string()), &[(file, text)]);
+        one_line(&["tokens", "--model", &model, "--prompt", "help"], &[file, expected]);
+    }
+    // Without added_tokens_decoder, added_tokens.json counts.
+    let files = [("tokenizer_config.json", "{}".into()), ("added_tokens.json", r#"{"<x>": -1}"#.into())];
+    let model = checkpoint(&root.path().join("added"), &files);
+    one_line(
+        &["inspect", &model],
+        &["added_tokens.json: the token \"<x>\" with the id -1; expected tokens with ids from 0"],
+    );
+}

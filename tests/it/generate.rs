@@ -87,6 +87,7 @@ fn an_answer_ends_before_a_stop_and_is_heard_as_it_comes() {
         let mut hear = |row: usize, text: &str| {
             pieces += 1;
             heard.entry(row).or_default().push_str(text);
+            true
         };
         let stopped =
             generate_streaming(&model, &dialogues, &options, &mut (), &mut |_| true, &mut hear).unwrap();

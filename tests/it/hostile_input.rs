@@ -258,13 +258,16 @@ fn what_is_no_regular_file_is_named_at_once() {
     one_line(&["extract", "--data", &pipe, "--out", &at(&folder, "s")], &["pipe.jsonl: a pipe or a device"]);
     one_line(&["run", "/dev/zero", "--out", &at(&folder, "r")], &["/dev/zero: a pipe or a device"]);
     one_line(&["generate", "--prompt", "a", "--plan", "/dev/zero"], &["/dev/zero: a pipe or a device"]);
-    // Nobody writes to the pipe: to open it would be to wait.
+    // Nobody writes to the pipe: it is not waited for.
     for arguments in [
         &["run", &pipe, "--out", &at(&folder, "r")][..],
         &["game", "solve", &pipe],
         &["generate", "--prompt", "a", "--plan", &pipe],
     ] {
-        one_line(arguments, &["pipe.jsonl: a pipe or a device; expected a file of settings"]);
+        one_line(
+            arguments,
+            &["pipe.jsonl: a pipe that nobody has written to for 1 s; expected a file of settings"],
+        );
     }
 }
 
@@ -499,4 +502,202 @@ fn levels_without_an_order_are_numbers() {
     pearl(&[&fit[..], &["n"]].concat()).assert().success();
     let probe = pearlpoint::probe::Probe::load(Path::new(&out)).unwrap();
     assert_eq!(probe.classes, ["2", "9", "10"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn settings_come_from_a_pipe_and_a_pipe_without_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let shell = |command: &str| {
+        let program = assert_cmd::cargo::cargo_bin("pearl").display().to_string();
+        let mut bash = Command::new("bash");
+        bash.current_dir(folder.path()).args(["-c", command]).env("PEARL", program);
+        let output = bash.output().unwrap();
+        let [out, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), out, said)
+    };
+    let generate = r#""$PEARL" generate --prompt "i see ." --max-tokens 2 --plan"#;
+    let plain = shell(&format!("{generate} <(sleep 2; echo 'intervention = []')"));
+    assert_eq!((plain.0, plain.2.as_str()), (Some(0), ""), "{plain:?}");
+    std::fs::write(folder.path().join("plan.toml"), "intervention = []").unwrap();
+    assert_eq!(shell(&format!("{generate} plan.toml")), plain);
+    assert_eq!(shell(&format!("cat plan.toml | {generate} /dev/stdin")), plain);
+    for (command, expected) in [
+        (format!("{generate} <(cat /dev/zero)"), "a pipe with more than 16 MiB; expected a file of settings"),
+        (format!("{generate} <(true)"), "a pipe that nobody has written to"),
+        (format!("{generate} <(echo 'strength = 1')"), ":1: "),
+        (r#""$PEARL" game solve <(head -c 20M /dev/zero)"#.into(), "a pipe with more than 16 MiB"),
+    ] {
+        let begin = Instant::now();
+        let (code, out, said) = shell(&command);
+        assert_eq!((code, out.as_str(), said.lines().count()), (Some(2), "", 1), "{command}: {said}");
+        assert!(said.contains(expected), "{command}: {said}");
+        assert!(begin.elapsed() < Duration::from_secs(30), "{command}: {:?}", begin.elapsed());
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stream_ends_with_its_reader() {
+    use std::io::Read;
+    let program = assert_cmd::cargo::cargo_bin("pearl");
+    // More tokens than any test would wait for; the answer goes on where none is an end.
+    let arguments = ["generate", "--prompt", "help", "--stream", "--max-tokens", "1000000", "--model"];
+    let mut command = Command::new(program);
+    command.args(arguments).arg("tests/fixtures/qwen3").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let begin = Instant::now();
+    let mut child = command.spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 3]).unwrap();
+    drop(out);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_missing_file_says_what_was_expected_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = lines(&folder, "d.jsonl", &[serde_json::json!({"prompt": "i see ."})]);
+    let (none, out) = (at(&folder, "none"), at(&folder, "out"));
+    let [jsonl, toml, probe] = ["none.jsonl", "none.toml", "none.safetensors"].map(|name| at(&folder, name));
+    let vector = format!("{probe}:1@3.resid_post");
+    let states = ["--store", &none, "--data", &data];
+    let cases: Vec<(Vec<&str>, &str)> = vec![
+        (vec!["tokens", "--data", &jsonl], "a file of dialogues"),
+        (vec!["extract", "--data", &jsonl, "--out", &out], "a file of dialogues"),
+        (vec!["generate", "--prompt", "a", "--plan", &toml], "a file of settings"),
+        (vec!["run", &toml, "--out", &out], "a file of settings"),
+        (vec!["steer-sweep", &toml, "--out", &out], "a file of settings"),
+        (vec!["game", "solve", &toml], "a file of settings"),
+        (vec!["generate", "--prompt", "a", "--vector", &vector], "a file of kind vector"),
+        (vec!["vector", "info", &probe], "a file of kind vector"),
+        (vec!["vector", "import", &probe, "--out", &out], "a GGUF control vector"),
+        ([&["probe", "score", &probe][..], &states].concat(), "a file of kind probe"),
+        (vec!["probe", "cosines", &probe, &probe], "a file of kind probe"),
+        (
+            vec!["boundary", "token-map", "--prompt", "a", "--class", "c", "--out", &out, "--probe", &probe],
+            "a file of kind probe",
+        ),
+        ([&["probe", "fit", "--label", "a", "--out", &out][..], &states].concat(), "a store, the folder"),
+        (vec!["store", "info", &none], "a store, the folder"),
+        (vec!["store", "check", &none], "a store, the folder"),
+        (vec!["store", "merge", &none, "--out", &out], "a store, the folder"),
+        (vec!["plot", &none], "a folder with charts"),
+        (vec!["judge", &jsonl], "a file of dialogues"),
+        (vec!["generate", "--prompt", "a", "--chat-template", &none], "a chat template"),
+        (vec!["inspect", &none], "a checkpoint folder"),
+    ];
+    for (arguments, expected) in cases {
+        let output = pearl(&arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{arguments:?}: {said}");
+        let (found, right) =
+            said.split_once("; expected ").unwrap_or_else(|| panic!("{arguments:?}: {said}"));
+        assert!(right.starts_with(expected) && found.contains("none"), "{arguments:?}: {said}");
+        assert!(!said.contains("os error") && output.stdout.is_empty(), "{arguments:?}: {said}");
+        assert!(!Path::new(&out).exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_number_or_a_day_that_is_none_says_which_would_be() {
+    for (arguments, expected) in [
+        (
+            ["--max-tokens", "-1"],
+            "'-1' for '--max-tokens <MAX_TOKENS>': not a whole number from 0; expected one",
+        ),
+        (["--max-tokens", "1.5"], "not a whole number from 0; expected one"),
+        (["--max-tokens", ""], "expected"),
+        (["--seed", "99999999999999999999999"], "too large; expected a smaller whole number"),
+        (["--temperature", "x"], "not a number; expected one, such as 0.5"),
+        (["--date", "2024-02-30"], "the day 30; expected one from 01 to 29, as February 2024 has"),
+        (["--date", "-2024-01-01"], "not a day; expected YYYY-MM-DD"),
+        (["--date", "0000-01-01"], "the year 0; expected one from 1000 to 9999"),
+    ] {
+        one_line(&[&["generate", "--prompt", "a"][..], &arguments].concat(), &[expected]);
+    }
+}
+
+#[test]
+fn nothing_is_printed_before_a_fault_of_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|id| serde_json::json!({"id": id, "prompt": "i see ."}).to_string());
+    for (name, text, expected) in [
+        ("end.json", format!("[{a}]\n{b}"), "line 2: `{` after the list; expected the end of the file"),
+        ("word.json", format!("[{a},{b}] x"), "`x` after the list"),
+        ("comma.json", format!("[{a},{b},]"), "a comma before ]; expected an element after it, or no comma"),
+        ("cut.json", format!("[{a},{b}"), "the file ends within a list; expected ]"),
+        ("line.jsonl", format!("{a}\n{b}\noops\n"), "line.jsonl:3: invalid JSON"),
+        ("two.jsonl", format!("{a}\n{b}{b}\n"), "two.jsonl:2: a value at column 30, after the record's end"),
+        ("row.csv", "id,prompt\n1,i\n2\n".into(), "row.csv:3"),
+        ("id.csv", "id,prompt\n1,i\n1,see\n".into(), "id.csv:3: the id `1`, which line 2 has too"),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let path = at(&folder, name);
+        // Nothing on stdout: `one_line` looks.
+        one_line(&["tokens", "--brief", "--data", &path], &[expected]);
+        one_line(&["generate", "--max-tokens", "1", "--data", &path], &[expected]);
+        one_line(&["extract", "--out", &at(&folder, "out"), "--data", &path], &[expected]);
+        assert!(!folder.path().join("out").exists());
+    }
+}
+
+#[test]
+fn ids_are_told_apart_as_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = at(&folder, "d.jsonl");
+    let write = |records: &[&str]| {
+        let lines: String =
+            records.iter().map(|fields| format!("{{{fields},\"prompt\":\"i see .\"}}\n")).collect();
+        std::fs::write(&path, lines).unwrap();
+    };
+    let ids = |records: &[&str]| {
+        write(records);
+        let read = pearlpoint::dialogue::Dialogues::read(&path).unwrap();
+        read.dialogues.iter().map(|dialogue| dialogue.id.clone()).collect::<Vec<_>>().join(" ")
+    };
+    // Two integers of 23 digits that are one double, and others of which a double holds no digit more.
+    let long = [
+        r#""id":12345678901234567890123"#,
+        r#""id":12345678901234567890124"#,
+        r#""id":-12345678901234567890123"#,
+    ];
+    assert_eq!(ids(&long), "12345678901234567890123 12345678901234567890124 -12345678901234567890123");
+    assert_eq!(
+        ids(&[r#""id":1"#, r#""id":"01""#, r#""id":1.5"#, r#""id":null"#, r#""id":"""#]),
+        "1 01 1.5 3 4"
+    );
+    let label = r#""id":1,"labels":{"user":12345678901234567890123,"users":[12345678901234567890124]}"#;
+    write(&[label]);
+    let read = pearlpoint::dialogue::Dialogues::read(&path).unwrap();
+    let label = |name: &str| read.dialogues[0].label(name).unwrap();
+    assert_eq!(
+        (label("user"), label("users")),
+        ("12345678901234567890123".into(), "12345678901234567890124".into())
+    );
+    for (records, expected) in [
+        (
+            &[r#""id":1"#, r#""id":"1""#][..],
+            ":2: the id `1`, which line 1 has too; expected ids that differ, also as text",
+        ),
+        (&[r#""id":"a""#, r#""id":"b""#, r#""id":"a""#], ":3: the id `a`, which line 1 has too"),
+        (&[r#""id":"1""#, r#""x":1"#], ":2: the id `1`, which line 1 has too"),
+        (&[r#""x":1"#, r#""id":0"#], ":2: the id `0`, which line 1 has too"),
+        (&[long[0], long[0]], ":2: the id `12345678901234567890123`, which line 1 has too"),
+        (&[r#""id":[1]"#], ":1: a list in `id`; expected text or a number"),
+        (&[r#""id":true"#], ":1: a boolean in `id`; expected text or a number"),
+    ] {
+        write(records);
+        one_line(&["tokens", "--data", &path], &[expected]);
+    }
+    // The elements of a list are named by number; a filter leaves out what would collide.
+    let list = at(&folder, "d.json");
+    std::fs::write(&list, r#"[{"id":1,"prompt":"i","part":"a"},{"id":1,"prompt":"see","part":"b"}]"#)
+        .unwrap();
+    one_line(&["tokens", "--data", &list], &["d.json:1 (element 2): the id `1`, which element 1 has too"]);
+    pearl(&["tokens", "--data", &list, "--where", "part=b"]).assert().success();
+    let output = pearl(&["tokens", "--brief", "--skip-bad", "--data", &list]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("left out: ") && said.contains("the id `1`"), "{said}");
 }

@@ -80,6 +80,29 @@ impl TokenFiles {
         tokenizer_class::apply(&self.config, &self.model_type, file);
     }
 
+    /// Refuses an added token whose id is no number from 0 to `largest`, or that has no text: the file's name, and what it has.
+    pub fn check_ids(&self, largest: u64) -> Result<(), (&'static str, String)> {
+        let is_id = |id: Option<u64>| id.is_some_and(|id| id <= largest);
+        match self.config.get("added_tokens_decoder") {
+            None => {
+                let mut added = self.added.as_object().into_iter().flatten();
+                added.find(|(_, id)| !is_id(id.as_u64())).map_or(Ok(()), |(text, id)| {
+                    Err(("added_tokens.json", format!("the token {text:?} with the id {id}")))
+                })
+            }
+            Some(Value::Null) => Ok(()),
+            Some(Value::Object(tokens)) => tokens.iter().try_for_each(|(id, fields)| {
+                let wrong = |found: String| Err(("tokenizer_config.json", found));
+                match &fields["content"] {
+                    _ if !is_id(id.parse().ok()) => wrong(format!("an added token with the id {id}")),
+                    Value::String(_) => Ok(()),
+                    _ => wrong(format!("an added token {id} without a text as its content")),
+                }
+            }),
+            Some(_) => Err(("tokenizer_config.json", "added_tokens_decoder that is not an object".into())),
+        }
+    }
+
     /// The tokens to add after `own`, those of tokenizer.json with their ids; and the named ones.
     pub fn tokens(&self, own: Vec<(u64, AddedToken)>) -> Tokens {
         let none = Map::new();

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::added_tokens::TokenFiles;
-use super::tokenizer_json::MAX_BYTES;
+use super::tokenizer_json::{MAX_BYTES, MAX_ID};
 use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
 
@@ -69,7 +69,7 @@ pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
     let text = String::from_utf8(text)
         .map_err(|_| Error::input(&place, "bytes that are not UTF-8", "a chat template, as text"))?;
     if path.extension().is_some_and(|extension| extension == "json") {
-        let json: Value = serde_json::from_str(&text).map_err(|error| Error::input(&place, error, "JSON"))?;
+        let json = json(path)?;
         let source = default_template(&json["chat_template"], &place)?;
         let missing = || Error::input(&place, "no chat_template", "one, as in tokenizer_config.json");
         return Ok((source.ok_or_else(missing)?.into(), place));
@@ -80,12 +80,18 @@ pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
 /// The files that add tokens to tokenizer.json and name special ones.
 pub(crate) fn token_files(folder: &Path) -> Result<TokenFiles> {
     let read = |name: &str| json(&folder.join(name));
-    Ok(TokenFiles {
+    let files = TokenFiles {
         config: read("tokenizer_config.json")?,
         special: read("special_tokens_map.json")?,
         added: read("added_tokens.json")?,
         model_type: read("config.json")?["model_type"].as_str().unwrap_or_default().into(),
-    })
+    };
+    let wrong = |(name, found): (&str, String)| {
+        let expected = format!("tokens with ids from 0 to {MAX_ID}");
+        Error::input(folder.join(name).display(), found, expected)
+    };
+    files.check_ids(MAX_ID).map_err(wrong)?;
+    Ok(files)
 }
 
 /// End-of-sequence ids of `generation_config.json`, else of `config.json`, and the path of the file; `None` where neither
@@ -144,12 +150,19 @@ fn read_optional(path: &Path) -> Result<Option<String>> {
     text.map(Some).map_err(|_| Error::input(path.display(), "bytes that are not UTF-8", "text"))
 }
 
-/// The JSON of a file that may be missing: then null.
+/// The object of a JSON file that may be missing: then null.
 fn json(path: &Path) -> Result<Value> {
     let Some(text) = read_optional(path)? else {
         return Ok(Value::Null);
     };
-    serde_json::from_str(&text).map_err(|error| Error::input(path.display(), error, "JSON"))
+    let found = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(object @ Value::Object(_)) => return Ok(object),
+        Ok(Value::Array(_)) => "a list".to_owned(),
+        Ok(Value::String(_)) => "a text".into(),
+        Ok(other) => other.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Err(Error::input(path.display(), found, "a JSON object {…}"))
 }
 
 /// A `chat_template` entry: text, or a list of `{"name", "template"}` with one named `default`.

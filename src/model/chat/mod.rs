@@ -5,13 +5,16 @@
 
 pub(crate) mod added_tokens;
 pub(crate) mod annotate;
+pub(crate) mod case_folds;
 pub(crate) mod files;
 pub(crate) mod library_guard;
 pub(crate) mod message_fields;
 pub(crate) mod message_spans;
+pub(crate) mod pattern_classes;
 pub(crate) mod patterns;
 pub(crate) mod python_compat;
 pub(crate) mod template;
+pub(crate) mod template_engine;
 pub(crate) mod template_preprocess;
 pub(crate) mod template_thread;
 pub(crate) mod tokenizer;
@@ -246,8 +249,16 @@ impl Chat {
         if messages.is_empty() {
             return Err(in_dialogue(Error::input("messages", "none", "at least one")));
         }
-        let source = self.template().unwrap_or_default();
-        message_fields::check(&self.vocabulary, source, messages, &dialogue.variables)
+        let add = messages.last().is_none_or(|last| last.role != Role::Assistant);
+        let fields = message_fields::Fields {
+            vocabulary: &self.vocabulary,
+            template: self.template.as_ref(),
+            messages,
+            variables: &dialogue.variables,
+            thinking,
+        };
+        fields
+            .check(&|messages, variables| self.text(messages, variables, add, thinking))
             .map_err(in_dialogue)?;
         let render =
             |messages: &[Message], add: bool| self.text(messages, &dialogue.variables, add, thinking);

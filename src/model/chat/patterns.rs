@@ -5,19 +5,17 @@
 //! otherwise: `{n,m}+` repeats there and is possessive here, `^` and `$` are line anchors there, `(?m)` lets `.` match a line
 //! feed, bracket expressions cover Unicode, and `\w` covers ² and ½ but not the zero-width joiners.
 
+use super::case_folds;
+
 /// The longest pattern accepted, in bytes: several times the longest of the hub.
 const MAX_BYTES: usize = 16 << 10;
 
 /// The deepest nesting of groups and classes accepted; the engine parses by recursion.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// The largest count in `{n,m}`.
 const MAX_COUNT: u32 = 10_000;
 
-/// What `\w` matches inside a class.
-const WORD: &str = r"[\w&&[^\x{200C}\x{200D}]]";
-/// What `\w` doesn't match inside a class.
-const NO_WORD: &str = r"[\W\x{200C}\x{200D}]";
 /// What `\w` matches elsewhere, and `\b` looks for.
 const WORD_ALONE: &str = r"[\w&&[^\x{200C}\x{200D}]]\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}";
 
@@ -35,6 +33,7 @@ pub(crate) fn translate(pattern: &str) -> Result<String, String> {
         atom: None,
         groups: Vec::new(),
         folds: false,
+        tail: String::new(),
     };
     while let Some(letter) = translation.take() {
         translation.step(letter)?;
@@ -42,27 +41,29 @@ pub(crate) fn translate(pattern: &str) -> Result<String, String> {
     Ok(translation.out)
 }
 
-struct Translation<'a> {
+pub(super) struct Translation<'a> {
     /// What is left of the pattern.
-    rest: &'a str,
+    pub(super) rest: &'a str,
     out: String,
     /// Where the last atom begins in `out`: what a quantifier repeats.
     atom: Option<usize>,
     /// For each open group, where it begins in `out`, and whether case was ignored before it.
     groups: Vec<(usize, bool)>,
     /// Whether case is ignored.
-    folds: bool,
+    pub(super) folds: bool,
+    /// The literals before the rest, without their case, where case is ignored.
+    tail: String,
 }
 
 impl Translation<'_> {
-    fn take(&mut self) -> Option<char> {
+    pub(super) fn take(&mut self) -> Option<char> {
         let letter = self.rest.chars().next()?;
         self.rest = &self.rest[letter.len_utf8()..];
         Some(letter)
     }
 
     /// Whether the rest begins with this text, which is then taken.
-    fn take_text(&mut self, text: &str) -> bool {
+    pub(super) fn take_text(&mut self, text: &str) -> bool {
         match self.rest.strip_prefix(text) {
             Some(rest) => (self.rest = rest, true).1,
             None => false,
@@ -70,8 +71,36 @@ impl Translation<'_> {
     }
 
     fn push_atom(&mut self, text: &str) {
+        self.tail.clear();
         self.atom = Some(self.out.len());
         self.out.push_str(text);
+    }
+
+    /// Writes a character that stands for itself, as `text`.
+    ///
+    /// # Errors
+    /// Where case is ignored, one that folds to several characters, or that ends what another folds to.
+    fn push_literal(&mut self, letter: char, text: &str) -> Result<(), String> {
+        let mut tail = std::mem::take(&mut self.tail);
+        if self.folds {
+            case_folds::refuse(letter, letter)?;
+            // A repeated character is a text of its own.
+            let is_repeated = self.rest.starts_with(['?', '*', '+'])
+                || self.rest.strip_prefix('{').is_some_and(|rest| !matches!(bounds(rest), Ok(None)));
+            if is_repeated {
+                tail.clear();
+            } else {
+                tail.push_str(&case_folds::fold(letter));
+            }
+            if let Some(end) = case_folds::at_end(&tail) {
+                return Err(format!(
+                    "{end:?} where case is ignored, which Oniguruma finds in one character too"
+                ));
+            }
+        }
+        self.push_atom(text);
+        self.tail = tail;
+        Ok(())
     }
 
     fn step(&mut self, letter: char) -> Result<(), String> {
@@ -88,12 +117,14 @@ impl Translation<'_> {
                 (self.atom, self.folds) = (Some(begin), folds);
             }
             '|' => {
+                self.tail.clear();
                 self.out.push('|');
                 self.atom = None;
             }
             '^' => self.push_atom(r"(?:\A|(?<=\n)(?!\z))"),
             '$' => self.push_atom("(?m:$)"),
             '?' | '*' | '+' => {
+                self.tail.clear();
                 self.out.push(letter);
                 // Lazy or possessive.
                 if let Some(next) = self.rest.chars().next().filter(|next| matches!(next, '?' | '+')) {
@@ -104,7 +135,7 @@ impl Translation<'_> {
             }
             '{' => self.interval()?,
             '}' | ']' => self.push_atom(&format!("\\{letter}")),
-            _ => self.push_atom(letter.encode_utf8(&mut [0; 4])),
+            _ => self.push_literal(letter, letter.encode_utf8(&mut [0; 4]))?,
         }
         Ok(())
     }
@@ -254,21 +285,21 @@ impl Translation<'_> {
                 self.push_atom(&name);
             }
             'x' | 'u' => {
-                let code = self.code(letter)?;
-                self.push_atom(&code);
+                let (code, letter) = self.code(letter)?;
+                self.push_literal(letter, &code)?;
             }
             'd' | 'D' | 's' | 'S' | 'A' | 'z' | 'G' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | '1'..='9' => {
                 self.push_atom(&format!("\\{letter}"));
             }
             'e' => self.push_atom(r"\x1B"),
             letter if letter.is_ascii_alphanumeric() => return Err(format!(r"\{letter}")),
-            letter => self.push_atom(&literal(letter)),
+            letter => self.push_literal(letter, &literal(letter))?,
         }
         Ok(())
     }
 
     /// `{Name}` or `{^Name}` after `\p` or `\P`.
-    fn property(&mut self, negated: bool) -> Result<String, String> {
+    pub(super) fn property(&mut self, negated: bool) -> Result<String, String> {
         let end = self.rest.find('}').ok_or("a property without an end")?;
         let name = &self.rest[1..end];
         self.rest = &self.rest[end + 1..];
@@ -283,8 +314,8 @@ impl Translation<'_> {
         }
     }
 
-    /// `\xHH`, `\x{H…}` or `\uHHHH` after its letter.
-    fn code(&mut self, letter: char) -> Result<String, String> {
+    /// `\xHH`, `\x{H…}` or `\uHHHH` after its letter, and the character.
+    pub(super) fn code(&mut self, letter: char) -> Result<(String, char), String> {
         let braced = letter == 'x' && self.take_text("{");
         let most = if braced {
             8
@@ -298,90 +329,9 @@ impl Translation<'_> {
         if digits.is_empty() || (braced && !self.take_text("}")) {
             return Err(format!(r"\{letter} without a number"));
         }
-        Ok(format!(r"\x{{{digits}}}"))
-    }
-
-    /// A class after its bracket.
-    fn class(&mut self, depth: usize) -> Result<String, String> {
-        if depth >= MAX_DEPTH {
-            return Err(format!("classes nested more than {MAX_DEPTH} deep"));
-        }
-        let mut class = String::from("[");
-        if self.take_text("^") {
-            class.push('^');
-        }
-        // Whether the last item is a set, after which a hyphen stands for itself.
-        let mut set = false;
-        if self.take_text("]") {
-            class.push_str(r"\]");
-        }
-        loop {
-            let letter = self.take().ok_or("a class without an end")?;
-            match letter {
-                ']' => break,
-                '[' if self.rest.starts_with(':') && self.rest.contains(":]") => {
-                    let end = self.rest.find(":]").unwrap_or_default();
-                    class.push_str(&bracket(&self.rest[1..end])?);
-                    self.rest = &self.rest[end + 2..];
-                    set = true;
-                }
-                '[' => {
-                    class.push_str(&self.class(depth + 1)?);
-                    set = true;
-                }
-                '&' if self.take_text("&") => {
-                    class.push_str("&&");
-                    set = false;
-                }
-                '\\' => {
-                    let (escape, is_set) = self.class_escape()?;
-                    class.push_str(&escape);
-                    set = is_set;
-                }
-                '-' if class != "["
-                    && class != "[^"
-                    && self.rest.starts_with('-')
-                    && !self.rest.starts_with("-]") =>
-                {
-                    return Err("-- in a class, which some engines read as subtraction".into());
-                }
-                '-' if set || self.rest.starts_with(']') || class == "[" || class == "[^" => {
-                    class.push_str(r"\-");
-                    set = false;
-                }
-                '-' => class.push('-'),
-                letter => {
-                    class.push_str(&literal(letter));
-                    set = false;
-                }
-            }
-        }
-        class.push(']');
-        Ok(class)
-    }
-
-    /// An escape in a class, and whether it stands for a set.
-    fn class_escape(&mut self) -> Result<(String, bool), String> {
-        let letter = self.take().ok_or("a backslash at the end")?;
-        Ok(match letter {
-            'w' => (WORD.into(), true),
-            'W' => (NO_WORD.into(), true),
-            'h' => ("0-9A-Fa-f".into(), true),
-            'H' => ("[^0-9A-Fa-f]".into(), true),
-            'd' | 'D' | 's' | 'S' => (format!("\\{letter}"), true),
-            'p' | 'P' if self.rest.starts_with('{') => match self.property(letter == 'P')?.as_str() {
-                r"\p{Word}" => (WORD.into(), true),
-                r"\P{Word}" => (NO_WORD.into(), true),
-                property => (property.into(), true),
-            },
-            'p' | 'P' => (letter.to_string(), false),
-            'x' | 'u' => (self.code(letter)?, false),
-            'b' => (r"\x08".into(), false),
-            'e' => (r"\x1B".into(), false),
-            't' | 'n' | 'r' | 'f' | 'v' | 'a' => (format!("\\{letter}"), false),
-            letter if letter.is_ascii_alphanumeric() => return Err(format!(r"\{letter} in a class")),
-            letter => (literal(letter), false),
-        })
+        let character = u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32);
+        let character = character.ok_or_else(|| format!(r"\{letter}{digits}, which is no character"))?;
+        Ok((format!(r"\x{{{digits}}}"), character))
     }
 }
 
@@ -404,30 +354,11 @@ fn bounds(text: &str) -> Result<Option<(u32, Option<u32>, usize)>, String> {
 }
 
 /// A character that stands for itself, escaped where it could be read otherwise.
-fn literal(letter: char) -> String {
+pub(super) fn literal(letter: char) -> String {
     match letter.is_ascii_punctuation() {
         true => format!("\\{letter}"),
         false => letter.into(),
     }
-}
-
-/// A bracket expression such as `[:alpha:]`, by its name.
-fn bracket(name: &str) -> Result<String, String> {
-    let (positive, negative) = match name.trim_start_matches('^') {
-        "alpha" => (r"\p{Alphabetic}", r"\P{Alphabetic}"),
-        "digit" => (r"\p{Nd}", r"\P{Nd}"),
-        "alnum" => (r"[\p{Alphabetic}\p{Nd}]", r"[^\p{Alphabetic}\p{Nd}]"),
-        "upper" => (r"\p{Uppercase}", r"\P{Uppercase}"),
-        "lower" => (r"\p{Lowercase}", r"\P{Lowercase}"),
-        "space" => (r"\s", r"\S"),
-        "punct" => (r"[\p{P}\p{S}]", r"[^\p{P}\p{S}]"),
-        "cntrl" => (r"\p{Cc}", r"\P{Cc}"),
-        "xdigit" => ("[0-9A-Fa-f]", "[^0-9A-Fa-f]"),
-        "ascii" => (r"[\x00-\x7F]", r"[^\x00-\x7F]"),
-        "word" => (WORD, NO_WORD),
-        _ => return Err(format!("[:{name}:]")),
-    };
-    Ok(if name.starts_with('^') { negative } else { positive }.into())
 }
 
 #[cfg(test)]
@@ -496,8 +427,47 @@ mod tests {
             "[a-z--[aeiou]]".into(),
             r"[\w--\d]".into(),
             "[a-z--b]".into(),
+            r"\x{D800}".into(),
         ] {
             assert!(translate(&pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn characters_that_fold_to_several_are_refused_where_case_is_ignored() {
+        for pattern in [
+            "(?i)ß",
+            "(?i:a|ẞ+)",
+            r"(?i)\u00DF",
+            "(?i)ss",
+            "(?i)sS",
+            r"(?i)\x73s",
+            "(?i)s(?:s)",
+            "(?i:'s|'ſt)",
+            "(?i)[ß]",
+            "(?i)[À-ÿ]",
+            r"(?i)[a\u00C0-\u00FFz]",
+            "(?i)[[ß]a]",
+            "(?i)ﬁ",
+            "(?i)off",
+            "(?i)İ",
+        ] {
+            let error = translate(pattern).unwrap_err();
+            assert!(error.contains("where case is ignored, which Oniguruma finds in"), "{pattern}: {error}");
+        }
+        for pattern in [
+            "ß|ss|[À-ÿ]",
+            "(?i:a)ß",
+            "(?i)a(?-i)ß",
+            "(?i)ss?",
+            "(?i)s|s",
+            "(?i)s{2}",
+            "(?i)[a-zà-ÿ]",
+            r"(?i)s\p{L}s",
+            "(?i:'s|'t|'re|'ve|'m|'ll|'d)",
+            r"(?i)[\p{L}\w]+",
+        ] {
+            translate(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         }
     }
 }

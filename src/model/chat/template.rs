@@ -6,20 +6,18 @@
 //! that it is untrusted input: steps, output, time and recursion are limited.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, NaiveDate, Utc};
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
-use minijinja::{Environment, ErrorKind, State, escape_formatter};
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind};
 
 use serde_json::{Map, Value as Json};
 
 use super::python_compat;
-use super::template_preprocess::preprocess;
+use super::template_engine::{Clock, MATERIALIZE, environment};
+use super::template_preprocess::{preprocess, reads};
 use super::template_thread::{TIMEOUT, Unfinished, no_thread, on_template_thread};
 use crate::dialogue::Message;
 use crate::error::{Error, Result};
@@ -37,14 +35,8 @@ const OUTPUT_PER_MESSAGE: usize = 4 << 10;
 /// Further bytes of text for each byte of content.
 const OUTPUT_PER_BYTE: usize = 64;
 
-/// The longest format of `strftime_now`, in bytes.
-const MAX_DATE_FORMAT: usize = 1024;
-
 /// The longest engine message that an error quotes, in characters.
 const MAX_ERROR_CHARS: usize = 400;
-
-/// Name of the filter that every assignment goes through; no template uses it.
-const MATERIALIZE: &str = "pearlpoint_materialize";
 
 /// A compiled chat template.
 pub(crate) struct Template {
@@ -57,19 +49,6 @@ pub(crate) struct Template {
     clock: Arc<Clock>,
     /// Set where a rendering was given up, so that the next dialogue isn't waited for as long again.
     given_up: AtomicBool,
-}
-
-/// The time that `strftime_now` tells.
-struct Clock {
-    /// In seconds since 1970, UTC.
-    seconds: AtomicI64,
-    fixed: AtomicBool,
-}
-
-impl Clock {
-    fn now(&self) -> DateTime<Utc> {
-        DateTime::from_timestamp(self.seconds.load(Ordering::Relaxed), 0).unwrap_or_default()
-    }
 }
 
 impl Template {
@@ -96,7 +75,7 @@ impl Template {
         let preprocessed = preprocess(source, MATERIALIZE).map_err(|problem| wrong(&problem))?;
         let clock = Arc::new(Clock { seconds: now.timestamp().into(), fixed: false.into() });
         let told = Arc::clone(&clock);
-        let environment = match on_template_thread(move || environment(preprocessed, told)) {
+        let environment = match on_template_thread(move || environment(preprocessed, told, BASE_FUEL)) {
             Ok(environment) => environment.map_err(|error| wrong(&error.to_string()))?,
             Err(Unfinished::NoThread(error)) => return Err(no_thread(&error)),
             Err(Unfinished::Late) => return Err(wrong("compiling it takes too long")),
@@ -125,6 +104,11 @@ impl Template {
         let midnight = date.and_time(chrono::NaiveTime::MIN).and_utc();
         self.clock.seconds.store(midnight.timestamp(), Ordering::Relaxed);
         self.clock.fixed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the template reads a variable.
+    pub fn reads(&self, variable: &str) -> bool {
+        reads(&self.source, variable)
     }
 
     /// The source as it was given.
@@ -227,95 +211,6 @@ fn truncated(text: &str) -> String {
     }
 }
 
-/// The engine as transformers configures Jinja, with the template under the name `chat`.
-fn environment(
-    source: String,
-    clock: Arc<Clock>,
-) -> std::result::Result<Environment<'static>, minijinja::Error> {
-    let mut environment = Environment::new();
-    environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-    environment.set_debug(false);
-    environment.set_fuel(Some(BASE_FUEL));
-    environment.set_unknown_method_callback(python_compat::method);
-    environment.set_formatter(|out, state, value| {
-        let written = match value.kind() {
-            ValueKind::Bool => Some(if value.is_true() { "True" } else { "False" }.to_owned()),
-            ValueKind::None => Some("None".to_owned()),
-            ValueKind::Number if !value.is_integer() => {
-                f64::try_from(value.clone()).ok().map(python_compat::float)
-            }
-            // Writing a list isn't charged, and a small one can expand without limit: walk it with fuel first.
-            ValueKind::Seq | ValueKind::Iterable | ValueKind::Map => {
-                return escape_formatter(out, state, &python_compat::materialize(state, value)?);
-            }
-            _ => None,
-        };
-        match written {
-            Some(written) => out.write_str(&written).map_err(minijinja::Error::from),
-            None => escape_formatter(out, state, value),
-        }
-    });
-    environment.add_function("raise_exception", raise_exception);
-    environment.add_function("strftime_now", move |format: &str| {
-        let wrong = |problem| Err(minijinja::Error::new(ErrorKind::InvalidOperation, problem));
-        if format.len() > MAX_DATE_FORMAT {
-            return wrong(format!(
-                "strftime_now has a format of {} bytes, above the limit of {MAX_DATE_FORMAT}",
-                format.len()
-            ));
-        }
-        strftime(clock.now(), format)
-            .map_or_else(|| wrong(format!("strftime_now does not know the format {format}")), Ok)
-    });
-    environment
-        .add_filter(MATERIALIZE, |state: &State, value: &Value| python_compat::materialize(state, value));
-    environment.add_filter("tojson", python_compat::tojson);
-    environment.add_filter("trim", python_compat::trim);
-    environment.add_filter("int", python_compat::int);
-    environment.add_filter("default", python_compat::default);
-    environment.add_filter("d", python_compat::default);
-    environment.add_test("sequence", python_compat::is_sequence);
-    environment.add_test("iterable", python_compat::is_iterable);
-    environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-    environment.add_template_owned("chat", source)?;
-    Ok(environment)
-}
-
-fn raise_exception(message: &str) -> std::result::Result<Value, minijinja::Error> {
-    Err(minijinja::Error::new(ErrorKind::InvalidOperation, message.to_owned()))
-}
-
-/// Python's `strftime`. `None` for a directive that isn't known, or that Python writes otherwise than chrono.
-fn strftime(time: DateTime<Utc>, format: &str) -> Option<String> {
-    let items = StrftimeItems::new(format);
-    // chrono's `%f` is nanoseconds, Python's microseconds; `%+` is chrono's alone.
-    let differs = |item: &Item| {
-        use chrono::format::{Fixed, Numeric};
-        match item {
-            Item::Error => true,
-            Item::Numeric(kind, _) => *kind == Numeric::Nanosecond,
-            Item::Fixed(kind) => !matches!(
-                kind,
-                Fixed::ShortMonthName
-                    | Fixed::LongMonthName
-                    | Fixed::ShortWeekdayName
-                    | Fixed::LongWeekdayName
-                    | Fixed::UpperAmPm
-                    | Fixed::TimezoneName
-                    | Fixed::TimezoneOffset
-            ),
-            _ => false,
-        }
-    };
-    if items.clone().any(|item| differs(&item)) {
-        return None;
-    }
-    let mut text = String::new();
-    // `to_string` would panic where formatting fails.
-    write!(text, "{}", time.format_with_items(items)).ok()?;
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,24 +294,6 @@ mod tests {
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
-    }
-
-    #[test]
-    fn writes_dates_as_python_does() {
-        // datetime.fromtimestamp(t, timezone.utc).strftime(f)
-        let date = |seconds, format| strftime(at(seconds), format).unwrap();
-        assert_eq!(date(1_709_164_800, "%d %b %Y"), "29 Feb 2024");
-        assert_eq!(
-            date(1_785_571_504, "%A, %B %-d, %Y, %I:%M %p %%"),
-            "Saturday, August 1, 2026, 08:05 AM %"
-        );
-        assert_eq!(date(0, "%F %T %a"), "1970-01-01 00:00:00 Thu");
-        assert_eq!(date(951_782_399, "%F %T %a"), "2000-02-28 23:59:59 Mon");
-        assert_eq!(date(951_782_399, "%y/%m %H:%S %j %Z %-H%-M"), "00/02 23:59 059 UTC 2359");
-        assert!(strftime(at(0), "%Q").is_none() && strftime(at(0), "%").is_none());
-        for differs in ["%f", "%.3f", "%3f", "%+", "%#z", "%:::z", "%-", "%-p", "100%"] {
-            assert_eq!(strftime(at(0), differs), None, "{differs}");
-        }
     }
 
     #[test]

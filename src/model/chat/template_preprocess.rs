@@ -26,7 +26,7 @@ pub(crate) fn preprocess(source: &str, assign_filter: &str) -> Result<String, St
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut rewritten = String::with_capacity(source.len());
     let mut done = 0;
-    for tag in block_tags(&source)? {
+    for (tag, _) in tags(&source)?.into_iter().filter(|(_, is_block)| *is_block) {
         rewritten.push_str(&source[done..tag.start]);
         rewritten.push_str(&rewrite_tag(&source[tag.clone()], assign_filter));
         done = tag.end;
@@ -35,8 +35,42 @@ pub(crate) fn preprocess(source: &str, assign_filter: &str) -> Result<String, St
     Ok(rewritten)
 }
 
-/// Byte ranges inside the `{% … %}` tags, leaving out those in comments, expressions, strings and raw blocks.
-fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
+/// Whether a template reads a variable: its name stands in a tag, outside strings, and not as an attribute or to be assigned.
+pub(crate) fn reads(source: &str, variable: &str) -> bool {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let in_tag = |tag: &str| {
+        let code = without_strings(tag);
+        code.match_indices(variable).any(|(at, _)| {
+            let (before, after) = (&code[..at], &code[at + variable.len()..]);
+            let is_whole = !before.bytes().next_back().is_some_and(is_name)
+                && !after.bytes().next().is_some_and(is_name);
+            let after = after.trim_start();
+            let is_assigned = after.starts_with('=') && !after.starts_with("==");
+            is_whole && !is_assigned && !before.trim_end().ends_with('.')
+        })
+    };
+    // Source that can't be split was refused before.
+    tags(source).unwrap_or_default().into_iter().any(|(tag, _)| in_tag(&source[tag]))
+}
+
+/// A tag's content with its strings empty.
+fn without_strings(tag: &str) -> String {
+    let (mut quote, mut escaped) = (None, false);
+    let is_code = |letter: &char| match quote {
+        Some(_) if escaped => (escaped = false, false).1,
+        Some(_) if *letter == '\\' => (escaped = true, false).1,
+        Some(open) if *letter == open => (quote = None, true).1,
+        Some(_) => false,
+        None => {
+            quote = Some(*letter).filter(|letter| matches!(letter, '\'' | '"'));
+            true
+        }
+    };
+    tag.chars().filter(is_code).collect()
+}
+
+/// Byte ranges inside the `{% … %}` tags (true) and the `{{ … }}` tags, leaving out those in comments, strings and raw blocks.
+fn tags(source: &str) -> Result<Vec<(Range<usize>, bool)>, String> {
     let mut tags = Vec::new();
     let mut place = 0;
     while let Some(begin) = source[place..].find('{').map(|at| place + at) {
@@ -60,6 +94,9 @@ fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
         }
         place = inner + length + 2;
         if end_mark != "%}" {
+            if end_mark == "}}" {
+                tags.push((inner..inner + length, false));
+            }
             continue;
         }
         if name(&source[inner..inner + length]) == "raw" {
@@ -68,7 +105,7 @@ fn block_tags(source: &str) -> Result<Vec<Range<usize>>, String> {
             let mut ends = source[place..].match_indices("{%").map(|(at, _)| place + at);
             place = ends.find(close).unwrap_or(source.len());
         } else {
-            tags.push(inner..inner + length);
+            tags.push((inner..inner + length, true));
         }
     }
     Ok(tags)
@@ -155,5 +192,31 @@ mod tests {
         assert!(preprocess(&"x".repeat(MAX_SOURCE + 1), "k").is_err());
         let error = preprocess(&format!("\n{{{{ 1{} }}}}", "+1".repeat(MAX_TAG / 2)), "k").unwrap_err();
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_variable_is_read_where_a_tag_names_it_as_one() {
+        for source in [
+            "{{ tools }}",
+            "{%- if tools is defined and not(tools) -%}{% endif %}",
+            "{% set tools = tools if tools is defined else none %}",
+            "{% for t in tools%}{% endfor %}",
+            "{{ 'a\\'b' ~ tools }}",
+            "{% if x == tools or tools == y %}{% endif %}",
+            "{% set x = {'tools': tools} %}",
+        ] {
+            assert!(reads(source, "tools"), "{source}");
+        }
+        for source in [
+            "tools {# {{ tools }} #}",
+            "{{ 'tools' }}{{ \"tools\" }}{{ 'it\\'s tools' }}",
+            "{{ message.tools }}{{ message . tools }}",
+            "{{ my_tools }}{{ tools_in }}",
+            "{% set tools = [] %}",
+            "{% raw %}{{ tools }}{% endraw %}",
+            "{{ f(tools=1) }}",
+        ] {
+            assert!(!reads(source, "tools"), "{source}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::patterns;
 pub(crate) const MAX_BYTES: u64 = 160 << 20;
 
 /// Largest token id: several times the largest vocabulary of the hub.
-const MAX_ID: u64 = 1 << 24;
+pub(crate) const MAX_ID: u64 = 1 << 24;
 
 /// Deepest nesting of `Sequence`; the library tries each level twice.
 const MAX_NESTING: usize = 4;
@@ -97,7 +97,9 @@ fn added_tokens(list: Value) -> Result<Vec<(u64, AddedToken)>, String> {
     let Value::Array(list) = list else { return Err("added_tokens that are not a list".into()) };
     let token = |value: Value| {
         let id = value["id"].as_u64().filter(|id| *id <= MAX_ID);
-        let id = id.ok_or_else(|| format!("an added token with the id {}", value["id"]))?;
+        let id = id.ok_or_else(|| {
+            format!("an added token with the id {}; ids go from 0 to {MAX_ID}", value["id"])
+        })?;
         let token: AddedToken =
             serde_json::from_value(value).map_err(|error| format!("added_tokens: {error}"))?;
         Ok((id, token))

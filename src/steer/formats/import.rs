@@ -43,7 +43,8 @@ impl Default for Placement {
 /// A file of none of the formats; one that holds anything but directions; a shape or numbers that no vector has.
 pub fn read(path: &Path, placement: &Placement) -> Result<(Header, Vector)> {
     let mut begin = [0; 8];
-    let mut file = std::fs::File::open(path).map_err(Error::file(path))?;
+    let open = std::fs::File::open(path).map_err(Error::file(path));
+    let mut file = open.map_err(|error| error.where_missing(EXPECTED))?;
     // A shorter file leaves zeros.
     let _ = std::io::Read::read(&mut file, &mut begin).map_err(Error::file(path))?;
     if begin.starts_with(b"GGUF") {
