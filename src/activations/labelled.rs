@@ -9,7 +9,7 @@ use ndarray::{Array2, Axis};
 use super::activations::Activations;
 use super::store::{Store, check_dialogues};
 use crate::artifact::Header;
-use crate::dialogue::{Dialogue, Dialogues};
+use crate::dialogue::{self, Dialogue, Dialogues};
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
 
@@ -204,18 +204,10 @@ impl Labelled {
     /// # Errors
     /// A label that no dialogue has, or a value that no row has; the message names those that there are.
     pub fn rows_with(&self, name: &str, value: &str) -> Result<Vec<usize>> {
-        self.check_label(name)?;
+        let all = (0..self.rows()).map(|row| self.dialogue(row));
+        dialogue::check_value(&self.place, all, name, value)?;
         let has = |&row: &usize| self.dialogue(row).label(name).as_deref() == Some(value);
-        let rows: Vec<usize> = (0..self.rows()).filter(has).collect();
-        match rows.is_empty() {
-            false => Ok(rows),
-            true => {
-                let values: BTreeSet<String> =
-                    (0..self.rows()).filter_map(|row| self.dialogue(row).label(name)).collect();
-                let found = format!("no dialogue with {name} = {value}");
-                Err(Error::input(&self.place, found, format!("one of {}", listed(values))))
-            }
-        }
+        Ok((0..self.rows()).filter(has).collect())
     }
 
     /// Refuses a label that no row's dialogue has.
@@ -223,15 +215,7 @@ impl Labelled {
     /// # Errors
     /// If so; the message names the labels that there are.
     pub fn check_label(&self, name: &str) -> Result<()> {
-        if (0..self.rows()).any(|row| self.dialogue(row).label(name).is_some()) {
-            return Ok(());
-        }
-        let names = self.dialogues.iter().flat_map(|dialogue| dialogue.labels.keys().cloned());
-        let expected = match listed(names.collect()) {
-            names if names.is_empty() => "dialogues with labels".to_owned(),
-            names => format!("one of {names}"),
-        };
-        Err(Error::input(format!("label {name}"), "on no dialogue", expected))
+        dialogue::check_label((0..self.rows()).map(|row| self.dialogue(row)), name)
     }
 
     /// Drops the dialogues' texts and labels, where only the states are needed from here on.
@@ -299,18 +283,6 @@ fn by_messages(
         return Err(Error::input(folder.display(), "extracted from other dialogues than these", expected));
     }
     Ok(example.iter().map(|line| index_of.get(line).copied()).collect())
-}
-
-/// Names that an error lists.
-const LISTED: usize = 12;
-
-fn listed(names: BTreeSet<String>) -> String {
-    let rest = names.len().saturating_sub(LISTED);
-    let mut text = names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
-    if rest > 0 {
-        text += &format!(" and {rest} more");
-    }
-    text
 }
 
 #[cfg(test)]

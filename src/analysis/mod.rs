@@ -4,6 +4,7 @@ pub mod answers;
 pub mod boundary_report;
 pub mod cross_validation;
 pub mod dataset;
+pub mod direction_choice;
 mod group_interval;
 pub mod interpolation;
 pub mod layer_sweep;

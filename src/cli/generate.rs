@@ -28,8 +28,12 @@ pub struct Arguments {
     model: ModelChoice,
     #[command(flatten)]
     prompts: Prompts,
-    /// Add a vector at every token; strength in multiples of the vector (2) or of the residual norm (0.4n)
-    #[arg(long = "vector", value_name = "FILE:STRENGTH[@SITES]", allow_hyphen_values = true)]
+    /// Add a vector at every token; strength in multiples of the vector (2) or of the residual norm (0.4n); or ablate, clamp=V, …
+    #[arg(
+        long = "vector",
+        value_name = "FILE[@FROM]:[OPERATION=]STRENGTH[@SITES]",
+        allow_hyphen_values = true
+    )]
     vectors: Vec<Intervention>,
     /// A steering plan (TOML or JSON)
     #[arg(long, value_name = "FILE")]
@@ -115,11 +119,18 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Some(path) => Plan::load(path)?,
         None => Plan::default(),
     };
-    plan.interventions.extend(arguments.vectors);
     let thinking = arguments.model.thinking();
     let options = arguments.decoding.options(thinking)?;
     let model = arguments.model.load(console)?;
     model.decoder.expect_logits()?;
+    for intervention in arguments.vectors {
+        let is_named = intervention.sites.is_some() || intervention.from.is_some();
+        let intervention = intervention.at_best_site(&model)?;
+        if let Some(site) = intervention.sites.as_ref().filter(|_| !is_named) {
+            console.say(format!("steered at {site}, the vector's best site"));
+        }
+        plan.interventions.push(intervention);
+    }
     let before = dialogues.len();
     let mut fitting = Vec::with_capacity(before);
     for dialogue in dialogues {

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::console::Console;
 use super::output::{Outcome, print, print_exact, print_line};
 use super::states::StoreSource;
+use super::vector_select::{Arguments as Select, run as select};
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;
@@ -23,6 +24,8 @@ pub struct Arguments {
 enum Command {
     /// Compute the direction from one value of a label to another, at every site
     Build(Box<Build>),
+    /// Choose a direction over sites × token positions by what it does to answers
+    Select(Box<Select>),
     /// Describe a vector file: sites, widths, norms
     Info(Info),
     /// Cosines between vectors, site by site
@@ -190,6 +193,7 @@ struct Import {
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Build(arguments) => build(*arguments, console),
+        Command::Select(arguments) => select(*arguments, console),
         Command::Info(arguments) => info(&arguments.file),
         Command::Cosines(arguments) => cosines(&arguments.files, arguments.json),
         Command::Add(operands) => combine(operands, Vector::plus),
@@ -233,6 +237,9 @@ fn build(arguments: Build, console: &Console) -> anyhow::Result<Outcome> {
             auroc.value, auroc.low, auroc.high
         ))?;
     }
+    if let Some(best) = vector.best {
+        console.say(format!("best site: {best}, chosen on the groups held out and kept in the file"));
+    }
     if let Some(doubt) = vector.doubt_of_unit() {
         console.say(format!("doubt: {doubt}"));
     }
@@ -253,6 +260,9 @@ fn scale(arguments: Scale) -> anyhow::Result<Outcome> {
 fn info(file: &Path) -> anyhow::Result<Outcome> {
     let (header, vector) = Vector::load(file)?;
     print_line(format!("{}, from {}", vector.method, header.model.as_deref().unwrap_or("an unnamed model")))?;
+    if let Some(best) = vector.best {
+        print(format!("best site: {best}"))?;
+    }
     for (site, direction) in &vector.directions {
         let (width, length) = (direction.values.len(), direction.length());
         let mut line = format!("{:<16} width {width}  norm {length:.4}", site.to_string());

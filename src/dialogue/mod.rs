@@ -11,6 +11,7 @@ mod dialogue;
 mod json_list;
 mod json_record;
 mod jsonl;
+mod label_choices;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod raw_record;
@@ -23,5 +24,6 @@ pub use byte_source::ReadProgress;
 pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use jsonl::write_jsonl;
+pub use label_choices::{check_label, check_value};
 pub use read_options::ReadOptions;
 pub use reader::{DatasetSummary, DialogueStream, Dialogues, Skipped, read, records, stream, summarize};

@@ -158,7 +158,7 @@ impl Vector {
         for contrast in contrasts {
             directions.insert(contrast.site, direction(method, contrast)?);
         }
-        Ok(Vector { method: method.to_string(), directions })
+        Ok(Vector { method: method.to_string(), directions, best: None })
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 /// The keys of an intervention, for errors.
-const EXPECTED: &str = "interventions of vector or probe, sites, operation, strength, to, tokens, when, evaluate_at, schedule, \
+const EXPECTED: &str = "interventions of vector or probe, sites, from, operation, strength, to, tokens, when, evaluate_at, schedule, \
                         control, ids";
 
 impl Plan {

@@ -35,7 +35,7 @@ fn dialogues(count: usize) -> Vec<Dialogue> {
 fn vector(width: usize, seed: u64) -> Vector {
     let values: Array1<f32> = (0..width).map(|i| ((i as u64 * 31 + seed * 7) as f32).sin()).collect();
     let directions = BTreeMap::from([(SITE, Direction::new(values, Some(20.0)))]);
-    Vector { method: "test".into(), directions }
+    Vector { method: "test".into(), directions, best: None }
 }
 
 fn steer(
@@ -552,4 +552,55 @@ fn the_documented_operations_are_those_of_the_table() {
         let row = format!("| `{}` | `{}` |", operation.name(), operation.help());
         assert!(text.contains(&row), "docs/formats-steering.md lacks the row {row}");
     }
+}
+
+#[test]
+fn one_direction_is_ablated_at_every_point_of_the_residual_stream() {
+    let (model, dialogues) = (model(), dialogues(1));
+    let vector = vector(model.decoder.architecture().site_width(SITE), 1);
+    let unit = vector.directions[&SITE].unit().unwrap();
+    let ablation = Intervention { from: Some(SITE), ..Intervention::ablate(&vector, "all").unwrap() };
+    let mut hook = ablation.hook(&model, &vector, None).unwrap();
+    let sites =
+        model.decoder.architecture().parse_sites("embed,*.resid_pre,*.resid_mid,*.resid_post").unwrap();
+    let mut recorder = Recorder::new(sites.clone(), Selector::All);
+    let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
+    let mut chain = Chain(vec![&mut hook, &mut recorder]);
+    model.decoder.forward(&tokens, None, &[], &mut chain).unwrap();
+    let (_, read) = recorder.finish();
+    assert_eq!(read.len(), sites.len());
+    for (site, states) in &read {
+        for state in states.chunks(unit.len()) {
+            let along: f64 = state.iter().zip(&unit).map(|(h, u)| f64::from(h * u)).sum();
+            let length: f64 = state.iter().map(|h| f64::from(h * h)).sum::<f64>().sqrt();
+            assert!(along.abs() < 1e-4 * length, "{site}: {along} of {length}");
+        }
+    }
+}
+
+#[test]
+fn a_vectors_direction_is_used_at_other_sites_of_its_width_only() {
+    let model = model();
+    let vector = vector(model.decoder.architecture().site_width(SITE), 1);
+    let elsewhere = |sites: &str, from: Option<Site>| {
+        let change = Intervention { from, ..Intervention::add(&vector, sites, "0.5n").unwrap() };
+        change
+            .hook(&model, &vector, None)
+            .map(|hook| [0, 1, 2].map(|b| hook.wants(Site::Block(b, Point::ResidPost))))
+    };
+    assert_eq!(elsewhere("0-1.resid_post", Some(SITE)).unwrap(), [true, true, false]);
+    for (sites, from, expected) in [
+        ("0.resid_post", None, "3.resid_post; or from = \"SITE\""),
+        ("0.mlp_hidden", Some(SITE), "of width"),
+        (
+            "0.resid_post",
+            Some(Site::Embed),
+            "from embed: the vector has no direction there; expected 3.resid_post",
+        ),
+    ] {
+        let error = elsewhere(sites, from).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // "all" without a site whose direction it is: all of the vector's.
+    assert_eq!(elsewhere("all", None).unwrap(), [false; 3]);
 }

@@ -276,7 +276,7 @@ fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
                 let block = site.block().unwrap() - shift;
                 (format!("{block}.resid_post").parse().unwrap(), direction.clone())
             });
-            let vector = Vector { method: "test".into(), directions: directions.collect() };
+            let vector = Vector { method: "test".into(), directions: directions.collect(), best: None };
             let sites: Vec<Site> = vector.directions.keys().copied().collect();
             let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
             SteerHook::new(&decoder, &vector, &sites, (Operation::ADD, strength), tokens, None).unwrap()

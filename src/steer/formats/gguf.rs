@@ -116,7 +116,7 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
     let text = |key: &str| file.text(key).map(|text| text.map(str::to_string));
     let header = Header { model: text(MODEL)?, model_hash: text(MODEL_HASH)?, ..Header::default() };
     let method = text(METHOD)?.unwrap_or_else(|| "imported from a GGUF control vector".into());
-    Ok((header, Vector { method, directions }))
+    Ok((header, Vector { method, directions, best: None }))
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
         let direction =
             |block: &usize| Direction::new(values.iter().map(|v| v * *block as f32).collect(), norm);
         let directions = blocks.iter().map(|block| (Site::Block(*block, Point::ResidPost), direction(block)));
-        Vector { method: "test".into(), directions: directions.collect() }
+        Vector { method: "test".into(), directions: directions.collect(), best: None }
     }
 
     proptest! {
