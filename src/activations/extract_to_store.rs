@@ -133,6 +133,7 @@ fn provenance(
     let header = Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
+        model_form: Some(model.form()?),
         data_hash: Some(data_hash),
         ..Header::new(manifest::KIND, manifest::VERSION)
     };

@@ -8,10 +8,10 @@ use ndarray::{Array2, Axis};
 
 use super::activations::Activations;
 use super::store::{Store, check_dialogues};
-use crate::artifact::Header;
+use crate::artifact::{Header, Origin};
 use crate::dialogue::{self, Dialogue, Dialogues};
 use crate::error::{Error, Result};
-use crate::model::{Selector, Site};
+use crate::model::{OtherWeights, Selector, Site};
 
 /// Activations `[rows, width]` at several sites, with the dialogue of every row.
 ///
@@ -26,6 +26,8 @@ pub struct Labelled {
     example: Vec<usize>,
     position: Vec<Option<usize>>,
     states: States,
+    /// Whether probes of other weights of the same model are taken.
+    other_weights: OtherWeights,
 }
 
 enum States {
@@ -68,6 +70,7 @@ impl Labelled {
             example,
             position,
             states: States::Memory(states),
+            other_weights: OtherWeights::default(),
         })
     }
 
@@ -108,7 +111,22 @@ impl Labelled {
             example: numbers.into_iter().flatten().collect(),
             position,
             states: States::Store(Box::new(store), rows),
+            other_weights: OtherWeights::default(),
         })
+    }
+
+    /// Sets whether probes of other weights of the same model are taken.
+    pub fn with_other_weights(mut self, other_weights: OtherWeights) -> Labelled {
+        self.other_weights = other_weights;
+        self
+    }
+
+    /// Checks an artefact that was made from the model of `made`. `place` begins the error, and `what` names the artefact.
+    ///
+    /// # Errors
+    /// As [`OtherWeights::check`].
+    pub fn check_origin(&self, place: &str, what: &str, made: Origin) -> Result<()> {
+        self.other_weights.check(place, what, made, self.header.origin())
     }
 
     /// Number of rows.

@@ -213,7 +213,7 @@ fn identity(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
         Value::Object(object) => Some(object),
         _ => None,
     });
-    let named = ["kind", "version", "model", "dataset"];
+    let named = ["kind", "version", "model", "model_form", "dataset"];
     let counted = ["rows", "tokens_read", "refused", "unpicked", "shards", "hashes"];
     let kept = |key: &String| !named.contains(&key.as_str()) && !counted.contains(&key.as_str());
     let mut identity: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();

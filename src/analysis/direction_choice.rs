@@ -14,7 +14,7 @@ use crate::generate::Sampling;
 use crate::judge::{self, Scorer};
 use crate::model::{Hook, Model, Selector, Site};
 use crate::progress::Progress;
-use crate::steer::{ContrastRows, Intervention, Method, Operation, SiteSet, Vector};
+use crate::steer::{ContrastRows, Intervention, Method, Operation, SiteSet, Strength, Vector};
 
 /// The inputs of a choice.
 pub struct DirectionChoice<'a> {
@@ -30,6 +30,8 @@ pub struct DirectionChoice<'a> {
     pub sites: Vec<Site>,
     /// The number of tokens at the end of the prompt whose states give candidates.
     pub positions: usize,
+    /// The strength of additions.
+    pub strength: Strength,
     /// How an effect is measured.
     pub measure: Measure<'a>,
     /// Which candidates may be chosen.
@@ -305,7 +307,8 @@ impl DirectionChoice<'_> {
             candidate.dropped = Some(format!("KL above {max_kl}"));
             return Ok(candidate);
         }
-        let addition = Intervention { sites: Some(SiteSet::from(site)), ..Intervention::default() };
+        let addition = Intervention { strength: self.strength, ..Intervention::default() };
+        let addition = Intervention { sites: Some(SiteSet::from(site)), ..addition };
         let mut add = addition.hook(self.model, vector, None)?;
         let added = self.effect(&self.validation[1], &mut add, place, on_progress)?;
         candidate.added = Some(added);

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod boundary_report;
+mod control_text;
 pub mod cross_validation;
 pub mod dataset;
 pub mod direction_choice;
@@ -13,6 +14,7 @@ pub mod organism_check;
 pub mod pareto;
 pub mod pearl_map;
 pub mod probe_card;
+pub mod probe_check;
 pub mod side_effects;
 pub mod steering_effect;
 pub mod steering_eval;

@@ -1,11 +1,13 @@
 //! Remarks and progress bars on stderr, and Ctrl-C.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pearlpoint::model::OtherWeights;
 use pearlpoint::printable::one_line;
 use pearlpoint::progress::Progress;
 
@@ -44,6 +46,20 @@ impl Console {
     pub fn say(&self, remark: impl std::fmt::Display) {
         if !self.quiet {
             complain(remark);
+        }
+    }
+
+    /// Takes artefacts of other weights of the same model, and says so once for each.
+    pub fn other_weights(&self, taken: bool) -> OtherWeights {
+        let (quiet, said) = (self.quiet, Mutex::new(BTreeSet::new()));
+        match taken {
+            false => OtherWeights::default(),
+            true => OtherWeights::taken(move |line| {
+                let is_new = said.lock().is_ok_and(|mut said| said.insert(line.to_owned()));
+                if is_new && !quiet {
+                    complain(line);
+                }
+            }),
         }
     }
 

@@ -58,7 +58,7 @@ pub fn write_stdout(text: std::fmt::Arguments) -> anyhow::Result<()> {
 /// The header of a table that a model's states or answers gave.
 pub fn header(kind: &str, model: &Model) -> Header {
     let (name, hash) = (Some(model.name.clone()), Some(model.hash.clone()));
-    Header { model: name, model_hash: hash, ..Header::new(kind, 1) }
+    Header { model: name, model_hash: hash, model_form: model.form().ok(), ..Header::new(kind, 1) }
 }
 
 /// Saves a chart's table as NAME.chart.json.

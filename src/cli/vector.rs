@@ -122,6 +122,9 @@ struct Operands {
     a: PathBuf,
     /// Another, of the same model
     b: PathBuf,
+    /// Take vectors of other weights of the same model: another precision, or a fine-tune
+    #[arg(long)]
+    other_weights: bool,
     /// File for the result
     #[arg(long)]
     out: PathBuf,
@@ -196,9 +199,9 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Select(arguments) => select(*arguments, console),
         Command::Info(arguments) => info(&arguments.file),
         Command::Cosines(arguments) => cosines(&arguments.files, arguments.json),
-        Command::Add(operands) => combine(operands, Vector::plus),
-        Command::Subtract(operands) => combine(operands, Vector::minus),
-        Command::Orthogonalise(operands) => combine(operands, Vector::orthogonalised),
+        Command::Add(operands) => combine(operands, Vector::plus, console),
+        Command::Subtract(operands) => combine(operands, Vector::minus, console),
+        Command::Orthogonalise(operands) => combine(operands, Vector::orthogonalised, console),
         Command::Scale(arguments) => scale(arguments),
         Command::Export(arguments) => export(arguments),
         Command::Import(arguments) => import(arguments, console),
@@ -300,19 +303,14 @@ fn cosines(files: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn combine(operands: Operands, combine: fn(&Vector, &Vector) -> Result<Vector>) -> anyhow::Result<Outcome> {
+fn combine(
+    operands: Operands,
+    combine: fn(&Vector, &Vector) -> Result<Vector>,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
     let ((header, a), (other, b)) = (Vector::load(&operands.a)?, Vector::load(&operands.b)?);
-    if let (Some(own), Some(other)) = (&header.model_hash, &other.model_hash)
-        && own != other
-    {
-        let found = "vectors of two different models";
-        return Err(Error::input(
-            operands.b.display(),
-            found,
-            format!("one of the model of {}", operands.a.display()),
-        )
-        .into());
-    }
+    let others = console.other_weights(operands.other_weights);
+    others.check(operands.b.display(), "a vector", other.origin(), header.origin())?;
     // The result comes from one data set only if both do.
     let data_hash = header.data_hash.clone().filter(|hash| Some(hash) == other.data_hash.as_ref());
     combine(&a, &b)?.save(&operands.out, Header { data_hash, ..header })?;

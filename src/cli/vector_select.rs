@@ -18,6 +18,7 @@ use pearlpoint::judge::{self, Scorer};
 use pearlpoint::model::{Model, Phase};
 use pearlpoint::probe::{Split, Targets};
 use pearlpoint::report::{Table, table::Column};
+use pearlpoint::steer::Strength;
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -70,6 +71,9 @@ pub struct Arguments {
     /// Prompts of each class that effects are measured on, at most
     #[arg(long, value_name = "NUMBER", default_value_t = 32)]
     validation: usize,
+    /// Strength at which a direction is added: in multiples of the difference of means, or of the residual norm (0.4n)
+    #[arg(long, default_value = "1", allow_hyphen_values = true)]
+    strength: Strength,
     /// Log-odds of the outcome that adding a direction has to exceed
     #[arg(long, default_value_t = Filters::default().min_added, allow_hyphen_values = true)]
     min_added: f64,
@@ -118,10 +122,19 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             Measure::Judge { judge: judge.as_ref(), outcome, max_tokens: arguments.max_tokens }
         }
     };
-    let Arguments { min_added, max_kl, max_depth, .. } = arguments;
+    let Arguments { strength, min_added, max_kl, max_depth, .. } = arguments;
     let filters = Filters { min_added, max_kl, max_depth };
-    let choice =
-        DirectionChoice { model: &model, thinking, fit, validation, sites, positions, measure, filters };
+    let choice = DirectionChoice {
+        model: &model,
+        thinking,
+        fit,
+        validation,
+        sites,
+        positions,
+        strength,
+        measure,
+        filters,
+    };
     let (table, vector) = choice.run(&mut console.stages())?;
     let header = |kind: &str, version| Header {
         data_hash: Some(data.hash.clone()),
@@ -151,7 +164,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         table_file.display()
     ));
     console.say(format!(
-        "ablate it everywhere with --vector {out}@{site}:ablate@all, add it with --vector {out}:1@{site}"
+        "ablate it everywhere with --vector {out}@{site}:ablate@all, add it with --vector {out}:{strength}@{site}"
     ));
     Ok(Outcome::Done)
 }

@@ -41,6 +41,7 @@ pub fn run(
     let header = |kind: &str| Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
+        model_form: model.form().ok(),
         data_hash: Some(data.hash.clone()),
         seed: Some(file.seed),
         ..Header::new(kind, 1)

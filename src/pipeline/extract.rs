@@ -90,7 +90,7 @@ impl<'a> Extraction<'a> {
         let read = activations::extract(self.model, &data.dialogues, &self.request, &mut |done| {
             should_continue(on_progress, "reading", done, total)
         })?;
-        Labelled::new(self.header(), self.request.tokens.clone(), read, data.clone())
+        Labelled::new(self.header()?, self.request.tokens.clone(), read, data.clone())
     }
 
     /// Extracts the activations of a file's dialogues to the store `folder`, in memory that does not grow with the file. A
@@ -112,11 +112,12 @@ impl<'a> Extraction<'a> {
         extract_to_store(folder.as_ref(), self.model, file.as_ref(), &self.request, &store, on_progress)
     }
 
-    fn header(&self) -> Header {
-        Header {
+    fn header(&self) -> Result<Header> {
+        Ok(Header {
             model: Some(self.model.name.clone()),
             model_hash: Some(self.model.hash.clone()),
+            model_form: Some(self.model.form()?),
             ..Header::new("activations", 1)
-        }
+        })
     }
 }

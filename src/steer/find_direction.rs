@@ -246,6 +246,7 @@ fn probe_weight(contrast: &ContrastSet) -> Result<Array1<f64>> {
         label: "class".into(),
         model: None,
         model_hash: None,
+        model_form: None,
         data_hash: None,
     };
     let targets = Targets::new(&labels, &labels, &["negative", "positive"])?;

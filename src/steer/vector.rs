@@ -363,11 +363,7 @@ impl Vector {
     /// As [`Vector::load`]; a vector of another model's weights.
     pub fn load_for(path: &Path, model: &Model) -> Result<Vector> {
         let (header, vector) = Vector::load(path)?;
-        if header.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
-            let made = header.model.as_deref().map_or(String::new(), |name| format!(" ({name})"));
-            let found = format!("it was made from another model's weights{made}");
-            return Err(Error::input(path.display(), found, format!("a vector of {}", model.name)));
-        }
+        model.check_origin(path.display(), "a vector", header.origin())?;
         Ok(vector)
     }
 }

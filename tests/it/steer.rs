@@ -187,7 +187,8 @@ fn probe(model: &Model, site: &str) -> Probe {
     let reading = Request::new([site]).tokens(tokens.clone()).thinking(Some(true)).batch_tokens(4096);
     let read = extract(model, &dialogues, &reading, &mut |_| true).unwrap();
     let (label, model_hash) = ("user-type".to_string(), Some(model.hash.clone()));
-    let source = Provenance { site, tokens, label, model: None, model_hash, data_hash: None };
+    let source =
+        Provenance { site, tokens, label, model: None, model_hash, model_form: None, data_hash: None };
     let targets = Targets::new(&types, &types, &["benign", "sensitive", "malicious"]).unwrap();
     let examples = Examples::new(source, read.at(site).unwrap().clone(), targets).unwrap();
     let mut probe = Means.fit_all(examples, 1.0).unwrap();

@@ -244,7 +244,7 @@ fn vectors_of_two_models_are_not_put_together() {
         vector.save(&at(name), Header { model_hash: Some(hash.into()), ..Header::default() }).unwrap();
     }
     let path = |name: &str| at(name).display().to_string();
-    one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["two different models"]);
+    one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["another model's weights"]);
 }
 
 /// Line 3 of what steering must show: a vector that we exported, applied by llama.cpp to a GGUF checkpoint of four blocks
