@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{Array2, Axis};
+use ndarray::{Array2, ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::activations::Labelled;
@@ -113,6 +113,9 @@ pub struct ProbeCheck {
     pub auroc: Option<Change>,
     /// Expected calibration error.
     pub calibration: Option<Change>,
+    /// Share of rows whose most probable class is another than theirs; for probes of several classes without a threshold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Change>,
     /// Errors at the thresholds.
     pub thresholds: Vec<ThresholdChange>,
     /// The margins.
@@ -147,13 +150,16 @@ pub fn check(
     }
     let [first, second] = [&logits[0], &logits[1]].map(|logits| probe.from_logits(logits.clone()));
     let units = units(&targets, &ValidationPlan::default());
+    let readings = readings([&first, &second], &logits);
     let auroc = match [&first, &second].map(|own| linearised_auroc(own.view(), &targets, &[])) {
         [Some(one), Some(two)] => {
-            Some(Change { values: [one.value, two.value], change: two.minus(&one, &units) })
+            // Where both rank every row right, only the readings themselves show how alike they are.
+            let known = readings.correlation.unwrap_or(0.0);
+            let change = two.minus_correlated(&one, &units, known);
+            Some(Change { values: [one.value, two.value], change })
         }
         _ => None,
     };
-    let readings = readings([&first, &second], &logits);
     let calibration = calibration([&first, &second], &targets, &units);
     let is_still = readings.largest_change <= ROUNDING;
     let thresholds = thresholds(probe)
@@ -162,7 +168,14 @@ pub fn check(
             threshold_change(probe, (class, threshold), [&first, &second], (&targets, &units), is_still)
         })
         .collect();
+    let decides = probe.threshold.is_empty() && probe.classes.len() > 2 && targets.link != Link::MultiLabel;
+    let all: Vec<usize> = (0..targets.rows()).collect();
+    let is_wrong = |own: &Array2<f64>, row: usize| largest(own.row(row)) != Some(targets.classes[row]);
+    let errors =
+        rate_change([&first, &second], &all, &units, readings.largest_change <= ROUNDING, &is_wrong)
+            .filter(|_| decides);
     let mut check = ProbeCheck {
+        errors,
         verdict: Verdict::Holds,
         reasons: Vec::new(),
         rows: rows[0].len(),
@@ -216,10 +229,6 @@ fn paired(stores: [&Labelled; 2], chosen: &[usize]) -> ([Vec<usize>; 2], usize) 
 
 fn readings([first, second]: [&Array2<f64>; 2], logits: &[Array2<f64>]) -> Readings {
     let moved: Vec<f64> = first.iter().zip(second).map(|(a, b)| (a - b).abs()).collect();
-    let largest = |row: ndarray::ArrayView1<f64>| {
-        let order = |a: &(usize, &f64), b: &(usize, &f64)| a.1.total_cmp(b.1);
-        row.iter().enumerate().max_by(order).map(|(class, _)| class)
-    };
     let flips = first.rows().into_iter().zip(second.rows()).filter(|(a, b)| largest(*a) != largest(*b));
     Readings {
         mean_change: moved.iter().sum::<f64>() / moved.len() as f64,
@@ -227,6 +236,11 @@ fn readings([first, second]: [&Array2<f64>; 2], logits: &[Array2<f64>]) -> Readi
         correlation: correlation(&logits[0], &logits[1]),
         flips: flips.count() as f64 / first.nrows() as f64,
     }
+}
+
+/// The class of the largest probability.
+fn largest(row: ArrayView1<f64>) -> Option<usize> {
+    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(class, _)| class)
 }
 
 fn correlation(a: &Array2<f64>, b: &Array2<f64>) -> Option<f64> {
@@ -272,30 +286,40 @@ fn threshold_change(
     let column = probe.classes.iter().position(|other| *other == class);
     let rates = |wanted: bool| {
         let column = column?;
-        let is_class = |row: usize| targets.is(row, column);
+        let own: Vec<usize> = (0..targets.rows()).filter(|&row| targets.is(row, column) == wanted).collect();
         let is_error = |own: &Array2<f64>, row: usize| (own[[row, column]] >= threshold) != wanted;
-        let share = |own: &Array2<f64>, rows: &[usize]| {
-            let own_rows: Vec<usize> = rows.iter().copied().filter(|&row| is_class(row) == wanted).collect();
-            let errors = own_rows.iter().filter(|&&row| is_error(own, row)).count();
-            (!own_rows.is_empty()).then(|| errors as f64 / own_rows.len() as f64)
-        };
-        let all: Vec<usize> = (0..targets.rows()).collect();
-        let [first, second] = probabilities;
-        let change = stats::bootstrap(&units.members(), RESAMPLES, 0, |rows| {
-            Some(share(second, rows)? - share(first, rows)?)
-        });
-        let values = [share(first, &all)?, share(second, &all)?];
-        let mut change = change.unwrap_or(Interval { value: values[1] - values[0], low: -1.0, high: 1.0 });
-        let own: Vec<usize> = all.into_iter().filter(|&row| is_class(row) == wanted).collect();
-        let flips = own.iter().filter(|&&row| is_error(first, row) != is_error(second, row)).count();
-        // Rows none of which flips bound the share that does, unless no reading moves at all.
-        if flips == 0 && !is_still {
-            let reach = wilson(0, own.len().min(units.count()))?.high;
-            change = Interval { value: 0.0, low: -reach, high: reach };
-        }
-        Some(Change { values, change })
+        rate_change(probabilities, &own, units, is_still, &is_error)
     };
     ThresholdChange { misses: rates(true), false_alarms: rates(false), class, threshold }
+}
+
+/// The change of a share of errors among `own` rows, ascending. `is_still`: no reading moves by more than rounding.
+fn rate_change(
+    [first, second]: [&Array2<f64>; 2],
+    own: &[usize],
+    units: &Units,
+    is_still: bool,
+    is_error: &(dyn Fn(&Array2<f64>, usize) -> bool + Sync),
+) -> Option<Change> {
+    let share = |readings: &Array2<f64>, rows: &[usize]| {
+        let mut errors = (0, 0);
+        for &row in rows.iter().filter(|row| own.binary_search(row).is_ok()) {
+            errors = (errors.0 + usize::from(is_error(readings, row)), errors.1 + 1);
+        }
+        (errors.1 > 0).then(|| errors.0 as f64 / errors.1 as f64)
+    };
+    let values = [share(first, own)?, share(second, own)?];
+    let flips = own.iter().filter(|&&row| is_error(first, row) != is_error(second, row)).count();
+    // Rows none of which flips bound the share that does, unless no reading moves at all.
+    if flips == 0 {
+        let reach = if is_still { 0.0 } else { wilson(0, own.len().min(units.count()))?.high };
+        return Some(Change { values, change: Interval { value: 0.0, low: -reach, high: reach } });
+    }
+    let change = stats::bootstrap(&units.members(), RESAMPLES, 0, |rows| {
+        Some(share(second, rows)? - share(first, rows)?)
+    });
+    let unknown = Interval { value: values[1] - values[0], low: -1.0, high: 1.0 };
+    Some(Change { values, change: change.unwrap_or(unknown) })
 }
 
 /// How a change lies to its margin.
@@ -350,6 +374,10 @@ fn judge(check: &ProbeCheck) -> (Verdict, Vec<String>) {
     if let Some(calibration) = &check.calibration {
         let own = place(&calibration.change, margins.calibration, false);
         places.push(note("calibration error".into(), calibration, own, margins.calibration));
+    }
+    if let Some(errors) = &check.errors {
+        let own = place(&errors.change, margins.rate, true);
+        places.push(note("errors of the most probable class".into(), errors, own, margins.rate));
     }
     for ThresholdChange { class, threshold, misses, false_alarms } in &check.thresholds {
         for (what, change) in [("misses", misses), ("false alarms", false_alarms)] {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::console::STOPPED;
 use pearlpoint::artifact::{self, Header, foreign_name};
 use pearlpoint::error::Error;
 use pearlpoint::model::Model;
@@ -19,6 +20,8 @@ pub enum Outcome {
     Done,
     /// The command is a check, and what it checked is not as it should be.
     CheckFailed,
+    /// The command was stopped by Ctrl-C.
+    Stopped,
 }
 
 impl From<Outcome> for ExitCode {
@@ -26,6 +29,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => ExitCode::SUCCESS,
             Outcome::CheckFailed => ExitCode::from(1),
+            Outcome::Stopped => ExitCode::from(STOPPED as u8),
         }
     }
 }

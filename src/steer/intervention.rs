@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -341,6 +342,18 @@ impl Intervention {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// The files of the vector and the probes.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let vector = self.vector.iter().filter_map(|vector| match vector {
+            VectorSource::File(path) => Some(path.clone()),
+            VectorSource::Memory(_) => None,
+        });
+        let bounds = self.when.iter().flat_map(Condition::bounds).map(|bound| bound.query.probe.clone());
+        let constraints = self.probe.iter().map(|constraint| constraint.query.probe.clone());
+        let control = self.control.iter().map(|control| control.probe.probe.clone());
+        vector.chain(bounds).chain(constraints).chain(control).collect()
     }
 
     /// What a reader should doubt, a site each: an ablation to zero where zero is no point between the vector's classes.

@@ -108,6 +108,7 @@ fn table(check: &ProbeCheck) -> Table {
     };
     let mut rows =
         vec![line("AUROC".into(), &check.auroc), line("calibration error".into(), &check.calibration)];
+    rows.push(line("errors".into(), &check.errors));
     for own in &check.thresholds {
         let at = format!("{} at {:.3}", own.class, own.threshold);
         rows.push(line(format!("misses of {at}"), &own.misses));
