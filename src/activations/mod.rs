@@ -23,7 +23,9 @@ mod verify;
 
 pub use activations::Activations;
 pub use extract::{extract, extract_each, extract_steered};
-pub use extract_to_store::{ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store};
+pub use extract_to_store::{
+    ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
+};
 pub use labelled::Labelled;
 pub use manifest::{Manifest, Part};
 pub use merge::merge;

@@ -171,9 +171,8 @@ pub fn check(
     let decides = probe.threshold.is_empty() && probe.classes.len() > 2 && targets.link != Link::MultiLabel;
     let all: Vec<usize> = (0..targets.rows()).collect();
     let is_wrong = |own: &Array2<f64>, row: usize| largest(own.row(row)) != Some(targets.classes[row]);
-    let errors =
-        rate_change([&first, &second], &all, &units, readings.largest_change <= ROUNDING, &is_wrong)
-            .filter(|_| decides);
+    let errors = rate_change([&first, &second], &all, &units, readings.largest_change <= ROUNDING, &is_wrong)
+        .filter(|_| decides);
     let mut check = ProbeCheck {
         errors,
         verdict: Verdict::Holds,

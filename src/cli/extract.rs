@@ -65,7 +65,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     if let Some(plan) = &plan {
         plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
         if plan.interventions.iter().any(|one| one.tokens == Selector::Generated) {
-            console.say("doubt: tokens = \"generated\" picks no token of dialogues that are read; answer does");
+            console
+                .say("doubt: tokens = \"generated\" picks no token of dialogues that are read; answer does");
         }
         extraction = extraction.plan(plan)?;
     }

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use super::{OnProgress, should_continue};
 use crate::activations::{
-    self, ExtractProgress, Labelled, Part, Request, Steering, StoreOptions, Summary,
-    extract_steered_to_store,
+    self, ExtractProgress, Labelled, Part, Request, Steering, StoreOptions, Summary, extract_steered_to_store,
 };
 use crate::artifact::Header;
 use crate::dialogue::{Dialogue, Dialogues, ReadOptions};
@@ -32,7 +31,14 @@ impl Model {
     pub fn extraction(&self, sites: &str, tokens: &str) -> Result<Extraction<'_>> {
         let sites = self.decoder.architecture().parse_sites(sites)?;
         let request = Request::new(sites).tokens(tokens.parse()?);
-        Ok(Extraction { model: self, request, store_dtype: Dtype::F32, part: None, steering: None, on_progress: None })
+        Ok(Extraction {
+            model: self,
+            request,
+            store_dtype: Dtype::F32,
+            part: None,
+            steering: None,
+            on_progress: None,
+        })
     }
 }
 
@@ -108,9 +114,10 @@ impl<'a> Extraction<'a> {
         let total = data.dialogues.len();
         let on_progress = &mut self.on_progress;
         let (request, steering) = (&self.request, self.steering.as_ref());
-        let read = activations::extract_steered(self.model, &data.dialogues, request, steering, &mut |done| {
-            should_continue(on_progress, "reading", done, total)
-        })?;
+        let read =
+            activations::extract_steered(self.model, &data.dialogues, request, steering, &mut |done| {
+                should_continue(on_progress, "reading", done, total)
+            })?;
         Labelled::new(self.header()?, self.request.tokens.clone(), read, data.clone())
     }
 

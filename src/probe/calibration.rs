@@ -421,4 +421,25 @@ mod tests {
         assert!(text.starts_with("{\"method\":\"isotonic\",\"curves\":[{\"at\":["), "{text}");
         assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), calibration);
     }
+
+    #[test]
+    fn a_curve_that_is_a_step_is_taken_only_where_it_is_asked_for() {
+        // Separated classes with a gap: an isotonic curve has two knots, near 0 and near 1.
+        let logits = Array2::from_shape_fn((60, 1), |(row, _)| (row as f64 - 29.5) / 10.0);
+        let classes: Vec<usize> = (0..60).map(|row| usize::from(row >= 30)).collect();
+        let folds: Vec<Vec<usize>> = (0..5).map(|fold| (fold..60).step_by(5).collect()).collect();
+        let select = |choice| Calibration::select(Link::Binary, logits.view(), &classes, &folds, choice);
+        let (chosen, _) = select(CalibrationChoice::Auto).unwrap();
+        assert!(chosen.as_affine().is_some(), "{chosen:?}");
+        for choice in ["temperature", "platt", "isotonic", "none"] {
+            let (chosen, probabilities) = select(choice.parse().unwrap()).unwrap();
+            assert_eq!(chosen.name(), choice);
+            assert!(probabilities.iter().all(|p| p.is_finite()), "{choice}");
+        }
+        let three = Array2::from_shape_fn((60, 3), |(row, class)| ((row * (class + 2)) % 7) as f64);
+        let error =
+            Calibration::select(Link::Multinomial, three.view(), &classes, &folds, CalibrationChoice::Platt);
+        assert!(error.unwrap_err().to_string().contains("calibration: platt"));
+        assert!("straight".parse::<CalibrationChoice>().is_err());
+    }
 }

@@ -605,3 +605,64 @@ fn a_vectors_direction_is_used_at_other_sites_of_its_width_only() {
     // "all" without a site whose direction it is: all of the vector's.
     assert_eq!(elsewhere("all", None).unwrap(), [false; 3]);
 }
+
+#[test]
+fn states_are_read_from_the_steered_model_and_know_their_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model();
+    let path = |name: &str| folder.path().join(name);
+    let one = vector(model.decoder.architecture().site_width(SITE), 1);
+    one.save(&path("v.safetensors"), pearlpoint::artifact::Header::new("vector", 2)).unwrap();
+    let plan = |operation: &str| {
+        let file = path("v.safetensors");
+        let text = format!(
+            "[[intervention]]\nvector = {file:?}\noperation = \"{operation}\"\nids = [\"d0\", \"d2\"]\n"
+        );
+        toml::from_str::<Plan>(&text).unwrap()
+    };
+    let mut all = dialogues(3);
+    all.iter_mut().enumerate().for_each(|(number, one)| one.id = format!("d{number}"));
+    let data = pearlpoint::dialogue::Dialogues::new("data", all).unwrap();
+    let unit = one.directions[&SITE].unit().unwrap();
+    let read = |plan: Option<Plan>| {
+        // A dialogue a batch: rows are told apart by their dialogues.
+        let extraction = model.extraction("3.resid_post", "last").unwrap().batch_tokens(1);
+        let extraction = match &plan {
+            None => extraction,
+            Some(plan) => extraction.plan(plan).unwrap(),
+        };
+        extraction.run(&data).unwrap().at(SITE).unwrap().into_owned()
+    };
+    let (plain, ablated) = (read(None), read(Some(plan("ablate"))));
+    for row in 0..3 {
+        let along = ablated.row(row).dot(&unit).abs();
+        match row {
+            1 => assert_eq!(ablated.row(1), plain.row(1)),
+            _ => assert!(along < 1e-3 && plain.row(row).dot(&unit).abs() > 0.1, "{along}"),
+        }
+    }
+    let hashes = ["ablate", "add"].map(|operation| plan(operation).hash().unwrap());
+    assert_ne!(hashes[0], hashes[1]);
+    one.scaled(2.0).save(&path("v.safetensors"), pearlpoint::artifact::Header::new("vector", 2)).unwrap();
+    assert_ne!(plan("ablate").hash().unwrap(), hashes[0]);
+    // Stores of two plans aren't continued with each other.
+    let file = path("data.jsonl");
+    let lines: Vec<String> = data.dialogues.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    for (name, text) in [("a", plan("ablate")), ("b", plan("add"))] {
+        std::fs::write(path(&format!("{name}.toml")), toml::to_string(&text).unwrap()).unwrap();
+    }
+    let (data, store) = (file.display().to_string(), path("store").display().to_string());
+    let extract = |plan: &str| {
+        let plan = path(plan).display().to_string();
+        let words = ["extract", "--data", &data, "--sites", "3.resid_post", "--plan", &plan, "--out", &store];
+        words.map(str::to_owned)
+    };
+    assert!(
+        crate::cli::pearl(&extract("a.toml").each_ref().map(|word| word.as_str()))
+            .status()
+            .unwrap()
+            .success()
+    );
+    one_line(&extract("b.toml").each_ref().map(|word| word.as_str()), &["another `plan`"]);
+}
