@@ -258,7 +258,7 @@ fn controls_on_words_read_the_text_that_the_probe_reads() {
         let mut dialogue =
             Dialogue::new(format!("d{row}"), vec![user, Message::new(Role::Assistant, answer)]);
         dialogue.labels.insert("kind".into(), Label::Text(["calm", "busy"][row % 2].into()));
-        dialogue.labels.insert("part".into(), Label::Text((row / 2 % 6).to_string()));
+        dialogue.labels.insert("part".into(), Label::Text((row / 6 % 5).to_string()));
         dialogue
     };
     let rows = 120;

@@ -171,8 +171,9 @@ fn the_command_says_its_verdict_and_ends_with_0_or_1() {
     done(
         "extract --data data.jsonl --model copy --dtype bf16 --sites 2.resid_post --tokens assistant.start --out b",
     );
-    let base = "probe check p.safetensors --store a --data data.jsonl --auroc-margin 1 --calibration-margin 1 --rate-margin 1";
-    let (code, said, _) = run(&format!("{base} --other b"));
+    let base =
+        "probe check p.safetensors --store a --data data.jsonl --auroc-margin 1 --calibration-margin 1";
+    let (code, said, _) = run(&format!("{base} --other b --rate-margin 1"));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("verdict: holds"), "{said}");
     let (code, json, _) = run(&format!("{base} --other b --rate-margin 0 --json --out check.json"));

@@ -660,8 +660,9 @@ fn states_are_read_from_the_steered_model_and_know_their_plan() {
     };
     assert!(
         crate::cli::pearl(&extract("a.toml").each_ref().map(|word| word.as_str()))
-            .status()
+            .output()
             .unwrap()
+            .status
             .success()
     );
     one_line(&extract("b.toml").each_ref().map(|word| word.as_str()), &["another `plan`"]);
