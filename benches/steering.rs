@@ -109,7 +109,7 @@ fn measure(decoder: &Decoder, context: usize, steps: usize, rounds: usize, batch
         (*site, Direction::new(values, None))
     };
     let directions: BTreeMap<Site, Direction> = sites.iter().map(direction).collect();
-    let vector = Vector { method: "bench".into(), directions };
+    let vector = Vector { method: "bench".into(), directions, best: None };
     let strength = Strength::Raw(0.01);
     let mut add = SteerHook::new(decoder, &vector, &sites, (Operation::ADD, strength), Selector::All, None)?;
     // Bounds far below, so that every state violates every face.

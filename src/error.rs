@@ -29,8 +29,8 @@ pub enum Error {
     /// A tensor operation failed; the message names the operation and the shapes.
     #[error("tensor operation: {}", line(.0))]
     Tensor(#[from] candle_core::Error),
-    /// The user stopped the work. What was finished is kept.
-    #[error("stopped; finished work is kept, and the same command resumes from it")]
+    /// The user stopped the work.
+    #[error("stopped")]
     Stopped,
 }
 

@@ -1,4 +1,4 @@
-//! The program `pearl`: arguments in, a command run, an exit code out (0 done, 1 a check failed, 2 an error).
+//! The program `pearl`: arguments in, a command run, an exit code out (0 done, 1 a check failed, 2 an error, 130 stopped).
 
 mod cli;
 

@@ -12,9 +12,10 @@ use super::activations::Activations;
 use super::recorder::{Picks, Recorder, Table};
 use super::request::Request;
 use super::shared_prefix::{self, Group};
+use super::steering::Steering;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Model, Point, Pooling, Prefix, Selector, Site, Token};
+use crate::model::{Cache, Chain, Model, Point, Pooling, Prefix, Selector, Site, Token};
 
 /// A dialogue as tokens, with those that are recorded.
 pub(super) struct TokenisedDialogue {
@@ -28,6 +29,8 @@ pub(super) struct TokenisedDialogue {
     tokens: Vec<Token>,
     /// For each selector, the indices of the tokens that it picks.
     picked: Vec<Vec<usize>>,
+    /// The dialogue, where steering asks for it.
+    dialogue: Option<Dialogue>,
 }
 
 /// Runs a model over dialogues for one request.
@@ -42,6 +45,8 @@ pub(super) struct Extractor<'a> {
     causal: bool,
     /// Number of blocks up to the last site whose keys and values a cached prefix needs.
     depth: usize,
+    /// What steers the model.
+    steering: Option<&'a Steering<'a>>,
     /// The last shared prefix: its token ids, keys and values.
     prefix: Option<(Vec<u32>, Prefix)>,
     /// Number of tokens that went through the model.
@@ -70,9 +75,16 @@ impl<'a> Extractor<'a> {
             thinking: request.thinking,
             batch_tokens: request.batch_tokens,
             causal: architecture.causal && !architecture.ropes.iter().any(|rope| rope.depends_on_length()),
+            steering: None,
             prefix: None,
             computed: 0,
         }
+    }
+
+    /// Steers the model while it is read. Prefixes aren't shared then: what is steered may depend on the dialogue.
+    pub fn steered(mut self, steering: Option<&'a Steering<'a>>) -> Extractor<'a> {
+        self.steering = steering;
+        self
     }
 
     /// A dialogue's tokens, and those that the selectors pick.
@@ -91,7 +103,9 @@ impl<'a> Extractor<'a> {
             let last = picked.iter().filter_map(|picked| picked.last()).max();
             tokens.truncate(last.map_or(0, |last| last + 1));
         }
-        Ok(TokenisedDialogue { example, fingerprint: dialogue.fingerprint(), length, tokens, picked })
+        let fingerprint = dialogue.fingerprint();
+        let dialogue = self.steering.map(|_| dialogue.clone());
+        Ok(TokenisedDialogue { example, fingerprint, length, tokens, picked, dialogue })
     }
 
     /// Whether a dialogue has more tokens than the model's context.
@@ -152,7 +166,15 @@ impl<'a> Extractor<'a> {
                 }
                 recorder.set_picks(picks);
                 let mut cache = prefix.clone().map(Cache::after);
-                self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut recorder)?;
+                match self.steering {
+                    None => self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut recorder)?,
+                    Some(steering) => {
+                        let own = members.iter().filter_map(|&row| rows[row].dialogue.clone());
+                        let mut steer = (steering.make)(&own.collect::<Vec<_>>())?;
+                        let mut chain = Chain(vec![steer.as_mut(), &mut recorder]);
+                        self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut chain)?
+                    }
+                };
                 self.computed += tokens.len();
                 done += members.len();
                 if !on_progress(done) {
@@ -173,7 +195,7 @@ impl<'a> Extractor<'a> {
     /// Number of leading tokens that may come from a shared prefix: those before the first picked one.
     fn shareable(&self, dialogue: &TokenisedDialogue) -> usize {
         let first = dialogue.picked.iter().filter_map(|picked| picked.first()).min();
-        if self.causal { first.copied().unwrap_or(0) } else { 0 }
+        if self.causal && self.steering.is_none() { first.copied().unwrap_or(0) } else { 0 }
     }
 
     /// Keys and values of a prefix.

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::activations::Activations;
 use super::batching::Extractor;
 use super::request::Request;
+use super::steering::Steering;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::model::{Model, Selector};
@@ -37,7 +38,29 @@ pub fn extract_each(
     others: &[Selector],
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Activations>> {
-    let mut extractor = Extractor::new(model, request, others);
+    extract_with(Extractor::new(model, request, others), dialogues, on_progress)
+}
+
+/// As [`extract`], of a model that is steered while it is read.
+///
+/// # Errors
+/// As [`extract`]; steering that can't be applied to some dialogue.
+pub fn extract_steered(
+    model: &Model,
+    dialogues: &[Dialogue],
+    request: &Request,
+    steering: Option<&Steering>,
+    on_progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Activations> {
+    let extractor = Extractor::new(model, request, &[]).steered(steering);
+    Ok(extract_with(extractor, dialogues, on_progress)?.remove(0))
+}
+
+fn extract_with(
+    mut extractor: Extractor,
+    dialogues: &[Dialogue],
+    on_progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<Activations>> {
     let mut all = extractor.extract(&[], &mut |_| true)?;
     for (begin, dialogues) in (0..).step_by(CHUNK).zip(dialogues.chunks(CHUNK)) {
         let rows = dialogues

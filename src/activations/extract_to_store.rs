@@ -16,6 +16,7 @@ use super::journal::{self, Entry, FolderState, Journal};
 use super::manifest::{self, Manifest, Part};
 use super::request::Request;
 use super::shard;
+use super::steering::Steering;
 use crate::artifact::{self, Header};
 use crate::dialogue::{self, Dialogue, DialogueStream, Skipped};
 use crate::error::{Error, Result};
@@ -124,7 +125,7 @@ fn provenance(
     model: &Model,
     data: &Path,
     request: &Request,
-    options: &StoreOptions,
+    (options, steering): (&StoreOptions, Option<&Steering>),
 ) -> Result<(Header, Manifest)> {
     let data_hash = match &options.data_hash {
         Some(hash) => hash.clone(),
@@ -133,6 +134,7 @@ fn provenance(
     let header = Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
+        model_form: Some(model.form()?),
         data_hash: Some(data_hash),
         ..Header::new(manifest::KIND, manifest::VERSION)
     };
@@ -152,6 +154,7 @@ fn provenance(
         date,
         batch_tokens: Some(request.batch_tokens),
         part: options.part,
+        plan: steering.map(|steering| steering.hash.clone()),
         ..Manifest::new(family, &dataset, request.sites.clone(), &request.tokens)
     };
     Ok((header, plan))
@@ -171,8 +174,23 @@ pub fn extract_to_store(
     options: &StoreOptions,
     on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
 ) -> Result<Summary> {
+    extract_steered_to_store(out, model, data, request, (options, None), on_progress)
+}
+
+/// As [`extract_to_store`], of a model that is steered while it is read.
+///
+/// # Errors
+/// As [`extract_to_store`]; a plan that can't be applied to some dialogue.
+pub fn extract_steered_to_store(
+    out: &Path,
+    model: &Model,
+    data: &Path,
+    request: &Request,
+    (options, steering): (&StoreOptions, Option<&Steering>),
+    on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
+) -> Result<Summary> {
     let mut dialogues = dialogue::stream(data, &options.dialogues)?;
-    let (header, plan) = provenance(out, model, data, request, options)?;
+    let (header, plan) = provenance(out, model, data, request, (options, steering))?;
     let dtype = options.dtype;
     let mut journal = match Journal::open(out, &header, &plan)? {
         FolderState::Complete(manifest) => {
@@ -188,7 +206,7 @@ pub fn extract_to_store(
     let resumed = journal.entries.iter().map(|entry| entry.shard.rows).sum();
     let last = journal.entries.last();
     let mut producer = Producer {
-        extractor: Extractor::new(model, request, &[]),
+        extractor: Extractor::new(model, request, &[]).steered(steering),
         dialogues: &mut dialogues,
         skip_bad: options.dialogues.skip_bad,
         skip_long: request.too_long == TooLong::Skip,

@@ -8,10 +8,10 @@ use ndarray::{Array2, Axis};
 
 use super::activations::Activations;
 use super::store::{Store, check_dialogues};
-use crate::artifact::Header;
-use crate::dialogue::{Dialogue, Dialogues};
+use crate::artifact::{Header, Origin};
+use crate::dialogue::{self, Dialogue, Dialogues};
 use crate::error::{Error, Result};
-use crate::model::{Selector, Site};
+use crate::model::{OtherWeights, Selector, Site};
 
 /// Activations `[rows, width]` at several sites, with the dialogue of every row.
 ///
@@ -26,6 +26,8 @@ pub struct Labelled {
     example: Vec<usize>,
     position: Vec<Option<usize>>,
     states: States,
+    /// Whether probes of other weights of the same model are taken.
+    other_weights: OtherWeights,
 }
 
 enum States {
@@ -68,6 +70,7 @@ impl Labelled {
             example,
             position,
             states: States::Memory(states),
+            other_weights: OtherWeights::default(),
         })
     }
 
@@ -108,7 +111,22 @@ impl Labelled {
             example: numbers.into_iter().flatten().collect(),
             position,
             states: States::Store(Box::new(store), rows),
+            other_weights: OtherWeights::default(),
         })
+    }
+
+    /// Sets whether probes of other weights of the same model are taken.
+    pub fn with_other_weights(mut self, other_weights: OtherWeights) -> Labelled {
+        self.other_weights = other_weights;
+        self
+    }
+
+    /// Checks an artefact that was made from the model of `made`. `place` begins the error, and `what` names the artefact.
+    ///
+    /// # Errors
+    /// As [`OtherWeights::check`].
+    pub fn check_origin(&self, place: &str, what: &str, made: Origin) -> Result<()> {
+        self.other_weights.check(place, what, made, self.header.origin())
     }
 
     /// Number of rows.
@@ -204,18 +222,10 @@ impl Labelled {
     /// # Errors
     /// A label that no dialogue has, or a value that no row has; the message names those that there are.
     pub fn rows_with(&self, name: &str, value: &str) -> Result<Vec<usize>> {
-        self.check_label(name)?;
+        let all = (0..self.rows()).map(|row| self.dialogue(row));
+        dialogue::check_value(&self.place, all, name, value)?;
         let has = |&row: &usize| self.dialogue(row).label(name).as_deref() == Some(value);
-        let rows: Vec<usize> = (0..self.rows()).filter(has).collect();
-        match rows.is_empty() {
-            false => Ok(rows),
-            true => {
-                let values: BTreeSet<String> =
-                    (0..self.rows()).filter_map(|row| self.dialogue(row).label(name)).collect();
-                let found = format!("no dialogue with {name} = {value}");
-                Err(Error::input(&self.place, found, format!("one of {}", listed(values))))
-            }
-        }
+        Ok((0..self.rows()).filter(has).collect())
     }
 
     /// Refuses a label that no row's dialogue has.
@@ -223,15 +233,7 @@ impl Labelled {
     /// # Errors
     /// If so; the message names the labels that there are.
     pub fn check_label(&self, name: &str) -> Result<()> {
-        if (0..self.rows()).any(|row| self.dialogue(row).label(name).is_some()) {
-            return Ok(());
-        }
-        let names = self.dialogues.iter().flat_map(|dialogue| dialogue.labels.keys().cloned());
-        let expected = match listed(names.collect()) {
-            names if names.is_empty() => "dialogues with labels".to_owned(),
-            names => format!("one of {names}"),
-        };
-        Err(Error::input(format!("label {name}"), "on no dialogue", expected))
+        dialogue::check_label((0..self.rows()).map(|row| self.dialogue(row)), name)
     }
 
     /// Drops the dialogues' texts and labels, where only the states are needed from here on.
@@ -300,18 +302,6 @@ fn by_messages(
         return Err(Error::input(folder.display(), "extracted from other dialogues than these", expected));
     }
     Ok(example.iter().map(|line| index_of.get(line).copied()).collect())
-}
-
-/// Names that an error lists.
-const LISTED: usize = 12;
-
-fn listed(names: BTreeSet<String>) -> String {
-    let rest = names.len().saturating_sub(LISTED);
-    let mut text = names.into_iter().take(LISTED).collect::<Vec<_>>().join(", ");
-    if rest > 0 {
-        text += &format!(" and {rest} more");
-    }
-    text
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ pub struct Manifest {
     /// Tokens of a batch. Part of the provenance, because another batch size rounds differently.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<usize>,
+    /// Hash of the plan that the model was steered by, and of the files that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// Which part, where the store holds a part of the dialogues only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
@@ -136,6 +139,7 @@ impl Manifest {
             thinking: None,
             date: None,
             batch_tokens: None,
+            plan: None,
             part: None,
             rows: 0,
             tokens_read: 0,
@@ -216,7 +220,7 @@ fn identity(header: &Header, manifest: &Manifest) -> BTreeMap<String, Value> {
         Value::Object(object) => Some(object),
         _ => None,
     });
-    let named = ["kind", "version", "model", "dataset"];
+    let named = ["kind", "version", "model", "model_form", "dataset"];
     let counted = ["rows", "tokens_read", "refused", "unpicked", "shards", "hashes"];
     let kept = |key: &String| !named.contains(&key.as_str()) && !counted.contains(&key.as_str());
     let mut identity: BTreeMap<String, Value> = objects.flatten().filter(|(key, _)| kept(key)).collect();

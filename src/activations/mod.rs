@@ -17,16 +17,20 @@ mod recorder;
 mod request;
 mod shard;
 mod shared_prefix;
+mod steering;
 mod store;
 mod verify;
 
 pub use activations::Activations;
-pub use extract::{extract, extract_each};
-pub use extract_to_store::{ExtractProgress, StoreOptions, Summary, extract_to_store};
+pub use extract::{extract, extract_each, extract_steered};
+pub use extract_to_store::{
+    ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
+};
 pub use labelled::Labelled;
 pub use manifest::{Manifest, Part};
 pub use merge::merge;
 pub use recorder::{Recorder, RowOrigin};
 pub use request::{BATCH_TOKENS, Request};
+pub use steering::Steering;
 pub use store::{Store, check_dialogues, load, save};
 pub use verify::check;

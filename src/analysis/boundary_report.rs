@@ -8,8 +8,8 @@ use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::boundary::{
-    Coverage, GroupTrial, Guarantee, Margin, Region, RiskBound, RiskMap, Threshold, coverage, group_coverage,
-    guaranteed_threshold, margins, nearest, try_on_groups,
+    Coverage, ErrorKind, GroupTrial, Guarantee, Margin, Region, RiskBound, RiskMap, Threshold, coverage,
+    group_coverage, guaranteed_threshold, margins, nearest, try_on_groups,
 };
 use crate::config::defaults::RELIABILITY_BINS;
 use crate::dialogue::{Dialogue, Label};
@@ -110,7 +110,31 @@ pub struct Flagged {
     pub groups: Vec<GroupTrial>,
 }
 
+/// The share of the other rows from which on a threshold that keeps its bound is of no use.
+const USELESS: f64 = 0.9;
+
 impl Flagged {
+    /// What is to be doubted of the threshold: that it keeps its bound by flagging nearly every row, or nearly none.
+    pub fn doubt(&self) -> Option<String> {
+        let Threshold { other_rate, risk_bound, .. } = &self.threshold;
+        let what = match risk_bound.error {
+            ErrorKind::Miss => "flags",
+            ErrorKind::FalseAlarm => "misses",
+        };
+        let whose = match risk_bound.error {
+            ErrorKind::Miss => format!("the rows that are not {}", self.class),
+            ErrorKind::FalseAlarm => format!("the rows that are {}", self.class),
+        };
+        (*other_rate >= USELESS).then(|| {
+            format!(
+                "the threshold that keeps the bound {} {what} {:.1} % of {whose}: it tells the classes hardly apart; a larger alpha, or a \
+                 better probe, is needed",
+                risk_bound.alpha,
+                100.0 * other_rate
+            )
+        })
+    }
+
     /// The trial on groups in a sentence: in how many the rate is within alpha, and the worst. None without groups.
     pub fn group_sentence(&self) -> Option<String> {
         let alpha = self.threshold.risk_bound.alpha;

@@ -5,12 +5,14 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::layer_sweep::{Known, Question, Rows};
+use crate::config::defaults::SHUFFLES;
 use crate::config::experiment;
 use crate::error::{Error, Result};
 use crate::model::Site;
 use crate::probe::{
-    CrossValidation, Split, Targets, ValidationPlan, cross_validate, linearised_auroc, method, split, tfidf,
-    units,
+    CrossValidation, Examples, Fit, Logistic, Provenance, Split, Targets, ValidationPlan, controls,
+    cross_validate, linearised_auroc, method, ngram_baseline, ngram_baseline::NgramOptions, split, tfidf,
+    units, word_pairs,
 };
 use crate::stats::{Linearised, Metric};
 
@@ -23,8 +25,8 @@ pub struct CrossValidated {
     pub label: String,
     /// Scores at every site; AUROC is the mean over the folds.
     pub sites: Vec<(Site, Vec<Metric>)>,
-    /// Scores of the probes at the site that each fold chose inside its own fit part, words by TF-IDF on the same folds, and the
-    /// paired difference.
+    /// Scores of the probes at the site that each fold chose inside its own fit part, every control on the same folds, and the
+    /// paired differences.
     #[serde(default)]
     pub chosen: Vec<Metric>,
     /// The site that each fold chose.
@@ -72,7 +74,7 @@ pub fn cross_validate_sites(
         method: method.as_ref(),
         plan: ValidationPlan { seed, ..ValidationPlan::default() },
     };
-    let Known { targets, texts, .. } = rows.known(&question)?;
+    let Known { targets, texts, messages } = rows.known(&question)?;
     let all: Vec<usize> = (0..targets.rows()).collect();
     let folds = match (file.folds, &file.group) {
         (Some(folds), _) => folds,
@@ -87,16 +89,34 @@ pub fn cross_validate_sites(
     };
     let splits = split::folds(&targets, &all, folds, seed)?;
     let mut validated: Vec<(Site, CrossValidation)> = Vec::new();
+    let mut source: Option<Provenance> = None;
     for (done, &site) in rows.read.sites.iter().enumerate() {
         if !on_progress(done) {
             return Err(Error::Stopped);
         }
         let examples = rows.read.examples(site, &file.label, read(site)?, &targets)?;
+        source.get_or_insert_with(|| examples.source.clone());
         validated.push((site, cross_validate(method.as_ref(), &examples, &splits, &question.plan)?));
     }
     on_progress(rows.read.sites.len());
     let (mut chosen, chosen_sites) = choose_sites(&validated, &targets, &question.plan);
-    chosen.extend(words(&texts, &targets, &splits, &question.plan, &validated, &chosen_sites)?);
+    let Some(source) = source else {
+        return Err(Error::input(format!("cross_validation {}", file.name), "no site", "at least one"));
+    };
+    let beside = Controls {
+        texts: &texts,
+        messages: &messages,
+        targets: &targets,
+        splits: &splits,
+        plan: &question.plan,
+        method: method.as_ref(),
+        source,
+        validated: &validated,
+        chosen: &chosen_sites,
+    };
+    chosen.extend(beside.on_texts()?);
+    let mut examples = |site: Site| rows.read.examples(site, &file.label, read(site)?, &targets);
+    chosen.extend(beside.of_the_pipeline(&mut examples)?);
     let metrics = |(site, one): &(Site, CrossValidation)| (*site, one.metrics(&targets, &question.plan));
     Ok(CrossValidated {
         name: file.name.clone(),
@@ -138,30 +158,94 @@ fn choose_sites(
     (whole.map_or(Vec::new(), |whole| whole.metrics(targets, plan)), sites)
 }
 
-/// Words and characters by TF-IDF on the same folds, and the paired difference of the probes at the chosen sites.
-fn words(
-    texts: &[String],
-    targets: &Targets,
-    splits: &[Split],
-    plan: &ValidationPlan,
-    validated: &[(Site, CrossValidation)],
-    chosen: &[Site],
-) -> Result<Vec<Metric>> {
-    let Some(whole) = at_chosen(validated, chosen) else { return Ok(Vec::new()) };
-    let plain = ValidationPlan { resamples: 0, ..plan.clone() };
-    let unordered = targets.unordered();
-    let baselines = splits.iter().map(|split| tfidf(texts, &unordered, split, &plain));
-    let baselines = baselines.collect::<Result<Vec<_>>>()?;
-    let parts = baselines.into_iter().zip(&whole.folds);
-    let parts: Vec<_> = parts.filter_map(|(one, rows)| Some((one.area?, rows.as_slice()))).collect();
-    let tested = targets.select(&whole.rows);
-    let own = linearised_auroc(whole.probabilities.view(), &tested, &whole.folds);
-    let words = Linearised::average_of_parts(&parts, whole.rows.len());
-    let (Some(own), Some(words)) = (own, words) else { return Ok(Vec::new()) };
-    let units = units(&tested, plan);
-    let metric = |name: &str, interval| Metric::new(name, interval, whole.rows.len(), "folds");
-    Ok(vec![
-        metric("tfidf/auroc", words.interval(&units)),
-        metric("difference/tfidf", own.minus(&words, &units)),
-    ])
+/// The controls of a cross-validation, on the same folds.
+struct Controls<'a> {
+    texts: &'a [String],
+    messages: &'a [usize],
+    targets: &'a Targets,
+    splits: &'a [Split],
+    plan: &'a ValidationPlan,
+    method: &'a dyn Fit,
+    source: Provenance,
+    validated: &'a [(Site, CrossValidation)],
+    chosen: &'a [Site],
+}
+
+impl Controls<'_> {
+    /// Each baseline on texts, and the paired difference of the probes at the chosen sites. A baseline that can't be fitted in some
+    /// fold (no word in enough texts) is left out.
+    fn on_texts(&self) -> Result<Vec<Metric>> {
+        let Some(whole) = at_chosen(self.validated, self.chosen) else { return Ok(Vec::new()) };
+        let plain = ValidationPlan { resamples: 0, ..self.plan.clone() };
+        let targets = self.targets.unordered();
+        let source = &self.source;
+        type Baseline<'b> = Box<dyn Fn(&Split) -> Result<Option<Linearised>> + 'b>;
+        let (texts, counts) = (self.texts, self.messages);
+        let baselines: [(&str, Baseline); 4] = [
+            (
+                "ngram",
+                Box::new(|split| {
+                    Ok(ngram_baseline::ngram(texts, &targets, split, &plain, &NgramOptions::default())?.area)
+                }),
+            ),
+            ("tfidf", Box::new(|split| Ok(tfidf(texts, &targets, split, &plain)?.area))),
+            ("pairs", Box::new(|split| Ok(word_pairs(texts, &targets, split, &plain)?.area))),
+            (
+                "length",
+                Box::new(|split| {
+                    let (texts, method) = ((texts, counts), Logistic::default());
+                    Ok(controls::lengths(&method, (source, &targets), texts, split, &plain)?.1)
+                }),
+            ),
+        ];
+        let tested = self.targets.select(&whole.rows);
+        let own = linearised_auroc(whole.probabilities.view(), &tested, &whole.folds);
+        let units = units(&tested, self.plan);
+        let metric = |name: String, interval| Metric::new(name, interval, whole.rows.len(), "folds");
+        let mut metrics = Vec::new();
+        for (name, baseline) in &baselines {
+            let Ok(areas) = self.splits.iter().map(baseline).collect::<Result<Vec<_>>>() else { continue };
+            let parts = areas.into_iter().zip(&whole.folds);
+            let parts: Vec<_> = parts.filter_map(|(area, rows)| Some((area?, rows.as_slice()))).collect();
+            let area = Linearised::average_of_parts(&parts, whole.rows.len());
+            let (Some(own), Some(area)) = (&own, area) else { continue };
+            metrics.push(metric(format!("{name}/auroc"), area.interval(&units)));
+            metrics.push(metric(format!("difference/{name}"), own.minus(&area, &units)));
+        }
+        Ok(metrics)
+    }
+
+    /// The same pipeline on shuffled labels and on random features, at the site that each fold chose: means over the folds that
+    /// test on two classes. `examples` gives a site's examples.
+    fn of_the_pipeline(&self, examples: &mut dyn FnMut(Site) -> Result<Examples>) -> Result<Vec<Metric>> {
+        let two = |split: &Split| {
+            let first = split.test.first().map(|&row| self.targets.classes[row]);
+            split.test.iter().any(|&row| Some(self.targets.classes[row]) != first)
+        };
+        let folds: Vec<(&Split, Site)> = self.splits.iter().zip(self.chosen.iter().copied()).collect();
+        let folds: Vec<(&Split, Site)> = folds.into_iter().filter(|(split, _)| two(split)).collect();
+        if folds.is_empty() {
+            return Ok(Vec::new());
+        }
+        let repeats = SHUFFLES.div_ceil(folds.len());
+        let plain = ValidationPlan { resamples: 0, ..self.plan.clone() };
+        let (mut shuffled, mut random) = (Vec::new(), Vec::new());
+        for (split, site) in folds {
+            let mut again = || examples(site);
+            shuffled.push(controls::shuffled(self.method, &mut again, split, &plain, repeats)?);
+            let width = examples(site)?.features().ncols();
+            let given = (&self.source, self.targets);
+            random.push(controls::random(self.method, given, width, split, &plain)?);
+        }
+        let mean = |own: &[Metric]| Metric {
+            name: own[0].name.clone(),
+            value: own.iter().map(|metric| metric.value).sum::<f64>() / own.len() as f64,
+            // The least and the greatest of any fold.
+            low: own.iter().filter_map(|metric| metric.low.or(Some(metric.value))).reduce(f64::min),
+            high: own.iter().filter_map(|metric| metric.high.or(Some(metric.value))).reduce(f64::max),
+            n: own.iter().map(|metric| metric.n).sum(),
+            split: "folds".into(),
+        };
+        Ok(vec![mean(&shuffled), mean(&random)])
+    }
 }

@@ -2,6 +2,7 @@
 
 use ndarray::{Array2, Axis};
 
+use super::control_text::control_text;
 use super::dataset::{labels, lists};
 use crate::artifact::Header;
 use crate::config::defaults::SHUFFLES;
@@ -281,10 +282,10 @@ pub struct Rows<'a> {
 pub struct Known {
     /// Labels and groups.
     pub targets: Targets,
-    /// The users' messages, for the n-gram baseline.
+    /// The texts that the picked tokens belong to, for the baselines on texts.
     pub(super) texts: Vec<String>,
     /// Numbers of messages, for the length control.
-    messages: Vec<usize>,
+    pub(super) messages: Vec<usize>,
 }
 
 impl<'a> Rows<'a> {
@@ -313,6 +314,23 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// What the controls on texts read of each chosen row; whole dialogues where the tokens belong to no text.
+    fn texts(&self) -> Vec<String> {
+        let mut places = Vec::with_capacity(self.example.len());
+        for of_one in self.example.chunk_by(|a, b| a == b) {
+            places.extend(0..of_one.len());
+        }
+        let text = |selector: &Selector| -> Vec<String> {
+            let rows = self.read.chosen.iter().zip(self.dialogues());
+            rows.map(|(&row, dialogue)| control_text(dialogue, selector, places[row])).collect()
+        };
+        let texts = text(self.read.tokens);
+        match texts.iter().all(String::is_empty) {
+            true => text(&Selector::All),
+            false => texts,
+        }
+    }
+
     /// Labels, groups and texts of the chosen rows.
     ///
     /// # Errors
@@ -320,7 +338,7 @@ impl<'a> Rows<'a> {
     pub fn known(&self, question: &Question) -> Result<Known> {
         Ok(Known {
             targets: self.targets(question)?,
-            texts: self.dialogues().map(Dialogue::user_text).collect(),
+            texts: self.texts(),
             messages: self.dialogues().map(|dialogue| dialogue.messages.len()).collect(),
         })
     }
@@ -344,6 +362,7 @@ impl Read<'_> {
             label: label.into(),
             model: self.header.model.clone(),
             model_hash: self.header.model_hash.clone(),
+            model_form: self.header.model_form.clone(),
             data_hash: self.header.data_hash.clone(),
         };
         let all = self.chosen.len() == values.nrows() && self.chosen.iter().copied().eq(0..values.nrows());

@@ -2,8 +2,10 @@
 
 pub mod answers;
 pub mod boundary_report;
+mod control_text;
 pub mod cross_validation;
 pub mod dataset;
+pub mod direction_choice;
 mod group_interval;
 pub mod interpolation;
 pub mod layer_sweep;
@@ -12,6 +14,7 @@ pub mod organism_check;
 pub mod pareto;
 pub mod pearl_map;
 pub mod probe_card;
+pub mod probe_check;
 pub mod side_effects;
 pub mod steering_effect;
 pub mod steering_eval;

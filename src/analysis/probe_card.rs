@@ -91,6 +91,7 @@ pub fn fit(
     let header = Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
+        model_form: Some(model.form()?),
         data_hash: Some(data_hash),
         seed: Some(file.seed),
         ..Header::new("scores", 1)
@@ -107,6 +108,7 @@ pub fn fit(
             folds: file.folds,
             by_group: file.by_group,
             seed: file.seed,
+            calibration: file.calibration,
             ..ValidationPlan::default()
         },
     };

@@ -102,7 +102,8 @@ pub fn damage(model: &Model, texts: &[Text], hook: &mut dyn Hook) -> Result<Vec<
     }
 }
 
-fn log_softmax(logits: &[f32]) -> Vec<f64> {
+/// Logarithms of the softmax.
+pub(super) fn log_softmax(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().fold(f32::NEG_INFINITY, |most, &logit| most.max(logit));
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
     logits.iter().map(|&logit| f64::from(logit - most) - sum.ln()).collect()

@@ -219,8 +219,9 @@ impl Evaluation<'_> {
         let sites = self.model.decoder.architecture().parse_sites(&self.steering.sites)?;
         let fit = self.answer(&self.users(&self.data.fit), &mut (), "answer the fit part", on_progress)?;
         let contrasts = self.contrasts(&fit, activations, &sites)?;
-        let vector = Vector::build(Method::Means, &contrasts)?;
+        let mut vector = Vector::build(Method::Means, &contrasts)?;
         let (trials, chosen) = self.choose(&vector, on_progress)?;
+        vector.best = Some(trials[chosen].site);
         let (site, strength) = (trials[chosen].site, trials[chosen].strength()?);
         let query =
             ProbeQuery { probe: probe.to_owned(), class: Some(self.steering.class.clone()), against: None };

@@ -417,6 +417,7 @@ impl FitPart<'_> {
             label: probe.label.clone().unwrap_or_else(|| probe.name.clone()),
             model: self.header.model.clone(),
             model_hash: self.header.model_hash.clone(),
+            model_form: self.header.model_form.clone(),
             data_hash: self.header.data_hash.clone(),
         };
         let targets = Targets::new(labels, &groups, &order)?;

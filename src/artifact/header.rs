@@ -20,6 +20,9 @@ pub struct Header {
     /// SHA-256 of the model's weights, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_hash: Option<String>,
+    /// Family, shape and tokenizer of the model, which are the same in every precision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_form: Option<String>,
     /// SHA-256 of the data that it was made from, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_hash: Option<String>,
@@ -28,7 +31,27 @@ pub struct Header {
     pub seed: Option<u64>,
 }
 
+/// Where an artefact, or the activations that it is used on, come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// Name of the model.
+    pub name: Option<&'a str>,
+    /// SHA-256 of its weights.
+    pub hash: Option<&'a str>,
+    /// Its family, shape and tokenizer in a line.
+    pub form: Option<&'a str>,
+}
+
 impl Header {
+    /// The model that the file was made from.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            name: self.model.as_deref(),
+            hash: self.model_hash.as_deref(),
+            form: self.model_form.as_deref(),
+        }
+    }
+
     /// A header with kind and version only.
     pub fn new(kind: impl Into<String>, version: u32) -> Header {
         Header { kind: kind.into(), version, ..Header::default() }

@@ -22,7 +22,7 @@ pub use folder_lock::FolderLock;
 pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};
-pub use header::Header;
+pub use header::{Header, Origin};
 pub use json::{read_json, write_json};
 pub use mmap::refuse_lfs_pointer;
 pub(crate) use read_file::refuse_irregular;

@@ -68,6 +68,7 @@ fn header_strings(header: &Header) -> BTreeMap<String, String> {
     let optional = [
         ("model", header.model.clone()),
         ("model_hash", header.model_hash.clone()),
+        ("model_form", header.model_form.clone()),
         ("data_hash", header.data_hash.clone()),
         ("seed", header.seed.map(|seed| seed.to_string())),
     ];
@@ -156,6 +157,7 @@ impl TensorFile {
                 .ok_or_else(|| missing("version"))?,
             model: string("model"),
             model_hash: string("model_hash"),
+            model_form: string("model_form"),
             data_hash: string("data_hash"),
             seed: number("seed")?,
         };

@@ -227,6 +227,7 @@ mod tests {
             label: "risk".into(),
             model: None,
             model_hash: None,
+            model_form: None,
             data_hash: None,
         };
         Examples::new(source, features, targets).unwrap()

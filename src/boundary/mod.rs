@@ -55,6 +55,7 @@ mod tests {
                 label: "user_type".into(),
                 model: None,
                 model_hash: None,
+                model_form: None,
                 data_hash: None,
             },
             method: "none".into(),

@@ -1,11 +1,14 @@
 //! Remarks and progress bars on stderr, and Ctrl-C.
 
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pearlpoint::model::OtherWeights;
 use pearlpoint::printable::one_line;
 use pearlpoint::progress::Progress;
 
@@ -21,19 +24,73 @@ pub fn complain(line: impl std::fmt::Display) {
 pub struct Console {
     quiet: bool,
     stop: Arc<AtomicBool>,
+    /// The folder whose finished shards are kept when the work stops.
+    kept: Arc<Mutex<Option<PathBuf>>>,
+    /// Whether the command has stopped by itself, and only prints what it has.
+    is_ending: Arc<AtomicBool>,
+}
+
+/// How long a command has, after Ctrl-C, to stop by itself. Every file is written whole or not at all, whenever the process ends.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// Exit code of a command that was stopped.
+pub const STOPPED: i32 = 130;
+
+/// What a stopped command says: what is kept, if anything is.
+fn stopped(kept: &Mutex<Option<PathBuf>>) -> String {
+    let folder = kept.lock().ok().and_then(|folder| folder.clone());
+    let shards = folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok()).map_or(0, |files| {
+        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("shard-") && name.ends_with(".safetensors")).count()
+    });
+    match folder {
+        Some(folder) if shards > 0 => format!(
+            "pearl: stopped; {shards} finished shards in {} are kept, and the same command resumes from them",
+            folder.display()
+        ),
+        _ => "pearl: stopped".into(),
+    }
 }
 
 impl Console {
     pub fn new(quiet: bool) -> Console {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        // The first Ctrl-C stops at the next safe place, the second at once. If the handler can't be set, it is always at once.
+        let (kept, is_ending) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let (is_stopped, folder, ending) = (stop.clone(), kept.clone(), is_ending.clone());
+        // The first Ctrl-C stops at the next safe place, or after a while wherever it is; the second at once. If the handler can't
+        // be set, it is always at once.
         let _ = ctrlc::set_handler(move || {
-            if stopped.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+            if is_stopped.swap(true, Ordering::SeqCst) {
+                std::process::exit(STOPPED);
             }
+            let (folder, ending) = (folder.clone(), ending.clone());
+            std::thread::spawn(move || {
+                std::thread::sleep(GRACE);
+                if !ending.load(Ordering::SeqCst) {
+                    complain(stopped(&folder));
+                    std::process::exit(STOPPED);
+                }
+            });
         });
-        Console { quiet, stop }
+        Console { quiet, stop, kept, is_ending }
+    }
+
+    /// Names the folder whose finished shards a stopped command keeps.
+    pub fn keeps(&self, folder: &Path) {
+        if let Ok(mut kept) = self.kept.lock() {
+            *kept = Some(folder.to_owned());
+        }
+    }
+
+    /// Says that the command was stopped, and what is kept.
+    pub fn say_stopped(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
+        complain(stopped(&self.kept));
+    }
+
+    /// Lets a command that has stopped by itself print what it has, however long that takes.
+    pub fn end(&self) {
+        self.is_ending.store(true, Ordering::SeqCst);
     }
 
     /// False after Ctrl-C.
@@ -44,6 +101,20 @@ impl Console {
     pub fn say(&self, remark: impl std::fmt::Display) {
         if !self.quiet {
             complain(remark);
+        }
+    }
+
+    /// Takes artefacts of other weights of the same model, and says so once for each.
+    pub fn other_weights(&self, taken: bool) -> OtherWeights {
+        let (quiet, said) = (self.quiet, Mutex::new(BTreeSet::new()));
+        match taken {
+            false => OtherWeights::default(),
+            true => OtherWeights::taken(move |line| {
+                let is_new = said.lock().is_ok_and(|mut said| said.insert(line.to_owned()));
+                if is_new && !quiet {
+                    complain(line);
+                }
+            }),
         }
     }
 

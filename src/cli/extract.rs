@@ -12,6 +12,7 @@ use super::model::ModelChoice;
 use super::output::{Outcome, print_exact};
 use pearlpoint::activations::{BATCH_TOKENS, Part};
 use pearlpoint::model::{Dtype, Selector, TooLong};
+use pearlpoint::steer::Plan;
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Record only part I of N, counted from 1; `pearl store merge` joins the parts
     #[arg(long, value_name = "I/N")]
     shard: Option<Part>,
+    /// A steering plan (TOML or JSON): the states are read from the steered model
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
     /// Tokens of a batch, at most
     #[arg(long, default_value_t = BATCH_TOKENS as u32, value_parser = clap::value_parser!(u32).range(1..))]
     batch_tokens: u32,
@@ -50,13 +54,23 @@ pub struct Arguments {
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let (options, survey) = arguments.source.survey(console)?;
     let model = arguments.model.load(console)?;
-    let extraction = model
+    let plan = arguments.plan.as_deref().map(Plan::load).transpose()?;
+    let mut extraction = model
         .extraction(&arguments.sites, &arguments.tokens.to_string())?
         .thinking(arguments.model.thinking())
         .batch_tokens(arguments.batch_tokens as usize)
         .too_long(arguments.too_long)
         .store_dtype(arguments.store_dtype)
         .part(arguments.shard);
+    if let Some(plan) = &plan {
+        plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
+        if plan.interventions.iter().any(|one| one.tokens == Selector::Generated) {
+            console
+                .say("doubt: tokens = \"generated\" picks no token of dialogues that are read; answer does");
+        }
+        extraction = extraction.plan(plan)?;
+    }
+    console.keeps(&arguments.out);
     let (begin, bar) = (Instant::now(), console.bar(survey.dialogues, "reading"));
     let mut is_first = true;
     let data = &arguments.source.data;

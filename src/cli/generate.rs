@@ -1,19 +1,20 @@
 //! `pearl generate`: answers, steered or not.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ndarray::Array2;
+use serde::Serialize;
 
 use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
-use super::output::{Outcome, print, print_exact, write_stdout};
-use pearlpoint::artifact;
+use super::output::{Outcome, header, print, print_exact, write_stdout};
+use pearlpoint::artifact::{self, Header, Numbers};
 use pearlpoint::error::Error;
 use pearlpoint::generate::{
-    GenerateOptions, LogitsProcessor, Sampling, Transcript, generate, generate_streaming,
+    Event, Finish, GenerateOptions, KeptLogits, LogitsProcessor, Sampling, Transcript, answer_each,
 };
 use pearlpoint::model::{Chain, Hook, Model, TooLong};
 use pearlpoint::printable::printable;
@@ -28,8 +29,12 @@ pub struct Arguments {
     model: ModelChoice,
     #[command(flatten)]
     prompts: Prompts,
-    /// Add a vector at every token; strength in multiples of the vector (2) or of the residual norm (0.4n)
-    #[arg(long = "vector", value_name = "FILE:STRENGTH[@SITES]", allow_hyphen_values = true)]
+    /// Add a vector at every token; strength in multiples of the vector (2) or of the residual norm (0.4n); or ablate, clamp=V, …
+    #[arg(
+        long = "vector",
+        value_name = "FILE[@FROM]:[OPERATION=]STRENGTH[@SITES]",
+        allow_hyphen_values = true
+    )]
     vectors: Vec<Intervention>,
     /// A steering plan (TOML or JSON)
     #[arg(long, value_name = "FILE")]
@@ -42,6 +47,12 @@ pub struct Arguments {
     /// Print transcripts as JSON Lines
     #[arg(long)]
     json: bool,
+    /// Write the logits that each token was chosen by, before temperature and cuts, as safetensors: `logits` [tokens, vocabulary]
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "top_logprobs")]
+    logits: Option<PathBuf>,
+    /// Add to each transcript the log-probability of every token and of the likeliest ones, as `logprobs`
+    #[arg(long, value_name = "NUMBER", requires = "json")]
+    top_logprobs: Option<usize>,
     /// Print the answer token by token; for one prompt
     #[arg(long, conflicts_with_all = ["json", "data"])]
     stream: bool,
@@ -115,11 +126,23 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Some(path) => Plan::load(path)?,
         None => Plan::default(),
     };
-    plan.interventions.extend(arguments.vectors);
     let thinking = arguments.model.thinking();
-    let options = arguments.decoding.options(thinking)?;
+    let kept = match (&arguments.logits, arguments.top_logprobs) {
+        (Some(_), _) => KeptLogits::All,
+        (None, Some(count)) => KeptLogits::Top(count),
+        (None, None) => KeptLogits::None,
+    };
+    let options = arguments.decoding.options(thinking)?.logits(kept);
     let model = arguments.model.load(console)?;
     model.decoder.expect_logits()?;
+    for intervention in arguments.vectors {
+        let is_named = intervention.sites.is_some() || intervention.from.is_some();
+        let intervention = intervention.at_best_site(&model)?;
+        if let Some(site) = intervention.sites.as_ref().filter(|_| !is_named) {
+            console.say(format!("steered at {site}, the vector's best site"));
+        }
+        plan.interventions.push(intervention);
+    }
     let before = dialogues.len();
     let mut fitting = Vec::with_capacity(before);
     for dialogue in dialogues {
@@ -147,41 +170,62 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             console.say(format!("{}: {unknown} words are not in the model's vocabulary", dialogue.id));
         }
     }
+    if arguments.logits.is_some() {
+        check_logits(&model, dialogues.len(), options.max_tokens)?;
+    }
     plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
     if arguments.trace.is_some() {
         hooks = hooks.into_iter().enumerate().map(|(number, hook)| hook.traced(number)).collect();
     }
+    let said = Said {
+        json: arguments.json,
+        model: &model.name,
+        model_hash: &model.hash,
+        seed: options.seed,
+        plan: (!plan.interventions.is_empty()).then_some(&plan),
+    };
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
-    let mut transcripts = if arguments.stream {
-        let failed = RefCell::new(None);
-        let mut on_token = |_: usize, text: &str| {
-            let said = write_stdout(format_args!("{}", printable(text)));
-            let mut failed = failed.borrow_mut();
-            *failed = failed.take().or(said.err());
-            // Nobody reads on where stdout is closed.
-            failed.is_none() && console.should_continue()
-        };
-        let transcripts = generate_streaming(
-            &model,
-            &dialogues,
-            &options,
-            &mut chain,
-            &mut |_| failed.borrow().is_none() && console.should_continue(),
-            &mut on_token,
-        );
-        match failed.into_inner() {
-            Some(error) => return Err(error),
-            None => {
-                let transcripts = transcripts?;
-                print("")?;
-                transcripts
+    let bar = (!arguments.stream).then(|| console.bar(dialogues.len(), "answering"));
+    // A trace is put together at the end; without one, answers are printed batch by batch.
+    let prints = arguments.trace.is_none() && !arguments.stream;
+    let (mut transcripts, mut failed) = (Vec::new(), None);
+    let mut listener = |event: Event| {
+        match event {
+            Event::Token => {}
+            Event::Text(_, text) => {
+                let written = write_stdout(format_args!("{}", printable(text)));
+                failed = failed.take().or(written.err());
+            }
+            Event::Answers(new) => {
+                // What is printed now is not cut by Ctrl-C.
+                if !console.should_continue() {
+                    console.end();
+                }
+                if prints {
+                    let print = || new.iter().try_for_each(|transcript| said.print(transcript));
+                    let written = bar.as_ref().map_or_else(print, |bar| bar.bar.suspend(print));
+                    failed = failed.take().or(written.err());
+                }
+                transcripts.extend(new);
             }
         }
-    } else {
-        let bar = console.bar(dialogues.len(), "answering");
-        generate(&model, &dialogues, &options, &mut chain, &mut |done| bar.done(done))?
+        bar.as_ref().iter().for_each(|bar| _ = bar.done(transcripts.len()));
+        // Nobody reads on where stdout is closed.
+        failed.is_none() && console.should_continue()
     };
+    answer_each(&model, &dialogues, &options, &mut chain, &mut listener, arguments.stream)?;
+    drop(bar);
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if arguments.stream {
+        print("")?;
+    }
+    if let Some(path) = &arguments.logits {
+        let header = Header { seed: Some(options.seed), ..header("logits", &model) };
+        save_logits(path, header, &transcripts)?;
+    }
     if let Some(page) = &arguments.trace {
         let steps = hooks.iter_mut().flat_map(|hook| hook.take_trace()).collect();
         let traces = traces(&model, &transcripts, &dialogues, steps, thinking)?;
@@ -192,14 +236,76 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             let html = steering_trace::page(&traces)?;
             artifact::write_atomic(path, |file| file.write_all(html.as_bytes()))?;
         }
+        transcripts.iter().filter(|_| !arguments.stream).try_for_each(|transcript| said.print(transcript))?;
     }
-    for transcript in transcripts.iter().filter(|_| !arguments.stream) {
-        match arguments.json {
-            true => print_exact(serde_json::to_string(transcript)?)?,
-            false => print(&transcript.text)?,
-        }
+    let whole = transcripts.iter().filter(|transcript| transcript.finish != Finish::Stopped).count();
+    if whole < dialogues.len() {
+        let (begun, total) = (transcripts.len() - whole, dialogues.len());
+        console.say(format!("stopped: {whole} of {total} answers are whole, and {begun} end early"));
+        return Ok(Outcome::Stopped);
     }
     Ok(Outcome::Done)
+}
+
+/// How answers are printed, and what is said beside each.
+struct Said<'a> {
+    json: bool,
+    model: &'a str,
+    model_hash: &'a str,
+    seed: u64,
+    plan: Option<&'a Plan>,
+}
+
+impl Said<'_> {
+    fn print(&self, transcript: &Transcript) -> anyhow::Result<()> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            transcript: &'a Transcript,
+            model: &'a str,
+            model_hash: &'a str,
+            seed: u64,
+            plan: Option<&'a Plan>,
+        }
+        let Said { json, model, model_hash, seed, plan } = *self;
+        match json {
+            true => print_exact(serde_json::to_string(&Line { transcript, model, model_hash, seed, plan })?),
+            false => print(&transcript.text),
+        }
+    }
+}
+
+/// The most bytes of logits that are held.
+const MOST_LOGITS: usize = 2 << 30;
+
+/// Refuses more logits than are held.
+fn check_logits(model: &Model, dialogues: usize, max_tokens: usize) -> pearlpoint::Result<()> {
+    let token = 4 * model.decoder.architecture().vocabulary;
+    let most = MOST_LOGITS / token.max(1);
+    if dialogues.saturating_mul(max_tokens) > most {
+        let found = format!("{dialogues} answers of {max_tokens} tokens, {token} bytes of logits each");
+        let expected = format!("{most} tokens at most (--limit, --max-tokens), or --top-logprobs");
+        return Err(Error::input("--logits", found, expected));
+    }
+    Ok(())
+}
+
+/// Writes `logits` `[tokens, vocabulary]` with the answer and the id of each token.
+fn save_logits(path: &Path, header: Header, transcripts: &[Transcript]) -> anyhow::Result<()> {
+    let rows: Vec<&Vec<f32>> = transcripts.iter().flat_map(|transcript| &transcript.logits).collect();
+    let shape = (rows.len(), rows.first().map_or(0, |row| row.len()));
+    let values = Array2::from_shape_vec(shape, rows.into_iter().flatten().copied().collect())?;
+    let answers = transcripts.iter().enumerate();
+    let answer = answers.flat_map(|(number, own)| own.tokens.iter().map(move |_| number as i64));
+    let tokens = transcripts.iter().flat_map(|own| own.tokens.iter().map(|id| i64::from(*id)));
+    let ids: Vec<&str> = transcripts.iter().map(|transcript| transcript.id.as_str()).collect();
+    let tensors = [
+        ("logits".to_owned(), Numbers::floats(&values)),
+        ("answer".to_owned(), Numbers::integers(&answer.collect::<Vec<_>>())),
+        ("token".to_owned(), Numbers::integers(&tokens.collect::<Vec<_>>())),
+    ];
+    let metadata = [("ids".to_owned(), serde_json::to_string(&ids)?)];
+    Ok(artifact::write_tensors(path, &header, &metadata.into(), tensors.into())?)
 }
 
 /// The trace of each transcript: every token with the steps that were taken at it.

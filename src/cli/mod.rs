@@ -21,6 +21,7 @@ mod steer_sweep;
 mod store;
 mod tokens;
 mod vector;
+mod vector_select;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -110,22 +111,32 @@ fn with_default_subcommand(mut arguments: Vec<OsString>) -> Vec<OsString> {
 /// Runs a command.
 pub fn run(arguments: Arguments) -> anyhow::Result<Outcome> {
     let console = Console::new(arguments.quiet);
-    match arguments.command {
-        Command::Demo(arguments) => run::demo(arguments, &console),
-        Command::Run(arguments) => run::run(arguments, &console),
-        Command::Extract(arguments) => extract::run(arguments, &console),
-        Command::Store(arguments) => store::run(arguments, &console),
-        Command::Tokens(arguments) => tokens::run(arguments, &console),
-        Command::Probe(arguments) => probe::run(arguments, &console),
-        Command::Boundary(arguments) => boundary::run(*arguments, &console),
-        Command::Vector(arguments) => vector::run(arguments, &console),
-        Command::SteerSweep(arguments) => steer_sweep::run(arguments, &console),
-        Command::Generate(arguments) => generate::run(arguments, &console),
-        Command::Game(arguments) => game::run(arguments, &console),
-        Command::Judge(arguments) => judge::run(arguments, &console),
-        Command::Plot(arguments) => plot::run(arguments, &console),
-        Command::Inspect(arguments) => inspect::run(arguments, &console),
-        Command::Organism(arguments) => organism::run(arguments, &console),
+    match execute(arguments.command, &console) {
+        Err(error) if matches!(error.downcast_ref(), Some(pearlpoint::Error::Stopped)) => {
+            console.say_stopped();
+            Ok(Outcome::Stopped)
+        }
+        outcome => outcome,
+    }
+}
+
+fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Demo(arguments) => run::demo(arguments, console),
+        Command::Run(arguments) => run::run(arguments, console),
+        Command::Extract(arguments) => extract::run(arguments, console),
+        Command::Store(arguments) => store::run(arguments, console),
+        Command::Tokens(arguments) => tokens::run(arguments, console),
+        Command::Probe(arguments) => probe::run(arguments, console),
+        Command::Boundary(arguments) => boundary::run(*arguments, console),
+        Command::Vector(arguments) => vector::run(arguments, console),
+        Command::SteerSweep(arguments) => steer_sweep::run(arguments, console),
+        Command::Generate(arguments) => generate::run(arguments, console),
+        Command::Game(arguments) => game::run(arguments, console),
+        Command::Judge(arguments) => judge::run(arguments, console),
+        Command::Plot(arguments) => plot::run(arguments, console),
+        Command::Inspect(arguments) => inspect::run(arguments, console),
+        Command::Organism(arguments) => organism::run(arguments, console),
     }
 }
 

@@ -35,6 +35,9 @@ pub struct ModelOptions {
     /// The day that a chat template is told that asks for one [default: today, in UTC]
     #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
     pub date: Option<NaiveDate>,
+    /// Take probes and vectors of other weights of the same model: another precision, or a fine-tune
+    #[arg(long)]
+    pub other_weights: bool,
 }
 
 impl ModelChoice {
@@ -60,7 +63,9 @@ impl ModelOptions {
         set_purge_delay(0);
         let model = self.checkpoint(name, console)?.load(self.dtype);
         set_purge_delay(10_000);
-        Ok(model?)
+        let mut model = model?;
+        model.other_weights = console.other_weights(self.other_weights);
+        Ok(model)
     }
 
     /// Opens the checkpoint without reading its weights.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::console::STOPPED;
 use pearlpoint::artifact::{self, Header, foreign_name};
 use pearlpoint::error::Error;
 use pearlpoint::model::Model;
@@ -19,6 +20,8 @@ pub enum Outcome {
     Done,
     /// The command is a check, and what it checked is not as it should be.
     CheckFailed,
+    /// The command was stopped by Ctrl-C.
+    Stopped,
 }
 
 impl From<Outcome> for ExitCode {
@@ -26,6 +29,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => ExitCode::SUCCESS,
             Outcome::CheckFailed => ExitCode::from(1),
+            Outcome::Stopped => ExitCode::from(STOPPED as u8),
         }
     }
 }
@@ -58,7 +62,7 @@ pub fn write_stdout(text: std::fmt::Arguments) -> anyhow::Result<()> {
 /// The header of a table that a model's states or answers gave.
 pub fn header(kind: &str, model: &Model) -> Header {
     let (name, hash) = (Some(model.name.clone()), Some(model.hash.clone()));
-    Header { model: name, model_hash: hash, ..Header::new(kind, 1) }
+    Header { model: name, model_hash: hash, model_form: model.form().ok(), ..Header::new(kind, 1) }
 }
 
 /// Saves a chart's table as NAME.chart.json.

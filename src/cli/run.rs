@@ -79,6 +79,7 @@ fn execute(
 ) -> anyhow::Result<Outcome> {
     let begin = Instant::now();
     let model = options.load(&experiment.model, console)?;
+    console.keeps(&out.join("activations"));
     let kept = if force { None } else { experiment::fresh(experiment, &model, &out)? };
     let is_kept = kept.is_some();
     let results = match kept {

@@ -16,12 +16,20 @@ pub struct StoreSource {
     pub store: PathBuf,
     #[command(flatten)]
     pub source: Source,
+    /// Take a probe of other weights of the same model: another precision, or a fine-tune
+    #[arg(long)]
+    other_weights: bool,
 }
 
 impl StoreSource {
+    pub fn new(store: PathBuf, source: Source) -> StoreSource {
+        StoreSource { store, source, other_weights: false }
+    }
+
     pub fn open(&self, console: &Console) -> anyhow::Result<Labelled> {
         // A missing store is said before a large file of dialogues is read.
         pearlpoint::activations::Store::open(&self.store)?;
-        Ok(Labelled::open(&self.store, self.source.read(console)?)?)
+        let states = Labelled::open(&self.store, self.source.read(console)?)?;
+        Ok(states.with_other_weights(console.other_weights(self.other_weights)))
     }
 }

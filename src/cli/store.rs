@@ -117,6 +117,9 @@ fn info(arguments: &Info) -> anyhow::Result<Outcome> {
             format!("{} dialogues that the template or the model refused", manifest.refused),
         ));
     }
+    if let Some(plan) = &manifest.plan {
+        rows.push(("steered by", format!("a plan (hash {})", artifact::short(plan))));
+    }
     if let Some(part) = manifest.part {
         rows.push(("part", part.to_string()));
     }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::console::Console;
 use super::output::{Outcome, print, print_exact, print_line};
 use super::states::StoreSource;
+use super::vector_select::{Arguments as Select, run as select};
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;
@@ -23,6 +24,8 @@ pub struct Arguments {
 enum Command {
     /// Compute the direction from one value of a label to another, at every site
     Build(Box<Build>),
+    /// Choose a direction over sites × token positions by what it does to answers
+    Select(Box<Select>),
     /// Describe a vector file: sites, widths, norms
     Info(Info),
     /// Cosines between vectors, site by site
@@ -119,6 +122,9 @@ struct Operands {
     a: PathBuf,
     /// Another, of the same model
     b: PathBuf,
+    /// Take vectors of other weights of the same model: another precision, or a fine-tune
+    #[arg(long)]
+    other_weights: bool,
     /// File for the result
     #[arg(long)]
     out: PathBuf,
@@ -190,11 +196,12 @@ struct Import {
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Build(arguments) => build(*arguments, console),
+        Command::Select(arguments) => select(*arguments, console),
         Command::Info(arguments) => info(&arguments.file),
         Command::Cosines(arguments) => cosines(&arguments.files, arguments.json),
-        Command::Add(operands) => combine(operands, Vector::plus),
-        Command::Subtract(operands) => combine(operands, Vector::minus),
-        Command::Orthogonalise(operands) => combine(operands, Vector::orthogonalised),
+        Command::Add(operands) => combine(operands, Vector::plus, console),
+        Command::Subtract(operands) => combine(operands, Vector::minus, console),
+        Command::Orthogonalise(operands) => combine(operands, Vector::orthogonalised, console),
         Command::Scale(arguments) => scale(arguments),
         Command::Export(arguments) => export(arguments),
         Command::Import(arguments) => import(arguments, console),
@@ -233,6 +240,9 @@ fn build(arguments: Build, console: &Console) -> anyhow::Result<Outcome> {
             auroc.value, auroc.low, auroc.high
         ))?;
     }
+    if let Some(best) = vector.best {
+        console.say(format!("best site: {best}, chosen on the groups held out and kept in the file"));
+    }
     if let Some(doubt) = vector.doubt_of_unit() {
         console.say(format!("doubt: {doubt}"));
     }
@@ -253,6 +263,9 @@ fn scale(arguments: Scale) -> anyhow::Result<Outcome> {
 fn info(file: &Path) -> anyhow::Result<Outcome> {
     let (header, vector) = Vector::load(file)?;
     print_line(format!("{}, from {}", vector.method, header.model.as_deref().unwrap_or("an unnamed model")))?;
+    if let Some(best) = vector.best {
+        print(format!("best site: {best}"))?;
+    }
     for (site, direction) in &vector.directions {
         let (width, length) = (direction.values.len(), direction.length());
         let mut line = format!("{:<16} width {width}  norm {length:.4}", site.to_string());
@@ -290,19 +303,14 @@ fn cosines(files: &[PathBuf], json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn combine(operands: Operands, combine: fn(&Vector, &Vector) -> Result<Vector>) -> anyhow::Result<Outcome> {
+fn combine(
+    operands: Operands,
+    combine: fn(&Vector, &Vector) -> Result<Vector>,
+    console: &Console,
+) -> anyhow::Result<Outcome> {
     let ((header, a), (other, b)) = (Vector::load(&operands.a)?, Vector::load(&operands.b)?);
-    if let (Some(own), Some(other)) = (&header.model_hash, &other.model_hash)
-        && own != other
-    {
-        let found = "vectors of two different models";
-        return Err(Error::input(
-            operands.b.display(),
-            found,
-            format!("one of the model of {}", operands.a.display()),
-        )
-        .into());
-    }
+    let others = console.other_weights(operands.other_weights);
+    others.check(operands.b.display(), "a vector", other.origin(), header.origin())?;
     // The result comes from one data set only if both do.
     let data_hash = header.data_hash.clone().filter(|hash| Some(hash) == other.data_hash.as_ref());
     combine(&a, &b)?.save(&operands.out, Header { data_hash, ..header })?;

@@ -9,7 +9,7 @@ use crate::artifact;
 use crate::error::Result;
 use crate::judge;
 use crate::model::Selector;
-use crate::probe::TargetKind;
+use crate::probe::{CalibrationChoice, TargetKind};
 
 /// `probe.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -43,6 +43,9 @@ pub struct ProbeFile {
     /// Folds inside the fit part, by which the strength is chosen.
     #[serde(default = "defaults::folds")]
     pub folds: usize,
+    /// The calibration: `auto`, `temperature`, `platt`, `isotonic` or `none`.
+    #[serde(default)]
+    pub calibration: CalibrationChoice,
     /// Whether groups, and not rows, are the units of intervals.
     #[serde(default = "defaults::by_group")]
     pub by_group: bool,

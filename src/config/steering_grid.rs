@@ -183,9 +183,10 @@ impl SteeringGrid {
         if self.vector.file.is_some() == (self.vector.from.is_some() && self.vector.to.is_some()) {
             return wrong("vector", "no vector, or two", "file, or from and to");
         }
-        if let Some(arm) =
-            self.arms.iter().find(|arm| arm.change.sites.is_some() || arm.change.vector.is_some())
-        {
+        if let Some(arm) = self.arms.iter().find(|arm| {
+            let change = &arm.change;
+            change.sites.is_some() || change.from.is_some() || change.vector.is_some()
+        }) {
             return wrong(&format!("arm {}", arm.name), "a site or a vector of its own", "those of the grid");
         }
         if let Some(arm) =

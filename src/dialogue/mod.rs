@@ -13,6 +13,7 @@ mod integers;
 mod json_list;
 mod json_record;
 mod jsonl;
+mod label_choices;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod prompt_fields;
@@ -28,6 +29,7 @@ pub use column_map::ColumnMap;
 pub use dialogue::{Dialogue, Label, Message, Role};
 pub use file_format::records;
 pub use jsonl::write_jsonl;
+pub use label_choices::{check_label, check_value};
 pub use read_options::ReadOptions;
 pub use reader::{DatasetSummary, Dialogues, read, summarize};
 pub use stream::{DialogueStream, Skipped, stream};

@@ -163,7 +163,11 @@ pub(super) fn boundary(
             flagged.promise,
             100.0 * flagged.trial.coverage,
             flagged.trial.resamplings,
-            flagged.group_sentence().map_or(String::new(), |sentence| format!("; {sentence}"))
+            [flagged.group_sentence(), flagged.doubt()]
+                .into_iter()
+                .flatten()
+                .map(|sentence| format!("; {sentence}"))
+                .collect::<String>()
         )
     });
     Ok(StageSection {

@@ -205,15 +205,39 @@ impl ReportPage {
             tables: vec![Table::of_figures("", &shown)],
             ..Section::default()
         });
+        let (words, lead) = stages(experiment);
         Page {
-            title: format!("{}: read, decide, steer", experiment.name),
-            lead:
-                "Hidden states read by probes, the boundary between their classes, and answers steered across it."
-                    .into(),
+            title: format!("{}: {words}", experiment.name),
+            lead,
             facts: facts.map(|(name, value)| (name.to_string(), value)).into(),
             sections,
         }
     }
+}
+
+/// The stages that an experiment names, in words for a title and in a sentence.
+fn stages(experiment: &Experiment) -> (String, String) {
+    let reads = !experiment.probes.is_empty() || !experiment.cross_validations.is_empty();
+    let decides = experiment.boundary.is_some()
+        || experiment.boundary_report.is_some()
+        || !experiment.interpolations.is_empty();
+    let steers = experiment.steer.is_some();
+    let all = [
+        (reads, "read", "hidden states read by probes"),
+        (decides, "decide", "the boundary between their classes"),
+        (steers, "steer", if decides { "answers steered across it" } else { "answers steered" }),
+    ];
+    let run: Vec<_> = all.into_iter().filter(|(runs, ..)| *runs).collect();
+    let words: Vec<&str> = run.iter().map(|(_, word, _)| *word).collect();
+    let parts: Vec<&str> = run.iter().map(|(.., part)| *part).collect();
+    let sentence = match parts.as_slice() {
+        [] => "activations".to_owned(),
+        [one] => (*one).to_owned(),
+        [one, two] => format!("{one}, and {two}"),
+        [first @ .., last] => format!("{}, and {last}", first.join(", ")),
+    };
+    let words = if words.is_empty() { "activations".to_owned() } else { words.join(", ") };
+    (words, format!("{}{}.", sentence[..1].to_uppercase(), &sentence[1..]))
 }
 
 fn answer(name: &str, answers: &Answers, row: usize) -> Answer {

@@ -118,9 +118,12 @@ type Read = Vec<(Selector, Activations)>;
 
 impl Run<'_> {
     fn header(&self, kind: &str) -> Header {
+        // Tables need no form: they aren't used on a model.
+        let is_used = matches!(kind, "vector" | "activations");
         Header {
             model: Some(self.model.name.clone()),
             model_hash: Some(self.model.hash.clone()),
+            model_form: self.model.form().ok().filter(|_| is_used),
             data_hash: Some(self.data.hash.clone()),
             seed: Some(self.experiment.seed),
             ..Header::new(kind, 1)

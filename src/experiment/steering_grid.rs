@@ -41,13 +41,14 @@ pub fn run(
     let header = |kind: &str| Header {
         model: Some(model.name.clone()),
         model_hash: Some(model.hash.clone()),
+        model_form: model.form().ok(),
         data_hash: Some(data.hash.clone()),
         seed: Some(file.seed),
         ..Header::new(kind, 1)
     };
     let _lock = FolderLock::take(out)?;
     artifact::write_text(&out.join("sweep.toml"), text)?;
-    let fitted = grid.fit(&header("activations"), on_progress)?;
+    let mut fitted = grid.fit(&header("activations"), on_progress)?;
     for (name, site, probe) in &fitted.probes {
         probe.save(&paths::probe_at(out, name, *site))?;
     }
@@ -60,6 +61,12 @@ pub fn run(
         artifact::write_text(&paths::transcript(out, name), &answers.to_jsonl()?)?;
     }
     let found = evaluated.found;
+    if let Some(Some(trial)) =
+        found.picked.first().map(|(_, pick)| pick.and_then(|pick| found.trials.get(pick)))
+    {
+        fitted.vector.best = Some(trial.site);
+        fitted.vector.save(&paths::vector(out, "sweep"), header("vector"))?;
+    }
     artifact::write_json(&out.join("sweep.json"), &header("sweep"), &found)?;
     let results = Results::new(&file.name, &model.name, file.seed, found.metrics(file));
     let results = results.doubting(found.doubts(file));

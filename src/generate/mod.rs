@@ -3,12 +3,14 @@
 mod sampling;
 mod logits_processor;
 mod options;
+mod token_logits;
 mod transcript;
 mod sequence;
 
 pub use logits_processor::LogitsProcessor;
 pub use options::GenerateOptions;
 pub use sampling::Sampling;
+pub use token_logits::{KeptLogits, TokenLogits};
 pub use transcript::{Finish, Transcript};
 
 use sequence::Sequence;
@@ -18,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::model::{Cache, Hook, Model, Token};
 
 /// Answers every dialogue. The rows that the hook sees are the dialogues' indices. `on_progress` gets the number of
-/// dialogues that are answered after each batch, and stops the run by returning false.
+/// dialogues that are answered, after each batch and each token, and stops the run by returning false.
 ///
 /// # Errors
 /// Options that [`GenerateOptions::check`] refuses; a dialogue that is longer than the model's context; a chat template that fails; [`Error::Stopped`].
@@ -29,7 +31,19 @@ pub fn generate(
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
-    answer_all(model, dialogues, options, hook, on_progress, &mut |_, _| true, false)
+    let mut transcripts = Vec::with_capacity(dialogues.len());
+    let mut done = 0;
+    let mut listener = |event: Event| match event {
+        Event::Answers(new) => {
+            done += new.len();
+            transcripts.extend(new);
+            on_progress(done)
+        }
+        Event::Token => on_progress(done),
+        Event::Text(..) => true,
+    };
+    answer_each(model, dialogues, options, hook, &mut listener, false)?;
+    whole(transcripts, dialogues)
 }
 
 /// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded; it
@@ -45,18 +59,54 @@ pub fn generate_streaming(
     on_progress: &mut dyn FnMut(usize) -> bool,
     on_token: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<Vec<Transcript>> {
-    answer_all(model, dialogues, options, hook, on_progress, on_token, true)
+    let mut transcripts = Vec::with_capacity(dialogues.len());
+    let mut done = 0;
+    let mut listener = |event: Event| match event {
+        Event::Answers(new) => {
+            done += new.len();
+            transcripts.extend(new);
+            on_progress(done)
+        }
+        Event::Token => on_progress(done),
+        Event::Text(row, text) => on_token(row, text),
+    };
+    answer_each(model, dialogues, options, hook, &mut listener, true)?;
+    whole(transcripts, dialogues)
 }
 
-fn answer_all(
+/// The transcripts, where no answer was stopped.
+fn whole(transcripts: Vec<Transcript>, dialogues: &[Dialogue]) -> Result<Vec<Transcript>> {
+    let is_stopped = |transcript: &Transcript| transcript.finish == Finish::Stopped;
+    match transcripts.len() < dialogues.len() || transcripts.iter().any(is_stopped) {
+        true => Err(Error::Stopped),
+        false => Ok(transcripts),
+    }
+}
+
+/// What happens while dialogues are answered.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was decoded: a token of every answer of the batch that isn't complete.
+    Token,
+    /// Text was added to the answer of the dialogue with this index.
+    Text(usize, &'a str),
+    /// The answers of a batch: whole ones, or as far as they came where the listener stopped the run.
+    Answers(Vec<Transcript>),
+}
+
+/// Answers dialogues batch by batch. `listener` hears of each [`Event`], of texts where `stream` is set; it stops the run by returning
+/// false: the answers that have begun are then the last event, with [`Finish::Stopped`].
+///
+/// # Errors
+/// As [`generate`], but for a stop.
+pub fn answer_each(
     model: &Model,
     dialogues: &[Dialogue],
     options: &GenerateOptions,
     hook: &mut dyn Hook,
-    on_progress: &mut dyn FnMut(usize) -> bool,
-    on_token: &mut dyn FnMut(usize, &str) -> bool,
+    listener: &mut dyn FnMut(Event) -> bool,
     stream: bool,
-) -> Result<Vec<Transcript>> {
+) -> Result<()> {
     options.check()?;
     model.decoder.expect_logits()?;
     // Before anything is computed.
@@ -69,45 +119,49 @@ fn answer_all(
         None => Vec::new(),
         Some(_) => model.chat.close_thinking()?,
     };
-    let mut transcripts = Vec::with_capacity(dialogues.len());
+    let mut begin = 0;
     for batch in dialogues.chunks(options.batch_rows.max(1)) {
-        let begin = transcripts.len();
         let mut sequences = Vec::new();
         for (row, dialogue) in (begin..).zip(batch) {
             let prompt = model.chat.tokens(dialogue, row, options.thinking)?;
             sequences.push(Sequence::new(row, prompt, &model.chat, options, &closing, stream));
         }
-        decode(model, &mut sequences, options.max_tokens, hook, on_token)?;
+        let is_stopped = !decode(model, &mut sequences, options.max_tokens, hook, listener)?;
+        let mut transcripts = Vec::with_capacity(batch.len());
         for (sequence, dialogue) in sequences.into_iter().zip(batch) {
-            transcripts.push(sequence.into_transcript(dialogue)?);
+            if !is_stopped || sequence.has_begun() {
+                transcripts.push(sequence.into_transcript(dialogue, is_stopped)?);
+            }
         }
-        if !on_progress(transcripts.len()) && transcripts.len() < dialogues.len() {
-            return Err(Error::Stopped);
+        begin += batch.len();
+        if !listener(Event::Answers(transcripts)) || is_stopped {
+            return Ok(());
         }
     }
-    Ok(transcripts)
+    Ok(())
 }
 
-/// Decodes the sequences of a batch side by side, until each is finished.
+/// Decodes the sequences of a batch side by side, until each is finished. False where the listener stopped it.
 fn decode(
     model: &Model,
     sequences: &mut [Sequence],
     max_tokens: usize,
     hook: &mut dyn Hook,
-    on_token: &mut dyn FnMut(usize, &str) -> bool,
-) -> Result<()> {
+    listener: &mut dyn FnMut(Event) -> bool,
+) -> Result<bool> {
     let mut tokens: Vec<Token> = sequences.iter().flat_map(|sequence| sequence.tokens.clone()).collect();
     let mut cache = Cache::default();
-    let mut goes_on = true;
+    let mut is_stopped = false;
     for _ in 0..max_tokens {
         let is_last = |&index: &usize| tokens.get(index + 1).is_none_or(|next| next.row != tokens[index].row);
         let last: Vec<usize> = (0..tokens.len()).filter(is_last).collect();
         let logits: Vec<Vec<f32>> =
             model.decoder.forward(&tokens, Some(&mut cache), &last, hook)?.to_vec2()?;
         let mut next: Vec<Token> = Vec::new();
+        let mut goes_on = true;
         for (sequence, logits) in sequences.iter_mut().filter(|sequence| !sequence.is_finished()).zip(logits)
         {
-            sequence.step(logits, &mut |row, text| goes_on &= on_token(row, text))?;
+            sequence.step(logits, &mut |row, text| goes_on &= listener(Event::Text(row, text)))?;
             if sequence.is_finished() {
                 continue;
             }
@@ -118,14 +172,17 @@ fn decode(
                 next.extend(sequence.tokens.last().cloned());
             }
         }
-        if !goes_on {
-            return Err(Error::Stopped);
-        }
         if next.is_empty() {
+            break;
+        }
+        if !goes_on || !listener(Event::Token) {
+            is_stopped = true;
             break;
         }
         tokens = next;
     }
-    sequences.iter_mut().for_each(|sequence| sequence.flush_text(&mut |row, text| _ = on_token(row, text)));
-    Ok(())
+    for sequence in sequences.iter_mut() {
+        sequence.flush_text(&mut |row, text| _ = listener(Event::Text(row, text)));
+    }
+    Ok(!is_stopped)
 }

@@ -2,6 +2,7 @@
 
 use super::logits_processor::LogitsProcessor;
 use super::sampling::Sampling;
+use super::token_logits::KeptLogits;
 use crate::error::{Error, Result};
 
 /// How answers are generated. The default samples at temperature 1, 128 tokens at most.
@@ -24,6 +25,8 @@ pub struct GenerateOptions {
     pub thinking: Option<bool>,
     /// Rows that are decoded side by side.
     pub batch_rows: usize,
+    /// Which logits of the answers' tokens are kept.
+    pub logits: KeptLogits,
 }
 
 impl Default for GenerateOptions {
@@ -38,6 +41,7 @@ impl Default for GenerateOptions {
             thinking: None,
             // Decoding is bound by reading the weights, which rows share; more rows cost memory for keys and values.
             batch_rows: 32,
+            logits: KeptLogits::None,
         }
     }
 }
@@ -93,6 +97,12 @@ impl GenerateOptions {
     /// Sets the number of rows that are decoded side by side.
     pub fn batch_rows(mut self, batch_rows: usize) -> GenerateOptions {
         self.batch_rows = batch_rows;
+        self
+    }
+
+    /// Sets which logits of the answers' tokens are kept.
+    pub fn logits(mut self, logits: KeptLogits) -> GenerateOptions {
+        self.logits = logits;
         self
     }
 

@@ -6,6 +6,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::options::GenerateOptions;
+use super::token_logits::{KeptLogits, TokenLogits};
 use super::transcript::{Finish, Transcript};
 use crate::dialogue::Dialogue;
 use crate::error::Result;
@@ -38,6 +39,9 @@ pub(super) struct Sequence<'a> {
     /// Bytes of the text that were streamed.
     streamed: usize,
     finish: Option<Finish>,
+    /// Log-probabilities and logits, as the options ask for.
+    logprobs: Vec<TokenLogits>,
+    logits: Vec<Vec<f32>>,
 }
 
 impl<'a> Sequence<'a> {
@@ -70,6 +74,8 @@ impl<'a> Sequence<'a> {
             stream,
             streamed: 0,
             finish: None,
+            logprobs: Vec::new(),
+            logits: Vec::new(),
         }
     }
 
@@ -78,8 +84,17 @@ impl<'a> Sequence<'a> {
         self.finish.is_some()
     }
 
+    /// Whether the answer has a token, or is complete without one.
+    pub fn has_begun(&self) -> bool {
+        self.finish.is_some() || !self.generated.is_empty()
+    }
+
     /// Chooses the next token and appends it.
     pub fn step(&mut self, mut logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
+        let own = match self.options.logits {
+            KeptLogits::None => Vec::new(),
+            _ => logits.clone(),
+        };
         let id = match self.forced() {
             Some(id) => id,
             None => {
@@ -92,6 +107,11 @@ impl<'a> Sequence<'a> {
             return Ok(());
         }
         self.generated.push(id);
+        match self.options.logits {
+            KeptLogits::None => {}
+            KeptLogits::Top(count) => self.logprobs.push(TokenLogits::new(self.chat, id, &own, count)?),
+            KeptLogits::All => self.logits.push(own),
+        }
         if self.options.logits_processor.repetition_penalty.is_some() {
             self.seen.insert(id);
         }
@@ -172,13 +192,16 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// The answer with its dialogue.
-    pub fn into_transcript(self, dialogue: &Dialogue) -> Result<Transcript> {
+    /// The answer with its dialogue; `is_stopped`: whether the run was.
+    pub fn into_transcript(self, dialogue: &Dialogue, is_stopped: bool) -> Result<Transcript> {
+        let unfinished = if is_stopped { Finish::Stopped } else { Finish::Length };
         // With stop texts, the text is kept up, and was cut before the first of them.
         let text = match self.options.stop.is_empty() {
             true => self.chat.decode(&self.generated, true)?,
             false => self.text,
         };
-        Ok(Transcript::new(dialogue, text, self.generated, self.finish.unwrap_or(Finish::Length)))
+        let transcript = Transcript::new(dialogue, text, self.generated, self.finish.unwrap_or(unfinished));
+        let logprobs = matches!(self.options.logits, KeptLogits::Top(_)).then_some(self.logprobs);
+        Ok(Transcript { logprobs, logits: self.logits, ..transcript })
     }
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::token_logits::TokenLogits;
 use crate::dialogue::{Dialogue, Message};
 
 /// A dialogue with the answer that was generated.
@@ -20,6 +21,12 @@ pub struct Transcript {
     /// What hooks read and changed, token by token, where a trace was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<serde_json::Value>,
+    /// Log-probabilities, one a token, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Vec<TokenLogits>>,
+    /// `[tokens][vocabulary]`: all logits, where they were asked for; not part of the JSON.
+    #[serde(skip)]
+    pub logits: Vec<Vec<f32>>,
 }
 
 /// Why generation ended.
@@ -30,6 +37,8 @@ pub enum Finish {
     Stop,
     /// The limit of tokens was reached.
     Length,
+    /// The run was stopped.
+    Stopped,
 }
 
 impl Transcript {
@@ -42,6 +51,8 @@ impl Transcript {
             tokens,
             finish,
             trace: None,
+            logprobs: None,
+            logits: Vec::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod context;
 pub mod families;
 pub mod gguf;
 pub mod hook;
+mod origin;
 mod hub;
 pub mod compute;
 pub mod site;
@@ -25,6 +26,7 @@ pub use context::TooLong;
 pub use hook::{Chain, Hook};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};
+pub use origin::OtherWeights;
 pub use selector::{Pooling, Selector};
 pub use site::{Point, Site};
 pub use token::{Phase, Token};
@@ -33,6 +35,7 @@ pub use transformer::decoder::Decoder;
 pub use transformer::kv_cache::{Cache, Prefix};
 pub use weights::{Dtype, TensorRef, Weight, Weights};
 
+use crate::artifact::Origin;
 use crate::error::{Error, Result};
 use crate::model::compute::backend::Backend;
 
@@ -48,9 +51,24 @@ pub struct Model {
     pub decoder: Decoder,
     /// The tokenizer and the chat template.
     pub chat: Chat,
+    /// Whether probes and vectors of other weights are taken.
+    pub other_weights: OtherWeights,
 }
 
 impl Model {
+    /// Checks a probe or a vector that was made from the model of `made`. `place` begins the error, and `what` names the artefact.
+    ///
+    /// # Errors
+    /// As [`OtherWeights::check`].
+    pub fn check_origin(&self, place: impl std::fmt::Display, what: &str, made: Origin) -> Result<()> {
+        if made.hash.is_none_or(|hash| hash == self.hash) {
+            return Ok(());
+        }
+        let form = self.form()?;
+        let used = Origin { name: Some(&self.name), hash: Some(&self.hash), form: Some(&form) };
+        self.other_weights.check(place, what, made, used)
+    }
+
     /// Opens a checkpoint and reads its weights, with matrices in `dtype`; see [`Checkpoint::open`] and [`Checkpoint::load`].
     ///
     /// # Errors
@@ -82,6 +100,7 @@ impl Model {
             || build().inspect_err(|_: &Error| failed.store(true, Ordering::Relaxed)),
             || weights.hash(&failed),
         );
-        Ok(Model { name, hash, dtype: weights.kept(), decoder: decoder?, chat })
+        let other_weights = OtherWeights::default();
+        Ok(Model { name, hash, dtype: weights.kept(), decoder: decoder?, chat, other_weights })
     }
 }

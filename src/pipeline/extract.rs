@@ -4,13 +4,15 @@ use std::path::Path;
 
 use super::{OnProgress, should_continue};
 use crate::activations::{
-    self, ExtractProgress, Labelled, Part, Request, StoreOptions, Summary, extract_to_store,
+    self, ExtractProgress, Labelled, Part, Request, Steering, StoreOptions, Summary, extract_steered_to_store,
 };
 use crate::artifact::Header;
-use crate::dialogue::{Dialogues, ReadOptions};
+use crate::dialogue::{Dialogue, Dialogues, ReadOptions};
 use crate::error::Result;
-use crate::model::{Dtype, Model, TooLong};
+use crate::model::{Chain, Dtype, Hook, Model, Site, Token, TooLong};
 use crate::progress::Progress;
+use crate::steer::{Plan, SteerHook};
+use candle_core::Tensor;
 
 impl Model {
     /// Reads the activations of dialogues: `sites` such as `*.resid_post` or `3,5.mlp_out`, `tokens` such as `last`,
@@ -29,7 +31,14 @@ impl Model {
     pub fn extraction(&self, sites: &str, tokens: &str) -> Result<Extraction<'_>> {
         let sites = self.decoder.architecture().parse_sites(sites)?;
         let request = Request::new(sites).tokens(tokens.parse()?);
-        Ok(Extraction { model: self, request, store_dtype: Dtype::F32, part: None, on_progress: None })
+        Ok(Extraction {
+            model: self,
+            request,
+            store_dtype: Dtype::F32,
+            part: None,
+            steering: None,
+            on_progress: None,
+        })
     }
 }
 
@@ -40,6 +49,7 @@ pub struct Extraction<'a> {
     request: Request,
     store_dtype: Dtype,
     part: Option<Part>,
+    steering: Option<Steering<'a>>,
     on_progress: Option<OnProgress<'a>>,
 }
 
@@ -74,6 +84,22 @@ impl<'a> Extraction<'a> {
         self
     }
 
+    /// Steers the model by a plan while it is read: the states are those after steering. Its store holds the plan's hash.
+    ///
+    /// # Errors
+    /// A plan that [`Plan::check`] refuses; a file that it names and that can't be read.
+    pub fn plan(mut self, plan: &Plan) -> Result<Extraction<'a>> {
+        plan.check()?;
+        let (model, thinking, plan) = (self.model, self.request.thinking, plan.clone());
+        let hash = plan.hash()?;
+        let make = move |dialogues: &[Dialogue]| {
+            let hooks = plan.of_present(dialogues).hooks(model, dialogues, thinking)?;
+            Ok(Box::new(Hooks(hooks)) as Box<dyn Hook>)
+        };
+        self.steering = Some(Steering { hash, make: Box::new(make) });
+        Ok(self)
+    }
+
     /// Hears how many dialogues [`Extraction::run`] has read, and stops it by returning false.
     pub fn on_progress(mut self, on_progress: impl FnMut(Progress) -> bool + 'a) -> Extraction<'a> {
         self.on_progress = Some(Box::new(on_progress));
@@ -87,10 +113,12 @@ impl<'a> Extraction<'a> {
     pub fn run(mut self, data: &Dialogues) -> Result<Labelled> {
         let total = data.dialogues.len();
         let on_progress = &mut self.on_progress;
-        let read = activations::extract(self.model, &data.dialogues, &self.request, &mut |done| {
-            should_continue(on_progress, "reading", done, total)
-        })?;
-        Labelled::new(self.header(), self.request.tokens.clone(), read, data.clone())
+        let (request, steering) = (&self.request, self.steering.as_ref());
+        let read =
+            activations::extract_steered(self.model, &data.dialogues, request, steering, &mut |done| {
+                should_continue(on_progress, "reading", done, total)
+            })?;
+        Labelled::new(self.header()?, self.request.tokens.clone(), read, data.clone())
     }
 
     /// Extracts the activations of a file's dialogues to the store `folder`, in memory that does not grow with the file. A
@@ -109,14 +137,35 @@ impl<'a> Extraction<'a> {
         let mut store =
             StoreOptions::default().dialogues(options.clone()).dtype(self.store_dtype).part(self.part);
         store.data_hash = data_hash;
-        extract_to_store(folder.as_ref(), self.model, file.as_ref(), &self.request, &store, on_progress)
+        let how = (&store, self.steering.as_ref());
+        extract_steered_to_store(folder.as_ref(), self.model, file.as_ref(), &self.request, how, on_progress)
     }
 
-    fn header(&self) -> Header {
-        Header {
+    fn header(&self) -> Result<Header> {
+        Ok(Header {
             model: Some(self.model.name.clone()),
             model_hash: Some(self.model.hash.clone()),
+            model_form: Some(self.model.form()?),
             ..Header::new("activations", 1)
-        }
+        })
+    }
+}
+
+/// A plan's hooks, called in order.
+struct Hooks(Vec<SteerHook>);
+
+impl Hooks {
+    fn chain(&mut self) -> Chain<'_> {
+        Chain(self.0.iter_mut().map(|hook| hook as &mut dyn Hook).collect())
+    }
+}
+
+impl Hook for Hooks {
+    fn wants(&self, site: Site) -> bool {
+        self.0.iter().any(|hook| hook.wants(site))
+    }
+
+    fn call(&mut self, site: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
+        self.chain().call(site, activations, tokens)
     }
 }

@@ -69,13 +69,7 @@ impl Labelled {
                 format!("at {}, where it was fitted", probe.source.tokens),
             ));
         }
-        if probe.source.model_hash.is_some() && self.header().model_hash != probe.source.model_hash {
-            return Err(Error::input(
-                place,
-                "activations of another model",
-                "the model that it was fitted on",
-            ));
-        }
+        self.check_origin(&place, "a probe", probe.source.origin())?;
         if !self.sites().contains(&probe.source.site) {
             let sites: Vec<String> = self.sites().iter().map(ToString::to_string).collect();
             let place = format!("{place} at {}", probe.source.site);

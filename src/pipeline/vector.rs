@@ -90,7 +90,7 @@ impl VectorBuilder<'_> {
         self.build_and_test().map(|built| (built.vector, built.rows))
     }
 
-    /// The vector, with its effect on the groups held out.
+    /// The vector, with its effect on the groups held out. Its best site is the one of the highest AUROC there.
     ///
     /// # Errors
     /// As [`VectorBuilder::build`]; groups held out in which one of the two values is missing.
@@ -126,13 +126,18 @@ impl VectorBuilder<'_> {
         let chosen = ContrastRows { sites: states.sites(), position: states.position(), rows: [&to, &from] };
         let sets = sites.iter().map(|&site| chosen.contrast(site, |site| states.at(site)));
         let sets = sets.collect::<Result<Vec<_>>>()?;
-        let vector = Vector::build(self.method, &sets)?;
+        let mut vector = Vector::build(self.method, &sets)?;
         let mut effects = Vec::new();
         for (&site, direction) in vector.directions.iter().filter(|_| !self.held_out.is_empty()) {
             let values = states.at(site)?;
             let [positive, negative] = [&test_to, &test_from].map(|rows| values.select(Axis(0), rows));
             effects.push((site, HeldOutEffect::of(direction, &positive, &negative)?));
         }
+        // Of equal separations, the larger effect; of equal effects, the earlier site.
+        let order = |a: &HeldOutEffect, b: &HeldOutEffect| {
+            a.auroc.value.total_cmp(&b.auroc.value).then(a.share.total_cmp(&b.share))
+        };
+        vector.best = effects.iter().rev().max_by(|a, b| order(&a.1, &b.1)).map(|(site, _)| *site);
         Ok(BuiltVector { vector, rows: [to.len(), from.len()], held_out: effects, contrasts: sets })
     }
 

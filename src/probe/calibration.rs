@@ -5,6 +5,8 @@
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+use crate::probe::calibration_choice::CalibrationChoice;
 use crate::probe::isotonic::IsotonicCurve;
 use crate::probe::link::Link;
 use crate::probe::platt;
@@ -53,6 +55,22 @@ fn log_odds(logits: ArrayView2<f64>) -> Array2<f64> {
     odds
 }
 
+/// Rows between the classes from which on an isotonic curve is taken for more than a step.
+const LEAST_OVERLAP: usize = 10;
+
+/// The number of rows whose log-odds lie where both a class and the others occur; of several classes, the least.
+fn overlap(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> usize {
+    let odds = log_odds(logits);
+    let between = |(head, column): (usize, ArrayView1<f64>)| {
+        let class = if link == Link::Binary { 1 } else { head };
+        let own = || column.iter().zip(classes).filter(|(_, own)| **own == class).map(|(odds, _)| *odds);
+        let others = || column.iter().zip(classes).filter(|(_, own)| **own != class).map(|(odds, _)| *odds);
+        let (low, high) = (own().fold(f64::INFINITY, f64::min), others().fold(f64::NEG_INFINITY, f64::max));
+        column.iter().filter(|odds| (low..=high).contains(*odds)).count()
+    };
+    odds.columns().into_iter().enumerate().map(between).min().unwrap_or(0)
+}
+
 impl Calibration {
     /// Calibrated logits `[rows, heads]` of logits `[rows, heads]`.
     pub fn apply(&self, logits: Array2<f64>) -> Array2<f64> {
@@ -92,14 +110,28 @@ impl Calibration {
         }
     }
 
-    /// Every calibration that can be fitted to these rows, in ascending number of parameters.
-    fn candidates(link: Link, logits: ArrayView2<f64>, classes: &[usize]) -> Vec<Calibration> {
+    /// Every calibration of the choice that can be fitted to these rows, in ascending number of parameters.
+    fn candidates(
+        link: Link,
+        logits: ArrayView2<f64>,
+        classes: &[usize],
+        choice: CalibrationChoice,
+    ) -> Vec<Calibration> {
+        if choice == CalibrationChoice::None {
+            return vec![Calibration::None];
+        }
         let mut all = vec![Calibration::temperature(link, logits, classes)];
         if link == Link::Binary {
             let positive: Vec<bool> = classes.iter().map(|&class| class == 1).collect();
             all.extend(Calibration::platt(logits.column(0), &positive));
         }
-        all.push(Calibration::isotonic(link, logits, classes));
+        // Where the classes hardly overlap, an isotonic curve is a step from 0 to 1 and says nothing about what lies between.
+        if choice == CalibrationChoice::Isotonic || overlap(link, logits, classes) >= LEAST_OVERLAP {
+            all.push(Calibration::isotonic(link, logits, classes));
+        }
+        if choice != CalibrationChoice::Auto {
+            all.retain(|own| own.name() == choice.to_string());
+        }
         all
     }
 
@@ -107,19 +139,27 @@ impl Calibration {
     /// that it gives each fold's rows when it is fitted on the other folds. `folds` holds the rows of each fold.
     ///
     /// A candidate with more parameters wins only by more than the standard error of the per-row difference. With fewer
-    /// than two folds the result is temperature scaling.
+    /// than two folds the result is temperature scaling. A choice other than `auto` leaves one candidate.
+    ///
+    /// # Errors
+    /// A choice that can't be fitted: Platt scaling of more than two classes, or of logits that do not vary.
     pub fn select(
         link: Link,
         logits: ArrayView2<f64>,
         classes: &[usize],
         folds: &[Vec<usize>],
-    ) -> (Calibration, Array2<f64>) {
-        let mut candidates = Calibration::candidates(link, logits, classes);
+        choice: CalibrationChoice,
+    ) -> Result<(Calibration, Array2<f64>)> {
+        let mut candidates = Calibration::candidates(link, logits, classes, choice);
+        if candidates.is_empty() {
+            let found = format!("{choice}, which takes two classes whose logits vary");
+            return Err(Error::input("calibration", found, "auto, temperature, isotonic or none"));
+        }
         let in_sample = |calibration: &Calibration| {
             (calibration.clone(), link.probabilities(calibration.apply(logits.to_owned())))
         };
         if folds.len() < 2 {
-            return in_sample(&candidates[0]);
+            return Ok(in_sample(&candidates[0]));
         }
         // Out-of-fold probabilities of each candidate.
         let mut out_of_fold: Vec<Option<Array2<f64>>> = vec![None; candidates.len()];
@@ -128,7 +168,7 @@ impl Calibration {
             fold.iter().for_each(|&row| is_held_out[row] = true);
             let rest: Vec<usize> = (0..classes.len()).filter(|&row| !is_held_out[row]).collect();
             let truth: Vec<usize> = rest.iter().map(|&row| classes[row]).collect();
-            let fitted = Calibration::candidates(link, logits.select(Axis(0), &rest).view(), &truth);
+            let fitted = Calibration::candidates(link, logits.select(Axis(0), &rest).view(), &truth, choice);
             for (candidate, out_of_fold) in candidates.iter().zip(&mut out_of_fold) {
                 let Some(own) = fitted.iter().find(|other| other.name() == candidate.name()) else {
                     continue;
@@ -162,10 +202,10 @@ impl Calibration {
                 best = Some((index, own));
             }
         }
-        match best.and_then(|(index, _)| Some((index, out_of_fold.swap_remove(index)?))) {
+        Ok(match best.and_then(|(index, _)| Some((index, out_of_fold.swap_remove(index)?))) {
             Some((index, probabilities)) => (candidates.swap_remove(index), probabilities),
             None => in_sample(&candidates[0]),
-        }
+        })
     }
 
     /// Isotonic regression of each class on its log-odds, from logits `[rows, heads]` and true classes.
@@ -304,7 +344,8 @@ mod tests {
         let select = |p: &dyn Fn(f64) -> f64| {
             let (logits, classes, folds) = drawn(3000, p);
             let (calibration, probabilities) =
-                Calibration::select(Link::Binary, logits.view(), &classes, &folds);
+                Calibration::select(Link::Binary, logits.view(), &classes, &folds, CalibrationChoice::Auto)
+                    .unwrap();
             let error = stats::calibration_error(probabilities.view(), &classes, 15).unwrap();
             (calibration.name(), error)
         };
@@ -342,7 +383,8 @@ mod tests {
         logits.column_mut(2).mapv_inplace(|z| z + 2.0);
         let folds: Vec<Vec<usize>> = (0..5).map(|fold| (fold..4000).step_by(5).collect()).collect();
         let (calibration, probabilities) =
-            Calibration::select(Link::Multinomial, logits.view(), &classes, &folds);
+            Calibration::select(Link::Multinomial, logits.view(), &classes, &folds, CalibrationChoice::Auto)
+                .unwrap();
         assert_eq!(calibration.name(), "isotonic");
         let before = Link::Multinomial.probabilities(logits);
         let error = |p: &Array2<f64>| stats::calibration_error(p.view(), &classes, 15).unwrap();
@@ -378,5 +420,26 @@ mod tests {
         let text = serde_json::to_string(&calibration).unwrap();
         assert!(text.starts_with("{\"method\":\"isotonic\",\"curves\":[{\"at\":["), "{text}");
         assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), calibration);
+    }
+
+    #[test]
+    fn a_curve_that_is_a_step_is_taken_only_where_it_is_asked_for() {
+        // Separated classes with a gap: an isotonic curve has two knots, near 0 and near 1.
+        let logits = Array2::from_shape_fn((60, 1), |(row, _)| (row as f64 - 29.5) / 10.0);
+        let classes: Vec<usize> = (0..60).map(|row| usize::from(row >= 30)).collect();
+        let folds: Vec<Vec<usize>> = (0..5).map(|fold| (fold..60).step_by(5).collect()).collect();
+        let select = |choice| Calibration::select(Link::Binary, logits.view(), &classes, &folds, choice);
+        let (chosen, _) = select(CalibrationChoice::Auto).unwrap();
+        assert!(chosen.as_affine().is_some(), "{chosen:?}");
+        for choice in ["temperature", "platt", "isotonic", "none"] {
+            let (chosen, probabilities) = select(choice.parse().unwrap()).unwrap();
+            assert_eq!(chosen.name(), choice);
+            assert!(probabilities.iter().all(|p| p.is_finite()), "{choice}");
+        }
+        let three = Array2::from_shape_fn((60, 3), |(row, class)| ((row * (class + 2)) % 7) as f64);
+        let error =
+            Calibration::select(Link::Multinomial, three.view(), &classes, &folds, CalibrationChoice::Platt);
+        assert!(error.unwrap_err().to_string().contains("calibration: platt"));
+        assert!("straight".parse::<CalibrationChoice>().is_err());
     }
 }

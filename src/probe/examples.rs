@@ -4,6 +4,7 @@ use linfa::DatasetView;
 use ndarray::{Array2, ArrayView1, Ix1};
 use serde::{Deserialize, Serialize};
 
+use crate::artifact::Origin;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
 use crate::probe::link::Link;
@@ -23,8 +24,22 @@ pub struct Provenance {
     pub model: Option<String>,
     /// SHA-256 of the model's weights, in hex.
     pub model_hash: Option<String>,
+    /// Family, shape and tokenizer of the model.
+    #[serde(default)]
+    pub model_form: Option<String>,
     /// SHA-256 of the dialogues, in hex.
     pub data_hash: Option<String>,
+}
+
+impl Provenance {
+    /// The model.
+    pub fn origin(&self) -> Origin<'_> {
+        Origin {
+            name: self.model.as_deref(),
+            hash: self.model_hash.as_deref(),
+            form: self.model_form.as_deref(),
+        }
+    }
 }
 
 /// Activations of one site with their targets.
@@ -142,6 +157,7 @@ pub(crate) mod tests {
             label: "user_type".into(),
             model: Some("organism".into()),
             model_hash: None,
+            model_form: None,
             data_hash: Some("d0".into()),
         }
     }

@@ -8,6 +8,7 @@
 //! - [`controls`], [`ngram_baseline`], [`tfidf`], [`word_pairs`]: baselines that a probe has to beat.
 
 mod calibration;
+mod calibration_choice;
 pub mod controls;
 pub mod defaults;
 mod design_matrix;
@@ -38,6 +39,7 @@ pub mod validation;
 mod word_pairs;
 
 pub use calibration::Calibration;
+pub use calibration_choice::CalibrationChoice;
 pub use examples::{Examples, Provenance};
 pub use fit::{Fit, SplitFit};
 pub use isotonic::IsotonicCurve;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::probe::calibration_choice::CalibrationChoice;
 use crate::probe::defaults;
 
 /// How a probe is validated; see [`crate::probe::validate()`].
@@ -17,6 +18,9 @@ pub struct ValidationPlan {
     pub bins: usize,
     /// Seed of the folds and the intervals.
     pub seed: u64,
+    /// The calibration.
+    #[serde(default)]
+    pub calibration: CalibrationChoice,
 }
 
 impl Default for ValidationPlan {
@@ -27,6 +31,7 @@ impl Default for ValidationPlan {
             by_group: true,
             bins: defaults::BINS,
             seed: defaults::SEED,
+            calibration: CalibrationChoice::default(),
         }
     }
 }

@@ -167,6 +167,7 @@ impl Probe {
         let header = Header {
             model: self.source.model.clone(),
             model_hash: self.source.model_hash.clone(),
+            model_form: self.source.model_form.clone(),
             data_hash: self.source.data_hash.clone(),
             seed: Some(self.seed),
             ..Header::new(KIND, VERSION)
@@ -229,6 +230,7 @@ impl Probe {
                 label: file.string("label")?.to_owned(),
                 model: header.model,
                 model_hash: header.model_hash,
+                model_form: header.model_form,
                 data_hash: header.data_hash,
             },
             method: file.string("method")?.to_owned(),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::probe::calibration::Calibration;
+use crate::probe::calibration_choice::CalibrationChoice;
 use crate::probe::examples::Examples;
 use crate::probe::fit::{Fit, SplitFit};
 use crate::probe::link::Link;
@@ -201,11 +202,18 @@ pub(super) fn choose(
         best.ok_or_else(|| Error::input("probe", "no strength to choose from", "at least one"))?;
     let (calibration, probabilities) = match targets.link {
         Link::Binary | Link::Multinomial => {
-            Calibration::select(targets.link, logits.view(), &known.classes, &places)
+            Calibration::select(targets.link, logits.view(), &known.classes, &places, plan.calibration)?
         }
         // One parameter for all heads: fitting it on the rows that it is scored on makes no visible difference.
         Link::MultiLabel | Link::Ordinal => {
-            let calibration = temperature(&known, &logits);
+            let calibration = match plan.calibration {
+                CalibrationChoice::Auto | CalibrationChoice::Temperature => temperature(&known, &logits),
+                CalibrationChoice::None => Calibration::None,
+                other => {
+                    let found = format!("{other} of {} targets", targets.link.name());
+                    return Err(Error::input("calibration", found, "auto, temperature or none"));
+                }
+            };
             let probabilities = targets.link.probabilities(calibration.apply(logits));
             (calibration, probabilities)
         }

@@ -148,6 +148,12 @@ impl Linearised {
     /// of the scale, where rows show no variance) is added to it as for independent estimates (Newcombe 1998), as far as the two are
     /// uncorrelated: two probes that rank every row alike differ by 0 for certain, two that make no error do not.
     pub fn minus(&self, other: &Linearised, units: &Units) -> Interval {
+        self.minus_correlated(other, units, 0.0)
+    }
+
+    /// As [`Linearised::minus`], where the estimates are known to be correlated by `known` (from 0 to 1) at least, as those of one
+    /// probe on two readings of the same rows are: it counts where the rows' influences show no variance.
+    pub fn minus_correlated(&self, other: &Linearised, units: &Units, known: f64) -> Interval {
         let (a, b) = (self.interval(units), other.interval(units));
         let covariance = |a: &Linearised, b: &Linearised| units.covariance(&a.influence, &b.influence);
         let (own, others, shared) =
@@ -159,6 +165,7 @@ impl Linearised {
             true => (shared / scale).clamp(-1.0, 1.0).abs(),
             false => 0.0,
         };
+        let correlation = correlation.max(known.clamp(0.0, 1.0));
         let square = units.quantile().powi(2);
         let reach = |a: f64, b: f64| {
             let beyond = (a * a + b * b - square * (own + others)).max(0.0);

@@ -158,7 +158,7 @@ impl Vector {
         for contrast in contrasts {
             directions.insert(contrast.site, direction(method, contrast)?);
         }
-        Ok(Vector { method: method.to_string(), directions })
+        Ok(Vector { method: method.to_string(), directions, best: None })
     }
 }
 
@@ -246,6 +246,7 @@ fn probe_weight(contrast: &ContrastSet) -> Result<Array1<f64>> {
         label: "class".into(),
         model: None,
         model_hash: None,
+        model_form: None,
         data_hash: None,
     };
     let targets = Targets::new(&labels, &labels, &["negative", "positive"])?;

@@ -1,6 +1,8 @@
 //! One steering intervention: what is changed, at which sites and tokens, when, and how strongly.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -32,9 +34,13 @@ pub struct Intervention {
     /// The bounds that `project` satisfies, each at the site that its probe reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub probe: Vec<Constraint>,
-    /// The sites, out of the vector's; all of these where none are given.
+    /// The sites, out of the vector's where no `from` is given: its best one where none are named and that is known, and all
+    /// of them otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sites: Option<SiteSet>,
+    /// The site whose direction is used at every one of `sites`; of these, `all` means every point of the residual stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Site>,
     /// The kind of change.
     #[serde(default)]
     pub operation: Operation,
@@ -122,6 +128,7 @@ impl Default for Intervention {
             vector: None,
             probe: Vec::new(),
             sites: None,
+            from: None,
             operation: Operation::default(),
             strength: Strength::default(),
             to: Reference::default(),
@@ -280,6 +287,12 @@ impl Intervention {
         self
     }
 
+    /// Uses the direction of one site at every steered site.
+    pub fn from(mut self, site: Site) -> Intervention {
+        self.from = Some(site);
+        self
+    }
+
     /// Sets the strength.
     pub fn strength(mut self, strength: Strength) -> Intervention {
         self.strength = strength;
@@ -315,6 +328,9 @@ impl Intervention {
         self.operation.check_strength(self.strength)?;
         self.operation.check_reference(self.to)?;
         let wrong = |found: &str, expected: &str| Err(Error::input(self.operation, found, expected));
+        if self.operation.takes_probes() && self.from.is_some() {
+            return wrong("from", "no from: a projection has no vector");
+        }
         let vector = "a vector; or, with operation project, probes instead";
         match (self.operation.takes_probes(), has_vector, self.probe.is_empty()) {
             (true, true, _) => wrong("a vector", vector),
@@ -328,6 +344,18 @@ impl Intervention {
         }
     }
 
+    /// The files of the vector and the probes.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let vector = self.vector.iter().filter_map(|vector| match vector {
+            VectorSource::File(path) => Some(path.clone()),
+            VectorSource::Memory(_) => None,
+        });
+        let bounds = self.when.iter().flat_map(Condition::bounds).map(|bound| bound.query.probe.clone());
+        let constraints = self.probe.iter().map(|constraint| constraint.query.probe.clone());
+        let control = self.control.iter().map(|control| control.probe.probe.clone());
+        vector.chain(bounds).chain(constraints).chain(control).collect()
+    }
+
     /// What a reader should doubt, a site each: an ablation to zero where zero is no point between the vector's classes.
     pub(super) fn doubts(&self, model: &Model) -> Result<Vec<String>> {
         let Some(source) = self.vector.as_ref().filter(|_| self.operation == Operation::ABLATE) else {
@@ -337,13 +365,67 @@ impl Intervention {
             return Ok(Vec::new());
         }
         let vector = source.load(model)?;
-        let sites = self.sites.as_ref().map(|sites| sites.resolve(model)).transpose()?;
-        let is_steered = |site: &Site| sites.as_ref().is_none_or(|sites| sites.contains(site));
+        let (vector, sites) = self.along_sites(model, &vector)?;
         let doubt = |(site, direction): (&Site, &Direction)| {
             let doubt = doubt_of_zero(direction.place_of_zero()?)?;
             Some(format!("ablate at {site}: {doubt}"))
         };
-        Ok(vector.directions.iter().filter(|(site, _)| is_steered(site)).filter_map(doubt).collect())
+        let steered = vector.directions.iter().filter(|(site, _)| sites.contains(site));
+        let mut doubts: Vec<String> = steered.filter_map(doubt).collect();
+        // One direction at sixty sites is one thing to say.
+        if let (Some(_), more @ 1..) = (self.from, doubts.len().saturating_sub(1)) {
+            doubts.truncate(1);
+            doubts[0] += &format!(" (and at {more} more sites)");
+        }
+        Ok(doubts)
+    }
+
+    /// The vector with a direction at every steered site, and these sites.
+    fn along_sites<'a>(&self, model: &Model, vector: &'a Vector) -> Result<(Cow<'a, Vector>, Vec<Site>)> {
+        let all = self.sites.as_ref().is_some_and(SiteSet::is_all);
+        let Some(from) = self.from else {
+            let sites = match &self.sites {
+                None => vector.default_sites(),
+                Some(_) if all => vector.directions.keys().copied().collect(),
+                Some(sites) => sites.resolve(model)?,
+            };
+            return Ok((Cow::Borrowed(vector), sites));
+        };
+        let sites = match &self.sites {
+            None => vec![from],
+            Some(_) if all => model.decoder.architecture().stream_sites(),
+            Some(sites) => sites.resolve(model)?,
+        };
+        Ok((Cow::Owned(vector.spread(from, &sites)?), sites))
+    }
+
+    /// Names the vector's best site where no sites are named.
+    ///
+    /// # Errors
+    /// A vector with several directions of which none is known to be the best; a file that can't be read.
+    pub fn at_best_site(mut self, model: &Model) -> Result<Intervention> {
+        let Some(source) = self.vector.as_ref().filter(|_| self.sites.is_none() && self.from.is_none())
+        else {
+            return Ok(self);
+        };
+        let vector = source.load(model)?;
+        match vector.default_sites().as_slice() {
+            [site] => {
+                self.sites = Some((*site).into());
+                Ok(self)
+            }
+            sites => {
+                let name = match source {
+                    VectorSource::File(path) => path.display().to_string(),
+                    VectorSource::Memory(_) => "vector".into(),
+                };
+                let found = format!("directions at {} sites, none of them known to be the best", sites.len());
+                let (strength, middle) = (self.strength, sites[sites.len() / 2]);
+                let expected =
+                    format!("sites, as {name}:{strength}@{middle}, or {name}:{strength}@all for all of them");
+                Err(Error::input(format!("vector {name}"), found, expected))
+            }
+        }
     }
 
     /// The hook for these dialogues, whose indices are the rows of the batch. `vector` replaces the intervention's own;
@@ -397,12 +479,9 @@ impl Intervention {
     /// # Errors
     /// Sites that the model or the vector lacks; a vector of another width.
     pub fn hook(&self, model: &Model, vector: &Vector, rows: Option<BTreeSet<usize>>) -> Result<SteerHook> {
-        let sites: Vec<Site> = match &self.sites {
-            None => vector.directions.keys().copied().collect(),
-            Some(sites) => sites.resolve(model)?,
-        };
+        let (vector, sites) = self.along_sites(model, vector)?;
         let change = Change { operation: self.operation, strength: self.strength, to: self.to };
-        SteerHook::new(&model.decoder, vector, &sites, change, self.tokens.clone(), rows)
+        SteerHook::new(&model.decoder, &vector, &sites, change, self.tokens.clone(), rows)
     }
 
     /// The hook of a projection onto the states that satisfy every constraint.
@@ -488,21 +567,31 @@ fn check_site(reader: &ProbeReader, site: Option<Site>) -> Result<()> {
 impl FromStr for Intervention {
     type Err = Error;
 
-    /// `FILE:STRENGTH[@SITES]`: adds the file's vector at every token.
+    /// `FILE[@FROM]:[OPERATION=]STRENGTH[@SITES]`: adds the file's vector at every token, or does another operation along it.
+    /// `FROM` is the one site whose direction is used at all of them; `ablate` alone is `ablate=1`.
     fn from_str(text: &str) -> Result<Intervention> {
-        let wrong =
-            || Error::input(format!("vector {text}"), "no strength", "FILE:STRENGTH or FILE:STRENGTH@SITES");
-        let (file, rest) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let (strength, sites) = match rest.split_once('@') {
-            None => (rest, None),
-            Some((strength, sites)) => (strength, Some(sites.parse()?)),
+        let wrong = || {
+            let expected = "FILE:STRENGTH@SITES, FILE@SITE:ablate@all, FILE@SITE:clamp=1n@4-11.resid_post, …";
+            Error::input(format!("vector {text}"), "no strength", expected)
         };
-        Ok(Intervention {
-            vector: Some(VectorSource::File(file.into())),
-            sites,
-            strength: strength.parse()?,
-            ..Intervention::default()
-        })
+        let (file, rest) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let (change, sites) = match rest.split_once('@') {
+            None => (rest, None),
+            Some((change, sites)) => (change, Some(sites.parse()?)),
+        };
+        let (operation, strength) = match change.split_once('=') {
+            Some((operation, strength)) => (operation.parse()?, strength.parse()?),
+            None if change == Operation::ABLATE.name() => (Operation::ABLATE, Strength::default()),
+            None => (Operation::default(), change.parse()?),
+        };
+        let site_after =
+            |file: &str| Some((file.rsplit_once('@')?.0.to_owned(), file.rsplit_once('@')?.1.parse().ok()?));
+        let (file, from) = match site_after(file) {
+            Some((file, from)) => (file, Some(from)),
+            None => (file.to_owned(), None),
+        };
+        let vector = Some(VectorSource::File(file.into()));
+        Ok(Intervention { vector, sites, from, operation, strength, ..Intervention::default() })
     }
 }
 
@@ -518,6 +607,16 @@ mod tests {
         assert_eq!(intervention.sites.unwrap().as_str(), "3.resid_post");
         assert!("b.safetensors".parse::<Intervention>().is_err());
         assert!("b.safetensors:1@3.nowhere".parse::<Intervention>().is_err());
+        let read = |text: &str| text.parse::<Intervention>().unwrap();
+        let ablation = read("a@b.safetensors@15.resid_post:ablate@all");
+        assert_eq!(ablation.vector, Some(VectorSource::File("a@b.safetensors".into())));
+        assert_eq!((ablation.operation, ablation.strength), (Operation::ABLATE, Strength::Raw(1.0)));
+        assert_eq!(ablation.from.unwrap().to_string(), "15.resid_post");
+        assert!(ablation.sites.unwrap().is_all());
+        let clamp = read("v@3.mlp_out:clamp=-0.5n@1-2.mlp_out");
+        assert_eq!((clamp.operation, clamp.strength), (Operation::CLAMP, Strength::Norms(-0.5)));
+        assert_eq!(read("b@1:2").from, None);
+        assert!("v:turn=1@all".parse::<Intervention>().unwrap_err().to_string().contains("add-keep-norm"));
     }
 
     #[test]

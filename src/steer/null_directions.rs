@@ -205,7 +205,7 @@ fn named(vector: &Vector, method: String, directions: BTreeMap<crate::model::Sit
         let scale = if length > 0.0 { own.length() / length } else { 0.0 };
         (site, own.with_values(values * scale))
     };
-    Vector { method, directions: directions.into_iter().map(scaled).collect() }
+    Vector { method, directions: directions.into_iter().map(scaled).collect(), best: None }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Plan {
 }
 
 /// The keys of an intervention, for errors.
-const EXPECTED: &str = "interventions of vector or probe, sites, operation, strength, to, tokens, when, evaluate_at, schedule, \
+const EXPECTED: &str = "interventions of vector or probe, sites, from, operation, strength, to, tokens, when, evaluate_at, schedule, \
                         control, ids";
 
 impl Plan {
@@ -108,6 +108,31 @@ impl Plan {
             hooks.push(hook.map_err(|error| self.numbered(index, error))?);
         }
         Ok(hooks)
+    }
+
+    /// The plan for some of the dialogues that it was written for: ids that aren't among them are left out, and so are interventions
+    /// of which no id is left.
+    pub fn of_present(&self, dialogues: &[Dialogue]) -> Plan {
+        let present = |intervention: &Intervention| {
+            let mut own = intervention.clone();
+            own.ids.retain(|id| dialogues.iter().any(|dialogue| dialogue.id == *id));
+            (own.ids.is_empty() == intervention.ids.is_empty()).then_some(own)
+        };
+        Plan { interventions: self.interventions.iter().filter_map(present).collect() }
+    }
+
+    /// SHA-256 of the plan and of the files that it names, in hex.
+    ///
+    /// # Errors
+    /// A file that can't be read; a vector or probe in memory.
+    pub fn hash(&self) -> Result<String> {
+        let text = serde_json::to_string(self)
+            .map_err(|error| Error::input("plan", error, "files, which have a hash"))?;
+        let mut all = text;
+        for file in self.interventions.iter().flat_map(Intervention::files) {
+            all += &artifact::sha256_file(&file)?;
+        }
+        Ok(artifact::sha256(all.as_bytes()))
     }
 
     /// What a reader should doubt before the plan is run: ablations to zero along a vector whose classes don't lie around it.

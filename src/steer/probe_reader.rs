@@ -10,7 +10,7 @@ use super::probe_query::ProbeQuery;
 use super::source::ProbeSource;
 use crate::error::{Error, Result};
 use crate::model::{Model, Selector, Site};
-use crate::probe::{Link, Probe};
+use crate::probe::{Calibration, Link, Probe};
 
 /// Probes by file, each loaded once, and probes in memory by name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -97,10 +97,7 @@ enum Contrast {
 impl ProbeReader {
     fn new(query: &ProbeQuery, probe: &Probe, model: &Model) -> Result<ProbeReader> {
         let place = || format!("probe {}", query.probe.display());
-        if probe.source.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
-            let expected = format!("a probe of {}", model.name);
-            return Err(Error::input(place(), "it was fitted on another model's weights", expected));
-        }
+        model.check_origin(place(), "a probe", probe.source.origin())?;
         let architecture = model.decoder.architecture();
         let site = probe.source.site;
         if !architecture.has(site) {
@@ -238,8 +235,14 @@ impl ProbeReader {
 fn calibrated(probe: &Probe, place: &str) -> Result<Vec<(Vec<f32>, f64)>> {
     let affine = probe.calibration.as_affine().filter(|(slope, _)| *slope > 0.0);
     let Some((slope, offset)) = affine else {
-        let found = "a calibration that is not affine and increasing";
-        return Err(Error::input(place, found, "temperature or Platt scaling, or none"));
+        let found = match probe.calibration {
+            Calibration::Isotonic { .. } => "an isotonic calibration, which is no straight line",
+            _ => "a calibration that does not increase",
+        };
+        let platt = if probe.link == Link::Binary { ", platt" } else { "" };
+        let expected =
+            format!("a straight line: the probe fitted with --calibration temperature{platt} or none");
+        return Err(Error::input(place, found, expected));
     };
     let fold = |head: usize| {
         let weight = probe.weight.row(head).iter().map(|w| (slope * f64::from(*w)) as f32).collect();
@@ -281,6 +284,7 @@ mod tests {
                 label: "kind".into(),
                 model: None,
                 model_hash: None,
+                model_form: None,
                 data_hash: None,
             },
             method: "none".into(),

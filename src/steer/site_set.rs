@@ -24,6 +24,11 @@ impl SiteSet {
         model.decoder.architecture().parse_sites(&self.0)
     }
 
+    /// Whether it is the word `all`.
+    pub fn is_all(&self) -> bool {
+        self.0.trim() == "all"
+    }
+
     /// The text of the set.
     pub fn as_str(&self) -> &str {
         &self.0

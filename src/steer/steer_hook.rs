@@ -81,7 +81,11 @@ impl SteerHook {
         for &site in sites {
             let Some(direction) = vector.directions.get(&site) else {
                 let has = vector.directions.keys().map(Site::to_string).collect::<Vec<_>>();
-                return Err(Error::input(format!("vector at {site}"), "no direction there", has.join(", ")));
+                let expected = format!(
+                    "{}; or from = \"SITE\", one of these, to use its direction there",
+                    has.join(", ")
+                );
+                return Err(Error::input(format!("vector at {site}"), "no direction there", expected));
             };
             let place = format!("vector at {site}");
             check_site(decoder, site, &place)?;

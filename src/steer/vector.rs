@@ -27,6 +27,9 @@ pub struct Vector {
     pub method: String,
     /// The direction at each site.
     pub directions: BTreeMap<Site, Direction>,
+    /// The site that did best where sites were compared: on groups held out, in a sweep, or by `pearl vector select`. None where
+    /// they weren't.
+    pub best: Option<Site>,
 }
 
 /// A direction in the activation space of a site.
@@ -132,7 +135,38 @@ impl Vector {
 
     fn map(&self, method: String, mut change: impl FnMut(&Direction) -> Direction) -> Vector {
         let directions = self.directions.iter().map(|(&site, direction)| (site, change(direction)));
-        Vector { method, directions: directions.collect() }
+        Vector { method, directions: directions.collect(), best: self.best }
+    }
+
+    /// The sites that are steered where none are named: the best one, where it is known; all of them otherwise.
+    pub fn default_sites(&self) -> Vec<Site> {
+        match self.best.filter(|best| self.directions.contains_key(best)) {
+            Some(best) => vec![best],
+            None => self.directions.keys().copied().collect(),
+        }
+    }
+
+    /// The direction of the site `from`, used at each of `sites`. The unit `n` and the class means are those of the site itself,
+    /// where the vector has a direction there; elsewhere the unit is that of `from`, and class means are unknown.
+    ///
+    /// # Errors
+    /// No direction at `from`.
+    pub fn spread(&self, from: Site, sites: &[Site]) -> Result<Vector> {
+        let direction = self.directions.get(&from).ok_or_else(|| {
+            let has: Vec<String> = self.directions.keys().map(Site::to_string).collect();
+            Error::input(format!("from {from}"), "the vector has no direction there", has.join(", "))
+        })?;
+        let at = |&site: &Site| {
+            let own = self.directions.get(&site).filter(|own| own.values.len() == direction.values.len());
+            let values = direction.values.clone();
+            let there = match own {
+                Some(own) => own.with_values(values),
+                None => Direction::new(values, direction.residual_norm),
+            };
+            (site, there)
+        };
+        let method = format!("{}, from {from}", self.method);
+        Ok(Vector { method, directions: sites.iter().map(at).collect(), best: None })
     }
 
     /// The vector times a number.
@@ -182,7 +216,8 @@ impl Vector {
             let values = combine(&own.values, &other.values);
             directions.insert(site, Direction::new(values, own.residual_norm.or(other.residual_norm)));
         }
-        Ok(Vector { method: format!("({}) {word} ({})", self.method, other.method), directions })
+        let best = self.best.filter(|best| directions.contains_key(best) && other.best == Some(*best));
+        Ok(Vector { method: format!("({}) {word} ({})", self.method, other.method), directions, best })
     }
 
     /// The cosine similarity to another vector at each site that both have.
@@ -246,12 +281,15 @@ impl Vector {
         }
         let measured = serde_json::to_string(&measured)
             .map_err(|error| Error::input(path.display(), error, "finite norms"))?;
-        let metadata = [
+        let mut metadata = BTreeMap::from([
             ("method".into(), self.method.clone()),
             ("residual_norm".into(), norms),
             ("measured".into(), measured),
-        ];
-        artifact::write_tensors(path, &header, &metadata.into(), tensors)
+        ]);
+        if let Some(best) = self.best {
+            metadata.insert("best_site".into(), best.to_string());
+        }
+        artifact::write_tensors(path, &header, &metadata, tensors)
     }
 
     /// Reads a file that [`Vector::save`] wrote, of this version or the one before.
@@ -310,7 +348,13 @@ impl Vector {
             return Err(file.wrong("no direction", "one a site, at least one"));
         }
         let method = file.string("method")?.to_string();
-        Ok((header, Vector { method, directions }))
+        let best: Option<Site> = file.string("best_site").ok().map(str::parse).transpose()?;
+        if let Some(best) = best.filter(|best| !directions.contains_key(best)) {
+            return Err(
+                file.wrong(format!("best_site {best}, where no direction is"), "a site of the vector")
+            );
+        }
+        Ok((header, Vector { method, directions, best }))
     }
 
     /// Reads a vector to steer `model` with.
@@ -319,11 +363,7 @@ impl Vector {
     /// As [`Vector::load`]; a vector of another model's weights.
     pub fn load_for(path: &Path, model: &Model) -> Result<Vector> {
         let (header, vector) = Vector::load(path)?;
-        if header.model_hash.as_ref().is_some_and(|hash| *hash != model.hash) {
-            let made = header.model.as_deref().map_or(String::new(), |name| format!(" ({name})"));
-            let found = format!("it was made from another model's weights{made}");
-            return Err(Error::input(path.display(), found, format!("a vector of {}", model.name)));
-        }
+        model.check_origin(path.display(), "a vector", header.origin())?;
         Ok(vector)
     }
 }
@@ -364,6 +404,7 @@ mod tests {
         Vector {
             method: "test".into(),
             directions: BTreeMap::from([("3.resid_post".parse().unwrap(), direction)]),
+            best: None,
         }
     }
 

@@ -69,6 +69,7 @@ fn examples(label: &str, site: &str) -> Examples {
         label: label.into(),
         model: None,
         model_hash: None,
+        model_form: None,
         data_hash: None,
     };
     let features = read.activations.at(site).unwrap().select(ndarray::Axis(0), &rows);

@@ -1,10 +1,12 @@
 //! Generation: sampling and its filters, stop texts, the thinking budget, streaming.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use pearlpoint::artifact::TensorFile;
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{
-    Finish, GenerateOptions, LogitsProcessor, Transcript, generate, generate_streaming,
+    Finish, GenerateOptions, KeptLogits, LogitsProcessor, Transcript, generate, generate_streaming,
 };
 use pearlpoint::model::Model;
 use pearlpoint::organism::{self, Split};
@@ -163,4 +165,98 @@ fn the_program_streams_and_shows_what_steering_did() {
     );
     one_line(&["generate", "--prompt", "a", "--stop", ""], &["stop: an empty text"]);
     one_line(&["generate", "--prompt", "a", "--temperature", "0"], &["temperature: 0"]);
+}
+
+#[test]
+fn kept_logits_are_those_that_the_tokens_were_chosen_by() {
+    let model = Model::open(Path::new("tests/fixtures/qwen3"), None).unwrap();
+    let dialogues = [Dialogue::prompt("a", "how may a friend rest"), Dialogue::prompt("b", "the user asks")];
+    let options = GenerateOptions::default().greedy().max_tokens(6);
+    let run = |kept| {
+        let options = options.clone().logits(kept);
+        generate(&model, &dialogues, &options, &mut (), &mut |_| true).unwrap()
+    };
+    let (plain, all, top) = (run(KeptLogits::None), run(KeptLogits::All), run(KeptLogits::Top(3)));
+    for ((plain, all), top) in plain.iter().zip(&all).zip(&top) {
+        assert_eq!((&plain.tokens, &plain.tokens), (&all.tokens, &top.tokens));
+        assert!(plain.logits.is_empty() && plain.logprobs.is_none() && all.logprobs.is_none());
+        let logprobs = top.logprobs.as_ref().unwrap();
+        assert_eq!((all.logits.len(), logprobs.len()), (plain.tokens.len(), plain.tokens.len()));
+        for ((id, logits), own) in plain.tokens.iter().zip(&all.logits).zip(logprobs) {
+            let chosen = logits[*id as usize];
+            assert!(logits.iter().all(|other| *other <= chosen));
+            // log(exp(z) / Σ exp(z)), written out.
+            let sum: f64 = logits.iter().map(|z| f64::from(*z).exp()).sum();
+            assert!((own.logprob - (f64::from(chosen).exp() / sum).ln()).abs() < 1e-9);
+            assert_eq!((own.id, own.top_logprobs.len(), own.top_logprobs[0].id), (*id, 3, *id));
+            assert!(own.top_logprobs.is_sorted_by(|a, b| a.logprob >= b.logprob));
+        }
+    }
+}
+
+#[test]
+fn the_command_writes_logits_and_says_model_plan_and_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (logits, plan) = (path("logits.safetensors"), path("plan.json"));
+    std::fs::write(&plan, "{\"intervention\": []}").unwrap();
+    let base = [
+        "generate",
+        "--model",
+        "tests/fixtures/qwen3",
+        "--prompt",
+        "how",
+        "--max-tokens",
+        "4",
+        "--seed",
+        "3",
+    ];
+    let run = |rest: &[&str]| {
+        let output = pearl(&[&base[..], rest].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let line = run(&["--json", "--logits", &logits, "--plan", &plan]);
+    assert_eq!((&line["seed"], &line["id"]), (&3.into(), &"prompt".into()));
+    assert_eq!(line["model"], "tests/fixtures/qwen3");
+    let (header, file) = TensorFile::open_kind(Path::new(&logits), "logits", 1).unwrap();
+    assert_eq!(header.seed, Some(3));
+    let count = line["tokens"].as_array().unwrap().len();
+    assert_eq!(file.floats("logits").unwrap().shape()[0], count);
+    let line = run(&["--json", "--top-logprobs", "2"]);
+    assert_eq!(line["logprobs"][0]["top_logprobs"].as_array().unwrap().len(), 2);
+    one_line(&[&base[..], &["--top-logprobs", "2"]].concat(), &["--json"]);
+    let many = [&base[..5], &["--max-tokens", "100000000", "--logits", &logits]].concat();
+    one_line(&many, &["--logits: 1 answers of 100000000 tokens", "--top-logprobs"]);
+}
+
+#[test]
+fn a_vector_without_sites_steers_its_best_one_or_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let output = pearl(&words).current_dir(folder.path()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let done = |line: &str| assert_eq!(run(line).0, Some(0), "{line}: {}", run(line).1);
+    done("organism sample --count 120 --out data.jsonl");
+    done("extract --data data.jsonl --sites 1-3.resid_post --tokens assistant.start --out store");
+    let build = "vector build --store store --data data.jsonl --label user-type --from malicious --to benign";
+    done(&format!("{build} --out plain.safetensors"));
+    done(&format!("{build} --group topic --held-out travel,music,healthcare --out tested.safetensors"));
+    let generate = "generate --prompt hello --max-tokens 3 --vector";
+    let (code, said) = run(&format!("{generate} plain.safetensors:0.25n"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("directions at 3 sites")
+            && said.contains("plain.safetensors:0.25n@2.resid_post, or plain.safetensors:0.25n@all"),
+        "{said}"
+    );
+    done(&format!("{generate} plain.safetensors:0.25n@all"));
+    done(&format!("{generate} plain.safetensors@1.resid_post:ablate@all"));
+    done(&format!("{generate} plain.safetensors@1.resid_post:clamp=0.5n@*.resid_post"));
+    let (code, said) = run(&format!("{generate} tested.safetensors:0.25n"));
+    assert!(code == Some(0) && said.contains(".resid_post, the vector's best site"), "{said}");
+    let (code, said) = run(&format!("{generate} plain.safetensors@1.resid_post:1@0.mlp_hidden"));
+    assert!(code == Some(2) && said.contains("width"), "{said}");
 }

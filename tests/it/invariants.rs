@@ -146,7 +146,7 @@ impl Drawn {
             (site, Direction::new(values, Some(4.0)))
         };
         let directions: BTreeMap<Site, Direction> = self.sites().into_iter().map(direction).collect();
-        Vector { method: "test".into(), directions }
+        Vector { method: "test".into(), directions, best: None }
     }
 }
 
@@ -364,7 +364,8 @@ fn every_family_can_be_steered_at_every_residual_site() {
                 continue;
             }
             let direction = Direction::new(Array1::from_vec(values(width, 1)), None);
-            let vector = Vector { method: "test".into(), directions: BTreeMap::from([(site, direction)]) };
+            let vector =
+                Vector { method: "test".into(), directions: BTreeMap::from([(site, direction)]), best: None };
             let selector = Selector::All;
             let mut hook = SteerHook::new(
                 &decoder,

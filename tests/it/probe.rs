@@ -244,3 +244,39 @@ fn shipped_probes_classify_new_dialogues() {
         assert!(share >= least, "{concept}: {share}");
     }
 }
+
+#[test]
+fn controls_on_words_read_the_text_that_the_probe_reads() {
+    use pearlpoint::activations::{Activations, Labelled};
+    use pearlpoint::artifact::Header;
+    use pearlpoint::dialogue::{Dialogue, Dialogues, Label, Message, Role};
+    // The answers' own words tell the classes apart; the users' say nothing, and neither do the activations.
+    let words = [["rest", "walk", "tea"], ["work", "run", "rice"]];
+    let dialogue = |row: usize| {
+        let user = Message::new(Role::User, format!("question {} please", ["one", "two", "six"][row % 3]));
+        let answer = format!("<think>one or two</think> i would {}", words[row % 2][row / 2 % 3]);
+        let mut dialogue =
+            Dialogue::new(format!("d{row}"), vec![user, Message::new(Role::Assistant, answer)]);
+        dialogue.labels.insert("kind".into(), Label::Text(["calm", "busy"][row % 2].into()));
+        dialogue.labels.insert("part".into(), Label::Text((row / 6 % 5).to_string()));
+        dialogue
+    };
+    let rows = 120;
+    let data = Dialogues::new("data", (0..rows).map(dialogue).collect()).unwrap();
+    let values =
+        ndarray::Array2::from_shape_fn((rows, 3), |(row, column)| ((row * 7 + column * 13) % 11) as f32);
+    let ngram = |tokens: &str| {
+        let activations = Activations {
+            sites: vec![("1.resid_post".parse().unwrap(), values.clone())],
+            example: (0..rows).collect(),
+            position: vec![None; rows],
+            tokens: 0,
+        };
+        let header = Header::new("activations", 1);
+        let states = Labelled::new(header, tokens.parse().unwrap(), activations, data.clone()).unwrap();
+        let fitted = states.probe("kind").group("part").fit().unwrap();
+        fitted.controls()[0].value
+    };
+    assert_eq!(ngram("mean(answer)"), 1.0);
+    assert!(ngram("mean(user)") < 0.6 && ngram("mean(think)") < 0.6 && ngram("assistant.start") < 0.6);
+}

@@ -35,7 +35,7 @@ fn dialogues(count: usize) -> Vec<Dialogue> {
 fn vector(width: usize, seed: u64) -> Vector {
     let values: Array1<f32> = (0..width).map(|i| ((i as u64 * 31 + seed * 7) as f32).sin()).collect();
     let directions = BTreeMap::from([(SITE, Direction::new(values, Some(20.0)))]);
-    Vector { method: "test".into(), directions }
+    Vector { method: "test".into(), directions, best: None }
 }
 
 fn steer(
@@ -187,7 +187,8 @@ fn probe(model: &Model, site: &str) -> Probe {
     let reading = Request::new([site]).tokens(tokens.clone()).thinking(Some(true)).batch_tokens(4096);
     let read = extract(model, &dialogues, &reading, &mut |_| true).unwrap();
     let (label, model_hash) = ("user-type".to_string(), Some(model.hash.clone()));
-    let source = Provenance { site, tokens, label, model: None, model_hash, data_hash: None };
+    let source =
+        Provenance { site, tokens, label, model: None, model_hash, model_form: None, data_hash: None };
     let targets = Targets::new(&types, &types, &["benign", "sensitive", "malicious"]).unwrap();
     let examples = Examples::new(source, read.at(site).unwrap().clone(), targets).unwrap();
     let mut probe = Means.fit_all(examples, 1.0).unwrap();
@@ -552,4 +553,117 @@ fn the_documented_operations_are_those_of_the_table() {
         let row = format!("| `{}` | `{}` |", operation.name(), operation.help());
         assert!(text.contains(&row), "docs/formats-steering.md lacks the row {row}");
     }
+}
+
+#[test]
+fn one_direction_is_ablated_at_every_point_of_the_residual_stream() {
+    let (model, dialogues) = (model(), dialogues(1));
+    let vector = vector(model.decoder.architecture().site_width(SITE), 1);
+    let unit = vector.directions[&SITE].unit().unwrap();
+    let ablation = Intervention { from: Some(SITE), ..Intervention::ablate(&vector, "all").unwrap() };
+    let mut hook = ablation.hook(&model, &vector, None).unwrap();
+    let sites =
+        model.decoder.architecture().parse_sites("embed,*.resid_pre,*.resid_mid,*.resid_post").unwrap();
+    let mut recorder = Recorder::new(sites.clone(), Selector::All);
+    let tokens = model.chat.tokens(&dialogues[0], 0, Some(true)).unwrap();
+    let mut chain = Chain(vec![&mut hook, &mut recorder]);
+    model.decoder.forward(&tokens, None, &[], &mut chain).unwrap();
+    let (_, read) = recorder.finish();
+    assert_eq!(read.len(), sites.len());
+    for (site, states) in &read {
+        for state in states.chunks(unit.len()) {
+            let along: f64 = state.iter().zip(&unit).map(|(h, u)| f64::from(h * u)).sum();
+            let length: f64 = state.iter().map(|h| f64::from(h * h)).sum::<f64>().sqrt();
+            assert!(along.abs() < 1e-4 * length, "{site}: {along} of {length}");
+        }
+    }
+}
+
+#[test]
+fn a_vectors_direction_is_used_at_other_sites_of_its_width_only() {
+    let model = model();
+    let vector = vector(model.decoder.architecture().site_width(SITE), 1);
+    let elsewhere = |sites: &str, from: Option<Site>| {
+        let change = Intervention { from, ..Intervention::add(&vector, sites, "0.5n").unwrap() };
+        change
+            .hook(&model, &vector, None)
+            .map(|hook| [0, 1, 2].map(|b| hook.wants(Site::Block(b, Point::ResidPost))))
+    };
+    assert_eq!(elsewhere("0-1.resid_post", Some(SITE)).unwrap(), [true, true, false]);
+    for (sites, from, expected) in [
+        ("0.resid_post", None, "3.resid_post; or from = \"SITE\""),
+        ("0.mlp_hidden", Some(SITE), "of width"),
+        (
+            "0.resid_post",
+            Some(Site::Embed),
+            "from embed: the vector has no direction there; expected 3.resid_post",
+        ),
+    ] {
+        let error = elsewhere(sites, from).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // "all" without a site whose direction it is: all of the vector's.
+    assert_eq!(elsewhere("all", None).unwrap(), [false; 3]);
+}
+
+#[test]
+fn states_are_read_from_the_steered_model_and_know_their_plan() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model();
+    let path = |name: &str| folder.path().join(name);
+    let one = vector(model.decoder.architecture().site_width(SITE), 1);
+    one.save(&path("v.safetensors"), pearlpoint::artifact::Header::new("vector", 2)).unwrap();
+    let plan = |operation: &str| {
+        let file = path("v.safetensors");
+        let text = format!(
+            "[[intervention]]\nvector = {file:?}\noperation = \"{operation}\"\nids = [\"d0\", \"d2\"]\n"
+        );
+        toml::from_str::<Plan>(&text).unwrap()
+    };
+    let mut all = dialogues(3);
+    all.iter_mut().enumerate().for_each(|(number, one)| one.id = format!("d{number}"));
+    let data = pearlpoint::dialogue::Dialogues::new("data", all).unwrap();
+    let unit = one.directions[&SITE].unit().unwrap();
+    let read = |plan: Option<Plan>| {
+        // A dialogue a batch: rows are told apart by their dialogues.
+        let extraction = model.extraction("3.resid_post", "last").unwrap().batch_tokens(1);
+        let extraction = match &plan {
+            None => extraction,
+            Some(plan) => extraction.plan(plan).unwrap(),
+        };
+        extraction.run(&data).unwrap().at(SITE).unwrap().into_owned()
+    };
+    let (plain, ablated) = (read(None), read(Some(plan("ablate"))));
+    for row in 0..3 {
+        let along = ablated.row(row).dot(&unit).abs();
+        match row {
+            1 => assert_eq!(ablated.row(1), plain.row(1)),
+            _ => assert!(along < 1e-3 && plain.row(row).dot(&unit).abs() > 0.1, "{along}"),
+        }
+    }
+    let hashes = ["ablate", "add"].map(|operation| plan(operation).hash().unwrap());
+    assert_ne!(hashes[0], hashes[1]);
+    one.scaled(2.0).save(&path("v.safetensors"), pearlpoint::artifact::Header::new("vector", 2)).unwrap();
+    assert_ne!(plan("ablate").hash().unwrap(), hashes[0]);
+    // Stores of two plans aren't continued with each other.
+    let file = path("data.jsonl");
+    let lines: Vec<String> = data.dialogues.iter().map(|one| serde_json::to_string(one).unwrap()).collect();
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    for (name, text) in [("a", plan("ablate")), ("b", plan("add"))] {
+        std::fs::write(path(&format!("{name}.toml")), toml::to_string(&text).unwrap()).unwrap();
+    }
+    let (data, store) = (file.display().to_string(), path("store").display().to_string());
+    let extract = |plan: &str| {
+        let plan = path(plan).display().to_string();
+        let words = ["extract", "--data", &data, "--sites", "3.resid_post", "--plan", &plan, "--out", &store];
+        words.map(str::to_owned)
+    };
+    assert!(
+        crate::cli::pearl(&extract("a.toml").each_ref().map(|word| word.as_str()))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    );
+    one_line(&extract("b.toml").each_ref().map(|word| word.as_str()), &["another `plan`"]);
 }

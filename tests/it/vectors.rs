@@ -244,7 +244,7 @@ fn vectors_of_two_models_are_not_put_together() {
         vector.save(&at(name), Header { model_hash: Some(hash.into()), ..Header::default() }).unwrap();
     }
     let path = |name: &str| at(name).display().to_string();
-    one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["two different models"]);
+    one_line(&["vector", "add", &path("a"), &path("b"), "--out", &path("c")], &["another model's weights"]);
 }
 
 /// Line 3 of what steering must show: a vector that we exported, applied by llama.cpp to a GGUF checkpoint of four blocks
@@ -276,7 +276,7 @@ fn an_exported_vector_does_in_llama_cpp_what_it_does_here() {
                 let block = site.block().unwrap() - shift;
                 (format!("{block}.resid_post").parse().unwrap(), direction.clone())
             });
-            let vector = Vector { method: "test".into(), directions: directions.collect() };
+            let vector = Vector { method: "test".into(), directions: directions.collect(), best: None };
             let sites: Vec<Site> = vector.directions.keys().copied().collect();
             let (strength, tokens) = (Strength::Raw(1.0), Selector::All);
             SteerHook::new(&decoder, &vector, &sites, (Operation::ADD, strength), tokens, None).unwrap()

@@ -71,6 +71,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         label: arguments.label.clone(),
         model: header.model.clone(),
         model_hash: header.model_hash.clone(),
+        model_form: header.model_form.clone(),
         data_hash: header.data_hash.clone(),
     };
     let examples = Examples::new(source, states.at(arguments.site)?.into_owned(), targets)?;

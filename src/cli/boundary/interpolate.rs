@@ -33,6 +33,12 @@ pub struct Arguments {
     /// A probe, at the site that it was fitted at; repeat it for several sites
     #[arg(long = "probe", value_name = "FILE", required = true)]
     probes: Vec<PathBuf>,
+    /// The judge of answers: organism, refusals, rules or words [default: the model decides]
+    #[arg(long)]
+    judge: Option<String>,
+    /// A word to look for, for `--judge words`; may be repeated
+    #[arg(long = "word", value_name = "WORD", allow_hyphen_values = true)]
+    words: Vec<String>,
     /// A phrase that marks an answer as a refusal; may be repeated [default: the organism's own judge on the embedded model, common phrases on others]
     #[arg(long = "refusal", value_name = "TEXT")]
     refusals: Vec<String>,
@@ -61,9 +67,13 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read(console)?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
+    let judge_options =
+        judge::Options { refusals: arguments.refusals.clone(), words: arguments.words.clone() };
+    // A wrong judge is said before the model is loaded.
+    judge::of_file(arguments.judge.as_deref(), &judge_options, "")?;
     let model = arguments.model.load(console)?;
-    let judge_options = judge::Options { refusals: arguments.refusals.clone(), ..judge::Options::default() };
-    let judge = judge::of_file(None, &judge_options, &model.name)?;
+    let judge = judge::of_file(arguments.judge.as_deref(), &judge_options, &model.name)?;
+    judge::check_dialogues(judge.as_ref(), &data.dialogues)?;
     let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },
         max_tokens: arguments.max_tokens,

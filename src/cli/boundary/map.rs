@@ -145,6 +145,9 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     } else {
         show(&found)?;
     }
+    if let Some(doubt) = found.card.flagged.as_ref().and_then(|flagged| flagged.doubt()) {
+        console.say(format!("doubt: {doubt}"));
+    }
     console.say(format!("risk map, margins and reliability, as tables and charts: {}", out.display()));
     Ok(Outcome::Done)
 }

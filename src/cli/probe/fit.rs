@@ -14,7 +14,7 @@ use pearlpoint::analysis::layer_sweep::{self, Sweep};
 use pearlpoint::config::ProbeFile;
 use pearlpoint::error::Error;
 use pearlpoint::experiment::probe_card;
-use pearlpoint::probe::{TargetKind, ValidationPlan, defaults, method_names};
+use pearlpoint::probe::{CalibrationChoice, TargetKind, ValidationPlan, defaults, method_names};
 use pearlpoint::report::{Table, table::Column};
 use pearlpoint::stats::Metric;
 
@@ -62,6 +62,9 @@ pub struct Fit {
     /// Folds, by group, that C and the calibration are chosen on
     #[arg(long, default_value_t = ValidationPlan::default().folds)]
     folds: usize,
+    /// The calibration: auto, temperature, platt, isotonic or none; closed loops and projections need a straight line (all but isotonic)
+    #[arg(long, default_value_t = CalibrationChoice::default())]
+    calibration: CalibrationChoice,
     /// Intervals over whole groups: the default, and always so where there is a --group
     #[arg(long, hide = true)]
     by_group: bool,
@@ -94,7 +97,7 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
     // One site's matrix replaces the one before it; none of a fit's memory should be kept beside it.
     set_purge_delay(0);
     disable_huge_pages();
-    let states = StoreSource { store, source: Source { data, filter: arguments.filter } }.open(console)?;
+    let states = StoreSource::new(store, Source { data, filter: arguments.filter }).open(console)?;
     let mut builder = states
         .into_probe(label)
         .kind(arguments.kind)
@@ -104,6 +107,7 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         .on_progress(|progress| bar.show(progress));
     let mut plan = ValidationPlan::default();
     (plan.folds, plan.seed) = (arguments.folds, arguments.seed);
+    plan.calibration = arguments.calibration;
     builder = builder.plan(plan);
     if let Some(group) = arguments.group {
         builder = builder.group(group);

@@ -1,5 +1,6 @@
 //! `pearl probe`: probes fitted on a store of activations or by a concept's folder, scored and compared.
 
+mod check;
 mod compare;
 mod cosines;
 mod fit;
@@ -24,6 +25,8 @@ enum Command {
     Score(score::Score),
     /// Compare probes of one label on the same rows, with intervals for the differences
     Compare(compare::Compare),
+    /// Check a probe on a second store: another precision, engine or fine-tune of its model
+    Check(Box<check::Check>),
     /// Cosines between the directions of probes
     Cosines(cosines::Cosines),
 }
@@ -33,6 +36,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Fit(arguments) => fit::run(*arguments, console),
         Command::Score(arguments) => score::run(arguments, console),
         Command::Compare(arguments) => compare::run(arguments, console),
+        Command::Check(arguments) => check::run(*arguments, console),
         Command::Cosines(arguments) => cosines::run(arguments),
     }
 }

@@ -306,6 +306,15 @@ impl Chat {
         }
     }
 
+    /// The tokens of a text by itself, without a template or special tokens around it.
+    ///
+    /// # Errors
+    /// Text that the tokenizer can't encode.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let whole = 0..text.len();
+        Ok(self.vocabulary.encode(text, &[whole], false)?.iter().map(|piece| piece.id).collect())
+    }
+
     /// The text of tokens, with or without special ones.
     ///
     /// # Errors

@@ -292,6 +292,15 @@ impl Architecture {
         copied_head || self.names.ignored.iter().chain(&OTHER_HEADS).any(other_task)
     }
 
+    /// The points at which the residual stream is read after a write to it, each once: the embedding, and the stream after
+    /// attention and after the MLP of every block.
+    pub fn stream_sites(&self) -> Vec<Site> {
+        let blocks = 0..self.blocks.len();
+        let points = blocks
+            .flat_map(|block| [Point::ResidMid, Point::ResidPost].map(|point| Site::Block(block, point)));
+        std::iter::once(Site::Embed).chain(points).filter(|&site| self.has(site)).collect()
+    }
+
     /// Width of the activations at a site.
     pub fn site_width(&self, site: Site) -> usize {
         match site {

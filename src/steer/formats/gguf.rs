@@ -21,6 +21,7 @@ const KIND: &str = "controlvector";
 const METHOD: &str = "pearlpoint.method";
 const MODEL: &str = "pearlpoint.model";
 const MODEL_HASH: &str = "pearlpoint.model_hash";
+const MODEL_FORM: &str = "pearlpoint.model_form";
 const NORM: &str = "pearlpoint.residual_norm.";
 
 /// Writes a control vector.
@@ -35,7 +36,9 @@ pub fn write_gguf(path: &Path, header: &Header, vector: &Vector, model_hint: &st
         ("controlvector.layer_count".into(), Value::U32(vector.directions.len() as u32)),
         (METHOD.into(), Value::String(vector.method.clone())),
     ];
-    for (key, value) in [(MODEL, &header.model), (MODEL_HASH, &header.model_hash)] {
+    for (key, value) in
+        [(MODEL, &header.model), (MODEL_HASH, &header.model_hash), (MODEL_FORM, &header.model_form)]
+    {
         metadata.extend(value.iter().map(|value| (key.into(), Value::String(value.clone()))));
     }
     for (site, direction) in &vector.directions {
@@ -114,9 +117,10 @@ pub fn read_gguf(path: &Path, shift: i64) -> Result<(Header, Vector)> {
         return Err(file.wrong("no direction", "direction.N, at least one"));
     }
     let text = |key: &str| file.text(key).map(|text| text.map(str::to_string));
-    let header = Header { model: text(MODEL)?, model_hash: text(MODEL_HASH)?, ..Header::default() };
+    let (model, model_hash, model_form) = (text(MODEL)?, text(MODEL_HASH)?, text(MODEL_FORM)?);
+    let header = Header { model, model_hash, model_form, ..Header::default() };
     let method = text(METHOD)?.unwrap_or_else(|| "imported from a GGUF control vector".into());
-    Ok((header, Vector { method, directions }))
+    Ok((header, Vector { method, directions, best: None }))
 }
 
 #[cfg(test)]
@@ -129,7 +133,7 @@ mod tests {
         let direction =
             |block: &usize| Direction::new(values.iter().map(|v| v * *block as f32).collect(), norm);
         let directions = blocks.iter().map(|block| (Site::Block(*block, Point::ResidPost), direction(block)));
-        Vector { method: "test".into(), directions: directions.collect() }
+        Vector { method: "test".into(), directions: directions.collect(), best: None }
     }
 
     proptest! {

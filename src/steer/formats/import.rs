@@ -139,5 +139,5 @@ pub(super) fn place(
     if directions.is_empty() {
         return Err(wrong("no direction but 0".into(), "a direction of a length above 0"));
     }
-    Ok(Vector { method, directions })
+    Ok(Vector { method, directions, best: None })
 }

@@ -83,5 +83,5 @@ pub(super) fn vector(path: &Path, bytes: &[u8]) -> Result<Vector> {
     if directions.is_empty() {
         return Err(wrong("no direction but 0".into()));
     }
-    Ok(Vector { method: "imported from a .svec file".into(), directions })
+    Ok(Vector { method: "imported from a .svec file".into(), directions, best: None })
 }
