@@ -16,7 +16,10 @@ const TOKENS: usize = 256;
 
 /// Whether artefacts of other weights of the same model are taken, and who hears of each. By default they are refused.
 #[derive(Clone, Default)]
-pub struct OtherWeights(Option<Arc<dyn Fn(&str) + Send + Sync>>);
+pub struct OtherWeights(Option<Listener>);
+
+/// What is told of each artefact of other weights.
+type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl OtherWeights {
     /// Takes them, and tells of each in a line.
