@@ -41,7 +41,7 @@ impl Skipped {
     }
 }
 
-/// Streams the dialogues of a file in constant memory, each with its index in the file (see [`Dialogues::indices`]).
+/// Streams the dialogues of a file in constant memory, each with its index in the file (see [`Dialogues::indices`](super::Dialogues::indices)).
 ///
 /// # Errors
 /// A file that can't be opened or is of no supported format.
