@@ -135,12 +135,11 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let options = arguments.decoding.options(thinking)?.logits(kept);
     let model = arguments.model.load(console)?;
     model.decoder.expect_logits()?;
+    let mut best_sites = Vec::new();
     for intervention in arguments.vectors {
         let is_named = intervention.sites.is_some() || intervention.from.is_some();
         let intervention = intervention.at_best_site(&model)?;
-        if let Some(site) = intervention.sites.as_ref().filter(|_| !is_named) {
-            console.say(format!("steered at {site}, the vector's best site"));
-        }
+        best_sites.extend(intervention.sites.clone().filter(|_| !is_named));
         plan.interventions.push(intervention);
     }
     let before = dialogues.len();
@@ -175,6 +174,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
+    best_sites.iter().for_each(|site| console.say(format!("steered at {site}, the vector's best site")));
     if arguments.trace.is_some() {
         hooks = hooks.into_iter().enumerate().map(|(number, hook)| hook.traced(number)).collect();
     }

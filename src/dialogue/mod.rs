@@ -16,6 +16,7 @@ mod jsonl;
 mod label_choices;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod prompt_columns;
 mod prompt_fields;
 mod raw_record;
 mod read_options;

@@ -2,20 +2,12 @@
 //!
 //! A record's columns and a dialogue in; the dialogue with what they say out, or an error that names the column. None is dropped.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::dialogue::{Dialogue, Message, Role};
+use super::prompt_columns::{ARGUMENTS, LISTS, SYSTEM, is_empty, is_prompt, media};
 use super::raw_record::{Fields, type_name};
 use crate::error::Result;
-
-/// Columns with the text of a system message.
-const SYSTEM: [&str; 3] = ["system", "system_prompt", "system_message"];
-
-/// Columns with lists that the chat template gets as variables of their name.
-const LISTS: [&str; 3] = ["tools", "documents", "functions"];
-
-/// The column with further variables of the chat template by name, as in TRL.
-const ARGUMENTS: &str = "chat_template_kwargs";
 
 /// Columns that are variables of the chat template by themselves.
 const SCALARS: [&str; 2] = ["enable_thinking", "reasoning_effort"];
@@ -35,38 +27,6 @@ const NO_VARIABLES: [&str; 12] = [
     "return_dict",
     "return_assistant_tokens_mask",
 ];
-
-/// Names of what is not text, in a record or a message.
-const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
-
-/// Whether a column's value is part of the prompt, so that it is no label.
-pub(super) fn is_prompt(column: &str, value: &Value) -> bool {
-    match value {
-        Value::String(_) if SYSTEM.contains(&column) => true,
-        // Text that is no JSON is a label, where other columns are.
-        Value::String(text) => {
-            let begin = text.trim_start().chars().next();
-            (LISTS.contains(&column) && begin == Some('[')) || (column == ARGUMENTS && begin == Some('{'))
-        }
-        _ => LISTS.contains(&column) || column == ARGUMENTS,
-    }
-}
-
-/// The name of a field that holds what is not text, and has something in it.
-pub(super) fn media(fields: &Map<String, Value>) -> Option<&'static str> {
-    MEDIA.into_iter().find(|name| fields.get(*name).is_some_and(|value| !is_empty(value)))
-}
-
-/// Whether a value says nothing.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => true,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(fields) => fields.is_empty(),
-        _ => false,
-    }
-}
 
 impl Fields<'_> {
     /// Adds what the record says of the prompt beside the messages. `from_list` is the column of a list of messages, if they

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value};
 
 use super::dialogue::{Dialogue, Label, Message, Role};
-use super::prompt_fields::{is_prompt, media};
+use super::prompt_columns::{is_prompt, media};
 use crate::error::{Error, Result};
 
 /// The widest table accepted.

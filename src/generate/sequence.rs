@@ -124,7 +124,9 @@ impl<'a> Sequence<'a> {
                 self.text = before;
                 self.finish = Some(Finish::Stop);
             }
-            self.stream_text(on_token);
+            if self.stream {
+                self.stream_text(on_token);
+            }
         }
         Ok(())
     }
@@ -186,7 +188,7 @@ impl<'a> Sequence<'a> {
 
     /// Streams the rest of the text, at the end.
     pub fn flush_text(&mut self, on_token: &mut dyn FnMut(usize, &str)) {
-        if self.streamed < self.text.len() {
+        if self.stream && self.streamed < self.text.len() {
             on_token(self.row, &self.text[self.streamed..]);
             self.streamed = self.text.len();
         }

@@ -34,8 +34,7 @@ pub fn word_pairs(
     let splits: Vec<Split> = folds.iter().chain([split]).cloned().collect();
     let (texts, count) = numbered(texts, &split.fit);
     if count == 0 {
-        let found =
-            format!("no word in {} of {} texts, or all in each", defaults::NGRAM_TEXTS, split.fit.len());
+        let found = format!("no word in {} of {} texts", defaults::NGRAM_TEXTS, split.fit.len());
         return Err(Error::input(PLACE, found, "texts that share words"));
     }
     let chosen: Vec<Vec<u32>> =
@@ -58,7 +57,8 @@ pub fn word_pairs(
     fit(PLACE, features, targets, (split, &folds), plan, &defaults::NGRAM_STRENGTHS)
 }
 
-/// Each text as ascending numbers of the words in it, and how many words are numbered: those of most of these rows, but not of all.
+/// Each text as ascending numbers of the words in it, and how many words are numbered: those of most of these rows, but not of all
+/// where others vary.
 fn numbered(texts: &[String], rows: &[usize]) -> (Vec<Vec<u32>>, usize) {
     let texts: Vec<Vec<String>> = texts
         .iter()
@@ -72,7 +72,10 @@ fn numbered(texts: &[String], rows: &[usize]) -> (Vec<Vec<u32>>, usize) {
     let mut frequencies: HashMap<&str, usize> = HashMap::new();
     rows.iter().flat_map(|&row| &texts[row]).for_each(|word| *frequencies.entry(word).or_insert(0) += 1);
     let mut kept: Vec<(&str, usize)> = frequencies.into_iter().collect();
-    kept.retain(|(_, count)| (defaults::NGRAM_TEXTS..rows.len()).contains(count));
+    kept.retain(|(_, count)| *count >= defaults::NGRAM_TEXTS);
+    if kept.iter().any(|(_, count)| *count < rows.len()) {
+        kept.retain(|(_, count)| *count < rows.len());
+    }
     kept.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     kept.truncate(defaults::PAIRED_WORDS);
     let numbers: HashMap<&str, u32> =

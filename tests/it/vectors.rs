@@ -364,8 +364,9 @@ fn a_vector_is_tried_on_groups_held_out_and_says_what_its_unit_is() {
     let own = |direction: &pearlpoint::steer::Direction| direction.measured.as_ref().unwrap().site_norm;
     assert!(own(attention) < own(stream));
     let info = run(&["vector", "info", &out]);
+    assert!(info.lines().nth(1).unwrap().starts_with("best site: 3."), "{info}");
     assert!(
-        info.lines().skip(1).all(|line| line.contains("of the residual stream, position 0 left out")),
+        info.lines().skip(2).all(|line| line.contains("of the residual stream, position 0 left out")),
         "{info}"
     );
     // Without the residual stream the unit is the site's own, and that is said.
