@@ -32,7 +32,9 @@ fn run(arguments: &[&str]) {
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     while unsafe { libc::wait4(pid, &mut code, libc::WNOHANG, &mut usage) } == 0 {
         let status = std::fs::read_to_string(&status).unwrap_or_default();
-        let high = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        // Until its own image is in place, the child is seen with the parent's memory and under a name of the parent.
+        let is_own = status.lines().next().is_some_and(|name| name.ends_with("\tpearl"));
+        let high = status.lines().filter(|_| is_own).find_map(|line| line.strip_prefix("VmHWM:"));
         let kilobytes = high.and_then(|high| high.trim().trim_end_matches(" kB").parse::<u64>().ok());
         peak = peak.max(kilobytes.unwrap_or(0) << 10);
         if peak > 4 * MOST_MEMORY {
