@@ -45,7 +45,11 @@ for seed in arguments.seeds:
         out = arguments.out / name
         out.mkdir(parents=True, exist_ok=True)
         file = arguments.out / f"{name}.toml"
-        file.write_text(re.sub(r"(?m)^seed = \d+", f"seed = {seed}", text), encoding="utf-8")
+        seeded = re.sub(r"(?m)^seed = \d+", f"seed = {seed}", text)
+        if model and "judge" not in text:
+            # Only the embedded model is known to be an organism.
+            seeded = re.sub(r"(?m)^(seed = .*)$", r'\1\njudge = "organism"', seeded)
+        file.write_text(seeded, encoding="utf-8")
         command = [arguments.pearl, "run", str(file), "--out", str(out), "--json", "--quiet"]
         command += ["--model", model] if model else []
         results = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
