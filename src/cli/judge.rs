@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
+use super::judge_choice::Phrases;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
 use pearlpoint::dialogue::{Dialogue, Label, records};
@@ -70,18 +71,13 @@ struct Judge {
     /// The judge: rules, refusals, words or organism
     #[arg(long = "judge", default_value = "rules")]
     name: String,
-    /// A phrase of which every refusal holds one, for `--judge refusals`; may be repeated
-    #[arg(long = "refusal", value_name = "PHRASE", allow_hyphen_values = true)]
-    refusals: Vec<String>,
-    /// A word to look for, for `--judge words`; may be repeated
-    #[arg(long = "word", value_name = "WORD", allow_hyphen_values = true)]
-    words: Vec<String>,
+    #[command(flatten)]
+    phrases: Phrases,
 }
 
 impl Judge {
     fn make(&self) -> pearlpoint::Result<Box<dyn Scorer>> {
-        let options = judge::Options { refusals: self.refusals.clone(), words: self.words.clone() };
-        judge::of_file(Some(&self.name), &options, "")
+        self.phrases.judge(Some(&self.name), "")
     }
 }
 

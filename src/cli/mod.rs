@@ -9,6 +9,7 @@ mod game;
 mod generate;
 mod inspect;
 mod judge;
+mod judge_choice;
 mod memory;
 mod model;
 mod organism;

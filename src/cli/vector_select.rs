@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::console::Console;
 use super::dialogues::Source;
+use super::judge_choice::JudgeChoice;
 use super::model::ModelChoice;
 use super::output::{Outcome, header, print, print_exact};
 use pearlpoint::analysis::direction_choice::{
@@ -14,7 +15,7 @@ use pearlpoint::analysis::direction_choice::{
 use pearlpoint::artifact::{self, Header};
 use pearlpoint::dialogue::{Dialogue, Dialogues, check_value};
 use pearlpoint::error::Error;
-use pearlpoint::judge::{self, Scorer};
+use pearlpoint::judge::Scorer;
 use pearlpoint::model::{Model, Phase};
 use pearlpoint::probe::{Split, Targets};
 use pearlpoint::report::{Table, table::Column};
@@ -44,15 +45,8 @@ pub struct Arguments {
     /// Tokens at the end of the prompt that give candidates [default: those after the user's text, 8 at most]
     #[arg(long, value_name = "NUMBER")]
     positions: Option<usize>,
-    /// The judge of answers: organism, refusals, rules or words [default: the model decides]
-    #[arg(long)]
-    judge: Option<String>,
-    /// A phrase of which every refusal holds one, for `--judge refusals`; may be repeated
-    #[arg(long = "refusal", value_name = "PHRASE", allow_hyphen_values = true)]
-    refusals: Vec<String>,
-    /// A word to look for, for `--judge words`; may be repeated
-    #[arg(long = "word", value_name = "WORD", allow_hyphen_values = true)]
-    words: Vec<String>,
+    #[command(flatten)]
+    judge: JudgeChoice,
     /// The judge's outcome that ablation should remove and addition bring about [default: its refusal]
     #[arg(long)]
     outcome: Option<String>,
@@ -104,6 +98,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     let data = arguments.source.read(console)?;
     let [fit, validation] = parts(&arguments, &data)?;
+    arguments.judge.check()?;
     let model = arguments.model.load(console)?;
     let sites = model.decoder.architecture().parse_sites(&arguments.sites)?;
     let thinking = arguments.model.thinking();
@@ -111,7 +106,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Some(positions) => positions,
         None => positions_after_user(&model, &fit[0][0], thinking)?,
     };
-    let judge = judge_of(&arguments, &model)?;
+    let judge = arguments.judge.of_model(&model.name)?;
     let measure = match arguments.first.is_empty() {
         false => Measure::Tokens(first_tokens(&model, &arguments.first)?),
         true => {
@@ -218,11 +213,6 @@ fn positions_after_user(model: &Model, dialogue: &Dialogue, thinking: Option<boo
     let tokens = model.chat.tokens(dialogue, 0, thinking)?;
     let after = tokens.iter().rev().take_while(|token| token.phase == Phase::Template).count();
     Ok(after.clamp(1, MOST_POSITIONS))
-}
-
-fn judge_of(arguments: &Arguments, model: &Model) -> anyhow::Result<Box<dyn Scorer>> {
-    let options = judge::Options { refusals: arguments.refusals.clone(), words: arguments.words.clone() };
-    Ok(judge::of_file(arguments.judge.as_deref(), &options, &model.name)?)
 }
 
 /// The outcome of a judge that is a refusal.

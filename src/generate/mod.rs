@@ -31,19 +31,7 @@ pub fn generate(
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
-    let mut transcripts = Vec::with_capacity(dialogues.len());
-    let mut done = 0;
-    let mut listener = |event: Event| match event {
-        Event::Answers(new) => {
-            done += new.len();
-            transcripts.extend(new);
-            on_progress(done)
-        }
-        Event::Token => on_progress(done),
-        Event::Text(..) => true,
-    };
-    answer_each(model, dialogues, options, hook, &mut listener, false)?;
-    whole(transcripts, dialogues)
+    collect(model, dialogues, options, hook, on_progress, None)
 }
 
 /// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded; it
@@ -59,23 +47,29 @@ pub fn generate_streaming(
     on_progress: &mut dyn FnMut(usize) -> bool,
     on_token: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<Vec<Transcript>> {
-    let mut transcripts = Vec::with_capacity(dialogues.len());
-    let mut done = 0;
-    let mut listener = |event: Event| match event {
-        Event::Answers(new) => {
-            done += new.len();
-            transcripts.extend(new);
-            on_progress(done)
-        }
-        Event::Token => on_progress(done),
-        Event::Text(row, text) => on_token(row, text),
-    };
-    answer_each(model, dialogues, options, hook, &mut listener, true)?;
-    whole(transcripts, dialogues)
+    collect(model, dialogues, options, hook, on_progress, Some(on_token))
 }
 
-/// The transcripts, where no answer was stopped.
-fn whole(transcripts: Vec<Transcript>, dialogues: &[Dialogue]) -> Result<Vec<Transcript>> {
+/// The transcripts, where no answer was stopped. Texts are heard where `on_token` is there.
+fn collect(
+    model: &Model,
+    dialogues: &[Dialogue],
+    options: &GenerateOptions,
+    hook: &mut dyn Hook,
+    on_progress: &mut dyn FnMut(usize) -> bool,
+    mut on_token: Option<&mut dyn FnMut(usize, &str) -> bool>,
+) -> Result<Vec<Transcript>> {
+    let stream = on_token.is_some();
+    let mut transcripts = Vec::with_capacity(dialogues.len());
+    let mut listener = |event: Event| match event {
+        Event::Answers(new) => {
+            transcripts.extend(new);
+            on_progress(transcripts.len())
+        }
+        Event::Token => on_progress(transcripts.len()),
+        Event::Text(row, text) => on_token.as_mut().is_none_or(|on_token| on_token(row, text)),
+    };
+    answer_each(model, dialogues, options, hook, &mut listener, stream)?;
     let is_stopped = |transcript: &Transcript| transcript.finish == Finish::Stopped;
     match transcripts.len() < dialogues.len() || transcripts.iter().any(is_stopped) {
         true => Err(Error::Stopped),

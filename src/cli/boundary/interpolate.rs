@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::console::Console;
 use crate::cli::dialogues::Source;
+use crate::cli::judge_choice::JudgeChoice;
 use crate::cli::model::ModelChoice;
 use crate::cli::output::{Outcome, header, print, print_exact, save_chart};
 use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
@@ -33,15 +34,8 @@ pub struct Arguments {
     /// A probe, at the site that it was fitted at; repeat it for several sites
     #[arg(long = "probe", value_name = "FILE", required = true)]
     probes: Vec<PathBuf>,
-    /// The judge of answers: organism, refusals, rules or words [default: the model decides]
-    #[arg(long)]
-    judge: Option<String>,
-    /// A word to look for, for `--judge words`; may be repeated
-    #[arg(long = "word", value_name = "WORD", allow_hyphen_values = true)]
-    words: Vec<String>,
-    /// A phrase that marks an answer as a refusal; may be repeated [default: the organism's own judge on the embedded model, common phrases on others]
-    #[arg(long = "refusal", value_name = "TEXT")]
-    refusals: Vec<String>,
+    #[command(flatten)]
+    judge: JudgeChoice,
     /// Steps of the path that are looked at before the first change is bisected
     #[arg(long, default_value_t = Search::default().parts)]
     parts: usize,
@@ -67,12 +61,9 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let data = arguments.source.read(console)?;
     let pairs = twins(&data.dialogues, &arguments.pair, &data.path.display().to_string())?;
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
-    let judge_options =
-        judge::Options { refusals: arguments.refusals.clone(), words: arguments.words.clone() };
-    // A wrong judge is said before the model is loaded.
-    judge::of_file(arguments.judge.as_deref(), &judge_options, "")?;
+    arguments.judge.check()?;
     let model = arguments.model.load(console)?;
-    let judge = judge::of_file(arguments.judge.as_deref(), &judge_options, &model.name)?;
+    let judge = arguments.judge.of_model(&model.name)?;
     judge::check_dialogues(judge.as_ref(), &data.dialogues)?;
     let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },
