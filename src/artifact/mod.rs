@@ -13,6 +13,7 @@ mod mmap;
 #[cfg(unix)]
 mod pipe;
 mod read_file;
+mod numbers;
 mod tensors;
 
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
@@ -25,10 +26,11 @@ pub use hash::{sha256, sha256_file, short};
 pub use header::{Header, Origin};
 pub use json::{read_json, write_json};
 pub use mmap::refuse_lfs_pointer;
+pub use numbers::Numbers;
 pub(crate) use read_file::refuse_irregular;
 pub use read_file::{read_file, read_settings, read_text};
 pub use safetensors::tensor::Dtype as StoredType;
-pub use tensors::{Numbers, TensorFile, write_tensors};
+pub use tensors::{TensorFile, write_tensors};
 
 #[cfg(test)]
 mod tests {

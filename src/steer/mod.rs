@@ -26,6 +26,7 @@ mod steer_hook;
 mod offset_hook;
 mod prompt_gate;
 mod intervention;
+mod prepare;
 mod plan;
 
 pub use condition::{Bound, Condition};
