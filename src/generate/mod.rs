@@ -31,7 +31,7 @@ pub fn generate(
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
-    collect(model, dialogues, options, hook, on_progress, None)
+    collect(model, dialogues, options, hook, on_progress, &mut |_, _| true, false)
 }
 
 /// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded; it
@@ -47,19 +47,19 @@ pub fn generate_streaming(
     on_progress: &mut dyn FnMut(usize) -> bool,
     on_token: &mut dyn FnMut(usize, &str) -> bool,
 ) -> Result<Vec<Transcript>> {
-    collect(model, dialogues, options, hook, on_progress, Some(on_token))
+    collect(model, dialogues, options, hook, on_progress, on_token, true)
 }
 
-/// The transcripts, where no answer was stopped. Texts are heard where `on_token` is there.
+/// The transcripts, where no answer was stopped.
 fn collect(
     model: &Model,
     dialogues: &[Dialogue],
     options: &GenerateOptions,
     hook: &mut dyn Hook,
     on_progress: &mut dyn FnMut(usize) -> bool,
-    mut on_token: Option<&mut dyn FnMut(usize, &str) -> bool>,
+    on_token: &mut dyn FnMut(usize, &str) -> bool,
+    stream: bool,
 ) -> Result<Vec<Transcript>> {
-    let stream = on_token.is_some();
     let mut transcripts = Vec::with_capacity(dialogues.len());
     let mut listener = |event: Event| match event {
         Event::Answers(new) => {
@@ -67,7 +67,7 @@ fn collect(
             on_progress(transcripts.len())
         }
         Event::Token => on_progress(transcripts.len()),
-        Event::Text(row, text) => on_token.as_mut().is_none_or(|on_token| on_token(row, text)),
+        Event::Text(row, text) => on_token(row, text),
     };
     answer_each(model, dialogues, options, hook, &mut listener, stream)?;
     let is_stopped = |transcript: &Transcript| transcript.finish == Finish::Stopped;
