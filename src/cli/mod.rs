@@ -22,7 +22,6 @@ mod steer_sweep;
 mod store;
 mod tokens;
 mod vector;
-mod vector_select;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

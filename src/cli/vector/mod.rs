@@ -1,13 +1,15 @@
 //! `pearl vector`: steering vectors, computed from activations, combined, inspected, imported and exported.
 
+mod select;
+
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::console::Console;
-use super::output::{Outcome, print, print_exact, print_line};
-use super::states::StoreSource;
-use super::vector_select::{Arguments as Select, run as select};
+use self::select::{Arguments as Select, run as select};
+use crate::cli::console::Console;
+use crate::cli::output::{Outcome, print, print_exact, print_line};
+use crate::cli::states::StoreSource;
 use pearlpoint::artifact::Header;
 use pearlpoint::error::{Error, Result};
 use pearlpoint::model::Site;

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::console::Console;
-use super::dialogues::Source;
-use super::judge_choice::JudgeChoice;
-use super::model::ModelChoice;
-use super::output::{Outcome, header, print, print_exact};
+use crate::cli::console::Console;
+use crate::cli::dialogues::Source;
+use crate::cli::judge_choice::JudgeChoice;
+use crate::cli::model::ModelChoice;
+use crate::cli::output::{Outcome, header, print, print_exact};
 use pearlpoint::analysis::direction_choice::{
     Candidate, ChoiceTable, DirectionChoice, Effect, Filters, Measure,
 };
