@@ -13,8 +13,6 @@ pub struct Units {
     /// `[rows]`, the number of each row's unit.
     of: Vec<usize>,
     count: usize,
-    /// Mean size of the unit that a row is in (Kish 1965).
-    size: f64,
     /// Whether all rows are of one group.
     one_group: bool,
 }
@@ -22,7 +20,7 @@ pub struct Units {
 impl Units {
     /// Every row a unit of its own.
     pub fn rows(rows: usize) -> Units {
-        Units { of: (0..rows).collect(), count: rows, size: 1.0, one_group: false }
+        Units { of: (0..rows).collect(), count: rows, one_group: false }
     }
 
     /// Units by the group of each row. One group alone says nothing about other groups: its rows are the units then.
@@ -33,11 +31,8 @@ impl Units {
         if names.len() < 2 {
             return Units { one_group: true, ..Units::rows(groups.len()) };
         }
-        let of: Vec<usize> = groups.iter().map(|group| names.partition_point(|name| name < group)).collect();
-        let mut sizes = vec![0.0; names.len()];
-        of.iter().for_each(|&unit| sizes[unit] += 1.0);
-        let squares: f64 = sizes.iter().map(|size| size * size).sum();
-        Units { count: names.len(), size: squares / of.len() as f64, of, one_group: false }
+        let of = groups.iter().map(|group| names.partition_point(|name| name < group)).collect();
+        Units { of, count: names.len(), one_group: false }
     }
 
     /// Number of units.
@@ -86,8 +81,9 @@ pub struct Linearised {
     pub value: f64,
     /// `[rows]`; they sum to 0.
     pub influence: Vec<f64>,
-    /// The least variance that so many rows allow, as a share of value · (1 − value): one over a number of trials.
-    pub floor: f64,
+    /// `[rows]`, standard deviations: their squares sum to the least variance that so many rows allow, as a share of
+    /// value · (1 − value), which is one over a number of trials.
+    pub floor: Vec<f64>,
 }
 
 impl Linearised {
@@ -96,46 +92,56 @@ impl Linearised {
         let n = values.len() as f64;
         let value = values.iter().sum::<f64>() / n;
         let influence = values.iter().map(|own| (own - value) / n).collect();
-        (!values.is_empty()).then(|| Linearised { value, influence, floor: 1.0 / n })
+        (!values.is_empty()).then(|| Linearised { value, influence, floor: vec![1.0 / n; values.len()] })
     }
 
     /// The mean of estimates of the same rows, such as one a class. `None` of none.
     pub fn average(estimates: &[Linearised]) -> Option<Linearised> {
         let count = estimates.len() as f64;
-        let mut influence = estimates.first()?.influence.clone();
-        influence.fill(0.0);
+        let rows = estimates.first()?.influence.len();
+        let (mut influence, mut floor) = (vec![0.0; rows], vec![0.0; rows]);
         for estimate in estimates {
             influence.iter_mut().zip(&estimate.influence).for_each(|(sum, own)| *sum += own / count);
+            floor.iter_mut().zip(&estimate.floor).for_each(|(sum, own)| *sum += own * own / count);
         }
-        Some(Linearised {
-            value: estimates.iter().map(|estimate| estimate.value).sum::<f64>() / count,
-            influence,
-            floor: estimates.iter().map(|estimate| estimate.floor).sum::<f64>() / count,
-        })
+        floor.iter_mut().for_each(|square| *square = square.sqrt());
+        let value = estimates.iter().map(|estimate| estimate.value).sum::<f64>() / count;
+        Some(Linearised { value, influence, floor })
     }
 
     /// The mean of estimates on disjoint parts of `rows` rows, such as folds: each comes with its rows. `None` of none.
     pub fn average_of_parts(parts: &[(Linearised, &[usize])], rows: usize) -> Option<Linearised> {
         let spread = |(estimate, own): &(Linearised, &[usize])| {
-            let mut influence = vec![0.0; rows];
-            own.iter().zip(&estimate.influence).for_each(|(&row, value)| influence[row] = *value);
-            Linearised { influence, ..estimate.clone() }
+            let over_all = |values: &[f64]| {
+                let mut all = vec![0.0; rows];
+                own.iter().zip(values).for_each(|(&row, value)| all[row] = *value);
+                all
+            };
+            Linearised {
+                value: estimate.value,
+                influence: over_all(&estimate.influence),
+                floor: over_all(&estimate.floor),
+            }
         };
         let mut mean = Linearised::average(&parts.iter().map(spread).collect::<Vec<_>>())?;
         // Parts are independent of each other.
-        mean.floor /= parts.len() as f64;
+        let count = (parts.len() as f64).sqrt();
+        mean.floor.iter_mut().for_each(|own| *own /= count);
         Some(mean)
     }
 
     /// The 95 % interval: Wilson's score interval (Wilson 1927) with the effective number of trials that the variance allows and
     /// Student's t, as Korn & Graubard 1998 do for proportions of clustered samples. It has a width at 0 and 1 as well.
     ///
-    /// The number of trials is at most 1 / `floor`, divided by the design effect of groups: near 0 and 1 there is little to estimate
-    /// a variance from, and a correlation of 0.05 inside a group is assumed there.
+    /// The number of trials is at most one over the variance of `floor`: near 0 and 1 there is little to estimate a variance from, and a
+    /// correlation of 0.05 inside a group is assumed there (a design effect as Kish 1965 has it, of rows weighted by `floor`: for
+    /// AUROC the rows of the rarer class in a group count most).
     pub fn interval(&self, units: &Units) -> Interval {
         let spread = self.value * (1.0 - self.value);
         let correlation = ASSUMED_CORRELATION * (2.0 * self.value - 1.0).powi(2);
-        let most = 1.0 / (self.floor * (1.0 + (units.size - 1.0) * correlation));
+        let squares = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+        let (alone, together) = (squares(&self.floor), squares(&units.sums(&self.floor)));
+        let most = 1.0 / (alone + (together - alone) * correlation);
         let variance = units.covariance(&self.influence, &self.influence);
         let trials = if variance > 0.0 && spread > 0.0 { most.min(spread / variance) } else { most };
         let (low, high) = wilson_bounds(self.value, trials, units.quantile());

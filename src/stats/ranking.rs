@@ -98,8 +98,17 @@ impl Ranking {
         }
         let (rarer, commoner) = (positives.min(negatives), positives.max(negatives));
         let far = value.max(1.0 - value);
-        let terms = 1.0 + (rarer - 1.0) * (1.0 - far) / (2.0 - far) + (commoner - 1.0) * far / (1.0 + far);
-        Some(Linearised { value, influence, floor: terms / (positives * negatives) })
+        // The two parts of the variance are shared out to the rows that they come from.
+        let of_rarer = (1.0 + (commoner - 1.0) * far / (1.0 + far)) / (rarer * commoner);
+        let of_commoner = (rarer - 1.0) * (1.0 - far) / (2.0 - far) / (rarer * commoner);
+        let (rare, common) = ((of_rarer / rarer).sqrt(), (of_commoner / commoner).sqrt());
+        let mut floor = vec![common; rows];
+        for &(row, is) in self.ties.iter().flatten() {
+            if is == (positives <= negatives) {
+                floor[row] = rare;
+            }
+        }
+        Some(Linearised { value, influence, floor })
     }
 
     /// [`average_precision`] with the influence of every row, its derivative by the row's weight. Its floor is the
@@ -120,15 +129,17 @@ impl Ranking {
         let mut influence = vec![0.0; rows];
         // Sums from the tie down to the last: what a positive there adds, and what any row takes.
         let (mut adds, mut takes) = (0.0, 0.0);
+        let mut floor = vec![0.0; rows];
         for (tie, (hits, through, seen)) in self.ties.iter().zip(&ends).rev() {
             adds += hits / seen;
             takes += hits * through / (seen * seen);
             for &(row, is) in tie {
                 let own = if is { through / seen - value + adds } else { 0.0 };
                 influence[row] = (own - takes) / found;
+                floor[row] = if is { 1.0 / found } else { 0.0 };
             }
         }
-        Some(Linearised { value, influence, floor: 1.0 / found })
+        Some(Linearised { value, influence, floor })
     }
 }
 

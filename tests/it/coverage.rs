@@ -70,21 +70,30 @@ fn intervals_of_auroc_cover_at_every_size_prevalence_and_separation() {
 
 #[test]
 fn intervals_over_groups_cover_where_groups_differ() {
-    for (groups, size) in [(3, 30), (5, 30), (5, 150), (12, 40)] {
+    for (groups, size, prevalence) in [
+        (3, 30, 0.5),
+        (5, 30, 0.5),
+        (5, 150, 0.5),
+        (5, 150, 0.05),
+        (5, 150, 0.9),
+        (12, 40, 0.5),
+        (12, 40, 0.1),
+    ] {
         for (effect, offset) in [(0.0, 0.0), (0.5, 0.5)] {
             for area in [0.7, 0.9, 0.98, 0.998] {
                 let variance: f64 = 2.0 + effect * effect + 2.0 * offset * offset;
                 let shift = apart(area, (variance - 1.0).sqrt());
                 let of: Vec<usize> = (0..groups * size).map(|row| row / size).collect();
                 let units = Units::groups(&of);
-                let setting =
-                    format!("{groups} groups of {size}, effect {effect}, offset {offset}, AUROC {area}");
+                let setting = format!(
+                    "{groups} groups of {size}, {prevalence} positive, effect {effect}, offset {offset}, AUROC {area}"
+                );
                 covers(&setting, area, |seed| {
                     let mut random = StdRng::seed_from_u64(seed);
                     let effects: Vec<[f64; 2]> = (0..groups)
                         .map(|_| [effect * normal(&mut random), offset * normal(&mut random)])
                         .collect();
-                    let positive: Vec<bool> = of.iter().map(|_| random.random()).collect();
+                    let positive: Vec<bool> = of.iter().map(|_| random.random_bool(prevalence)).collect();
                     let score = |(row, is): (usize, &bool)| {
                         let [effect, offset] = effects[of[row]];
                         offset + normal(&mut random) + if *is { shift + effect } else { 0.0 }
