@@ -25,6 +25,7 @@ mod layering;
 mod library;
 mod organism;
 mod interrupt;
+mod real_chat;
 mod probe;
 mod probe_check;
 mod cli;

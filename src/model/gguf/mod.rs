@@ -189,4 +189,43 @@ mod tests {
         // Elsewhere a space and a line feed follow each; Jinja leaves out the template's last line feed.
         assert_eq!(ids("another"), [3, 7, 6, 10, 4, 7, 6, 5]);
     }
+
+    /// `scripts/real_chat.sh` fetches the vocabularies and runs this: texts and their ids as llama.cpp publishes them.
+    #[test]
+    #[ignore = "needs a folder of vocabularies in PEARL_VOCABULARIES"]
+    fn published_vocabularies_cut_text_as_llama_cpp_does() {
+        let folder = std::env::var("PEARL_VOCABULARIES").unwrap();
+        let mut wrong = Vec::new();
+        let mut files: Vec<_> =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        for path in files.iter().filter(|path| path.extension().is_some_and(|end| end == "gguf")) {
+            let beside = |end: &str| std::fs::read_to_string(format!("{}.{end}", path.display()));
+            let chat = match GgufFile::open(path).and_then(|file| chat(&file)) {
+                Ok(chat) => chat,
+                Err(error) => {
+                    println!("{}: refused: {error}", path.display());
+                    continue;
+                }
+            };
+            let (Ok(texts), Ok(ids)) = (beside("inp"), beside("out")) else {
+                println!("{}: read, without texts", path.display());
+                continue;
+            };
+            let texts: Vec<&str> = texts.split("\n__ggml_vocab_test__\n").collect();
+            let lines: Vec<&str> = ids.lines().collect();
+            // The models' own tokenizers compose letters with marks (NFC); llama.cpp does not.
+            let is_mark = |letter: char| ('\u{300}'..'\u{370}').contains(&letter);
+            let mut right = 0;
+            for (text, line) in texts.iter().zip(&lines).filter(|(text, _)| !text.contains(is_mark)) {
+                let expected: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+                match chat.encode(text) {
+                    Ok(found) if found == expected => right += 1,
+                    found => wrong.push(format!("{}: {text:?}: {found:?}, not {expected:?}", path.display())),
+                }
+            }
+            println!("{}: {right} of {}", path.display(), lines.len());
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
 }
