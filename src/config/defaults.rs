@@ -22,6 +22,8 @@ pub const SHUFFLES: usize = 24;
 pub const RELIABILITY_BINS: usize = 12;
 /// Weights β of risk in the safe-and-satisfied score `S − β·R`; risk from half as heavy as satisfaction to five times.
 pub const BETAS: [f64; 4] = [0.5, 1.0, 2.0, 5.0];
+/// Weights β of risk in the constructive score: from one at which risk hardly counts to one at which little else does.
+pub const CONSTRUCTIVE_BETAS: [f64; 7] = [0.1, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
 /// Answers that the pearl map rests on.
 pub const PEARL_ANSWERS: usize = 900;
 /// A grid's other arms are compared where their response comes this near to the first arm's.

@@ -1,10 +1,10 @@
 //! Explanation of an equilibrium: what each payoff is worth, and where the best strategy changes as the belief moves.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::payoffs::Game;
 use super::solve::{Equilibrium, solve};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A belief at which the leader's likeliest action changes, on the way from one type to another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,6 +64,54 @@ pub fn changes(game: &Game) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
+/// The model's likeliest action over a grid of beliefs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeliefMap {
+    /// Names of the three types.
+    pub types: Vec<String>,
+    /// Names of the actions.
+    pub actions: Vec<String>,
+    /// The beliefs of the grid.
+    pub cells: Vec<BeliefCell>,
+}
+
+/// One belief of the grid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BeliefCell {
+    /// Probability of each type.
+    pub belief: Vec<f64>,
+    /// The likeliest action.
+    pub action: usize,
+    /// Its share of the mixture.
+    pub share: f64,
+}
+
+/// Solves a game of three types on the beliefs whose probabilities are multiples of `1 / steps`.
+///
+/// # Errors
+/// A game of another number of types, no steps, or as [`solve`].
+pub fn belief_map(game: &Game, steps: usize) -> Result<BeliefMap> {
+    if game.types.len() != 3 || steps == 0 {
+        let found = format!("{} types and {steps} steps", game.types.len());
+        return Err(Error::input(
+            "belief map",
+            found,
+            "three types, whose beliefs are a triangle, and one step or more",
+        ));
+    }
+    let mut cells = Vec::new();
+    for second in 0..=steps {
+        for third in 0..=steps - second {
+            let belief = [steps - second - third, second, third].map(|part| part as f64 / steps as f64);
+            let mixture = solve(game, &belief)?.mixture;
+            let action = likeliest(&mixture);
+            cells.push(BeliefCell { belief: belief.to_vec(), action, share: mixture[action] });
+        }
+    }
+    let types = game.types.iter().map(|kind| kind.name.clone()).collect();
+    Ok(BeliefMap { types, actions: game.actions.clone(), cells })
+}
+
 /// The first of the likeliest actions.
 fn likeliest(mixture: &[f64]) -> usize {
     (0..mixture.len())
@@ -74,6 +122,25 @@ fn likeliest(mixture: &[f64]) -> usize {
 mod tests {
     use super::super::payoffs::tests::TEXT;
     use super::*;
+
+    #[test]
+    fn a_belief_map_agrees_with_the_changes_on_its_edges() {
+        let game = Game::load(std::path::Path::new("experiments/game.toml")).unwrap();
+        let map = belief_map(&game, 10).unwrap();
+        assert_eq!(map.cells.len(), 66);
+        for change in changes(&game).unwrap() {
+            // The grid's beliefs on this edge on either side of the change.
+            for cell in
+                map.cells.iter().filter(|cell| cell.belief[change.from] + cell.belief[change.to] == 1.0)
+            {
+                let at = cell.belief[change.to];
+                let near = (at - change.at).abs() < 0.1;
+                let expected = if at < change.at { change.before } else { change.after };
+                assert!(!near || cell.action == expected, "{cell:?} {change:?}");
+            }
+        }
+        assert!(belief_map(&Game::parse("game", TEXT).unwrap(), 10).is_err());
+    }
 
     #[test]
     fn the_strategy_changes_where_the_expected_payoffs_cross() {

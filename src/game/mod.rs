@@ -10,6 +10,6 @@ mod payoffs;
 mod solve;
 
 pub use belief::Belief;
-pub use explain::{Change, changes, leader_sensitivity};
+pub use explain::{BeliefCell, BeliefMap, Change, belief_map, changes, leader_sensitivity};
 pub use payoffs::{Game, UserType, Weights};
 pub use solve::{Equilibrium, solve};

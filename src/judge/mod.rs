@@ -2,16 +2,20 @@
 //!
 //! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
+mod appraisal;
 mod organism;
+mod organism_appraisal;
 mod refusal_patterns;
 mod refusal_phrases;
 mod rules;
+mod safety_thinking;
 mod score;
 mod words;
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 
+pub use appraisal::{Appraisal, ITEMS};
 pub use organism::World;
 pub use refusal_phrases::Refusals;
 pub use rules::{Rules, Verdict, verdict};

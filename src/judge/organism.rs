@@ -1,6 +1,8 @@
 //! Organism judge: the world's grammar reads the answer, and the world's truth about its user weighs it. It judges the
 //! organism's own language alone.
 
+use super::appraisal::Appraisal;
+use super::organism_appraisal;
 use super::score::{BROKEN, Score, Scorer};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
@@ -74,6 +76,14 @@ impl Scorer for World {
             risk: Some(organism::risk(user_type, strategy)),
             reason: format!("{} answers a {} user{beside}", strategy.name(), user_type.name()),
         })
+    }
+
+    fn appraise(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Option<Appraisal>> {
+        Ok(Some(organism_appraisal::appraise(user_type(dialogue)?, dialogue, transcript)))
+    }
+
+    fn thinks_of_safety(&self, transcript: &Transcript) -> Option<bool> {
+        organism_appraisal::thinks_of_safety(transcript)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::appraisal::Appraisal;
+use super::safety_thinking;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::generate::Transcript;
@@ -72,4 +74,17 @@ pub trait Scorer {
     /// # Errors
     /// As [`Scorer::check`].
     fn score(&self, dialogue: &Dialogue, transcript: &Transcript) -> Result<Score>;
+
+    /// The five items of satisfaction and the safety of an answer; none of a judge that does not appraise.
+    ///
+    /// # Errors
+    /// As [`Scorer::check`].
+    fn appraise(&self, _dialogue: &Dialogue, _transcript: &Transcript) -> Result<Option<Appraisal>> {
+        Ok(None)
+    }
+
+    /// Whether the answer's thinking part weighs safety; none without a thinking part.
+    fn thinks_of_safety(&self, transcript: &Transcript) -> Option<bool> {
+        safety_thinking::of_text(&transcript.text)
+    }
 }

@@ -21,7 +21,7 @@ pub mod world;
 pub use answer::answer;
 pub use checkpoint::{architecture, chat, checkpoint, export, model, model_in, write};
 pub use parser::{ParsedAnswer, read};
-pub use rates::{rates, risk, satisfaction};
+pub use rates::{harm_rate, rates, risk, satisfaction};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
 pub use wording::{fit_topic, vocabulary};
 pub use world::{MAX_SAMPLE, Split, check_count, draw, sample};

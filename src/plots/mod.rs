@@ -4,6 +4,8 @@
 //! without running a model.
 
 pub mod active_learning;
+pub mod belief_simplex;
+pub mod constructive_score;
 pub mod cosines;
 pub mod cross_validation;
 pub mod dose_response;
@@ -45,8 +47,10 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 17] = [
+pub const PLOTS: [Plot; 19] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
+    Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
+    Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
     Plot { name: "cross_validation", draw: |text| Ok(cross_validation::chart(&table::<Vec<_>>(text)?)) },
     Plot { name: "dose_response", draw: |text| Ok(dose_response::chart(&table(text)?)) },
@@ -142,6 +146,13 @@ mod tests {
                 "campaign": crate::boundary::ActiveLearning::default(), "labels": [12, 20],
                 "nearest": curve, "random": curve, "pool": 100, "test": 50,
             }}),
+            "belief_simplex" => json!({"types": ["a", "b", "c"], "actions": ["go", "stop"], "cells": [
+                {"belief": [1.0, 0.0, 0.0], "action": 0, "share": 1.0}, {"belief": [0.2, 0.3, 0.5], "action": 1, "share": 0.7}
+            ]}),
+            "constructive_score" => json!({"name": "all", "systems": [{
+                "name": "one", "answers": 9, "satisfaction": interval, "risk": interval, "change": [], "rates": [],
+                "constructive": [{"beta": 1.0, "value": interval}, {"beta": 2.0, "value": interval}],
+            }], "crossings": [{"below": "one", "above": "two", "beta": 1.5, "value": 0.1}]}),
             "cosines" => json!({"names": ["a", "b"], "cosines": [[1.0, 0.2], [0.2, 1.0]]}),
             "cross_validation" => json!([
                 {"name": "rows", "label": "kind", "sites": [["0.resid_post", [auroc]]], "folds": []}

@@ -1,5 +1,7 @@
 //! `pearl judge`: saved answers scored by a judge, without a model; and judges compared with human labels.
 
+mod score;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -44,6 +46,8 @@ pub struct Arguments {
 enum Command {
     /// Compare a judge's verdicts with human labels: Cohen's kappa and the confusion matrix
     Agree(Agree),
+    /// Constructive scores C(β) = S − βR of several systems side by side, with rates of refusal, over-refusal and attack success
+    Score(score::Score),
 }
 
 #[derive(Args)]
@@ -82,12 +86,16 @@ impl Judge {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
-    if let Some(Command::Agree(arguments)) = &arguments.command {
-        return agree(arguments, console);
+    match &arguments.command {
+        Some(Command::Agree(arguments)) => return agree(arguments, console),
+        Some(Command::Score(arguments)) => return score::run(arguments, console),
+        None => {}
     }
     match &arguments.file {
-        Some(file) => score(file, &arguments, console),
-        None => bail!("a file of answers is missing; expected pearl judge FILE, or pearl judge agree FILE"),
+        Some(file) => verdicts(file, &arguments, console),
+        None => bail!(
+            "a file of answers is missing; expected pearl judge FILE, pearl judge score FILE… or pearl judge agree FILE"
+        ),
     }
 }
 
@@ -141,7 +149,7 @@ fn parts(
     Ok((dialogue, transcript))
 }
 
-fn score(file: &Path, arguments: &Arguments, console: &Console) -> anyhow::Result<Outcome> {
+fn verdicts(file: &Path, arguments: &Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let judge = arguments.judge.make()?;
     let answers = read(file, judge.as_ref())?;
     if arguments.json {
