@@ -67,6 +67,7 @@ pub mod config;
 pub mod analysis;
 pub mod plots;
 pub mod pipeline;
+pub mod constructive;
 pub mod experiment;
 pub mod prelude;
 

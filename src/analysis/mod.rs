@@ -7,6 +7,7 @@ mod control_text;
 pub mod cross_validation;
 pub mod dataset;
 pub mod direction_choice;
+pub mod game_estimate;
 mod group_interval;
 pub mod interpolation;
 pub mod layer_sweep;

@@ -1,4 +1,4 @@
-//! `pearl game`: the game between the model and its user, solved for a belief and explained.
+//! `pearl game`: the game between the model and its user, measured, solved for a belief and explained.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,16 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
+use super::model::ModelChoice;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
-use pearlpoint::game::{Equilibrium, Game, changes, leader_sensitivity, solve};
+use pearlpoint::analysis::game_estimate::{self, EstimateOptions};
+use pearlpoint::game::{Equilibrium, Game, Weights, belief_map, changes, leader_sensitivity, solve};
+use pearlpoint::stats::Interval;
+use pearlpoint::{artifact, plots, report};
+
+/// Steps of the belief simplex along an edge: 861 beliefs, as many as the picture shows apart.
+const SIMPLEX_STEPS: usize = 40;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -21,7 +28,46 @@ enum Command {
     /// The leader's best mixture of actions for a belief, and the users' reactions
     Solve(Solve),
     /// The same with what each payoff is worth, and the beliefs at which the best action changes
-    Explain(Solve),
+    Explain(Explain),
+    /// Measure the payoffs on the embedded model with simulated users of its world, as a file for `game solve`
+    Estimate(Estimate),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl game explain experiments/game.toml --plot simplex")]
+struct Explain {
+    #[command(flatten)]
+    solve: Solve,
+    /// Draw the beliefs over three types, coloured by the best action, to NAME.svg and NAME.png, beside NAME.chart.json
+    #[arg(long, value_name = "NAME")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl game estimate --users 60 --out game.toml")]
+struct Estimate {
+    #[command(flatten)]
+    model: ModelChoice,
+    /// Simulated users of each type
+    #[arg(long, default_value_t = EstimateOptions::default().users)]
+    users: usize,
+    /// A topic whose users are left out; may be repeated
+    #[arg(long = "exclude-topic", value_name = "TOPIC")]
+    exclude_topics: Vec<String>,
+    /// Weights of retention, risk and cost in the model's payoff
+    #[arg(long, value_name = "ALPHA,BETA,GAMMA", value_delimiter = ',', default_values_t = [1.0, 2.0, 0.2])]
+    weights: Vec<f64>,
+    /// Seed of users and answers
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// File for the game (TOML)
+    #[arg(long)]
+    out: PathBuf,
+    /// Print the cells with their intervals as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -40,11 +86,18 @@ struct Solve {
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
-    let (arguments, is_explained) = match arguments.command {
-        Command::Solve(arguments) => (arguments, false),
-        Command::Explain(arguments) => (arguments, true),
+    let (arguments, is_explained, plot) = match arguments.command {
+        Command::Solve(arguments) => (arguments, false, None),
+        Command::Explain(arguments) => (arguments.solve, true, arguments.plot),
+        Command::Estimate(arguments) => return estimate(arguments, console),
     };
     let game = Game::load(&arguments.game)?;
+    if let Some(name) = plot {
+        let chart = plots::belief_simplex::chart(&belief_map(&game, SIMPLEX_STEPS)?);
+        let file = |ending: &str| PathBuf::from(format!("{}.{ending}", name.display()));
+        artifact::write_text(&file("chart.json"), &serde_json::to_string(&chart)?)?;
+        report::draw(&chart, &file("svg"), &file("png"))?;
+    }
     let belief = match &arguments.belief {
         Some(text) => parse_belief(text, &game)?,
         None => game.priors(),
@@ -113,6 +166,64 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             game.actions[change.after],
         ))?;
     }
+    Ok(Outcome::Done)
+}
+
+fn estimate(arguments: Estimate, console: &Console) -> anyhow::Result<Outcome> {
+    let &[alpha, beta, gamma] = arguments.weights.as_slice() else {
+        let found = format!("{} numbers", arguments.weights.len());
+        return Err(Error::input("--weights", found, "three: ALPHA,BETA,GAMMA").into());
+    };
+    let weights = Weights { alpha, beta, gamma };
+    if [alpha, beta, gamma].iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
+        return Err(Error::input("--weights", format!("{weights:?}"), "finite numbers, 0 or more").into());
+    }
+    let options = EstimateOptions {
+        users: arguments.users,
+        exclude_topics: arguments.exclude_topics,
+        weights,
+        seed: arguments.seed,
+    };
+    let model = arguments.model.load(console)?;
+    let bar = console.bar(arguments.users * 27, "answering simulated users");
+    let found = game_estimate::estimate(&model, &options, &mut |progress| bar.done(progress.done))?;
+    let broken: usize = found.cells.iter().map(|cell| cell.broken).sum();
+    let comment = format!(
+        "Payoffs of the game, measured on {} by `pearl game estimate`: {} simulated users of each type, seed {}.\n\
+         Of {} second answers {broken} are broken. Definitions: docs/formats-constructive.md.",
+        pearlpoint::printable::one_line(&model.name, 200),
+        options.users,
+        options.seed,
+        options.users * 27,
+    );
+    artifact::write_text(&arguments.out, &found.game.to_toml(&comment)?)?;
+    if arguments.json {
+        let mut body = serde_json::to_value(&found)?;
+        (body["kind"], body["version"]) = (json!("game-estimate"), json!(1));
+        print_exact(body)?;
+        return Ok(Outcome::Done);
+    }
+    print(format_args!(
+        "{:<10} {:<7} {:<9} {:>22} {:>22} {:>22}",
+        "user", "action", "reaction", "retention", "risk", "own payoff"
+    ))?;
+    let of = |value: &Interval| format!("{:.3} [{:.3}, {:.3}]", value.value, value.low, value.high);
+    for cell in &found.cells {
+        print(format_args!(
+            "{:<10} {:<7} {:<9} {:>22} {:>22} {:>22}",
+            cell.user,
+            cell.action,
+            cell.reaction,
+            of(&cell.retention),
+            of(&cell.risk),
+            of(&cell.payoff)
+        ))?;
+    }
+    console.say(format!(
+        "{broken} of {} second answers are broken; {} written",
+        options.users * 27,
+        arguments.out.display()
+    ));
     Ok(Outcome::Done)
 }
 

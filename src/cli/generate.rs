@@ -12,6 +12,7 @@ use super::dialogues::Prompts;
 use super::model::ModelChoice;
 use super::output::{Outcome, header, print, print_exact, write_stdout};
 use pearlpoint::artifact::{self, Header, Numbers};
+use pearlpoint::constructive::{Ablation, Policy};
 use pearlpoint::error::Error;
 use pearlpoint::generate::{
     Event, Finish, GenerateOptions, KeptLogits, LogitsProcessor, Sampling, Transcript, answer_each,
@@ -39,6 +40,12 @@ pub struct Arguments {
     /// A steering plan (TOML or JSON)
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
+    /// A policy of `pearl constructive fit`: it reads each prompt, plays the game and steers the answer
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["vectors", "plan"])]
+    constructive: Option<PathBuf>,
+    /// A part of the policy that is taken away: game, belief, reasoning or face; may be repeated
+    #[arg(long, value_name = "PART", requires = "constructive")]
+    ablate: Vec<Ablation>,
     /// What happens to a dialogue with more tokens than the model's context: error or skip
     #[arg(long, default_value = "error")]
     too_long: TooLong,
@@ -172,6 +179,18 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     if arguments.logits.is_some() {
         check_logits(&model, dialogues.len(), options.max_tokens)?;
     }
+    let decisions = match &arguments.constructive {
+        Some(folder) => {
+            let policy = Policy::load(folder)?;
+            let decisions = policy.decide(&model, &dialogues, &arguments.ablate, options.seed)?;
+            plan = policy.plan(&decisions, &arguments.ablate)?;
+            for decision in decisions.iter().filter(|_| !arguments.json) {
+                console.say(format!("{}:\n{}", decision.id, decision.card));
+            }
+            decisions.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
+        }
+        None => Vec::new(),
+    };
     plan.doubts(&model)?.iter().for_each(|doubt| console.say(format!("doubt: {doubt}")));
     let mut hooks = plan.hooks(&model, &dialogues, thinking)?;
     best_sites.iter().for_each(|site| console.say(format!("steered at {site}, the vector's best site")));
@@ -197,7 +216,10 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
                 let written = write_stdout(format_args!("{}", printable(text)));
                 failed = failed.take().or(written.err());
             }
-            Event::Answers(new) => {
+            Event::Answers(mut new) => {
+                for (transcript, decision) in new.iter_mut().zip(decisions.iter().skip(transcripts.len())) {
+                    transcript.decision = Some(decision.clone());
+                }
                 // What is printed now is not cut by Ctrl-C.
                 if !console.should_continue() {
                     console.end();

@@ -2,6 +2,7 @@
 
 mod boundary;
 mod console;
+mod constructive;
 mod dash_values;
 mod dialogues;
 mod extract;
@@ -70,6 +71,8 @@ enum Command {
     Generate(generate::Arguments),
     /// Solve the game between the model and its user, and explain the solution
     Game(game::Arguments),
+    /// Fit a policy that reads the user, plays the game and steers the answer
+    Constructive(constructive::Arguments),
     /// Score saved answers by a judge, and compare judges with human labels
     Judge(judge::Arguments),
     /// Redraw every chart of a folder from its tables
@@ -133,6 +136,7 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::SteerSweep(arguments) => steer_sweep::run(arguments, console),
         Command::Generate(arguments) => generate::run(arguments, console),
         Command::Game(arguments) => game::run(arguments, console),
+        Command::Constructive(arguments) => constructive::run(arguments, console),
         Command::Judge(arguments) => judge::run(arguments, console),
         Command::Plot(arguments) => plot::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),

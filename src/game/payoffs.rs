@@ -87,6 +87,17 @@ impl Game {
         Game::parse(&path.display().to_string(), &text)
     }
 
+    /// The game as a TOML file, below a comment (a line or several, without `#`).
+    ///
+    /// # Errors
+    /// A payoff that TOML can't hold.
+    pub fn to_toml(&self, comment: &str) -> Result<String> {
+        let body = toml::to_string(self)
+            .map_err(|error| Error::input("game", error, "names and finite numbers, as TOML holds them"))?;
+        let comment: String = comment.lines().map(|line| format!("# {line}\n")).collect();
+        Ok(comment + &body)
+    }
+
     /// The priors of the types.
     pub fn priors(&self) -> Vec<f64> {
         self.types.iter().map(|user| user.prior).collect()

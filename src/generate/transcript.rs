@@ -27,6 +27,9 @@ pub struct Transcript {
     /// `[tokens][vocabulary]`: all logits, where they were asked for; not part of the JSON.
     #[serde(skip)]
     pub logits: Vec<Vec<f32>>,
+    /// What a constructive policy read, believed and chose for this dialogue, where one steered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<serde_json::Value>,
 }
 
 /// Why generation ended.
@@ -53,6 +56,7 @@ impl Transcript {
             trace: None,
             logprobs: None,
             logits: Vec::new(),
+            decision: None,
         }
     }
 }

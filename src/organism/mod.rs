@@ -5,6 +5,7 @@
 //!   probabilities, satisfaction and risk.
 //! - [`world`]: user messages from a situation; [`answer`](mod@answer): an answer from a situation; [`parser`]: an answer back to
 //!   its parts; [`contrast`]: matched pairs.
+//! - [`user`]: how a simulated user goes on after an answer.
 //! - [`training`]: weights from a seed; [`checkpoint()`], [`model()`], [`export`]: the model itself.
 
 mod adam;
@@ -15,6 +16,7 @@ pub mod parser;
 pub mod rates;
 pub mod situation;
 pub mod training;
+pub mod user;
 pub mod wording;
 pub mod world;
 
@@ -23,5 +25,6 @@ pub use checkpoint::{architecture, chat, checkpoint, export, model, model_in, wr
 pub use parser::{ParsedAnswer, read};
 pub use rates::{harm_rate, rates, risk, satisfaction};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
+pub use user::Reaction;
 pub use wording::{fit_topic, vocabulary};
 pub use world::{MAX_SAMPLE, Split, check_count, draw, sample};

@@ -8,6 +8,7 @@ mod chat;
 mod checkpoints;
 mod claimed_sizes;
 mod chat_inputs;
+mod constructive;
 mod coverage;
 mod direction_choice;
 mod docs;
