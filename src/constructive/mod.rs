@@ -8,6 +8,7 @@ mod card;
 mod decision;
 mod dose;
 mod fit;
+mod folder;
 mod policy;
 
 pub use decision::{Ablation, Decision};

@@ -1,5 +1,6 @@
 //! `pearl judge`: saved answers scored by a judge, without a model; and judges compared with human labels.
 
+mod record;
 mod score;
 
 use std::path::{Path, PathBuf};
@@ -9,19 +10,14 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::console::Console;
-use super::judge_choice::Phrases;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
-use pearlpoint::dialogue::{Dialogue, Label, records};
-use pearlpoint::generate::{Finish, Transcript};
+use pearlpoint::dialogue::records;
 use pearlpoint::judge::{self, Scorer, Verdict};
 use pearlpoint::report::{Table, table::Column};
 use pearlpoint::stats::{Metric, agreement, bootstrap_each, kappa};
+use record::{Judge, parts};
 
-/// Columns that may hold the answer, in order of preference.
-const ANSWERS: [&str; 6] = ["completion", "response", "text", "answer", "output", "generation"];
-/// Columns that may hold the prompt.
-const PROMPTS: [&str; 4] = ["prompt", "question", "query", "instruction"];
 /// Columns that may hold a human label.
 const LABELS: [&str; 4] = ["final_label", "label", "verdict", "annotation"];
 
@@ -70,21 +66,6 @@ struct Agree {
     json: bool,
 }
 
-#[derive(Args)]
-struct Judge {
-    /// The judge: rules, refusals, words or organism
-    #[arg(long = "judge", default_value = "rules")]
-    name: String,
-    #[command(flatten)]
-    phrases: Phrases,
-}
-
-impl Judge {
-    fn make(&self) -> pearlpoint::Result<Box<dyn Scorer>> {
-        self.phrases.judge(Some(&self.name), "")
-    }
-}
-
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match &arguments.command {
         Some(Command::Agree(arguments)) => return agree(arguments, console),
@@ -120,33 +101,6 @@ fn read(file: &Path, judge: &dyn Scorer) -> anyhow::Result<Vec<Answer>> {
         return Err(Error::input(file.display(), "no record", "at least one answer").into());
     }
     Ok(answers)
-}
-
-fn parts(
-    record: &Map<String, Value>,
-    place: &str,
-    index: usize,
-) -> pearlpoint::Result<(Dialogue, Transcript)> {
-    let text = |names: &[&str]| names.iter().find_map(|name| record.get(*name)?.as_str());
-    let Some(answer) = text(&ANSWERS) else {
-        let names: Vec<&str> = record.keys().map(String::as_str).take(12).collect();
-        let expected = format!("a column of {} with text", ANSWERS.join(", "));
-        return Err(Error::input(place, format!("no answer among {}", names.join(", ")), expected));
-    };
-    let id = text(&["id"]).map_or_else(|| index.to_string(), str::to_owned);
-    let mut dialogue = Dialogue::prompt(id, text(&PROMPTS).unwrap_or_default());
-    if let Some(messages) = record.get("messages") {
-        dialogue.messages = serde_json::from_value(messages.clone())
-            .map_err(|error| Error::input(place, error, "messages with role and content"))?;
-    }
-    let labels = record.get("labels").and_then(Value::as_object);
-    for (name, value) in labels.into_iter().flatten() {
-        if let Ok(label) = serde_json::from_value::<Label>(value.clone()) {
-            dialogue.labels.insert(name.clone(), label);
-        }
-    }
-    let transcript = Transcript::new(&dialogue, answer.to_owned(), Vec::new(), Finish::Stop);
-    Ok((dialogue, transcript))
 }
 
 fn verdicts(file: &Path, arguments: &Arguments, console: &Console) -> anyhow::Result<Outcome> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use super::{Judge, parts};
+use super::record::{Judge, parts};
 use crate::cli::console::Console;
 use crate::cli::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
