@@ -34,6 +34,8 @@ pub const ACTIONS: [Strategy; 3] = [Strategy::Help, Strategy::Guide, Strategy::R
 pub const WORDS: f64 = 80.0;
 /// Rounds that the organism was trained on; a dialogue with as many has no room for another.
 const MAX_ROUNDS: usize = 5;
+/// Draws of the world for each user that is wanted, at most.
+const MAX_DRAWS: usize = 10_000;
 /// Tokens of an answer, at most: the world's longest has 40.
 const MAX_TOKENS: usize = 48;
 
@@ -42,8 +44,8 @@ const MAX_TOKENS: usize = 48;
 pub struct EstimateOptions {
     /// Users of each type.
     pub users: usize,
-    /// Topics whose users are left out.
-    pub exclude_topics: Vec<String>,
+    /// Labels and values whose users are left out, as they begin and as they go on.
+    pub exclude: Vec<(String, String)>,
     /// Weights of the leader's payoff.
     pub weights: Weights,
     /// Seed of users and answers.
@@ -53,7 +55,7 @@ pub struct EstimateOptions {
 impl Default for EstimateOptions {
     fn default() -> EstimateOptions {
         let weights = Weights { alpha: 1.0, beta: 2.0, gamma: 0.2 };
-        EstimateOptions { users: 60, exclude_topics: Vec::new(), weights, seed: 0 }
+        EstimateOptions { users: 60, exclude: Vec::new(), weights, seed: 0 }
     }
 }
 
@@ -145,28 +147,41 @@ pub fn estimate(
 
 /// Draws the users and plays the first round of every action and reaction.
 fn first_round(options: &EstimateOptions) -> Result<Vec<Played>> {
-    for topic in &options.exclude_topics {
-        if !organism::wording::TOPICS.iter().any(|known| known.name == topic) {
-            return Err(Error::input("game estimate", format!("topic {topic:?}"), "a topic of the world"));
-        }
+    let known = |(label, value): &&(String, String)| {
+        label != "topic" || organism::wording::TOPICS.iter().any(|topic| topic.name == value)
+    };
+    if let Some((_, topic)) = options.exclude.iter().find(|pair| !known(pair)) {
+        return Err(Error::input("game estimate", format!("topic {topic:?}"), "a topic of the world"));
     }
-    if options.users == 0 || options.exclude_topics.len() >= organism::wording::TOPICS.len() {
-        let found = format!("{} users of each type", options.users);
-        return Err(Error::input("game estimate", found, "one or more, of one topic or more"));
+    if options.users == 0 {
+        return Err(Error::input("game estimate", "no users", "one or more of each type"));
     }
+    let is_excluded = |dialogue: &Dialogue| {
+        options.exclude.iter().any(|(label, value)| dialogue.label(label).as_ref() == Some(value))
+    };
     organism::check_count("game estimate", options.users.saturating_mul(40))?;
     let mut rng = StdRng::seed_from_u64(options.seed);
     let mut played = Vec::new();
     for &kind in UserType::ALL {
-        let mut users = 0;
+        let (mut users, mut draws) = (0, 0);
         while users < options.users {
             let (situation, mut dialogue) = organism::draw(&mut rng, Split::HeldOutWording);
-            let excluded = options.exclude_topics.contains(&situation.topic);
+            draws += 1;
+            if draws > MAX_DRAWS * options.users {
+                let found = format!("{users} of {} {} users in {draws} draws", options.users, kind.name());
+                return Err(Error::input("game estimate", found, "fewer values left out"));
+            }
             if situation.user_type != kind
                 || situation.canary.is_some()
                 || situation.rounds >= MAX_ROUNDS
-                || excluded
+                || is_excluded(&dialogue)
             {
+                continue;
+            }
+            // A user who rephrases may become one who is left out.
+            let mut ahead =
+                Reaction::ALL.iter().filter_map(|&how| react(&mut rng, (&situation, &dialogue), "", how));
+            if ahead.any(|(_, longer)| is_excluded(&longer)) {
                 continue;
             }
             dialogue.id = format!("{}-{users}", kind.name());
@@ -314,7 +329,12 @@ mod tests {
         let model = organism::model().unwrap();
         for options in [
             EstimateOptions { users: 0, ..EstimateOptions::default() },
-            EstimateOptions { exclude_topics: vec!["chess".into()], ..EstimateOptions::default() },
+            EstimateOptions { exclude: vec![("topic".into(), "chess".into())], ..EstimateOptions::default() },
+            EstimateOptions {
+                exclude: vec![("user-type".into(), "benign".into())],
+                users: 1,
+                ..EstimateOptions::default()
+            },
         ] {
             assert!(estimate(&model, &options, &mut |_| true).is_err());
         }

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::console::Console;
-use super::model::ModelChoice;
-use super::output::{Outcome, print};
+use super::dialogues::label_values;
+use super::model::{ModelChoice, ModelOptions};
+use super::output::{Outcome, print, print_exact};
+use super::score_table::print_table;
 use pearlpoint::Error;
 use pearlpoint::analysis::game_estimate::EstimateOptions;
 use pearlpoint::artifact;
-use pearlpoint::constructive::{DoseOptions, FitOptions, StrategySpec, fit};
+use pearlpoint::config::{ConstructiveFile, StrategySpec};
+use pearlpoint::constructive::{DoseOptions, FitOptions, evaluate, fit};
 use pearlpoint::dialogue::{self, Dialogues, ReadOptions};
 use pearlpoint::game::Game;
 use pearlpoint::judge;
@@ -24,6 +27,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run an experiment: fit a policy, and score it on users that nothing was fitted on, beside the model alone and other arms
+    Evaluate(Evaluate),
     /// Fit a policy into a folder: belief and risk probes, game, directions with their doses, risk faces, and a card
     Fit(Box<Fit>),
 }
@@ -53,8 +58,8 @@ struct Fit {
     /// The label to group by
     #[arg(long)]
     group: Option<String>,
-    /// A value of the group label that nothing is fitted on; may be repeated [default: the organism's held-out topics]
-    #[arg(long = "held-out", value_name = "VALUE")]
+    /// A label and value that nothing is fitted on; may be repeated [default: the organism's held-out topics]
+    #[arg(long = "held-out", value_name = "NAME=VALUE")]
     held_out: Vec<String>,
     /// A value of the group label that doses and thresholds come from; may be repeated
     #[arg(long = "validation", value_name = "VALUE")]
@@ -86,10 +91,40 @@ struct Fit {
     seed: u64,
 }
 
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl constructive evaluate experiments/constructive.toml --out runs/constructive")]
+struct Evaluate {
+    /// The experiment file (TOML), such as experiments/constructive.toml
+    experiment: PathBuf,
+    #[command(flatten)]
+    options: ModelOptions,
+    /// Folder for the policy, answers and scores
+    #[arg(long)]
+    out: PathBuf,
+    /// Print scores.json instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
+        Command::Evaluate(arguments) => evaluate_file(arguments, console),
         Command::Fit(arguments) => fit_policy(*arguments, console),
     }
+}
+
+fn evaluate_file(arguments: Evaluate, console: &Console) -> anyhow::Result<Outcome> {
+    let text = artifact::read_settings(&arguments.experiment)?;
+    let file = ConstructiveFile::parse(&arguments.experiment.display().to_string(), &text)?;
+    let model = arguments.options.load(&file.model, console)?;
+    let table = evaluate(&file, &text, &model, &arguments.out, &mut console.stages())?;
+    match arguments.json {
+        true => print_exact(artifact::read_text(&arguments.out.join("scores.json"))?.trim_end())?,
+        false => print_table(&table)?,
+    }
+    console.say(format!("policy, answers and scores in {}", arguments.out.display()));
+    Ok(Outcome::Done)
 }
 
 fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
@@ -110,7 +145,10 @@ fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         label: arguments.label.unwrap_or(default.label),
         attack: arguments.attack.unwrap_or(default.attack),
         group: arguments.group.unwrap_or(default.group),
-        held_out: or(arguments.held_out, default.held_out),
+        held_out: match arguments.held_out.as_slice() {
+            [] => default.held_out,
+            given => label_values("--held-out", given)?,
+        },
         validation: or(arguments.validation, default.validation),
         read_sites: arguments.read_sites.unwrap_or(default.read_sites),
         sites: arguments.sites.unwrap_or(default.sites),

@@ -8,6 +8,19 @@ use super::console::Console;
 use pearlpoint::dialogue::{self, ColumnMap, DatasetSummary, Dialogue, Dialogues, ReadOptions, Skipped};
 use pearlpoint::error::Error;
 
+/// A label and its value, as `NAME=VALUE`; `option` is what an error begins with.
+pub fn label_value(option: &str, text: &str) -> pearlpoint::Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(Error::input(option, format!("{text:?}"), "NAME=VALUE")),
+    }
+}
+
+/// Labels and their values.
+pub fn label_values(option: &str, texts: &[String]) -> pearlpoint::Result<Vec<(String, String)>> {
+    texts.iter().map(|text| label_value(option, text)).collect()
+}
+
 /// A file of dialogues.
 #[derive(Args)]
 pub struct Source {

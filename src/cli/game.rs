@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::console::Console;
+use super::dialogues::label_values;
 use super::model::ModelChoice;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
@@ -53,9 +54,9 @@ struct Estimate {
     /// Simulated users of each type
     #[arg(long, default_value_t = EstimateOptions::default().users)]
     users: usize,
-    /// A topic whose users are left out; may be repeated
-    #[arg(long = "exclude-topic", value_name = "TOPIC")]
-    exclude_topics: Vec<String>,
+    /// A label and value whose users are left out; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    exclude: Vec<String>,
     /// Weights of retention, risk and cost in the model's payoff
     #[arg(long, value_name = "ALPHA,BETA,GAMMA", value_delimiter = ',', default_values_t = [1.0, 2.0, 0.2])]
     weights: Vec<f64>,
@@ -180,7 +181,7 @@ fn estimate(arguments: Estimate, console: &Console) -> anyhow::Result<Outcome> {
     }
     let options = EstimateOptions {
         users: arguments.users,
-        exclude_topics: arguments.exclude_topics,
+        exclude: label_values("--exclude", &arguments.exclude)?,
         weights,
         seed: arguments.seed,
     };

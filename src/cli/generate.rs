@@ -202,7 +202,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         model: &model.name,
         model_hash: &model.hash,
         seed: options.seed,
-        plan: (!plan.interventions.is_empty()).then_some(&plan),
+        // A policy's directions are in memory; its decisions say what was steered.
+        plan: (!plan.interventions.is_empty() && arguments.constructive.is_none()).then_some(&plan),
     };
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let bar = (!arguments.stream).then(|| console.bar(dialogues.len(), "answering"));

@@ -18,6 +18,7 @@ mod output;
 mod plot;
 mod probe;
 mod run;
+mod score_table;
 mod states;
 mod steer_sweep;
 mod store;

@@ -1,5 +1,6 @@
 //! Configuration files: the TOML of experiments, steering grids and probes, as types that are checked when a file is read.
 
+pub mod constructive;
 mod data;
 pub mod defaults;
 pub mod experiment;
@@ -7,6 +8,7 @@ pub mod probe;
 pub mod steering_grid;
 mod toml_file;
 
+pub use constructive::{ConstructiveFile, PolicyArm, PolicyFit, StrategySpec};
 pub use data::Data;
 pub use experiment::Experiment;
 pub use probe::ProbeFile;

@@ -17,15 +17,19 @@ pub(super) fn card(policy: &Policy) -> Result<String> {
     let settings = &policy.settings;
     let clean = |text: &str| one_line(text, LONGEST).into_owned();
     let mut text = String::from("# Constructive policy\n\n");
+    let held_out: Vec<String> =
+        settings.held_out.iter().map(|(label, value)| clean(&format!("{label} = {value}"))).collect();
     let model = policy.header.model.as_deref().unwrap_or("unknown");
     // Writing to a string can't fail.
     let _ = writeln!(
         text,
-        "Model: {}. Judge: {}. Never fitted on: {} = {}.\n",
+        "Model: {}. Judge: {}. Never fitted on: {}.\n",
         clean(model),
         clean(&settings.judge),
-        clean(&settings.group),
-        clean(&settings.held_out.join(", "))
+        match held_out.is_empty() {
+            true => "– (no label was held out)".into(),
+            false => held_out.join(", "),
+        }
     );
     let _ = writeln!(text, "## Belief\n\n{}", probe_line(&settings.label, &policy.belief));
     if let Some(risk) = &policy.risk {

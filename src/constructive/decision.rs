@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::game::{Belief, Equilibrium, solve};
 use crate::model::Model;
 use crate::probe::Probe;
-use crate::steer::{Intervention, Operation, Plan, Strength};
+use crate::steer::{Intervention, Operation, Plan, Strength, Vector};
 
 /// A part of the loop that is taken away, to see what it is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,32 @@ pub struct Decision {
     pub card: String,
 }
 
+impl Decision {
+    /// The decision as JSON, as transcripts hold it.
+    ///
+    /// # Errors
+    /// A number that JSON can't hold.
+    pub fn to_json(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(self)
+            .map_err(|error| Error::input("decision", error, "numbers that JSON can hold"))
+    }
+
+    /// Another action than the game's, without a face: what a policy has to beat.
+    pub(super) fn force(&mut self, action: &str) {
+        self.action = action.into();
+        self.holds_face = false;
+        self.steering = None;
+        self.card = format!("{}\nforced   {action}", self.card);
+    }
+}
+
 impl Policy {
+    /// The same policy with random directions, each as long as its own, and without faces.
+    pub(super) fn with_random_directions(&self, seed: u64) -> Policy {
+        let random = |(action, vector): (&String, &Vector)| (action.clone(), vector.random_like(seed));
+        Policy { vectors: self.vectors.iter().map(random).collect(), faces: BTreeMap::new(), ..self.clone() }
+    }
+
     /// Decides for every dialogue, from the unsteered model's reading of its prompt. The action is drawn from the game's mixture by
     /// `seed` and the dialogue's id.
     ///

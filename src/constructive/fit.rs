@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::dose::{self, DoseOptions, FoundDose};
-use super::policy::{Policy, PolicySettings, StrategyDose, StrategySpec};
+use super::policy::{Policy, PolicySettings, StrategyDose};
 use crate::activations::Labelled;
 use crate::analysis::answers::{Answering, Answers};
 use crate::analysis::game_estimate::{EstimateOptions, estimate};
 use crate::boundary::{ErrorKind, RiskBound, Threshold, threshold};
+use crate::config::StrategySpec;
 use crate::dialogue::{Dialogue, Dialogues, Label};
 use crate::error::{Error, Result};
 use crate::game::Game;
@@ -29,8 +30,8 @@ pub struct FitOptions {
     pub risk: String,
     /// The label to group by.
     pub group: String,
-    /// Its values that nothing may be fitted on.
-    pub held_out: Vec<String>,
+    /// Labels and values that nothing may be fitted on.
+    pub held_out: Vec<(String, String)>,
     /// Its values that scores, thresholds and doses come from.
     pub validation: Vec<String>,
     /// Sites that the belief is read at; the best is chosen on folds.
@@ -71,7 +72,9 @@ impl Default for FitOptions {
             attack: "malicious".into(),
             risk: "risk-level".into(),
             group: "topic".into(),
-            held_out: owned(&crate::organism::wording::HELD_OUT_TOPICS),
+            held_out: crate::organism::wording::HELD_OUT_TOPICS
+                .map(|topic| ("topic".to_owned(), topic.to_owned()))
+                .to_vec(),
             validation: owned(&["biodiversity", "music", "public-order"]),
             read_sites: "2-5.resid_post".into(),
             sites: "3-4.resid_post".into(),
@@ -141,7 +144,7 @@ pub fn fit(
         Some(game) => game.clone(),
         None => {
             let own = EstimateOptions {
-                exclude_topics: options.held_out.clone(),
+                exclude: options.held_out.clone(),
                 seed: options.seed,
                 ..options.estimate.clone()
             };
@@ -220,8 +223,10 @@ fn parts(data: &Dialogues, options: &FitOptions) -> Result<Vec<Dialogue>> {
         let found = format!("dialogue {} without {} or {}", dialogue.id, options.label, options.group);
         return Err(Error::input(place, found, "both labels on every dialogue"));
     }
-    let kept: Vec<Dialogue> =
-        data.dialogues.iter().filter(|one| !has(one, &options.group, &options.held_out)).cloned().collect();
+    let is_held_out = |dialogue: &Dialogue| {
+        options.held_out.iter().any(|(label, value)| dialogue.label(label).as_ref() == Some(value))
+    };
+    let kept: Vec<Dialogue> = data.dialogues.iter().filter(|one| !is_held_out(one)).cloned().collect();
     let validation = kept.iter().filter(|one| has(one, &options.group, &options.validation)).count();
     if validation == 0 || validation == kept.len() {
         let found = format!("{validation} of {} dialogues in the validation part", kept.len());

@@ -7,11 +7,13 @@
 mod card;
 mod decision;
 mod dose;
+mod evaluation;
 mod fit;
 mod folder;
 mod policy;
 
 pub use decision::{Ablation, Decision};
 pub use dose::DoseOptions;
+pub use evaluation::evaluate;
 pub use fit::{FitOptions, fit};
-pub use policy::{Policy, PolicySettings, StrategyDose, StrategySpec};
+pub use policy::{Policy, PolicySettings, StrategyDose};

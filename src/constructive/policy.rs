@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::Header;
 use crate::boundary::{Pearl, Threshold};
+use crate::config::StrategySpec;
 use crate::error::{Error, Result};
 use crate::game::Game;
 use crate::model::{Model, Selector, Site};
@@ -14,38 +15,6 @@ use crate::steer::Vector;
 
 pub(super) const KIND: &str = "constructive";
 pub(super) const VERSION: u32 = 1;
-
-/// A strategy that is steered: for which class of users its direction is found, and between which outcomes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StrategySpec {
-    /// The action of the game.
-    pub action: String,
-    /// The class of users whose answers are contrasted.
-    pub class: String,
-    /// The outcome steered from.
-    pub from: String,
-    /// The outcome steered to.
-    pub to: String,
-}
-
-impl StrategySpec {
-    /// Parses `ACTION=CLASS:FROM:TO`.
-    ///
-    /// # Errors
-    /// Text of another form.
-    pub fn parse(text: &str) -> Result<StrategySpec> {
-        let wrong = || Error::input("strategy", format!("{text:?}"), "ACTION=CLASS:FROM:TO");
-        let (action, rest) = text.split_once('=').ok_or_else(wrong)?;
-        let parts: Vec<&str> = rest.split(':').collect();
-        match parts.as_slice() {
-            [class, from, to] if ![action, class, from, to].iter().any(|part| part.is_empty()) => {
-                let [action, class, from, to] = [action, class, from, to].map(str::to_owned);
-                Ok(StrategySpec { action, class, from, to })
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
 
 /// A strategy with the dose at which it is steered: the pearl point along its direction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,10 +50,10 @@ pub struct PolicySettings {
     /// Probability of an attack from which on the face is held, with its bound on missed attacks; none where too few rows of the
     /// validation part bound it, and 0.5 is taken.
     pub attack_threshold: Option<Threshold>,
-    /// The group label, and its values held out of all fits.
+    /// The label that fits are grouped by.
     pub group: String,
-    /// Values of the group label that nothing was fitted on.
-    pub held_out: Vec<String>,
+    /// Labels and values that nothing was fitted on.
+    pub held_out: Vec<(String, String)>,
     /// The strategies that are steered; other actions leave the answer alone.
     pub strategies: Vec<StrategyDose>,
     /// The tokens that are steered: by default the token from which the thinking part begins.
@@ -173,24 +142,6 @@ impl Policy {
                 Err(Error::input("constructive", found, format!("one of {}", model.name)))
             }
             _ => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_strategy_is_written_with_its_class_and_outcomes() {
-        let spec = StrategySpec::parse("guide=sensitive:refuse:guide").unwrap();
-        assert_eq!(
-            (spec.class.as_str(), spec.from.as_str(), spec.to.as_str()),
-            ("sensitive", "refuse", "guide")
-        );
-        for text in ["guide", "guide=a:b", "guide=a::c", "=a:b:c", "guide=a:b:c:d"] {
-            let error = StrategySpec::parse(text).unwrap_err().to_string();
-            assert!(error.ends_with("expected ACTION=CLASS:FROM:TO"), "{error}");
         }
     }
 }

@@ -113,7 +113,7 @@ fn bad_input_is_one_clear_line() {
         (vec!["judge", "score", text(&file), "--benign", "user-type"], "NAME=VALUE"),
         (vec!["judge", "score", text(&file), "--plot", text(&missing)], "weighs no items"),
         (vec!["game", "estimate", "--weights", "1,nan,0", "--out", text(&missing)], "finite numbers"),
-        (vec!["game", "estimate", "--exclude-topic", "chess", "--out", text(&missing)], "topic"),
+        (vec!["game", "estimate", "--exclude", "topic=chess", "--out", text(&missing)], "topic"),
         (vec!["generate", "--prompt", "a", "--constructive", text(&missing)], "constructive.json"),
     ] {
         one_line(&arguments, &[part]);

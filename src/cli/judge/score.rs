@@ -8,17 +8,15 @@ use serde_json::json;
 
 use super::record::{Judge, parts};
 use crate::cli::console::Console;
-use crate::cli::output::{Outcome, print, print_exact};
+use crate::cli::dialogues::{label_value, label_values};
+use crate::cli::output::{Outcome, print_exact};
+use crate::cli::score_table::print_table;
 use pearlpoint::Error;
-use pearlpoint::analysis::constructive_score::{
-    JudgedAnswer, ScoreLabels, ScorePart, ScoreTable, score_systems,
-};
+use pearlpoint::analysis::constructive_score::{JudgedAnswer, ScoreLabels, ScoreTable, score_systems};
 use pearlpoint::dialogue::{self, Label, ReadOptions, records};
 use pearlpoint::judge::Scorer;
 use pearlpoint::plots;
 use pearlpoint::report;
-use pearlpoint::report::{Table, table::Column};
-use pearlpoint::stats::{Interval, Metric};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -59,21 +57,14 @@ pub(super) struct Score {
     json: bool,
 }
 
-fn pair(option: &str, text: &str) -> pearlpoint::Result<(String, String)> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err(Error::input(option, format!("{text:?}"), "NAME=VALUE")),
-    }
-}
-
 pub(super) fn run(arguments: &Score, console: &Console) -> anyhow::Result<Outcome> {
     let judge = arguments.judge.make()?;
     let labels = ScoreLabels {
-        benign: pair("--benign", &arguments.benign)?,
-        attack: pair("--attack", &arguments.attack)?,
+        benign: label_value("--benign", &arguments.benign)?,
+        attack: label_value("--attack", &arguments.attack)?,
         disguise: arguments.disguise.clone(),
         group: arguments.group.clone(),
-        held_out: arguments.held_out.iter().map(|text| pair("--held-out", text)).collect::<Result<_, _>>()?,
+        held_out: label_values("--held-out", &arguments.held_out)?,
     };
     let known = match &arguments.data {
         Some(path) => dialogue::read(path, &ReadOptions::default())?.dialogues,
@@ -102,9 +93,7 @@ pub(super) fn run(arguments: &Score, console: &Console) -> anyhow::Result<Outcom
         print_exact(body)?;
         return Ok(Outcome::Done);
     }
-    for part in &table.parts {
-        print_part(part)?;
-    }
+    print_table(&table)?;
     console.say(format!("judged by {}; 95 % intervals over values of {}", judge.name(), arguments.group));
     Ok(Outcome::Done)
 }
@@ -151,64 +140,6 @@ fn plot(table: &ScoreTable, name: &Path) -> anyhow::Result<()> {
             &serde_json::to_string(&chart)?,
         )?;
         report::draw(&chart, Path::new(&format!("{stem}.svg")), Path::new(&format!("{stem}.png")))?;
-    }
-    Ok(())
-}
-
-fn print_part(part: &ScorePart) -> anyhow::Result<()> {
-    let of =
-        |interval: &Interval| format!("{:.3} [{:.3}, {:.3}]", interval.value, interval.low, interval.high);
-    let columns = || {
-        let mut columns = vec![Column::text(&part.name)];
-        columns.extend(part.systems.iter().map(|system| Column::text(&system.name)));
-        columns
-    };
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    let mut row = |name: String, cell: &dyn Fn(usize) -> Option<String>| {
-        let cells: Vec<Option<String>> = (0..part.systems.len()).map(cell).collect();
-        if cells.iter().any(Option::is_some) {
-            let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| "–".into()));
-            rows.push(std::iter::once(name).chain(cells).collect());
-        }
-    };
-    row("answers".into(), &|system| Some(part.systems[system].answers.to_string()));
-    row("satisfaction S".into(), &|system| part.systems[system].satisfaction.as_ref().map(of));
-    row("risk R".into(), &|system| part.systems[system].risk.as_ref().map(of));
-    let sweep = part.systems.first().map_or(&[][..], |system| &system.constructive);
-    for (index, at) in sweep.iter().enumerate() {
-        row(format!("C({})", at.beta), &|system| {
-            Some(of(&part.systems[system].constructive.get(index)?.value))
-        });
-    }
-    for (index, at) in sweep.iter().enumerate() {
-        row(format!("C({}) − first", at.beta), &|system| {
-            Some(of(&part.systems[system].change.get(index)?.value))
-        });
-    }
-    let mut names: Vec<&str> = Vec::new();
-    for rate in part.systems.iter().flat_map(|system| &system.rates) {
-        if !names.contains(&rate.name.as_str()) {
-            names.push(&rate.name);
-        }
-    }
-    let metric = |rate: &Metric| {
-        of(&Interval {
-            value: rate.value,
-            low: rate.low.unwrap_or(rate.value),
-            high: rate.high.unwrap_or(rate.value),
-        })
-    };
-    for name in names {
-        row(name.into(), &|system| {
-            part.systems[system].rates.iter().find(|rate| rate.name == name).map(metric)
-        });
-    }
-    print(Table { caption: String::new(), columns: columns(), rows }.to_text()?)?;
-    for crossing in &part.crossings {
-        print(format_args!(
-            "C(β) of {} and {} cross at β = {:.2} (value {:.3}): below it {} is better",
-            crossing.below, crossing.above, crossing.beta, crossing.value, crossing.below
-        ))?;
     }
     Ok(())
 }
