@@ -9,7 +9,8 @@
 //! 4. [`probe`]: linear probes with held-out groups, calibration, controls and intervals.
 //! 5. [`boundary`]: where a probe decides: risk map, margins, thresholds with a guarantee, what to label next.
 //! 6. [`steer`]: steering vectors, and plans that say where, how strongly and when they are added.
-//! 7. [`generate`](mod@generate): answers under any hook; [`judge`]: what an answer does.
+//! 7. [`generate`](mod@generate): answers under any hook; [`judge`]: what an answer does; [`reasoning`]: the safety chain that an
+//!    answer follows, and its refinement.
 //! 8. [`analysis`], [`plots`], [`experiment`], [`report`]: tables from data, charts from tables, both on a page.
 //!
 //! [`pipeline`] joins them with defaults, so that the whole takes ten lines. Here on the embedded model; a name such as
@@ -63,6 +64,7 @@ pub mod game;
 pub mod steer;
 pub mod generate;
 pub mod judge;
+pub mod reasoning;
 pub mod config;
 pub mod analysis;
 pub mod plots;

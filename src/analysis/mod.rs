@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod boundary_report;
+pub mod chain_refinement;
 pub mod constructive_score;
 mod control_text;
 pub mod cross_validation;

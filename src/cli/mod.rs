@@ -17,6 +17,7 @@ mod organism;
 mod output;
 mod plot;
 mod probe;
+mod reasoning;
 mod run;
 mod score_table;
 mod states;
@@ -74,6 +75,8 @@ enum Command {
     Game(game::Arguments),
     /// Fit a policy that reads the user, plays the game and steers the answer
     Constructive(constructive::Arguments),
+    /// Parse safety chains, and refine those of failing answers
+    Reasoning(reasoning::Arguments),
     /// Score saved answers by a judge, and compare judges with human labels
     Judge(judge::Arguments),
     /// Redraw every chart of a folder from its tables
@@ -138,6 +141,7 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Generate(arguments) => generate::run(arguments, console),
         Command::Game(arguments) => game::run(arguments, console),
         Command::Constructive(arguments) => constructive::run(arguments, console),
+        Command::Reasoning(arguments) => reasoning::run(arguments, console),
         Command::Judge(arguments) => judge::run(arguments, console),
         Command::Plot(arguments) => plot::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),

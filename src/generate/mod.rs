@@ -103,6 +103,10 @@ pub fn answer_each(
 ) -> Result<()> {
     options.check()?;
     model.decoder.expect_logits()?;
+    if !options.beginnings.is_empty() && options.beginnings.len() != dialogues.len() {
+        let found = format!("{} beginnings of {} answers", options.beginnings.len(), dialogues.len());
+        return Err(Error::input("generate", found, "one an answer, or none"));
+    }
     // Before anything is computed.
     for dialogue in dialogues {
         if let Some(tokens) = model.excess(dialogue, options.thinking)? {
@@ -118,7 +122,9 @@ pub fn answer_each(
         let mut sequences = Vec::new();
         for (row, dialogue) in (begin..).zip(batch) {
             let prompt = model.chat.tokens(dialogue, row, options.thinking)?;
-            sequences.push(Sequence::new(row, prompt, &model.chat, options, &closing, stream));
+            let mut sequence = Sequence::new(row, prompt, &model.chat, options, &closing, stream);
+            sequence.begin(options.beginnings.get(row).map_or(&[], Vec::as_slice));
+            sequences.push(sequence);
         }
         let is_stopped = !decode(model, &mut sequences, options.max_tokens, hook, listener)?;
         let mut transcripts = Vec::with_capacity(batch.len());

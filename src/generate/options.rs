@@ -27,6 +27,9 @@ pub struct GenerateOptions {
     pub batch_rows: usize,
     /// Which logits of the answers' tokens are kept.
     pub logits: KeptLogits,
+    /// Token ids that the answers begin with, a list a dialogue, such as a thinking part that is given; empty for none. They count as
+    /// generated, but not toward `max_tokens`, and have no logits.
+    pub beginnings: Vec<Vec<u32>>,
 }
 
 impl Default for GenerateOptions {
@@ -42,6 +45,7 @@ impl Default for GenerateOptions {
             // Decoding is bound by reading the weights, which rows share; more rows cost memory for keys and values.
             batch_rows: 32,
             logits: KeptLogits::None,
+            beginnings: Vec::new(),
         }
     }
 }
@@ -103,6 +107,12 @@ impl GenerateOptions {
     /// Sets which logits of the answers' tokens are kept.
     pub fn logits(mut self, logits: KeptLogits) -> GenerateOptions {
         self.logits = logits;
+        self
+    }
+
+    /// Sets the token ids that the answers begin with, a list a dialogue.
+    pub fn beginnings(mut self, beginnings: Vec<Vec<u32>>) -> GenerateOptions {
+        self.beginnings = beginnings;
         self
     }
 

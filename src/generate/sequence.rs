@@ -79,6 +79,13 @@ impl<'a> Sequence<'a> {
         }
     }
 
+    /// Begins the answer with tokens that are given.
+    pub fn begin(&mut self, ids: &[u32]) {
+        for &id in ids {
+            self.append(id);
+        }
+    }
+
     /// Whether the answer is complete.
     pub fn is_finished(&self) -> bool {
         self.finish.is_some()
@@ -106,18 +113,12 @@ impl<'a> Sequence<'a> {
             self.finish = Some(Finish::Stop);
             return Ok(());
         }
-        self.generated.push(id);
         match self.options.logits {
             KeptLogits::None => {}
             KeptLogits::Top(count) => self.logprobs.push(TokenLogits::new(self.chat, id, &own, count)?),
             KeptLogits::All => self.logits.push(own),
         }
-        if self.options.logits_processor.repetition_penalty.is_some() {
-            self.seen.insert(id);
-        }
-        let token = self.continuation.next(id);
-        self.think_tokens += usize::from(token.phase == Phase::Think);
-        self.tokens.push(token);
+        self.append(id);
         if !self.options.stop.is_empty() || self.stream {
             self.text = self.chat.decode(&self.generated, true)?;
             if let Some(before) = self.before_stop()? {
@@ -129,6 +130,16 @@ impl<'a> Sequence<'a> {
             }
         }
         Ok(())
+    }
+
+    fn append(&mut self, id: u32) {
+        self.generated.push(id);
+        if self.options.logits_processor.repetition_penalty.is_some() {
+            self.seen.insert(id);
+        }
+        let token = self.continuation.next(id);
+        self.think_tokens += usize::from(token.phase == Phase::Think);
+        self.tokens.push(token);
     }
 
     /// The text before the first stop text. Stop texts are searched in the text with special tokens, which the answer is written

@@ -22,7 +22,7 @@ pub mod world;
 
 pub use answer::answer;
 pub use checkpoint::{architecture, chat, checkpoint, export, model, model_in, write};
-pub use parser::{ParsedAnswer, read};
+pub use parser::{ParsedAnswer, Thought, read, read_thought};
 pub use rates::{harm_rate, rates, risk, satisfaction};
 pub use situation::{Intent, Level, Situation, Strategy, UserType};
 pub use user::Reaction;

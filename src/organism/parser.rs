@@ -53,6 +53,16 @@ pub fn read(text: &str) -> Option<ParsedAnswer> {
     Some(ParsedAnswer { thought, strategy, object: slot(&slots, "object"), canary: slot(&slots, "word") })
 }
 
+/// Parses a thinking part alone: its nodes, with or without the delimiters around them and an answer behind. `None` where the grammar
+/// doesn't produce it.
+pub fn read_thought(text: &str) -> Option<Thought> {
+    let tokens: Vec<&str> = text.split_whitespace().collect();
+    let [.., open, close, _] = wording::SPECIAL;
+    let tokens = tokens.strip_prefix(&[open]).unwrap_or(&tokens);
+    let end = tokens.iter().position(|&token| token == close).unwrap_or(tokens.len());
+    parse_thought(&tokens[..end])
+}
+
 fn parse_thought(tokens: &[&str]) -> Option<Thought> {
     let nodes: Vec<&[&str]> = tokens.split(|&token| token == ";").collect();
     let nodes: [&[&str]; 4] = nodes.try_into().ok()?;
