@@ -9,7 +9,7 @@ use crate::boundary::Plane;
 use crate::config::defaults::BATCH_TOKENS_FEW_SITES;
 use crate::dialogue::{Dialogue, Role};
 use crate::error::{Error, Result};
-use crate::model::{Model, Selector, Site, Token};
+use crate::model::{Chat, Model, Selector, Site, Token};
 use crate::probe::Probe;
 
 /// A class's probability at every token of one dialogue (JSON, kind `tokens`).
@@ -42,6 +42,17 @@ pub struct ReadToken {
     pub template: bool,
 }
 
+impl ReadToken {
+    /// The token as it is shown.
+    ///
+    /// # Errors
+    /// An id that the tokenizer lacks.
+    pub fn of(chat: &Chat, token: &Token) -> Result<ReadToken> {
+        let text = chat.decode(&[token.id], false)?;
+        Ok(ReadToken { text, turn: token.turn, template: !token.is_content() })
+    }
+}
+
 /// Reads a class at every token of a dialogue, with each probe at its site.
 ///
 /// # Errors
@@ -70,17 +81,13 @@ pub fn read_tokens(
             .map_err(|error| Error::input(format!("site {}", probe.source.site), error, "a state a token"))?;
         probabilities.push(probe.probabilities(states.view())?.column(column).to_vec());
     }
-    let text = |token: &Token| -> Result<ReadToken> {
-        let text = model.chat.decode(&[token.id], false)?;
-        Ok(ReadToken { text, turn: token.turn, template: !token.is_content() })
-    };
     Ok(TokenReadout {
         id: dialogue.id.clone(),
         label: first.source.label.clone(),
         class: class.to_owned(),
         fitted_at: first.source.tokens.to_string(),
         sites,
-        tokens: tokens.iter().map(text).collect::<Result<_>>()?,
+        tokens: tokens.iter().map(|token| ReadToken::of(&model.chat, token)).collect::<Result<_>>()?,
         probabilities,
     })
 }

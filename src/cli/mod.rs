@@ -11,10 +11,12 @@ mod generate;
 mod inspect;
 mod judge;
 mod judge_choice;
+mod lens;
 mod memory;
 mod model;
 mod organism;
 mod output;
+mod patch;
 mod plot;
 mod probe;
 mod reasoning;
@@ -60,6 +62,10 @@ enum Command {
     Store(store::Arguments),
     /// Show which tokens a selector picks
     Tokens(tokens::Arguments),
+    /// Show the likeliest next tokens at each block and position (logit lens)
+    Lens(lens::Arguments),
+    /// Patch a prompt's hidden states into another prompt, block by block and position by position
+    Patch(patch::Arguments),
     /// Fit, score and compare probes
     Probe(probe::Arguments),
     /// Map a probe's decision boundary, and compare it with the model's own
@@ -134,6 +140,8 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Extract(arguments) => extract::run(arguments, console),
         Command::Store(arguments) => store::run(arguments, console),
         Command::Tokens(arguments) => tokens::run(arguments, console),
+        Command::Lens(arguments) => lens::run(arguments, console),
+        Command::Patch(arguments) => patch::run(arguments, console),
         Command::Probe(arguments) => probe::run(arguments, console),
         Command::Boundary(arguments) => boundary::run(*arguments, console),
         Command::Vector(arguments) => vector::run(arguments, console),

@@ -26,6 +26,7 @@ pub fn chart(table: &Cosines) -> Chart {
         // Rows are drawn from the lowest up: the first direction is on top.
         rows: names.iter().rev().cloned().collect(),
         values: cosines.iter().rev().map(|row| row.iter().map(|&value| Some(value)).collect()).collect(),
+        words: Vec::new(),
         label: "cosine".into(),
         range: [-1.0, 1.0],
         scale: Scale::Diverging,

@@ -12,9 +12,11 @@ pub mod dose_response;
 pub mod grid_response;
 pub mod interpolation;
 pub mod layer_sweep;
+pub mod logit_lens;
 pub mod margins;
 pub mod null_test;
 pub mod pareto;
+pub mod patching;
 pub mod pearl_map;
 pub mod rates;
 pub mod reliability;
@@ -47,7 +49,7 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 19] = [
+pub const PLOTS: [Plot; 21] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
@@ -57,9 +59,11 @@ pub const PLOTS: [Plot; 19] = [
     Plot { name: "grid_response", draw: |text| Ok(grid_response::chart(&table(text)?)) },
     Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
     Plot { name: "layer_sweep", draw: |text| Ok(layer_sweep::chart(&table(text)?)) },
+    Plot { name: "logit_lens", draw: |text| Ok(logit_lens::chart(&table(text)?)) },
     Plot { name: "margins", draw: |text| Ok(margins::chart(&table(text)?)) },
     Plot { name: "null_test", draw: |text| Ok(null_test::chart(&table(text)?)) },
     Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
+    Plot { name: "patching", draw: |text| Ok(patching::chart(&table(text)?)) },
     Plot { name: "pearl_map", draw: |text| Ok(pearl_map::chart(&table(text)?)) },
     Plot { name: "rates", draw: |text| Ok(rates::chart(&table(text)?)) },
     Plot { name: "reliability", draw: |text| Ok(reliability::chart(&table(text)?)) },

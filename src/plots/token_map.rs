@@ -1,6 +1,6 @@
 //! Token map: a class's probability by site and token of one dialogue, as a heat map and as a strip of text.
 
-use super::site_axis::tick;
+use super::site_axis::{tick, token};
 use crate::analysis::token_readout::TokenReadout;
 use crate::report::Chart;
 use crate::report::charts::chart::{HeatChart, Scale};
@@ -12,7 +12,7 @@ const SHOWN: usize = 72;
 /// The heat map.
 pub fn chart(readout: &TokenReadout) -> Chart {
     let skip = readout.tokens.len().saturating_sub(SHOWN);
-    let name = |text: &str| if text.trim().is_empty() { "␣".to_owned() } else { text.trim().to_owned() };
+
     let cut = if skip > 0 { format!("; the first {skip} tokens are left out") } else { String::new() };
     Chart::Heat(HeatChart {
         title: format!("Readout by token and site: P({})", readout.class),
@@ -22,13 +22,14 @@ pub fn chart(readout: &TokenReadout) -> Chart {
         ),
         x_label: "token".into(),
         y_label: "site".into(),
-        columns: readout.tokens[skip..].iter().map(|token| name(&token.text)).collect(),
+        columns: readout.tokens[skip..].iter().map(|one| token(&one.text)).collect(),
         rows: readout.sites.iter().map(|site| tick(*site)).collect(),
         values: readout
             .probabilities
             .iter()
             .map(|row| row[skip..].iter().map(|&p| Some(p)).collect())
             .collect(),
+        words: Vec::new(),
         label: format!("P({})", readout.class),
         range: [0.0, 1.0],
         scale: Scale::Rising,

@@ -100,6 +100,8 @@ fn the_examples_of_the_help_run() {
         "vector export",
         "vector import",
         "generate",
+        "lens",
+        "patch",
         "boundary map",
         "boundary interpolate",
         "boundary token-map",
@@ -111,7 +113,14 @@ fn the_examples_of_the_help_run() {
         if example == "probe fit probes/user-type" {
             continue; // It writes into the folder of the concept.
         }
-        let arguments: Vec<&str> = example.split(' ').collect();
+        // What stands in quotes is one word.
+        let parts = example.split('"').enumerate();
+        let arguments: Vec<&str> = parts
+            .flat_map(|(number, part)| match number % 2 {
+                0 => part.split_whitespace().collect::<Vec<_>>(),
+                _ => vec![part],
+            })
+            .collect();
         let output = pearl(&arguments).current_dir(folder.path()).output().unwrap();
         assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -23,6 +23,7 @@ mod invariants;
 mod judge;
 mod model;
 mod layering;
+mod lens;
 mod library;
 mod organism;
 mod interrupt;

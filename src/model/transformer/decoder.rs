@@ -200,6 +200,16 @@ impl Decoder {
         }
     }
 
+    /// The logits `[rows, vocabulary]` that states of the residual stream `[rows, width]` have where they leave the last block: the
+    /// final norm and the vocabulary product (logit lens, nostalgebraist 2020).
+    ///
+    /// # Errors
+    /// A model without logits; states of another width.
+    pub fn lens(&self, residual: Tensor) -> Result<Tensor> {
+        self.expect_logits()?;
+        self.logits(&self.norm(residual)?)
+    }
+
     fn logits(&self, normed: &Tensor) -> Result<Tensor> {
         let head = match self.architecture.head {
             Head::Tied => &self.layers.embed.words,

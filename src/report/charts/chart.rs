@@ -279,6 +279,9 @@ pub struct HeatChart {
     pub rows: Vec<String>,
     /// `[rows, columns]`; null for cells without a value.
     pub values: Vec<Vec<Option<f64>>>,
+    /// `[rows, columns]`, text in the cells instead of their values; none where it is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<Vec<String>>,
     /// Beside the colour bar.
     pub label: String,
     /// The range of the colour bar.

@@ -9,6 +9,7 @@ use super::palette;
 use super::palette::{AXIS, Colour, MASK, SOFT, TEXT, WHITE};
 
 const VALUE_SIZE: f64 = 11.0;
+const WORD_SIZE: f64 = 9.0;
 const BAR_WIDTH: f64 = 16.0;
 /// Steps of the colour bar.
 const STEPS: usize = 96;
@@ -50,10 +51,14 @@ pub fn draw(chart: &HeatChart) -> Canvas {
             );
             let ground = value.map_or(MASK, colour);
             frame.canvas.rectangle([left, top], [right, bottom], ground, 1.0);
-            if let (true, Some(value)) = (written, value) {
-                let spot = [(left + right) / 2.0, (top + bottom) / 2.0 + 0.36 * VALUE_SIZE];
+            let (text, size) = match chart.words.get(row).and_then(|words| words.get(column)) {
+                Some(word) => ((high >= WORD_SIZE).then(|| cut(word, wide - 3.0)).flatten(), WORD_SIZE),
+                None => (value.filter(|_| written).map(|value| number(value, places)), VALUE_SIZE),
+            };
+            if let Some(text) = text {
+                let spot = [(left + right) / 2.0, (top + bottom) / 2.0 + 0.36 * size];
                 let ink = palette::ink_on(ground);
-                frame.canvas.text(Label::new(number(*value, places), spot, VALUE_SIZE, ink, Anchor::Middle));
+                frame.canvas.text(Label::new(text, spot, size, ink, Anchor::Middle));
             }
         }
     }
@@ -70,6 +75,16 @@ pub fn draw(chart: &HeatChart) -> Canvas {
     }
     colour_bar(&mut frame, chart, &bar);
     frame.canvas
+}
+
+/// As much of a word as has room, at least two characters of it.
+fn cut(word: &str, room: f64) -> Option<String> {
+    if text_width(word, WORD_SIZE, false) <= room {
+        return Some(word.to_owned());
+    }
+    let letters: Vec<char> = word.chars().collect();
+    let short = |count: usize| letters[..count].iter().chain(&['…']).collect::<String>();
+    (2..letters.len()).rev().map(short).find(|text| text_width(text, WORD_SIZE, false) <= room)
 }
 
 fn colour(chart: &HeatChart, value: f64) -> Colour {
