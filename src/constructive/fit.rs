@@ -169,8 +169,14 @@ pub fn fit(
         let mut best: Option<(Site, FoundDose)> = None;
         for &site in vector.directions.keys() {
             let along = (&vector, site, &tokens);
-            let found =
-                dose::find(&answering, &dialogues, (&users, &coordinates), along, &spec.to, &options.dose)?;
+            let found = dose::find(
+                &answering,
+                &dialogues,
+                (&users, &coordinates),
+                along,
+                (&spec.to, game.weights),
+                &options.dose,
+            )?;
             if best.as_ref().is_none_or(|(_, other)| found.rank > other.rank) {
                 best = Some((site, found));
             }

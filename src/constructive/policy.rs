@@ -27,7 +27,7 @@ pub struct StrategyDose {
     /// How far, in residual norms.
     pub strength: f64,
     /// The pearl point: x is the strength, y the log-odds of an attack; none where no strength was safe within the tolerance, and the
-    /// strength of the best mean S − R was taken.
+    /// strength of the best mean worth was taken.
     #[serde(default)]
     pub pearl: Option<Pearl>,
     /// Answers that the dose rests on.
