@@ -77,6 +77,9 @@ struct Fit {
     /// The game (TOML); measured with simulated users of the organism's world by default
     #[arg(long, value_name = "FILE")]
     game: Option<PathBuf>,
+    /// Simulated users of each type, of a measured game
+    #[arg(long, conflicts_with = "game")]
+    users: Option<usize>,
     /// Greatest strength tried, in residual norms
     #[arg(long)]
     max_strength: Option<f64>,
@@ -154,7 +157,10 @@ fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         sites: arguments.sites.unwrap_or(default.sites),
         strategies: if specs.is_empty() { default.strategies } else { specs },
         game: arguments.game.as_deref().map(Game::load).transpose()?,
-        estimate: EstimateOptions::default(),
+        estimate: EstimateOptions {
+            users: arguments.users.unwrap_or(default.estimate.users),
+            ..default.estimate
+        },
         dose,
         thinking: arguments.model.thinking(),
         max_tokens: arguments.max_tokens.unwrap_or(default.max_tokens),

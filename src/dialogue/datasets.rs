@@ -22,7 +22,7 @@ struct Layout {
 }
 
 /// Known layouts; the first whose columns a record has is taken.
-const LAYOUTS: [Layout; 9] = [
+const LAYOUTS: [Layout; 10] = [
     Layout { name: "chat messages", columns: &["messages"], read: messages },
     Layout { name: "ShareGPT", columns: &["conversations"], read: sharegpt },
     Layout {
@@ -48,6 +48,7 @@ const LAYOUTS: [Layout; 9] = [
         columns: &["category", "source", "forbidden_prompt"],
         read: |fields| prompt_only(fields, "forbidden_prompt", "id"),
     },
+    Layout { name: "Oyster-I", columns: &["Risk_type", "Risk_intent", "Query"], read: oyster },
     Layout { name: "XSTest, OR-Bench, BeaverTails", columns: &["prompt"], read: prompt_and_response },
 ];
 
@@ -111,6 +112,21 @@ fn prompt_and_response(fields: &Fields) -> Result<Vec<Dialogue>> {
         dialogue.labels.insert("category".into(), Label::List(held));
     }
     Ok(vec![dialogue])
+}
+
+/// The pipeline of Oyster-I: the query, the first answer with its thinking part where there is one, and labels for the rest. The chain is no
+/// label: `pearl reasoning parse` reads it.
+fn oyster(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut messages = vec![fields.user_message("Query")?];
+    let response = fields.optional_text("Initial_response")?.filter(|text| !text.trim().is_empty());
+    if let Some(response) = response {
+        let thinking = fields.optional_text("Initial_think")?.filter(|text| !text.trim().is_empty());
+        let thinking = thinking.map_or_else(String::new, |text| format!("<think>{text}</think>"));
+        messages.push(Message::new(Role::Assistant, format!("{thinking}{response}")));
+    }
+    let dialogue = fields.dialogue(&["id", "ID"], messages)?;
+    let read = ["id", "ID", "Query", "Safety_chain", "Initial_think", "Initial_response"];
+    Ok(vec![fields.with_other_labels(dialogue, &read)])
 }
 
 /// HarmBench. A context precedes the behaviour, as in its own baselines.
@@ -223,6 +239,10 @@ mod tests {
             ("JailbreakBench", r#"{"Goal":"p","Behavior":"b","Category":"c"}"#.into()),
             ("AdvBench", r#"{"goal":"p","target":"t"}"#.into()),
             ("StrongREJECT", r#"{"category":"c","source":"s","forbidden_prompt":"p"}"#.into()),
+            (
+                "Oyster-I",
+                r#"{"Risk_type":"","Risk_intent":"","Query":"p","Safety_chain":"{}","Language":"en"}"#.into(),
+            ),
             ("XSTest, OR-Bench, BeaverTails", r#"{"prompt":"p"}"#.into()),
         ];
         let documents = include_str!("../../docs/formats.md");
@@ -238,6 +258,19 @@ mod tests {
             assert!(documents.contains(&row), "docs/formats.md lacks {row}");
             assert!(error.contains(layout.name), "{error}");
         }
+    }
+
+    #[test]
+    fn a_record_of_oyster_has_its_answer_and_its_labels() {
+        let record = r#"{"ID":"q1","Risk_type":"self-harm","Risk_intent":"inquiry","Query":"p","Safety_chain":"{}","Initial_think":"t",
+            "Initial_response":"r","Language":"en"}"#;
+        assert_eq!(
+            shown(record, None),
+            "q1|user:p|assistant:<think>t</think>r|Language=en|Risk_intent=inquiry|Risk_type=self-harm"
+        );
+        let calm =
+            r#"{"Risk_type":"","Risk_intent":"","Query":"p","Initial_think":"","Initial_response":""}"#;
+        assert_eq!(shown(calm, None), "5|user:p");
     }
 
     /// `id|role:content|…|label=value|…`, one line a dialogue.

@@ -27,8 +27,8 @@ fn a_fitted_policy_serves_more_and_harms_less_than_the_model_alone() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let (data, test, policy) = (at("data.jsonl"), at("test.jsonl"), at("policy"));
-    run(&["organism", "sample", "--count", "900", "--seed", "3", "--out", text(&data), "--quiet"]);
-    run(&["organism", "sample", "--count", "240", "--seed", "4", "--out", text(&test), "--quiet"]);
+    run(&["organism", "sample", "--count", "420", "--seed", "3", "--out", text(&data), "--quiet"]);
+    run(&["organism", "sample", "--count", "150", "--seed", "4", "--out", text(&test), "--quiet"]);
     let card = run(&[
         "constructive",
         "fit",
@@ -37,7 +37,11 @@ fn a_fitted_policy_serves_more_and_harms_less_than_the_model_alone() {
         "--out",
         text(&policy),
         "--dose-answers",
-        "120",
+        "60",
+        "--users",
+        "5",
+        "--sites",
+        "4.resid_post",
         "--quiet",
     ]);
     assert!(card.contains("| guide | sensitive |") && card.contains("Left as it is: help."), "{card}");
@@ -90,7 +94,7 @@ fn a_fitted_policy_serves_more_and_harms_less_than_the_model_alone() {
 fn a_measured_game_is_solved_and_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let (game, plot) = (folder.path().join("game.toml"), folder.path().join("simplex"));
-    let cells = run(&["game", "estimate", "--users", "6", "--out", text(&game), "--json", "--quiet"]);
+    let cells = run(&["game", "estimate", "--users", "3", "--out", text(&game), "--json", "--quiet"]);
     let cells: Value = serde_json::from_str(&cells).unwrap();
     assert_eq!(
         (cells["kind"].as_str(), cells["cells"].as_array().unwrap().len()),

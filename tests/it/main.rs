@@ -29,6 +29,7 @@ mod organism;
 mod interrupt;
 mod real_chat;
 mod probe;
+mod reasoning;
 mod probe_check;
 mod cli;
 mod steer;

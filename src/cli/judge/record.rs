@@ -10,9 +10,10 @@ use pearlpoint::generate::{Finish, Transcript};
 use pearlpoint::judge::Scorer;
 
 /// Columns that may hold the answer, in order of preference.
-const ANSWERS: [&str; 6] = ["completion", "response", "text", "answer", "output", "generation"];
+const ANSWERS: [&str; 7] =
+    ["completion", "response", "text", "answer", "output", "generation", "Initial_response"];
 /// Columns that may hold the prompt.
-const PROMPTS: [&str; 4] = ["prompt", "question", "query", "instruction"];
+const PROMPTS: [&str; 5] = ["prompt", "question", "query", "instruction", "Query"];
 #[derive(Args)]
 pub(super) struct Judge {
     /// The judge: rules, refusals, words or organism
