@@ -1,9 +1,12 @@
 //! Judge of answers, as arguments of a command.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Args;
 
 use pearlpoint::Result;
-use pearlpoint::judge::{self, Options, Scorer};
+use pearlpoint::judge::{self, Endpoint, Options, Scorer};
 
 /// What a judge looks for.
 #[derive(Args)]
@@ -14,23 +17,55 @@ pub struct Phrases {
     /// A word to look for, for `--judge words`; may be repeated
     #[arg(long = "word", value_name = "WORD", allow_hyphen_values = true)]
     words: Vec<String>,
+    /// URL of an OpenAI-compatible endpoint, for `--judge endpoint`; a token for it is read from PEARL_JUDGE_KEY
+    #[arg(long, value_name = "URL")]
+    judge_url: Option<String>,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "judge_url")]
+    judge_model: Option<String>,
+    /// Seconds that an answer of the endpoint may take [default: 60]
+    #[arg(long, value_name = "SECONDS", requires = "judge_url")]
+    judge_timeout: Option<u64>,
+    /// Further tries of the endpoint after a failure, each after a longer pause [default: 3]
+    #[arg(long, value_name = "NUMBER", requires = "judge_url")]
+    judge_retries: Option<usize>,
+    /// Folder in which the endpoint's verdicts are kept, so that none is asked for twice
+    #[arg(long, value_name = "FOLDER", requires = "judge_url")]
+    judge_cache: Option<PathBuf>,
 }
 
 impl Phrases {
+    /// Whether a URL was given.
+    pub fn has_endpoint(&self) -> bool {
+        self.judge_url.is_some()
+    }
+
+    fn options(&self) -> Options {
+        let default = Endpoint::default();
+        let endpoint = self.judge_url.as_ref().map(|url| Endpoint {
+            url: url.clone(),
+            model: self.judge_model.clone().unwrap_or(default.model),
+            timeout: self.judge_timeout.map_or(default.timeout, Duration::from_secs),
+            retries: self.judge_retries.unwrap_or(default.retries),
+            cache: self.judge_cache.clone(),
+            key: std::env::var("PEARL_JUDGE_KEY").ok().filter(|key| !key.is_empty()),
+        });
+        Options { refusals: self.refusals.clone(), words: self.words.clone(), endpoint }
+    }
+
     /// The judge of this name, or the one that phrases, words and the model's name imply.
     ///
     /// # Errors
     /// No such judge; phrases or words that it has no use for.
     pub fn judge(&self, name: Option<&str>, model: &str) -> Result<Box<dyn Scorer>> {
-        let options = Options { refusals: self.refusals.clone(), words: self.words.clone() };
-        judge::of_file(name, &options, model)
+        judge::of_file(name, &self.options(), model)
     }
 }
 
 /// The judge of answers that a model gives.
 #[derive(Args)]
 pub struct JudgeChoice {
-    /// The judge of answers: organism, refusals, rules or words [default: words with --word, organism for the embedded model, refusals otherwise]
+    /// The judge of answers: organism, refusals, rules, words or endpoint [default: endpoint with --judge-url, words with --word, organism for the embedded model, refusals otherwise]
     #[arg(long)]
     judge: Option<String>,
     #[command(flatten)]

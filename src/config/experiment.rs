@@ -276,7 +276,11 @@ impl Experiment {
 
     /// What the judge needs beside its name.
     pub fn judge_options(&self) -> judge::Options {
-        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
+        judge::Options {
+            refusals: self.refusals.clone(),
+            words: self.words.clone(),
+            ..judge::Options::default()
+        }
     }
 
     /// Reads an experiment file.

@@ -95,7 +95,11 @@ impl ProbeFile {
 
     /// What the judge needs beside its name.
     pub fn judge_options(&self) -> judge::Options {
-        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
+        judge::Options {
+            refusals: self.refusals.clone(),
+            words: self.words.clone(),
+            ..judge::Options::default()
+        }
     }
 
     /// Reads the folder's `probe.toml`.

@@ -3,6 +3,9 @@
 //! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
 mod appraisal;
+mod endpoint;
+mod endpoint_client;
+mod endpoint_verdict;
 mod organism;
 mod organism_appraisal;
 mod refusal_patterns;
@@ -16,10 +19,11 @@ use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 
 pub use appraisal::{Appraisal, ITEMS};
+pub use endpoint::{Endpoint, EndpointJudge};
 pub use organism::World;
 pub use refusal_phrases::Refusals;
 pub use rules::{Rules, Verdict, verdict};
-pub use score::{BROKEN, Score, Scorer};
+pub use score::{BROKEN, Score, Scorer, UNPARSED};
 pub use words::Words;
 
 /// What judges may need beside their name.
@@ -29,6 +33,8 @@ pub struct Options {
     pub refusals: Vec<String>,
     /// Words of which the judge `words` looks for one.
     pub words: Vec<String>,
+    /// Where the judge `endpoint` asks.
+    pub endpoint: Option<Endpoint>,
 }
 
 /// A line of the table.
@@ -41,7 +47,16 @@ pub struct Judge {
 }
 
 /// The judges that a file may name.
-pub const JUDGES: [Judge; 4] = [
+pub const JUDGES: [Judge; 5] = [
+    Judge {
+        name: "endpoint",
+        about: "a model behind an OpenAI-compatible URL, by a strict schema",
+        make: |options| {
+            let missing = || Error::input("judge", "\"endpoint\" without a URL", "--judge-url URL");
+            let endpoint = options.endpoint.as_ref().ok_or_else(missing)?;
+            Ok(Box::new(EndpointJudge::new(endpoint)?))
+        },
+    },
     Judge {
         name: "organism",
         about: "the grammar and the truth of the embedded model's world",
@@ -99,7 +114,12 @@ pub fn of_file(name: Option<&str>, options: &Options, model: &str) -> Result<Box
                 "judge = \"words\", or no words",
             ));
         }
+        Some(name) if name != "endpoint" && options.endpoint.is_some() => {
+            let found = format!("{name:?} beside a URL");
+            return Err(Error::input("judge", found, "judge = \"endpoint\", or no URL"));
+        }
         Some(name) => name,
+        None if options.endpoint.is_some() => "endpoint",
         None if !options.words.is_empty() => "words",
         None if model == "organism" && options.refusals.is_empty() => "organism",
         None => "refusals",

@@ -27,6 +27,9 @@ pub struct Score {
     pub reason: String,
 }
 
+/// The outcome of an answer whose verdict can't be parsed: it is counted, and never guessed.
+pub const UNPARSED: &str = "unparsed";
+
 /// The outcome of an answer that makes no sense, or never begins.
 pub const BROKEN: &str = "broken";
 

@@ -21,6 +21,8 @@ mod malformed_input;
 mod hub;
 mod invariants;
 mod judge;
+#[cfg(feature = "hub")]
+mod judge_endpoint;
 mod model;
 mod layering;
 mod lens;

@@ -16,9 +16,9 @@ const ANSWERS: [&str; 7] =
 const PROMPTS: [&str; 5] = ["prompt", "question", "query", "instruction", "Query"];
 #[derive(Args)]
 pub(super) struct Judge {
-    /// The judge: rules, refusals, words or organism
-    #[arg(long = "judge", default_value = "rules")]
-    name: String,
+    /// The judge: rules, refusals, words, organism or endpoint [default: endpoint with --judge-url, rules otherwise]
+    #[arg(long = "judge")]
+    name: Option<String>,
     #[command(flatten)]
     phrases: Phrases,
 }
@@ -26,7 +26,8 @@ pub(super) struct Judge {
 impl Judge {
     /// The judge.
     pub(super) fn make(&self) -> pearlpoint::Result<Box<dyn Scorer>> {
-        self.phrases.judge(Some(&self.name), "")
+        let default = if self.phrases.has_endpoint() { "endpoint" } else { "rules" };
+        self.phrases.judge(Some(self.name.as_deref().unwrap_or(default)), "")
     }
 }
 
