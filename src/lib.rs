@@ -12,6 +12,7 @@
 //! 7. [`generate`](mod@generate): answers under any hook; [`judge`]: what an answer does; [`reasoning`]: the safety chain that an
 //!    answer follows, and its refinement.
 //! 8. [`analysis`], [`plots`], [`experiment`], [`report`]: tables from data, charts from tables, both on a page.
+//! 9. `serve` (feature `serve`): an OpenAI-compatible server with steering and readings per request.
 //!
 //! [`pipeline`] joins them with defaults, so that the whole takes ten lines. Here on the embedded model; a name such as
 //! `Qwen/Qwen3-0.6B`, a checkpoint folder or a GGUF file loads another, and [`Dialogues::read`](dialogue::Dialogues::read)
@@ -71,6 +72,8 @@ pub mod plots;
 pub mod pipeline;
 pub mod constructive;
 pub mod experiment;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod prelude;
 
 pub use error::{Error, Result};

@@ -32,7 +32,7 @@ impl Activations {
     }
 
     /// Appends rows recorded at the same sites.
-    pub(super) fn append(&mut self, others: &Activations) -> Result<()> {
+    pub(crate) fn append(&mut self, others: &Activations) -> Result<()> {
         for ((site, rows), (_, more)) in self.sites.iter_mut().zip(&others.sites) {
             rows.append(Axis(0), more.view())
                 .map_err(|error| Error::input(format!("site {site}"), error, "rows of one width"))?;

@@ -98,6 +98,13 @@ impl Console {
         !self.stop.load(Ordering::SeqCst)
     }
 
+    /// As [`Console::should_continue`], for another thread.
+    #[cfg(feature = "serve")]
+    pub fn stop_signal(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let stop = self.stop.clone();
+        move || !stop.load(Ordering::SeqCst)
+    }
+
     pub fn say(&self, remark: impl std::fmt::Display) {
         if !self.quiet {
             complain(remark);

@@ -22,6 +22,8 @@ mod probe;
 mod reasoning;
 mod run;
 mod score_table;
+#[cfg(feature = "serve")]
+mod serve;
 mod states;
 mod steer_sweep;
 mod store;
@@ -77,6 +79,9 @@ enum Command {
     SteerSweep(steer_sweep::Arguments),
     /// Answer prompts, steered or not
     Generate(generate::Arguments),
+    /// Serve a model over HTTP as OpenAI's clients expect it, with steering and readings per request
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Arguments>),
     /// Solve the game between the model and its user, and explain the solution
     Game(game::Arguments),
     /// Fit a policy that reads the user, plays the game and steers the answer
@@ -147,6 +152,8 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Vector(arguments) => vector::run(arguments, console),
         Command::SteerSweep(arguments) => steer_sweep::run(arguments, console),
         Command::Generate(arguments) => generate::run(arguments, console),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(*arguments, console),
         Command::Game(arguments) => game::run(arguments, console),
         Command::Constructive(arguments) => constructive::run(arguments, console),
         Command::Reasoning(arguments) => reasoning::run(arguments, console),

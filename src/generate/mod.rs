@@ -6,18 +6,20 @@ mod options;
 mod token_logits;
 mod transcript;
 mod sequence;
+mod batch;
 
+pub use batch::{Batch, Decoded, Joining, SHORTEST_PART};
 pub use logits_processor::LogitsProcessor;
 pub use options::GenerateOptions;
 pub use sampling::Sampling;
 pub use token_logits::{KeptLogits, TokenLogits};
 pub use transcript::{Finish, Transcript};
 
-use sequence::Sequence;
+use std::sync::Arc;
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Hook, Model, Token};
+use crate::model::{Hook, Model};
 
 /// Answers every dialogue. The rows that the hook sees are the dialogues' indices. `on_progress` gets the number of
 /// dialogues that are answered, after each batch and each token, and stops the run by returning false.
@@ -113,27 +115,38 @@ pub fn answer_each(
             return Err(model.decoder.architecture().too_long(dialogue, tokens));
         }
     }
-    let closing = match options.think_budget {
-        None => Vec::new(),
-        Some(_) => model.chat.close_thinking()?,
-    };
+    if options.think_budget.is_some() {
+        model.chat.close_thinking()?;
+    }
+    let shared = Arc::new(options.clone());
     let mut begin = 0;
-    for batch in dialogues.chunks(options.batch_rows.max(1)) {
-        let mut sequences = Vec::new();
-        for (row, dialogue) in (begin..).zip(batch) {
+    for dialogues in dialogues.chunks(options.batch_rows.max(1)) {
+        let mut batch = Batch::new(model);
+        for (row, dialogue) in (begin..).zip(dialogues) {
             let prompt = model.chat.tokens(dialogue, row, options.thinking)?;
-            let mut sequence = Sequence::new(row, prompt, &model.chat, options, &closing, stream);
-            sequence.begin(options.beginnings.get(row).map_or(&[], Vec::as_slice));
-            sequences.push(sequence);
+            let options = shared.clone();
+            let beginning = options.beginnings.get(row).cloned().unwrap_or_default();
+            batch.join(Joining {
+                prompt,
+                beginning,
+                options,
+                random_stream: row,
+                stream,
+                whole: true,
+                prefix: None,
+            })?;
         }
-        let is_stopped = !decode(model, &mut sequences, options.max_tokens, hook, listener)?;
-        let mut transcripts = Vec::with_capacity(batch.len());
-        for (sequence, dialogue) in sequences.into_iter().zip(batch) {
-            if !is_stopped || sequence.has_begun() {
-                transcripts.push(sequence.into_transcript(dialogue, is_stopped)?);
+        let rows = begin..begin + dialogues.len();
+        let is_stopped = !decode(&mut batch, rows.clone(), hook, listener)?;
+        let mut transcripts = Vec::with_capacity(dialogues.len());
+        for (row, dialogue) in rows.zip(dialogues) {
+            if (!is_stopped || batch.has_begun(row))
+                && let Some((transcript, _)) = batch.leave(row, dialogue)?
+            {
+                transcripts.push(transcript);
             }
         }
-        begin += batch.len();
+        begin += dialogues.len();
         if !listener(Event::Answers(transcripts)) || is_stopped {
             return Ok(());
         }
@@ -141,48 +154,25 @@ pub fn answer_each(
     Ok(())
 }
 
-/// Decodes the sequences of a batch side by side, until each is finished. False where the listener stopped it.
+/// Decodes the rows of a batch, until each is complete. False where the listener stopped it.
 fn decode(
-    model: &Model,
-    sequences: &mut [Sequence],
-    max_tokens: usize,
+    batch: &mut Batch,
+    mut rows: std::ops::Range<usize>,
     hook: &mut dyn Hook,
     listener: &mut dyn FnMut(Event) -> bool,
 ) -> Result<bool> {
-    let mut tokens: Vec<Token> = sequences.iter().flat_map(|sequence| sequence.tokens.clone()).collect();
-    let mut cache = Cache::default();
-    let mut is_stopped = false;
-    for _ in 0..max_tokens {
-        let is_last = |&index: &usize| tokens.get(index + 1).is_none_or(|next| next.row != tokens[index].row);
-        let last: Vec<usize> = (0..tokens.len()).filter(is_last).collect();
-        let logits: Vec<Vec<f32>> =
-            model.decoder.forward(&tokens, Some(&mut cache), &last, hook)?.to_vec2()?;
-        let mut next: Vec<Token> = Vec::new();
-        let mut goes_on = true;
-        for (sequence, logits) in sequences.iter_mut().filter(|sequence| !sequence.is_finished()).zip(logits)
-        {
-            sequence.step(logits, &mut |row, text| goes_on &= listener(Event::Text(row, text)))?;
-            if sequence.is_finished() {
-                continue;
+    let mut goes_on = true;
+    while goes_on && !batch.is_finished() {
+        batch.step(hook, &mut |decoded| {
+            if !decoded.text.is_empty() {
+                goes_on &= listener(Event::Text(decoded.row, &decoded.text));
             }
-            if model.decoder.rereads(cache.length(sequence.row), sequence.tokens.len()) {
-                cache.forget(sequence.row);
-                next.extend_from_slice(&sequence.tokens);
-            } else {
-                next.extend(sequence.tokens.last().cloned());
-            }
-        }
-        if next.is_empty() {
-            break;
-        }
-        if !goes_on || !listener(Event::Token) {
-            is_stopped = true;
-            break;
-        }
-        tokens = next;
+        })?;
+        goes_on &= batch.is_finished() || listener(Event::Token);
     }
-    for sequence in sequences.iter_mut() {
-        sequence.flush_text(&mut |row, text| _ = listener(Event::Text(row, text)));
-    }
-    Ok(!is_stopped)
+    rows.all(|row| {
+        let text = batch.flush_text(row);
+        text.is_empty() || listener(Event::Text(row, &text))
+    });
+    Ok(goes_on || batch.is_finished())
 }

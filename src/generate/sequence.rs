@@ -1,6 +1,7 @@
 //! One row during generation: logits in, the next token out; its text is streamed, and its end is detected.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -19,17 +20,19 @@ pub(super) struct Sequence<'a> {
     /// Prompt and answer, so that the row can be read again.
     pub tokens: Vec<Token>,
     chat: &'a Chat,
-    options: &'a GenerateOptions,
+    options: Arc<GenerateOptions>,
     continuation: Continuation<'a>,
     rng: StdRng,
     /// Ids of the answer's tokens.
     generated: Vec<u32>,
+    /// How many of them were given.
+    given: usize,
     /// Ids in the row; kept where there is a repetition penalty.
     seen: HashSet<u32>,
     /// Number of tokens in the thinking part.
     think_tokens: usize,
     /// Ids that close the thinking part.
-    closing: &'a [u32],
+    closing: Arc<[u32]>,
     /// How many of them are written, once the budget is used up.
     closing_written: Option<usize>,
     /// The text so far; kept up where it is streamed or searched for stop texts.
@@ -45,27 +48,31 @@ pub(super) struct Sequence<'a> {
 }
 
 impl<'a> Sequence<'a> {
-    /// A row with its prompt.
+    /// A row with its prompt, whose tokens have the row's number. `random_stream`: number of its stream of random numbers;
+    /// `stream`: whether its text is heard as it is decoded.
     pub fn new(
-        row: usize,
         prompt: Vec<Token>,
+        random_stream: usize,
         chat: &'a Chat,
-        options: &'a GenerateOptions,
-        closing: &'a [u32],
+        options: Arc<GenerateOptions>,
+        closing: Arc<[u32]>,
         stream: bool,
     ) -> Sequence<'a> {
+        let finish = (options.max_tokens == 0).then_some(Finish::Length);
+        let random = options.seed ^ (random_stream as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let seen = match options.logits_processor.repetition_penalty {
             Some(_) => prompt.iter().map(|token| token.id).collect(),
             None => HashSet::new(),
         };
         Sequence {
-            row,
+            row: prompt.first().map_or(0, |token| token.row),
             continuation: chat.continuation(&prompt),
             tokens: prompt,
             chat,
             options,
-            rng: StdRng::seed_from_u64(options.seed ^ (row as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            rng: StdRng::seed_from_u64(random),
             generated: Vec::new(),
+            given: 0,
             seen,
             think_tokens: 0,
             closing,
@@ -73,17 +80,18 @@ impl<'a> Sequence<'a> {
             text: String::new(),
             stream,
             streamed: 0,
-            finish: None,
+            finish,
             logprobs: Vec::new(),
             logits: Vec::new(),
         }
     }
 
-    /// Begins the answer with tokens that are given.
+    /// Begins the answer with tokens that are given. They don't count toward the most tokens.
     pub fn begin(&mut self, ids: &[u32]) {
         for &id in ids {
             self.append(id);
         }
+        self.given = self.generated.len();
     }
 
     /// Whether the answer is complete.
@@ -97,7 +105,18 @@ impl<'a> Sequence<'a> {
     }
 
     /// Chooses the next token and appends it.
-    pub fn step(&mut self, mut logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
+    pub fn step(&mut self, logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
+        self.choose(logits, on_token)?;
+        if self.generated.len() - self.given >= self.options.max_tokens && self.finish.is_none() {
+            self.finish = Some(Finish::Length);
+        }
+        if self.is_finished() {
+            self.flush_text(on_token);
+        }
+        Ok(())
+    }
+
+    fn choose(&mut self, mut logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
         let own = match self.options.logits {
             KeptLogits::None => Vec::new(),
             _ => logits.clone(),
@@ -203,6 +222,21 @@ impl<'a> Sequence<'a> {
             on_token(self.row, &self.text[self.streamed..]);
             self.streamed = self.text.len();
         }
+    }
+
+    /// The answer's tokens so far.
+    pub fn answer(&self) -> &[Token] {
+        &self.tokens[self.tokens.len() - self.generated.len()..]
+    }
+
+    /// The log-probabilities of the last token, where they are kept.
+    pub fn last_logits(&self) -> Option<&TokenLogits> {
+        self.logprobs.last()
+    }
+
+    /// Why the answer is complete, if it is.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
     }
 
     /// The answer with its dialogue; `is_stopped`: whether the run was.

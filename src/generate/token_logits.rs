@@ -33,7 +33,7 @@ pub struct TokenLogits {
 
 impl TokenLogits {
     /// The log-probabilities of token `id` and of the `count` likeliest, from logits `[vocabulary]`; of equal ones the least id first.
-    pub(super) fn new(chat: &Chat, id: u32, logits: &[f32], count: usize) -> Result<TokenLogits> {
+    pub(crate) fn new(chat: &Chat, id: u32, logits: &[f32], count: usize) -> Result<TokenLogits> {
         let most = f64::from(logits.iter().fold(f32::NEG_INFINITY, |most, &logit| most.max(logit)));
         let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - most).exp()).sum();
         let one = |id: u32| -> Result<TokenLogits> {

@@ -58,8 +58,12 @@ impl Hook for Chain<'_> {
     }
 
     fn cache_key(&self, row: usize) -> u64 {
-        // The order counts: the same changes in another order have another hash.
-        let marks = self.0.iter().map(|hook| hook.cache_key(row)).filter(|mark| *mark != 0);
-        marks.fold(0, |all, mark| (all ^ mark).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).max(1))
+        chain_key(self.0.iter().map(|hook| hook.cache_key(row)))
     }
+}
+
+/// The cache key of several hooks, of each one's key. The order counts: the same changes in another order have another hash.
+pub fn chain_key(keys: impl Iterator<Item = u64>) -> u64 {
+    let marks = keys.filter(|mark| *mark != 0);
+    marks.fold(0, |all, mark| (all ^ mark).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).max(1))
 }

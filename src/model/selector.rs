@@ -128,6 +128,32 @@ impl Selector {
         }
     }
 
+    /// Whether a token's own record decides if it is picked, so that a row may be read in parts.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Selector::First(inner, _) => {
+                matches!(
+                    **inner,
+                    Selector::All
+                        | Selector::Given
+                        | Selector::Content(_)
+                        | Selector::Think
+                        | Selector::Answer
+                        | Selector::Turn(_)
+                )
+            }
+            Selector::All
+            | Selector::Given
+            | Selector::Generated
+            | Selector::Content(_)
+            | Selector::AssistantStart
+            | Selector::Think
+            | Selector::Answer
+            | Selector::Turn(_) => true,
+            _ => false,
+        }
+    }
+
     /// Refuses a selector that pools, or whose choice isn't known while the answer is being generated: a token would then be steered
     /// with the cache and not without it, or the reverse.
     ///

@@ -207,6 +207,40 @@ impl SteerHook {
         self.trace.as_mut().map(|(_, entries)| std::mem::take(entries)).unwrap_or_default()
     }
 
+    /// Whether a row is changed at all.
+    pub fn changes(&self, row: usize) -> bool {
+        self.is_steered(row) && !self.edits.is_empty()
+    }
+
+    /// Steers one row of another batch from now on, and no other. The hook hasn't run yet.
+    pub fn move_to(&mut self, row: usize) {
+        self.rows = Some(BTreeSet::from([row]));
+    }
+
+    /// Whether a row may be read in parts: which tokens are steered follows from each token's own record.
+    pub fn is_local(&self) -> bool {
+        self.selector.is_local()
+    }
+
+    /// The number of a row's first tokens that the hook neither changes nor reads.
+    pub fn untouched(&self, tokens: &[Token]) -> usize {
+        let picked = self.selector.pick(tokens).first().copied();
+        let read = tokens.iter().position(|token| token.start).filter(|_| self.control.is_some());
+        picked.into_iter().chain(read).min().unwrap_or(tokens.len())
+    }
+
+    /// The number of a row's first tokens that the hook needn't see, where another row with the same hash began with the same tokens: its
+    /// changes there are the same, and no later change depends on them.
+    pub fn resumable(&self, tokens: &[Token]) -> usize {
+        if self.control.is_some() || !self.is_local() {
+            return self.untouched(tokens);
+        }
+        match self.schedule {
+            Schedule::Constant => tokens.len(),
+            _ => tokens.iter().position(|token| token.start).unwrap_or(0),
+        }
+    }
+
     /// The first site of a pass at which the hook is called.
     fn first_site(&self) -> Option<Site> {
         let own = self.edits.keys().next().copied()?;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use pearlpoint::artifact::TensorFile;
-use pearlpoint::dialogue::Dialogue;
+use pearlpoint::dialogue::{Dialogue, Role};
 use pearlpoint::generate::{
-    Finish, GenerateOptions, KeptLogits, LogitsProcessor, Transcript, generate, generate_streaming,
+    Finish, GenerateOptions, KeptLogits, LogitsProcessor, SHORTEST_PART, Transcript, generate,
+    generate_streaming,
 };
-use pearlpoint::model::Model;
+use pearlpoint::model::{Cache, Decoder, Model, Phase, Token};
 use pearlpoint::organism::{self, Split};
 
 use crate::cli::{one_line, pearl};
@@ -259,4 +260,53 @@ fn a_vector_without_sites_steers_its_best_one_or_asks() {
     assert!(code == Some(0) && said.contains(".resid_post, the vector's best site"), "{said}");
     let (code, said) = run(&format!("{generate} plain.safetensors@1.resid_post:1@0.mlp_hidden"));
     assert!(code == Some(2) && said.contains("width"), "{said}");
+}
+
+/// The logits after a prompt, and the batch's forward passes, where it is read in parts of so many tokens.
+fn logits_in_parts(decoder: &Decoder, tokens: &[Token], cuts: &[usize]) -> Vec<Vec<f32>> {
+    let (mut cache, mut begin) = (Cache::default(), 0);
+    for &end in cuts {
+        decoder.forward(&tokens[begin..end], Some(&mut cache), &[], &mut ()).unwrap();
+        begin = end;
+    }
+    decoder
+        .forward(&tokens[begin..], Some(&mut cache), &[tokens.len() - begin - 1], &mut ())
+        .unwrap()
+        .to_vec2()
+        .unwrap()
+}
+
+#[test]
+fn a_prompt_read_in_parts_of_sixteen_tokens_or_more_has_the_same_bits() {
+    let model = model();
+    let vocabulary = model.decoder.architecture().vocabulary;
+    let others = ["llama3", "qwen3_moe", "gpt2", "gpt_neox", "olmo2", "phi3"];
+    let others = others.map(|family| crate::model::decoder(&format!("families/{family}")));
+    for decoder in others.iter().chain([&model.decoder]) {
+        assert!(decoder.reads_in_parts());
+        let limit = decoder.architecture().longest().min(150);
+        let most = decoder.architecture().vocabulary.min(vocabulary) as u32;
+        let token = |position: usize| Token {
+            id: (position as u32 * 37 + 5) % most,
+            row: 0,
+            position,
+            role: Role::User,
+            turn: 0,
+            phase: Phase::Prompt,
+            index: position,
+            start: false,
+            generated: false,
+        };
+        let tokens: Vec<Token> = (0..limit).map(token).collect();
+        let whole = logits_in_parts(decoder, &tokens, &[]);
+        assert!(limit >= 3 * SHORTEST_PART, "{limit}");
+        for cuts in [vec![16], vec![limit - 16], vec![17, 33], vec![limit / 2], vec![16, limit - 19]] {
+            let family = &decoder.architecture().family;
+            assert_eq!(logits_in_parts(decoder, &tokens, &cuts), whole, "{family} {limit} {cuts:?}");
+        }
+    }
+    // Of these the last bits, or the keys themselves, would differ.
+    for family in ["gemma2", "ministral-sliding", "phi3-long", "llama-dynamic"] {
+        assert!(!crate::model::decoder(&format!("families/{family}")).reads_in_parts(), "{family}");
+    }
 }

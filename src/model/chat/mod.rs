@@ -26,7 +26,7 @@ use std::path::Path;
 use chrono::NaiveDate;
 use serde_json::{Map, Value};
 
-use super::token::Token;
+use super::token::{Phase, Token};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use added_tokens::TokenFiles;
@@ -315,6 +315,38 @@ impl Chat {
         Ok(self.vocabulary.encode(text, &[whole], false)?.iter().map(|piece| piece.id).collect())
     }
 
+    /// The ids of a text as a whole prompt, without a template: with the special tokens that the tokenizer adds, and with control tokens
+    /// where the text names them.
+    ///
+    /// # Errors
+    /// Text that the tokenizer can't encode.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.vocabulary.encode(text, &[], true)?.iter().map(|piece| piece.id).collect())
+    }
+
+    /// Tokens of a prompt without a template, as row 0: all of them content of one user message, the last with `start` set.
+    ///
+    /// # Errors
+    /// An id that the model doesn't have.
+    pub fn plain_tokens(&self, ids: &[u32]) -> Result<Vec<Token>> {
+        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocabulary_size) {
+            let expected = format!("an id below {}, the size of the vocabulary", self.vocabulary_size);
+            return Err(Error::input("the prompt", format!("token {id}"), expected));
+        }
+        let token = |(position, &id): (usize, &u32)| Token {
+            id,
+            row: 0,
+            position,
+            role: Role::User,
+            turn: 0,
+            phase: Phase::Prompt,
+            index: position,
+            start: position + 1 == ids.len(),
+            generated: false,
+        };
+        Ok(ids.iter().enumerate().map(token).collect())
+    }
+
     /// The text of tokens, with or without special ones.
     ///
     /// # Errors
@@ -346,7 +378,6 @@ impl Chat {
 pub(crate) mod tests {
     use serde::Deserialize;
 
-    use super::super::token::Phase;
     use super::*;
 
     pub const ORGANISM: &str = "{% for m in messages %}<|im_start|> {{ m.role }} {{ m.content }} <|im_end|> {% endfor %}\

@@ -44,6 +44,15 @@ impl Decoder {
         self.architecture.ropes.iter().any(|rope| rope.changes(held, length))
     }
 
+    /// Whether a prompt may be read in parts, each of sixteen tokens or more, with the same bits as in one pass.
+    /// A sliding window shifts the blocks in which attention is summed; angles may depend on the length of the row.
+    pub fn reads_in_parts(&self) -> bool {
+        let a = &self.architecture;
+        a.causal
+            && !a.ropes.iter().any(|rope| rope.depends_on_length())
+            && a.blocks.iter().all(|block| block.window.is_none())
+    }
+
     /// Runs a ragged batch: the tokens of each row in order, row after row. With a cache, each row continues where the cache ends;
     /// without one, it begins at position 0.
     ///

@@ -20,11 +20,50 @@ struct RowKv {
     tensors: Option<[Tensor; 2]>,
 }
 
+impl RowKv {
+    /// A copy of the first `length` of `held` tokens.
+    fn first(&self, length: usize, held: usize) -> Result<RowKv> {
+        let part = |of: &Vec<f32>| of[..of.len() / held.max(1) * length].to_vec();
+        let tensors = match &self.tensors {
+            None => None,
+            Some([keys, values]) => {
+                Some([keys.narrow(0, 0, length)?.copy()?, values.narrow(0, 0, length)?.copy()?])
+            }
+        };
+        Ok(RowKv { keys: part(&self.keys), values: part(&self.values), tensors })
+    }
+
+    fn bytes(&self) -> usize {
+        let tensors = self.tensors.iter().flatten().map(Tensor::elem_count).sum::<usize>();
+        4 * (self.keys.len() + self.values.len() + tensors)
+    }
+}
+
+fn too_short(held: usize, length: usize) -> Error {
+    Error::input(
+        "the cache",
+        format!("{held} tokens of a row"),
+        format!("{length} tokens or more, of every block"),
+    )
+}
+
 /// Keys and values of a prefix that several rows share, in every block.
 #[derive(Clone)]
 pub struct Prefix {
     length: usize,
     blocks: Arc<[RowKv]>,
+}
+
+impl Prefix {
+    /// Its number of tokens.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Its size in memory.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(RowKv::bytes).sum()
+    }
 }
 
 /// The key-value cache of a batch. Rows and tokens are added by each pass.
@@ -43,10 +82,57 @@ pub struct Cache {
 
 impl Cache {
     /// The keys and values of one row, as a prefix for other rows.
-    pub fn into_prefix(self, row: usize) -> Prefix {
+    pub fn into_prefix(mut self, row: usize) -> Prefix {
+        self.take(row)
+    }
+
+    /// Removes a row, and gives its keys and values as a prefix for other rows.
+    pub fn take(&mut self, row: usize) -> Prefix {
         let length = self.length(row);
-        let of = |mut block: Vec<RowKv>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
-        Prefix { length, blocks: self.blocks.into_iter().map(of).collect() }
+        let of = |block: &mut Vec<RowKv>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
+        let blocks = self.blocks.iter_mut().map(of).collect();
+        self.forget(row);
+        Prefix { length, blocks }
+    }
+
+    /// Copies of the keys and values of a row's first tokens; the row stays.
+    ///
+    /// # Errors
+    /// Fewer cached tokens than `length`.
+    pub fn copy(&self, row: usize, length: usize) -> Result<Prefix> {
+        let held = self.length(row);
+        if held < length || self.prefix.is_some() {
+            return Err(too_short(held, length));
+        }
+        let of =
+            |block: &Vec<RowKv>| block.get(row).map_or(Ok(RowKv::default()), |kv| kv.first(length, held));
+        Ok(Prefix { length, blocks: self.blocks.iter().map(of).collect::<Result<_>>()? })
+    }
+
+    /// Begins a row with copies of the first `length` tokens of a prefix. `steered`: the row's [`crate::model::Hook::cache_key`]; the
+    /// caller knows that its steering changes these tokens as that of the prefix did.
+    ///
+    /// # Errors
+    /// A prefix of fewer tokens; a cache of first blocks or after a prefix.
+    pub fn begin(&mut self, row: usize, prefix: &Prefix, length: usize, steered: u64) -> Result<()> {
+        if prefix.length < length || self.prefix.is_some() || self.depth.is_some() {
+            return Err(too_short(prefix.length, length));
+        }
+        if self.blocks.len() < prefix.blocks.len() {
+            self.blocks.resize_with(prefix.blocks.len(), Vec::new);
+        }
+        for (block, kv) in self.blocks.iter_mut().zip(prefix.blocks.iter()) {
+            if block.len() <= row {
+                block.resize_with(row + 1, RowKv::default);
+            }
+            block[row] = kv.first(length, prefix.length)?;
+        }
+        if self.lengths.len() <= row {
+            self.lengths.resize(row + 1, 0);
+        }
+        self.lengths[row] = length;
+        self.steer(row, steered);
+        Ok(())
     }
 
     /// A cache for one pass over rows that all begin with `prefix`, which is in memory once. The rows' own keys and values aren't

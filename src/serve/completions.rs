@@ -1,0 +1,301 @@
+//! `POST /v1/completions`: texts or token ids in, their continuations out, in OpenAI's older form.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+use super::answers::{Choice, Form, Head, Part, PearlChoice, Prompt, Run, Usage};
+use super::engine::Job;
+use super::error::ApiError;
+use super::request::{self, Checked, Common};
+use super::score::{Progress, ScoreJob};
+use super::server::{Payload, Shared, blocking};
+use crate::dialogue::{Dialogue, Message, Role};
+use crate::generate::TokenLogits;
+use crate::steer::EvaluateAt;
+
+/// A request for the continuation of texts.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct TextRequest {
+    /// The fields of every request for answers.
+    #[serde(flatten)]
+    pub common: Common,
+    /// The fields of texts.
+    #[serde(flatten)]
+    pub own: TextFields,
+}
+
+/// The fields of a request for the continuation of texts.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct TextFields {
+    /// A text, several texts, token ids, or several lists of token ids.
+    #[schema(value_type = Object)]
+    pub prompt: TextPrompt,
+    /// Of how many likeliest tokens log-probabilities are given, beside the token's own.
+    #[schema(minimum = 0, maximum = 20)]
+    pub logprobs: Option<usize>,
+    /// Whether the answer begins with the prompt; with `logprobs`, with those of its tokens.
+    pub echo: Option<bool>,
+    /// Not supported, but for 1 or `n`.
+    pub best_of: Option<usize>,
+    /// Not supported, but for an empty text.
+    pub suffix: Option<String>,
+}
+
+/// The prompts of a request.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum TextPrompt {
+    /// A text.
+    Text(String),
+    /// Token ids.
+    Ids(Vec<u32>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// Lists of token ids.
+    Lists(Vec<Vec<u32>>),
+}
+
+/// What a response repeats of its prompts.
+struct Echo {
+    /// The text of each prompt.
+    texts: Vec<String>,
+    /// The tokens of each prompt with their log-probabilities, none for the first; where they were asked for.
+    scores: Vec<Option<Vec<(String, Option<TokenLogits>)>>>,
+}
+
+/// Answers the request.
+pub(super) async fn completions(
+    State(shared): State<Arc<Shared>>,
+    Payload(body): Payload,
+) -> Result<Response, ApiError> {
+    let inner = shared.clone();
+    let (checked, prompts, echo, likeliest) = blocking(move || prepare(&inner, &body)).await?;
+    let form = match echo {
+        false => TextForm { echo: None },
+        true => TextForm { echo: Some(echoed(&shared, &checked, &prompts, likeliest).await?) },
+    };
+    Run::begin(shared, checked, Box::new(form), "cmpl-", prompts)?.respond().await
+}
+
+type Prepared = (Checked, Vec<Prompt>, bool, Option<usize>);
+
+fn prepare(shared: &Shared, body: &[u8]) -> Result<Prepared, ApiError> {
+    let common: Common = request::read(body)?;
+    let own: TextFields = request::read(body)?;
+    if own.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(ApiError::field("suffix", "a text, which this server doesn't support", "none"));
+    }
+    if let Some(count) = own.best_of.filter(|&count| count > 1 && Some(count) != common.n) {
+        let expected = "1 or n: this server doesn't choose among answers";
+        return Err(ApiError::field("best_of", count, expected));
+    }
+    let echo = own.echo.unwrap_or(false);
+    // The default of this endpoint is OpenAI's.
+    let max_tokens = common.max_tokens.or(Some(16));
+    let checked = common.check(shared, (max_tokens, "max_tokens"), own.logprobs)?;
+    if echo && checked.stream {
+        return Err(ApiError::field("echo", "true in a stream", "a whole response, or no echo"));
+    }
+    let reads_prompt = |plan: &Arc<crate::steer::Plan>| {
+        let own = &plan.interventions;
+        own.iter().any(|own| own.when.is_some() && own.evaluate_at == EvaluateAt::Prompt)
+    };
+    if checked.plan.as_ref().is_some_and(reads_prompt) {
+        let found = "a condition on the prompt, which is read as a dialogue";
+        return Err(ApiError::field(
+            "steering",
+            found,
+            "POST /v1/chat/completions, or evaluate_at = \"token\"",
+        ));
+    }
+    let chat = &shared.model.chat;
+    let encode = |text: &String| chat.encode_prompt(text);
+    let lists = match &own.prompt {
+        TextPrompt::Text(text) => vec![encode(text)?],
+        TextPrompt::Ids(ids) if !ids.is_empty() => vec![ids.clone()],
+        TextPrompt::Ids(_) => return Err(ApiError::field("prompt", "an empty list", "a text")),
+        TextPrompt::Texts(texts) => texts.iter().map(encode).collect::<crate::Result<_>>()?,
+        TextPrompt::Lists(lists) => lists.clone(),
+    };
+    let mut prompts = Vec::with_capacity(lists.len());
+    for (number, ids) in lists.iter().enumerate() {
+        let tokens = chat.plain_tokens(ids).map_err(|error| ApiError::from(error).param("prompt"))?;
+        let fitted =
+            request::fit(&tokens, &checked.options, shared).map_err(|error| error.param("prompt"))?;
+        let message = Message::new(Role::User, chat.decode(ids, false)?);
+        let dialogue = Arc::new(Dialogue::new(format!("request-{number}"), vec![message]));
+        prompts.push(Prompt { dialogue, tokens, options: Arc::new(fitted) });
+    }
+    Ok((checked, prompts, echo, own.logprobs))
+}
+
+/// What is repeated of the prompts.
+async fn echoed(
+    shared: &Arc<Shared>,
+    checked: &Checked,
+    prompts: &[Prompt],
+    likeliest: Option<usize>,
+) -> Result<Echo, ApiError> {
+    let chat = &shared.model.chat;
+    let mut echo = Echo { texts: Vec::new(), scores: Vec::new() };
+    for prompt in prompts {
+        let ids: Vec<u32> = prompt.tokens.iter().map(|token| token.id).collect();
+        echo.texts.push(chat.decode(&ids, true)?);
+        let Some(likeliest) = likeliest else {
+            echo.scores.push(None);
+            continue;
+        };
+        let (reply, answer) = oneshot::channel();
+        let job = ScoreJob {
+            dialogue: prompt.dialogue.clone(),
+            tokens: prompt.tokens.clone(),
+            plan: checked.plan.clone(),
+            likeliest,
+            reply: Some(reply),
+            progress: Progress::default(),
+        };
+        shared.submit(vec![Job::Aside(Box::new(job))])?;
+        let scores = shared.in_time(answer).await?.map_err(|_| ApiError::stopping())??;
+        let mut all = Vec::with_capacity(ids.len());
+        let scores = std::iter::once(None).chain(scores.into_iter().map(Some));
+        for (id, score) in ids.iter().zip(scores) {
+            all.push((chat.decode(&[*id], false)?, score));
+        }
+        echo.scores.push(Some(all));
+    }
+    Ok(echo)
+}
+
+/// The continuation of a text.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TextResponse {
+    /// The answer's id.
+    pub id: String,
+    /// `text_completion`.
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's id.
+    pub model: String,
+    /// Changes with the weights and the program's version.
+    pub system_fingerprint: String,
+    /// The answers, prompt by prompt; under `compare` first the steered ones of a prompt, then the unsteered ones.
+    pub choices: Vec<TextChoice>,
+    /// Numbers of tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// One answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TextChoice {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The text.
+    pub text: String,
+    /// Log-probabilities, where they were asked for.
+    pub logprobs: Option<TextLogprobs>,
+    /// `stop`, `length`, or null before the end of a stream.
+    pub finish_reason: Option<&'static str>,
+    /// Readings and traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pearl: Option<PearlChoice>,
+}
+
+/// Log-probabilities of an answer.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct TextLogprobs {
+    /// Texts of the tokens.
+    pub tokens: Vec<String>,
+    /// Their log-probabilities; null for a prompt's first token.
+    pub token_logprobs: Vec<Option<f64>>,
+    /// The likeliest tokens at each place, by their texts.
+    #[schema(value_type = Vec<Object>)]
+    pub top_logprobs: Vec<Option<Map<String, Value>>>,
+    /// Where each token begins in the text, in characters.
+    pub text_offset: Vec<usize>,
+}
+
+impl TextLogprobs {
+    fn push(&mut self, token: String, logits: Option<TokenLogits>, offset: &mut usize) {
+        let length = token.chars().count();
+        self.tokens.push(token);
+        let finite = |logprob: f64| logprob.max(-9999.0);
+        self.token_logprobs.push(logits.as_ref().map(|own| finite(own.logprob)));
+        self.top_logprobs.push(logits.map(|own| {
+            let top = own.top_logprobs.into_iter();
+            top.map(|one| (one.token, json!(finite(one.logprob)))).collect()
+        }));
+        self.text_offset.push(*offset);
+        *offset += length;
+    }
+}
+
+struct TextForm {
+    echo: Option<Echo>,
+}
+
+impl TextForm {
+    fn response(&self, head: &Head, choices: Vec<TextChoice>, usage: Option<Usage>) -> Value {
+        json!(TextResponse {
+            id: head.id.clone(),
+            object: "text_completion",
+            created: head.created,
+            model: head.model.clone(),
+            system_fingerprint: head.fingerprint.clone(),
+            choices,
+            usage,
+        })
+    }
+}
+
+impl Form for TextForm {
+    fn whole(&self, head: &Head, choices: Vec<Choice>, usage: Usage) -> Value {
+        let choices = choices.into_iter().map(|choice| {
+            let (mut text, mut offset) = (String::new(), 0);
+            let mut logprobs = choice.logprobs.as_ref().map(|_| TextLogprobs::default());
+            if let Some(echo) = &self.echo {
+                text += &echo.texts[choice.prompt];
+                if let (Some(logprobs), Some(scores)) = (&mut logprobs, &echo.scores[choice.prompt]) {
+                    for (token, score) in scores {
+                        logprobs.push(token.clone(), score.clone(), &mut offset);
+                    }
+                }
+            }
+            text += &choice.text;
+            for own in choice.logprobs.into_iter().flatten() {
+                if let Some(logprobs) = &mut logprobs {
+                    logprobs.push(own.token.clone(), Some(own), &mut offset);
+                }
+            }
+            let (finish_reason, pearl) = (Some(choice.finish), choice.pearl);
+            TextChoice { index: choice.index, text, logprobs, finish_reason, pearl }
+        });
+        self.response(head, choices.collect(), Some(usage))
+    }
+
+    fn first(&self, _: &Head, _: usize) -> Option<Value> {
+        None
+    }
+
+    fn chunk(&self, head: &Head, part: Part) -> Value {
+        let logprobs = part.logprobs.map(|all| {
+            let mut logprobs = TextLogprobs::default();
+            all.into_iter().for_each(|own| logprobs.push(own.token.clone(), Some(own), &mut 0));
+            logprobs
+        });
+        let (text, finish_reason, pearl) = (part.text, part.finish, part.pearl);
+        let choice = TextChoice { index: part.index, text, logprobs, finish_reason, pearl };
+        self.response(head, vec![choice], None)
+    }
+
+    fn usage(&self, head: &Head, usage: Usage) -> Value {
+        self.response(head, Vec::new(), Some(usage))
+    }
+}

@@ -1,0 +1,469 @@
+//! The engine: one thread that owns the batch. It takes work from the queue, lets rows join and leave between tokens, and tells each
+//! request what happens to its rows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::metrics::Metrics;
+use super::prefix_store::{PrefixStore, Steering, shared};
+use super::queue::{Queue, Work};
+use super::readings::{Read, Reader};
+use super::row_hooks::{RowHook, RowHooks};
+use crate::dialogue::Dialogue;
+use crate::error::{Error, Result};
+use crate::generate::{Batch, Finish, GenerateOptions, Joining, SHORTEST_PART, TokenLogits, Transcript};
+use crate::model::{Model, Phase, Token};
+use crate::steer::{Plan, Probes, SteerHook, TraceEntry};
+
+/// Work for the engine.
+pub(super) enum Job {
+    /// An answer.
+    Answer(Box<AnswerJob>),
+    /// Work that is done between the tokens of answers.
+    Aside(Box<dyn Aside>),
+}
+
+/// Work that is done in short parts, between the passes of the batch.
+pub(super) trait Aside: Send {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool;
+
+    /// Does a part of it. Whether that was all.
+    fn advance(&mut self, model: &Model) -> bool;
+}
+
+/// One answer that is asked for.
+pub(super) struct AnswerJob {
+    /// The number of the answer in its request, from 0.
+    pub choice: usize,
+    /// The dialogue, for conditions on the prompt and for the transcript.
+    pub dialogue: Arc<Dialogue>,
+    /// The prompt's tokens; their row is set when the answer begins.
+    pub prompt: Vec<Token>,
+    /// How it is answered.
+    pub options: Arc<GenerateOptions>,
+    /// The number of its stream of random numbers.
+    pub random_stream: usize,
+    /// How it is steered, if it is.
+    pub plan: Option<Arc<Plan>>,
+    /// What is read.
+    pub readers: Vec<Arc<Reader>>,
+    /// Whether what was read and changed is kept.
+    pub trace: bool,
+    /// Whether the text is heard as it is decoded.
+    pub stream: bool,
+    /// Where the request listens.
+    pub events: UnboundedSender<Event>,
+}
+
+/// What happened to an answer.
+#[derive(Debug)]
+pub(super) struct Event {
+    /// The number of the answer in its request.
+    pub choice: usize,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened to an answer.
+#[derive(Debug)]
+pub(super) enum What {
+    /// It begins; so many tokens of its prompt came from the cache.
+    Begun { cached: usize },
+    /// A token was decoded, or the model ended its turn.
+    Step(Box<Step>),
+    /// It is complete.
+    Done(Box<Answer>),
+    /// It can't be given.
+    Failed(Error),
+}
+
+/// A decoded token.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// Text that can't change any more.
+    pub text: String,
+    /// The token's phase; none where the model ended its turn.
+    pub phase: Option<Phase>,
+    /// Log-probabilities, where they are kept.
+    pub logits: Option<TokenLogits>,
+    /// What was read in this pass, a reader each: positions and probabilities.
+    pub read: Vec<Vec<(usize, f64)>>,
+}
+
+/// A complete answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The answer with its log-probabilities.
+    pub transcript: Transcript,
+    /// The tokens of prompt and answer.
+    pub tokens: Vec<Token>,
+    /// What was read, a reader each.
+    pub read: Vec<Read>,
+    /// What was changed, where that is kept.
+    pub trace: Vec<TraceEntry>,
+    /// Text that was not heard yet.
+    pub rest: String,
+}
+
+impl Work for Job {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Job::Answer(job) => job.events.is_closed(),
+            Job::Aside(job) => job.is_abandoned(),
+        }
+    }
+}
+
+/// Bounds of the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Rows that are decoded side by side.
+    pub rows: usize,
+    /// Tokens of prompts in one pass.
+    pub pass_tokens: usize,
+    /// Bytes of kept prefixes.
+    pub cache_bytes: usize,
+}
+
+/// A row in the batch.
+struct Live {
+    job: AnswerJob,
+    steering: Steering,
+    begun: Instant,
+    /// When its last token was decoded.
+    last: Option<Instant>,
+    trace: Vec<TraceEntry>,
+}
+
+/// An answer whose steering is ready, before it joins.
+struct Ready {
+    job: AnswerJob,
+    hook: RowHook,
+    steering: Steering,
+}
+
+/// The engine's state.
+pub(super) struct Engine<'a> {
+    model: &'a Model,
+    queue: &'a Queue<Job>,
+    metrics: &'a Metrics,
+    limits: Limits,
+    batch: Batch<'a>,
+    hooks: RowHooks,
+    store: PrefixStore,
+    live: BTreeMap<usize, Live>,
+    /// The next answers, in the order of their arrival.
+    ready: VecDeque<Ready>,
+    asides: VecDeque<Box<dyn Aside>>,
+}
+
+/// The row of answers that are made ready, before they have one.
+const NO_ROW: usize = 0;
+
+impl<'a> Engine<'a> {
+    /// An engine with nothing to do.
+    pub fn new(model: &'a Model, queue: &'a Queue<Job>, metrics: &'a Metrics, limits: Limits) -> Engine<'a> {
+        Engine {
+            model,
+            queue,
+            metrics,
+            limits,
+            batch: Batch::new(model).pass_tokens(limits.pass_tokens),
+            hooks: RowHooks::default(),
+            store: PrefixStore::new(limits.cache_bytes),
+            live: BTreeMap::new(),
+            ready: VecDeque::new(),
+            asides: VecDeque::new(),
+        }
+    }
+
+    /// Works until the queue is closed and everything in it is done. `is_aborted`: whether what isn't done is given up.
+    pub fn run(&mut self, is_aborted: &dyn Fn() -> bool) {
+        loop {
+            let is_idle = self.live.is_empty() && self.ready.is_empty() && self.asides.is_empty();
+            if is_idle {
+                self.report();
+                match self.queue.wait() {
+                    Some(job) => self.take(job),
+                    None => return,
+                }
+            }
+            if is_aborted() {
+                return;
+            }
+            // A failure of one pass ends its rows, not the server.
+            let passed = catch_unwind(AssertUnwindSafe(|| self.turn()));
+            if passed.is_err() {
+                self.fail_all("a failure inside the server");
+            }
+        }
+    }
+
+    /// One turn: work is taken, rows leave and join, and a pass is run.
+    fn turn(&mut self) {
+        while self.ready.len() + self.asides.len() < self.limits.rows {
+            match self.queue.take() {
+                Some(job) => self.take(job),
+                None => break,
+            }
+        }
+        let abandoned = self.live.iter().filter(|(_, live)| live.job.events.is_closed());
+        for row in abandoned.map(|(row, _)| *row).collect::<Vec<_>>() {
+            self.metrics.abandoned.add(1);
+            self.leave(row, false);
+        }
+        self.admit();
+        self.report();
+        if let Some(mut job) = self.asides.pop_front()
+            && !job.is_abandoned()
+            && !job.advance(self.model)
+        {
+            self.asides.push_back(job);
+        }
+        if !self.live.is_empty() {
+            self.pass();
+        }
+    }
+
+    fn report(&self) {
+        self.metrics.rows.set(self.live.len());
+        self.metrics.waiting.set(self.queue.len() + self.ready.len());
+        self.metrics.cache_bytes.set(self.store.bytes());
+    }
+
+    /// Takes a piece of work, and makes its steering ready.
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Aside(job) => self.asides.push_back(job),
+            Job::Answer(job) if job.events.is_closed() => self.metrics.abandoned.add(1),
+            Job::Answer(job) => match self.prepare(&job) {
+                Ok(hook) => {
+                    let reads = !job.readers.is_empty();
+                    let mut steering = hook.steering(NO_ROW, &job.prompt);
+                    // The states of every token are needed.
+                    if reads {
+                        (steering.untouched, steering.resumable) = (0, 0);
+                    }
+                    self.ready.push_back(Ready { job: *job, hook, steering });
+                }
+                Err(error) => send(&job, What::Failed(error)),
+            },
+        }
+    }
+
+    /// The steering of an answer. Conditions on the prompt are evaluated here.
+    fn prepare(&self, job: &AnswerJob) -> Result<RowHook> {
+        let mut steer: Vec<SteerHook> = Vec::new();
+        if let Some(plan) = &job.plan {
+            let dialogue = std::slice::from_ref(job.dialogue.as_ref());
+            let hooks = plan.hooks_with(Probes::default(), self.model, dialogue, job.options.thinking)?;
+            let changing = hooks.into_iter().enumerate().filter(|(_, hook)| hook.changes(NO_ROW));
+            steer.extend(changing.map(|(number, hook)| if job.trace { hook.traced(number) } else { hook }));
+            steer.iter_mut().for_each(|hook| hook.move_to(NO_ROW));
+        }
+        Ok(RowHook::new(steer, job.readers.clone(), self.model.decoder.architecture()))
+    }
+
+    /// Lets answers join while there are free rows.
+    fn admit(&mut self) {
+        while self.live.len() < self.limits.rows {
+            let Some(ready) = self.ready.pop_front() else { return };
+            if ready.job.events.is_closed() {
+                self.metrics.abandoned.add(1);
+                continue;
+            }
+            // Another row of this pass reads what this one begins with: a pass later it is there.
+            if self.is_being_read(&ready) {
+                self.ready.push_front(ready);
+                return;
+            }
+            self.join(ready);
+        }
+    }
+
+    /// How many tokens an answer may take of another row's or a kept prompt's, of which it shares `length`.
+    fn takes(&self, ready: &Ready, other: Steering, length: usize) -> usize {
+        let same = ready.steering.same(other, length);
+        match self.batch.takes(ready.job.prompt.len(), same) {
+            few if few < SHORTEST_PART => 0,
+            takes => takes,
+        }
+    }
+
+    /// Whether a row whose prompt isn't read yet begins as this one, further than what is there already.
+    fn is_being_read(&mut self, ready: &Ready) -> bool {
+        let most_unread = self.live.iter().filter_map(|(row, live)| {
+            let (tokens, held) = self.batch.row(*row)?;
+            let length = shared(&tokens[..live.job.prompt.len()], &ready.job.prompt);
+            let takes = self.takes(ready, live.steering, length);
+            (held < takes).then_some(takes)
+        });
+        let Some(most_unread) = most_unread.max() else { return false };
+        let kept = self.store.find(&ready.job.prompt, ready.steering).map_or(0, |(_, length)| length);
+        most_unread > self.batch.takes(ready.job.prompt.len(), kept)
+    }
+
+    fn join(&mut self, ready: Ready) {
+        self.keep_of_live(&ready);
+        let prompt_length = ready.job.prompt.len();
+        let Ready { mut job, hook, steering } = ready;
+        let Some(row) = (0..).find(|row| !self.live.contains_key(row)) else { return };
+        let mut prompt = std::mem::take(&mut job.prompt);
+        prompt.iter_mut().for_each(|token| token.row = row);
+        let whole = !hook.is_local();
+        let hook = hook.on_row(row);
+        let found = self
+            .store
+            .find(&prompt, steering)
+            .map(|(prefix, length)| (prefix, self.batch.takes(prompt_length, length)));
+        let found = found.filter(|(_, takes)| *takes >= SHORTEST_PART);
+        let cached = found.as_ref().map_or(0, |(_, takes)| *takes);
+        let key = hook.key(row);
+        let joining = Joining {
+            prompt: prompt.clone(),
+            beginning: Vec::new(),
+            options: job.options.clone(),
+            random_stream: job.random_stream,
+            stream: job.stream,
+            whole,
+            prefix: found.map(|(prefix, takes)| (prefix, takes, key)),
+        };
+        if let Err(error) = self.batch.join(joining) {
+            return send(&job, What::Failed(error));
+        }
+        job.prompt = prompt;
+        self.metrics.prompt_tokens.add(prompt_length);
+        self.metrics.cached_tokens.add(cached);
+        send(&job, What::Begun { cached });
+        self.hooks.insert(row, hook);
+        let live = Live { job, steering, begun: Instant::now(), last: None, trace: Vec::new() };
+        self.live.insert(row, live);
+    }
+
+    /// Keeps the part of a live row's prompt that an answer takes, where that is more than what is kept.
+    fn keep_of_live(&mut self, ready: &Ready) {
+        let prompt = &ready.job.prompt;
+        let mut best: Option<(usize, usize)> = None;
+        for (row, live) in &self.live {
+            let Some((tokens, held)) = self.batch.row(*row) else { continue };
+            let length = shared(&tokens[..live.job.prompt.len()], prompt).min(held);
+            let takes = self.takes(ready, live.steering, length);
+            if takes > best.map_or(0, |(_, most)| most) {
+                best = Some((*row, takes));
+            }
+        }
+        let Some((row, takes)) = best else { return };
+        let kept = self.store.find(prompt, ready.steering).map_or(0, |(_, length)| length);
+        if kept < takes {
+            self.keep(row);
+        }
+    }
+
+    /// Keeps the prompt of a row that is read.
+    fn keep(&mut self, row: usize) {
+        let Some(live) = self.live.get(&row) else { return };
+        let prompt = live.job.prompt.len();
+        let Some((_, held)) = self.batch.row(row) else { return };
+        // Tokens of a short prompt were summed in another order than those of a long one.
+        if held < prompt || prompt < SHORTEST_PART || !self.model.decoder.reads_in_parts() {
+            return;
+        }
+        let steering = match live.job.readers.is_empty() {
+            true => live.steering,
+            // What was read may be taken by others, though it takes nothing of them.
+            false => match self.hooks.get(row) {
+                Some(hook) => hook.steering(row, &live.job.prompt),
+                None => return,
+            },
+        };
+        if !self.store.is_used() || self.store.holds(&live.job.prompt, steering) {
+            return;
+        }
+        if let Ok(prefix) = self.batch.prefix(row, prompt) {
+            self.store.keep(live.job.prompt.clone(), steering, prefix);
+        }
+    }
+
+    /// One forward pass, and what follows of it.
+    fn pass(&mut self) {
+        let begin = Instant::now();
+        let mut steps = Vec::new();
+        let passed = self.batch.step(&mut self.hooks, &mut |decoded| {
+            let phase = decoded.token.map(|token| token.phase);
+            steps.push((decoded.row, decoded.text, phase, decoded.logits.cloned(), decoded.finish));
+        });
+        if let Err(error) = passed {
+            return self.fail_all(&error.to_string());
+        }
+        let now = Instant::now();
+        self.metrics.passes.observe(now - begin);
+        for (row, text, phase, logits, finish) in steps {
+            self.heard(row, now, Step { text, phase, logits, read: Vec::new() }, finish);
+        }
+    }
+
+    /// Tells a request of a step.
+    fn heard(&mut self, row: usize, now: Instant, mut step: Step, finish: Option<Finish>) {
+        if let (Some(live), Some(hook)) = (self.live.get_mut(&row), self.hooks.get_mut(row)) {
+            match live.last.replace(now) {
+                None => self.metrics.first_token.observe(now - live.begun),
+                Some(last) => self.metrics.tokens.observe(now - last),
+            }
+            self.metrics.generated.add(usize::from(step.phase.is_some()));
+            if live.job.trace {
+                live.trace.extend(hook.take_trace());
+            }
+            if live.job.stream {
+                step.read = hook.take_new();
+            }
+            send(&live.job, What::Step(Box::new(step)));
+        }
+        if finish.is_some() {
+            self.leave(row, true);
+        }
+    }
+
+    /// Removes a row. A complete one is told to its request.
+    fn leave(&mut self, row: usize, is_complete: bool) {
+        self.keep(row);
+        let hook = self.hooks.remove(row);
+        let Some(live) = self.live.remove(&row) else { return };
+        let tokens = self.batch.row(row).map(|(tokens, _)| tokens.to_vec()).unwrap_or_default();
+        let rest = self.batch.flush_text(row);
+        let left = self.batch.leave(row, &live.job.dialogue);
+        if !is_complete {
+            return;
+        }
+        self.metrics.answers.add(1);
+        let what = match left {
+            Ok(Some((transcript, _))) => {
+                let read = hook.map(|hook| hook.read).unwrap_or_default();
+                What::Done(Box::new(Answer { transcript, tokens, read, trace: live.trace, rest }))
+            }
+            Ok(None) => What::Failed(Error::Stopped),
+            Err(error) => What::Failed(error),
+        };
+        send(&live.job, what);
+    }
+
+    /// Ends every row after a pass failed.
+    fn fail_all(&mut self, why: &str) {
+        self.metrics.failed.add(self.live.len());
+        for live in std::mem::take(&mut self.live).into_values() {
+            let error = Error::input("the server", why, "requests that it can serve");
+            send(&live.job, What::Failed(error));
+        }
+        self.hooks = RowHooks::default();
+        self.batch = Batch::new(self.model).pass_tokens(self.limits.pass_tokens);
+    }
+}
+
+/// Tells a request what happened; nobody may listen any more.
+fn send(job: &AnswerJob, what: What) {
+    let _ = job.events.send(Event { choice: job.choice, what });
+}

@@ -1,0 +1,283 @@
+//! What requests for answers have in common: the fields of decoding, steering and reading, checked, and made into options.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::error::ApiError;
+use super::readings::Reader;
+use super::server::Shared;
+use super::steering;
+use crate::generate::{GenerateOptions, KeptLogits, LogitsProcessor, Sampling};
+use crate::model::Token;
+use crate::steer::Plan;
+
+/// One text or several.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    /// As a list.
+    pub fn list(&self) -> Vec<String> {
+        match self {
+            OneOrMany::One(text) => vec![text.clone()],
+            OneOrMany::Many(texts) => texts.clone(),
+        }
+    }
+}
+
+/// How a stream is sent.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, ToSchema)]
+pub struct StreamOptions {
+    /// Whether a last chunk has the number of tokens.
+    pub include_usage: Option<bool>,
+}
+
+/// The fields that requests for answers share. Fields that aren't listed are ignored.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+pub struct Common {
+    /// The model's id, as `GET /v1/models` gives it; the server's model where none is given.
+    pub model: Option<String>,
+    /// Answers to each prompt.
+    #[schema(minimum = 1)]
+    pub n: Option<usize>,
+    /// Texts that end an answer.
+    pub stop: Option<OneOrMany>,
+    /// Seed of the draws. The same request with the same seed has the same answer.
+    pub seed: Option<i64>,
+    /// From 0 (the likeliest token each time) to 2; 1 by default.
+    #[schema(minimum = 0, maximum = 2)]
+    pub temperature: Option<f32>,
+    /// Draws from the likeliest tokens whose probabilities sum to this.
+    #[schema(minimum = 0, maximum = 1)]
+    pub top_p: Option<f32>,
+    /// Draws from this many of the likeliest tokens.
+    pub top_k: Option<i64>,
+    /// Draws from tokens of at least this share of the greatest probability.
+    #[schema(minimum = 0, maximum = 1)]
+    pub min_p: Option<f32>,
+    /// Penalty on tokens that occurred before; 1 for none.
+    pub repetition_penalty: Option<f32>,
+    /// Not supported, but for 0.
+    pub presence_penalty: Option<f64>,
+    /// Not supported, but for 0.
+    pub frequency_penalty: Option<f64>,
+    /// Not supported, but for an empty one.
+    #[schema(value_type = Option<Object>)]
+    pub logit_bias: Option<Value>,
+    /// Tokens of an answer, at most.
+    pub max_tokens: Option<i64>,
+    /// Whether the answer is sent as it arises, by server-sent events.
+    pub stream: Option<bool>,
+    /// How a stream is sent.
+    pub stream_options: Option<StreamOptions>,
+    /// Only `{"type": "text"}` is supported.
+    #[schema(value_type = Option<Object>)]
+    pub response_format: Option<Value>,
+    /// Tokens of the thinking part, at most: then it is closed.
+    pub think_budget: Option<usize>,
+    /// Steering: a plan's name, `{"plan": NAME, "scale": NUMBER}`, `{"interventions": […]}`, or EasySteer's `{"vectors": […]}`.
+    #[schema(value_type = Option<Object>)]
+    pub steering: Option<Value>,
+    /// Probes that are read: `NAME`, `NAME:CLASS`, `NAME:CLASS/OTHER`, or `*` for all.
+    pub probes: Option<OneOrMany>,
+    /// Whether every token of the prompt is in the readings too.
+    pub probe_prompt: Option<bool>,
+    /// Whether the answer says what was read and changed at every token.
+    pub trace: Option<bool>,
+    /// Whether the unsteered answers are given too, after the steered ones.
+    pub compare: Option<bool>,
+}
+
+/// Longest list of stop texts.
+const MOST_STOPS: usize = 64;
+/// Most log-probabilities of a token.
+const MOST_LOGPROBS: usize = 20;
+
+/// A checked request.
+pub(super) struct Checked {
+    /// Answers to each prompt, of each kind.
+    pub n: usize,
+    /// How they are decoded.
+    pub options: GenerateOptions,
+    /// The steering, if any.
+    pub plan: Option<Arc<Plan>>,
+    /// What is read.
+    pub readers: Vec<Arc<Reader>>,
+    pub probe_prompt: bool,
+    pub trace: bool,
+    pub compare: bool,
+    pub stream: bool,
+    pub include_usage: bool,
+}
+
+impl Checked {
+    /// Whether each choice is steered: first the answers under the plan, then the unsteered ones.
+    pub fn kinds(&self) -> Vec<bool> {
+        match (self.plan.is_some(), self.compare) {
+            (steered, true) => [vec![steered; self.n], vec![false; self.n]].concat(),
+            (steered, false) => vec![steered; self.n],
+        }
+    }
+}
+
+impl Common {
+    /// Checks the fields. `max_tokens`: as it was asked for, with the name of its field; `logprobs`: of how many likeliest tokens.
+    pub(super) fn check(
+        &self,
+        shared: &Shared,
+        (max_tokens, field): (Option<i64>, &str),
+        logprobs: Option<usize>,
+    ) -> Result<Checked, ApiError> {
+        shared.check_model(self.model.as_deref())?;
+        self.refuse_unsupported()?;
+        let limits = &shared.limits;
+        let n = self.n.unwrap_or(1);
+        if n == 0 || n > limits.choices {
+            return Err(ApiError::field("n", n, format_args!("from 1 to {}", limits.choices)));
+        }
+        let stop = self.stop.as_ref().map(OneOrMany::list).unwrap_or_default();
+        if stop.len() > MOST_STOPS {
+            return Err(ApiError::field("stop", format_args!("{} texts", stop.len()), MOST_STOPS));
+        }
+        if let Some(count) = logprobs.filter(|count| *count > MOST_LOGPROBS) {
+            return Err(ApiError::field("top_logprobs", count, format_args!("from 0 to {MOST_LOGPROBS}")));
+        }
+        let max_tokens = match max_tokens {
+            None => limits.default_tokens,
+            Some(count) => match usize::try_from(count) {
+                Ok(count) if count <= limits.answer_tokens => count,
+                _ => {
+                    let expected = format!("from 0 to {}, the server's limit", limits.answer_tokens);
+                    return Err(ApiError::field(field, count, expected));
+                }
+            },
+        };
+        let temperature = self.temperature.unwrap_or(1.0);
+        if !(0.0..=2.0).contains(&temperature) {
+            return Err(ApiError::field("temperature", temperature, "from 0 to 2"));
+        }
+        let top_p = self.top_p.unwrap_or(1.0);
+        if !(0.0..=1.0).contains(&top_p) {
+            return Err(ApiError::field("top_p", top_p, "from 0 to 1"));
+        }
+        let top_k = match self.top_k {
+            // As other servers have it, neither cuts anything.
+            None | Some(-1 | 0) => None,
+            Some(count) => Some(
+                usize::try_from(count).map_err(|_| ApiError::field("top_k", count, "1 or more, or -1"))?,
+            ),
+        };
+        let processor = LogitsProcessor {
+            repetition_penalty: self.repetition_penalty.filter(|penalty| *penalty != 1.0),
+            top_k,
+            // Of probability 0 there is always one token: the likeliest.
+            top_p: (top_p < 1.0).then_some(top_p.max(f32::MIN_POSITIVE)),
+            min_p: self.min_p.filter(|share| *share != 0.0),
+        };
+        let sampling = match temperature > 0.0 {
+            true => Sampling::temperature(temperature)?,
+            false => Sampling::Greedy,
+        };
+        let options = GenerateOptions::default()
+            .sampling(sampling)
+            .logits_processor(processor)
+            .max_tokens(max_tokens)
+            .stop(stop)
+            .think_budget(self.think_budget)
+            .seed(self.seed.map_or_else(rand::random, |seed| seed as u64))
+            .thinking(shared.thinking)
+            .logits(logprobs.map_or(KeptLogits::None, KeptLogits::Top));
+        options.check()?;
+        let probes = self.probes.as_ref().map(OneOrMany::list).unwrap_or_default();
+        let readers = Reader::find(&shared.library, &probes)?.into_iter().map(Arc::new).collect();
+        let plan = match &self.steering {
+            None => None,
+            Some(field) => steering::plan(field, &shared.library)?.map(Arc::new),
+        };
+        let include_usage = self.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
+        Ok(Checked {
+            n,
+            options,
+            plan,
+            readers,
+            probe_prompt: self.probe_prompt.unwrap_or(false),
+            trace: self.trace.unwrap_or(false),
+            compare: self.compare.unwrap_or(false),
+            stream: self.stream.unwrap_or(false),
+            include_usage,
+        })
+    }
+
+    /// Refuses what would change the answer and isn't there.
+    fn refuse_unsupported(&self) -> Result<(), ApiError> {
+        match self.response_format.as_ref().map(|format| format.get("type").unwrap_or(format)) {
+            None => {}
+            Some(Value::String(kind)) if kind == "text" => {}
+            Some(Value::Null) if self.response_format.as_ref().is_some_and(Value::is_null) => {}
+            Some(kind) => {
+                let found = format!("type {kind}, which this server doesn't support");
+                return Err(ApiError::field("response_format", found, "{\"type\": \"text\"}"));
+            }
+        }
+        for (name, penalty) in
+            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
+        {
+            if let Some(penalty) = penalty.filter(|penalty| *penalty != 0.0) {
+                let found = format!("{penalty}, which this server doesn't support");
+                return Err(ApiError::field(name, found, "0, or a repetition_penalty"));
+            }
+        }
+        match &self.logit_bias {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Object(bias)) if bias.is_empty() => Ok(()),
+            Some(_) => {
+                Err(ApiError::field("logit_bias", "a bias, which this server doesn't support", "none"))
+            }
+        }
+    }
+}
+
+/// Reads a body as JSON.
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let named = !matches!(path.as_str(), "." | "?" | "");
+        let inner = error.into_inner();
+        match (inner.is_data(), named) {
+            (true, true) => ApiError::invalid(format_args!("{path}: {inner}")).param(&path),
+            (true, false) => ApiError::invalid(inner),
+            (false, _) => ApiError::invalid(format_args!("the body is no JSON: {inner}")),
+        }
+    })?;
+    reader.end().map_err(|error| ApiError::invalid(format_args!("the body is no JSON: {error}")))?;
+    Ok(read)
+}
+
+/// Refuses a prompt that leaves no room in the model's context, and cuts the answer to the room that there is.
+pub(super) fn fit(
+    prompt: &[Token],
+    options: &GenerateOptions,
+    shared: &Shared,
+) -> Result<GenerateOptions, ApiError> {
+    let context = shared.context();
+    let room = context.saturating_sub(prompt.len());
+    if prompt.is_empty() {
+        return Err(ApiError::invalid("a prompt without a token").param("prompt"));
+    }
+    if room == 0 && options.max_tokens > 0 || prompt.len() > context {
+        let found = format!("the prompt has {} tokens; the model's context is {context}", prompt.len());
+        return Err(ApiError::invalid(found).param("messages").code("context_length_exceeded"));
+    }
+    Ok(options.clone().max_tokens(options.max_tokens.min(room)))
+}
