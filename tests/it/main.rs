@@ -33,6 +33,8 @@ mod real_chat;
 mod probe;
 mod reasoning;
 mod probe_check;
+#[cfg(feature = "serve")]
+mod serve;
 mod cli;
 mod steer;
 mod sweep;
