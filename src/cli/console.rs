@@ -105,6 +105,12 @@ impl Console {
         move || !stop.load(Ordering::SeqCst)
     }
 
+    /// Says several lines.
+    #[cfg(feature = "serve")]
+    pub fn say_lines(&self, remarks: &str) {
+        remarks.lines().for_each(|line| self.say(line));
+    }
+
     pub fn say(&self, remark: impl std::fmt::Display) {
         if !self.quiet {
             complain(remark);

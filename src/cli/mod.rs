@@ -1,6 +1,8 @@
 //! The command line: one file a subcommand, and the only place that prints.
 
 mod boundary;
+#[cfg(feature = "serve")]
+mod chat;
 mod console;
 mod constructive;
 mod dash_values;
@@ -79,6 +81,9 @@ enum Command {
     SteerSweep(steer_sweep::Arguments),
     /// Answer prompts, steered or not
     Generate(generate::Arguments),
+    /// Talk with a model in the terminal, steered and read
+    #[cfg(feature = "serve")]
+    Chat(Box<chat::Arguments>),
     /// Serve a model over HTTP as OpenAI's clients expect it, with steering and readings per request
     #[cfg(feature = "serve")]
     Serve(Box<serve::Arguments>),
@@ -152,6 +157,8 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Vector(arguments) => vector::run(arguments, console),
         Command::SteerSweep(arguments) => steer_sweep::run(arguments, console),
         Command::Generate(arguments) => generate::run(arguments, console),
+        #[cfg(feature = "serve")]
+        Command::Chat(arguments) => chat::run(*arguments, console),
         #[cfg(feature = "serve")]
         Command::Serve(arguments) => serve::run(*arguments, console),
         Command::Game(arguments) => game::run(arguments, console),

@@ -108,7 +108,7 @@ impl Library {
     ///
     /// # Errors
     /// No such name; a vector that was left out.
-    pub fn vector(&self, name: &str, field: &str) -> std::result::Result<Arc<Vector>, ApiError> {
+    pub(super) fn vector(&self, name: &str, field: &str) -> std::result::Result<Arc<Vector>, ApiError> {
         find(&self.vectors, "vector", name, field).cloned()
     }
 
@@ -116,7 +116,7 @@ impl Library {
     ///
     /// # Errors
     /// No such name; a probe that was left out.
-    pub fn probe(
+    pub(super) fn probe(
         &self,
         name: &str,
         field: &str,
@@ -128,7 +128,7 @@ impl Library {
     ///
     /// # Errors
     /// No such name; a plan that was left out.
-    pub fn plan(&self, name: &str, field: &str) -> std::result::Result<Plan, ApiError> {
+    pub(super) fn plan(&self, name: &str, field: &str) -> std::result::Result<Plan, ApiError> {
         find(&self.plans, "plan", name, field).cloned()
     }
 
@@ -136,7 +136,7 @@ impl Library {
     ///
     /// # Errors
     /// A vector in memory or a name that isn't here; ids of dialogues, which a request has none of.
-    pub fn resolve(
+    pub(super) fn resolve(
         &self,
         mut intervention: Intervention,
         field: &str,

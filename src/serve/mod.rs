@@ -4,7 +4,7 @@
 //! doesn't depend on the other rows.
 //!
 //! - [`Library`]: the vectors, probes and plans that requests name. [`Limits`]: bounds of everything that a client can ask for.
-//! - [`Server`]: the whole; [`Server::run`] serves until it is told to stop.
+//! - [`Session`]: a dialogue of many rounds without a server. [`Server`]: the whole; [`Server::run`] serves until it is told to stop.
 
 mod error;
 mod queue;
@@ -14,6 +14,7 @@ mod library;
 mod readings;
 mod steering;
 mod row_hooks;
+mod session;
 mod engine;
 mod server;
 mod request;
@@ -32,7 +33,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::http::HeaderValue;
 pub use library::Library;
+pub use readings::{ProbeReadings, PromptToken, Reading, TurnReading, Verdict};
 pub use server::Limits;
+pub use session::{Round, Session};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};

@@ -143,6 +143,8 @@ pub struct PromptToken {
     pub token: String,
     /// The number of its message, from 0.
     pub turn: usize,
+    /// Whether it is part of the message's content, and not of the template around it.
+    pub content: bool,
     /// The calibrated probability of the class there.
     pub probability: f64,
 }
@@ -234,7 +236,8 @@ impl Reader {
                 let mut all = Vec::with_capacity(given.len());
                 for token in given {
                     if let Some(probability) = at(token) {
-                        all.push(PromptToken { token: text(token.id)?, turn: token.turn, probability });
+                        let (turn, content) = (token.turn, token.is_content());
+                        all.push(PromptToken { token: text(token.id)?, turn, content, probability });
                     }
                 }
                 Some(all)

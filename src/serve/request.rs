@@ -249,6 +249,14 @@ impl Common {
 
 /// Reads a body as JSON.
 pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // A list would be read as the fields in their order.
+    if body.trim_ascii_start().first().is_some_and(|first| *first != b'{')
+        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+    {
+        return Err(ApiError::invalid(
+            "the body is no JSON object; expected one with the fields of a request",
+        ));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -256,7 +264,14 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let inner = error.into_inner();
         match (inner.is_data(), named) {
             (true, true) => ApiError::invalid(format_args!("{path}: {inner}")).param(&path),
-            (true, false) => ApiError::invalid(inner),
+            (true, false) => {
+                let message = inner.to_string();
+                let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+                match missing {
+                    Some(name) => ApiError::field(name, "nothing", "a value").param(name),
+                    None => ApiError::invalid(message),
+                }
+            }
             (false, _) => ApiError::invalid(format_args!("the body is no JSON: {inner}")),
         }
     })?;

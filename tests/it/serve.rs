@@ -27,12 +27,12 @@ pub fn answer(message: &str, options: &GenerateOptions) -> Transcript {
 }
 
 pub fn options() -> GenerateOptions {
-    GenerateOptions::default().greedy().max_tokens(40).logits(KeptLogits::Top(2))
+    GenerateOptions::default().greedy().max_tokens(80).logits(KeptLogits::Top(2))
 }
 
 /// A greedy request for an answer.
 pub fn asked(message: &str) -> Value {
-    json!({"messages": [{"role": "user", "content": message}], "temperature": 0, "max_tokens": 40})
+    json!({"messages": [{"role": "user", "content": message}], "temperature": 0, "max_tokens": 80})
 }
 
 pub fn with(mut request: Value, fields: Value) -> Value {
@@ -162,6 +162,8 @@ fn wrong_requests_have_openais_errors() {
         (json!({"messages": []}), 400, "messages"),
         (json!({"messages": "hello"}), 400, "messages"),
         (json!({}), 400, "messages"),
+        (json!(["organism", 1]), 400, ""),
+        (json!("hello"), 400, ""),
         (with(asked("a"), json!({"model": "gpt-9"})), 404, "model"),
         (with(asked("a"), json!({"temperature": 3})), 400, "temperature"),
         (with(asked("a"), json!({"temperature": "hot"})), 400, "temperature"),
@@ -190,7 +192,7 @@ fn wrong_requests_have_openais_errors() {
     for (request, status, param) in cases {
         let (found, body) = server.post("/v1/chat/completions", &request);
         assert_eq!(found, status, "{request}: {body}");
-        assert_eq!(body["error"]["param"], param, "{request}: {body}");
+        assert_eq!(body["error"]["param"].as_str().unwrap_or_default(), param, "{request}: {body}");
         assert_eq!(body["error"]["type"], "invalid_request_error");
         assert!(!body["error"]["message"].as_str().unwrap().is_empty());
     }

@@ -160,7 +160,7 @@ fn every_row_of_a_mixed_batch_is_answered_as_it_is_alone_and_by_the_library() {
         let asked: Vec<_> = requests.iter().map(ask).collect();
         asked.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    let mut texts = std::collections::BTreeSet::new();
+    let mut different = std::collections::BTreeSet::new();
     for ((name, messages), response) in requests.iter().zip(&together) {
         let alone = server.chat(&request(messages, *name));
         assert_eq!(exact(response), exact(&alone), "{name:?}");
@@ -168,9 +168,9 @@ fn every_row_of_a_mixed_batch_is_answered_as_it_is_alone_and_by_the_library() {
         let expected = steered(&model, &dialogue(messages), &plan);
         let own: Vec<f64> = expected.logprobs.iter().flatten().map(|token| token.logprob).collect();
         assert_eq!(exact(response), (expected.text, own), "{name:?}");
-        texts.insert(text(response).to_owned());
+        different.insert(format!("{:?}", exact(response)));
     }
-    assert!(texts.len() > 8, "the plans hardly differ: {texts:?}");
+    assert!(different.len() > requests.len() - 6, "the plans hardly differ: {}", different.len());
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn strength_0_is_the_baseline_and_a_plan_composed_with_nothing_is_the_plan() {
         (json!({"vectors": [{"source": "/etc/passwd"}]}), "a name of the server's folder"),
         (json!({"vectors": [{"source": "../east"}]}), "a name of the server's folder"),
         (json!({"vectors": [{"source": "north"}]}), "east, west"),
-        (json!({"vectors": [{"source": "east", "layers": [9]}]}), "3 blocks"),
+        (json!({"vectors": [{"source": "east", "layers": [9]}]}), "no block 9"),
         (json!({"vectors": [{"source": "east", "layers": [1], "apply": {"prompt": 3}}]}), "generation"),
         (json!({"vectors": [{"source": "east", "algorithm": "loreft"}]}), "direct"),
         (
