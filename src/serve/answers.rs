@@ -20,7 +20,7 @@ use super::engine::{Answer, AnswerJob, Event, Job, Step, What};
 use super::error::ApiError;
 use super::readings::{ProbeReadings, Read};
 use super::request::Checked;
-use super::server::Shared;
+use super::shared::Shared;
 use crate::dialogue::Dialogue;
 use crate::generate::{Finish, GenerateOptions, TokenLogits};
 use crate::model::Token;
@@ -202,7 +202,8 @@ impl Run {
     async fn next(&mut self) -> Result<Event, ApiError> {
         match timeout_at(self.deadline, self.events.recv()).await {
             Ok(Some(event)) => Ok(event),
-            Ok(None) => Err(ApiError::stopping()),
+            Ok(None) if self.shared.queue.is_closed() => Err(ApiError::stopping()),
+            Ok(None) => Err(ApiError::server("a failure inside the server")),
             Err(_) => {
                 let seconds = self.shared.limits.timeout.as_secs();
                 Err(ApiError::timeout(format_args!("no answer within {seconds} s, the server's limit")))

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::answers::{Choice, Form, Head, Part, PearlChoice, Prompt, Run, Usage};
 use super::error::ApiError;
 use super::request::{self, Checked, Common};
-use super::server::{Payload, Shared, blocking};
+use super::shared::{Payload, Shared, blocking};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::generate::TokenLogits;
 

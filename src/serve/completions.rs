@@ -14,7 +14,7 @@ use super::engine::Job;
 use super::error::ApiError;
 use super::request::{self, Checked, Common};
 use super::score::{Progress, ScoreJob};
-use super::server::{Payload, Shared, blocking};
+use super::shared::{Payload, Shared, blocking};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::generate::TokenLogits;
 use crate::steer::EvaluateAt;

@@ -134,6 +134,16 @@ impl From<Error> for ApiError {
     }
 }
 
+/// As an error of the library: the parts of `place: found; expected expected`, where the message has them.
+impl From<ApiError> for Error {
+    fn from(error: ApiError) -> Error {
+        let message = error.body.message;
+        let (found, expected) = message.split_once("; expected ").unwrap_or((&message, "another"));
+        let (place, found) = found.split_once(": ").unwrap_or(("the request", found));
+        Error::input(place, found, expected)
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after) = (self.status, self.retry_after);

@@ -17,7 +17,7 @@ use super::chat::{ChatMessage, dialogue};
 use super::engine::{Aside, Job};
 use super::error::ApiError;
 use super::request;
-use super::server::{Payload, Shared, blocking};
+use super::shared::{Payload, Shared, blocking};
 use crate::activations::{Activations, BATCH_TOKENS, Request, extract};
 use crate::artifact::Numbers;
 use crate::dialogue::Dialogue;

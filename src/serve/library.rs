@@ -163,6 +163,7 @@ impl Library {
             if let Some(VectorSource::File(path)) = &intervention.vector {
                 let vector = match self.vector(&path.to_string_lossy(), "plan") {
                     Ok(vector) => vector,
+                    Err(error) if !path.exists() => return Err(error.into()),
                     Err(_) => Arc::new(Vector::load_for(path, model)?),
                 };
                 intervention.vector = Some(VectorSource::Memory(vector));
@@ -171,6 +172,7 @@ impl Library {
             for query in queries(&intervention) {
                 let probe = match self.probe(&query.probe.to_string_lossy(), "plan") {
                     Ok((probe, _)) => probe.as_ref().clone(),
+                    Err(error) if !query.probe.exists() => return Err(error.into()),
                     Err(_) => load_probe(&query.probe, model)?,
                 };
                 probes = probes.with(&query.probe, probe);

@@ -16,7 +16,7 @@ mod steering;
 mod row_hooks;
 mod session;
 mod engine;
-mod server;
+mod shared;
 mod request;
 mod score;
 mod answers;
@@ -25,6 +25,7 @@ mod completions;
 mod hidden_states;
 mod models;
 mod openapi;
+mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,14 +35,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::http::HeaderValue;
 pub use library::Library;
 pub use readings::{ProbeReadings, PromptToken, Reading, TurnReading, Verdict};
-pub use server::Limits;
 pub use session::{Round, Session};
+pub use shared::Limits;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::model::Model;
 use engine::Engine;
-use server::Shared;
+use shared::Shared;
 
 /// A server that hasn't begun.
 #[must_use]

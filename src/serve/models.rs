@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::server::Shared;
+use super::shared::Shared;
 
 /// A model.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::readings::Reader;
-use super::server::Shared;
+use super::shared::Shared;
 use super::steering;
 use crate::generate::{GenerateOptions, KeptLogits, LogitsProcessor, Sampling};
 use crate::model::Token;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::error::ApiError;
 use super::library::Library;
 use super::readings::{ProbeReadings, Reader};
 use super::row_hooks::{RowHook, RowHooks};
@@ -50,7 +49,7 @@ impl<'a> Session<'a> {
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             if part.contains(':') {
                 let own: Intervention = part.parse()?;
-                let own = self.library.resolve(own, "steer").map_err(plain)?;
+                let own = self.library.resolve(own, "steer")?;
                 plan.interventions.push(own.at_best_site(self.model)?);
                 continue;
             }
@@ -59,7 +58,7 @@ impl<'a> Session<'a> {
                     Some((name, by)) => json!({"plan": name.trim(), "scale": by}),
                     None => Value::from(part),
                 };
-            let own = steering::plan(&field, self.library).map_err(plain)?;
+            let own = steering::plan(&field, self.library)?;
             plan.interventions.extend(own.into_iter().flat_map(|own| own.interventions));
         }
         plan.check()?;
@@ -72,7 +71,7 @@ impl<'a> Session<'a> {
     /// # Errors
     /// A name that the library lacks; the session goes on as before.
     pub fn probe(&mut self, names: &[String]) -> Result<()> {
-        let readers = Reader::find(self.library, names).map_err(plain)?;
+        let readers = Reader::find(self.library, names)?;
         self.readers = readers.into_iter().map(Arc::new).collect();
         Ok(())
     }
@@ -127,17 +126,5 @@ impl<'a> Session<'a> {
         let readings =
             all.map(|(reader, read)| Ok((reader.name.clone(), reader.summary(read, &tokens, None)?)));
         Ok(Round { transcript, readings: readings.collect::<Result<_>>()? })
-    }
-}
-
-/// An error of a request, as one of the library.
-fn plain(error: ApiError) -> Error {
-    let message = error.into_body().error.message;
-    match message.split_once("; expected ") {
-        Some((found, expected)) => match found.split_once(": ") {
-            Some((place, found)) => Error::input(place, found, expected),
-            None => Error::input("the request", found, expected),
-        },
-        None => Error::input("the request", message, "names that are there"),
     }
 }

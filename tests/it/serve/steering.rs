@@ -274,7 +274,7 @@ fn a_prefix_kept_under_one_plan_is_never_read_under_another() {
     assert_eq!(fresh.metric("pearl_prompt_tokens_cached_total"), 0.0);
     // The cache was used, by steered rows too.
     for name in [None, Some("all"), Some("generated"), Some("ablate"), Some("decay")] {
-        assert!(cached[&name] > 100, "{name:?}: {cached:?}");
+        assert!(cached[&name] >= 100, "{name:?}: {cached:?}");
     }
 }
 
