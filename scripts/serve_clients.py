@@ -61,8 +61,9 @@ def check(client: openai.OpenAI, address: str) -> None:
     assert drawn[0] == drawn[1] and len(drawn[0]) == 4
     say("seed and n", drawn[0][0])
 
-    stopped = client.chat.completions.create(**ask, stop=[text.split()[2]])
-    assert stopped.choices[0].message.content.strip() == " ".join(text.split()[:2])
+    stop = " " + text.split()[3]
+    stopped = client.chat.completions.create(**ask, stop=[stop])
+    assert stopped.choices[0].message.content == text[: text.find(stop)]
     say("stop", stopped.choices[0].message.content)
 
     done = client.completions.create(model=model.id, prompt=["i see", "they call"], max_tokens=3, temperature=0, logprobs=1, echo=True)
