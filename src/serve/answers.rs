@@ -111,6 +111,10 @@ pub struct PearlChoice {
     /// What was read and changed, a token each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<Vec<TraceToken>>,
+    /// What a policy read, believed and chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub decision: Option<Value>,
 }
 
 /// A reading of one token of the answer.
@@ -171,7 +175,8 @@ impl Run {
                     prompt: prompt.tokens.clone(),
                     options: prompt.options.clone(),
                     random_stream: which % checked.n,
-                    plan: checked.plan.clone().filter(|_| is_steered),
+                    plan: checked.steered.plan.clone().filter(|_| is_steered),
+                    policy: checked.steered.policy.clone().filter(|_| is_steered),
                     readers: checked.readers.clone(),
                     trace: checked.trace,
                     stream: checked.stream,
@@ -281,13 +286,14 @@ impl Run {
             readings: (!checked.readers.is_empty()).then_some(readings),
             new: BTreeMap::new(),
             trace,
+            decision: answer.decision.clone(),
         }))
     }
 
     /// Whether anything is said of an answer beside its text.
     fn says(&self) -> bool {
         let checked = &self.checked;
-        checked.plan.is_some() || checked.compare || checked.trace || !checked.readers.is_empty()
+        checked.steered.is_some() || checked.compare || checked.trace || !checked.readers.is_empty()
     }
 
     async fn stream(mut self) -> Result<Response, ApiError> {

@@ -106,8 +106,8 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<Prepared, ApiError> {
         let own = &plan.interventions;
         own.iter().any(|own| own.when.is_some() && own.evaluate_at == EvaluateAt::Prompt)
     };
-    if checked.plan.as_ref().is_some_and(reads_prompt) {
-        let found = "a condition on the prompt, which is read as a dialogue";
+    if checked.steered.policy.is_some() || checked.steered.plan.as_ref().is_some_and(reads_prompt) {
+        let found = "a policy, or a condition on the prompt, which is read as a dialogue";
         return Err(ApiError::field(
             "steering",
             found,
@@ -123,6 +123,10 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<Prepared, ApiError> {
         TextPrompt::Texts(texts) => texts.iter().map(encode).collect::<crate::Result<_>>()?,
         TextPrompt::Lists(lists) => lists.clone(),
     };
+    if lists.is_empty() || lists.len() > shared.limits.request_rows {
+        let expected = format!("from 1 to {} in one request", shared.limits.request_rows);
+        return Err(ApiError::field("prompt", format_args!("{} prompts", lists.len()), expected));
+    }
     let mut prompts = Vec::with_capacity(lists.len());
     for (number, ids) in lists.iter().enumerate() {
         let tokens = chat.plain_tokens(ids).map_err(|error| ApiError::from(error).param("prompt"))?;
@@ -155,7 +159,7 @@ async fn echoed(
         let job = ScoreJob {
             dialogue: prompt.dialogue.clone(),
             tokens: prompt.tokens.clone(),
-            plan: checked.plan.clone(),
+            plan: checked.steered.plan.clone(),
             likeliest,
             reply: Some(reply),
             progress: Progress::default(),

@@ -13,6 +13,7 @@ use super::prefix_store::{PrefixStore, Steering, shared};
 use super::queue::{Queue, Work};
 use super::readings::{Read, Reader};
 use super::row_hooks::{RowHook, RowHooks};
+use crate::constructive::{Decision, Policy};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::{Batch, Finish, GenerateOptions, Joining, SHORTEST_PART, TokenLogits, Transcript};
@@ -50,6 +51,8 @@ pub(super) struct AnswerJob {
     pub random_stream: usize,
     /// How it is steered, if it is.
     pub plan: Option<Arc<Plan>>,
+    /// The policy that decides how it is steered, if one does.
+    pub policy: Option<Arc<Policy>>,
     /// What is read.
     pub readers: Vec<Arc<Reader>>,
     /// Whether what was read and changed is kept.
@@ -106,6 +109,8 @@ pub(super) struct Answer {
     pub read: Vec<Read>,
     /// What was changed, where that is kept.
     pub trace: Vec<TraceEntry>,
+    /// What a policy decided.
+    pub decision: Option<serde_json::Value>,
     /// Text that was not heard yet.
     pub rest: String,
 }
@@ -138,6 +143,7 @@ struct Live {
     /// When its last token was decoded.
     last: Option<Instant>,
     trace: Vec<TraceEntry>,
+    decision: Option<serde_json::Value>,
 }
 
 /// An answer whose steering is ready, before it joins.
@@ -145,6 +151,7 @@ struct Ready {
     job: AnswerJob,
     hook: RowHook,
     steering: Steering,
+    decision: Option<serde_json::Value>,
 }
 
 /// The engine's state.
@@ -242,14 +249,14 @@ impl<'a> Engine<'a> {
             Job::Aside(job) => self.asides.push_back(job),
             Job::Answer(job) if job.events.is_closed() => self.metrics.abandoned.add(1),
             Job::Answer(job) => match self.prepare(&job) {
-                Ok(hook) => {
+                Ok((hook, decision)) => {
                     let reads = !job.readers.is_empty();
                     let mut steering = hook.steering(NO_ROW, &job.prompt);
                     // The states of every token are needed.
                     if reads {
                         (steering.untouched, steering.resumable) = (0, 0);
                     }
-                    self.ready.push_back(Ready { job: *job, hook, steering });
+                    self.ready.push_back(Ready { job: *job, hook, steering, decision });
                 }
                 Err(error) => send(&job, What::Failed(error)),
             },
@@ -257,16 +264,22 @@ impl<'a> Engine<'a> {
     }
 
     /// The steering of an answer. Conditions on the prompt are evaluated here.
-    fn prepare(&self, job: &AnswerJob) -> Result<RowHook> {
+    fn prepare(&self, job: &AnswerJob) -> Result<(RowHook, Option<serde_json::Value>)> {
         let mut steer: Vec<SteerHook> = Vec::new();
-        if let Some(plan) = &job.plan {
-            let dialogue = std::slice::from_ref(job.dialogue.as_ref());
+        let (mut plan, mut decision) = (job.plan.clone(), None);
+        let dialogue = std::slice::from_ref(job.dialogue.as_ref());
+        if let Some(policy) = &job.policy {
+            let decided = policy.decide(self.model, dialogue, &[], job.options.seed)?;
+            plan = Some(Arc::new(policy.plan(&decided, &[])?));
+            decision = decided.first().map(Decision::to_json).transpose()?;
+        }
+        if let Some(plan) = &plan {
             let hooks = plan.hooks_with(Probes::default(), self.model, dialogue, job.options.thinking)?;
             let changing = hooks.into_iter().enumerate().filter(|(_, hook)| hook.changes(NO_ROW));
             steer.extend(changing.map(|(number, hook)| if job.trace { hook.traced(number) } else { hook }));
             steer.iter_mut().for_each(|hook| hook.move_to(NO_ROW));
         }
-        Ok(RowHook::new(steer, job.readers.clone(), self.model.decoder.architecture()))
+        Ok((RowHook::new(steer, job.readers.clone(), self.model.decoder.architecture()), decision))
     }
 
     /// Lets answers join while there are free rows.
@@ -311,7 +324,7 @@ impl<'a> Engine<'a> {
     fn join(&mut self, ready: Ready) {
         self.keep_of_live(&ready);
         let prompt_length = ready.job.prompt.len();
-        let Ready { mut job, hook, steering } = ready;
+        let Ready { mut job, hook, steering, decision } = ready;
         let Some(row) = (0..).find(|row| !self.live.contains_key(row)) else { return };
         let mut prompt = std::mem::take(&mut job.prompt);
         prompt.iter_mut().for_each(|token| token.row = row);
@@ -341,7 +354,7 @@ impl<'a> Engine<'a> {
         self.metrics.cached_tokens.add(cached);
         send(&job, What::Begun { cached });
         self.hooks.insert(row, hook);
-        let live = Live { job, steering, begun: Instant::now(), last: None, trace: Vec::new() };
+        let live = Live { job, steering, begun: Instant::now(), last: None, trace: Vec::new(), decision };
         self.live.insert(row, live);
     }
 
@@ -443,7 +456,8 @@ impl<'a> Engine<'a> {
         let what = match left {
             Ok(Some((transcript, _))) => {
                 let read = hook.map(|hook| hook.read).unwrap_or_default();
-                What::Done(Box::new(Answer { transcript, tokens, read, trace: live.trace, rest }))
+                let (trace, decision) = (live.trace, live.decision);
+                What::Done(Box::new(Answer { transcript, tokens, read, trace, decision, rest }))
             }
             Ok(None) => What::Failed(Error::Stopped),
             Err(error) => What::Failed(error),

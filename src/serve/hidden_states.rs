@@ -209,7 +209,8 @@ fn prepare(
     }
     slices.push(begin..dialogues.len());
     sites.iter().for_each(|&site| width += architecture.site_width(site));
-    let most = shared.limits.state_numbers;
+    // As text a number takes several times its four bytes.
+    let most = if is_safetensors { shared.limits.state_numbers } else { shared.limits.state_numbers / 8 };
     if picked.saturating_mul(width) > most {
         let found = format!("{total} tokens, of which {picked} rows of {width} numbers are asked for");
         return Err(ApiError::field("sites", found, format_args!("at most {most} numbers in one request")));

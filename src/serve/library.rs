@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::error::ApiError;
 use crate::artifact::TensorFile;
+use crate::constructive::Policy;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::probe::Probe;
@@ -20,14 +21,18 @@ pub struct Library {
     vectors: BTreeMap<String, Entry<Arc<Vector>>>,
     probes: BTreeMap<String, Entry<(Arc<Probe>, Option<String>)>>,
     plans: BTreeMap<String, Entry<Plan>>,
+    policies: BTreeMap<String, Entry<Arc<Policy>>>,
 }
+
+/// The file that a policy's folder has.
+const POLICY: &str = "constructive.json";
 
 /// Names that an error lists, at most.
 const LISTED: usize = 20;
 
 impl Library {
     /// Reads the vectors, probes (`*.safetensors`) and plans (`*.toml`, `*.json`) of folders; the name of each is its file's, without the
-    /// ending. `say` hears of files that are left out, and why.
+    /// ending. Folders in them that `pearl constructive fit` wrote are policies. `say` hears of what is left out, and why.
     ///
     /// # Errors
     /// A folder that can't be read; two files with one name.
@@ -38,6 +43,12 @@ impl Library {
             let entries = std::fs::read_dir(folder).map_err(Error::file(folder))?;
             let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
             files.sort();
+            for file in std::iter::once(folder).chain(&files).filter(|file| file.join(POLICY).is_file()) {
+                let Some(name) = text(file.file_name()) else { continue };
+                let policy = Policy::load(file).and_then(|policy| policy.check_model(model).map(|()| policy));
+                let policy = policy.map(Arc::new).map_err(|error| error.to_string());
+                insert(&mut library.policies, name, file, policy)?;
+            }
             for file in files.into_iter().filter(|file| file.is_file()) {
                 let (Some(name), Some(ending)) = (text(file.file_stem()), text(file.extension())) else {
                     continue;
@@ -102,6 +113,19 @@ impl Library {
     /// Names of the plans.
     pub fn plan_names(&self) -> Vec<String> {
         names(&self.plans)
+    }
+
+    /// Names of the policies.
+    pub fn policy_names(&self) -> Vec<String> {
+        names(&self.policies)
+    }
+
+    /// A policy by its name.
+    ///
+    /// # Errors
+    /// No such name; a policy that was left out.
+    pub(super) fn policy(&self, name: &str, field: &str) -> std::result::Result<Arc<Policy>, ApiError> {
+        find(&self.policies, "policy", name, field).cloned()
     }
 
     /// A vector by its name. `field` names the place in the request.
@@ -268,7 +292,7 @@ fn find<'a, T>(
             let mut known = names(entries);
             known.truncate(LISTED);
             let expected = match known.is_empty() {
-                true => format!("none: the server has no {kind}s (--vectors DIR)"),
+                true => format!("none: the server has no {kind} (--vectors DIR)"),
                 false => known.join(", "),
             };
             Err(ApiError::field(field, format_args!("no {kind} {name:?}"), expected).code("not_found"))

@@ -90,6 +90,8 @@ pub struct LibraryList {
     pub probes: Vec<ProbeEntry>,
     /// Plans.
     pub plans: Vec<String>,
+    /// Policies of `pearl constructive fit`.
+    pub policies: Vec<String>,
 }
 
 fn entry(shared: &Shared) -> ModelEntry {
@@ -146,6 +148,7 @@ pub(super) async fn library(State(shared): State<Arc<Shared>>) -> Result<Json<Li
         vectors,
         probes,
         plans: library.plan_names(),
+        policies: library.policy_names(),
     }))
 }
 

@@ -10,10 +10,9 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::readings::Reader;
 use super::shared::Shared;
-use super::steering;
+use super::steering::{self, Steered};
 use crate::generate::{GenerateOptions, KeptLogits, LogitsProcessor, Sampling};
 use crate::model::Token;
-use crate::steer::Plan;
 
 /// One text or several.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
@@ -85,7 +84,8 @@ pub struct Common {
     pub response_format: Option<Value>,
     /// Tokens of the thinking part, at most: then it is closed.
     pub think_budget: Option<usize>,
-    /// Steering: a plan's name, `{"plan": NAME, "scale": NUMBER}`, `{"interventions": […]}`, or EasySteer's `{"vectors": […]}`.
+    /// Steering: a plan's name, `{"plan": NAME, "scale": NUMBER}`, `{"interventions": […]}`, EasySteer's `{"vectors": […]}`,
+    /// or `{"constructive": NAME}`.
     #[schema(value_type = Option<Object>)]
     pub steering: Option<Value>,
     /// Probes that are read: `NAME`, `NAME:CLASS`, `NAME:CLASS/OTHER`, or `*` for all.
@@ -100,6 +100,8 @@ pub struct Common {
 
 /// Longest list of stop texts.
 const MOST_STOPS: usize = 64;
+/// Longest stop text, in bytes: each is looked for at every token.
+const LONGEST_STOP: usize = 1024;
 /// Most log-probabilities of a token.
 const MOST_LOGPROBS: usize = 20;
 
@@ -110,7 +112,7 @@ pub(super) struct Checked {
     /// How they are decoded.
     pub options: GenerateOptions,
     /// The steering, if any.
-    pub plan: Option<Arc<Plan>>,
+    pub steered: Steered,
     /// What is read.
     pub readers: Vec<Arc<Reader>>,
     pub probe_prompt: bool,
@@ -123,7 +125,7 @@ pub(super) struct Checked {
 impl Checked {
     /// Whether each choice is steered: first the answers under the plan, then the unsteered ones.
     pub fn kinds(&self) -> Vec<bool> {
-        match (self.plan.is_some(), self.compare) {
+        match (self.steered.is_some(), self.compare) {
             (steered, true) => [vec![steered; self.n], vec![false; self.n]].concat(),
             (steered, false) => vec![steered; self.n],
         }
@@ -147,7 +149,15 @@ impl Common {
         }
         let stop = self.stop.as_ref().map(OneOrMany::list).unwrap_or_default();
         if stop.len() > MOST_STOPS {
-            return Err(ApiError::field("stop", format_args!("{} texts", stop.len()), MOST_STOPS));
+            return Err(ApiError::field(
+                "stop",
+                format_args!("{} texts", stop.len()),
+                format_args!("at most {MOST_STOPS}"),
+            ));
+        }
+        if let Some(long) = stop.iter().find(|text| text.len() > LONGEST_STOP) {
+            let expected = format!("at most {LONGEST_STOP}");
+            return Err(ApiError::field("stop", format_args!("a text of {} bytes", long.len()), expected));
         }
         if let Some(count) = logprobs.filter(|count| *count > MOST_LOGPROBS) {
             return Err(ApiError::field("top_logprobs", count, format_args!("from 0 to {MOST_LOGPROBS}")));
@@ -200,15 +210,15 @@ impl Common {
         options.check()?;
         let probes = self.probes.as_ref().map(OneOrMany::list).unwrap_or_default();
         let readers = Reader::find(&shared.library, &probes)?.into_iter().map(Arc::new).collect();
-        let plan = match &self.steering {
-            None => None,
-            Some(field) => steering::plan(field, &shared.library)?.map(Arc::new),
+        let steered = match &self.steering {
+            None => Steered::default(),
+            Some(field) => steering::steered(field, &shared.library)?,
         };
         let include_usage = self.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
         Ok(Checked {
             n,
             options,
-            plan,
+            steered,
             readers,
             probe_prompt: self.probe_prompt.unwrap_or(false),
             trace: self.trace.unwrap_or(false),

@@ -1,17 +1,62 @@
-//! The field `steering` of a request: a plan by name, interventions as a plan file has them, or EasySteer's object; made into a [`Plan`].
+//! The field `steering` of a request: a plan by name, interventions as a plan file has them, or EasySteer's object, made into a [`Plan`];
+//! or a policy by name.
+
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
 use super::library::Library;
+use crate::constructive::Policy;
 use crate::model::Selector;
 use crate::steer::{Intervention, Operation, Plan, Strength};
 
 /// Most interventions of a request.
-const MOST: usize = 64;
+const MOST: usize = 32;
 
 /// The keys of the field.
-const KEYS: &str = "plan, interventions, vectors, conflict or scale";
+const KEYS: &str = "plan, interventions, vectors, conflict, scale or constructive";
+
+/// How a request is steered.
+#[derive(Default)]
+pub(super) struct Steered {
+    /// By a plan.
+    pub plan: Option<Arc<Plan>>,
+    /// By a policy, which makes a plan of the prompt.
+    pub policy: Option<Arc<Policy>>,
+}
+
+impl Steered {
+    /// Whether it is steered at all.
+    pub fn is_some(&self) -> bool {
+        self.plan.is_some() || self.policy.is_some()
+    }
+}
+
+/// How a request is steered.
+///
+/// # Errors
+/// As [`plan`]; a policy and a plan.
+pub(super) fn steered(field: &Value, library: &Library) -> Result<Steered, ApiError> {
+    match field.get("constructive") {
+        None | Some(Value::Null) => Ok(Steered { plan: plan(field, library)?.map(Arc::new), policy: None }),
+        Some(Value::String(name)) => {
+            let others = field.as_object().into_iter().flatten();
+            if let Some((other, _)) =
+                others.into_iter().find(|(key, value)| *key != "constructive" && !value.is_null())
+            {
+                let found = format!("a policy and {other}");
+                return Err(ApiError::field(
+                    "steering",
+                    found,
+                    "one of the two: a policy makes its own plan",
+                ));
+            }
+            Ok(Steered { plan: None, policy: Some(library.policy(name, "steering.constructive")?) })
+        }
+        Some(other) => Err(ApiError::field("steering.constructive", kind(other), "a policy's name")),
+    }
+}
 
 /// The plan of a request; none where it isn't steered.
 ///
@@ -43,10 +88,6 @@ pub(super) fn plan(field: &Value, library: &Library) -> Result<Option<Plan>, Api
                 scale = number.ok_or_else(|| {
                     ApiError::field("steering.scale", value, "a number: a factor on every strength")
                 })?;
-            }
-            ("constructive", _) => {
-                let found = "a field that this server doesn't have yet";
-                return Err(ApiError::field("steering.constructive", found, KEYS));
             }
             (other, _) => return Err(ApiError::field("steering", format_args!("key {other:?}"), KEYS)),
         }

@@ -232,7 +232,8 @@ fn strength_0_is_the_baseline_and_a_plan_composed_with_nothing_is_the_plan() {
             "a name of the server's folder",
         ),
         (json!({"plan": "all", "scale": "big"}), "a factor"),
-        (json!({"constructive": "set"}), "doesn't have"),
+        (json!({"constructive": "set"}), "has no policy"),
+        (json!({"constructive": "set", "plan": "all"}), "one of the two"),
         (json!([]), "an object of"),
     ] {
         let (status, body) = server
@@ -445,4 +446,34 @@ fn hidden_states_are_what_extract_records() {
         let (status, body) = server.post("/v1/hidden_states", &wrong);
         assert_eq!((status, body["error"]["param"].as_str().unwrap()), (400, param), "{body}");
     }
+}
+
+#[test]
+fn a_dialogue_in_the_terminal_is_steered_and_read_as_a_request_is() {
+    let model = organism::model().unwrap();
+    let folder = folder(&model);
+    let path = folder.path().display().to_string();
+    let server = served(&["--vectors", &path]);
+    let said = messages(2);
+    let expected =
+        server.chat(&with(request(&rounds(1), Some("all")), json!({"max_tokens": 40, "probes": ["mood"]})));
+    let lines = format!(
+        "/probe mood\n/steer all\n{0}\n/reset\n/steer east:0.4n@1.resid_post\n{0}\n/steer\n{1}\n/quit\n",
+        said[0], said[1]
+    );
+    let arguments = ["chat", "--vectors", &path, "--greedy", "--max-tokens", "40", "--quiet"];
+    let output = crate::cli::pearl(&arguments).write_stdin(lines).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<&str> = text.lines().collect();
+    assert_eq!((answers.len(), answers[0], answers[2]), (6, super::text(&expected), super::text(&expected)));
+    let start = expected["choices"][0]["pearl"]["readings"]["mood"]["start"]["probability"].as_f64().unwrap();
+    assert!(
+        answers[1].starts_with("  [mood (high): message ")
+            && answers[1].contains(&format!("start {start:.3}")),
+        "{}",
+        answers[1]
+    );
+    crate::cli::one_line(&["chat", "--vectors", &path, "--steer", "north"], &["no plan", "all"]);
+    crate::cli::one_line(&["chat", "--vectors", &path, "--probe", "weather"], &["no probe", "mood"]);
 }
