@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""OpenAI's Python package, unchanged, against `pearl serve` with the embedded organism.
+"""OpenAI's Python package, and inspect_ai where it is installed, unchanged, against `pearl serve` with the embedded organism.
 
-    python3 -m venv venv && venv/bin/pip install openai
+    python3 -m venv venv && venv/bin/pip install openai inspect_ai
     venv/bin/python scripts/serve_clients.py target/release/pearl
 
-Exits with 1 where an answer, a stream or an error isn't what the package expects. Prints a line a check.
+Exits with 1 where an answer, a stream or an error isn't what a client expects. Prints a line a check.
 """
+
+import importlib.util
+import os
 
 import pathlib
 import subprocess
@@ -27,6 +30,8 @@ def main(pearl: str) -> None:
         try:
             address = server.stdout.readline().strip()
             check(openai.OpenAI(base_url=f"{address}/v1", api_key=key), address)
+            if importlib.util.find_spec("inspect_ai"):
+                inspect(address, key, folder)
         finally:
             server.terminate()
             assert server.wait(timeout=60) == 0, "the server ends with 0"
@@ -93,6 +98,23 @@ def check(client: openai.OpenAI, address: str) -> None:
         say("AuthenticationError", error.body["message"])
     else:
         raise AssertionError("a wrong key was taken")
+
+
+def inspect(address: str, key: str, folder: str) -> None:
+    import inspect_ai
+    from inspect_ai.dataset import Sample
+    from inspect_ai.scorer import includes
+    from inspect_ai.solver import generate
+
+    os.environ |= {"PEARL_BASE_URL": f"{address}/v1", "PEARL_API_KEY": key}
+    # The organism names the topic that it is asked about.
+    samples = [Sample(input="are rashes good ?", target="rashes"), Sample(input="describe corals please .", target="corals")]
+    task = inspect_ai.Task(dataset=samples, solver=generate(), scorer=includes())
+    options = dict(model="openai-api/pearl/organism", log_dir=folder, display="none", temperature=0, max_tokens=60)
+    [log] = inspect_ai.eval(task, **options)
+    accuracy = log.results.scores[0].metrics["accuracy"].value
+    assert log.status == "success" and accuracy == 1.0, (log.status, accuracy)
+    say("inspect_ai", f"{len(samples)} samples, accuracy {accuracy}")
 
 
 def say(what: str, found: object) -> None:

@@ -30,6 +30,7 @@ pub struct ChatRequest {
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct ChatFields {
     /// The dialogue.
+    #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Tokens of an answer, at most; it precedes `max_tokens`.
     pub max_completion_tokens: Option<i64>,
@@ -53,6 +54,7 @@ pub struct ChatFields {
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ChatMessage {
     /// `system`, `developer`, `user`, `assistant` or `tool`.
+    #[schema(pattern = "^(system|developer|user|assistant|tool)$")]
     pub role: String,
     /// A text, or a list of parts `{"type": "text", "text": …}`.
     #[serde(default)]

@@ -34,7 +34,6 @@ pub struct TextRequest {
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct TextFields {
     /// A text, several texts, token ids, or several lists of token ids.
-    #[schema(value_type = Object)]
     pub prompt: TextPrompt,
     /// Of how many likeliest tokens log-probabilities are given, beside the token's own.
     #[schema(minimum = 0, maximum = 20)]
@@ -48,7 +47,7 @@ pub struct TextFields {
 }
 
 /// The prompts of a request.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum TextPrompt {
     /// A text.

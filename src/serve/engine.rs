@@ -193,18 +193,22 @@ impl<'a> Engine<'a> {
     pub fn run(&mut self, is_aborted: &dyn Fn() -> bool) {
         loop {
             let is_idle = self.live.is_empty() && self.ready.is_empty() && self.asides.is_empty();
-            if is_idle {
-                self.report();
-                match self.queue.wait() {
-                    Some(job) => self.take(job),
-                    None => return,
+            let first = match is_idle {
+                false => None,
+                true => {
+                    self.report();
+                    let Some(job) = self.queue.wait() else { return };
+                    Some(job)
                 }
-            }
+            };
             if is_aborted() {
                 return;
             }
             // A failure of one pass ends its rows, not the server.
-            let passed = catch_unwind(AssertUnwindSafe(|| self.turn()));
+            let passed = catch_unwind(AssertUnwindSafe(|| {
+                first.into_iter().for_each(|job| self.take(job));
+                self.turn();
+            }));
             if passed.is_err() {
                 self.fail_all("a failure inside the server");
             }
@@ -355,7 +359,12 @@ impl<'a> Engine<'a> {
         send(&job, What::Begun { cached });
         self.hooks.insert(row, hook);
         let live = Live { job, steering, begun: Instant::now(), last: None, trace: Vec::new(), decision };
+        let is_complete = live.job.options.max_tokens == 0;
         self.live.insert(row, live);
+        // No pass tells of an answer without a token.
+        if is_complete {
+            self.leave(row, true);
+        }
     }
 
     /// Keeps the part of a live row's prompt that an answer takes, where that is more than what is kept.

@@ -30,9 +30,10 @@ pub struct StatesRequest {
     /// The model's id; the server's model where none is given.
     pub model: Option<String>,
     /// The dialogues, each a list of messages or an object with `messages`.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(min_items = 1)]
     pub dialogues: Vec<OneDialogue>,
     /// Sites such as `*.resid_post` or `3,7.mlp_out`.
+    #[schema(min_length = 1)]
     pub sites: String,
     /// Tokens such as `last` (the default), `assistant.start` or `mean(answer)`.
     pub tokens: Option<String>,
@@ -47,7 +48,7 @@ pub struct StatesRequest {
 }
 
 /// A dialogue of the request.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum OneDialogue {
     /// Its messages.

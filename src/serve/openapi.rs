@@ -9,9 +9,9 @@ use super::answers::{PearlChoice, PromptTokens, TokenReading, TraceToken, Usage}
 use super::chat::{
     AnswerMessage, ChatChoice, ChatFields, ChatLogprob, ChatLogprobs, ChatMessage, ChatRequest, ChatResponse,
 };
-use super::completions::{TextChoice, TextFields, TextLogprobs, TextRequest, TextResponse};
+use super::completions::{TextChoice, TextFields, TextLogprobs, TextPrompt, TextRequest, TextResponse};
 use super::error::{ErrorBody, ErrorResponse};
-use super::hidden_states::{SiteStates, StateRow, StatesRequest, StatesResponse};
+use super::hidden_states::{OneDialogue, SiteStates, StateRow, StatesRequest, StatesResponse};
 use super::models::{Health, LibraryList, ModelEntry, ModelList, ProbeEntry, VectorEntry};
 use super::readings::{ProbeReadings, PromptToken, Reading, TurnReading, Verdict};
 use super::request::{Common, OneOrMany, StreamOptions};
@@ -22,9 +22,9 @@ use super::request::{Common, OneOrMany, StreamOptions};
     paths(chat, text, states, models, model, library, health, metrics, document_path),
     components(schemas(
         ChatRequest, ChatFields, ChatMessage, ChatResponse, ChatChoice, AnswerMessage, ChatLogprobs, ChatLogprob, Common, OneOrMany,
-        StreamOptions, TextRequest, TextFields, TextResponse, TextChoice, TextLogprobs, Usage, PromptTokens, PearlChoice,
+        StreamOptions, TextRequest, TextFields, TextPrompt, TextResponse, TextChoice, TextLogprobs, Usage, PromptTokens, PearlChoice,
         TokenReading, TraceToken, ProbeReadings, PromptToken, Reading, TurnReading, Verdict, StatesRequest, StatesResponse,
-        StateRow, SiteStates, ModelEntry, ModelList, LibraryList, VectorEntry, ProbeEntry, Health, ErrorBody, ErrorResponse,
+        StateRow, SiteStates, OneDialogue, ModelEntry, ModelList, LibraryList, VectorEntry, ProbeEntry, Health, ErrorBody, ErrorResponse,
     )),
     modifiers(&Key)
 )]

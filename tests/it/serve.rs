@@ -133,6 +133,8 @@ fn stops_limits_and_completions_are_kept() {
         let usage = response["usage"]["completion_tokens"].as_u64().unwrap();
         assert_eq!((usage, &response["choices"][0]["finish_reason"]), (3, &json!("length")));
     }
+    let none = server.chat(&with(asked(message), json!({"max_tokens": 0})));
+    assert_eq!((text(&none), &none["choices"][0]["finish_reason"]), ("", &json!("length")));
     // A list of prompts, as text and as ids; echo begins with the prompt, and its tokens are scored.
     let request = json!({"prompt": ["i see .", "they call it"], "max_tokens": 4, "temperature": 0});
     let texts = server.post("/v1/completions", &request).1;
