@@ -118,9 +118,8 @@ impl Answering<'_> {
         let total = numbers.len();
         let mut on_done = |done| on_progress(Progress { stage, done, total });
         let transcripts = generate(self.model, &dialogues, &options, hook, &mut on_done)?;
-        let scores = dialogues.iter().zip(&transcripts);
-        let scores = scores.map(|(dialogue, transcript)| self.judge.score(dialogue, transcript));
-        Ok(Answers { numbers: numbers.to_vec(), scores: scores.collect::<Result<_>>()?, transcripts })
+        let scores = self.judge.score_all((self.model, self.thinking), &dialogues, &transcripts)?;
+        Ok(Answers { numbers: numbers.to_vec(), scores, transcripts })
     }
 }
 

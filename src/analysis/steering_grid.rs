@@ -98,6 +98,10 @@ impl Grid<'_> {
     pub fn check(&self) -> Result<()> {
         let file = self.file;
         self.model.decoder.architecture().parse_sites(&file.sites)?;
+        for sites in file.arms.iter().filter_map(|arm| arm.change.sites.as_ref()) {
+            sites.resolve(self.model)?;
+        }
+        self.judge.check_model(Some(self.model))?;
         judge::check_outcome(self.judge, "goal, strategy", file.wanted())?;
         for (place, outcome) in [("vector, from", &file.vector.from), ("vector, to", &file.vector.to)] {
             if let Some(outcome) = outcome {
@@ -114,7 +118,10 @@ impl Grid<'_> {
         Answering {
             model: self.model,
             judge: self.judge,
-            sampling: Sampling::Temperature(1.0),
+            sampling: match self.file.temperature {
+                0.0 => Sampling::Greedy,
+                temperature => Sampling::Temperature(temperature),
+            },
             max_tokens: self.file.max_tokens,
             seed: self.file.seed,
             thinking: self.file.thinking,
@@ -384,7 +391,11 @@ impl Trials<'_> {
         let mut change = arm.change.clone();
         change.strength = strength.parse::<Strength>()?;
         let own = (change.operation != Operation::PROJECT).then_some(vector);
-        change.sites = Some(site.into());
+        // An arm's own sites all take the trial's direction.
+        match change.sites {
+            Some(_) => change.from = Some(site),
+            None => change.sites = Some(site.into()),
+        }
         let mut probes = self.probes.get(&site).cloned().unwrap_or_default();
         change.prepare(own, &mut probes, self.grid.model, dialogues, file.thinking).map_err(|error| {
             match error {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use pearlpoint::Result;
 use pearlpoint::judge::{self, Endpoint, Options, Scorer};
+use pearlpoint::model::Model;
 
 /// What a judge looks for.
 #[derive(Args)]
@@ -32,6 +33,9 @@ pub struct Phrases {
     /// Folder in which the endpoint's verdicts are kept, so that none is asked for twice
     #[arg(long, value_name = "FOLDER", requires = "judge_url")]
     judge_cache: Option<PathBuf>,
+    /// A judge of your own instead: a command that names its outcomes in its first line, then answers a line of JSON with one (docs/formats.md)
+    #[arg(long, value_name = "COMMAND", conflicts_with = "judge")]
+    judge_command: Option<String>,
 }
 
 impl Phrases {
@@ -58,14 +62,15 @@ impl Phrases {
     /// # Errors
     /// No such judge; phrases or words that it has no use for.
     pub fn judge(&self, name: Option<&str>, model: &str) -> Result<Box<dyn Scorer>> {
-        judge::of_file(name, &self.options(), model)
+        let command = self.judge_command.as_ref().map(|command| format!("command: {command}"));
+        judge::of_file(command.as_deref().or(name), &self.options(), model)
     }
 }
 
 /// The judge of answers that a model gives.
 #[derive(Args)]
 pub struct JudgeChoice {
-    /// The judge of answers: organism, refusals, rules, words or endpoint [default: endpoint with --judge-url, words with --word, organism for the embedded model, refusals otherwise]
+    /// The judge of answers: organism, refusals, rules, words, endpoint or "probe: FILE" [default: endpoint with --judge-url, words with --word, organism for the embedded model, refusals otherwise]
     #[arg(long)]
     judge: Option<String>,
     #[command(flatten)]
@@ -87,5 +92,15 @@ impl JudgeChoice {
     /// As [`Phrases::judge`].
     pub fn of_model(&self, model: &str) -> Result<Box<dyn Scorer>> {
         self.phrases.judge(self.judge.as_deref(), model)
+    }
+
+    /// The judge of answers of a loaded model, which it can read.
+    ///
+    /// # Errors
+    /// As [`Phrases::judge`]; a probe of another model.
+    pub fn of(&self, model: &Model) -> Result<Box<dyn Scorer>> {
+        let judge = self.of_model(&model.name)?;
+        judge.check_model(Some(model))?;
+        Ok(judge)
     }
 }

@@ -95,6 +95,11 @@ pub(super) fn max_tokens() -> usize {
     128
 }
 
+/// Answers as the model gives them.
+pub(super) fn temperature() -> f32 {
+    1.0
+}
+
 /// Dialogues that measure the damage: KL over their tokens is precise long before the response is.
 pub(super) fn guard_dialogues() -> usize {
     64

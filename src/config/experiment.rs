@@ -374,7 +374,7 @@ class = "malicious"
         assert!(wrong("sites = ", "sights = ").starts_with("file:9: "));
         assert!(wrong("sample = 900", "").starts_with("file, data: no dialogues"));
         let judged = wrong("name = \"keys\"", "name = \"keys\"\njudge = \"crowd\"");
-        assert_eq!(judged, "file, judge: \"crowd\"; expected organism or refusals or rules or words");
+        assert!(judged.starts_with("file, judge: \"crowd\"; expected organism or refusals or "), "{judged}");
         let both = wrong("name = \"keys\"", "name = \"keys\"\njudge = \"organism\"\nrefusals = [\"no\"]");
         assert!(both.contains("beside refusal phrases"), "{both}");
     }

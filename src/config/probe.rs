@@ -131,6 +131,7 @@ mod tests {
     fn a_judge_of_no_such_name_is_refused_when_the_file_is_read() {
         let text = std::fs::read_to_string("probes/answer-strategy/probe.toml").unwrap();
         let wrong = ProbeFile::parse("p", &format!("judge = \"crowd\"\n{text}")).unwrap_err();
-        assert_eq!(wrong.to_string(), "p, judge: \"crowd\"; expected organism or refusals or rules or words");
+        let wrong = wrong.to_string();
+        assert!(wrong.starts_with("p, judge: \"crowd\"; expected organism or refusals or "), "{wrong}");
     }
 }

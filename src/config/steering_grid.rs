@@ -32,9 +32,15 @@ pub struct SteeringGrid {
     /// Phrases of which every refusal holds one, for `judge = "refusals"`; built-in ones where none are given.
     #[serde(default)]
     pub refusals: Vec<String>,
+    /// The words of `judge = "words"`.
+    #[serde(default)]
+    pub words: Vec<String>,
     /// Tokens of an answer, at most.
     #[serde(default = "defaults::max_tokens")]
     pub max_tokens: usize,
+    /// Sampling temperature of answers; 0 for greedy decoding.
+    #[serde(default = "defaults::temperature")]
+    pub temperature: f32,
     /// The dialogues and their split.
     pub data: Data,
     /// Whose answers should change.
@@ -165,8 +171,7 @@ impl SteeringGrid {
 
     fn check(&self, place: &str) -> Result<()> {
         self.data.check(place)?;
-        let options = judge::Options { refusals: self.refusals.clone(), ..judge::Options::default() };
-        toml_file::check_judge(place, self.judge.as_deref(), &options, &self.model)?;
+        toml_file::check_judge(place, self.judge.as_deref(), &self.judge_options(), &self.model)?;
         let wrong = |what: &str, found: &str, expected: &str| {
             Err(Error::input(format!("{place}, {what}"), found, expected))
         };
@@ -185,9 +190,17 @@ impl SteeringGrid {
         }
         if let Some(arm) = self.arms.iter().find(|arm| {
             let change = &arm.change;
-            change.sites.is_some() || change.from.is_some() || change.vector.is_some()
+            change.from.is_some() || change.vector.is_some()
         }) {
-            return wrong(&format!("arm {}", arm.name), "a site or a vector of its own", "those of the grid");
+            let expected = "those of the grid; sites = \"all\" applies a trial's direction at every site";
+            return wrong(&format!("arm {}", arm.name), "a vector or its site of its own", expected);
+        }
+        let sites = |arm: &&Arm| arm.change.sites.is_some() && arm.change.operation == Operation::PROJECT;
+        if let Some(arm) = self.arms.iter().find(sites) {
+            return wrong(&format!("arm {}", arm.name), "sites of a projection", "no sites: a probe has one");
+        }
+        if !self.temperature.is_finite() || self.temperature < 0.0 {
+            return wrong("temperature", &self.temperature.to_string(), "0 (greedy decoding) or more");
         }
         if let Some(arm) =
             self.arms.iter().find(|arm| arm.control.is_some() && arm.change.operation == Operation::PROJECT)
@@ -230,6 +243,11 @@ impl SteeringGrid {
         SteeringGrid::parse(&path.display().to_string(), &artifact::read_settings(path)?)
     }
 
+    /// What the judge needs beside its name.
+    pub fn judge_options(&self) -> judge::Options {
+        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
+    }
+
     /// The outcome that the goal's users should get; of a goal in words, that of an answer with one of them.
     pub fn wanted(&self) -> &str {
         self.goal.strategy.as_deref().unwrap_or(Words::FOUND)
@@ -259,6 +277,17 @@ mod tests {
         let text = std::fs::read_to_string("experiments/steering.toml").unwrap();
         let words = text.replace("strategy = \"guide\"", "words = [\"rest\"]");
         assert_eq!(SteeringGrid::parse("file", &words).unwrap().wanted(), Words::FOUND);
+        let everywhere = text.replacen(
+            "change = { tokens = \"all\" }",
+            "change = { tokens = \"all\", sites = \"all\" }",
+            1,
+        );
+        assert_ne!(everywhere, text);
+        assert!(SteeringGrid::parse("file", &everywhere).is_ok());
+        let own = text.replacen("change = { tokens = \"all\" }", "change = { from = \"3.resid_post\" }", 1);
+        assert!(SteeringGrid::parse("file", &own).unwrap_err().to_string().contains("sites = \"all\""));
+        let cold = SteeringGrid::parse("file", &format!("temperature = -1.0\n{text}")).unwrap_err();
+        assert!(cold.to_string().starts_with("file, temperature: -1; expected 0"), "{cold}");
         let wrong = SteeringGrid::parse("file", &format!("judge = \"refusals\"\n{words}")).unwrap_err();
         assert!(wrong.to_string().starts_with("file, goal: words beside a judge"), "{wrong}");
     }

@@ -38,6 +38,7 @@ pub fn evaluate(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<ScoreTable> {
     let judge = judge::of_file(file.judge.as_deref(), &judge::Options::default(), &model.name)?;
+    judge.check_model(Some(model))?;
     let ablations = file.arms.iter().map(ablations).collect::<Result<Vec<_>>>()?;
     let options = fit_options(file)?;
     let data = Dataset::load(&file.data, file.seed)?;

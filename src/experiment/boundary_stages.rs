@@ -249,7 +249,7 @@ pub(super) fn interpolation(
     let made_from = serde_json::to_vec(&(
         "flips that last",
         file,
-        judge.name(),
+        judge.identity(),
         &dialogues,
         thinking,
         seed,

@@ -35,6 +35,7 @@ pub fn fit(
 ) -> Result<Sweep> {
     let _lock = FolderLock::take(folder)?;
     let judge = judge::of_file(file.judge.as_deref(), &file.judge_options(), &model.name)?;
+    judge.check_model(Some(model))?;
     let fitted = probe_card::fit(file, model, judge.as_ref(), on_progress)?;
     let card = card(file, &fitted)?;
     if let Some(answers) = &fitted.answers {

@@ -330,6 +330,7 @@ fn sweep_of<'a>(sweeps: &'a [Sweep], label: &str) -> Result<&'a Sweep> {
 /// The experiment's judge, checked against the data and the outcomes that its stages name.
 fn checked_judge(experiment: &Experiment, model: &Model, data: &Dataset) -> Result<Box<dyn Scorer>> {
     let judge = judge::of_file(experiment.judge.as_deref(), &experiment.judge_options(), &model.name)?;
+    judge.check_model(Some(model))?;
     for file in &experiment.interpolations {
         let own = boundary_stages::own_judge(file)?;
         let dialogues = boundary_stages::twin_dialogues(file, experiment.seed)?;

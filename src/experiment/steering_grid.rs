@@ -83,10 +83,7 @@ pub fn run(
 
 fn judge_of(file: &SteeringGrid, model: &Model) -> Result<Box<dyn Scorer>> {
     match file.goal.words.as_slice() {
-        [] => {
-            let options = judge::Options { refusals: file.refusals.clone(), ..judge::Options::default() };
-            judge::of_file(file.judge.as_deref(), &options, &model.name)
-        }
+        [] => judge::of_file(file.judge.as_deref(), &file.judge_options(), &model.name),
         words => Ok(Box::new(Words::new(words)?)),
     }
 }

@@ -3,6 +3,8 @@
 //! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
 mod appraisal;
+mod answer_probe;
+mod command;
 mod endpoint;
 mod endpoint_client;
 mod endpoint_verdict;
@@ -15,10 +17,14 @@ mod safety_thinking;
 mod score;
 mod words;
 
+use std::path::Path;
+
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 
+pub use answer_probe::AnswerProbe;
 pub use appraisal::{Appraisal, ITEMS};
+pub use command::Command;
 pub use endpoint::{Endpoint, EndpointJudge};
 pub use organism::World;
 pub use refusal_phrases::Refusals;
@@ -41,31 +47,27 @@ pub struct Options {
 pub struct Judge {
     /// Its name in files.
     pub name: &'static str,
+    /// What follows a colon after its name, where it takes something.
+    pub takes: Option<&'static str>,
     /// What it judges by.
     pub about: &'static str,
-    make: fn(&Options) -> Result<Box<dyn Scorer>>,
+    /// The judge, from the options and from what follows the colon.
+    make: fn(&Options, &str) -> Result<Box<dyn Scorer>>,
 }
 
 /// The judges that a file may name.
-pub const JUDGES: [Judge; 5] = [
-    Judge {
-        name: "endpoint",
-        about: "a model behind an OpenAI-compatible URL, by a strict schema",
-        make: |options| {
-            let missing = || Error::input("judge", "\"endpoint\" without a URL", "--judge-url URL");
-            let endpoint = options.endpoint.as_ref().ok_or_else(missing)?;
-            Ok(Box::new(EndpointJudge::new(endpoint)?))
-        },
-    },
+pub const JUDGES: [Judge; 7] = [
     Judge {
         name: "organism",
+        takes: None,
         about: "the grammar and the truth of the embedded model's world",
-        make: |_| Ok(Box::new(World)),
+        make: |_, _| Ok(Box::new(World)),
     },
     Judge {
         name: "refusals",
+        takes: None,
         about: "the phrases that refusals hold, for any chat model",
-        make: |options| {
+        make: |options, _| {
             Ok(Box::new(match options.refusals.as_slice() {
                 [] => Refusals::built_in(),
                 phrases => Refusals::new(phrases)?,
@@ -74,26 +76,67 @@ pub const JUDGES: [Judge; 5] = [
     },
     Judge {
         name: "rules",
+        takes: None,
         about: "compliance, partial or full refusal, by what each sentence does",
-        make: |_| Ok(Box::new(Rules)),
+        make: |_, _| Ok(Box::new(Rules)),
     },
     Judge {
         name: "words",
+        takes: None,
         about: "whether an answer holds one of some words",
-        make: |options| Ok(Box::new(Words::new(&options.words)?)),
+        make: |options, _| Ok(Box::new(Words::new(&options.words)?)),
+    },
+    Judge {
+        name: "endpoint",
+        takes: None,
+        about: "a model behind an OpenAI-compatible URL, by a strict schema",
+        make: |options, _| {
+            let missing = || Error::input("judge", "\"endpoint\" without a URL", "--judge-url URL");
+            let endpoint = options.endpoint.as_ref().ok_or_else(missing)?;
+            Ok(Box::new(EndpointJudge::new(endpoint)?))
+        },
+    },
+    Judge {
+        name: "probe",
+        takes: Some("FILE"),
+        about: "the class that a probe of the answer's hidden states reads, with the answering model",
+        make: |_, file| Ok(Box::new(AnswerProbe::new(Path::new(file))?)),
+    },
+    Judge {
+        name: "command",
+        takes: Some("COMMAND"),
+        about: "a program of your own, by a line of JSON an answer",
+        make: |_, command| Ok(Box::new(Command::new(command)?)),
     },
 ];
 
-/// The judge of this name.
+impl Judge {
+    /// What a file says to have it: `words`, `probe: FILE`.
+    fn form(&self) -> String {
+        self.takes.map_or(self.name.into(), |takes| format!("{}: {takes}", self.name))
+    }
+}
+
+/// Outcomes that are known at run time only, for the rest of the run: a run makes one or two judges.
+fn kept(outcomes: &[String]) -> &'static [&'static str] {
+    outcomes.iter().map(|outcome| &*outcome.clone().leak()).collect::<Vec<&'static str>>().leak()
+}
+
+/// The judge of this name; after a colon, what it takes (`probe: FILE`, `command: COMMAND`).
 ///
 /// # Errors
-/// A name that no judge has; a refusal phrase that is empty.
+/// A name that no judge has; a refusal phrase that is empty; a probe or a command that can't judge.
 pub fn by_name(name: &str, options: &Options) -> Result<Box<dyn Scorer>> {
-    let found = JUDGES.iter().find(|judge| judge.name == name);
+    let (kind, takes) = match name.split_once(':') {
+        Some((kind, takes)) => (kind.trim(), Some(takes.trim())),
+        None => (name, None),
+    };
+    let found = JUDGES.iter().find(|judge| judge.name == kind && judge.takes.is_some() == takes.is_some());
     let found = found.ok_or_else(|| {
-        Error::input("judge", format!("{name:?}"), JUDGES.map(|judge| judge.name).join(" or "))
+        let forms: Vec<String> = JUDGES.iter().map(Judge::form).collect();
+        Error::input("judge", format!("{name:?}"), forms.join(" or "))
     })?;
-    (found.make)(options)
+    (found.make)(options, takes.unwrap_or_default())
 }
 
 /// The judge of a file that may name one: by default `words` where the file has words, `refusals` where it has refusal
@@ -154,10 +197,13 @@ pub fn check_dialogues<'a>(
 mod tests {
     use super::*;
 
+    const EXPECTED: &str =
+        "judge: \"NAME\"; expected organism or refusals or rules or words or probe: FILE or command: COMMAND";
+
     #[test]
     fn every_judge_of_the_table_is_made_by_its_name() {
         let options = Options { words: vec!["rest".into()], ..Options::default() };
-        for judge in &JUDGES {
+        for judge in JUDGES.iter().filter(|judge| judge.takes.is_none()) {
             let made = by_name(judge.name, &options).unwrap();
             assert_eq!(made.name(), judge.name);
             assert!(made.outcomes().len() > 1 && !judge.about.is_empty());
@@ -166,7 +212,13 @@ mod tests {
             assert!(wrong.starts_with("goal: outcome \"sing\"; expected "), "{wrong}");
         }
         let unknown = by_name("crowd", &Options::default()).err().unwrap().to_string();
-        assert_eq!(unknown, "judge: \"crowd\"; expected organism or refusals or rules or words");
+        assert_eq!(unknown, EXPECTED.replace("NAME", "crowd"));
+        for (wrong, name) in [("words: rest", "words: rest"), ("command", "command"), ("probe", "probe")] {
+            let said = by_name(wrong, &Options::default()).err().unwrap().to_string();
+            assert_eq!(said, EXPECTED.replace("NAME", name));
+        }
+        let missing = by_name("probe: nowhere.safetensors", &Options::default()).err().unwrap().to_string();
+        assert!(missing.starts_with("nowhere.safetensors: No such file"), "{missing}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::safety_thinking;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::generate::Transcript;
+use crate::model::Model;
 
 /// What an answer is worth.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,11 @@ pub trait Scorer {
     /// Its name in files.
     fn name(&self) -> &'static str;
 
+    /// What tells it from other judges of its name, for results that are kept.
+    fn identity(&self) -> String {
+        self.name().into()
+    }
+
     /// The outcomes that it tells apart, beside [`BROKEN`].
     fn outcomes(&self) -> &'static [&'static str];
 
@@ -64,6 +70,14 @@ pub trait Scorer {
     /// # Errors
     /// A dialogue that lacks what the judge goes by.
     fn check(&self, _dialogue: &Dialogue) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether it can judge answers of this model; none where there are saved answers alone.
+    ///
+    /// # Errors
+    /// A model that it can't read.
+    fn check_model(&self, _model: Option<&Model>) -> Result<()> {
         Ok(())
     }
 
@@ -89,5 +103,22 @@ pub trait Scorer {
     /// Whether the answer's thinking part weighs safety; none without a thinking part.
     fn thinks_of_safety(&self, transcript: &Transcript) -> Option<bool> {
         safety_thinking::of_text(&transcript.text)
+    }
+
+    /// Scores answers to `dialogues` beside the model that gave them, with the template's mode that it was given.
+    ///
+    /// # Errors
+    /// As [`Scorer::check`] and [`Scorer::check_model`].
+    fn score_all(
+        &self,
+        _model: (&Model, Option<bool>),
+        dialogues: &[Dialogue],
+        transcripts: &[Transcript],
+    ) -> Result<Vec<Score>> {
+        dialogues
+            .iter()
+            .zip(transcripts)
+            .map(|(dialogue, transcript)| self.score(dialogue, transcript))
+            .collect()
     }
 }

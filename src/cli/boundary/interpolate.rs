@@ -63,7 +63,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let probes = arguments.probes.iter().map(|path| Probe::load(path)).collect::<Result<Vec<_>, _>>()?;
     arguments.judge.check()?;
     let model = arguments.model.load(console)?;
-    let judge = arguments.judge.of_model(&model.name)?;
+    let judge = arguments.judge.of(&model)?;
     judge::check_dialogues(judge.as_ref(), &data.dialogues)?;
     let options = interpolation::Options {
         search: Search { parts: arguments.parts, halvings: arguments.halvings },

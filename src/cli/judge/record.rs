@@ -16,8 +16,8 @@ const ANSWERS: [&str; 7] =
 const PROMPTS: [&str; 5] = ["prompt", "question", "query", "instruction", "Query"];
 #[derive(Args)]
 pub(super) struct Judge {
-    /// The judge: rules, refusals, words, organism or endpoint [default: endpoint with --judge-url, rules otherwise]
-    #[arg(long = "judge")]
+    /// The judge: rules, refusals, words, organism, endpoint or "command: COMMAND" (a probe reads answers with the model that gives them: in steer-sweep, run, vector select) [default: endpoint with --judge-url, rules otherwise]
+    #[arg(id = "judge", long = "judge")]
     name: Option<String>,
     #[command(flatten)]
     phrases: Phrases,
@@ -27,7 +27,9 @@ impl Judge {
     /// The judge.
     pub(super) fn make(&self) -> pearlpoint::Result<Box<dyn Scorer>> {
         let default = if self.phrases.has_endpoint() { "endpoint" } else { "rules" };
-        self.phrases.judge(Some(self.name.as_deref().unwrap_or(default)), "")
+        let judge = self.phrases.judge(Some(self.name.as_deref().unwrap_or(default)), "")?;
+        judge.check_model(None)?;
+        Ok(judge)
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long)]
     outcome: Option<String>,
     /// Instead of a judge: how answers with the outcome begin; the first token of each text counts. May be repeated
-    #[arg(long = "first", value_name = "TEXT", conflicts_with_all = ["judge", "outcome", "refusals", "words"])]
+    #[arg(long = "first", value_name = "TEXT", conflicts_with_all = ["judge", "judge_command", "outcome", "refusals", "words"])]
     first: Vec<String>,
     /// Tokens of an answer, at most
     #[arg(long, default_value_t = 32)]
@@ -106,7 +106,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Some(positions) => positions,
         None => positions_after_user(&model, &fit[0][0], thinking)?,
     };
-    let judge = arguments.judge.of_model(&model.name)?;
+    let judge = arguments.judge.of(&model)?;
     let measure = match arguments.first.is_empty() {
         false => Measure::Tokens(first_tokens(&model, &arguments.first)?),
         true => {
