@@ -71,7 +71,8 @@ pub struct Interpolations {
     pub tokens: String,
     /// Number of pairs.
     pub given: usize,
-    /// Number of pairs whose twins' answers differ in outcome: only these are searched.
+    /// Number of pairs whose twins' answers differ in outcome. Only these are searched; where there are none, the probe's flips
+    /// are those of all pairs.
     pub pairs: usize,
     /// One a pair and site.
     pub passages: Vec<PairFlips>,
@@ -115,8 +116,8 @@ pub struct Summary {
 /// answer begins.
 ///
 /// # Errors
-/// If there is no pair or no probe, the probes read at different tokens or several tokens a dialogue, the judge can't judge
-/// a dialogue, or the twins' answers have the same outcome in all pairs.
+/// If there is no pair or no probe, the probes read at different tokens or several tokens a dialogue, or the judge can't
+/// judge a dialogue.
 pub fn interpolate(
     model: &Model,
     judge: &dyn Scorer,
@@ -150,10 +151,8 @@ pub fn interpolate(
     })?;
     let outcome = |number: usize| &outcomes.scores[number].strategy;
     let differ: Vec<usize> = (0..total).filter(|&pair| outcome(2 * pair) != outcome(2 * pair + 1)).collect();
-    if differ.is_empty() {
-        let found = format!("{total} pairs, the twins' answers of the same outcome in each");
-        return Err(Error::input("interpolation", found, "some pairs that the model answers differently"));
-    }
+    // Where no answers differ, there is no flip of the answer to look for; the probe may flip all the same.
+    let searched = if differ.is_empty() { (0..total).collect() } else { differ.clone() };
     let reading = Request {
         sites: probes.iter().map(|probe| probe.source.site).collect(),
         tokens: tokens.clone(),
@@ -175,7 +174,7 @@ pub fn interpolate(
         let site = probe.source.site;
         let states = read.at(site)?;
         let mut random = StdRng::seed_from_u64(options.seed.wrapping_add(number as u64));
-        let ways: Vec<Way> = differ.iter().map(|&pair| Way::between(states, pair, &mut random)).collect();
+        let ways: Vec<Way> = searched.iter().map(|&pair| Way::between(states, pair, &mut random)).collect();
         let probed = flips(ways.len(), options.search, &mut |places| {
             let rows = places.iter().map(|&(way, share)| ways[way].at(share));
             classes(probe, &rows.collect::<Vec<_>>())
@@ -184,7 +183,7 @@ pub fn interpolate(
         let rows = ways.len() * (options.search.parts + 1 + options.search.halvings);
         let mut answer_flips = |offset: &dyn Fn(&Way) -> &Array1<f32>, search: Search| {
             flips(ways.len(), search, &mut |places| {
-                let firsts: Vec<usize> = places.iter().map(|(way, _)| 2 * differ[*way]).collect();
+                let firsts: Vec<usize> = places.iter().map(|(way, _)| 2 * searched[*way]).collect();
                 let offsets = places.iter().enumerate().map(|(row, &(way, share))| {
                     (row, offset(&ways[way]).iter().map(|step| step * share as f32).collect())
                 });
@@ -205,17 +204,22 @@ pub fn interpolate(
                 Ok(answers.scores.into_iter().map(|score| score.strategy).collect())
             })
         };
-        let behaved = answer_flips(&|way| &way.step, options.search)?;
-        let control = answer_flips(&|way| &way.random, Search { halvings: 0, ..options.search })?;
+        let (behaved, control) = match differ.is_empty() {
+            true => (vec![None; ways.len()], vec![None; ways.len()]),
+            false => (
+                answer_flips(&|way| &way.step, options.search)?,
+                answer_flips(&|way| &way.random, Search { halvings: 0, ..options.search })?,
+            ),
+        };
         for (index, ((probe, model), control)) in probed.into_iter().zip(behaved).zip(control).enumerate() {
-            let (pair, way) = (pairs[differ[index]].0.clone(), &ways[index]);
-            let twin = 2 * differ[index] + 1;
+            let (pair, way) = (pairs[searched[index]].0.clone(), &ways[index]);
+            let twin = 2 * searched[index] + 1;
             passages.push(PairFlips {
                 pair,
                 site,
                 length: way.length(),
                 probe_target: dialogues[twin].label(&first.source.label),
-                model_target: Some(outcome(twin).clone()),
+                model_target: (!differ.is_empty()).then(|| outcome(twin).clone()),
                 probe,
                 model,
                 control,
@@ -297,6 +301,14 @@ fn classes(probe: &Probe, states: &[Array1<f32>]) -> Result<Vec<String>> {
 }
 
 impl Interpolations {
+    /// The pairs that were searched, in words.
+    pub fn searched(&self) -> String {
+        match self.pairs {
+            0 => format!("all {} pairs (no twins are answered with different outcomes)", self.given),
+            pairs => format!("{pairs} pairs whose answers differ"),
+        }
+    }
+
     /// Summaries by site, in the order of the forward pass.
     pub fn summaries(&self, seed: u64) -> Vec<Summary> {
         let mut sites: Vec<Site> = self.passages.iter().map(|passage| passage.site).collect();

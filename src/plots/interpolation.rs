@@ -41,9 +41,9 @@ pub fn chart(table: &InterpolationTable) -> Chart {
     Chart::Line(LineChart {
         title: format!("Place of the flip between twins: {}", found.label),
         subtitle: format!(
-            "mean place of the flip to the twin's class that lasts, on the way from one twin's state to the other's, {} pairs whose answers differ; bands \
+            "mean place of the flip to the twin's class that lasts, on the way from one twin's state to the other's, {}; bands \
              are 95 % intervals",
-            found.pairs
+            found.searched()
         ),
         x_label: format!("site, patched at {}", found.tokens),
         y_label: "share of the way (0: first twin, 1: second)".into(),
@@ -67,18 +67,21 @@ pub fn shares(table: &InterpolationTable) -> Chart {
     Chart::Line(LineChart {
         title: format!("Flips by patched site: {}", found.label),
         subtitle: format!(
-            "share of {} pairs on whose way the probe's class or the answer's outcome flips to the twin's and stays; bands are 95 % intervals",
-            found.pairs
+            "share of {} on whose way the probe's class or the answer's outcome flips to the twin's and stays; bands are 95 % intervals",
+            found.searched()
         ),
         x_label: format!("site, patched at {}", found.tokens),
         y_label: "share of pairs".into(),
         x_ticks: Some(ticks(summaries)),
         y_range: Some([0.0, 1.0]),
-        series: vec![
+        series: [
             series("the probe's class flips", Style::Solid, &|summary| summary.probe_flips),
             series("the answer's outcome flips", Style::Dashed, &|summary| summary.model_flips),
             series("outcome flips along a random direction", Style::Dotted, &|summary| summary.control_flips),
-        ],
+        ]
+        .into_iter()
+        .take(if found.pairs == 0 { 1 } else { 3 })
+        .collect(),
         ..LineChart::default()
     })
 }

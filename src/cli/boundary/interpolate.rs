@@ -9,7 +9,7 @@ use crate::cli::dialogues::Source;
 use crate::cli::judge_choice::JudgeChoice;
 use crate::cli::model::ModelChoice;
 use crate::cli::output::{Outcome, header, print, print_exact, save_chart};
-use pearlpoint::analysis::interpolation::{self, Summary, interpolate, twins};
+use pearlpoint::analysis::interpolation::{self, Interpolations, Summary, interpolate, twins};
 use pearlpoint::artifact::{self, FolderLock, Header};
 use pearlpoint::boundary::Search;
 use pearlpoint::judge;
@@ -88,12 +88,12 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     report::draw_all(&arguments.out)?;
     match arguments.json {
         true => print_exact(serde_json::to_string_pretty(&summaries)?)?,
-        false => print(table(&found.label, found.pairs, found.given, &summaries).to_text()?)?,
+        false => print(table(&found, &summaries).to_text()?)?,
     }
     Ok(Outcome::Done)
 }
 
-fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Table {
+fn table(found: &Interpolations, summaries: &[Summary]) -> Table {
     let interval = |interval: Option<Interval>| {
         interval.map_or(String::new(), |i| {
             format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high).replace('-', "−")
@@ -115,7 +115,10 @@ fn table(label: &str, pairs: usize, given: usize, summaries: &[Summary]) -> Tabl
         ]
     };
     Table {
-        caption: format!("{label}: {pairs} of {given} pairs are answered by different strategies"),
+        caption: match found.pairs {
+            0 => format!("{}: {}", found.label, found.searched()),
+            pairs => format!("{}: {pairs} of {} pairs are answered by different strategies", found.label, found.given),
+        },
         columns: vec![
             Column::text("site"),
             Column::numbers("probe flips"),
