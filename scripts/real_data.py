@@ -71,7 +71,7 @@ def every(step, part):
     return [dialogue(row) for row in rows[::step] if (of_type[row["type"]] in TEST) == (part == "test")]
 
 
-choose = every(3, "choose")
+choose = every(6, "choose")
 prompted = [labelled(one, asked="plain") for one in choose] + [asked(one, asked="refuse") for one in choose]
 tried = every(5, "test") + every(15, "choose")
 benign = [json.loads(line) for line in OPEN.read_text(encoding="utf-8").splitlines()]

@@ -80,8 +80,8 @@ twins() {
 # A direction of refusals, from prompts that ask for one: chosen on two kinds, tried on three others.
 direction() {
     pearl vector select --model $model --data prompted.jsonl --label asked --from plain --to refuse --group kind \
-        --held-out discrimination,safe-targets --sites '8,10,12,14,16,18,20,22.resid_post' --positions 3 \
-        --first "I'm sorry" --first Sorry --validation 16 --max-kl 0.5 --out refusal.safetensors
+        --held-out discrimination,safe-targets --sites '10,14,18.resid_post' --positions 2 \
+        --first "I'm sorry" --first Sorry --validation 8 --max-kl 0.5 --out refusal.safetensors
 }
 refusal_add() { pearl steer-sweep "$here/refusal-add.toml" --out refusal-add; }
 refusal_ablate() { pearl steer-sweep "$here/refusal-ablate.toml" --out refusal-ablate; }
@@ -98,16 +98,24 @@ form() { pearl steer-sweep "$here/form.toml" --out form; }
 manner() { pearl steer-sweep "$here/manner.toml" --out manner; }
 mood() { pearl steer-sweep "$here/mood.toml" --out mood; }
 
-# The probe of the Q4_1 file on the numbers that its blocks stand for, in f32: readings, threshold, verdict.
-precision() {
+# The probe of the Q4_1 file on the numbers that its blocks stand for, in f32 and in bf16: readings, threshold, verdict.
+exact_states() {
     [ -f $exact ] || python3 "$root/scripts/dequantise.py" $model $exact
     pearl extract --model $exact --data xstest.jsonl --sites '*.resid_post' --tokens assistant.start --out states-f32
-    pearl probe check safe.safetensors --store states --other states-f32 --data xstest.jsonl --group kind --out precision.json ||
-        [ $? = 1 ]
+}
+# The same numbers rounded to bf16.
+rounded_states() {
+    pearl extract --model $exact --dtype bf16 --data xstest.jsonl --sites '*.resid_post' --tokens assistant.start --out states-bf16
+}
+precision() {
+    for type in f32 bf16; do
+        pearl probe check safe.safetensors --store states --other states-$type --data xstest.jsonl --group kind \
+            --other-weights --out precision-$type.json || [ $? = 1 ]
+    done
 }
 
 cd "$out"
-for name in fetch read_states probe map direction attributes mood refusal_add manner refusal_ablate form precision xstest minilm twins; do
+for name in fetch read_states probe map direction attributes mood refusal_add manner refusal_ablate form exact_states rounded_states precision xstest minilm twins; do
     stage $name
 done
 echo "results of every stage: $out/*.txt"

@@ -280,6 +280,9 @@ pub fn report(probe: &Probe, rows: &Rows, question: &Question) -> Result<Report>
         flagged: flagged.transpose()?,
         faces: faces(probe, rows, &question.safe)?,
     };
+    if let Some(flagged) = &card.flagged {
+        map.threshold = Some((flagged.class.clone(), flagged.threshold.value));
+    }
     Ok(Report { card, map, margins, next, bins })
 }
 

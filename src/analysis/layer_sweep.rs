@@ -4,6 +4,7 @@ use ndarray::{Array2, Axis};
 
 use super::control_text::control_text;
 use super::dataset::{labels, lists};
+use super::held_out::{HeldOut, on_held_out};
 use crate::artifact::Header;
 use crate::config::defaults::SHUFFLES;
 use crate::dialogue::Dialogue;
@@ -50,6 +51,8 @@ pub struct Sweep {
     pub on: &'static str,
     /// Sites that no probe can be fitted at, and why.
     pub left_out: Vec<String>,
+    /// The best site's probe on the rows that were held out, for pictures; none where scores are out of fold.
+    pub held_out: Option<HeldOut>,
 }
 
 /// What is kept of a site; its activations are dropped.
@@ -78,6 +81,9 @@ pub struct SweepTable {
     pub tfidf: Option<f64>,
     /// AUROC on shuffled labels.
     pub shuffled: f64,
+    /// AUROC of every control, with its interval: `ngram/auroc` and so on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Metric>,
 }
 
 impl Sweep {
@@ -141,6 +147,7 @@ impl Sweep {
             ngram: self.ngram.value,
             tfidf: Some(self.tfidf.value),
             shuffled: self.shuffled.value,
+            controls: self.controls().into_iter().cloned().collect(),
         })
     }
 
@@ -454,6 +461,15 @@ pub fn sweep(
     let random = controls::random(method, (&source, targets), width, &split, plan)?;
     let mut reread = || rows.examples(site, question.label, read(site)?, targets);
     let shuffled = controls::shuffled(method, &mut reread, &split, plan, SHUFFLES)?;
+    let split_name = match (question.group, on) {
+        (Some(group), "test") => format!("{group} held out"),
+        (Some(group), _) => format!("folds by {group}"),
+        (None, _) => "folds".into(),
+    };
+    let held_out = match on {
+        "test" => on_held_out(&sites[best].1.probe, &reread()?, &split, &split_name)?,
+        _ => None,
+    };
     Ok(Sweep {
         label: question.label.into(),
         sites,
@@ -467,12 +483,9 @@ pub fn sweep(
         random,
         length,
         group: question.group.map(str::to_owned),
-        split: match (question.group, on) {
-            (Some(group), "test") => format!("{group} held out"),
-            (Some(group), _) => format!("folds by {group}"),
-            (None, _) => "folds".into(),
-        },
+        split: split_name,
         on,
         left_out,
+        held_out,
     })
 }

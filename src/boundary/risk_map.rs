@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::boundary::plane::Plane;
 use crate::error::{Error, Result};
-use crate::probe::{NONE, Probe, Targets};
+use crate::probe::{Link, NONE, Probe, Targets};
+use crate::stats;
 
 /// A regular grid, given by its coordinates along both axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -89,6 +90,15 @@ pub struct RiskMap {
     /// What the projection onto the plane does to the probe's reading of the examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<ProjectionError>,
+    /// Name of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// For two classes, the AUROC of the second on the examples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auroc: Option<f64>,
+    /// The class that the probe has a threshold for, and the probability from which it is flagged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<(String, f64)>,
 }
 
 /// The change of a probe's reading by the projection of examples onto a plane. It is 0 where the plane holds all that the probe
@@ -174,7 +184,10 @@ pub fn risk_map(
     let lifted = Array2::from_shape_fn((projected.len(), base.len()), |(row, head)| {
         base[head] + projected[row][0] * along_x[head] + projected[row][1] * along_y[head]
     });
-    let projection = projection_error(&probe.probabilities(points)?, &probe.from_logits(lifted));
+    let own = probe.probabilities(points)?;
+    let projection = projection_error(&own, &probe.from_logits(lifted));
+    let two = probe.link == Link::Binary;
+    let positive = || targets.classes.iter().map(|&class| class == 1).collect::<Vec<bool>>();
     Ok(RiskMap {
         split: None,
         projection: Some(projection),
@@ -182,7 +195,11 @@ pub fn risk_map(
         site: probe.source.site.to_string(),
         points: projected.iter().enumerate().map(point).collect(),
         surfaces: surfaces.collect(),
-        levels: vec![0.5, 0.9],
+        model: probe.source.model.clone(),
+        auroc: if two { stats::auroc(&own.column(1).to_vec(), &positive()) } else { None },
+        threshold: probe.threshold.iter().next().map(|(class, at)| (class.clone(), *at)),
+        // Of two classes one surface says all, so that there is room for more of its lines.
+        levels: if two { vec![0.1, 0.25, 0.5, 0.75, 0.9] } else { vec![0.5, 0.9] },
         grid,
         plane,
     })

@@ -30,7 +30,7 @@ pub fn chart(table: &LearningTable) -> Chart {
                 |share: f64| values.get((share * (values.len() - 1) as f64).round() as usize).copied();
             LinePoint { x: labels as f64, y: mean, low: quarter(0.25), high: quarter(0.75) }
         });
-        Series { name: name.into(), points: points.collect(), style, filled: false }
+        Series { name: name.into(), points: points.collect(), style, ..Series::default() }
     };
     Chart::Line(LineChart {
         title: format!("Active learning: {label} at {site}"),

@@ -25,7 +25,7 @@ pub fn chart(table: &SteeringTable) -> Chart {
             };
             match series.iter_mut().find(|series| series.name == name) {
                 Some(series) => series.points.push(point),
-                None => series.push(Series { name, points: vec![point], style, filled: false }),
+                None => series.push(Series { name, points: vec![point], style, ..Series::default() }),
             }
         }
     }

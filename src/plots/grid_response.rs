@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::steering_effect::Effect;
+use crate::analysis::steering_effect::{Effect, Trial};
 use crate::analysis::steering_grid::Found;
 use crate::config::SteeringGrid;
 use crate::model::Site;
-use crate::report::charts::chart::{LinePoint, Series, Style};
+use crate::report::charts::chart::{LinePoint, Series};
 use crate::report::{Chart, LineChart};
 use crate::stats::Interval;
 use crate::steer::Strength;
@@ -52,7 +52,7 @@ pub fn chart(table: &GridTable) -> Chart {
         let start = point(0.0, value(&found.unsteered));
         let points = own.map(|trial| point(amount(&trial.strength), value(&trial.effect)));
         let points = std::iter::once(start).chain(points).collect();
-        Series { name: arm.name.clone(), points, style: Style::Solid, filled: false }
+        Series { name: arm.name.clone(), points, ..Series::default() }
     });
     let (title, subtitle, y_label) = match quantity {
         Quantity::Divergence => (
@@ -75,12 +75,24 @@ pub fn chart(table: &GridTable) -> Chart {
     Chart::Line(LineChart {
         title,
         subtitle,
-        x_label: "strength (residual norms; for project and dose, multiples of the full change)".into(),
+        x_label: strength_axis(found.trials.iter().filter(|trial| trial.site == *site)),
         y_label,
         y_range: (*quantity == Quantity::Response).then_some([0.0, 1.0]),
         series: series.collect(),
         ..LineChart::default()
     })
+}
+
+/// The name of the strength's axis: its unit where all have one.
+fn strength_axis<'a>(trials: impl Iterator<Item = &'a Trial>) -> String {
+    let mut norms: Vec<bool> = trials.map(|trial| trial.strength.trim_end().ends_with('n')).collect();
+    norms.dedup();
+    match norms.as_slice() {
+        [true] => "strength (residual norms)",
+        [false] => "strength (multiples of the change)",
+        _ => "strength",
+    }
+    .into()
 }
 
 fn amount(strength: &str) -> f64 {

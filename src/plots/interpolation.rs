@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::site_axis::tick;
+use super::site_axis::axis;
 use crate::analysis::interpolation::{Interpolations, Summary};
 use crate::report::charts::chart::{LinePoint, Series, Style};
 use crate::report::{Chart, LineChart};
@@ -32,7 +32,7 @@ pub fn chart(table: &InterpolationTable) -> Chart {
             let at = of(summary)?;
             Some(LinePoint { x: x as f64, y: at.value, low: Some(at.low), high: Some(at.high) })
         });
-        Series { name: name.into(), points: points.collect(), style, filled: false }
+        Series { name: name.into(), points: points.collect(), style, ..Series::default() }
     };
     let all = [
         series("the probe's class flips", Style::Solid, &|summary| summary.probe_at),
@@ -45,9 +45,9 @@ pub fn chart(table: &InterpolationTable) -> Chart {
              are 95 % intervals",
             found.searched()
         ),
-        x_label: format!("site, patched at {}", found.tokens),
+        x_label: format!("{}, patched at {}", ticks(summaries).0, found.tokens),
         y_label: "share of the way (0: first twin, 1: second)".into(),
-        x_ticks: Some(ticks(summaries)),
+        x_ticks: Some(ticks(summaries).1),
         y_range: Some([0.0, 1.0]),
         series: all.into_iter().filter(|series| !series.points.is_empty()).collect(),
         ..LineChart::default()
@@ -62,7 +62,7 @@ pub fn shares(table: &InterpolationTable) -> Chart {
             let share = wilson(of(summary), summary.pairs)?;
             Some(LinePoint { x: x as f64, y: share.value, low: Some(share.low), high: Some(share.high) })
         });
-        Series { name: name.into(), points: points.collect(), style, filled: false }
+        Series { name: name.into(), points: points.collect(), style, ..Series::default() }
     };
     Chart::Line(LineChart {
         title: format!("Flips by patched site: {}", found.label),
@@ -70,9 +70,9 @@ pub fn shares(table: &InterpolationTable) -> Chart {
             "share of {} on whose way the probe's class or the answer's outcome flips to the twin's and stays; bands are 95 % intervals",
             found.searched()
         ),
-        x_label: format!("site, patched at {}", found.tokens),
+        x_label: format!("{}, patched at {}", ticks(summaries).0, found.tokens),
         y_label: "share of pairs".into(),
-        x_ticks: Some(ticks(summaries)),
+        x_ticks: Some(ticks(summaries).1),
         y_range: Some([0.0, 1.0]),
         series: [
             series("the probe's class flips", Style::Solid, &|summary| summary.probe_flips),
@@ -86,6 +86,6 @@ pub fn shares(table: &InterpolationTable) -> Chart {
     })
 }
 
-fn ticks(summaries: &[Summary]) -> Vec<String> {
-    summaries.iter().map(|summary| tick(summary.site)).collect()
+fn ticks(summaries: &[Summary]) -> (String, Vec<String>) {
+    axis(&summaries.iter().map(|summary| summary.site).collect::<Vec<_>>())
 }

@@ -1,6 +1,7 @@
 //! Logit lens: the likeliest next token by site and position, on the colour of its probability.
 
-use super::site_axis::{tick, token};
+use super::site_axis::axis;
+use super::token_map::visible;
 use crate::analysis::logit_lens::LogitLens;
 use crate::report::Chart;
 use crate::report::charts::chart::{HeatChart, Scale};
@@ -17,7 +18,7 @@ pub fn chart(lens: &LogitLens) -> Chart {
             ("the likeliest next token, had the block been the last".to_owned(), "its probability".to_owned())
         }
         Some(target) => {
-            let name = token(&target.text);
+            let name = visible(&target.text);
             (
                 format!("the rank of {name:?} among the next tokens, had the block been the last"),
                 format!("P({name})"),
@@ -32,8 +33,9 @@ pub fn chart(lens: &LogitLens) -> Chart {
     };
     let words = |site: usize| match &lens.target {
         None => {
-            let first =
-                |one: &Vec<_>| one.first().map(|one: &crate::analysis::logit_lens::Likely| token(&one.text));
+            let first = |one: &Vec<_>| {
+                one.first().map(|one: &crate::analysis::logit_lens::Likely| visible(&one.text))
+            };
             lens.likeliest[site][skip..].iter().map(|one| first(one).unwrap_or_default()).collect()
         }
         Some(target) => target.rank[site][skip..].iter().map(usize::to_string).collect(),
@@ -43,9 +45,9 @@ pub fn chart(lens: &LogitLens) -> Chart {
         title: "Logit lens".into(),
         subtitle: format!("{subtitle}; dialogue {}{cut}", lens.id),
         x_label: "token".into(),
-        y_label: "site".into(),
-        columns: lens.tokens[skip..].iter().map(|one| token(&one.text)).collect(),
-        rows: lens.sites.iter().map(|site| tick(*site)).collect(),
+        y_label: axis(&lens.sites).0,
+        columns: lens.tokens[skip..].iter().map(|one| visible(&one.text)).collect(),
+        rows: axis(&lens.sites).1,
         values: sites.clone().map(values).collect(),
         words: sites.map(words).collect(),
         label,

@@ -39,7 +39,7 @@ pub fn chart(table: &Margins) -> Chart {
     let step = ((high - low) / BARS as f64).max(1e-9);
     let below = (-low / step).ceil() as usize;
     let bars = below + (high / step).ceil().max(1.0) as usize;
-    let series = classes.iter().filter_map(|class| {
+    let series = classes.iter().enumerate().filter_map(|(index, class)| {
         let own: Vec<f64> =
             signed.iter().filter(|(_, label)| label.holds(class)).map(|(margin, _)| *margin).collect();
         if own.is_empty() {
@@ -58,7 +58,8 @@ pub fn chart(table: &Margins) -> Chart {
             points.extend([edge(bar), edge(bar + 1)].map(|x| LinePoint { x, y, ..LinePoint::default() }));
         }
         points.push(foot(edge(bars)));
-        Some(Series { name: format!("{class} ({})", own.len()), points, style: Style::Solid, filled: true })
+        let name = format!("{class} ({})", own.len());
+        Some(Series { name, points, style: Style::Solid, colour: Some(index), filled: true })
     });
     Chart::Line(LineChart {
         title: format!("Distance to the boundary: {label} at {site}"),

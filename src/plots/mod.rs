@@ -21,6 +21,7 @@ pub mod pearl_map;
 pub mod rates;
 pub mod reliability;
 pub mod risk_map;
+pub mod roc;
 pub mod safe_and_satisfied;
 mod site_axis;
 pub mod token_map;
@@ -49,7 +50,7 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 21] = [
+pub const PLOTS: [Plot; 22] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
@@ -68,6 +69,7 @@ pub const PLOTS: [Plot; 21] = [
     Plot { name: "rates", draw: |text| Ok(rates::chart(&table(text)?)) },
     Plot { name: "reliability", draw: |text| Ok(reliability::chart(&table(text)?)) },
     Plot { name: "risk_map", draw: |text| Ok(risk_map::chart(&table(text)?)) },
+    Plot { name: "roc", draw: |text| Ok(roc::chart(&table(text)?)) },
     Plot { name: "safe_and_satisfied", draw: |text| Ok(safe_and_satisfied::chart(&table(text)?)) },
     Plot { name: "token_map", draw: |text| Ok(token_map::chart(&table(text)?)) },
     Plot { name: "trajectory", draw: |text| Ok(trajectory::chart(&table(text)?)) },
@@ -189,6 +191,11 @@ mod tests {
                 "label": "kind", "site": "1.resid_post", "method": "Platt", "bins": [bins, bins], "errors": [0.1, 0.05],
             }),
             "risk_map" => map,
+            "roc" => {
+                json!({"label": "kind", "site": "1.resid_post", "split": "topic held out", "n": 40, "curves": [
+                    {"class": "cross", "index": 1, "points": [[0.0, 0.0], [0.2, 0.9], [1.0, 1.0]], "auroc": 0.85}
+                ]})
+            }
             "token_map" => json!({
                 "id": "a", "label": "kind", "class": "cross", "fitted_at": "assistant.start",
                 "sites": ["0.resid_post", "1.resid_post"], "probabilities": rows,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::charts::chart::{LinePoint, Series, Style};
+use crate::report::charts::chart::{LinePoint, Note, Series, Style};
 use crate::report::{Chart, LineChart};
 use crate::stats::{Bin, wilson};
 
@@ -39,7 +39,7 @@ pub fn chart(table: &Reliability) -> Chart {
                 high: bounds.then_some(share.high),
             })
         });
-        Series { name, points: points.collect(), style, filled: false }
+        Series { name, points: points.collect(), style, ..Series::default() }
     };
     let n: usize = bins[1].iter().map(|bin| bin.n).sum();
     let least = bins.iter().flatten();
@@ -50,13 +50,18 @@ pub fn chart(table: &Reliability) -> Chart {
         name: "calibrated exactly".into(),
         points: ends.into(),
         style: Style::Dotted,
-        filled: false,
+        ..Series::default()
+    };
+    let count = |bin: &Bin| {
+        let share = wilson(bin.right, bin.n)?;
+        Some(Note { x: bin.confidence, y: share.value, text: bin.n.to_string() })
     };
     Chart::Line(LineChart {
         title: format!("Reliability: {label} at {site}"),
         subtitle: format!(
             "{n} dialogues{split} in bins of equal count; expected calibration error {:.3} before and {:.3} after \
-             calibration ({method}); the band is a 95 % interval",
+             calibration ({method}); the band is a 95 % interval, \
+             and the number above a point its dialogues",
             errors[0], errors[1]
         ),
         x_label: "mean probability of the predicted class".into(),
@@ -68,6 +73,7 @@ pub fn chart(table: &Reliability) -> Chart {
             series("as fitted".into(), &bins[0], Style::Dashed),
             diagonal,
         ],
+        notes: bins[1].iter().filter_map(count).collect(),
         ..LineChart::default()
     })
 }

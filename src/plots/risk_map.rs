@@ -1,7 +1,7 @@
 //! Risk map: dialogues on the plane on which the probe decides, or projected onto one, with contours of its calibrated probabilities.
 
 use super::site_axis::ends;
-use crate::boundary::{self, RiskMap};
+use crate::boundary::{self, RiskMap, Surface};
 use crate::probe;
 use crate::report::charts::chart::{Contour, Grid, MapPoint, Style};
 use crate::report::{Chart, MapChart};
@@ -23,50 +23,69 @@ pub(super) fn map_chart(map: &RiskMap) -> MapChart {
         let group = groups.iter().position(|group| *group == point.label)?;
         Some(MapPoint { x: point.x, y: point.y, group })
     };
-    let contours = map.surfaces.iter().flat_map(|surface| {
-        map.levels.iter().map(|&level| Contour {
-            name: format!("P({}) = {level}", surface.class),
-            level,
-            grid: Grid(
-                surface.values.iter().map(|row| row.iter().map(|&value| Some(value)).collect()).collect(),
-            ),
-            style: if level == 0.5 { Style::Solid } else { Style::Dashed },
+    let contour = |surface: &Surface, name: String, level: f64, style: Style| {
+        let row = |row: &Vec<f64>| row.iter().map(|&value| Some(value)).collect();
+        Contour { name, level, grid: Grid(surface.values.iter().map(row).collect()), style }
+    };
+    // The lines of the first of two classes are those of the second.
+    let shown = if map.surfaces.len() == 2 { &map.surfaces[1..] } else { &map.surfaces[..] };
+    let mut contours: Vec<Contour> = shown
+        .iter()
+        .flat_map(|surface| {
+            map.levels.iter().map(|&level| {
+                let style = if level == 0.5 { Style::Solid } else { Style::Dashed };
+                contour(surface, format!("P({}) = {level}", surface.class), level, style)
+            })
         })
-    });
+        .collect();
+    if let Some((class, level)) = &map.threshold
+        && let Some(surface) = map.surfaces.iter().find(|surface| surface.class == *class)
+    {
+        contours.push(contour(surface, format!("{class} is flagged from {level:.3}"), *level, Style::Dotted));
+    }
     MapChart {
-        title: format!("Boundary of {} at {}", map.label, map.site),
+        title: match &map.model {
+            Some(model) => format!("Boundary of {} at {}, {}", map.label, map.site, short(model)),
+            None => format!("Boundary of {} at {}", map.label, map.site),
+        },
         subtitle: subtitle(map),
         x_label: format!("{} (activation units)", map.plane.names[0]),
         y_label: format!("{} (activation units)", map.plane.names[1]),
         x_range: ends(&map.grid.x),
         y_range: ends(&map.grid.y),
         points: map.points.iter().filter_map(point).collect(),
-        contours: contours.collect(),
+        contours,
         groups,
         ..MapChart::default()
     }
 }
 
-/// What the points are, and whether the plane holds all that the probe decides on.
+/// The last part of a path or a hub id.
+fn short(model: &str) -> &str {
+    model.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or(model)
+}
+
+/// What the points are, how many, how well the probe reads them, and whether the plane holds all that the probe decides on.
 fn subtitle(map: &RiskMap) -> String {
     let points = match &map.split {
-        Some(split) => format!("dialogues ({split})"),
-        None => "dialogues".into(),
+        Some(split) => format!("{} dialogues ({split})", map.points.len()),
+        None => format!("{} dialogues", map.points.len()),
     };
+    let read = map.auroc.map_or(String::new(), |auroc| format!("; AUROC {auroc:.3}"));
     match map.projection {
         Some(found) if found.mean_change > 1e-6 => format!(
-            "{points} projected onto a plane; contours are the probe's calibrated probabilities there; it decides on more: the projection \
+            "{points} projected onto a plane{read}; contours are the probe's calibrated probabilities there; it decides on more: the projection \
              changes the probability of the class that it reads by {:.2} on average, and the class of {:.0} %",
             found.mean_change,
             100.0 * found.other_class
         ),
         Some(_) => {
             format!(
-                "{points} on the plane on which the probe decides; contours are its calibrated probabilities"
+                "{points} on the plane on which the probe decides; contours are its calibrated probabilities{read}"
             )
         }
         None => format!(
-            "{points} on a plane of the probe's directions; contours are its calibrated probabilities there"
+            "{points} on a plane of the probe's directions; contours are its calibrated probabilities there{read}"
         ),
     }
 }
@@ -89,7 +108,8 @@ mod tests {
         map.split = Some("topic held out".into());
         map.projection = Some(ProjectionError { classes: 3, mean_change: 0.0, other_class: 0.0 });
         assert!(
-            subtitle(&map).starts_with("dialogues (topic held out) on the plane on which the probe decides")
+            subtitle(&map)
+                .starts_with("0 dialogues (topic held out) on the plane on which the probe decides")
         );
         map.projection = Some(ProjectionError { classes: 5, mean_change: 0.14, other_class: 0.2 });
         let projected = subtitle(&map);

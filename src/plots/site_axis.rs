@@ -10,15 +10,19 @@ pub(super) fn tick(site: Site) -> String {
     }
 }
 
+/// An axis of sites: its name and that of each site, the block's number alone where every site is the output of a block.
+pub(super) fn axis(sites: &[Site]) -> (String, Vec<String>) {
+    let block = |site: &Site| match site {
+        Site::Block(block, Point::ResidPost) => Some(block.to_string()),
+        _ => None,
+    };
+    match sites.iter().map(block).collect() {
+        Some(blocks) => ("block".into(), blocks),
+        None => ("site".into(), sites.iter().map(|site| tick(*site)).collect()),
+    }
+}
+
 /// The first and the last of an axis's grid places.
 pub(super) fn ends(places: &[f64]) -> [f64; 2] {
     [places.first().copied().unwrap_or(0.0), places.last().copied().unwrap_or(1.0)]
-}
-
-/// A token's text on an axis: spaces at its ends are left out, and a newline is shown.
-pub(super) fn token(text: &str) -> String {
-    match text.trim_matches(' ') {
-        "" => "␣".into(),
-        text => text.replace('\n', "↵").replace('\t', "→"),
-    }
 }

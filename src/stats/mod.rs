@@ -20,4 +20,4 @@ pub use geometry::{cosine, norm, project};
 pub use interval::{Interval, Metric, bootstrap, bootstrap_each, wilson};
 pub use linearised::{Linearised, Units};
 pub use quantiles::{normal_cdf, student_t};
-pub use ranking::{Ranking, auroc, auroc_macro, average_precision};
+pub use ranking::{Ranking, auroc, auroc_macro, average_precision, roc};

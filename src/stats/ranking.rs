@@ -10,6 +10,24 @@ pub fn auroc(scores: &[f64], positive: &[bool]) -> Option<f64> {
     Ranking::new(scores, positive)?.auroc(&vec![1; scores.len()])
 }
 
+/// The ROC curve: `[false positive rate, true positive rate]` from (0, 0) to (1, 1), a step for each distinct score from the highest
+/// on. `None` where one of the two classes is missing or a score is NaN.
+pub fn roc(scores: &[f64], positive: &[bool]) -> Option<Vec<[f64; 2]>> {
+    let ranking = Ranking::new(scores, positive)?;
+    let all = positive.iter().filter(|&&is| is).count();
+    let totals = [positive.len() - all, all];
+    if totals.contains(&0) {
+        return None;
+    }
+    let mut counts = [0usize; 2];
+    let mut points = vec![[0.0, 0.0]];
+    for tie in &ranking.ties {
+        tie.iter().for_each(|&(_, is)| counts[usize::from(is)] += 1);
+        points.push([0, 1].map(|side| counts[side] as f64 / totals[side] as f64));
+    }
+    Some(points)
+}
+
 /// Average precision: Σ precision × increase in recall over the ranking, ties being one step, without interpolation (as in
 /// scikit-learn). `None` where no row is positive or a score is NaN.
 pub fn average_precision(scores: &[f64], positive: &[bool]) -> Option<f64> {

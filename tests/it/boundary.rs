@@ -9,7 +9,7 @@ use pearlpoint::analysis::interpolation::{self, interpolate};
 use pearlpoint::boundary::{ActiveLearning, ErrorKind, RiskBound, Search, compare, coverage};
 use pearlpoint::dialogue::Dialogue;
 use pearlpoint::generate::{GenerateOptions, generate};
-use pearlpoint::judge::World;
+use pearlpoint::judge::{Words, World};
 use pearlpoint::model::{Model, Selector, Site};
 use pearlpoint::organism::contrast::{self, Contrast};
 use pearlpoint::organism::{self, wording};
@@ -162,6 +162,13 @@ fn the_behavioural_boundary_lies_near_the_representational_one_where_the_state_d
     let [early, late] = &summaries[..] else { panic!("{} sites", summaries.len()) };
     assert!(found.pairs >= 6 && early.probe_flips == found.pairs && late.probe_flips == found.pairs);
     assert_eq!((early.model_flips, late.control_flips), (0, 0));
+    // A judge that tells no twins apart leaves the probe's flips, of every pair.
+    let none = Words::new(&["zzz".into()]).unwrap();
+    let alike = interpolate(&read().model, &none, &pairs, &probes[1..], &how, &mut |_| true).unwrap();
+    let own = &alike.summaries(0)[0];
+    assert_eq!((alike.pairs, alike.given, own.pairs), (0, 8, 8));
+    assert_eq!((own.model_flips, own.control_flips, own.model_at.is_none()), (0, 0, true));
+    assert!(own.probe_flips >= late.probe_flips && alike.searched().contains("all 8 pairs"));
     // Every answer changes, in all but a few pairs to the twin's own outcome.
     assert_eq!(late.model_flips + late.model_others, found.pairs);
     assert!(late.model_flips + 2 >= found.pairs);

@@ -226,6 +226,94 @@ fn a_judge_that_can_not_judge_is_refused_before_any_work() {
 }
 
 /// Saved answers are scored without a model, and the record's other columns stay.
+#[cfg(unix)]
+#[test]
+fn a_command_judges_saved_answers_and_a_steering_grid() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(
+        folder.path().join("answers.csv"),
+        "prompt,completion\nhow?,I am sorry\nhow?,like this\nhow?,sorry no\n",
+    )
+    .unwrap();
+    let command = "echo '{\"outcomes\": [\"sorry\", \"glad\"]}'; while read -r line; do case \"$line\" in *'\"text\":\"'*sorry*) echo \
+                   '{\"outcome\": \"sorry\"}';; *) echo '{\"outcome\": \"glad\"}';; esac; done";
+    let output =
+        pearl(&["judge", &place("answers.csv"), "--judge-command", command, "--quiet"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>(),
+        ["sorry", "2", "glad", "1"]
+    );
+    one_line(&["judge", &place("answers.csv"), "--judge-command", "exit 7"], &["it ended (exit status: 7)"]);
+    one_line(
+        &["judge", &place("answers.csv"), "--judge", "probe: none.safetensors"],
+        &["none.safetensors: No such file"],
+    );
+    // In a grid: wrong outcomes are named before any work.
+    write_dialogues(folder.path());
+    let judge = format!("judge = {:?}", format!("command: {command}"));
+    let text = head(folder.path(), &judge, GRID_KEYS)
+        + &GRID.replace("strategy = \"answer\"", "strategy = \"sing\"");
+    std::fs::write(folder.path().join("sweep.toml"), text).unwrap();
+    one_line(
+        &["steer-sweep", &place("sweep.toml"), "--out", &place("out")],
+        &["goal, strategy: outcome \"sing\"", "sorry or glad"],
+    );
+}
+
+#[test]
+fn a_probe_of_the_answers_states_judges_them() {
+    use pearlpoint::activations::{Request, extract};
+    use pearlpoint::dialogue::{Message, Role};
+    use pearlpoint::generate::{GenerateOptions, generate};
+    use pearlpoint::judge::{AnswerProbe, BROKEN, Scorer};
+    use pearlpoint::model::Model;
+    use pearlpoint::prelude::*;
+
+    let model = pearlpoint::organism::model().unwrap();
+    let data = Dialogues::organism(60, 3).unwrap();
+    let mut options = GenerateOptions::default();
+    options.max_tokens = 24;
+    let answers = generate(&model, &data.dialogues, &options, &mut (), &mut |_| true).unwrap();
+    let mut whole = data.clone();
+    for (dialogue, answer) in whole.dialogues.iter_mut().zip(&answers) {
+        dialogue.messages.push(Message::new(Role::Assistant, answer.text.clone()));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let fit = |tokens: &str, name: &str| {
+        let states = model.extract(&whole, "3.resid_post", tokens).unwrap();
+        let sweep = states.probe("user-type").fit().unwrap();
+        let path = folder.path().join(name);
+        sweep.best().save(&path).unwrap();
+        (path, sweep.best().clone())
+    };
+    let (path, probe) = fit("mean(answer)", "answers.safetensors");
+    let judge = AnswerProbe::new(&path).unwrap();
+    let mut outcomes = judge.outcomes().to_vec();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, ["benign", "malicious", "sensitive"]);
+    let mut transcripts = answers.clone();
+    transcripts[0].text = String::new();
+    let scores = judge.score_all((&model, None), &data.dialogues, &transcripts).unwrap();
+    assert_eq!(scores[0].strategy, BROKEN);
+    // Each answer alone, read by hand.
+    let request = Request::new([probe.source.site]).tokens("mean(answer)".parse().unwrap());
+    for row in [1, 17, 59] {
+        let one = extract(&model, &whole.dialogues[row..=row], &request, &mut |_| true).unwrap();
+        let class = probe.predict(one.at(probe.source.site).unwrap().view()).unwrap()[0];
+        assert_eq!(scores[row].strategy, probe.classes[class], "{row}");
+    }
+    assert!(judge.score(&data.dialogues[1], &answers[1]).unwrap_err().to_string().contains("no model"));
+    let other = Model::open(Path::new(MODEL), None).unwrap();
+    assert!(judge.check_model(Some(&other)).is_err());
+    // What the prompt says is no verdict on the answer.
+    let prompt = AnswerProbe::new(&fit("assistant.start", "prompts.safetensors").0).err().unwrap();
+    assert!(
+        prompt.to_string().contains("a probe that reads assistant.start; expected one that reads the answer"),
+        "{prompt}"
+    );
+}
+
 #[test]
 fn saved_answers_are_scored_and_compared_with_human_labels() {
     let folder = tempfile::tempdir().unwrap();

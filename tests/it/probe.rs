@@ -75,6 +75,33 @@ fn fit(folder: &Path, more: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn a_fit_draws_its_pictures_beside_the_probe() {
+    let folder = tempfile::tempdir().unwrap();
+    store(folder.path(), separable(60), risk);
+    let run = |more: &[&str]| {
+        let arguments = fit(folder.path(), more);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert!(pearl(&arguments).output().unwrap().status.success());
+    };
+    let chart =
+        |name: &str| std::fs::read_to_string(folder.path().join(format!("p.charts/{name}.chart.json")));
+    run(&["--group", "topic"]);
+    // Out of fold there are no rows that the probe never saw.
+    assert!(chart("roc").is_err() && chart("auroc").unwrap().contains("shuffled labels"));
+    run(&["--group", "topic", "--held-out", "t1,t2"]);
+    for control in ["words and bigrams", "TF-IDF", "pairs of words", "length", "random features"] {
+        assert!(chart("auroc").unwrap().contains(control), "{control}");
+    }
+    let map = chart("map").unwrap();
+    assert!(map.contains("20 dialogues (topic held out)") && map.contains("AUROC"), "{map}");
+    for level in ["0.1", "0.25", "0.5", "0.75", "0.9"] {
+        assert!(map.contains(&format!("P(low) = {level}\"")), "{level}");
+    }
+    assert!(chart("roc").unwrap().contains("low (AUROC "));
+    assert!(folder.path().join("p.charts/roc.svg").is_file());
+}
+
+#[test]
 fn degenerate_input_is_one_clear_line() {
     let refused = |features: Array2<f32>, labels: fn(usize) -> String, more: &[&str], expected: &[&str]| {
         let folder = tempfile::tempdir().unwrap();

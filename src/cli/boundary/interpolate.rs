@@ -117,7 +117,10 @@ fn table(found: &Interpolations, summaries: &[Summary]) -> Table {
     Table {
         caption: match found.pairs {
             0 => format!("{}: {}", found.label, found.searched()),
-            pairs => format!("{}: {pairs} of {} pairs are answered by different strategies", found.label, found.given),
+            pairs => format!(
+                "{}: {pairs} of {} pairs are answered by different strategies",
+                found.label, found.given
+            ),
         },
         columns: vec![
             Column::text("site"),

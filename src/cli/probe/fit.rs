@@ -1,6 +1,6 @@
 //! `pearl probe fit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,14 +8,15 @@ use crate::cli::console::Console;
 use crate::cli::dialogues::{Filter, Source};
 use crate::cli::memory::{disable_huge_pages, set_purge_delay};
 use crate::cli::model::ModelOptions;
-use crate::cli::output::{Outcome, print, print_exact};
+use crate::cli::output::{Outcome, print, print_exact, save_chart};
 use crate::cli::states::StoreSource;
 use pearlpoint::analysis::layer_sweep::{self, Sweep};
 use pearlpoint::config::ProbeFile;
 use pearlpoint::error::Error;
 use pearlpoint::experiment::probe_card;
+use pearlpoint::plots;
 use pearlpoint::probe::{CalibrationChoice, TargetKind, ValidationPlan, defaults, method_names};
-use pearlpoint::report::{Table, table::Column};
+use pearlpoint::report::{self, Table, table::Column};
 use pearlpoint::stats::Metric;
 
 #[derive(Args)]
@@ -118,7 +119,23 @@ pub fn run(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
     let sweep = builder.fit()?;
     drop(bar);
     sweep.best().save(&out)?;
-    show(sweep.as_sweep(), out, arguments.json, console)
+    let charts = draw(sweep.as_sweep(), &out)?;
+    let done = show(sweep.as_sweep(), out, arguments.json, console)?;
+    console.say(format!("AUROC by site{}: {}", charts.1, charts.0.display()));
+    Ok(done)
+}
+
+/// Draws the sweep, and the probe on the rows that were held out, in a folder beside the probe. Gives the folder, and what is there
+/// beside the sweep.
+fn draw(sweep: &Sweep, probe: &Path) -> anyhow::Result<(PathBuf, &'static str)> {
+    let folder = probe.with_extension("charts");
+    save_chart(&folder, "auroc", &plots::layer_sweep::chart(&sweep.table()?))?;
+    if let Some(held_out) = &sweep.held_out {
+        save_chart(&folder, "map", &plots::risk_map::chart(&held_out.map))?;
+        save_chart(&folder, "roc", &plots::roc::chart(&held_out.roc))?;
+    }
+    report::draw_all(&folder)?;
+    Ok((folder, if sweep.held_out.is_some() { ", risk map and ROC curve of the rows held out" } else { "" }))
 }
 
 fn show(sweep: &Sweep, out: PathBuf, json: bool, console: &Console) -> anyhow::Result<Outcome> {

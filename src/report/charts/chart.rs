@@ -60,6 +60,20 @@ pub struct LineChart {
     /// Reference lines.
     #[serde(default)]
     pub rules: Vec<Rule>,
+    /// Short texts above points, such as counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<Note>,
+}
+
+/// A short text above a point.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Along the x axis.
+    pub x: f64,
+    /// Along the y axis.
+    pub y: f64,
+    /// The text.
+    pub text: String,
 }
 
 /// One curve.
@@ -72,6 +86,10 @@ pub struct Series {
     /// Of the line.
     #[serde(default)]
     pub style: Style,
+    /// The colour's index, such as that of a class, so that it has one colour in every chart; its place among the curves where there
+    /// is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colour: Option<usize>,
     /// Whether the area between the curve and 0 is tinted, as for the outline of a distribution.
     #[serde(default)]
     pub filled: bool,

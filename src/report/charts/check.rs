@@ -64,6 +64,7 @@ impl Check<'_> {
                 self.finite(format!("{part}, at x {}", point.x), values.into_iter().flatten())?;
             }
         }
+        self.finite("notes", chart.notes.iter().flat_map(|note| [note.x, note.y]))?;
         self.finite("rules", chart.rules.iter().map(|rule| rule.at))
     }
 

@@ -19,14 +19,13 @@ pub enum Swatch {
     Patch { colour: Colour },
     Boundary,
     Star,
-    Arrow,
-    Path,
+    Path { path: Option<usize>, arrow: bool },
 }
 
 /// The width of a mark in the legend.
 fn swatch_width(swatch: &Swatch) -> f64 {
     match swatch {
-        Swatch::Line { .. } | Swatch::Boundary | Swatch::Arrow | Swatch::Path => 28.0,
+        Swatch::Line { .. } | Swatch::Boundary | Swatch::Path { .. } => 28.0,
         Swatch::Marker { .. } | Swatch::Patch { .. } => 13.0,
         Swatch::Star => 20.0,
     }
@@ -71,8 +70,7 @@ pub fn draw_key(canvas: &mut Canvas, key: &Key, [x, y]: Spot) {
         }
         Swatch::Boundary => canvas.stroke(ends, INK, 2.6),
         Swatch::Star => star(canvas, middle, 8.0),
-        Swatch::Arrow => arrow(canvas, &[[x + 5.0, y], ends[1]], true),
-        Swatch::Path => arrow(canvas, &[[x + 5.0, y], ends[1]], false),
+        Swatch::Path { path, arrow: head } => arrow(canvas, &[[x + 5.0, y], ends[1]], *head, *path),
     }
     let spot = [x + wide + 7.0, y + 0.36 * LABEL_SIZE];
     canvas.text(Label::new(&key.name, spot, LABEL_SIZE, TEXT, Anchor::Start));
@@ -96,8 +94,11 @@ pub fn star(canvas: &mut Canvas, spot: Spot, radius: f64) {
     canvas.shape(&shape, spot, radius * 0.85, WHITE);
 }
 
-/// Draws a path from a ring to an arrowhead, dark with a white rim so that it is visible on any background.
-pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
+/// Draws a path from a ring to an arrowhead, with a white rim so that it is visible on any background: dark where it is alone, and
+/// one of several, given by its index, in a colour and a style of its own.
+pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool, path: Option<usize>) {
+    let colour = path.map_or(INK, palette::path);
+    let style = path.map_or(Style::Solid, |path| [Style::Solid, Style::Dashed, Style::Dotted][path % 3]);
     let [Some(&from), Some(&to)] = [points.first(), points.last()] else {
         return;
     };
@@ -119,10 +120,10 @@ pub fn arrow(canvas: &mut Canvas, points: &[Spot], head: bool) {
         let closed = [tip.clone(), vec![to]].concat();
         canvas.stroke(closed, WHITE, 2.6);
     }
-    canvas.stroke(body, INK, 2.0);
-    canvas.fill(tip, INK, 1.0);
+    styled(canvas, &body, colour, 2.0, style);
+    canvas.fill(tip, colour, 1.0);
     let ring = palette::marker(0);
     canvas.shape(&ring, from, 5.2, WHITE);
-    canvas.shape(&ring, from, 4.2, INK);
+    canvas.shape(&ring, from, 4.2, colour);
     canvas.shape(&ring, from, 2.2, WHITE);
 }

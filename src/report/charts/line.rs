@@ -1,11 +1,12 @@
 //! The drawing of a line chart: curves, with their intervals as bands.
 
 use super::axis::Axis;
-use super::canvas::{Canvas, Spot};
-use super::chart::{LineChart, LinePoint, RuleAxis};
-use super::frame::{Frame, Lattice, Plan};
+use super::canvas::{Anchor, Canvas, Label, Spot};
+use super::chart::{LineChart, LinePoint, RuleAxis, Series};
+use super::frame::{Frame, Lattice, Plan, TICK_SIZE};
 use super::legend::{Key, Swatch, styled};
 use super::palette;
+use super::palette::SOFT;
 
 /// Curves with more points than this are drawn without markers.
 const MARKERS: usize = 40;
@@ -36,9 +37,13 @@ pub fn draw(chart: &LineChart) -> Canvas {
         Some([least, most]) => Axis::round([low.min(least), high.max(most)], 6),
         None => Axis::round([low, high], 6),
     };
-    let key = |(index, series): (usize, &crate::report::charts::chart::Series)| Key {
+    let key = |(index, series): (usize, &Series)| Key {
         name: series.name.clone(),
-        swatch: Swatch::Line { index, style: series.style, marked: series.points.len() <= MARKERS },
+        swatch: Swatch::Line {
+            index: colour(index, series),
+            style: series.style,
+            marked: series.points.len() <= MARKERS,
+        },
     };
     let mut frame = Frame::new(Plan {
         title: &chart.title,
@@ -55,6 +60,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
     });
     // Bands first, so that no band hides a curve.
     for (index, series) in chart.series.iter().enumerate() {
+        let index = colour(index, series);
         if let (true, Some(first), Some(last)) = (series.filled, series.points.first(), series.points.last())
         {
             let foot = [last, first].map(|point| frame.place(point.x, 0.0));
@@ -80,6 +86,7 @@ pub fn draw(chart: &LineChart) -> Canvas {
     }
     // The first curve is the main one: it is drawn last, on top.
     for (index, series) in chart.series.iter().enumerate().rev() {
+        let index = colour(index, series);
         let spots: Vec<Spot> = series.points.iter().map(|point| frame.place(point.x, point.y)).collect();
         let colour = palette::group(index);
         styled(&mut frame.canvas, &spots, colour, 2.2, series.style);
@@ -87,7 +94,16 @@ pub fn draw(chart: &LineChart) -> Canvas {
             spots.iter().for_each(|&spot| frame.canvas.marker(&palette::marker(index), spot, 3.6, colour));
         }
     }
+    for note in &chart.notes {
+        let [x, y] = frame.place(note.x, note.y);
+        frame.canvas.text(Label::new(&note.text, [x, y - 8.0], TICK_SIZE, SOFT, Anchor::Middle));
+    }
     frame.canvas
+}
+
+/// The index of a curve's colour and marker.
+fn colour(place: usize, series: &Series) -> usize {
+    series.colour.unwrap_or(place)
 }
 
 fn interval(point: &LinePoint) -> Option<[f64; 2]> {

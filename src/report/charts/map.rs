@@ -71,9 +71,9 @@ pub fn draw(chart: &MapChart) -> Canvas {
             name_line(&mut frame, name, line, &points, &mut taken);
         }
     }
-    for path in &chart.paths {
+    for (index, path) in chart.paths.iter().enumerate() {
         let spots: Vec<Spot> = path.points.iter().map(|&[x, y]| frame.place(x, y)).collect();
-        legend::arrow(&mut frame.canvas, &spots, path.arrow);
+        legend::arrow(&mut frame.canvas, &spots, path.arrow, several(chart, index));
         name_stops(&mut frame, &spots, &path.names);
     }
     if let Some(star) = &chart.star {
@@ -81,6 +81,11 @@ pub fn draw(chart: &MapChart) -> Canvas {
         legend::star(&mut frame.canvas, spot, 9.0);
     }
     frame.canvas
+}
+
+/// A path's index, where there are several to tell apart.
+fn several(chart: &MapChart, index: usize) -> Option<usize> {
+    (chart.paths.len() > 1).then_some(index)
 }
 
 fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
@@ -109,8 +114,8 @@ fn framed(chart: &MapChart, bands: Option<&Axis>) -> Frame {
     if let Some(star) = &chart.star {
         key(&star.label, Swatch::Star);
     }
-    for path in &chart.paths {
-        key(&path.name, if path.arrow { Swatch::Arrow } else { Swatch::Path });
+    for (index, path) in chart.paths.iter().enumerate() {
+        key(&path.name, Swatch::Path { path: several(chart, index), arrow: path.arrow });
     }
     if let Some(name) = chart.filled.as_ref().and_then(|filled| filled.masked.as_ref()) {
         key(name, Swatch::Patch { colour: MASK });

@@ -32,6 +32,14 @@ pub fn group(index: usize) -> Colour {
     GROUPS[index % GROUPS.len()]
 }
 
+/// Colours of paths: none of a class's, dark enough for a line. A path's style differs too, so that every colour comes three times.
+const PATHS: [Colour; 4] = [[26, 28, 32], [120, 40, 130], [140, 20, 30], [20, 90, 60]];
+
+/// The colour of one of several paths by its index.
+pub fn path(index: usize) -> Colour {
+    PATHS[index % PATHS.len()]
+}
+
 /// Cividis (Nuñez, Anderton and Renslow, PLOS ONE 2018), even in lightness for every kind of colour sight: samples at
 /// equal steps from 0 to 1, as matplotlib has them.
 const CIVIDIS: [Colour; 9] = [
