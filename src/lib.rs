@@ -66,6 +66,7 @@ pub mod steer;
 pub mod generate;
 pub mod judge;
 pub mod reasoning;
+pub mod rounds;
 pub mod config;
 pub mod analysis;
 pub mod plots;

@@ -1,6 +1,7 @@
 //! Analyses: a function an experiment, data in and a table out. They draw no chart and write no file.
 
 pub mod answers;
+pub mod attack_success;
 pub mod boundary_report;
 pub mod chain_refinement;
 pub mod constructive_score;
@@ -8,6 +9,7 @@ mod control_text;
 pub mod cross_validation;
 pub mod dataset;
 pub mod direction_choice;
+pub mod early_warning;
 pub mod game_estimate;
 mod group_interval;
 pub mod held_out;

@@ -22,6 +22,7 @@ mod patch;
 mod plot;
 mod probe;
 mod reasoning;
+mod rounds;
 mod run;
 mod score_table;
 #[cfg(feature = "serve")]
@@ -93,6 +94,8 @@ enum Command {
     Constructive(constructive::Arguments),
     /// Parse safety chains, and refine those of failing answers
     Reasoning(reasoning::Arguments),
+    /// Follow risk over the rounds of a dialogue: trace it, spread it, notice it
+    Rounds(Box<rounds::Arguments>),
     /// Score saved answers by a judge, and compare judges with human labels
     Judge(judge::Arguments),
     /// Redraw every chart of a folder from its tables
@@ -164,6 +167,7 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Game(arguments) => game::run(arguments, console),
         Command::Constructive(arguments) => constructive::run(arguments, console),
         Command::Reasoning(arguments) => reasoning::run(arguments, console),
+        Command::Rounds(arguments) => rounds::run(*arguments, console),
         Command::Judge(arguments) => judge::run(arguments, console),
         Command::Plot(arguments) => plot::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),

@@ -5,6 +5,7 @@ mod data;
 pub mod defaults;
 pub mod experiment;
 pub mod probe;
+pub mod rounds;
 pub mod steering_grid;
 mod toml_file;
 
@@ -12,4 +13,5 @@ pub use constructive::{ConstructiveFile, PolicyArm, PolicyFit, StrategySpec};
 pub use data::Data;
 pub use experiment::Experiment;
 pub use probe::ProbeFile;
+pub use rounds::RoundsFile;
 pub use steering_grid::SteeringGrid;

@@ -10,10 +10,12 @@ mod dose;
 mod evaluation;
 mod fit;
 mod folder;
+mod guard;
 mod policy;
 
 pub use decision::{Ablation, Decision};
 pub use dose::DoseOptions;
 pub use evaluation::evaluate;
 pub use fit::{FitOptions, fit};
+pub use guard::Guard;
 pub use policy::{Policy, PolicySettings, StrategyDose};

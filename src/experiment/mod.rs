@@ -6,6 +6,10 @@ mod chart_file;
 mod paths;
 pub mod probe_card;
 mod report_page;
+pub mod rounds;
+pub mod rounds_canary;
+mod rounds_fit;
+mod rounds_users;
 mod runner;
 pub mod steering_grid;
 

@@ -4,6 +4,7 @@
 //! without running a model.
 
 pub mod active_learning;
+pub mod attack_success;
 pub mod belief_simplex;
 pub mod constructive_score;
 pub mod cosines;
@@ -13,6 +14,7 @@ pub mod grid_response;
 pub mod interpolation;
 pub mod layer_sweep;
 pub mod logit_lens;
+pub mod lead_time;
 pub mod margins;
 pub mod null_test;
 pub mod pareto;
@@ -22,6 +24,7 @@ pub mod rates;
 pub mod reliability;
 pub mod risk_map;
 pub mod roc;
+pub mod round_readings;
 pub mod safe_and_satisfied;
 mod site_axis;
 pub mod token_map;
@@ -50,8 +53,9 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 22] = [
+pub const PLOTS: [Plot; 25] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
+    Plot { name: "attack_success", draw: |text| Ok(attack_success::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
@@ -61,6 +65,7 @@ pub const PLOTS: [Plot; 22] = [
     Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
     Plot { name: "layer_sweep", draw: |text| Ok(layer_sweep::chart(&table(text)?)) },
     Plot { name: "logit_lens", draw: |text| Ok(logit_lens::chart(&table(text)?)) },
+    Plot { name: "lead_time", draw: |text| Ok(lead_time::chart(&table(text)?)) },
     Plot { name: "margins", draw: |text| Ok(margins::chart(&table(text)?)) },
     Plot { name: "null_test", draw: |text| Ok(null_test::chart(&table(text)?)) },
     Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
@@ -70,6 +75,7 @@ pub const PLOTS: [Plot; 22] = [
     Plot { name: "reliability", draw: |text| Ok(reliability::chart(&table(text)?)) },
     Plot { name: "risk_map", draw: |text| Ok(risk_map::chart(&table(text)?)) },
     Plot { name: "roc", draw: |text| Ok(roc::chart(&table(text)?)) },
+    Plot { name: "round_readings", draw: |text| Ok(round_readings::heat_map(&table(text)?)) },
     Plot { name: "safe_and_satisfied", draw: |text| Ok(safe_and_satisfied::chart(&table(text)?)) },
     Plot { name: "token_map", draw: |text| Ok(token_map::chart(&table(text)?)) },
     Plot { name: "trajectory", draw: |text| Ok(trajectory::chart(&table(text)?)) },
@@ -152,6 +158,12 @@ mod tests {
                 "campaign": crate::boundary::ActiveLearning::default(), "labels": [12, 20],
                 "nearest": curve, "random": curve, "pool": 100, "test": 50,
             }}),
+            "attack_success" => json!({"aim": "a word is said", "cells": [
+                {"agent": "one", "defence": "none", "rounds": 1, "dialogues": 9, "success": interval, "touched": interval,
+                    "rounds_played": 1.0, "constructive": null},
+                {"agent": "one", "defence": "none", "rounds": 3, "dialogues": 9, "success": interval, "touched": interval,
+                    "rounds_played": 2.0, "constructive": interval},
+            ]}),
             "belief_simplex" => json!({"types": ["a", "b", "c"], "actions": ["go", "stop"], "cells": [
                 {"belief": [1.0, 0.0, 0.0], "action": 0, "share": 1.0}, {"belief": [0.2, 0.3, 0.5], "action": 1, "share": 0.7}
             ]}),
@@ -171,6 +183,15 @@ mod tests {
             "layer_sweep" => json!({"label": "kind", "split": "topic held out", "sites": [
                 ["0.resid_post", auroc], ["1.resid_post", auroc]
             ], "ngram": 0.7, "shuffled": 0.5}),
+            "lead_time" => {
+                json!({"warnings": [{"monitor": "largest", "threshold": 1.0, "false_alarms": interval,
+                "dialogues": 9, "earlier": interval, "in_time": interval, "lead": [1, 5, 2]}]})
+            }
+            "logit_lens" => json!({
+                "id": "a", "sites": ["0.resid_post", "1.resid_post"], "positions": [3], "kl": [[0.5], [0.0]],
+                "tokens": [{"text": "go", "turn": 0, "template": false}],
+                "likeliest": [[[{"id": 4, "text": "on", "probability": 0.4}]], [[{"id": 5, "text": "to", "probability": 0.7}]]],
+            }),
             "margins" => {
                 json!({"label": "kind", "site": "1.resid_post", "classes": ["calm", "cross"], "margins": [
                     {"id": "a", "label": "calm", "read": "calm", "probability": 0.9, "distance": 2.0, "across": "cross"},
@@ -178,6 +199,11 @@ mod tests {
                 ]})
             }
             "pareto" => json!({"file": file, "found": found}),
+            "patching" => json!({
+                "clean": [{"text": "go", "turn": 0, "template": false}], "corrupted": [{"text": "no", "turn": 0, "template": false}],
+                "answer": "on", "other": "to", "sites": ["1.resid_post"], "clean_difference": 2.0,
+                "corrupted_difference": -1.0, "differences": [[0.5]],
+            }),
             "pearl_map" => {
                 json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
                     "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
@@ -196,6 +222,12 @@ mod tests {
                     {"class": "cross", "index": 1, "points": [[0.0, 0.0], [0.2, 0.9], [1.0, 1.0]], "auroc": 0.85}
                 ]})
             }
+            "round_readings" => json!({"trajectories": [], "rounds": [
+                {"condition": "whole", "probe": "one", "turn": 1, "dialogues": 9, "mean": interval, "fixed": 0.7, "refitted": null,
+                    "cosine": null},
+                {"condition": "whole", "probe": "one", "turn": 2, "dialogues": 9, "mean": interval, "fixed": 0.9, "refitted": 0.9,
+                    "cosine": 0.8},
+            ]}),
             "token_map" => json!({
                 "id": "a", "label": "kind", "class": "cross", "fitted_at": "assistant.start",
                 "sites": ["0.resid_post", "1.resid_post"], "probabilities": rows,

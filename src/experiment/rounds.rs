@@ -1,0 +1,329 @@
+//! The rounds experiment: a file in; plays of every cell, probes, alarms, tables and charts out. A cell that is whole in the folder is not
+//! played again.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::rounds_fit::{self, Watch};
+use super::rounds_users::{CALM_ROUNDS, calm_rounds, play_calm, play_options};
+use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
+use crate::analysis::early_warning::{Warning, of_alarm, warning};
+use crate::artifact::{self, FolderLock, Header};
+use crate::config::RoundsFile;
+use crate::config::rounds::WHOLE;
+use crate::constructive::{FitOptions, Guard, Policy, fit};
+use crate::dialogue::Dialogues;
+use crate::error::{Error, Result};
+use crate::judge;
+use crate::model::{Model, Site};
+use crate::organism::{Split, UserType, fit_topic};
+use crate::plots;
+use crate::progress::Progress;
+use crate::report;
+use crate::rounds::{
+    Agent, Aim, Defence, MessageProbe, Played, Reader, Reading, Refusing, Similarities, SystemMessage,
+    Undefended, play, similarities, world,
+};
+
+/// Dialogues that a policy is fitted on.
+const POLICY_DIALOGUES: usize = 4800;
+
+/// The tables of an experiment (JSON, kind `rounds`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundsTable {
+    /// Attack success, and what defences cost others.
+    #[serde(flatten)]
+    pub attacks: AttackTable,
+    /// What monitors saw of the undefended agent's dialogues.
+    pub warnings: Vec<Warning>,
+    /// The monitor that the guard acts by.
+    pub guard_monitor: String,
+    /// Manners of the undefended agent: tries and successes.
+    pub manners: Vec<(String, usize, usize)>,
+}
+
+/// What cells are played with.
+struct Stage<'a> {
+    file: &'a RoundsFile,
+    model: &'a Model,
+    out: &'a Path,
+    reader: Reader,
+    on_progress: &'a mut dyn FnMut(Progress) -> bool,
+}
+
+/// Runs an experiment into a folder.
+///
+/// # Errors
+/// A model without the file's sites; a policy of another model; a folder of another experiment; a stop.
+pub fn run(
+    file: &RoundsFile,
+    text: &str,
+    model: &Model,
+    out: &Path,
+    on_progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<RoundsTable> {
+    let _lock = FolderLock::take(out)?;
+    claim(out, text, model)?;
+    let site: Site = model.decoder.architecture().parse_sites(&file.site)?.remove(0);
+    let pace_site: Site = model.decoder.architecture().parse_sites(&file.pace_site)?.remove(0);
+    let held_out = |topic: &str| !fit_topic(topic);
+    let wording = Split::HeldOutWording;
+    let aims = world::aims(file.dialogues, &[UserType::Malicious], &held_out, wording, file.seed ^ 1)?;
+    let similarities = similarities(model, &aims, pace_site, None)?;
+    let policy = policy(file, model, out, on_progress)?;
+    let watch = rounds_fit::watch(file, model, site, on_progress)?;
+    let mut stage = Stage { file, model, out, reader: watch.reader.clone(), on_progress };
+    let last = file.rounds.last().copied().unwrap_or(1);
+    let mut cells = Vec::new();
+
+    // Agents against the model alone.
+    let mut undefended = Vec::new();
+    for agent in &file.agents {
+        for &rounds in &file.rounds {
+            let played = stage.cell(agent, "none", rounds, (&aims, &similarities), &mut Undefended)?;
+            cells.push(AttackCell::of(&agent.name, "none", rounds, &played));
+            if agent.name == WHOLE && rounds == last {
+                undefended = played;
+            }
+        }
+    }
+    // Users who attack nothing, on the same topics.
+    let benign = world::aims(file.dialogues, &[UserType::Benign], &held_out, wording, file.seed ^ 2)?;
+    let sensitive = world::aims(file.dialogues, &[UserType::Sensitive], &held_out, wording, file.seed ^ 3)?;
+    let calm_alone = stage.calm("benign", "none", &benign, &mut Undefended)?;
+    let warnings = warnings(model, &watch, &calm_alone, &undefended)?;
+    // The guard acts by the monitor that fires earliest most often on the dialogues that monitors were fitted on.
+    let guard_alarm = watch.alarms[watch.best].clone();
+    let agent = file.agents.iter().find(|agent| agent.name == WHOLE).ok_or_else(|| {
+        Error::input("rounds", format!("no agent {WHOLE:?}"), "the one that defences are tried on")
+    })?;
+    let mut defences: Vec<(String, Box<dyn Defence + '_>)> = vec![
+        ("none".into(), Box::new(Undefended)),
+        ("system message".into(), Box::new(SystemMessage(file.system.clone()))),
+        (
+            "message probe".into(),
+            Box::new(MessageProbe { reader: watch.reader.clone(), threshold: watch.alone.clone() }),
+        ),
+    ];
+    for alarm in &watch.alarms {
+        defences.push((format!("{}, refusal", alarm.monitor.name()), Box::new(Refusing(alarm.clone()))));
+    }
+    defences.push(("policy".into(), Box::new(Guard::new(&policy, None, file.seed))));
+    defences.push(("guard".into(), Box::new(Guard::new(&policy, Some(guard_alarm.clone()), file.seed))));
+    for (name, defence) in &mut defences {
+        let defence = defence.as_mut();
+        if name != "none" {
+            let played = stage.cell(agent, name, last, (&aims, &similarities), defence)?;
+            cells.push(AttackCell::of(WHOLE, name, last, &played));
+        }
+        for (kind, own) in [("benign", &benign), ("sensitive", &sensitive)] {
+            let played = stage.calm(kind, name, own, defence)?;
+            let longest = *CALM_ROUNDS.iter().max().unwrap_or(&1);
+            cells.push(AttackCell::of(kind, name, longest, &played));
+            let long: Vec<Played> = played
+                .into_iter()
+                .enumerate()
+                .filter(|(number, _)| calm_rounds(*number) == longest)
+                .map(|(_, one)| one)
+                .collect();
+            cells.push(AttackCell::of(&format!("{kind}, {longest} rounds"), name, longest, &long));
+        }
+    }
+    for agent in &file.adaptive {
+        let adaptive_defences: [(&str, Box<dyn Defence + '_>); 3] = [
+            ("none", Box::new(Undefended)),
+            ("refusal of the guard's monitor", Box::new(Refusing(guard_alarm.clone()))),
+            ("guard", Box::new(Guard::new(&policy, Some(guard_alarm.clone()), file.seed))),
+        ];
+        for (name, mut defence) in adaptive_defences {
+            let played = stage.cell(agent, name, last, (&aims, &similarities), defence.as_mut())?;
+            cells.push(AttackCell::of(&agent.name, name, last, &played));
+        }
+    }
+    let table = RoundsTable {
+        attacks: AttackTable { aim: "the organism answers a malicious user unsafely".into(), cells },
+        warnings,
+        guard_monitor: guard_alarm.monitor.name().into(),
+        manners: manners(&undefended),
+    };
+    save(&table, &watch, file, model, out)?;
+    Ok(table)
+}
+
+/// Makes the folder this experiment's, or checks that it is.
+fn claim(out: &Path, text: &str, model: &Model) -> Result<()> {
+    let path = out.join("experiment.toml");
+    let own = format!("# model {}\n{text}", model.hash);
+    match path.exists() {
+        true if artifact::read_text(&path)? != own => {
+            Err(Error::input(path.display(), "another experiment or model", "the same one, or a new folder"))
+        }
+        true => Ok(()),
+        false => artifact::write_text(&path, &own),
+    }
+}
+
+fn policy(
+    file: &RoundsFile,
+    model: &Model,
+    out: &Path,
+    on_progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Policy> {
+    let folder = file.policy.clone().unwrap_or_else(|| out.join("policy"));
+    let policy = match file.policy.is_some() || folder.join("constructive.json").exists() {
+        true => Policy::load(&folder)?,
+        false => {
+            let data = Dialogues::organism(POLICY_DIALOGUES, file.seed)?;
+            let judge = judge::of_file(Some("organism"), &judge::Options::default(), &model.name)?;
+            let options = FitOptions { seed: file.seed, ..FitOptions::default() };
+            let policy = fit(model, &data, judge.as_ref(), &options, on_progress)?;
+            policy.save(&folder)?;
+            policy
+        }
+    };
+    policy.check_model(model)?;
+    Ok(policy)
+}
+
+impl Stage<'_> {
+    /// The plays of a cell, from the folder where they are whole.
+    fn cell(
+        &mut self,
+        agent: &Agent,
+        defence_name: &str,
+        rounds: usize,
+        (aims, similarities): (&[Aim], &Similarities),
+        defence: &mut dyn Defence,
+    ) -> Result<Vec<Played>> {
+        let name = format!("{} against {defence_name} in {rounds}", agent.name);
+        self.kept(&name, &mut |stage| {
+            let options = play_options(stage.file, rounds, 11);
+            let total = aims.len();
+            let on_progress = &mut *stage.on_progress;
+            let mut on_done = |done| on_progress(Progress { stage: "play agents", done, total });
+            let reader = Some(&stage.reader);
+            play(
+                stage.model,
+                aims,
+                similarities,
+                agent,
+                &world::WorldTask,
+                reader,
+                defence,
+                &options,
+                &mut on_done,
+            )
+        })
+    }
+
+    /// The plays of users who attack nothing, each number of rounds in turn.
+    fn calm(
+        &mut self,
+        kind: &str,
+        defence_name: &str,
+        aims: &[Aim],
+        defence: &mut dyn Defence,
+    ) -> Result<Vec<Played>> {
+        self.kept(&format!("{kind} under {defence_name}"), &mut |stage| {
+            play_calm(stage.file, stage.model, aims, Some(&stage.reader), defence, 13, stage.on_progress)
+        })
+    }
+
+    fn kept(
+        &mut self,
+        name: &str,
+        make: &mut dyn FnMut(&mut Self) -> Result<Vec<Played>>,
+    ) -> Result<Vec<Played>> {
+        let path = self
+            .out
+            .join("plays")
+            .join(format!("{}.jsonl", artifact::foreign_name(name).replace([' ', ','], "-")));
+        if path.exists() {
+            return read_plays(&path);
+        }
+        let played = make(self)?;
+        let mut text = String::new();
+        for one in &played {
+            text.push_str(&serde_json::to_string(one).map_err(|error| Error::input("plays", error, "JSON"))?);
+            text.push('\n');
+        }
+        std::fs::create_dir_all(self.out.join("plays")).map_err(Error::file(&path))?;
+        artifact::write_text(&path, &text)?;
+        Ok(played)
+    }
+}
+
+fn read_plays(path: &Path) -> Result<Vec<Played>> {
+    let text = artifact::read_text(path)?;
+    let line = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            Error::input(
+                format!("{}:{}", path.display(), number + 1),
+                error,
+                "a play, as this program writes it",
+            )
+        })
+    };
+    text.lines().enumerate().map(line).collect()
+}
+
+/// What every monitor, and a probe of single messages, saw of the undefended dialogues.
+fn warnings(model: &Model, watch: &Watch, calm: &[Played], undefended: &[Played]) -> Result<Vec<Warning>> {
+    let calm_readings: Vec<Vec<Reading>> = calm.iter().map(Played::readings).collect();
+    let complied: Vec<(usize, &Played)> =
+        undefended.iter().filter_map(|one| Some((one.success()?, one))).collect();
+    let readings: Vec<(usize, Vec<Reading>)> =
+        complied.iter().map(|(end, one)| (*end, one.readings())).collect();
+    let mut warnings = watch
+        .alarms
+        .iter()
+        .map(|alarm| of_alarm(alarm, &calm_readings, &readings))
+        .collect::<Result<Vec<Warning>>>()?;
+    let alone = |played: &[&Played]| -> Result<Vec<Option<usize>>> {
+        let fired = rounds_fit::alone_readings(model, &watch.reader, played)?;
+        let first = |own: &Vec<Reading>| {
+            own.iter().position(|reading| reading.log_odds() >= watch.alone.value).map(|place| place + 1)
+        };
+        Ok(fired.iter().map(first).collect())
+    };
+    let calm_fired = alone(&calm.iter().collect::<Vec<_>>())?;
+    let own: Vec<&Played> = complied.iter().map(|(_, one)| *one).collect();
+    let fired: Vec<(usize, Option<usize>)> = complied.iter().map(|(end, _)| *end).zip(alone(&own)?).collect();
+    warnings.push(warning("single message", watch.alone.value, &calm_fired, &fired));
+    Ok(warnings)
+}
+
+fn save(table: &RoundsTable, watch: &Watch, file: &RoundsFile, model: &Model, out: &Path) -> Result<()> {
+    let header = Header {
+        model: Some(model.name.clone()),
+        model_hash: Some(model.hash.clone()),
+        seed: Some(file.seed),
+        ..Header::new("rounds", 1)
+    };
+    artifact::write_json(&out.join("rounds.json"), &header, table)?;
+    watch.reader.risk.0.save(&out.join("attack.safetensors"))?;
+    if let Some((probe, _)) = &watch.reader.refusal {
+        probe.save(&out.join("refusal.safetensors"))?;
+    }
+    #[derive(Serialize)]
+    struct Alarms<'a> {
+        alarms: &'a [crate::rounds::Alarm],
+    }
+    let header = Header { ..Header::new("alarms", 1) };
+    artifact::write_json(&out.join("alarms.json"), &header, &Alarms { alarms: &watch.alarms })?;
+    let charts = [
+        ("attack-success", plots::attack_success::chart(&table.attacks)),
+        (
+            "lead-time",
+            plots::lead_time::chart(&plots::lead_time::LeadTimes { warnings: table.warnings.clone() }),
+        ),
+    ];
+    for (name, chart) in charts {
+        let text = serde_json::to_string(&chart)
+            .map_err(|error| Error::input("rounds", error, "a chart that JSON can hold"))?;
+        artifact::write_text(&out.join(format!("{name}.chart.json")), &text)?;
+    }
+    report::draw_all(out)?;
+    Ok(())
+}
