@@ -10,7 +10,7 @@
 //! 5. [`boundary`]: where a probe decides: risk map, margins, thresholds with a guarantee, what to label next.
 //! 6. [`steer`]: steering vectors, and plans that say where, how strongly and when they are added.
 //! 7. [`generate`](mod@generate): answers under any hook; [`judge`]: what an answer does; [`reasoning`]: the safety chain that an
-//!    answer follows, and its refinement.
+//!    answer follows, and its refinement; [`rounds`]: risk over the rounds of a dialogue.
 //! 8. [`analysis`], [`plots`], [`experiment`], [`report`]: tables from data, charts from tables, both on a page.
 //! 9. `serve` (feature `serve`): an OpenAI-compatible server with steering and readings per request.
 //!

@@ -245,7 +245,11 @@ impl SteeringGrid {
 
     /// What the judge needs beside its name.
     pub fn judge_options(&self) -> judge::Options {
-        judge::Options { refusals: self.refusals.clone(), words: self.words.clone() }
+        judge::Options {
+            refusals: self.refusals.clone(),
+            words: self.words.clone(),
+            ..judge::Options::default()
+        }
     }
 
     /// The outcome that the goal's users should get; of a goal in words, that of an answer with one of them.

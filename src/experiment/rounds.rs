@@ -22,8 +22,8 @@ use crate::plots;
 use crate::progress::Progress;
 use crate::report;
 use crate::rounds::{
-    Agent, Aim, Defence, MessageProbe, Played, Reader, Reading, Refusing, Similarities, SystemMessage,
-    Undefended, play, similarities, world,
+    Agent, Aim, Alarm, Defence, Ended, MessageProbe, Played, Reader, Reading, Similarities, SystemMessage,
+    Undefended, Verdict, play, similarities, world,
 };
 
 /// Dialogues that a policy is fitted on.
@@ -65,81 +65,78 @@ pub fn run(
 ) -> Result<RoundsTable> {
     let _lock = FolderLock::take(out)?;
     claim(out, text, model)?;
-    let site: Site = model.decoder.architecture().parse_sites(&file.site)?.remove(0);
-    let pace_site: Site = model.decoder.architecture().parse_sites(&file.pace_site)?.remove(0);
+    let (site, pace_site) =
+        (one_site(model, "site", &file.site)?, one_site(model, "pace-site", &file.pace_site)?);
     let held_out = |topic: &str| !fit_topic(topic);
-    let wording = Split::HeldOutWording;
-    let aims = world::aims(file.dialogues, &[UserType::Malicious], &held_out, wording, file.seed ^ 1)?;
+    let users = |kind: UserType, seed: u64| {
+        world::aims(file.dialogues, &[kind], &held_out, Split::HeldOutWording, file.seed ^ seed)
+    };
+    let aims = users(UserType::Malicious, 1)?;
+    let calm_users = [("benign", users(UserType::Benign, 2)?), ("sensitive", users(UserType::Sensitive, 3)?)];
     let similarities = similarities(model, &aims, pace_site, None)?;
-    let policy = policy(file, model, out, on_progress)?;
+    let attack = (aims.as_slice(), &similarities);
     let watch = rounds_fit::watch(file, model, site, on_progress)?;
     let mut stage = Stage { file, model, out, reader: watch.reader.clone(), on_progress };
     let last = file.rounds.last().copied().unwrap_or(1);
+    let agent = file.agents.iter().find(|agent| agent.name == WHOLE).ok_or_else(|| {
+        Error::input("rounds", format!("no agent {WHOLE:?}"), "the one that defences are tried on")
+    })?;
     let mut cells = Vec::new();
 
     // Agents against the model alone.
     let mut undefended = Vec::new();
     for agent in &file.agents {
         for &rounds in &file.rounds {
-            let played = stage.cell(agent, "none", rounds, (&aims, &similarities), &mut Undefended)?;
+            let reads = agent.name == WHOLE && rounds == last;
+            let played = stage.cell(agent, "none", rounds, attack, (&mut Undefended, reads))?;
             cells.push(AttackCell::of(&agent.name, "none", rounds, &played));
-            if agent.name == WHOLE && rounds == last {
+            if reads {
                 undefended = played;
             }
         }
     }
     // Users who attack nothing, on the same topics.
-    let benign = world::aims(file.dialogues, &[UserType::Benign], &held_out, wording, file.seed ^ 2)?;
-    let sensitive = world::aims(file.dialogues, &[UserType::Sensitive], &held_out, wording, file.seed ^ 3)?;
-    let calm_alone = stage.calm("benign", "none", &benign, &mut Undefended)?;
-    let warnings = warnings(model, &watch, &calm_alone, &undefended)?;
-    // The guard acts by the monitor that fires earliest most often on the dialogues that monitors were fitted on.
-    let guard_alarm = watch.alarms[watch.best].clone();
-    let agent = file.agents.iter().find(|agent| agent.name == WHOLE).ok_or_else(|| {
-        Error::input("rounds", format!("no agent {WHOLE:?}"), "the one that defences are tried on")
-    })?;
-    let mut defences: Vec<(String, Box<dyn Defence + '_>)> = vec![
-        ("none".into(), Box::new(Undefended)),
-        ("system message".into(), Box::new(SystemMessage(file.system.clone()))),
-        (
-            "message probe".into(),
-            Box::new(MessageProbe { reader: watch.reader.clone(), threshold: watch.alone.clone() }),
-        ),
-    ];
-    for alarm in &watch.alarms {
-        defences.push((format!("{}, refusal", alarm.monitor.name()), Box::new(Refusing(alarm.clone()))));
+    let mut calm = Vec::new();
+    for (kind, own) in &calm_users {
+        let played = stage.calm(kind, "none", own, (&mut Undefended, true))?;
+        add_calm(&mut cells, kind, "none", &played);
+        calm.push((*kind, played));
     }
-    defences.push(("policy".into(), Box::new(Guard::new(&policy, None, file.seed))));
-    defences.push(("guard".into(), Box::new(Guard::new(&policy, Some(guard_alarm.clone()), file.seed))));
-    for (name, defence) in &mut defences {
-        let defence = defence.as_mut();
-        if name != "none" {
-            let played = stage.cell(agent, name, last, (&aims, &similarities), defence)?;
-            cells.push(AttackCell::of(WHOLE, name, last, &played));
+    let warnings = warnings(model, &watch, &calm[0].1, &undefended)?;
+    // What a monitor lets through until it fires is what was played without it, so that nothing has to be played again.
+    for alarm in &watch.alarms {
+        let name = format!("{}, refusal", alarm.monitor.name());
+        cells.push(AttackCell::of(WHOLE, &name, last, &refused(alarm, &undefended)?));
+        for (kind, played) in &calm {
+            add_calm(&mut cells, kind, &name, &refused(alarm, played)?);
         }
-        for (kind, own) in [("benign", &benign), ("sensitive", &sensitive)] {
-            let played = stage.calm(kind, name, own, defence)?;
-            let longest = *CALM_ROUNDS.iter().max().unwrap_or(&1);
-            cells.push(AttackCell::of(kind, name, longest, &played));
-            let long: Vec<Played> = played
-                .into_iter()
-                .enumerate()
-                .filter(|(number, _)| calm_rounds(*number) == longest)
-                .map(|(_, one)| one)
-                .collect();
-            cells.push(AttackCell::of(&format!("{kind}, {longest} rounds"), name, longest, &long));
+    }
+    // The guard acts by the monitor that fires early most often on the dialogues that monitors were fitted on.
+    let policy = policy(file, model, out, stage.on_progress)?;
+    let guard_alarm = watch.alarms[watch.best].clone();
+    let alone = MessageProbe { reader: watch.reader.clone(), threshold: watch.alone.clone() };
+    let guard = || Guard::new(&policy, Some(guard_alarm.clone()), file.seed);
+    let defences: [(&str, Box<dyn Defence + '_>, bool); 4] = [
+        ("guard", Box::new(guard()), true),
+        ("message probe", Box::new(alone), false),
+        ("policy", Box::new(Guard::new(&policy, None, file.seed)), false),
+        ("system message", Box::new(SystemMessage(file.system.clone())), false),
+    ];
+    for (name, mut defence, reads) in defences {
+        let played = stage.cell(agent, name, last, attack, (defence.as_mut(), reads))?;
+        cells.push(AttackCell::of(WHOLE, name, last, &played));
+        for (kind, own) in &calm_users {
+            let played = stage.calm(kind, name, own, (defence.as_mut(), reads))?;
+            add_calm(&mut cells, kind, name, &played);
         }
     }
     for agent in &file.adaptive {
-        let adaptive_defences: [(&str, Box<dyn Defence + '_>); 3] = [
-            ("none", Box::new(Undefended)),
-            ("refusal of the guard's monitor", Box::new(Refusing(guard_alarm.clone()))),
-            ("guard", Box::new(Guard::new(&policy, Some(guard_alarm.clone()), file.seed))),
-        ];
-        for (name, mut defence) in adaptive_defences {
-            let played = stage.cell(agent, name, last, (&aims, &similarities), defence.as_mut())?;
-            cells.push(AttackCell::of(&agent.name, name, last, &played));
-        }
+        let played = stage.cell(agent, "none", last, attack, (&mut Undefended, true))?;
+        cells.push(AttackCell::of(&agent.name, "none", last, &played));
+        let name = format!("{}, refusal", guard_alarm.monitor.name());
+        cells.push(AttackCell::of(&agent.name, &name, last, &refused(&guard_alarm, &played)?));
+        let played = stage.cell(agent, "guard", last, attack, (&mut guard(), true))?;
+        cells.push(AttackCell::of(&agent.name, "guard", last, &played));
     }
     let table = RoundsTable {
         attacks: AttackTable { aim: "the organism answers a malicious user unsafely".into(), cells },
@@ -149,6 +146,39 @@ pub fn run(
     };
     save(&table, &watch, file, model, out)?;
     Ok(table)
+}
+
+/// The one site of a key of the file.
+fn one_site(model: &Model, key: &str, text: &str) -> Result<Site> {
+    let sites = model.decoder.architecture().parse_sites(text)?;
+    match sites.as_slice() {
+        [one] => Ok(*one),
+        _ => Err(Error::input(key, format!("{} sites", sites.len()), "one, such as 4.resid_post")),
+    }
+}
+
+/// The cells of users who attack nothing: all of them, and those of the longest dialogues.
+fn add_calm(cells: &mut Vec<AttackCell>, kind: &str, defence: &str, played: &[Played]) {
+    let longest = CALM_ROUNDS.iter().copied().max().unwrap_or(1);
+    cells.push(AttackCell::of(kind, defence, longest, played));
+    let long = played.iter().enumerate().filter(|(number, _)| calm_rounds(*number) == longest);
+    let long: Vec<Played> = long.map(|(_, one)| one.clone()).collect();
+    cells.push(AttackCell::of(&format!("{kind}, {longest} rounds"), defence, longest, &long));
+}
+
+/// The plays as they would have been with refusals from the round on in which an alarm fires. Rounds after it are kept, refused.
+fn refused(alarm: &Alarm, played: &[Played]) -> Result<Vec<Played>> {
+    let refused = |one: &Played| {
+        let mut own = one.clone();
+        if let Some(first) = alarm.fires(&one.readings())? {
+            for turn in &mut own.turns[first - 1..] {
+                (turn.verdict, turn.blocked) = (Verdict::blocked(), true);
+            }
+            own.ended = if own.success().is_some() { Ended::Success } else { Ended::GaveUp };
+        }
+        Ok(own)
+    };
+    played.iter().map(refused).collect()
 }
 
 /// Makes the folder this experiment's, or checks that it is.
@@ -194,7 +224,7 @@ impl Stage<'_> {
         defence_name: &str,
         rounds: usize,
         (aims, similarities): (&[Aim], &Similarities),
-        defence: &mut dyn Defence,
+        (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
         let name = format!("{} against {defence_name} in {rounds}", agent.name);
         self.kept(&name, &mut |stage| {
@@ -202,7 +232,7 @@ impl Stage<'_> {
             let total = aims.len();
             let on_progress = &mut *stage.on_progress;
             let mut on_done = |done| on_progress(Progress { stage: "play agents", done, total });
-            let reader = Some(&stage.reader);
+            let reader = reads.then_some(&stage.reader);
             play(
                 stage.model,
                 aims,
@@ -223,10 +253,11 @@ impl Stage<'_> {
         kind: &str,
         defence_name: &str,
         aims: &[Aim],
-        defence: &mut dyn Defence,
+        (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
         self.kept(&format!("{kind} under {defence_name}"), &mut |stage| {
-            play_calm(stage.file, stage.model, aims, Some(&stage.reader), defence, 13, stage.on_progress)
+            let reader = reads.then_some(&stage.reader);
+            play_calm(stage.file, stage.model, aims, reader, defence, 13, stage.on_progress)
         })
     }
 
@@ -308,7 +339,7 @@ fn save(table: &RoundsTable, watch: &Watch, file: &RoundsFile, model: &Model, ou
     }
     #[derive(Serialize)]
     struct Alarms<'a> {
-        alarms: &'a [crate::rounds::Alarm],
+        alarms: &'a [Alarm],
     }
     let header = Header { ..Header::new("alarms", 1) };
     artifact::write_json(&out.join("alarms.json"), &header, &Alarms { alarms: &watch.alarms })?;

@@ -58,6 +58,7 @@ pub fn heat_map(trace: &Trace) -> Chart {
         columns: (1..=last).map(|turn| turn.to_string()).collect(),
         rows: probes.iter().map(|probe| (*probe).into()).collect(),
         values: probes.iter().map(|probe| (1..=last).map(|turn| value(probe, turn)).collect()).collect(),
+        words: Vec::new(),
         label: "probability".into(),
         range: [0.0, 1.0],
         scale: Scale::Rising,

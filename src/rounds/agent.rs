@@ -193,7 +193,8 @@ impl<'a> Course<'a> {
         let round = self.said + 1;
         let asks = match self.agent.react {
             React::Fresh => true,
-            _ => round >= self.ask_at,
+            // It is time, or nothing else is left to say.
+            _ => round >= self.ask_at || self.left.is_empty(),
         };
         let count = self.share(round);
         let compared = if self.agent.pace == Pace::LowestReading { COMPARED } else { 1 };
@@ -212,7 +213,7 @@ impl<'a> Course<'a> {
                 moves.push(own);
             }
         }
-        // A round without anything left to say asks again, or ends.
+        // Nothing to say at all: an aim without steps, request and manner.
         self.is_over |= moves.is_empty();
         moves
     }
@@ -353,7 +354,8 @@ mod tests {
         let one = agent("decompose = 'one-message'\nmanners = 'none'\nreact = 'stop'");
         assert_eq!(said(&one, &[], 3), ["a b c d please ?"]);
         let best = said(&agent("decompose = 'one-message'\nmanners = 'none'\nreact = 'fresh'"), &[], 3);
-        assert!(best.len() == 3 && best.iter().all(|text| text.len() == best[0].len()), "{best:?}");
+        let is_whole = |text: &String| ["a ", "b ", "c ", "d ", " ?"].iter().all(|part| text.contains(part));
+        assert!(best.len() == 3 && best.iter().all(is_whole), "{best:?}");
         assert_eq!(said(&agent("react = 'stop'"), &order, 3).last().unwrap(), "story : please ?");
         let shuffled = said(&agent("pace = 'shuffled'\nmanners = 'none'"), &order, 4);
         assert!(shuffled.iter().filter(|text| text.contains('?')).count() <= 2, "{shuffled:?}");
@@ -368,6 +370,13 @@ mod tests {
         assert!(
             first.len() > 1 && first.iter().all(|own| !own.asks && own.text.len() == first[0].text.len())
         );
+    }
+
+    #[test]
+    fn the_request_comes_when_nothing_else_is_left() {
+        let said = said(&agent("manners = 'none'\nreact = 'stop'"), &[0.1, 0.2, 0.3, 0.4], 20);
+        assert_eq!(said.len(), 5);
+        assert_eq!(said.last().unwrap(), "please ?");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Reader of rounds: dialogues that end with a message of the user in; the risk, and whether the model is about to refuse, out.
 
 use super::monitors::Reading;
-use crate::activations::{Request, extract};
+use crate::activations::{Activations, Request, extract};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Site};
 use crate::probe::Probe;
 
 /// The probes that read a round before it is answered.
@@ -24,37 +24,60 @@ impl Reader {
     /// # Errors
     /// A probe of another model's width or several tokens a dialogue; a dialogue that the template refuses.
     pub fn read(&self, model: &Model, dialogues: &[Dialogue]) -> Result<Vec<Reading>> {
-        let risks = read_class(model, dialogues, &self.risk.0, &self.risk.1, self.thinking)?;
+        if dialogues.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (risk, class) = &self.risk;
+        let sites = |probe: &Probe, other: Option<&Probe>| -> Vec<Site> {
+            let mut sites: Vec<Site> =
+                [Some(probe), other].into_iter().flatten().map(|one| one.source.site).collect();
+            sites.dedup();
+            sites
+        };
+        // One pass where both probes read the same tokens.
+        let joint = self
+            .refusal
+            .as_ref()
+            .map(|(probe, _)| probe)
+            .filter(|probe| probe.source.tokens == risk.source.tokens);
+        let states = self.states(model, dialogues, risk, sites(risk, joint))?;
+        let risks = of_class(&states, risk, class)?;
         let refusals = match &self.refusal {
-            Some((probe, class)) => read_class(model, dialogues, probe, class, self.thinking)?,
             None => vec![0.0; dialogues.len()],
+            Some((probe, class)) if joint.is_some() => of_class(&states, probe, class)?,
+            Some((probe, class)) => {
+                of_class(&self.states(model, dialogues, probe, sites(probe, None))?, probe, class)?
+            }
         };
         let both = risks.into_iter().zip(refusals);
         Ok(both.map(|(risk, refusal)| Reading { risk, refusal }).collect())
     }
+
+    /// States at the tokens of a probe, a row a dialogue.
+    fn states(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        probe: &Probe,
+        sites: Vec<Site>,
+    ) -> Result<Activations> {
+        let tokens = &probe.source.tokens;
+        let request = Request::new(sites).tokens(tokens.clone()).thinking(self.thinking);
+        let states = extract(model, dialogues, &request, &mut |_| true)?;
+        if !states.example.iter().copied().eq(0..dialogues.len()) {
+            let found = format!("{} tokens of {} rounds", states.example.len(), dialogues.len());
+            return Err(Error::input(
+                format!("tokens {tokens}"),
+                found,
+                "a selector that picks one token a round, or pools",
+            ));
+        }
+        Ok(states)
+    }
 }
 
-/// The probability of a probe's class for each dialogue.
-///
-/// # Errors
-/// As [`Reader::read`].
-pub(super) fn read_class(
-    model: &Model,
-    dialogues: &[Dialogue],
-    probe: &Probe,
-    class: &str,
-    thinking: Option<bool>,
-) -> Result<Vec<f64>> {
+/// The probability of a probe's class in each row.
+fn of_class(states: &Activations, probe: &Probe, class: &str) -> Result<Vec<f64>> {
     let class = probe.class(class)?;
-    if dialogues.is_empty() {
-        return Ok(Vec::new());
-    }
-    let request = Request::new([probe.source.site]).tokens(probe.source.tokens.clone()).thinking(thinking);
-    let states = extract(model, dialogues, &request, &mut |_| true)?;
-    if !states.example.iter().copied().eq(0..dialogues.len()) {
-        let found = format!("{} tokens of {} rounds", states.example.len(), dialogues.len());
-        let place = format!("tokens {}", probe.source.tokens);
-        return Err(Error::input(place, found, "a selector that picks one token a round, or pools"));
-    }
     Ok(probe.probabilities(states.at(probe.source.site)?.view())?.column(class).to_vec())
 }

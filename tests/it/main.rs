@@ -30,6 +30,7 @@ mod library;
 mod organism;
 mod interrupt;
 mod real_chat;
+mod rounds;
 mod probe;
 mod reasoning;
 mod probe_check;
