@@ -168,7 +168,7 @@ mod tests {
     fn inside_the_safe_boundary_the_risk_still_counts() {
         let sample = |row: usize| {
             let x = (row % 50) as f64 / 25.0;
-            let risk = if x < 1.0 && row % 12 == 0 { 1.0 } else { 0.0 };
+            let risk = if x < 1.0 && row.is_multiple_of(12) { 1.0 } else { 0.0 };
             Sample { x, y: (row / 50) as f64, satisfaction: 0.5, risk }
         };
         let samples: Vec<Sample> = (0..3000).map(sample).collect();

@@ -60,12 +60,15 @@ pub enum TextPrompt {
     Lists(Vec<Vec<u32>>),
 }
 
+/// A token's text with its log-probabilities, none for the first.
+type ScoredToken = (String, Option<TokenLogits>);
+
 /// What a response repeats of its prompts.
 struct Echo {
     /// The text of each prompt.
     texts: Vec<String>,
-    /// The tokens of each prompt with their log-probabilities, none for the first; where they were asked for.
-    scores: Vec<Option<Vec<(String, Option<TokenLogits>)>>>,
+    /// The tokens of each prompt, where their log-probabilities were asked for.
+    scores: Vec<Option<Vec<ScoredToken>>>,
 }
 
 /// Answers the request.

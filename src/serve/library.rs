@@ -15,11 +15,14 @@ use crate::steer::{Condition, Intervention, Plan, ProbeQuery, Probes, Vector, Ve
 /// Something of a folder: read, or refused with a reason.
 type Entry<T> = std::result::Result<T, String>;
 
+/// A probe, with what is said of its origin.
+type NamedProbe = (Arc<Probe>, Option<String>);
+
 /// What requests may name.
 #[derive(Default)]
 pub struct Library {
     vectors: BTreeMap<String, Entry<Arc<Vector>>>,
-    probes: BTreeMap<String, Entry<(Arc<Probe>, Option<String>)>>,
+    probes: BTreeMap<String, Entry<NamedProbe>>,
     plans: BTreeMap<String, Entry<Plan>>,
     policies: BTreeMap<String, Entry<Arc<Policy>>>,
 }

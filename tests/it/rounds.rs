@@ -233,7 +233,8 @@ fn the_canary_task_runs_by_one_command_and_again_alike() {
     for (more, expected) in
         [(["--rounds", "3,1"], "ascending numbers from 1 to 64"), (["--dialogues", "0"], "1 to 100,000")]
     {
-        let arguments = ["rounds", "canary", "--out", text(&at("no"))];
+        let out = at("no");
+        let arguments = ["rounds", "canary", "--out", text(&out)];
         one_line(&[&arguments[..], &more].concat(), &[expected]);
     }
     assert!(!at("no").exists());
