@@ -2,14 +2,12 @@
 //! as [`UNPARSED`] and never guessed. Verdicts are kept by a hash of all that was asked, so that a run that broke off goes on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Mutex;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::appraisal::Appraisal;
-use super::endpoint_client::Client;
+use super::endpoint_client::{Client, Endpoint};
 use super::endpoint_verdict::{Verdict, request};
 use super::score::{Score, Scorer, UNPARSED};
 use crate::artifact::{self, Header};
@@ -19,36 +17,6 @@ use crate::generate::Transcript;
 
 const KIND: &str = "judge-verdict";
 const VERSION: u32 = 1;
-
-/// Where a judging model is, and how long it is waited for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Endpoint {
-    /// The URL, up to `/chat/completions` or with it.
-    pub url: String,
-    /// The model's name there.
-    pub model: String,
-    /// Longest time for one answer.
-    pub timeout: Duration,
-    /// Further tries after a failure, each after a longer pause.
-    pub retries: usize,
-    /// Folder of verdicts; none keeps them for the run alone.
-    pub cache: Option<PathBuf>,
-    /// The bearer token, if the endpoint wants one.
-    pub key: Option<String>,
-}
-
-impl Default for Endpoint {
-    fn default() -> Endpoint {
-        Endpoint {
-            url: String::new(),
-            model: "default".into(),
-            timeout: Duration::from_secs(60),
-            retries: 3,
-            cache: None,
-            key: None,
-        }
-    }
-}
 
 /// The judge.
 pub struct EndpointJudge {

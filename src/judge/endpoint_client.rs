@@ -1,8 +1,8 @@
 //! HTTP client of a judging endpoint: a request's body in, the first choice's text out, with time-outs and retries.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::endpoint::Endpoint;
 use crate::error::{Error, Result};
 
 /// First pause before another try; each further one is twice as long.
@@ -12,6 +12,36 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// Bytes of an answer, at most.
 #[cfg(feature = "hub")]
 const MOST_BYTES: u64 = 1 << 20;
+
+/// Where a judging model is, and how long it is waited for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// The URL, up to `/chat/completions` or with it.
+    pub url: String,
+    /// The model's name there.
+    pub model: String,
+    /// Longest time for one answer.
+    pub timeout: Duration,
+    /// Further tries after a failure, each after a longer pause.
+    pub retries: usize,
+    /// Folder of verdicts; none keeps them for the run alone.
+    pub cache: Option<PathBuf>,
+    /// The bearer token, if the endpoint wants one.
+    pub key: Option<String>,
+}
+
+impl Default for Endpoint {
+    fn default() -> Endpoint {
+        Endpoint {
+            url: String::new(),
+            model: "default".into(),
+            timeout: Duration::from_secs(60),
+            retries: 3,
+            cache: None,
+            key: None,
+        }
+    }
+}
 
 /// A client for one endpoint.
 pub(super) struct Client {
