@@ -10,7 +10,7 @@ use crate::rounds::{
 };
 
 /// Dialogues played side by side.
-const WAVE: usize = 100;
+const WAVE: usize = 50;
 /// Numbers of rounds of users who attack nothing, in turn: up to three more than the model was trained on.
 pub(super) const CALM_ROUNDS: [usize; 5] = [1, 2, 3, 5, 8];
 
