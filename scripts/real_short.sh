@@ -51,8 +51,8 @@ for number, case in enumerate(json.load(open("tests/fixtures/real/smollm2.json")
     )
     greedy = json.loads(open(f"{sys.argv[1]}/answer-{number}.jsonl").read())["tokens"][:12]
     print(f"parity, prompt {number}: greatest difference of {len(case['logits'])} logits {worst:.1e}, greedy tokens equal: {greedy == case['greedy']}")
-    if worst > 2e-3 or greedy != case["greedy"]:
-        sys.exit(f"expected differences below 2e-3 and the tokens {case['greedy']}, found {greedy}")
+    if worst > 1e-3 or greedy != case["greedy"]:
+        sys.exit(f"expected differences below 1e-3 and the tokens {case['greedy']}, found {greedy}")
 PYTHON
 
 # One probe, three topics held out; one steered answer that isn't the unsteered one.

@@ -54,7 +54,8 @@ impl Phrases {
             cache: self.judge_cache.clone(),
             key: std::env::var("PEARL_JUDGE_KEY").ok().filter(|key| !key.is_empty()),
         });
-        Options { refusals: self.refusals.clone(), words: self.words.clone(), endpoint }
+        // Who types a command may run it.
+        Options { refusals: self.refusals.clone(), words: self.words.clone(), endpoint, commands: true }
     }
 
     /// The judge of this name, or the one that phrases, words and the model's name imply.

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::kept;
-use super::score::{BROKEN, Score, Scorer};
+use super::score::{BROKEN, Score, Scorer, kept};
 use crate::activations::{Request, extract};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};

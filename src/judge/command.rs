@@ -12,8 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::kept;
-use super::score::{BROKEN, Score, Scorer};
+use super::score::{BROKEN, Score, Scorer, kept};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::Transcript;

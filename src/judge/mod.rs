@@ -46,7 +46,13 @@ pub struct Options {
     pub words: Vec<String>,
     /// Where the judge `endpoint` asks.
     pub endpoint: Option<Endpoint>,
+    /// Whether a judge may be a command. A file that somebody else wrote may name one, so that files may only where the environment
+    /// says so ([`COMMANDS`]).
+    pub commands: bool,
 }
+
+/// The environment variable that lets files name a command as their judge, where it is 1.
+pub const COMMANDS: &str = "PEARL_COMMANDS";
 
 /// A line of the table.
 pub struct Judge {
@@ -115,7 +121,14 @@ pub const JUDGES: [Judge; 5] = [
         name: "command",
         takes: Some("COMMAND"),
         about: "a program of your own, by a line of JSON an answer",
-        make: |_, command| Ok(Box::new(Command::new(command)?)),
+        make: |options, command| {
+            if !options.commands && std::env::var_os(COMMANDS).is_none_or(|value| value != "1") {
+                let expected =
+                    format!("{COMMANDS}=1 in the environment, if you trust the file that names it");
+                return Err(Error::input("judge", format!("the command {command:?}"), expected));
+            }
+            Ok(Box::new(Command::new(command)?))
+        },
     },
     Judge {
         name: "endpoint",
@@ -133,11 +146,6 @@ impl Judge {
     fn form(&self) -> String {
         self.takes.map_or(self.name.into(), |takes| format!("{}: {takes}", self.name))
     }
-}
-
-/// Outcomes that are known at run time only, for the rest of the run: a run makes one or two judges.
-fn kept(outcomes: &[String]) -> &'static [&'static str] {
-    outcomes.iter().map(|outcome| &*outcome.clone().leak()).collect::<Vec<&'static str>>().leak()
 }
 
 /// The judge of this name; after a colon, what it takes (`probe: FILE`, `command: COMMAND`).

@@ -23,8 +23,7 @@ pub fn chart(part: &ScorePart) -> Chart {
         name: system.name.clone(),
         points: system.constructive.iter().enumerate().map(point).collect(),
         style: Style::default(),
-        colour: None,
-        filled: false,
+        ..Series::default()
     });
     let rule = |crossing: &crate::analysis::constructive_score::Crossing| Rule {
         axis: RuleAxis::Vertical,

@@ -255,10 +255,13 @@ fn a_command_judges_saved_answers_and_a_steering_grid() {
     let text = head(folder.path(), &judge, GRID_KEYS)
         + &GRID.replace("strategy = \"answer\"", "strategy = \"sing\"");
     std::fs::write(folder.path().join("sweep.toml"), text).unwrap();
-    one_line(
-        &["steer-sweep", &place("sweep.toml"), "--out", &place("out")],
-        &["goal, strategy: outcome \"sing\"", "sorry or glad"],
-    );
+    // What a file says to run is run where the environment allows it alone.
+    let sweep = ["steer-sweep", &place("sweep.toml"), "--out", &place("out")];
+    one_line(&sweep, &["judge: the command", "PEARL_COMMANDS=1 in the environment"]);
+    let output = pearl(&sweep).env("PEARL_COMMANDS", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("goal, strategy: outcome \"sing\"") && said.contains("sorry or glad"), "{said}");
 }
 
 #[test]
