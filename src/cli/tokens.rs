@@ -152,13 +152,13 @@ fn text_of(chat: &Chat, tokens: &[Token], run: Range<usize>) -> pearlpoint::erro
     }
 }
 
-/// The dialogue's text as a terminal may show it, with the picked tokens between marks.
+/// The dialogue's text as a terminal may show it, with the picked tokens between marks; a picked new line is marked too.
 fn marked(shown: &Shown, marks: [&str; 2]) -> String {
     let mut text = String::new();
     for stretch in shown.segments.chunk_by(|a, b| a.picked == b.picked) {
         let own: String = stretch.iter().map(|stretch| stretch.text.as_str()).collect();
         match stretch[0].picked {
-            true => text.extend([marks[0], &printable(&own), marks[1]]),
+            true => text.extend([marks[0], &printable(&own).replace('\n', "⏎\n"), marks[1]]),
             false => text += &printable(&own),
         }
     }
@@ -205,5 +205,19 @@ fn phase(phase: Phase) -> &'static str {
         Phase::Prompt => "prompt",
         Phase::Think => "think",
         Phase::Answer => "answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picked_new_line_is_visible() {
+        let segment =
+            |text: &str, picked| Segment { text: text.into(), about: String::new(), template: false, picked };
+        let segments = vec![segment("rest\n", false), segment("\n", true), segment("today", false)];
+        let shown = Shown { id: "a".into(), picked: 1, tokens: 3, segments };
+        assert_eq!(marked(&shown, ["[[", "]]"]), "rest\n[[⏎\n]]today");
     }
 }
