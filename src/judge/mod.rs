@@ -2,8 +2,8 @@
 //!
 //! [`JUDGES`] is the table of judges that a file may name; a new judge is one file and one line of it.
 
-mod appraisal;
 mod answer_probe;
+mod appraisal;
 mod command;
 mod endpoint;
 mod endpoint_client;
@@ -24,13 +24,9 @@ use crate::error::{Error, Result};
 
 pub use answer_probe::AnswerProbe;
 pub use appraisal::{Appraisal, ITEMS};
-<<<<<<< HEAD
 pub use command::Command;
-pub use endpoint::{Endpoint, EndpointJudge};
-=======
 pub use endpoint::EndpointJudge;
 pub use endpoint_client::Endpoint;
->>>>>>> 15fa97c (judge: endpoint in the table of judges; log: first constructive run)
 pub use organism::World;
 pub use refusal_phrases::Refusals;
 pub use rules::{Rules, Verdict, verdict};
@@ -67,11 +63,7 @@ pub struct Judge {
 }
 
 /// The judges that a file may name.
-<<<<<<< HEAD
 pub const JUDGES: [Judge; 7] = [
-=======
-pub const JUDGES: [Judge; 5] = [
->>>>>>> 15fa97c (judge: endpoint in the table of judges; log: first constructive run)
     Judge {
         name: "organism",
         takes: None,
@@ -128,15 +120,6 @@ pub const JUDGES: [Judge; 5] = [
                 return Err(Error::input("judge", format!("the command {command:?}"), expected));
             }
             Ok(Box::new(Command::new(command)?))
-        },
-    },
-    Judge {
-        name: "endpoint",
-        about: "a model behind an OpenAI-compatible URL, by a strict schema",
-        make: |options| {
-            let missing = || Error::input("judge", "\"endpoint\" without a URL", "--judge-url URL");
-            let endpoint = options.endpoint.as_ref().ok_or_else(missing)?;
-            Ok(Box::new(EndpointJudge::new(endpoint)?))
         },
     },
 ];
@@ -223,19 +206,14 @@ pub fn check_dialogues<'a>(
 mod tests {
     use super::*;
 
-    const EXPECTED: &str =
-        "judge: \"NAME\"; expected organism or refusals or rules or words or probe: FILE or command: COMMAND";
+    const EXPECTED: &str = "judge: \"NAME\"; expected organism or refusals or rules or words or endpoint or probe: FILE or command: COMMAND";
 
     #[test]
     fn every_judge_of_the_table_is_made_by_its_name() {
-<<<<<<< HEAD
-        let options = Options { words: vec!["rest".into()], ..Options::default() };
-        for judge in JUDGES.iter().filter(|judge| judge.takes.is_none()) {
-=======
         let endpoint = Endpoint { url: "http://localhost/v1".into(), ..Endpoint::default() };
         let options = Options { words: vec!["rest".into()], endpoint: Some(endpoint), ..Options::default() };
-        for judge in JUDGES.iter().filter(|judge| cfg!(feature = "hub") || judge.name != "endpoint") {
->>>>>>> 15fa97c (judge: endpoint in the table of judges; log: first constructive run)
+        let bare = JUDGES.iter().filter(|judge| judge.takes.is_none());
+        for judge in bare.filter(|judge| cfg!(feature = "hub") || judge.name != "endpoint") {
             let made = by_name(judge.name, &options).unwrap();
             assert_eq!(made.name(), judge.name);
             assert!(made.outcomes().len() > 1 && !judge.about.is_empty());
@@ -244,7 +222,6 @@ mod tests {
             assert!(wrong.starts_with("goal: outcome \"sing\"; expected "), "{wrong}");
         }
         let unknown = by_name("crowd", &Options::default()).err().unwrap().to_string();
-<<<<<<< HEAD
         assert_eq!(unknown, EXPECTED.replace("NAME", "crowd"));
         for (wrong, name) in [("words: rest", "words: rest"), ("command", "command"), ("probe", "probe")] {
             let said = by_name(wrong, &Options::default()).err().unwrap().to_string();
@@ -252,9 +229,6 @@ mod tests {
         }
         let missing = by_name("probe: nowhere.safetensors", &Options::default()).err().unwrap().to_string();
         assert!(missing.starts_with("nowhere.safetensors: No such file"), "{missing}");
-=======
-        assert_eq!(unknown, "judge: \"crowd\"; expected organism or refusals or rules or words or endpoint");
->>>>>>> 15fa97c (judge: endpoint in the table of judges; log: first constructive run)
     }
 
     #[test]
