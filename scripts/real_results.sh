@@ -97,7 +97,7 @@ refusals() {
 }
 
 # Two attributes of style and one of mood, from contrast pairs of the project's own: dose and response at block 14, and ten random
-# directions of the same length at 0.3 residual norms, a strength that was set before any answer was seen.
+# directions of the same length at 0.3 residual norms. Block and strengths were set after a look at three of the remarks.
 attribute() {
     local name=$1 use=$2 from=$3 to=$4 pattern=$5 vector
     pearl vector build --store attributes --data "$here/attributes.jsonl" --label "$name" --from "$from" --to "$to" \
