@@ -14,8 +14,8 @@ use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::model::{Cache, Hook, Model, Prefix, Token};
 
-/// The fewest tokens of a prompt that a pass reads, where it has as many. Attention of fewer tokens is summed in another order, so that
-/// a part that is shorter than the whole would change the last bits.
+/// The fewest tokens of a prompt that its last pass reads, where it has as many: attention of fewer tokens is summed in another order, which
+/// would change the last bits.
 pub const SHORTEST_PART: usize = 16;
 
 /// Rows that are decoded side by side.
@@ -73,7 +73,7 @@ impl<'a> Batch<'a> {
 
     /// Sets how many tokens of prompts one pass reads, so that a long prompt doesn't keep the other rows waiting.
     pub fn pass_tokens(mut self, tokens: usize) -> Batch<'a> {
-        self.pass_tokens = tokens.max(SHORTEST_PART);
+        self.pass_tokens = tokens.max(self.model.decoder.part_tokens().unwrap_or(1));
         self
     }
 
@@ -116,9 +116,9 @@ impl<'a> Batch<'a> {
     /// How many of a prompt's first `shared` tokens, which are those of a prefix, a row may take: as many as leave the numbers as they
     /// are without it.
     pub fn takes(&self, prompt: usize, shared: usize) -> usize {
-        match !self.model.decoder.reads_in_parts() || prompt < 2 * SHORTEST_PART {
-            true => 0,
-            false => shared.min(prompt - SHORTEST_PART),
+        match self.model.decoder.part_tokens() {
+            None => 0,
+            Some(unit) => shared.min(prompt.saturating_sub(SHORTEST_PART)) / unit * unit,
         }
     }
 
@@ -152,8 +152,10 @@ impl<'a> Batch<'a> {
             let unread = &sequence.tokens[held..];
             let part = match unread.len() {
                 0 | 1 => unread.len(),
-                count if self.whole.contains(&row) || !self.model.decoder.reads_in_parts() => count,
-                count => part(count, left),
+                count => match self.model.decoder.part_tokens() {
+                    Some(unit) if !self.whole.contains(&row) => part(count, left, unit),
+                    _ => count,
+                },
             };
             left = left.saturating_sub(part.saturating_sub(1));
             tokens.extend_from_slice(&unread[..part]);
@@ -213,17 +215,13 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// How many of `unread` tokens a pass reads that has room for `room`: neither this part nor the rest is shorter than
-/// [`SHORTEST_PART`], where the whole isn't.
-fn part(unread: usize, room: usize) -> usize {
+/// How many of `unread` tokens a pass reads that has room for `room`: all, or a multiple of `unit` after which [`SHORTEST_PART`] or more are
+/// left. What is too short to be cut is read where there is room for a unit.
+fn part(unread: usize, room: usize, unit: usize) -> usize {
     match unread {
         unread if unread <= room => unread,
-        _ if room < SHORTEST_PART => 0,
-        unread if unread - room < SHORTEST_PART => match unread - SHORTEST_PART {
-            rest if rest < SHORTEST_PART => 0,
-            rest => rest,
-        },
-        _ => room,
+        unread if unread < unit + SHORTEST_PART && room >= unit => unread,
+        _ => room.min(unread.saturating_sub(SHORTEST_PART)) / unit * unit,
     }
 }
 
@@ -232,16 +230,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_part_of_a_prompt_is_short() {
-        for unread in 2..100 {
-            for room in 0..120 {
-                let part = part(unread, room);
-                let rest = unread - part;
-                assert!(part <= room, "{unread} {room}");
-                assert!(part == 0 || part >= SHORTEST_PART || rest == 0, "{unread} {room} {part}");
-                assert!(rest == 0 || part == 0 || rest >= SHORTEST_PART, "{unread} {room} {part}");
+    fn a_prompt_is_cut_after_whole_units_and_always_read() {
+        for unit in [1, 42, 64, 128] {
+            for unread in 2..400 {
+                for room in 0..300 {
+                    let part = part(unread, room, unit);
+                    let rest = unread - part;
+                    assert!(rest == 0 || part % unit == 0, "{unread} {room} {unit}");
+                    assert!(rest == 0 || part == 0 || rest >= SHORTEST_PART, "{unread} {room} {unit}");
+                    assert!(part > 0 || room < unit, "{unread} {room} {unit}");
+                }
             }
-            assert!(part(unread, 4 * SHORTEST_PART) > 0, "{unread}");
         }
     }
 }

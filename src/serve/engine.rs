@@ -391,8 +391,10 @@ impl<'a> Engine<'a> {
         let Some(live) = self.live.get(&row) else { return };
         let prompt = live.job.prompt.len();
         let Some((_, held)) = self.batch.row(row) else { return };
-        // Tokens of a short prompt were summed in another order than those of a long one.
-        if held < prompt || prompt < SHORTEST_PART || !self.model.decoder.reads_in_parts() {
+        // Of a prompt that is shorter than a part nothing can be taken.
+        if held < prompt
+            || self.model.decoder.part_tokens().is_none_or(|unit| prompt < unit.max(SHORTEST_PART))
+        {
             return;
         }
         let steering = match live.job.readers.is_empty() {

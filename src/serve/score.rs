@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::engine::Aside;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::generate::TokenLogits;
+use crate::generate::{SHORTEST_PART, TokenLogits};
 use crate::model::{Cache, Chain, Hook, Model, Token};
 use crate::steer::{Plan, SteerHook};
 use std::sync::Arc;
@@ -43,10 +43,11 @@ impl ScoreJob {
             progress.hooks = Some(hooks.unwrap_or_default());
         }
         let hooks = progress.hooks.iter_mut().flatten();
-        let is_local = self.plan.is_none() && model.decoder.reads_in_parts();
         let left = self.tokens.len() - progress.read;
-        // What is left over isn't shorter than a part may be.
-        let part = if is_local && left >= 2 * PART { PART } else { left };
+        let unit = model.decoder.part_tokens().filter(|_| self.plan.is_none());
+        let part = unit.map_or(left, |unit| (PART / unit).max(1) * unit);
+        // What is left over isn't shorter than a last part may be.
+        let part = if left >= part + SHORTEST_PART { part } else { left };
         let tokens = &self.tokens[progress.read..progress.read + part];
         let all: Vec<usize> = (0..part).collect();
         let mut chain = Chain(hooks.map(|hook| hook as &mut dyn Hook).collect());

@@ -9,6 +9,7 @@ use super::loader;
 use super::loader::Layers;
 use crate::error::{Error, Result};
 use crate::model::compute::Angles;
+use crate::model::compute::cpu::attention::block_tokens;
 use crate::model::hook::Hook;
 use crate::model::site::{Point, Site};
 use crate::model::token::Token;
@@ -44,13 +45,12 @@ impl Decoder {
         self.architecture.ropes.iter().any(|rope| rope.changes(held, length))
     }
 
-    /// Whether a prompt may be read in parts, each of sixteen tokens or more, with the same bits as in one pass.
-    /// A sliding window shifts the blocks in which attention is summed; angles may depend on the length of the row.
-    pub fn reads_in_parts(&self) -> bool {
+    /// The number of tokens after multiples of which a prompt may be cut and read in parts, with the same bits as in one pass where at least
+    /// sixteen tokens are left: attention is summed in the same blocks. None where keys depend on the length of the row.
+    pub fn part_tokens(&self) -> Option<usize> {
         let a = &self.architecture;
-        a.causal
-            && !a.ropes.iter().any(|rope| rope.depends_on_length())
-            && a.blocks.iter().all(|block| block.window.is_none())
+        let is_whole = !a.causal || a.ropes.iter().any(|rope| rope.depends_on_length());
+        (!is_whole).then(|| block_tokens(a.heads / a.kv_heads.max(1)))
     }
 
     /// Runs a ragged batch: the tokens of each row in order, row after row. With a cache, each row continues where the cache ends;

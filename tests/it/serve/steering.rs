@@ -257,7 +257,7 @@ fn a_prefix_kept_under_one_plan_is_never_read_under_another() {
     for round in 0..2 {
         for (number, name) in names.iter().enumerate() {
             let other = names[(number + round * 5 + 1) % names.len()];
-            for (plan, count) in [(*name, 2), (other, 2), (*name, 3), (other, 3), (*name, 2)] {
+            for (plan, count) in [(*name, 4), (other, 4), (*name, 6), (other, 6), (*name, 4)] {
                 let request = request(&rounds(count), plan);
                 let found = keeping.chat(&request);
                 assert_eq!(
@@ -372,14 +372,15 @@ fn both_answers_come_of_one_request_and_a_trace_says_what_was_changed() {
         assert_eq!(choices[1]["message"], alone(None)["choices"][0]["message"]);
     }
     // One reading of the prompt where the plan leaves the prompt as it is.
-    let new = json!({"messages": [{"role": "user", "content": "i see . ".repeat(30)}], "compare": true});
+    let new = json!({"messages": [{"role": "user", "content": "i see . ".repeat(40)}], "compare": true});
     let both = server.chat(&with(request(&messages, Some("generated")), new.clone()));
     let usage = &both["usage"];
     let (prompt, cached) = (
         usage["prompt_tokens"].as_u64().unwrap(),
         usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap(),
     );
-    assert_eq!(cached, prompt - 16, "{usage}");
+    let unit = model.decoder.part_tokens().unwrap() as u64;
+    assert!(prompt > 100 && cached == (prompt - 16) / unit * unit, "{usage}");
     let traced = server.chat(&with(request(&messages, Some("generated")), json!({"trace": true})));
     let trace = traced["choices"][0]["pearl"]["trace"].as_array().unwrap();
     let steps = |generated: bool| {

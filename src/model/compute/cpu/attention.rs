@@ -19,8 +19,26 @@ use crate::model::compute::heads::Heads;
 /// Query rows (a token's heads that share a key head, token by token) of one block of work.
 const BLOCK_ROWS: usize = 128;
 
+/// The number of tokens after which the blocks of a segment begin, on every backend of the processor: a segment that is cut after a multiple of
+/// it is processed in the same blocks. `group`: query heads that share a key head.
+pub(crate) fn block_tokens(group: usize) -> usize {
+    let of = |rows: usize| (rows / group.max(1)).max(1);
+    let own = of(BLOCK_ROWS);
+    #[cfg(target_arch = "x86_64")]
+    {
+        let amx = of(attention_prefill_amx::BLOCK_ROWS);
+        let mut all = own;
+        while all % amx != 0 {
+            all += own;
+        }
+        all
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    own
+}
+
 /// New tokens of a segment from which it is processed in blocks; shorter ones read keys and values in place.
-const PREFILL_FROM: usize = 16;
+pub(crate) const PREFILL_FROM: usize = 16;
 
 /// Some new tokens of a segment under one key head, few enough that their scores stay in a core's cache.
 struct Block<'a> {

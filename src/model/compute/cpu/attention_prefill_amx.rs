@@ -16,7 +16,7 @@ use super::vector_math::{self, simd_dispatch};
 use crate::model::compute::heads::Heads;
 
 /// Query rows (a token's heads that share a key head, token by token) of one block of work: their scores stay in a core's cache.
-const BLOCK_ROWS: usize = 64;
+pub(super) const BLOCK_ROWS: usize = 64;
 
 /// A matrix as two bf16 parts: the rounded values, and the rounding residuals or nothing.
 type SplitTiles = [amx::Tiles; 2];
