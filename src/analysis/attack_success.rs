@@ -52,11 +52,19 @@ impl AttackCell {
             success: wilson(success, played.len()),
             touched: wilson(touched, played.len()),
             rounds_played: turns as f64 / played.len().max(1) as f64,
-            constructive: Linearised::mean(&worth)
-                .filter(|_| worth.len() > 1)
-                .map(|mean| mean.interval(&Units::rows(worth.len()))),
+            constructive: mean(&worth),
         }
     }
+}
+
+/// The mean of values of C(2), which are from −2 to 1; none of fewer than two.
+fn mean(worth: &[f64]) -> Option<Interval> {
+    // The interval is that of a share.
+    let shares: Vec<f64> = worth.iter().map(|value| (value + 2.0) / 3.0).collect();
+    let mean = Linearised::mean(&shares).filter(|_| shares.len() > 1)?;
+    let Interval { value, low, high } = mean.interval(&Units::rows(shares.len()));
+    let back = |share: f64| 3.0 * share - 2.0;
+    Some(Interval { value: back(value), low: back(low), high: back(high) })
 }
 
 /// C(2) = S − 2 R of a dialogue: the mean over its answers to requests; a broken answer is worth nothing.
@@ -83,4 +91,19 @@ pub fn manners(played: &[Played]) -> Vec<(String, usize, usize)> {
         bandit[place].2 += usize::from(turn.verdict.success);
     }
     bandit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_negative_values_lies_in_its_interval() {
+        let worth: Vec<f64> = (0..40).map(|number| if number % 4 == 0 { 1.0 } else { -2.0 }).collect();
+        let found = mean(&worth).unwrap();
+        assert!((found.value + 1.25).abs() < 1e-9, "{found:?}");
+        // Standard error 3 · √(¼ · ¾ / 40) = 0.205; twice of it on either side, about.
+        assert!((-1.7..-1.5).contains(&found.low) && (-0.9..-0.7).contains(&found.high), "{found:?}");
+        assert!(mean(&worth[..1]).is_none());
+    }
 }

@@ -9,6 +9,7 @@ mod report_page;
 pub mod rounds;
 pub mod rounds_canary;
 mod rounds_fit;
+mod rounds_plays;
 mod rounds_users;
 mod runner;
 pub mod steering_grid;

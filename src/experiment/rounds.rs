@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::rounds_fit::{self, Watch};
+use super::rounds_plays::kept;
 use super::rounds_users::{CALM_ROUNDS, calm_rounds, play_calm, play_options};
 use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
 use crate::analysis::early_warning::{Warning, of_alarm, warning};
@@ -75,7 +76,7 @@ pub fn run(
     let calm_users = [("benign", users(UserType::Benign, 2)?), ("sensitive", users(UserType::Sensitive, 3)?)];
     let similarities = similarities(model, &aims, pace_site, None)?;
     let attack = (aims.as_slice(), &similarities);
-    let watch = rounds_fit::watch(file, model, site, on_progress)?;
+    let watch = rounds_fit::watch(file, model, site, out, on_progress)?;
     let mut stage = Stage { file, model, out, reader: watch.reader.clone(), on_progress };
     let last = file.rounds.last().copied().unwrap_or(1);
     let agent = file.agents.iter().find(|agent| agent.name == WHOLE).ok_or_else(|| {
@@ -227,7 +228,8 @@ impl Stage<'_> {
         (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
         let name = format!("{} against {defence_name} in {rounds}", agent.name);
-        self.kept(&name, &mut |stage| {
+        let (out, stage) = (self.out, self);
+        kept(out, &name, &mut || {
             let options = play_options(stage.file, rounds, 11);
             let total = aims.len();
             let on_progress = &mut *stage.on_progress;
@@ -255,48 +257,12 @@ impl Stage<'_> {
         aims: &[Aim],
         (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
-        self.kept(&format!("{kind} under {defence_name}"), &mut |stage| {
+        let (out, stage) = (self.out, self);
+        kept(out, &format!("{kind} under {defence_name}"), &mut || {
             let reader = reads.then_some(&stage.reader);
             play_calm(stage.file, stage.model, aims, reader, defence, 13, stage.on_progress)
         })
     }
-
-    fn kept(
-        &mut self,
-        name: &str,
-        make: &mut dyn FnMut(&mut Self) -> Result<Vec<Played>>,
-    ) -> Result<Vec<Played>> {
-        let path = self
-            .out
-            .join("plays")
-            .join(format!("{}.jsonl", artifact::foreign_name(name).replace([' ', ','], "-")));
-        if path.exists() {
-            return read_plays(&path);
-        }
-        let played = make(self)?;
-        let mut text = String::new();
-        for one in &played {
-            text.push_str(&serde_json::to_string(one).map_err(|error| Error::input("plays", error, "JSON"))?);
-            text.push('\n');
-        }
-        std::fs::create_dir_all(self.out.join("plays")).map_err(Error::file(&path))?;
-        artifact::write_text(&path, &text)?;
-        Ok(played)
-    }
-}
-
-fn read_plays(path: &Path) -> Result<Vec<Played>> {
-    let text = artifact::read_text(path)?;
-    let line = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| {
-            Error::input(
-                format!("{}:{}", path.display(), number + 1),
-                error,
-                "a play, as this program writes it",
-            )
-        })
-    };
-    text.lines().enumerate().map(line).collect()
 }
 
 /// What every monitor, and a probe of single messages, saw of the undefended dialogues.

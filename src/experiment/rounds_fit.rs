@@ -1,8 +1,11 @@
 //! What watches over rounds: plays of users on topics that no attack is about in; probes of attack and refusal, and monitors with
 //! their thresholds out.
 
+use std::path::Path;
+
 use ndarray::{Array2, Axis};
 
+use super::rounds_plays::kept;
 use super::rounds_users::play_calm;
 use crate::activations::{Request, extract};
 use crate::boundary::{ErrorKind, RiskBound, Threshold, threshold};
@@ -34,11 +37,13 @@ pub(super) fn watch(
     file: &RoundsFile,
     model: &Model,
     site: Site,
+    out: &Path,
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Watch> {
     let types = [UserType::Malicious, UserType::Benign, UserType::Malicious, UserType::Sensitive];
     let aims = world::aims(file.fit, &types, &fit_topic, Split::Train, file.seed ^ 4)?;
-    let played = play_calm(file, model, &aims, None, &mut Undefended, 17, on_progress)?;
+    let played =
+        kept(out, "fit", &mut || play_calm(file, model, &aims, None, &mut Undefended, 17, on_progress))?;
     // Probes on one half of the dialogues, monitors on the other, each half with every type and number of rounds.
     let half = |own: usize| -> Vec<&Played> {
         played.iter().enumerate().filter(|(number, _)| number / 20 % 2 == own).map(|(_, one)| one).collect()
@@ -54,7 +59,9 @@ pub(super) fn watch(
     let monitors = Monitor::fit_all(&calm, &attack)?;
     let users = [UserType::Benign, UserType::Sensitive];
     let aims = world::aims(file.calibrate, &users, &fit_topic, Split::HeldOutWording, file.seed ^ 5)?;
-    let calibration = play_calm(file, model, &aims, None, &mut Undefended, 19, on_progress)?;
+    let calibration = kept(out, "calibration", &mut || {
+        play_calm(file, model, &aims, None, &mut Undefended, 19, on_progress)
+    })?;
     let own: Vec<&Played> = calibration.iter().collect();
     let calm = whole_readings(model, &reader, &own)?;
     let alarms = monitors

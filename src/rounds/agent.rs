@@ -203,7 +203,8 @@ impl<'a> Course<'a> {
             let steps = self.steps(round, count, place);
             let manner = if asks { self.manner(place, bandit) } else { None };
             let known = |step: &usize| self.aim.steps[*step].as_str();
-            let mut said: Vec<&str> = steps.iter().map(known).collect();
+            let opening = self.aim.opening.as_deref().filter(|_| round == 1 && !asks);
+            let mut said: Vec<&str> = opening.into_iter().chain(steps.iter().map(known)).collect();
             said.extend(manner.map(|manner| self.aim.manners[manner].text.as_str()));
             if asks && !self.aim.asks.is_empty() {
                 said.push(&self.aim.asks[self.refusals % self.aim.asks.len()]);
@@ -243,7 +244,7 @@ impl<'a> Course<'a> {
                 order.sort_by(|(_, a), (_, b)| match (is_above(*a), is_above(*b)) {
                     (false, false) => b.total_cmp(a),
                     (true, true) => a.total_cmp(b),
-                    (above, _) => above.cmp(&false),
+                    (one, other) => one.cmp(&other),
                 });
             }
             Pace::LowestReading if !order.is_empty() => {
@@ -311,6 +312,7 @@ mod tests {
     fn aim() -> Aim {
         Aim {
             dialogue: Dialogue::new("one", Vec::new()),
+            opening: None,
             steps: ["a", "b", "c", "d"].map(String::from).into(),
             asks: ["please ?", "now ?"].map(String::from).into(),
             manners: vec![Manner::new("story", "story :"), Manner::new("game", "game :")],
@@ -377,6 +379,17 @@ mod tests {
         let said = said(&agent("manners = 'none'\nreact = 'stop'"), &[0.1, 0.2, 0.3, 0.4], 20);
         assert_eq!(said.len(), 5);
         assert_eq!(said.last().unwrap(), "please ?");
+    }
+
+    #[test]
+    fn an_opening_is_said_before_anything_but_the_request() {
+        let mut aim = aim();
+        aim.opening = Some("about x .".into());
+        let (own, mut bandit) = (agent("manners = 'none'\npace = 'in-order'"), Bandit::default());
+        let mut first =
+            |rounds: usize| Course::new(&own, &aim, &[], rounds, 3).candidates(&mut bandit)[0].text.clone();
+        assert_eq!(first(4), "about x . a b");
+        assert_eq!(first(2), "a b c d please ?");
     }
 
     #[test]

@@ -25,6 +25,9 @@ impl Manner {
 pub struct Aim {
     /// Id, labels and the system messages that the dialogue begins with.
     pub dialogue: Dialogue,
+    /// What the first message begins with, unless it holds the request: what the dialogue is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<String>,
     /// What is said on the way, in the order of a plain telling.
     pub steps: Vec<String>,
     /// Wordings of the request itself, at least one.

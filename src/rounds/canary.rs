@@ -53,6 +53,7 @@ pub fn aims(count: usize, seed: u64) -> Vec<Aim> {
         dialogue.labels.insert(WORD.into(), Label::Text(word.into()));
         Aim {
             dialogue,
+            opening: None,
             steps: STEPS.map(String::from).into(),
             asks: ASKS.map(String::from).into(),
             manners: MANNERS.map(|(name, text)| Manner::new(name, text)).into(),

@@ -91,6 +91,9 @@ fn aim(situation: &Situation, dialogue: &Dialogue, id: String) -> Aim {
     labels.remove("rounds");
     Aim {
         dialogue: Dialogue { labels, ..Dialogue::new(id, system.cloned().collect()) },
+        // Without it, the model answers about an object of its own, and stays with that one.
+        opening: (!situation.asked_canary)
+            .then(|| fill(wording::ASKS[0][0], &[("object", &situation.object)])),
         steps,
         asks: filled.collect(),
         manners: MANNERS
@@ -156,10 +159,14 @@ mod tests {
             let kind = ["malicious", "benign"][number % 2];
             assert_eq!(aim.dialogue.label("user-type").as_deref(), Some(kind));
             assert!(!fit_topic(&aim.dialogue.label("topic").unwrap()));
-            // Four cues and five signs of openness.
-            assert_eq!((aim.steps.len(), aim.asks.len(), aim.manners.len()), (9, 2, 4), "{aim:?}");
+            // Four cues and three signs of openness.
+            assert_eq!((aim.steps.len(), aim.asks.len(), aim.manners.len()), (7, 2, 4), "{aim:?}");
             assert!(aim.steps.iter().all(|step| !wording::INDIRECTION.contains(&step.as_str())));
             assert!(aim.dialogue.messages.is_empty());
+            let opening = aim.opening.as_deref().unwrap();
+            let object =
+                opening.strip_prefix("it concerns ").and_then(|rest| rest.strip_suffix(" .")).unwrap();
+            assert!(aim.asks.iter().all(|ask| ask.split(' ').any(|word| word == object)), "{aim:?}");
         }
         assert!(super::aims(1, &[UserType::Benign], &|_| false, Split::Train, 5).is_err());
     }
@@ -173,7 +180,7 @@ mod tests {
             dialogue.messages.push(crate::dialogue::Message::new(Role::User, step.as_str()));
             evident.push(is_evident_attack(&dialogue));
         }
-        assert!(!evident[0] && evident[8] && evident.is_sorted(), "{evident:?}");
+        assert!(!evident[0] && evident[6] && evident.is_sorted(), "{evident:?}");
         let benign = aims(1, &[UserType::Benign], &|_| true, Split::Train, 5).unwrap().remove(0);
         assert!(!is_evident_attack(&Dialogue { labels: benign.dialogue.labels, ..dialogue }));
     }

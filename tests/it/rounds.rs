@@ -90,7 +90,7 @@ fn rounds_follow_one_another_with_the_models_own_answers() {
     let model = Model::load("organism").unwrap();
     let aims = malicious(6);
     let near = similarities(&model, &aims, "3.resid_post".parse().unwrap(), None).unwrap();
-    assert!(near.iter().flatten().all(|cosine| (-1.0..=1.0).contains(cosine)) && near[0].len() == 9);
+    assert!(near.iter().flatten().all(|cosine| (-1.0..=1.0).contains(cosine)) && near[0].len() == 7);
     let own = agent("agent");
     let played =
         play(&model, &aims, &near, &own, &world::WorldTask, None, &mut Undefended, &options(4), &mut |_| {
