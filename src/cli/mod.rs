@@ -248,7 +248,12 @@ mod tests {
             let lines: Vec<&str> = help.lines().filter_map(|line| line.strip_prefix("  ")).collect();
             assert!(lines.iter().any(|line| line.starts_with(&path)), "{path}: {help}");
             for line in lines {
-                let parsed = Arguments::try_parse_from(line.split_whitespace());
+                // What stands in quotes is one word.
+                let words = line.split('"').enumerate().flat_map(|(number, part)| match number % 2 {
+                    0 => part.split_whitespace().collect::<Vec<_>>(),
+                    _ => vec![part],
+                });
+                let parsed = Arguments::try_parse_from(words);
                 assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
             }
         }

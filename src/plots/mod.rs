@@ -13,8 +13,8 @@ pub mod dose_response;
 pub mod grid_response;
 pub mod interpolation;
 pub mod layer_sweep;
-pub mod logit_lens;
 pub mod lead_time;
+pub mod logit_lens;
 pub mod margins;
 pub mod null_test;
 pub mod pareto;
@@ -64,8 +64,8 @@ pub const PLOTS: [Plot; 25] = [
     Plot { name: "grid_response", draw: |text| Ok(grid_response::chart(&table(text)?)) },
     Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
     Plot { name: "layer_sweep", draw: |text| Ok(layer_sweep::chart(&table(text)?)) },
-    Plot { name: "logit_lens", draw: |text| Ok(logit_lens::chart(&table(text)?)) },
     Plot { name: "lead_time", draw: |text| Ok(lead_time::chart(&table(text)?)) },
+    Plot { name: "logit_lens", draw: |text| Ok(logit_lens::chart(&table(text)?)) },
     Plot { name: "margins", draw: |text| Ok(margins::chart(&table(text)?)) },
     Plot { name: "null_test", draw: |text| Ok(null_test::chart(&table(text)?)) },
     Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
