@@ -36,7 +36,7 @@ pub struct Arguments {
     /// File that holds the key which requests must have
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
-    /// Origin whose pages may use the server, such as https://example.org
+    /// Origin whose pages may use the server, such as `https://example.org`
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Option<String>,
     /// Write a line a request to stderr: method, path, status, time; never a text

@@ -236,7 +236,7 @@ mod tests {
                 for room in 0..300 {
                     let part = part(unread, room, unit);
                     let rest = unread - part;
-                    assert!(rest == 0 || part % unit == 0, "{unread} {room} {unit}");
+                    assert!(rest == 0 || part.is_multiple_of(unit), "{unread} {room} {unit}");
                     assert!(rest == 0 || part == 0 || rest >= SHORTEST_PART, "{unread} {room} {unit}");
                     assert!(part > 0 || room < unit, "{unread} {room} {unit}");
                 }
