@@ -90,8 +90,8 @@ pub struct RiskMap {
     /// What the projection onto the plane does to the probe's reading of the examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub projection: Option<ProjectionError>,
-    /// Name of the model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Name of the model; a file's header has its own `model`.
+    #[serde(default, rename = "model_name", skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// For two classes, the AUROC of the second on the examples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
