@@ -124,6 +124,14 @@ pub fn answer_each(
         let mut batch = Batch::new(model);
         for (row, dialogue) in (begin..).zip(dialogues) {
             let prompt = model.chat.tokens(dialogue, row, options.thinking)?;
+            if prompt.is_empty() {
+                let place = format!("dialogue {}", dialogue.id);
+                return Err(Error::input(
+                    place,
+                    "a prompt without a token",
+                    "one that the tokenizer cuts into tokens",
+                ));
+            }
             let options = shared.clone();
             let beginning = options.beginnings.get(row).cloned().unwrap_or_default();
             batch.join(Joining {

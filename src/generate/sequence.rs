@@ -58,7 +58,8 @@ impl<'a> Sequence<'a> {
         closing: Arc<[u32]>,
         stream: bool,
     ) -> Sequence<'a> {
-        let finish = (options.max_tokens == 0).then_some(Finish::Length);
+        // Without a prompt there is no token whose logits would give the next.
+        let finish = (options.max_tokens == 0 || prompt.is_empty()).then_some(Finish::Length);
         let random = options.seed ^ (random_stream as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let seen = match options.logits_processor.repetition_penalty {
             Some(_) => prompt.iter().map(|token| token.id).collect(),

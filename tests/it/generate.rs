@@ -169,6 +169,12 @@ fn the_program_streams_and_shows_what_steering_did() {
 }
 
 #[test]
+fn a_prompt_without_a_token_is_refused_by_name() {
+    let model = "tests/fixtures/gguf/llama.gguf";
+    one_line(&["generate", "--model", model, "--prompt", ""], &["dialogue prompt", "without a token"]);
+}
+
+#[test]
 fn kept_logits_are_those_that_the_tokens_were_chosen_by() {
     let model = Model::open(Path::new("tests/fixtures/qwen3"), None).unwrap();
     let dialogues = [Dialogue::prompt("a", "how may a friend rest"), Dialogue::prompt("b", "the user asks")];
