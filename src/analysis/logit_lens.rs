@@ -20,7 +20,7 @@ const ROWS: usize = 32;
 pub struct LensOptions {
     /// Sites in the residual stream.
     pub sites: Vec<Site>,
-    /// Tokens at which it is read.
+    /// Tokens at which it is read; those that a pooling selector pools, each by itself.
     pub tokens: Selector,
     /// Number of likeliest tokens kept in each place.
     pub top: usize,
@@ -77,7 +77,7 @@ pub struct Target {
 /// Reads one dialogue through the lens.
 ///
 /// # Errors
-/// A model without logits; a site outside the residual stream; a selector that picks nothing, or pools; a target without a token.
+/// A model without logits; a site outside the residual stream; a selector that picks nothing; a target without a token.
 pub fn logit_lens(model: &Model, dialogue: &Dialogue, options: &LensOptions) -> Result<LogitLens> {
     model.decoder.expect_logits()?;
     let is_residual = |site: &Site| {

@@ -67,7 +67,7 @@ impl Patching {
 /// Patches every site and position, one at a time. `on_progress` is told of patches done and of all.
 ///
 /// # Errors
-/// Prompts of different numbers of tokens, or of the same tokens; answers of one token; a model without logits; a run that was
+/// Prompts of different numbers of tokens, or of the same tokens; answers of one token, or that the prompts don't tell apart; a model without logits; a run that was
 /// stopped.
 pub fn patch(
     model: &Model,
@@ -107,6 +107,10 @@ pub fn patch(
         ));
     }
     let difference = |logits: &[f32]| f64::from(logits[answer as usize]) - f64::from(logits[other as usize]);
+    if difference(&of_clean[0]) == difference(&of_corrupted[0]) {
+        let found = "the same logit difference of the answers after both";
+        return Err(Error::input("the two prompts", found, "--answer and --other that tell them apart"));
+    }
     let (_, states) = recorder.finish();
     let rows = (BATCH / clean.len()).clamp(1, clean.len());
     let all = states.len() * clean.len();

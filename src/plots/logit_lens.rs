@@ -2,7 +2,7 @@
 
 use super::site_axis::axis;
 use super::token_map::visible;
-use crate::analysis::logit_lens::LogitLens;
+use crate::analysis::logit_lens::{Likely, LogitLens};
 use crate::report::Chart;
 use crate::report::charts::chart::{HeatChart, Scale};
 
@@ -33,9 +33,7 @@ pub fn chart(lens: &LogitLens) -> Chart {
     };
     let words = |site: usize| match &lens.target {
         None => {
-            let first = |one: &Vec<_>| {
-                one.first().map(|one: &crate::analysis::logit_lens::Likely| visible(&one.text))
-            };
+            let first = |one: &Vec<_>| one.first().map(|one: &Likely| visible(&one.text));
             lens.likeliest[site][skip..].iter().map(|one| first(one).unwrap_or_default()).collect()
         }
         Some(target) => target.rank[site][skip..].iter().map(usize::to_string).collect(),
