@@ -108,7 +108,10 @@ impl Linear {
             Some(products) => products?,
             None => {
                 let x = input.tensor()?;
-                all.iter().map(|linear| linear.product(&x)).collect::<Result<_>>()?
+                match Linear::unpacked_products(&all, &x) {
+                    Some(products) => products?,
+                    None => all.iter().map(|linear| linear.product(&x)).collect::<Result<_>>()?,
+                }
             }
         };
         let whole = products.into_iter().zip(all).map(|(product, linear)| match &linear.bias {
@@ -175,6 +178,37 @@ impl Linear {
         }
     }
 
+    /// The products of unpacked matrices of one type, in one parallel region; none if they aren't, or if a gradient is tracked: the
+    /// CPU kernels record none.
+    fn unpacked_products(all: &[&Linear], x: &Tensor) -> Option<Result<Vec<Tensor>>> {
+        let unpacked = all.iter().map(|linear| match &linear.weight {
+            Matrix::Unpacked(weight) => Some(weight),
+            _ => None,
+        });
+        let unpacked: Vec<&Weight> = unpacked.collect::<Option<_>>()?;
+        let blocks = unpacked.iter().map(|weight| match weight {
+            Weight::Quantized(blocks) => Some(&**blocks),
+            Weight::Tensor(_) => None,
+        });
+        if let Some(blocks) = blocks.collect::<Option<Vec<_>>>() {
+            return Some(gemm::products_with_blocks(x, &blocks));
+        }
+        let tensors = unpacked.iter().map(|weight| match weight {
+            Weight::Tensor(tensor) if !tensor.track_op() => Some(tensor),
+            _ => None,
+        });
+        let tensors: Vec<&Tensor> = tensors.collect::<Option<_>>()?;
+        let dtype = tensors.first()?.dtype();
+        if x.track_op() || tensors.iter().any(|tensor| tensor.dtype() != dtype) {
+            return None;
+        }
+        Some(match dtype {
+            DType::BF16 => gemm::products::<bf16>(x, &tensors),
+            DType::F16 => gemm::products::<f16>(x, &tensors),
+            _ => gemm::products::<f32>(x, &tensors),
+        })
+    }
+
     /// The product with the matrix, without the bias.
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
@@ -185,16 +219,16 @@ impl Linear {
                 products.into_iter().next().ok_or_else(|| Error::Msg("no product of a packed matrix".into()))
             }
             Matrix::Candle(candle) => candle.product(x),
-            // The CPU kernels record no gradient.
             Matrix::Unpacked(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
             }
-            Matrix::Unpacked(Weight::Tensor(weight)) => match weight.dtype() {
-                DType::BF16 => gemm::product::<bf16>(x, weight),
-                DType::F16 => gemm::product::<f16>(x, weight),
-                _ => gemm::product::<f32>(x, weight),
-            },
-            Matrix::Unpacked(Weight::Quantized(blocks)) => gemm::product_with_blocks(x, blocks),
+            Matrix::Unpacked(_) => {
+                let products = Linear::unpacked_products(&[self], x).unwrap_or_else(|| Ok(Vec::new()))?;
+                products
+                    .into_iter()
+                    .next()
+                    .ok_or_else(|| Error::Msg("no product of an unpacked matrix".into()))
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! the program.
 
 mod quantized;
+pub(crate) mod block_layout;
 mod convert;
 mod file;
 mod folder;
@@ -19,7 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
+pub(crate) use block_layout::{BlockLayout, Lanes16, ValueSink};
 pub use element::Element;
+pub(crate) use quantized::for_block_layout;
 pub use quantized::{QuantFormat, QuantizedMatrix};
 pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};

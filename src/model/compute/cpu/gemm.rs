@@ -7,13 +7,13 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, DType, Device, Error, Result, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, Error, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::output_columns::OutputColumns;
 #[cfg(target_arch = "x86_64")]
 use super::quantized_gemm;
-use super::simd::{LANES, Lanes, SimdElement};
+use super::simd::{LANES, Lanes, SimdElement, total};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::model::compute::backend::Backend;
 #[cfg(target_arch = "x86_64")]
@@ -26,24 +26,35 @@ const NUMBERS: usize = 1 << 16;
 /// Tokens from which rows are converted once and stored, rather than in each kernel call.
 const UPCAST_FROM: usize = 16;
 
+/// Tokens from which quantised rows are dequantised once and stored.
+#[cfg(target_arch = "x86_64")]
+const DEQUANTIZE_FROM: usize = 9;
+
+/// Blocks of rows for each thread, where the matrix has that many.
+const BLOCKS_PER_THREAD: usize = 6;
+
 thread_local! {
     static UPCAST_ROWS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `x · weightᵀ`. `x`: f32 `[tokens, in]`; `weight`: `[out, in]`, finite.
+/// `x · weightᵀ` with each of some matrices, in one parallel region. `x`: f32 `[tokens, in]`; each weight: `[out, in]`, finite.
 ///
 /// The summation order of each element depends on `in` alone: the result is the same bit for bit with any number of threads and
 /// any other tokens in the batch.
-pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
-    let x = x.contiguous()?;
-    let mut out = vec![0f32; tokens * outputs];
+pub(crate) fn products<T: SimdElement>(x: &Tensor, weights: &[&Tensor]) -> Result<Vec<Tensor>> {
     let kernels = Kernels::<T>::best();
+    let x = x.contiguous()?;
     with(&x, |x: &[f32]| {
-        with(weight, |weight: &[T]| {
-            let rows = (NUMBERS / inputs.max(1)).clamp(8, 64);
-            for_each_row_block(&mut out, outputs, rows, |range, out| {
-                let block = &weight[range.start * inputs..range.end * inputs];
+        let matrices = weights.iter().map(|weight| Ok(weight.storage_and_layout()));
+        let matrices = matrices.collect::<Result<Vec<_>>>()?;
+        let slices = matrices.iter().map(|(storage, layout)| slice_of::<T>(storage, layout));
+        let slices = slices.collect::<Result<Vec<_>>>()?;
+        let shapes = weights.iter().map(|weight| product_shape(x.len(), weight.dims()));
+        in_row_blocks(
+            &shapes.collect::<Result<Vec<_>>>()?,
+            NUMBERS,
+            |matrix, [tokens, inputs], range, out| {
+                let block = &slices[matrix][range.start * inputs..range.end * inputs];
                 if tokens < UPCAST_FROM || T::DTYPE == DType::F32 {
                     // SAFETY: the processor has the kernels' instructions; the columns are this thread's.
                     return unsafe { (kernels.narrow)(x, block, out, inputs) };
@@ -56,79 +67,113 @@ pub(crate) fn product<T: SimdElement>(x: &Tensor, weight: &Tensor) -> Result<Ten
                         (kernels.wide)(x, wide, out, inputs);
                     }
                 });
-            });
-        })
-    })??;
-    Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
+            },
+        )
+    })?
 }
 
-/// [`product`] with a quantised matrix; `x` stays f32.
-pub(crate) fn product_with_blocks(x: &Tensor, weight: &QuantizedMatrix) -> Result<Tensor> {
-    let [tokens, inputs, outputs] = product_shape(x, weight.dims())?;
-    let x = x.contiguous()?;
-    let mut out = vec![0f32; tokens * outputs];
+/// [`products`] with quantised matrices; `x` stays f32.
+pub(crate) fn products_with_blocks(x: &Tensor, weights: &[&QuantizedMatrix]) -> Result<Vec<Tensor>> {
     let kernels = Kernels::<f32>::best();
+    let x = x.contiguous()?;
     with(&x, |x: &[f32]| {
+        let shapes = weights.iter().map(|weight| product_shape(x.len(), weight.dims()));
+        let shapes = shapes.collect::<Result<Vec<_>>>()?;
+        let tokens = shapes.first().map_or(0, |shape| shape[0]);
         #[cfg(target_arch = "x86_64")]
-        let direct = tokens < UPCAST_FROM
-            && weight.kind() == QuantFormat::Q8_0
-            && Backend::current() >= Backend::Avx512;
-        #[cfg(not(target_arch = "x86_64"))]
-        let direct = false;
-        // For one token a dequantised row is used once: then it should stay in the nearest cache.
-        let numbers = if tokens < UPCAST_FROM && !direct { NUMBERS / 8 } else { NUMBERS };
-        let rows = (numbers / inputs.max(1)).clamp(8, 64);
-        for_each_row_block(&mut out, outputs, rows, |range, out| {
-            #[cfg(target_arch = "x86_64")]
-            if direct {
+        if tokens < DEQUANTIZE_FROM
+            && let Some(block) = block_kernel()
+        {
+            return in_row_blocks(&shapes, NUMBERS, |matrix, [_, inputs], range, out| {
+                let weight = weights[matrix];
                 // SAFETY: the processor has the instructions; the columns are this thread's.
-                return unsafe { quantized_gemm::block(x, weight.bytes(range), out, inputs) };
-            }
+                unsafe { block(weight.kind(), x, weight.bytes(range), out, inputs) }
+            });
+        }
+        // For few tokens a dequantised row is used seldom: then it should stay in the nearest cache.
+        let numbers = if tokens < UPCAST_FROM { NUMBERS / 8 } else { NUMBERS };
+        in_row_blocks(&shapes, numbers, |matrix, [_, inputs], range, out| {
             UPCAST_ROWS.with_borrow_mut(|wide| {
                 wide.resize(range.len() * inputs, 0.0);
-                weight.dequantize(range, wide);
+                weights[matrix].dequantize(range, wide);
                 // SAFETY: the processor has the kernels' instructions; the columns are this thread's.
                 unsafe { (kernels.wide)(x, wide, out, inputs) };
             });
-        });
-    })?;
-    Tensor::from_vec(out, (tokens, outputs), &Device::Cpu)
+        })
+    })?
 }
 
-/// `[tokens, inputs, outputs]` of a product.
-fn product_shape(x: &Tensor, weight: &[usize]) -> Result<[usize; 3]> {
-    match (x.dims(), weight) {
-        (&[tokens, inputs], &[outputs, width]) if inputs == width => Ok([tokens, inputs, outputs]),
-        (x, weight) => Err(Error::Msg(format!("product of {x:?} and {weight:?} transposed"))),
+/// The kernel of [`Backend::current`] that multiplies blocks without writing their values.
+#[cfg(target_arch = "x86_64")]
+fn block_kernel() -> Option<unsafe fn(QuantFormat, &[f32], &[u8], OutputColumns, usize)> {
+    match Backend::current() {
+        // Every processor with bf16 has the byte instructions; the first ones with AVX-512F alone have not.
+        Backend::Avx512 if !is_x86_feature_detected!("avx512bw") => Some(quantized_gemm::block_256),
+        Backend::Avx512 | Backend::Avx512Bf16 | Backend::Amx => Some(quantized_gemm::block_512),
+        Backend::Avx2 => Some(quantized_gemm::block_256),
+        _ => None,
+    }
+}
+
+/// `[tokens, inputs, outputs]` of a product with an input of `numbers` elements.
+fn product_shape(numbers: usize, weight: &[usize]) -> Result<[usize; 3]> {
+    match *weight {
+        [outputs, inputs] if inputs > 0 && numbers.is_multiple_of(inputs) => {
+            Ok([numbers / inputs, inputs, outputs])
+        }
+        _ => Err(Error::Msg(format!("product of {numbers} numbers and {weight:?} transposed"))),
     }
 }
 
 /// Calls `with` on the elements of a contiguous CPU tensor.
 fn with<T: Element, R>(tensor: &Tensor, with: impl FnOnce(&[T]) -> R) -> Result<R> {
     let (storage, layout) = tensor.storage_and_layout();
-    let (Storage::Cpu(storage), Some((begin, end))) = (&*storage, layout.contiguous_offsets()) else {
-        return Err(Error::Msg("the tensor is not contiguous on the CPU".into()));
-    };
-    Ok(with(&CpuStorage::as_slice::<T>(storage)?[begin..end]))
+    Ok(with(slice_of(&storage, layout)?))
 }
 
-/// Calls `work` in parallel on blocks of the matrix's rows and their output columns.
-fn for_each_row_block(
-    out: &mut [f32],
-    outputs: usize,
-    rows: usize,
-    work: impl Fn(Range<usize>, OutputColumns) + Sync,
-) {
-    if out.is_empty() {
-        return;
-    }
-    let out = OutputColumns::new(out, outputs);
-    (0..outputs.div_ceil(rows)).into_par_iter().for_each(|chunk| {
-        let range = chunk * rows..outputs.min((chunk + 1) * rows);
-        // SAFETY: `out` is `[tokens, outputs]` and has these columns, which only this block writes.
-        let out = unsafe { out.column(range.start) };
-        work(range, out)
+fn slice_of<'a, T: Element>(storage: &'a Storage, layout: &Layout) -> Result<&'a [T]> {
+    let (Storage::Cpu(storage), Some((begin, end))) = (storage, layout.contiguous_offsets()) else {
+        return Err(Error::Msg("the tensor is not contiguous on the CPU".into()));
+    };
+    Ok(&CpuStorage::as_slice::<T>(storage)?[begin..end])
+}
+
+/// The products `[tokens, outputs]` of some matrices, given their shapes `[tokens, inputs, outputs]`. Calls `work` in parallel on the
+/// number of a matrix, its `[tokens, inputs]`, a range of its rows with at most about `numbers` elements, and their output columns.
+fn in_row_blocks(
+    shapes: &[[usize; 3]],
+    numbers: usize,
+    work: impl Fn(usize, [usize; 2], Range<usize>, OutputColumns) + Sync,
+) -> Result<Vec<Tensor>> {
+    let mut products: Vec<Vec<f32>> =
+        shapes.iter().map(|[tokens, _, outputs]| vec![0f32; tokens * outputs]).collect();
+    // Each thread gets several blocks, so that none waits long for another.
+    let rows: usize = shapes.iter().map(|[_, _, outputs]| outputs).sum();
+    let share = (rows / (BLOCKS_PER_THREAD * rayon::current_num_threads())).next_multiple_of(8);
+    let blocks: Vec<(usize, Range<usize>, OutputColumns)> = shapes
+        .iter()
+        .zip(&mut products)
+        .enumerate()
+        .filter(|(_, (_, product))| !product.is_empty())
+        .flat_map(|(matrix, (&[_, inputs, outputs], product))| {
+            let rows = (numbers / inputs).clamp(8, share.clamp(8, 64));
+            let out = OutputColumns::new(product, outputs);
+            (0..outputs.div_ceil(rows)).map(move |block| {
+                let range = block * rows..outputs.min((block + 1) * rows);
+                // SAFETY: the product is `[tokens, outputs]` and has these columns, which only this block writes.
+                let out = unsafe { out.column(range.start) };
+                (matrix, range, out)
+            })
+        })
+        .collect();
+    blocks.into_par_iter().with_max_len(2).for_each(|(matrix, range, out)| {
+        let [tokens, inputs, _] = shapes[matrix];
+        work(matrix, [tokens, inputs], range, out)
     });
+    let tensors = products.into_iter().zip(shapes);
+    tensors
+        .map(|(product, &[tokens, _, outputs])| Tensor::from_vec(product, (tokens, outputs), &Device::Cpu))
+        .collect()
 }
 
 /// The kernels for one block of rows, compiled for this processor. Conversion to f32 is exact, so that it doesn't matter when it
@@ -239,18 +284,6 @@ unsafe fn tile<L: Lanes<T>, T: Element, const R: usize, const N: usize>(
     R
 }
 
-/// Horizontal sum, by halves.
-fn total(mut lanes: [f32; LANES]) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
 #[inline(always)]
 unsafe fn upcast<L: Lanes<T>, T: Element>(rows: &[T], out: &mut [f32]) {
     let (lanes, rest) = out.as_chunks_mut::<LANES>();
@@ -326,7 +359,7 @@ mod tests {
         let weight = random((outputs, inputs), 2).to_dtype(dtype).unwrap();
         let wide = weight.to_dtype(DType::F32).unwrap();
         let expected = numbers(&x.matmul(&wide.t().unwrap()).unwrap());
-        let found = product::<T>(&x, &weight).unwrap();
+        let found = products::<T>(&x, &[&weight]).unwrap().remove(0);
         assert_eq!(found.dims(), [tokens, outputs]);
         for (found, expected) in numbers(&found).iter().zip(&expected) {
             let close = (found - expected).abs() <= 1e-5 * (inputs as f32).sqrt();
@@ -352,7 +385,7 @@ mod tests {
             let x = random((tokens, 900), 4);
             let by = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| numbers(&product::<bf16>(&x, &weight).unwrap()))
+                pool.install(|| numbers(&products::<bf16>(&x, &[&weight]).unwrap()[0]))
             };
             assert_eq!(by(1), by(3));
         }
@@ -361,10 +394,10 @@ mod tests {
     #[test]
     fn any_tokens_beside_give_the_same_bits() {
         let (x, weight) = (random((37, 300), 5), random((70, 300), 6).to_dtype(DType::F16).unwrap());
-        let together = numbers(&product::<f16>(&x, &weight).unwrap());
+        let together = numbers(&products::<f16>(&x, &[&weight]).unwrap()[0]);
         for token in 0..37 {
-            let alone = product::<f16>(&x.narrow(0, token, 1).unwrap(), &weight).unwrap();
-            assert_eq!(numbers(&alone), together[token * 70..][..70]);
+            let alone = &products::<f16>(&x.narrow(0, token, 1).unwrap(), &[&weight]).unwrap()[0];
+            assert_eq!(numbers(alone), together[token * 70..][..70]);
         }
     }
 

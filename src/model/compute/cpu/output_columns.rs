@@ -8,6 +8,8 @@ pub(crate) struct OutputColumns {
 }
 
 // SAFETY: no two threads write the same column, as `set` demands.
+unsafe impl Send for OutputColumns {}
+// SAFETY: as above.
 unsafe impl Sync for OutputColumns {}
 
 impl OutputColumns {

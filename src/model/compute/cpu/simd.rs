@@ -23,6 +23,18 @@ pub(crate) trait Lanes<T>: Copy {
     unsafe fn store(self, numbers: *mut f32);
 }
 
+/// Horizontal sum, by halves.
+pub(crate) fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Portable code.
 impl<T: Element> Lanes<T> for [f32; LANES] {
     #[inline(always)]
