@@ -293,5 +293,8 @@ fn print_attack(table: &RoundsTable) -> anyhow::Result<()> {
         ]
     });
     print(Table { caption: String::new(), columns: columns.to_vec(), rows: rows.collect() }.to_text()?)?;
-    print(format_args!("the guard acts by: {}", table.guard_monitor))
+    print(format_args!(
+        "the guard acts by: {}, {} times the policy's strengths",
+        table.guard_monitor, table.guard_dose
+    ))
 }

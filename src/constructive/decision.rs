@@ -111,6 +111,15 @@ impl Policy {
         Policy { vectors: self.vectors.iter().map(random).collect(), faces: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The same policy with every strength multiplied.
+    pub fn scaled(&self, factor: f64) -> Policy {
+        let mut policy = self.clone();
+        for dose in &mut policy.settings.strategies {
+            dose.strength *= factor;
+        }
+        policy
+    }
+
     /// Decides for every dialogue, from the unsteered model's reading of its prompt. The action is drawn from the game's mixture by
     /// `seed` and the dialogue's id.
     ///
@@ -126,6 +135,19 @@ impl Policy {
         ablations: &[Ablation],
         seed: u64,
     ) -> Result<Vec<Decision>> {
+        self.decide_with(model, dialogues, ablations, None, seed)
+    }
+
+    /// [`Policy::decide`] with what a monitor of the dialogues says of an attack. It read all that the belief probe reads, so that
+    /// its probability stands, and the probe divides the rest among the other types.
+    pub(super) fn decide_with(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        ablations: &[Ablation],
+        attack: Option<f64>,
+        seed: u64,
+    ) -> Result<Vec<Decision>> {
         self.check_model(model)?;
         let mut ids = BTreeSet::new();
         if let Some(twice) = dialogues.iter().find(|dialogue| !ids.insert(dialogue.id.as_str())) {
@@ -139,7 +161,13 @@ impl Policy {
         let mut solved: BTreeMap<Vec<u64>, Equilibrium> = BTreeMap::new();
         let mut decisions = Vec::with_capacity(dialogues.len());
         for ((dialogue, reading), risk) in dialogues.iter().zip(readings).zip(risks) {
-            decisions.push(self.decide_one(dialogue, &reading, &risk, ablations, seed, &mut solved)?);
+            decisions.push(self.decide_one(
+                dialogue,
+                (&reading, &risk),
+                (ablations, attack),
+                seed,
+                &mut solved,
+            )?);
         }
         Ok(decisions)
     }
@@ -164,9 +192,8 @@ impl Policy {
     fn decide_one(
         &self,
         dialogue: &Dialogue,
-        reading: &[f64],
-        risk: &[f64],
-        ablations: &[Ablation],
+        (reading, risk): (&[f64], &[f64]),
+        (ablations, monitored): (&[Ablation], Option<f64>),
         seed: u64,
         solved: &mut BTreeMap<Vec<u64>, Equilibrium>,
     ) -> Result<Decision> {
@@ -181,6 +208,11 @@ impl Policy {
         let belief = match ablations.contains(&Ablation::Belief) {
             true => prior,
             false => prior.update(&normalised(&ordered), &self.settings.shares, 0.0)?,
+        };
+        let attacker = types.iter().position(|kind| kind.name == self.settings.attack);
+        let belief = match (attacker, monitored) {
+            (Some(attacker), Some(probability)) => belief.with(attacker, probability),
+            _ => belief,
         };
         // Beliefs that differ by less than a thousandth share a solution.
         let rounded: Vec<f64> = belief.probabilities().iter().map(|p| (p * 1e3).round() / 1e3).collect();
@@ -199,8 +231,7 @@ impl Policy {
             false => draw(&equilibrium.mixture, &dialogue.id, seed),
         };
         let action = self.game.actions[action].clone();
-        let attack = types.iter().position(|kind| kind.name == self.settings.attack);
-        let attack = attack.map_or(0.0, |attack| belief.probabilities()[attack]);
+        let attack = attacker.map_or(0.0, |attack| belief.probabilities()[attack]);
         let dose = self.dose(&action);
         let holds_face = !ablations.contains(&Ablation::Face)
             && attack >= self.settings.attack_from()

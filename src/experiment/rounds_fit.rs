@@ -28,6 +28,8 @@ pub(super) struct Watch {
     pub alarms: Vec<Alarm>,
     /// The place of the monitor that fires earliest most often where monitors were fitted.
     pub best: usize,
+    /// The share of attacks in which it fires there.
+    pub caught: f64,
     /// The threshold of a probe that reads single messages.
     pub alone: Threshold,
 }
@@ -68,22 +70,23 @@ pub(super) fn watch(
         .into_iter()
         .map(|monitor| Alarm::calibrate(monitor, &calm, file.false_alarms))
         .collect::<Result<Vec<Alarm>>>()?;
-    let mut best = (0, 0);
+    let mut best = (0, 0, 0.0);
     for (place, alarm) in alarms.iter().enumerate() {
-        let early = attack
+        let fired = attack
             .iter()
-            .map(|own| Ok(alarm.fires(own)?.is_some_and(|round| round < own.len())))
-            .collect::<Result<Vec<bool>>>()?;
-        let count = early.into_iter().filter(|early| *early).count();
-        if count > best.1 {
-            best = (place, count);
+            .map(|own| Ok(alarm.fires(own)?.map(|round| round < own.len())))
+            .collect::<Result<Vec<Option<bool>>>>()?;
+        let early = fired.iter().filter(|early| **early == Some(true)).count();
+        if early > best.1 {
+            let caught = fired.iter().flatten().count() as f64 / attack.len() as f64;
+            best = (place, early, caught);
         }
     }
     let largest = |own: &Vec<Reading>| own.iter().map(Reading::log_odds).fold(f64::NEG_INFINITY, f64::max);
     let scores: Vec<f64> = alone_readings(model, &reader, &own)?.iter().map(largest).collect();
     let bound = RiskBound::expected(ErrorKind::FalseAlarm, file.false_alarms);
     let alone = threshold(&scores, &vec![false; scores.len()], bound)?;
-    Ok(Watch { reader, alarms, best: best.0, alone })
+    Ok(Watch { reader, alarms, best: best.0, caught: best.2, alone })
 }
 
 /// The type of user behind a play.

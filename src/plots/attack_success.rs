@@ -4,9 +4,14 @@ use crate::analysis::attack_success::{AttackCell, AttackTable};
 use crate::report::charts::chart::{LinePoint, Series};
 use crate::report::{Chart, LineChart};
 
-/// The chart of the cells without a defence.
+/// The chart of the cells without a defence. Where some agents were played at several numbers of rounds, those are drawn alone: one
+/// point (of users who attack nothing, say) is no curve.
 pub fn chart(table: &AttackTable) -> Chart {
     let own: Vec<&AttackCell> = table.cells.iter().filter(|cell| cell.defence == "none").collect();
+    let several =
+        |one: &&AttackCell| own.iter().any(|other| other.agent == one.agent && other.rounds != one.rounds);
+    let curves: Vec<&AttackCell> = own.iter().copied().filter(several).collect();
+    let own = if curves.is_empty() { own } else { curves };
     let mut agents: Vec<&str> = Vec::new();
     for cell in &own {
         if !agents.contains(&cell.agent.as_str()) {
