@@ -188,7 +188,7 @@ fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f6
         }
         "rotation" => {
             let rope = &a.ropes[0];
-            let angles = Angles::new((0..tokens).map(|at| (at, 0)), &[rope.frequencies(0)], 1.0);
+            let angles = Angles::new((0..tokens).map(|at| (at, 0)), &[(rope.frequencies(0), 1.0)]);
             timed(|| {
                 rotate(&q, &angles)?;
                 Ok(rotate(&k, &angles).map(|_| ())?)

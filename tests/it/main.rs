@@ -28,6 +28,7 @@ mod layering;
 mod lens;
 mod library;
 mod organism;
+mod parity;
 mod interrupt;
 mod real_chat;
 mod rounds;

@@ -2,6 +2,7 @@
 //! kernels of [`super::cpu`], or candle's operations, which run on any device.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
@@ -66,23 +67,25 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 
 /// Attention within each row of a ragged batch, without a cache.
 /// `queries`: f32 `[tokens, query heads, head width]`; `keys` and `values`: f32 `[tokens, key heads, head width]`; `rows`: the
-/// range of tokens of each row. The result has the shape of `queries`.
+/// range of tokens of each row; `sinks`: a score for each query head that takes its share of the weights and has no value (gpt-oss).
+/// The result has the shape of `queries`.
 pub fn attention(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
     heads: Heads,
+    sinks: Option<&Arc<[f32]>>,
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
     if !uses_candle(queries) {
-        return cpu::attention::attention(queries, keys, values, heads, rows);
+        return cpu::attention::attention(queries, keys, values, heads, sinks, rows);
     }
     let part = |tensor: &Tensor, row: &Range<usize>| tensor.narrow(0, row.start, row.len());
     let segment = |row: Range<usize>| -> Result<candle_ops::KvSegment> {
         Ok(candle_ops::KvSegment { keys: part(keys, &row)?, values: part(values, &row)?, tokens: row })
     };
     let segments: Vec<_> = rows.into_iter().map(segment).collect::<Result<_>>()?;
-    candle_ops::attend(queries, heads, &segments)
+    candle_ops::attend(queries, heads, sinks.map(|sinks| &**sinks), &segments)
 }
 
 #[cfg(test)]
@@ -132,7 +135,11 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let heads = Heads::causal(4, 2, 6);
         let inputs = [variable(&[7, 4, 6], 1), variable(&[7, 2, 6], 2), variable(&[7, 2, 6], 3)];
-        check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, vec![0..3, 3..7]).unwrap());
+        check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, None, vec![0..3, 3..7]).unwrap());
+        let sinks = Arc::from([0.3f32, -0.5, 1.0, 0.1]);
+        check("attention with sinks", &inputs, |t| {
+            attention(&t[0], &t[1], &t[2], heads, Some(&sinks), vec![0..3, 3..7]).unwrap()
+        });
         check("rms_norm", &[variable(&[5, 8], 1), variable(&[8], 2)], |t| {
             rms_norm(&t[0], &t[1], 1e-6).unwrap()
         });
@@ -142,7 +149,7 @@ mod tests {
             });
             check("activate", &[variable(&[5, 8], 1)], |t| activate(&t[0], activation).unwrap());
         }
-        let angles = Angles::new((0..5).map(|position| (position, 0)), &[vec![1.0, 0.3]], 1.0);
+        let angles = Angles::new((0..5).map(|position| (position, 0)), &[(vec![1.0, 0.3], 1.0)]);
         // The first four numbers of each head turn, the last two stay.
         check("rotate", &[variable(&[5, 2, 6], 1)], |t| rotate(&t[0], &angles).unwrap());
     }
@@ -153,7 +160,7 @@ mod tests {
         let values = [1.0, 0.0, 3.0, 2.0, 11.0, 4.0];
         let seen = |heads: Heads| {
             let segment = KvSegment { tokens: 0..3, keys: &keys, values: &values };
-            attend(&queries, heads, &[segment])
+            attend(&queries, heads, None, &[segment])
         };
         let heads = Heads::causal(1, 1, 2);
         let close = |found: Vec<f32>, expected: [f32; 6]| {
@@ -166,7 +173,7 @@ mod tests {
         // Scores 0 and 2 under a cap of 1: weights of exp(0) and exp(tanh 2).
         let (queries, keys, values) = ([1.0, 1.0], [0.0, 2.0], [0.0, 1.0]);
         let segment = KvSegment { tokens: 0..2, keys: &keys, values: &values };
-        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, &[segment])[1];
+        let found = attend(&queries, Heads { cap: Some(1.0), ..Heads::causal(1, 1, 1) }, None, &[segment])[1];
         let weight = 2f32.tanh().exp();
         assert!((found - weight / (1.0 + weight)).abs() < 1e-6, "{found}");
     }
@@ -180,6 +187,6 @@ mod tests {
         let rows = [(0..2, 0..4), (2..4, 4..8)];
         let segments =
             rows.map(|(tokens, at)| KvSegment { tokens, keys: &keys[at.clone()], values: &values[at] });
-        assert_eq!(attend(&queries, heads, &segments), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
+        assert_eq!(attend(&queries, heads, None, &segments), [1.0, 0.0, 2.0, 1.0, 10.0, 0.0, 15.0, 2.0]);
     }
 }

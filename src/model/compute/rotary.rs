@@ -15,16 +15,18 @@ pub struct Angles {
 }
 
 impl Angles {
-    /// `tokens`: position and index of the frequency list of each token; `frequencies`: radians per position, one per pair;
-    /// `scale`: factor of cosine and sine.
-    pub fn new(tokens: impl Iterator<Item = (usize, usize)>, frequencies: &[Vec<f64>], scale: f64) -> Angles {
-        let pairs = frequencies.first().map_or(0, Vec::len);
+    /// `tokens`: position and index of the frequency list of each token; `lists`: radians per position, one per pair, and the
+    /// factor of cosine and sine.
+    pub fn new(tokens: impl Iterator<Item = (usize, usize)>, lists: &[(Vec<f64>, f64)]) -> Angles {
+        let pairs = lists.first().map_or(0, |(frequencies, _)| frequencies.len());
         let mut table = Vec::with_capacity(2 * pairs * tokens.size_hint().0);
         for (position, list) in tokens {
             // transformers computes the angle in f32; the same rounding keeps long contexts equal.
-            let angles = frequencies[list].iter().map(|frequency| position as f32 * *frequency as f32);
-            table.extend(angles.clone().map(|angle| angle.cos() * scale as f32));
-            table.extend(angles.map(|angle| angle.sin() * scale as f32));
+            let (frequencies, scale) = &lists[list];
+            let scale = *scale as f32;
+            let angles = frequencies.iter().map(|frequency| position as f32 * *frequency as f32);
+            table.extend(angles.clone().map(|angle| angle.cos() * scale));
+            table.extend(angles.map(|angle| angle.sin() * scale));
         }
         Angles { table: Arc::new(table), pairs, tensors: Arc::default() }
     }

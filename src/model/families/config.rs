@@ -59,6 +59,25 @@ impl Config {
         self
     }
 
+    /// A copy without some keys of a nested object. Keys that are read from it are told by [`Config::note_read`].
+    pub(super) fn without_inside(&self, name: &str, keys: &[&str]) -> Config {
+        let mut fields = self.fields.clone();
+        if let Some(Value::Object(inside)) = fields.get_mut(name) {
+            keys.iter().for_each(|key| drop(inside.remove(*key)));
+        }
+        Config { of_gguf: self.of_gguf, ..Config::new(self.place.clone(), fields) }
+    }
+
+    /// Notes the keys that were read from a copy.
+    pub(super) fn note_read(&self, copy: &Config) {
+        self.read.borrow_mut().extend(copy.read.borrow().iter().cloned());
+    }
+
+    /// Whether it has no fields.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fields.as_object().is_none_or(|fields| fields.is_empty())
+    }
+
     /// A field that is there and not null.
     pub(super) fn field(&self, name: &str) -> Option<&Value> {
         self.present(name).filter(|value| !value.is_null())
@@ -163,6 +182,14 @@ impl Config {
             Some(0) => Ok(0),
             _ => self.count(name),
         }
+    }
+
+    /// [`Config::count_from_0`] with a default for a missing or null field.
+    ///
+    /// # Errors
+    /// Another value.
+    pub fn count_from_0_or(&self, name: &str, default: usize) -> Result<usize> {
+        self.field(name).map_or(Ok(default), |_| self.count_from_0(name))
     }
 
     /// A count; null is none, and a missing field the default.

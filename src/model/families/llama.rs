@@ -32,15 +32,19 @@ pub(super) const NAMES: Names = Names {
     query_norm: "self_attn.q_norm",
     key_norm: "self_attn.k_norm",
     output: "self_attn.o_proj",
+    sinks: "self_attn.sinks",
     mlp_norms: Norms::before("post_attention_layernorm"),
     gate: "mlp.gate_proj",
     up: "mlp.up_proj",
     down: "mlp.down_proj",
     router: "mlp.gate",
+    router_correction: "mlp.gate.e_score_correction_bias",
     expert: "mlp.experts.",
     expert_gate: "gate_proj",
     expert_up: "up_proj",
     expert_down: "down_proj",
+    shared: "mlp.shared_expert.",
+    shared_gate: "mlp.shared_expert_gate",
     norm: Some("model.norm"),
     head: "lm_head",
     ignored: &[],
@@ -55,6 +59,42 @@ pub(super) fn architecture(config: &Config) -> Result<Architecture> {
 /// Refuses the biases of these fields, which the families that ask for this don't have: transformers ignores the fields.
 pub(super) fn expect_no_bias(config: &Config, fields: &[&str]) -> Result<()> {
     fields.iter().try_for_each(|field| config.expect(!config.flag_or(field, false)?, field, "false"))
+}
+
+/// The defaults in which the families that Llama's code serves differ.
+pub(super) struct Defaults {
+    /// Key and value heads; none for as many as query heads.
+    pub kv_heads: Option<usize>,
+    /// Width of a head; none for the width over the heads.
+    pub head_width: Option<usize>,
+    /// Context length in tokens.
+    pub context: usize,
+    /// ε of the norms.
+    pub epsilon: f64,
+    /// Whether the vocabulary head is tied to the embedding.
+    pub tied: bool,
+}
+
+impl Defaults {
+    /// Those of Llama.
+    pub const LLAMA: Defaults =
+        Defaults { kv_heads: None, head_width: None, context: 2048, epsilon: 1e-6, tied: false };
+}
+
+/// As [`shape`], with a family's own defaults.
+pub(super) fn with_defaults(config: &Config, defaults: Defaults) -> Result<Architecture> {
+    let architecture = shape(config, config.activation_or("hidden_act", Activation::Silu)?)?;
+    let (width, heads) = (architecture.width, architecture.heads);
+    let head_width = config.count_or_null("head_dim", defaults.head_width)?.unwrap_or(width / heads);
+    Ok(Architecture {
+        kv_heads: config.count_or_null("num_key_value_heads", defaults.kv_heads)?.unwrap_or(heads),
+        head_width,
+        attention_scale: (head_width as f64).powf(-0.5),
+        context: config.count_or("max_position_embeddings", defaults.context)?,
+        norm_epsilon: config.number_or("rms_norm_eps", defaults.epsilon)?,
+        head: if config.flag_or("tie_word_embeddings", defaults.tied)? { Head::Tied } else { Head::Own },
+        ..architecture
+    })
 }
 
 /// As [`architecture`] without rotary embeddings, for families with rotations or activations of their own.
@@ -77,8 +117,12 @@ pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architect
         norm_epsilon: config.number_or("rms_norm_eps", 1e-6)?,
         head_norm: HeadNorm::None,
         parallel: false,
+        residual_scale: None,
         query_key_value: Fused::Separate,
         query_key_value_bias: bias,
+        query_key_value_clip: None,
+        query_growth: None,
+        sinks: false,
         output_bias: bias,
         mlp: Mlp::Gated(Fused::Separate),
         mlp_bias: config.flag_or("mlp_bias", false)?,
@@ -87,11 +131,16 @@ pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architect
         attention_scale: (head_width as f64).powf(-0.5),
         attention_cap: None,
         logit_cap: None,
+        logit_scale: None,
+        head_bias: false,
         embed_scale: None,
         ropes: Vec::new(),
+        interleaved_pairs: false,
         positions: None,
         segments: None,
         blocks: vec![BlockKind::default(); config.blocks("num_hidden_layers")?],
+        prediction_blocks: 0,
+        wrapped: false,
         experts: None,
         head: if config.flag_or("tie_word_embeddings", false)? { Head::Tied } else { Head::Own },
         names: NAMES,

@@ -2,20 +2,35 @@
 //! table in this module.
 
 mod bert;
+mod cohere;
 mod config;
 mod gemma2;
 mod gemma3;
+mod glm4;
+mod glm4_moe;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
+mod granite;
+mod granitemoe;
 mod keys;
 mod llama;
+mod ministral3;
 mod mistral;
+mod mixtral;
 mod olmo2;
+mod olmo3;
+mod olmoe;
 mod phi3;
+mod phimoe;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod rope_config;
+mod seed_oss;
+mod smollm3;
+mod stablelm;
 mod suggest;
 
 pub use config::Config;
@@ -41,17 +56,34 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 13] = [
+static FAMILIES: [&dyn Family; 30] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
+    &ministral3::Ministral3,
+    &smollm3::SmolLm3,
+    &granite::Granite,
     &qwen2::Qwen2,
+    &seed_oss::SeedOss,
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,
+    &qwen2_moe::Qwen2Moe,
+    &mixtral::Mixtral,
+    &granitemoe::GraniteMoe,
+    &olmoe::Olmoe,
+    &glm4_moe::Glm4Moe,
+    &phimoe::PhiMoe,
+    &gpt_oss::GptOss,
     &gemma2::Gemma2,
     &gemma3::Gemma3,
     &phi3::Phi3,
+    &glm4::Glm,
+    &glm4::Glm4,
     &olmo2::Olmo2,
+    &olmo3::Olmo3,
+    &cohere::Cohere,
+    &cohere::Cohere2,
+    &stablelm::StableLm,
     &gpt2::Gpt2,
     &gpt_neox::GptNeox,
     &bert::Bert,
@@ -99,6 +131,10 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
     if !a.heads.is_multiple_of(a.kv_heads) {
         let found = format!("{} heads for queries, {} for keys and values", a.heads, a.kv_heads);
         return wrong(found, "key and value heads that divide the query heads");
+    }
+    if let Some(experts) = a.experts.filter(|experts| experts.chosen > experts.count) {
+        let found = format!("num_experts_per_tok is {}, and there are {} experts", experts.chosen, experts.count);
+        return wrong(found, "no more than there are experts");
     }
     if a.head_width == 0 {
         return wrong(format!("{} heads in a width of {}", a.heads, a.width), "no more heads than the width");

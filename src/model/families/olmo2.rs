@@ -17,7 +17,7 @@ impl Family for Olmo2 {
     }
 }
 
-const NAMES: Names = Names {
+pub(super) const NAMES: Names = Names {
     attention_norms: Norms { before: None, output: Some("post_attention_layernorm"), after: None },
     mlp_norms: Norms { before: None, output: Some("post_feedforward_layernorm"), after: None },
     ..llama::NAMES

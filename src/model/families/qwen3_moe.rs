@@ -33,21 +33,22 @@ fn architecture(config: &Config) -> Result<Architecture> {
         "none: transformers ignores it here",
     )?;
     architecture.blocks.iter_mut().for_each(|block| block.window = window);
-    let experts = Experts {
-        count: config.count_or("num_experts", config.count_or("num_local_experts", 128)?)?,
-        chosen: config.count_or("num_experts_per_tok", 8)?,
-        hidden: config.count_or("moe_intermediate_size", 768)?,
-        normalised: config.flag_or("norm_topk_prob", false)?,
-    };
-    config.expect(
-        experts.chosen <= experts.count,
-        "num_experts_per_tok",
-        "no more than there are experts",
-    )?;
+    let experts = Experts::plain(
+        config.count_or("num_experts", config.count_or("num_local_experts", 128)?)?,
+        config.count_or("num_experts_per_tok", 8)?,
+        config.count_or("moe_intermediate_size", 768)?,
+        config.flag_or("norm_topk_prob", false)?,
+    );
+    sparse_blocks(config, &mut architecture)?;
+    Ok(Architecture { experts: Some(experts), ..architecture })
+}
+
+/// Marks the blocks that have experts.
+pub(super) fn sparse_blocks(config: &Config, architecture: &mut Architecture) -> Result<()> {
     let step = config.count_or("decoder_sparse_step", 1)?;
     let plain = config.counts_or_empty("mlp_only_layers")?;
     for (number, block) in architecture.blocks.iter_mut().enumerate() {
         block.experts = (number + 1) % step == 0 && !plain.contains(&number);
     }
-    Ok(Architecture { experts: Some(experts), ..architecture })
+    Ok(())
 }

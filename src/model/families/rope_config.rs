@@ -188,7 +188,7 @@ impl Config {
                     short: self.numbers("short_factor", width / 2)?,
                     long: self.numbers("long_factor", width / 2)?,
                     original_context: original,
-                    attention: self.number_or("attention_factor", attention)?,
+                    attention: [self.number_or("attention_factor", attention)?; 2],
                 }
             }
             Some("yarn") => {

@@ -159,7 +159,7 @@ fn permuted(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
     let wanted: Vec<usize> = match &place.part {
         Part::Whole => (0..total).collect(),
         Part::Rows(rows) => rows.iter().cloned().flatten().collect(),
-        Part::Columns(_) => return place,
+        Part::Columns(_) | Part::Strided { .. } => return place,
     };
     let mut ranges: Vec<Range<usize>> = Vec::new();
     for row in wanted.into_iter().map(to) {

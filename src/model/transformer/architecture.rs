@@ -5,6 +5,7 @@ use super::rope::Rope;
 use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
 use crate::model::site::{Point, Site};
+use crate::model::weights::text_name;
 
 /// Heads of other tasks on top of the last hidden state: classifiers, reward models, value heads, question answering.
 const OTHER_HEADS: [&str; 12] = [
@@ -20,6 +21,19 @@ const OTHER_HEADS: [&str; 12] = [
     "regression_layer.",
     "gating.",
     "linear.weight",
+];
+
+/// Towers for images and sound, and their projections, beside a text model.
+const TOWERS: [&str; 9] = [
+    "vision_tower.",
+    "vision_model.",
+    "visual.",
+    "multi_modal_projector.",
+    "mm_projector.",
+    "audio_tower.",
+    "embed_vision.",
+    "embed_audio.",
+    "image_newline",
 ];
 
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
@@ -54,10 +68,18 @@ pub struct Architecture {
     pub head_norm: HeadNorm,
     /// Parallel residual: attention and MLP read the same residual stream (GPT-NeoX).
     pub parallel: bool,
+    /// Factor of the outputs of attention and MLP where they are added to the residual stream (Granite).
+    pub residual_scale: Option<f64>,
     /// Layout of the query, key and value projections.
     pub query_key_value: Fused,
     /// Whether the query, key and value projections have biases.
     pub query_key_value_bias: bool,
+    /// Largest absolute value of queries, keys and values, which are clipped to it (OLMoE).
+    pub query_key_value_clip: Option<f64>,
+    /// Growth of the queries with their position (Ministral 3).
+    pub query_growth: Option<QueryGrowth>,
+    /// Whether each query head has a learned score that takes a share of the attention weights and has no value (gpt-oss).
+    pub sinks: bool,
     /// Whether the attention's output projection has a bias.
     pub output_bias: bool,
     /// The form of the MLP.
@@ -74,16 +96,27 @@ pub struct Architecture {
     pub attention_cap: Option<f64>,
     /// Soft cap of the logits (Gemma 2).
     pub logit_cap: Option<f64>,
+    /// Factor of the logits (Granite, Cohere).
+    pub logit_scale: Option<f64>,
+    /// Whether the vocabulary head has a bias (Phi-3.5-MoE).
+    pub head_bias: bool,
     /// Factor of the embedding (Gemma).
     pub embed_scale: Option<f64>,
     /// Rotary embeddings that blocks choose from; empty with learned positions.
     pub ropes: Vec<Rope>,
+    /// Whether neighbouring elements of a head form the rotated pairs (GLM, Cohere), rather than the two halves of its rotated
+    /// part. The loader then reorders the rows of the query and key projections.
+    pub interleaved_pairs: bool,
     /// Number of learned positions, if any (GPT-2, BERT).
     pub positions: Option<usize>,
     /// Number of segment embeddings, if any (BERT); every token is in the first segment.
     pub segments: Option<usize>,
     /// One entry per block.
     pub blocks: Vec<BlockKind>,
+    /// Blocks after the last that predict further tokens, whose tensors are ignored (GLM-4.5).
+    pub prediction_blocks: usize,
+    /// Whether the checkpoint has towers for images or sound beside the text model, whose tensors are ignored.
+    pub wrapped: bool,
     /// The mixture of experts, if some block has one.
     pub experts: Option<Experts>,
     /// The vocabulary head.
@@ -101,6 +134,8 @@ pub enum NormKind {
     RmsLessOne,
     /// Layer norm with a bias (Ba et al., arXiv 1607.06450).
     Layer,
+    /// Layer norm without a bias (Cohere).
+    LayerUnbiased,
 }
 
 /// The norm of queries and keys, before the rotary embedding.
@@ -112,6 +147,19 @@ pub enum HeadNorm {
     Each,
     /// On all heads together (OLMo 2).
     All,
+    /// Layer norm without a bias on each head, with a weight of its own in one tensor `[heads, head width]` (Cohere).
+    Own,
+    /// The same, with one tensor a head (StableLM).
+    OwnTensors,
+}
+
+/// Growth of the queries with their position p: `1 + beta · ln(1 + ⌊p / context⌋)` (Llama 4, Ministral 3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueryGrowth {
+    /// Factor of the logarithm.
+    pub beta: f64,
+    /// Context length of pre-training, in tokens.
+    pub context: f64,
 }
 
 /// How several matrices share one tensor of the checkpoint.
@@ -141,12 +189,14 @@ pub struct BlockKind {
     pub window: Option<usize>,
     /// Index into [`Architecture::ropes`].
     pub rope: usize,
+    /// Whether queries and keys are not rotated (SmolLM3, Cohere 2).
+    pub unrotated: bool,
     /// Whether it has a mixture of experts in place of the MLP.
     pub experts: bool,
 }
 
 /// A mixture of experts (Shazeer et al., arXiv 1701.06538).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Experts {
     /// Number of experts.
     pub count: usize,
@@ -156,6 +206,86 @@ pub struct Experts {
     pub hidden: usize,
     /// Whether the weights of a token's experts are scaled to sum to 1.
     pub normalised: bool,
+    /// The way from the router's scores to a token's experts.
+    pub router: Router,
+    /// Factor of the weights of a token's experts.
+    pub scale: f64,
+    /// An expert that every token uses beside its own.
+    pub shared: Option<SharedExpert>,
+    /// Layout of the experts' matrices in the checkpoint.
+    pub layout: ExpertLayout,
+    /// Limits of gate and up, where the gated unit is clamped (gpt-oss).
+    pub clamp: Option<Clamp>,
+    /// Whether the router and the experts' projections have biases (gpt-oss).
+    pub bias: bool,
+}
+
+impl Experts {
+    /// Softmax routing without anything further (Mixtral, Qwen3).
+    pub const fn plain(count: usize, chosen: usize, hidden: usize, normalised: bool) -> Experts {
+        Experts {
+            count,
+            chosen,
+            hidden,
+            normalised,
+            router: Router::Softmax,
+            scale: 1.0,
+            shared: None,
+            layout: ExpertLayout::Separate,
+            clamp: None,
+            bias: false,
+        }
+    }
+}
+
+/// The way from the router's scores to a token's experts and their weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Router {
+    /// Softmax over all experts, then the largest.
+    Softmax,
+    /// Sigmoid of each score; the choice is made with a correction per expert, among the experts of the best groups
+    /// (DeepSeek-V3, arXiv 2412.19437).
+    Sigmoid {
+        /// Number of groups of experts.
+        groups: usize,
+        /// Groups per token.
+        chosen_groups: usize,
+    },
+    /// SparseMixer (Liu et al., arXiv 2409.12136): two experts in turn, each weighted among those whose score is within the
+    /// jitter of its own.
+    SparseMixer {
+        /// Relative distance of scores that compete.
+        jitter: f64,
+    },
+}
+
+/// An expert that every token uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// Width of its hidden layer.
+    pub hidden: usize,
+    /// Whether the sigmoid of a learned projection of the token scales its output (Qwen2-MoE).
+    pub gated: bool,
+}
+
+/// Layout of the experts' matrices in a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertLayout {
+    /// One tensor per expert and matrix.
+    Separate,
+    /// All experts in one tensor: gate and up `[experts, 2 · hidden, width]`, down `[experts, width, hidden]` (Granite MoE).
+    Stacked,
+    /// As stacked, transposed, with gate and up in turn (gpt-oss).
+    Transposed,
+}
+
+/// Limits of a clamped gated unit: `min(gate, limit) · sigmoid(alpha · min(gate, limit)) · (clamp(up, ±limit) + 1)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clamp {
+    /// Factor in the sigmoid.
+    pub alpha: f64,
+    /// Limit of gate and up.
+    pub limit: f64,
 }
 
 /// The vocabulary head.
@@ -196,6 +326,8 @@ pub struct Names {
     pub key_norm: &'static str,
     /// Output projection of attention.
     pub output: &'static str,
+    /// Scores of the attention sinks: the tensor's whole name.
+    pub sinks: &'static str,
     /// Norms around the MLP.
     pub mlp_norms: Norms,
     /// Gate projection.
@@ -206,7 +338,9 @@ pub struct Names {
     pub down: &'static str,
     /// Router of the experts.
     pub router: &'static str,
-    /// Names of an expert follow this and its number.
+    /// Correction of the router's choice: the tensor's whole name.
+    pub router_correction: &'static str,
+    /// Names of an expert follow this and its number; or, where one tensor holds all, this alone.
     pub expert: &'static str,
     /// Gate projection of an expert.
     pub expert_gate: &'static str,
@@ -214,6 +348,10 @@ pub struct Names {
     pub expert_up: &'static str,
     /// Down projection of an expert.
     pub expert_down: &'static str,
+    /// Prefix of the shared expert, whose projections are named as those of a block's MLP.
+    pub shared: &'static str,
+    /// Projection that scales the shared expert's output.
+    pub shared_gate: &'static str,
     /// Final norm.
     pub norm: Option<&'static str>,
     /// Vocabulary head.
@@ -288,8 +426,20 @@ impl Architecture {
         let inner = tensor.split_once('.').map(|(_, rest)| rest);
         let other_task =
             |part: &&str| tensor.starts_with(*part) || inner.is_some_and(|rest| rest.starts_with(*part));
-        let copied_head = self.head == Head::Tied && HEADS.contains(&tensor);
-        copied_head || self.names.ignored.iter().chain(&OTHER_HEADS).any(other_task)
+        let copied_head = self.head == Head::Tied && HEADS.contains(&text_name(tensor).as_ref());
+        let tower = self.wrapped && TOWERS.iter().any(other_task);
+        copied_head
+            || tower
+            || self.predicts(&text_name(tensor))
+            || self.names.ignored.iter().chain(&OTHER_HEADS).any(other_task)
+    }
+
+    /// Whether a tensor belongs to a block that predicts further tokens.
+    fn predicts(&self, tensor: &str) -> bool {
+        let number = tensor.strip_prefix(self.names.block).and_then(|rest| rest.split('.').next());
+        let number = number.and_then(|number| number.parse::<usize>().ok());
+        let blocks = self.blocks.len();
+        number.is_some_and(|number| (blocks..blocks + self.prediction_blocks).contains(&number))
     }
 
     /// The points at which the residual stream is read after a write to it, each once: the embedding, and the stream after

@@ -1,9 +1,11 @@
 //! One block of the forward pass with its hook sites: attention, then (or in parallel) an MLP or a mixture of experts.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use candle_core::{D, Device, Tensor};
 
+use super::architecture::QueryGrowth;
 use super::kv_cache::Cache;
 use super::mlp::Mlp;
 use super::moe::Experts;
@@ -29,6 +31,8 @@ pub(crate) struct Block {
     pub mlp_norms: Norms,
     /// Whether attention and MLP read the same residual stream.
     pub parallel: bool,
+    /// Factor of the outputs of attention and MLP where they are added to the residual stream.
+    pub residual_scale: Option<f64>,
 }
 
 pub(crate) struct Attention {
@@ -40,6 +44,13 @@ pub(crate) struct Attention {
     pub value: Linear,
     /// Norms of queries and keys, as wide as one head or as all.
     pub head_norms: Option<[Norm; 2]>,
+    /// Factors `[heads, head width]` of normed queries and keys, where each head has its own.
+    pub head_factors: Option<[Tensor; 2]>,
+    /// Largest absolute value of queries, keys and values.
+    pub clip: Option<f64>,
+    pub growth: Option<QueryGrowth>,
+    /// The score of each query head's sink.
+    pub sinks: Option<Arc<[f32]>>,
     pub output: Linear,
 }
 
@@ -100,7 +111,7 @@ impl Block {
         let wanted = hook.wants(site(Point::MlpHidden));
         let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
         let added = norm(&self.attention_norms.output, self.attention.output.forward(&heads)?)?;
-        let added = at(Point::AttnOut, added)?;
+        let added = self.scaled(at(Point::AttnOut, added)?)?;
         // The MLP reads the normed stream; the stream that its output is added to depends on the order.
         let (x, read) = match self.parallel {
             true => (add(&x, &added)?, Some(x)),
@@ -118,8 +129,18 @@ impl Block {
                 experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
             }
         };
-        let added = at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?;
+        let added = self.scaled(at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?)?;
         at(Point::ResidPost, norm(&self.mlp_norms.after, add(&x, &added)?)?)
+    }
+}
+
+impl Block {
+    /// What is added to the residual stream.
+    fn scaled(&self, added: Tensor) -> Result<Tensor> {
+        match self.residual_scale {
+            Some(scale) => Ok((added * scale)?),
+            None => Ok(added),
+        }
     }
 }
 
@@ -130,24 +151,67 @@ impl Attention {
         let count = pass.tokens.len();
         let [query, key, value] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
         let angles = self.rope.map(|rope| &pass.angles[rope]);
-        let norms = self.head_norms.as_ref();
-        let query = norm_and_rotate(query, heads.width, norms.map(|[norm, _]| norm), angles)?;
-        let key = norm_and_rotate(key, heads.width, norms.map(|[_, norm]| norm), angles)?;
-        let value = value.reshape((count, heads.keys, heads.width))?;
+        let query = self.prepared(query, 0, angles)?;
+        let key = self.prepared(key, 1, angles)?;
+        let value = clipped(value, self.clip)?.reshape((count, heads.keys, heads.width))?;
+        let query = match self.growth {
+            Some(growth) => grown(query, growth, &pass.tokens)?,
+            None => query,
+        };
+        let sinks = self.sinks.as_ref();
         let mixed = match &mut pass.cache {
-            None => attention(&query, &key, &value, heads, rows(&pass.tokens))?,
+            None => attention(&query, &key, &value, heads, sinks, rows(&pass.tokens))?,
             Some(cache) if uses_candle(&query) => candle_ops::attend(
                 &query,
                 heads,
+                sinks.map(|sinks| &**sinks),
                 &cache.extend_tensors(block, &pass.tokens, [&key, &value])?,
             )?,
             Some(cache) => tensor_slice::with([&query, &key, &value], |[query, keys, values]| {
                 let segments = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
-                Tensor::new(attend(query, heads, &segments), &Device::Cpu)
+                Tensor::new(attend(query, heads, sinks.map(|sinks| &**sinks), &segments), &Device::Cpu)
             })?,
         };
         Ok(mixed.reshape((count, heads.queries * heads.width))?)
     }
+}
+
+impl Attention {
+    /// Queries (0) or keys (1) after norm, clipping and rotary embedding, `[tokens, heads, width]`.
+    fn prepared(&self, x: Tensor, which: usize, angles: Option<&Angles>) -> Result<Tensor> {
+        let width = self.heads.width;
+        let norm = self.head_norms.as_ref().map(|norms| &norms[which]);
+        if self.clip.is_none() && self.head_factors.is_none() {
+            return norm_and_rotate(x, width, norm, angles);
+        }
+        let mut x = norm_and_rotate(x, width, norm, None)?;
+        if let Some(factors) = &self.head_factors {
+            x = x.broadcast_mul(&factors[which])?;
+        }
+        let x = clipped(x, self.clip)?;
+        angles.map_or(Ok(x.clone()), |angles| Ok(rotate(&x, angles)?))
+    }
+}
+
+fn clipped(x: Tensor, clip: Option<f64>) -> Result<Tensor> {
+    match clip {
+        Some(clip) => Ok(x.clamp(-clip, clip)?),
+        None => Ok(x),
+    }
+}
+
+/// Queries `[tokens, heads, width]` times the growth at each token's position.
+fn grown(queries: Tensor, growth: QueryGrowth, tokens: &[Token]) -> Result<Tensor> {
+    let factor = |token: &Token| {
+        let contexts = (token.position as f64 / growth.context).floor();
+        (1.0 + growth.beta * (1.0 + contexts).ln()) as f32
+    };
+    let factors: Vec<f32> = tokens.iter().map(factor).collect();
+    if factors.iter().all(|&factor| factor == 1.0) {
+        return Ok(queries);
+    }
+    let factors = Tensor::from_vec(factors, (tokens.len(), 1, 1), queries.device())?;
+    Ok(queries.broadcast_mul(&factors)?)
 }
 
 /// Queries or keys after norm and rotary embedding, `[tokens, heads, width]`.

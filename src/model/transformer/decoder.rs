@@ -190,14 +190,15 @@ impl Decoder {
         let angles = self.architecture.ropes.iter().map(|rope| {
             if !rope.depends_on_length() {
                 let places = tokens.iter().map(|token| (token.position, 0));
-                return Angles::new(places, &[rope.frequencies(0)], rope.attention());
+                return Angles::new(places, &[(rope.frequencies(0), rope.attention(0))]);
             }
-            let lists: Vec<Vec<f64>> =
-                rows.iter().map(|row| rope.frequencies(tokens[row.end - 1].position + 1)).collect();
+            let lengths = rows.iter().map(|row| tokens[row.end - 1].position + 1);
+            let lists: Vec<(Vec<f64>, f64)> =
+                lengths.map(|length| (rope.frequencies(length), rope.attention(length))).collect();
             let places = rows.iter().enumerate();
             let places =
                 places.flat_map(|(list, row)| row.clone().map(move |at| (tokens[at].position, list)));
-            Angles::new(places, &lists, rope.attention())
+            Angles::new(places, &lists)
         });
         angles.collect()
     }
@@ -224,7 +225,13 @@ impl Decoder {
             Head::Tied => &self.layers.embed.words,
             Head::Own | Head::None => self.layers.head.as_ref().ok_or_else(|| self.reads_only())?,
         };
-        let logits = head.forward(normed)?;
+        let mut logits = head.forward(normed)?;
+        if let Some(bias) = &self.layers.head_bias {
+            logits = logits.broadcast_add(bias)?;
+        }
+        if let Some(scale) = self.architecture.logit_scale {
+            logits = (logits * scale)?;
+        }
         match self.architecture.logit_cap {
             Some(cap) => Ok(((logits / cap)?.tanh()? * cap)?),
             None => Ok(logits),

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 
 use super::architecture;
-use super::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
+use super::architecture::{Architecture, ExpertLayout, Fused, Head, HeadNorm, Names, NormKind, Router};
 use super::block::{Attention, Block, FeedForward, Norms};
 use super::mlp::Mlp;
 use super::moe::Experts;
@@ -14,7 +14,7 @@ use crate::model::compute::Heads;
 use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::linear::Linear;
 use crate::model::compute::norm::Norm;
-use crate::model::weights::{TensorRef, Weight};
+use crate::model::weights::{Part, TensorRef, Weight};
 
 /// All layers of a transformer.
 pub(crate) struct Layers {
@@ -23,6 +23,8 @@ pub(crate) struct Layers {
     pub norm: Option<Norm>,
     /// The vocabulary head, unless it is tied to the embedding.
     pub head: Option<Linear>,
+    /// `[vocabulary]`: the vocabulary head's bias.
+    pub head_bias: Option<Tensor>,
 }
 
 /// The embedding layers.
@@ -72,7 +74,13 @@ pub(crate) fn build(
         Head::Own => Some(Linear::table(source.table(names.head, a.vocabulary)?)?),
         Head::Tied | Head::None => None,
     };
-    Ok(Layers { embed, blocks, norm, head })
+    let head_bias = match (a.head, a.head_bias) {
+        (Head::None, _) | (_, false) => None,
+        (_, true) => {
+            Some(source.floats(&TensorRef::whole(format!("{}.bias", names.head), &[a.vocabulary]))?)
+        }
+    };
+    Ok(Layers { embed, blocks, norm, head, head_bias })
 }
 
 impl Architecture {
@@ -83,7 +91,10 @@ impl Architecture {
     pub fn tensors(&self) -> Result<Vec<TensorRef>> {
         let mut tensors = Vec::new();
         self.for_each_tensor(&mut |tensor| {
-            tensors.push(tensor.clone());
+            // A norm may serve twice: before attention and before a parallel MLP.
+            if !tensors.contains(tensor) {
+                tensors.push(tensor.clone());
+            }
             Ok(())
         })?;
         Ok(tensors)
@@ -141,6 +152,10 @@ impl TensorSource<'_> {
             NormKind::Rms => (weight, None),
             NormKind::RmsLessOne => (weight.affine(1.0, 1.0)?, None),
             NormKind::Layer => (weight, Some(vector("bias")?)),
+            NormKind::LayerUnbiased => {
+                let bias = weight.zeros_like()?;
+                (weight, Some(bias))
+            }
         };
         Ok(Some(Norm::new(weight, bias, a.norm_epsilon)))
     }
@@ -179,14 +194,15 @@ impl TensorSource<'_> {
             Some(shape) => FeedForward::Experts(self.experts(shape, &prefix)?),
             None => FeedForward::Mlp(self.mlp(&prefix)?),
         };
-        let head_norms = self.head_norms(&prefix)?;
+        let (head_norms, head_factors) = self.head_norms(&prefix)?;
         Ok(Block {
             number,
-            attention: Attention { head_norms, ..attention },
+            attention: Attention { head_norms, head_factors, ..attention },
             attention_norms: self.norms(&prefix, &a.names.attention_norms)?,
             feed,
             mlp_norms: self.norms(&prefix, &a.names.mlp_norms)?,
             parallel: a.parallel,
+            residual_scale: a.residual_scale,
         })
     }
 
@@ -213,11 +229,21 @@ impl TensorSource<'_> {
                 // Near a tie of the router, a little more noise would send a token to another expert.
                 round_to_bf16: query.rounds_to_bf16() && a.experts.is_none(),
             },
-            rope: (!a.ropes.is_empty()).then_some(kind.rope),
+            rope: (!a.ropes.is_empty() && !kind.unrotated).then_some(kind.rope),
             query,
             key: projection(1, key)?,
             value: projection(2, value)?,
             head_norms: None,
+            head_factors: None,
+            clip: a.query_key_value_clip,
+            growth: a.query_growth,
+            sinks: match a.sinks {
+                true => {
+                    let sinks = (self.take)(&TensorRef::whole(format!("{prefix}{}", a.names.sinks), &[a.heads]))?;
+                    Some(sinks.floats()?.to_vec1()?.into())
+                }
+                false => None,
+            },
             output: self.linear(
                 &format!("{prefix}{output}"),
                 queries,
@@ -227,16 +253,49 @@ impl TensorSource<'_> {
         })
     }
 
-    fn head_norms(&mut self, prefix: &str) -> Result<Option<[Norm; 2]>> {
+    /// The norms of queries and keys, and the factors after them where each head has its own.
+    fn head_norms(&mut self, prefix: &str) -> Result<(Option<[Norm; 2]>, Option<[Tensor; 2]>)> {
         let a = self.architecture;
-        let [query, key] = match a.head_norm {
-            HeadNorm::None => return Ok(None),
+        let names = [a.names.query_norm, a.names.key_norm].map(|name| format!("{prefix}{name}"));
+        let widths = match a.head_norm {
+            HeadNorm::None => return Ok((None, None)),
             HeadNorm::Each => [a.head_width; 2],
             HeadNorm::All => [a.heads * a.head_width, a.kv_heads * a.head_width],
+            HeadNorm::Own | HeadNorm::OwnTensors => {
+                let [query, key] = names;
+                let factors = [self.head_factors(&query, a.heads)?, self.head_factors(&key, a.kv_heads)?];
+                let plain = || -> Result<Norm> {
+                    let ones = to_compute_device(&Tensor::ones(a.head_width, DType::F32, &Device::Cpu)?)?;
+                    let zeros = ones.zeros_like()?;
+                    Ok(Norm::new(ones, Some(zeros), a.norm_epsilon))
+                };
+                return Ok((Some([plain()?, plain()?]), Some(factors)));
+            }
         };
-        let query = self.norm(Some(format!("{prefix}{}", a.names.query_norm)), query)?;
-        let key = self.norm(Some(format!("{prefix}{}", a.names.key_norm)), key)?;
-        Ok(query.zip(key).map(<[Norm; 2]>::from))
+        let [query, key] = names;
+        let query = self.norm(Some(query), widths[0])?;
+        let key = self.norm(Some(key), widths[1])?;
+        Ok((query.zip(key).map(<[Norm; 2]>::from), None))
+    }
+
+    /// The weights of a norm that each head has its own of, `[heads, head width]`, with rotated pairs in halves.
+    fn head_factors(&mut self, name: &str, heads: usize) -> Result<Tensor> {
+        let a = self.architecture;
+        let width = a.head_width;
+        let factors = match a.head_norm {
+            HeadNorm::OwnTensors => {
+                let one = |head| self.floats(&TensorRef::whole(format!("{name}.norms.{head}.weight"), &[width]));
+                Tensor::stack(&(0..heads).map(one).collect::<Result<Vec<_>>>()?, 0)?
+            }
+            _ => self.floats(&TensorRef::whole(format!("{name}.weight"), &[heads, width]))?,
+        };
+        match rotated_order(a) {
+            Some(order) => {
+                let order = Tensor::new(order.iter().map(|&at| at as u32).collect::<Vec<_>>(), factors.device())?;
+                Ok(factors.index_select(&order, 1)?)
+            }
+            None => Ok(factors),
+        }
     }
 
     fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
@@ -258,29 +317,130 @@ impl TensorSource<'_> {
             up: linear(up, a.width, for_up)?,
             down: linear(down, hidden, whole_tensor(a.width))?,
             activation: a.activation,
+            clamp: None,
         })
     }
 
     fn experts(&mut self, shape: architecture::Experts, prefix: &str) -> Result<Experts> {
         let a = self.architecture;
         let names = a.names;
-        let router =
-            self.linear(&format!("{prefix}{}", names.router), a.width, false, whole_tensor(shape.count))?;
+        let router = format!("{prefix}{}", names.router);
+        let router = self.linear(&router, a.width, shape.bias, whole_tensor(shape.count))?;
+        let correction = match shape.router {
+            Router::Sigmoid { .. } => {
+                let place = TensorRef::whole(format!("{prefix}{}", names.router_correction), &[shape.count]);
+                Some((self.take)(&place)?.floats()?.to_vec1()?)
+            }
+            Router::Softmax | Router::SparseMixer { .. } => None,
+        };
         let expert = |number: usize| -> Result<Mlp> {
-            let prefix = format!("{prefix}{}{number}.", names.expert);
-            let mut linear = |name: &str, inputs: usize, outputs: usize| {
-                self.linear(&format!("{prefix}{name}"), inputs, false, whole_tensor(outputs))
-            };
             Ok(Mlp {
-                gate: Some(linear(names.expert_gate, a.width, shape.hidden)?),
-                up: linear(names.expert_up, a.width, shape.hidden)?,
-                down: linear(names.expert_down, shape.hidden, a.width)?,
+                gate: Some(self.expert_matrix(shape, prefix, number, ExpertMatrix::Gate)?),
+                up: self.expert_matrix(shape, prefix, number, ExpertMatrix::Up)?,
+                down: self.expert_matrix(shape, prefix, number, ExpertMatrix::Down)?,
                 activation: a.activation,
+                clamp: shape.clamp,
             })
         };
         let experts = (0..shape.count).map(expert).collect::<Result<_>>()?;
-        Ok(Experts { shape, router, experts })
+        let shared = match shape.shared {
+            Some(shared) => {
+                let mut linear = |name: &str, inputs: usize, outputs: usize| {
+                    self.linear(&format!("{prefix}{name}"), inputs, false, whole_tensor(outputs))
+                };
+                let mlp = Mlp {
+                    gate: Some(linear(&format!("{}gate_proj", names.shared), a.width, shared.hidden)?),
+                    up: linear(&format!("{}up_proj", names.shared), a.width, shared.hidden)?,
+                    down: linear(&format!("{}down_proj", names.shared), shared.hidden, a.width)?,
+                    activation: a.activation,
+                    clamp: None,
+                };
+                let gate = match shared.gated {
+                    true => Some(linear(names.shared_gate, a.width, 1)?),
+                    false => None,
+                };
+                Some((mlp, gate))
+            }
+            None => None,
+        };
+        Ok(Experts { shape, router, correction, experts, shared })
     }
+
+    /// One projection of one expert.
+    fn expert_matrix(
+        &mut self,
+        shape: architecture::Experts,
+        prefix: &str,
+        number: usize,
+        which: ExpertMatrix,
+    ) -> Result<Linear> {
+        let a = self.architecture;
+        let (names, hidden) = (a.names, shape.hidden);
+        let separate = match which {
+            ExpertMatrix::Gate => names.expert_gate,
+            ExpertMatrix::Up => names.expert_up,
+            ExpertMatrix::Down => names.expert_down,
+        };
+        let (inputs, outputs, all) = match which {
+            ExpertMatrix::Gate | ExpertMatrix::Up => (a.width, hidden, 2 * hidden),
+            ExpertMatrix::Down => (hidden, a.width, a.width),
+        };
+        let together = format!("{prefix}{}{separate}", names.expert);
+        let begin = match which {
+            ExpertMatrix::Up => hidden,
+            ExpertMatrix::Gate | ExpertMatrix::Down => 0,
+        };
+        match shape.layout {
+            ExpertLayout::Separate => {
+                let name = format!("{prefix}{}{number}.{separate}", names.expert);
+                self.linear(&name, inputs, shape.bias, whole_tensor(outputs))
+            }
+            ExpertLayout::Stacked => {
+                let begin = number * all + begin;
+                let rows = std::iter::once(begin..begin + outputs);
+                let name = format!("{together}.weight");
+                let weight = (self.take)(&TensorRef::rows(name, &[shape.count, all, inputs], rows))?;
+                Ok(Linear::new(weight, None)?)
+            }
+            ExpertLayout::Transposed => {
+                // Gate and up are in turn: every other column.
+                let (first, step) = match which {
+                    ExpertMatrix::Gate => (0, 2),
+                    ExpertMatrix::Up => (1, 2),
+                    ExpertMatrix::Down => (0, 1),
+                };
+                let place = TensorRef {
+                    name: together.clone(),
+                    shape: vec![shape.count, inputs, all],
+                    part: Part::Strided { matrix: number, first, step },
+                };
+                let weight = (self.take)(&place)?;
+                let bias = TensorRef {
+                    name: format!("{together}_bias"),
+                    shape: vec![shape.count, all],
+                    part: Part::Strided { matrix: number, first, step },
+                };
+                let bias = self.floats(&bias)?;
+                Ok(Linear::new(weight, Some(bias))?)
+            }
+        }
+    }
+}
+
+/// A projection of an expert.
+#[derive(Clone, Copy)]
+enum ExpertMatrix {
+    Gate,
+    Up,
+    Down,
+}
+
+/// The order of a head's elements in which the rotated pairs are the two halves of its rotated part; none if they are so in the
+/// checkpoint. Queries and keys in another order have the same scores.
+fn rotated_order(a: &Architecture) -> Option<Vec<usize>> {
+    let rotated = a.ropes.first().filter(|_| a.interleaved_pairs)?.width;
+    let pairs = (0..rotated).step_by(2).chain((1..rotated).step_by(2));
+    Some(pairs.chain(rotated..a.head_width).collect())
 }
 
 /// All rows of a tensor.
@@ -299,7 +459,15 @@ fn query_key_value(a: &Architecture, which: usize) -> RowRanges {
     let sizes = [a.heads * a.head_width, keys, keys];
     let total = sizes.iter().sum();
     match a.query_key_value {
-        Fused::Separate => whole_tensor(sizes[which]),
+        Fused::Separate => match rotated_order(a).filter(|_| which < 2) {
+            Some(order) => {
+                let row = |head: usize, at: usize| head * a.head_width + at..head * a.head_width + at + 1;
+                let heads = 0..sizes[which] / a.head_width;
+                let rows = heads.flat_map(|head| order.iter().map(move |&at| row(head, at)));
+                RowRanges { total: sizes[which], rows: rows.collect() }
+            }
+            None => whole_tensor(sizes[which]),
+        },
         Fused::Stacked => {
             let begin = sizes[..which].iter().sum();
             contiguous(total, begin..begin + sizes[which])

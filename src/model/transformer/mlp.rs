@@ -1,7 +1,9 @@
 //! The MLP of a block, plain or gated.
 
 use candle_core::{Result, Tensor};
+use candle_nn::ops::sigmoid;
 
+use super::architecture::Clamp;
 use crate::model::compute::linear::Linear;
 use crate::model::compute::{Activation, Input};
 
@@ -12,6 +14,8 @@ pub(crate) struct Mlp {
     pub up: Linear,
     pub down: Linear,
     pub activation: Activation,
+    /// The limits of a clamped gated unit, which then replaces the activation.
+    pub clamp: Option<Clamp>,
 }
 
 /// The hidden layer before its activation.
@@ -46,6 +50,10 @@ impl Mlp {
 
     /// The MLP's output, `[tokens, width]`.
     pub fn forward(&self, x: &Input) -> Result<Tensor> {
+        if let (Some(gate), Some(clamp)) = (&self.gate, self.clamp) {
+            let [gate, up] = Linear::forward_all([gate, &self.up], x)?;
+            return self.down.forward(&clamped(&gate, &up, clamp)?);
+        }
         if let Some(gate) = &self.gate
             && let Some(out) = Linear::forward_gated([gate, &self.up, &self.down], self.activation, x)
         {
@@ -53,4 +61,11 @@ impl Mlp {
         }
         self.down.forward_input(&self.hidden(x)?.input())
     }
+}
+
+/// `min(gate, limit) · sigmoid(alpha · min(gate, limit)) · (clamp(up, ±limit) + 1)`
+fn clamped(gate: &Tensor, up: &Tensor, Clamp { alpha, limit }: Clamp) -> Result<Tensor> {
+    let gate = gate.minimum(limit)?;
+    let share = sigmoid(&(&gate * alpha)?)?;
+    (gate * share)?.mul(&(up.clamp(-limit, limit)? + 1.0)?)
 }

@@ -65,8 +65,8 @@ pub enum Scaling {
         long: Vec<f64>,
         /// Context length of pre-training, in tokens.
         original_context: usize,
-        /// Factor of cosine and sine.
-        attention: f64,
+        /// Factors of cosine and sine within the original context and beyond it.
+        attention: [f64; 2],
     },
 }
 
@@ -99,10 +99,13 @@ impl Rope {
         }
     }
 
-    /// Factor of cosine and sine.
-    pub fn attention(&self) -> f64 {
+    /// Factor of cosine and sine, in a sequence of `length` tokens.
+    pub fn attention(&self, length: usize) -> f64 {
         match self.scaling {
-            Scaling::Yarn { attention, .. } | Scaling::Long { attention, .. } => attention,
+            Scaling::Yarn { attention, .. } => attention,
+            Scaling::Long { attention: [within, beyond], original_context, .. } => {
+                if length > original_context { beyond } else { within }
+            }
             _ => 1.0,
         }
     }
@@ -171,7 +174,7 @@ mod tests {
         assert_eq!(dynamic.frequencies(16), rope(8, Scaling::None).frequencies(1));
         assert!(dynamic.frequencies(32)[3] < dynamic.frequencies(16)[3]);
         let lists = (vec![1.0; 4], vec![4.0; 4]);
-        let long = Scaling::Long { short: lists.0, long: lists.1, original_context: 16, attention: 1.0 };
+        let long = Scaling::Long { short: lists.0, long: lists.1, original_context: 16, attention: [1.0; 2] };
         let long = rope(8, long);
         assert_eq!(long.frequencies(16)[0], 1.0);
         assert_eq!(long.frequencies(17)[0], 0.25);

@@ -70,7 +70,18 @@ pub(super) fn read<T: Element>(
     let mut out = T::zeros(shape.iter().product());
     let fit = match &place.part {
         Part::Columns(columns) => {
-            let fit = transpose(stored, bytes, &place.shape, columns.start, &mut out);
+            let fit = transpose(stored, bytes, &place.shape, columns.start, 1, &mut out);
+            done(bytes);
+            fit
+        }
+        &Part::Strided { matrix, first, step } => {
+            let shape = match *place.shape.as_slice() {
+                [_, inputs, all] => [inputs, all],
+                [_, all] => [1, all],
+                _ => [0, 0],
+            };
+            let size = stored.size(shape[0] * shape[1]);
+            let fit = transpose(stored, &bytes[matrix * size..][..size], &shape, first, step, &mut out);
             done(bytes);
             fit
         }
@@ -223,26 +234,27 @@ fn number(stored: StoredDtype, bytes: &[u8], index: usize) -> f64 {
     }
 }
 
-/// Columns of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` values.
+/// Every `step`-th column of a matrix `[inputs, outputs]` from `begin` on, as rows of `inputs` values.
 fn transpose<T: Element>(
     stored: StoredDtype,
     bytes: &[u8],
     shape: &[usize],
     begin: usize,
+    step: usize,
     out: &mut [T],
 ) -> Fit<()> {
     /// Columns that a thread transposes at once: wide enough that a part of a row fills cache lines.
     const COLUMNS: usize = 64;
     let [inputs, outputs] = [shape[0], shape[1]];
     out.par_chunks_mut((inputs * COLUMNS).max(1)).enumerate().try_for_each(|(chunk, out)| {
-        let begin = begin + chunk * COLUMNS;
-        let count = out.len() / inputs.max(1);
+        let begin = begin + chunk * COLUMNS * step;
+        let count = (out.len() / inputs.max(1)).saturating_sub(1) * step + 1;
         let mut line = T::zeros(count);
         (0..inputs).try_for_each(|input| {
             let at = input * outputs + begin;
             fill(stored, &bytes[stored.size(at)..stored.size(at + count)], &mut line)
                 .map_err(|non_finite| NonFinite { index: at + non_finite.index, ..non_finite })?;
-            line.iter().enumerate().for_each(|(column, number)| out[column * inputs + input] = *number);
+            line.iter().step_by(step).enumerate().for_each(|(column, number)| out[column * inputs + input] = *number);
             Ok(())
         })
     })

@@ -73,6 +73,23 @@ impl File {
         }
     }
 
+    /// The name of a tensor's type, its shape and its bytes, whatever the type.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn raw(&self, name: &str) -> Result<(String, &[usize], &[u8])> {
+        match self {
+            File::Safetensors(file) => {
+                let (kind, shape, bytes) = file.stored(name)?;
+                Ok((kind.to_string(), shape, bytes))
+            }
+            File::Gguf(file) => match file.tensors().get(name) {
+                Some(tensor) => Ok((tensor.kind.name.to_string(), &tensor.shape, file.tensor_bytes(tensor))),
+                None => Err(file.wrong(format!("no tensor {name}"), "one")),
+            },
+        }
+    }
+
     /// A tensor's element type and bytes.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod convert;
 mod file;
 mod folder;
 pub(crate) mod huge_pages;
+mod mxfp4;
 mod element;
 mod tensor_ref;
 mod weight;
@@ -24,6 +25,7 @@ pub(crate) use block_layout::{BlockLayout, Lanes16, ValueSink};
 pub use element::Element;
 pub(crate) use quantized::for_block_layout;
 pub use quantized::{QuantFormat, QuantizedMatrix};
+pub(in crate::model) use tensor_ref::text_name;
 pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};
 
@@ -45,6 +47,8 @@ pub struct Weights {
     /// Number of values taken in each type.
     kept: Mutex<BTreeMap<String, usize>>,
     translate: Option<Box<Translate>>,
+    /// The name in the checkpoint of each tensor of a text model that is inside another model.
+    wrapped: BTreeMap<String, String>,
     /// Whether some tensor is quantised.
     quantised: bool,
 }
@@ -77,7 +81,7 @@ pub(super) const UNQUANTISED: &str = "the model in f32, f16 or bf16 (the origina
     `AutoModelForCausalLM.from_pretrained(FOLDER).dequantize().save_pretrained(NEW)` of transformers), or a GGUF file of it";
 
 /// Ends of the names of tensors that quantisers add: GPTQ and AWQ, bitsandbytes, FP8 and compressed-tensors, MLX, AQLM, HQQ.
-const QUANTISED: [&str; 14] = [
+const QUANTISED: [&str; 12] = [
     ".qweight",
     ".qzeros",
     ".g_idx",
@@ -90,8 +94,6 @@ const QUANTISED: [&str; 14] = [
     ".scales",
     ".codebooks",
     ".W_q",
-    "_proj_blocks",
-    "_proj_scales",
 ];
 
 /// Suffixes of buffers in some checkpoints, which follow from the config.
@@ -159,7 +161,12 @@ impl Weights {
             matches!(files[found.file].stored(name), Ok((StoredDtype::Quantized(_), _)))
         };
         let quantised = tensors.iter().any(blocks);
-        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, quantised })
+        let inner = tensors.keys().filter_map(|name| match text_name(name) {
+            Cow::Owned(inner) => Some((inner, name.clone())),
+            Cow::Borrowed(inner) => (inner != name).then(|| (inner.to_owned(), name.clone())),
+        });
+        let wrapped = inner.collect();
+        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, wrapped, quantised })
     }
 
     /// Reads a tensor, or a part of it: a matrix in `dtype`, a vector in f32. Without a `dtype`, matrices are f32, or keep their types
@@ -169,6 +176,11 @@ impl Weights {
     /// [`Error::Input`] if the tensor is missing, has another shape, or holds a value that is not finite in the new type.
     pub fn take(&self, place: &TensorRef, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
         let (place, add) = self.translated_place(place);
+        if let Some(blocks) = self.mxfp4(&place)? {
+            let weight = blocks.read(dtype.into().unwrap_or_default())?;
+            self.count_kept(&weight);
+            return Ok(weight);
+        }
         let (name, file) = self.found(&place)?;
         let (stored, bytes) = file.stored(name)?;
         let dtype = match (dtype.into(), stored) {
@@ -179,7 +191,7 @@ impl Weights {
         };
         let done = |read: &[u8]| file.release(read);
         let kind = match (stored, &place.part) {
-            (StoredDtype::Quantized(_), Part::Columns(_)) => {
+            (StoredDtype::Quantized(_), Part::Columns(_) | Part::Strided { .. }) => {
                 let found = format!("columns of tensor {name}, which is quantised by rows");
                 return Err(file.wrong(found, "rows"));
             }
@@ -209,12 +221,16 @@ impl Weights {
             let found = format!("{number} at index {index} of tensor {name}");
             file.wrong(found, format!("finite values within the range of {}", dtype.unwrap_or_default()))
         })?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
+        self.count_kept(&weight);
         match weight {
             Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
             weight => Ok(weight),
         }
+    }
+
+    fn count_kept(&self, weight: &Weight) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
     }
 
     fn translated_place<'a>(&self, place: &'a TensorRef) -> (Cow<'a, TensorRef>, f64) {
@@ -243,7 +259,7 @@ impl Weights {
         Ok((name, file))
     }
 
-    /// A tensor by its name, or by its name in a checkpoint of the bare model, without the task's prefix (`transformer.h.0…` is
+    /// A tensor by its name, or by its name inside a model for images or sound as well, or by its name in a checkpoint of the bare model, without the task's prefix (`transformer.h.0…` is
     /// `h.0…` there), or in the first BERT checkpoints (`gamma` for a norm's weight).
     fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a TensorEntry)> {
         let get = |name: &str| self.tensors.get_key_value(name).map(|(name, found)| (name.as_str(), found));
@@ -253,7 +269,11 @@ impl Weights {
             weight.or(bias).and_then(|name| get(&name))
         };
         let bare = name.split_once('.').map(|(_, rest)| rest).filter(|rest| rest.contains('.'));
-        get(name).or_else(|| old(name)).or_else(|| bare.and_then(|name| get(name).or_else(|| old(name))))
+        let wrapped = |name: &str| self.wrapped.get(name).and_then(|name| get(name));
+        get(name)
+            .or_else(|| old(name))
+            .or_else(|| wrapped(name))
+            .or_else(|| bare.and_then(|name| get(name).or_else(|| old(name)).or_else(|| wrapped(name))))
     }
 
     /// Whether the checkpoint has a tensor of this name, as [`Weights::take`] looks for it.
@@ -348,7 +368,11 @@ impl Weights {
     /// # Errors
     /// [`Error::Input`] if it is missing, or has another shape.
     pub fn check(&self, place: &TensorRef) -> Result<()> {
-        self.found(&self.translated_place(place).0).map(|_| ())
+        let place = self.translated_place(place).0;
+        match self.mxfp4(&place)? {
+            Some(_) => Ok(()),
+            None => self.found(&place).map(|_| ()),
+        }
     }
 
     fn missing(&self, place: &TensorRef) -> Error {

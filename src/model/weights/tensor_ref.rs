@@ -1,5 +1,6 @@
 //! References to tensors of a checkpoint: name, shape, and the part that is used.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::error::{Error, Result};
@@ -25,6 +26,16 @@ pub enum Part {
     Rows(Vec<Range<usize>>),
     /// These columns of a matrix that is stored `[in, out]` (GPT-2's `Conv1D`), transposed to `[out, in]`.
     Columns(Range<usize>),
+    /// Every so many columns of one matrix of a tensor `[matrices, in, out]`, transposed; or such elements of one row of
+    /// `[rows, elements]` (gpt-oss, where gate and up are in turn).
+    Strided {
+        /// Index of the matrix or row.
+        matrix: usize,
+        /// The first column.
+        first: usize,
+        /// Distance from one to the next.
+        step: usize,
+    },
 }
 
 impl TensorRef {
@@ -50,7 +61,7 @@ impl TensorRef {
 
     /// Whether it is a norm's weight or a bias. Vectors are always f32: they are small, and sensitive to rounding.
     pub fn is_vector(&self) -> bool {
-        self.shape.len() < 2
+        self.part_shape().len() < 2
     }
 
     /// Shape of the part.
@@ -60,6 +71,12 @@ impl TensorRef {
             (Part::Rows(rows), []) | (Part::Rows(rows), [_]) => vec![count(rows)],
             (Part::Rows(rows), [.., width]) => vec![count(rows), *width],
             (Part::Columns(columns), shape) => vec![columns.len(), shape.first().copied().unwrap_or(0)],
+            (&Part::Strided { first, step, .. }, [_, inputs, all]) => {
+                vec![all.saturating_sub(first).div_ceil(step.max(1)), *inputs]
+            }
+            (&Part::Strided { first, step, .. }, shape) => {
+                vec![shape.last().map_or(0, |all| all.saturating_sub(first).div_ceil(step.max(1)))]
+            }
         }
     }
 
@@ -94,8 +111,20 @@ impl TensorRef {
                 [_, end] if columns.start <= columns.end && columns.end <= *end => Ok(()),
                 shape => Err(wrong(columns, "columns", shape.get(1).copied().unwrap_or(0))),
             },
+            &Part::Strided { matrix, .. } => match self.shape.first() {
+                Some(&count) if matrix < count && (2..4).contains(&self.shape.len()) => Ok(()),
+                count => Err(wrong(&(matrix..matrix + 1), "matrices", count.copied().unwrap_or(0))),
+            },
         }
     }
+}
+
+/// A tensor's name in the text model alone, where the checkpoint has it inside a model for images or sound as well.
+pub(in crate::model) fn text_name(name: &str) -> Cow<'_, str> {
+    if let Some(rest) = name.strip_prefix("model.language_model.") {
+        return format!("model.{rest}").into();
+    }
+    name.strip_prefix("language_model.").unwrap_or(name).into()
 }
 
 fn count(rows: &[Range<usize>]) -> usize {

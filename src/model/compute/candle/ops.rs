@@ -62,9 +62,18 @@ pub struct KvSegment {
 /// New tokens of a row whose scores are in memory at once.
 const TOKENS: usize = 256;
 
-/// Outputs of attention, `[tokens, query heads, head width]`, the shape of `queries`. The segments are the batch's rows.
-pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<Tensor> {
+/// Outputs of attention, `[tokens, query heads, head width]`, the shape of `queries`. The segments are the batch's rows; `sinks`: a score
+/// for each query head that takes its share of the weights and has no value (gpt-oss).
+pub fn attend(
+    queries: &Tensor,
+    heads: Heads,
+    sinks: Option<&[f32]>,
+    segments: &[KvSegment],
+) -> Result<Tensor> {
     let mut parts = Vec::new();
+    let group = heads.group_size();
+    let sinks = sinks.map(|sinks| Tensor::from_slice(sinks, (heads.keys, 1, group, 1), queries.device()));
+    let sinks = sinks.transpose()?;
     for KvSegment { tokens, keys, values } in segments {
         let (held, [keys, values]) = (keys.dim(0)?, [keys, values].map(|side| side.transpose(0, 1)));
         let (keys, values, past) = (keys?, values?, held - tokens.len());
@@ -74,7 +83,7 @@ pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<
             let seen = heads.visible(first, held).start..heads.visible(first + count - 1, held).end;
             let part = |side: &Tensor| side.narrow(1, seen.start, seen.len())?.contiguous();
             let queries = queries.narrow(0, begin, count)?;
-            parts.push(block(&queries, heads, [part(&keys)?, part(&values)?], first, &seen, held)?);
+            parts.push(block(&queries, heads, sinks.as_ref(), [part(&keys)?, part(&values)?], first, &seen, held)?);
         }
     }
     Tensor::cat(&parts, 0)
@@ -85,6 +94,7 @@ pub fn attend(queries: &Tensor, heads: Heads, segments: &[KvSegment]) -> Result<
 fn block(
     queries: &Tensor,
     heads: Heads,
+    sinks: Option<&Tensor>,
     [keys, values]: [Tensor; 2],
     first: usize,
     seen: &Range<usize>,
@@ -103,9 +113,18 @@ fn block(
         let apart = scores.reshape((heads.keys, count, group, seen.len()))?;
         scores = apart.broadcast_add(&hidden)?.reshape(scores.shape())?;
     }
+    if let Some(sinks) = sinks {
+        let shape = (heads.keys, count, group, 1);
+        let column = sinks.broadcast_as(shape)?.reshape((heads.keys, count * group, 1))?;
+        scores = Tensor::cat(&[&scores, &column], D::Minus1)?;
+    }
     let weights = match scores.track_op() {
         true => ops::softmax(&scores, D::Minus1)?,
         false => ops::softmax_last_dim(&scores)?,
+    };
+    let weights = match sinks {
+        Some(_) => weights.narrow(D::Minus1, 0, seen.len())?.contiguous()?,
+        None => weights,
     };
     let mixed = weights.matmul(&values)?.reshape((heads.keys, count, group, heads.width))?;
     mixed.transpose(0, 1)?.contiguous()?.reshape((count, heads.queries, heads.width))
@@ -125,6 +144,8 @@ fn hidden(heads: Heads, positions: Range<usize>, seen: &Range<usize>, held: usiz
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use candle_core::Device;
 
     use super::*;
@@ -167,8 +188,11 @@ mod tests {
                 values: values.narrow(0, row.start, row.len()).unwrap(),
             };
             let segments: Vec<KvSegment> = rows.iter().map(segment).collect();
-            let found = attend(&queries, heads, &segments).unwrap();
-            agree(name, found, compute::attention(&queries, &keys, &values, heads, rows.to_vec()).unwrap());
+            for sinks in [None, Some(Arc::from([0.2f32, -1.0, 2.0, 0.0, 0.7, 1.1]))] {
+                let found = attend(&queries, heads, sinks.as_deref(), &segments).unwrap();
+                let ours = compute::attention(&queries, &keys, &values, heads, sinks.as_ref(), rows.to_vec());
+                agree(name, found, ours.unwrap());
+            }
         }
     }
 
@@ -188,7 +212,7 @@ mod tests {
         }
         // The first eight elements of each head rotate, the last four don't; with a gradient and without.
         let frequencies = vec![1.0, 0.5, 0.1, 0.03];
-        let angles = Angles::new((3..8).map(|position| (position, 0)), &[frequencies], 1.2);
+        let angles = Angles::new((3..8).map(|position| (position, 0)), &[(frequencies, 1.2)]);
         let heads = random(&[5, 3, 12], 4);
         let tensors = angles.tensors(&Device::Cpu).unwrap();
         let ours = compute::rotate(&heads, &angles).unwrap();

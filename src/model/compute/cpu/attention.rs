@@ -2,6 +2,7 @@
 //! attends within its own row; there is no mask and no padding in memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -52,11 +53,17 @@ struct Block<'a> {
     seen: Range<usize>,
     keys: View<'a>,
     values: View<'a>,
+    /// The score of each query head's sink.
+    sinks: Option<&'a [f32]>,
 }
 
 impl<'a> Block<'a> {
     /// All blocks of a batch, by segment and key head.
-    fn all<'b>(segments: impl Iterator<Item = &'b KvSegment<'a>>, heads: Heads) -> Vec<Block<'a>>
+    fn all<'b>(
+        segments: impl Iterator<Item = &'b KvSegment<'a>>,
+        heads: Heads,
+        sinks: Option<&'a [f32]>,
+    ) -> Vec<Block<'a>>
     where
         'a: 'b,
     {
@@ -82,7 +89,7 @@ impl<'a> Block<'a> {
                         )
                     };
                     let (keys, values) = (part(keys), part(values));
-                    Block { heads, key_head, tokens: begin..end, position, seen, keys, values }
+                    Block { heads, key_head, tokens: begin..end, position, seen, keys, values, sinks }
                 })
             })
         };
@@ -124,11 +131,12 @@ impl<'a> Block<'a> {
         product(&mut weights, seen, queries, self.keys.transposed(), heads.scale, false);
         simd_dispatch!({
             for (slot, row) in weights.chunks_exact_mut(seen).enumerate() {
+                let sink = self.sinks.map(|sinks| sinks[self.key_head * heads.group_size() + slot % heads.group_size()]);
                 let sees = heads.visible(self.position + slot / heads.group_size(), self.seen.end);
                 let sees = sees.start - self.seen.start..sees.end - self.seen.start;
                 row[..sees.start].fill(0.0);
                 row[sees.end..].fill(0.0);
-                vector_math::softmax(&mut row[sees], heads.cap);
+                vector_math::softmax(&mut row[sees], heads.cap, sink);
             }
         });
         weights
@@ -136,19 +144,20 @@ impl<'a> Block<'a> {
 }
 
 /// Outputs of attention, `[tokens, query heads, head width]`, flat. `queries`: `[tokens, query heads, head width]`, with the
-/// rotary embedding applied, as in the keys.
-pub fn attend(queries: &[f32], heads: Heads, segments: &[KvSegment]) -> Vec<f32> {
+/// rotary embedding applied, as in the keys. `sinks`: a score for each query head that takes its share of the attention weights and has
+/// no value (gpt-oss).
+pub fn attend(queries: &[f32], heads: Heads, sinks: Option<&[f32]>, segments: &[KvSegment]) -> Vec<f32> {
     let mut out = Vec::with_capacity(queries.len());
     let place = HeadOutputs::new(&mut out);
     let (few, many): (Vec<_>, Vec<_>) =
         segments.iter().partition(|segment| segment.tokens.len() < PREFILL_FROM);
     // SAFETY: the segments are the rows of the batch: each token is in exactly one.
     unsafe {
-        attention_decode::attend(queries, heads, &few, place);
+        attention_decode::attend(queries, heads, sinks, &few, place);
         match Backend::current() {
             #[cfg(target_arch = "x86_64")]
-            Backend::Amx => attention_prefill_amx::attend(queries, heads, &many, place),
-            _ => blocks(queries, heads, &many, place),
+            Backend::Amx => attention_prefill_amx::attend(queries, heads, sinks, &many, place),
+            _ => blocks(queries, heads, sinks, &many, place),
         }
         out.set_len(queries.len());
     }
@@ -159,8 +168,14 @@ pub fn attend(queries: &[f32], heads: Heads, segments: &[KvSegment]) -> Vec<f32>
 ///
 /// # Safety
 /// `out` must have room for every token of the segments, and no other thread may write there.
-unsafe fn blocks(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
-    let blocks = Block::all(segments.iter().copied(), heads);
+unsafe fn blocks(
+    queries: &[f32],
+    heads: Heads,
+    sinks: Option<&[f32]>,
+    segments: &[&KvSegment],
+    out: HeadOutputs,
+) {
+    let blocks = Block::all(segments.iter().copied(), heads, sinks);
     blocks.par_iter().for_each(|block| {
         let (width, seen) = (heads.width, block.seen.len());
         let weights = block.weights(&block.gather(queries));
@@ -176,20 +191,22 @@ unsafe fn blocks(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: He
 
 struct Attention {
     heads: Heads,
+    sinks: Option<Arc<[f32]>>,
     rows: Vec<Range<usize>>,
 }
 
 /// Attention within each row of a batch of whole rows, without a cache.
 /// `queries`: `[tokens, query heads, head width]`; `keys`, `values`: `[tokens, key heads, head width]`; f32. `rows`: the token
-/// range of each row. The result has the shape of `queries`.
+/// range of each row; `sinks`: as of [`attend`]. The result has the shape of `queries`.
 pub(crate) fn attention(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,
     heads: Heads,
+    sinks: Option<&Arc<[f32]>>,
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
-    let operation = Attention { heads, rows };
+    let operation = Attention { heads, sinks: sinks.cloned(), rows };
     queries.contiguous()?.apply_op3(&keys.contiguous()?, &values.contiguous()?, operation)
 }
 
@@ -221,7 +238,7 @@ impl CustomOp3 for Attention {
     ) -> Result<(CpuStorage, Shape)> {
         let (queries, keys, values) =
             (tensor_slice::view(s1, l1)?, tensor_slice::view(s2, l2)?, tensor_slice::view(s3, l3)?);
-        let out = attend(queries, self.heads, &self.segments(keys, values));
+        let out = attend(queries, self.heads, self.sinks.as_deref(), &self.segments(keys, values));
         Ok((CpuStorage::F32(out), l1.shape().clone()))
     }
 
@@ -240,7 +257,7 @@ impl CustomOp3 for Attention {
         let width = heads.width;
         let (mut for_q, mut for_k, mut for_v) = (zeros(queries), zeros(keys), zeros(values));
         tensor_slice::with([queries, keys, values, out, gradient], |[q, k, v, out, gradient]| {
-            let blocks = Block::all(self.segments(k, v).iter(), heads);
+            let blocks = Block::all(self.segments(k, v).iter(), heads, self.sinks.as_deref());
             let work = |block: &Block| {
                 let (rows, seen) = (block.rows(), block.seen.len());
                 let (q, out, gradient) = (block.gather(q), block.gather(out), block.gather(gradient));

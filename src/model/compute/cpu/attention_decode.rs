@@ -10,17 +10,32 @@ use crate::model::compute::heads::Heads;
 ///
 /// # Safety
 /// `out` must have room for every token of the segments, and no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
+pub(crate) unsafe fn attend(
+    queries: &[f32],
+    heads: Heads,
+    sinks: Option<&[f32]>,
+    segments: &[&KvSegment],
+    out: HeadOutputs,
+) {
     let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
     all.into_par_iter().for_each(|(segment, key_head)| {
         // SAFETY: as the caller says; each key head has its own outputs.
-        simd_dispatch!(unsafe { head(queries, heads, segment, key_head, out) })
+        let group = heads.group_size();
+        let sinks = sinks.map(|sinks| &sinks[key_head * group..][..group]);
+        simd_dispatch!(unsafe { head(queries, heads, sinks, segment, key_head, out) })
     });
 }
 
 #[inline(always)]
-unsafe fn head(queries: &[f32], heads: Heads, segment: &KvSegment, key_head: usize, out: HeadOutputs) {
+unsafe fn head(
+    queries: &[f32],
+    heads: Heads,
+    sinks: Option<&[f32]>,
+    segment: &KvSegment,
+    key_head: usize,
+    out: HeadOutputs,
+) {
     let (width, group, row) = (heads.width, heads.group_size(), heads.keys * heads.width);
     let count = segment.keys.len() / row;
     let past = count - segment.tokens.len();
@@ -37,8 +52,8 @@ unsafe fn head(queries: &[f32], heads: Heads, segment: &KvSegment, key_head: usi
                     heads.scale * vector_math::sum(width, |i| query[i] * key[i]);
             }
         }
-        for weights in weights.chunks_exact_mut(seen.len().max(1)) {
-            vector_math::softmax(weights, heads.cap);
+        for (head, weights) in weights.chunks_exact_mut(seen.len().max(1)).enumerate() {
+            vector_math::softmax(weights, heads.cap, sinks.map(|sinks| sinks[head]));
         }
         // SAFETY: `out` has the token's heads, and only this thread writes them.
         let out = unsafe { out.slice(place..place + group * width) };

@@ -67,7 +67,13 @@ struct PackedKv<'a> {
 ///
 /// # Safety
 /// Only with AMX; `out` must have room for every token of the segments, and no other thread may write there.
-pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegment], out: HeadOutputs) {
+pub(crate) unsafe fn attend(
+    queries: &[f32],
+    heads: Heads,
+    sinks: Option<&[f32]>,
+    segments: &[&KvSegment],
+    out: HeadOutputs,
+) {
     let all = segments.iter().flat_map(|&segment| (0..heads.keys).map(move |key_head| (segment, key_head)));
     let all: Vec<_> = all.collect();
     let packed: Vec<PackedKv> =
@@ -81,7 +87,7 @@ pub(crate) unsafe fn attend(queries: &[f32], heads: Heads, segments: &[&KvSegmen
     blocks.into_par_iter().for_each(|(packed, tokens)| {
         SCRATCH.with_borrow_mut(|scratch| {
             // SAFETY: as the caller says; each block has its own tokens and heads.
-            simd_dispatch!(unsafe { packed.attend(queries, heads, tokens, scratch, out) })
+            simd_dispatch!(unsafe { packed.attend(queries, heads, sinks, tokens, scratch, out) })
         })
     });
 }
@@ -144,6 +150,7 @@ impl<'a> PackedKv<'a> {
         &self,
         queries: &[f32],
         heads: Heads,
+        sinks: Option<&[f32]>,
         tokens: Range<usize>,
         scratch: &mut Scratch,
         out: HeadOutputs,
@@ -180,7 +187,8 @@ impl<'a> PackedKv<'a> {
         for (slot, scores) in scores.chunks_exact_mut(seen.len()).enumerate() {
             let sees = heads.visible(position + slot / group, count);
             let sees = sees.start - seen.start..sees.end - seen.start;
-            normalisers.push(exponentials(&mut scores[sees.clone()], heads));
+            let sink = sinks.map(|sinks| sinks[self.key_head * group + slot % group]);
+            normalisers.push(exponentials(&mut scores[sees.clone()], heads, sink));
             scores[..sees.start].fill(0.0);
             scores[sees.end..].fill(0.0);
             split_row(scores, weights, slot, steps);
@@ -223,15 +231,17 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Replaces scores by exponentials, the largest of them 1; gives the factor that makes them sum to 1.
+/// Replaces scores by exponentials, the largest of them (and of the sink's) 1; gives the factor that makes them, with the sink's, sum to 1.
 #[inline(always)]
-fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
+fn exponentials(scores: &mut [f32], heads: Heads, sink: Option<f32>) -> f32 {
     let mut scale = heads.scale;
     if let Some(cap) = heads.cap {
         scores.iter_mut().for_each(|score| *score = cap * vector_math::tanh(*score * scale / cap));
         scale = 1.0;
     }
-    let largest = scale * vector_math::max(scores);
+    let sink = sink.unwrap_or(f32::NEG_INFINITY);
+    let largest = (scale * vector_math::max(scores)).max(sink);
+    let dropped = if sink == f32::NEG_INFINITY { 0.0 } else { vector_math::exp(sink - largest) };
     let mut sums = [0f32; 16];
     let (whole, rest) = scores.as_chunks_mut::<16>();
     for chunk in whole {
@@ -244,7 +254,7 @@ fn exponentials(scores: &mut [f32], heads: Heads) -> f32 {
         *score = vector_math::exp(*score * scale - largest);
         *sum += *score;
     }
-    1.0 / sums.iter().sum::<f32>()
+    1.0 / (sums.iter().sum::<f32>() + dropped)
 }
 
 fn resize([large, small]: &mut SplitTiles, pairs: usize, heads: Heads) {

@@ -86,19 +86,21 @@ pub(crate) fn max(numbers: &[f32]) -> f32 {
     rest.iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// Softmax in place, with an optional soft cap of the scores.
+/// Softmax in place, with an optional soft cap of the scores and an optional score that takes its share and is dropped.
 #[inline(always)]
-pub(crate) fn softmax(scores: &mut [f32], cap: Option<f32>) {
+pub(crate) fn softmax(scores: &mut [f32], cap: Option<f32>, sink: Option<f32>) {
     if let Some(cap) = cap {
         for score in scores.iter_mut() {
             *score = cap * tanh(*score / cap);
         }
     }
-    let max_score = max(scores);
+    let sink = sink.unwrap_or(f32::NEG_INFINITY);
+    let max_score = max(scores).max(sink);
     for score in scores.iter_mut() {
         *score = exp(*score - max_score);
     }
-    let share = 1.0 / sum(scores.len(), |i| scores[i]);
+    let dropped = if sink == f32::NEG_INFINITY { 0.0 } else { exp(sink - max_score) };
+    let share = 1.0 / (sum(scores.len(), |i| scores[i]) + dropped);
     for score in scores.iter_mut() {
         *score *= share;
     }

@@ -1,0 +1,97 @@
+//! Matrices in MXFP4 (OCP Microscaling Formats 1.0): blocks of 32 four-bit floats with a common power of two, in the layout of gpt-oss.
+
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+
+use super::file::File;
+use super::{Dtype, Part, TensorRef, Weight, Weights};
+use crate::error::Result;
+
+/// Numbers that share a scale.
+const NUMBERS: usize = 32;
+/// Bytes of a block: the low half of a byte is the earlier number.
+const BYTES: usize = 16;
+/// The numbers of four bits: sign, two bits of exponent, one of mantissa (E2M1).
+const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+/// Scales are powers of two with this bias (E8M0).
+const BIAS: i32 = 127;
+
+/// Some rows of one matrix of `[matrices, rows, blocks, 16]`.
+pub(super) struct Blocks<'a> {
+    name: &'a str,
+    file: &'a File,
+    bytes: &'a [u8],
+    scales: &'a [u8],
+    /// Numbers of a row.
+    width: usize,
+    /// The rows that are read.
+    rows: Vec<usize>,
+}
+
+impl Weights {
+    /// The blocks of a tensor that a family has transposed, where the checkpoint has `NAME_blocks` and `NAME_scales` in its place.
+    ///
+    /// # Errors
+    /// Blocks or scales of another shape or type.
+    pub(super) fn mxfp4(&self, place: &TensorRef) -> Result<Option<Blocks<'_>>> {
+        let (&Part::Strided { matrix, first, step }, &[count, inputs, all]) =
+            (&place.part, place.shape.as_slice())
+        else {
+            return Ok(None);
+        };
+        let whole = |end: &str, shape: &[usize]| -> Result<Option<(&str, &File, &[u8])>> {
+            let Some((name, found)) = self.find(&format!("{}{end}", place.name)) else { return Ok(None) };
+            found.taken.store(true, std::sync::atomic::Ordering::Relaxed);
+            let file = &self.files[found.file];
+            let (kind, dims, bytes) = file.raw(name)?;
+            if kind != "U8" || dims != shape || !inputs.is_multiple_of(NUMBERS) {
+                let found = format!("tensor {name} of type {kind} and shape {dims:?}");
+                return Err(file.wrong(found, format!("U8 of shape {shape:?}")));
+            }
+            Ok(Some((name, file, bytes)))
+        };
+        let in_row = inputs / NUMBERS;
+        let blocks = whole("_blocks", &[count, all, in_row, BYTES])?;
+        let Some(((name, file, bytes), (_, _, scales))) = blocks.zip(whole("_scales", &[count, all, in_row])?)
+        else {
+            return Ok(None);
+        };
+        place.check()?;
+        let rows = (first..all).step_by(step.max(1)).map(|row| matrix * all + row).collect();
+        Ok(Some(Blocks { name, file, bytes, scales, width: inputs, rows }))
+    }
+}
+
+impl Blocks<'_> {
+    /// The rows as a dense matrix `[rows, width]`.
+    ///
+    /// # Errors
+    /// A scale that stands for no number, or a number out of the type's range.
+    pub fn read(&self, dtype: Dtype) -> Result<Weight> {
+        let mut out = vec![0f32; self.rows.len() * self.width];
+        let in_row = self.width / NUMBERS;
+        out.par_chunks_mut(self.width.max(1)).zip(&self.rows).for_each(|(out, row)| {
+            let scales = &self.scales[row * in_row..][..in_row];
+            let blocks = self.bytes[row * in_row * BYTES..].chunks_exact(BYTES);
+            for ((out, scale), block) in out.chunks_exact_mut(NUMBERS).zip(scales).zip(blocks) {
+                let scale = match scale {
+                    // E8M0 has no infinity: this is its NaN.
+                    0xFF => f32::NAN,
+                    scale => ((*scale as i32 - BIAS) as f32).exp2(),
+                };
+                for (pair, byte) in out.chunks_exact_mut(2).zip(block) {
+                    pair[0] = E2M1[(byte & 0xF) as usize] * scale;
+                    pair[1] = E2M1[(byte >> 4) as usize] * scale;
+                }
+            }
+        });
+        self.file.release(self.bytes);
+        if let Some(index) = out.iter().position(|number| !number.is_finite()) {
+            let found = format!("{} at index {index} of the rows of tensor {}", out[index], self.name);
+            return Err(self.file.wrong(found, "finite values"));
+        }
+        let tensor = Tensor::from_vec(out, (self.rows.len(), self.width), &Device::Cpu)?;
+        Ok(Weight::Tensor(tensor.to_dtype(dtype.into())?))
+    }
+}
