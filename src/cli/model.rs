@@ -29,6 +29,9 @@ pub struct ModelOptions {
     /// Type that matrices are kept in: f32, bf16 or f16 [default: f32; a quantised GGUF file stays quantised]
     #[arg(long)]
     pub dtype: Option<Dtype>,
+    /// A folder with a LoRA adapter (peft), merged into the model's weights as they are read
+    #[arg(long, value_name = "DIR")]
+    pub adapter: Option<PathBuf>,
     /// A chat template (Jinja) that replaces the model's own
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
@@ -73,6 +76,9 @@ impl ModelOptions {
         let mut loader = Model::loader(name);
         if let Some(file) = &self.chat_template {
             loader = loader.chat_template(file);
+        }
+        if let Some(folder) = &self.adapter {
+            loader = loader.adapter(folder);
         }
         if let Some(date) = self.date {
             loader = loader.date(date);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::families::{self, Config};
 use super::transformer::architecture::Head;
-use super::weights::{SINGLE, names_in, other_weights};
+use super::weights::{Adapter, SINGLE, names_in, other_weights};
 use super::{Architecture, Chat, Dtype, Model, Weights, gguf, hub};
 use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
@@ -64,6 +64,15 @@ impl Checkpoint {
         let chat = Chat::from_folder(&folder, template)?.with_vocabulary(architecture.vocabulary);
         check_ends(chat.eos(), chat.eos_place(), architecture.vocabulary)?;
         Ok(Checkpoint { name: name.display().to_string(), architecture, chat, weights })
+    }
+
+    /// The checkpoint with a LoRA adapter, merged when the weights are read. `folder`: `adapter_config.json` with
+    /// `adapter_model.safetensors`, as peft saves them.
+    ///
+    /// # Errors
+    /// An adapter that can't be read or merged; quantised weights.
+    pub fn with_adapter(self, folder: &Path) -> Result<Checkpoint> {
+        Ok(Checkpoint { weights: self.weights.with_adapter(Adapter::open(folder)?)?, ..self })
     }
 
     /// Reads the weights. Matrices are in `dtype`; without one, f32, or the stored types of a quantised checkpoint.

@@ -31,6 +31,7 @@ impl Model {
             name: name.as_ref().to_owned(),
             dtype: None,
             chat_template: None,
+            adapter: None,
             date: None,
             #[cfg(feature = "hub")]
             on_fetch: None,
@@ -50,6 +51,7 @@ pub struct Loader<'a> {
     name: PathBuf,
     dtype: Option<Dtype>,
     chat_template: Option<PathBuf>,
+    adapter: Option<PathBuf>,
     date: Option<NaiveDate>,
     #[cfg(feature = "hub")]
     on_fetch: Option<OnFetch<'a>>,
@@ -67,6 +69,12 @@ impl<'a> Loader<'a> {
     /// A file with a chat template (Jinja) that replaces the model's own.
     pub fn chat_template(mut self, file: impl AsRef<Path>) -> Loader<'a> {
         self.chat_template = Some(file.as_ref().to_owned());
+        self
+    }
+
+    /// A folder with a LoRA adapter (peft), merged into the weights as they are read.
+    pub fn adapter(mut self, folder: impl AsRef<Path>) -> Loader<'a> {
+        self.adapter = Some(folder.as_ref().to_owned());
         self
     }
 
@@ -97,8 +105,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// As [`Model::load`].
     pub fn checkpoint(self) -> Result<Checkpoint> {
-        let date = self.date;
-        let checkpoint = self.open()?;
+        let (date, adapter) = (self.date, self.adapter.clone());
+        let mut checkpoint = self.open()?;
+        if let Some(folder) = adapter {
+            checkpoint = checkpoint.with_adapter(&folder)?;
+        }
         if let Some(date) = date {
             checkpoint.chat.fix_date(date);
         }

@@ -13,23 +13,25 @@ const TABLE: &str = "docs/parity.md";
 const WRITE: &str = "PEARL_WRITE_PARITY";
 
 /// What is measured of one fixture.
-struct Row {
-    family: String,
-    shape: String,
-    sites: usize,
-    tokens: usize,
-    site: String,
-    error: f32,
-    greedy: String,
-    holds: bool,
+pub(crate) struct Row {
+    pub(crate) family: String,
+    pub(crate) shape: String,
+    pub(crate) sites: usize,
+    pub(crate) tokens: usize,
+    pub(crate) site: String,
+    pub(crate) error: f32,
+    pub(crate) greedy: String,
+    pub(crate) holds: bool,
 }
 
-fn measured(name: &str) -> Row {
+pub(crate) fn measured(name: &str) -> Row {
     let (decoder, expected) = (decoder(name), expected(name));
     let mut keep = Keep::default();
     decoder.forward(&tokens(&expected.rows()), None, &[], &mut keep).unwrap();
-    let errors = expected.sites.iter().map(|(site, theirs)| (error(&keep.0[site][0], theirs), site.to_string()));
-    let (error, site) = errors.fold((-1.0, String::new()), |worst, one| if one.0 > worst.0 { one } else { worst });
+    let errors =
+        expected.sites.iter().map(|(site, theirs)| (error(&keep.0[site][0], theirs), site.to_string()));
+    let (error, site) =
+        errors.fold((-1.0, String::new()), |worst, one| if one.0 > worst.0 { one } else { worst });
     let count = expected.greedy.first().map_or(0, Vec::len);
     let cached = greedy(&decoder, expected.rows(), count, Some(Cache::default())) == expected.greedy;
     let uncached = greedy_without_cache(&decoder, &expected, count);
@@ -65,7 +67,8 @@ fn the_table_of_parity_has_every_family_and_shape_and_each_agrees() {
     );
     for row in &rows {
         let Row { family, shape, sites, tokens, site, error, greedy, .. } = row;
-        writeln!(table, "| `{family}` | `{shape}` | {sites} | {tokens} | {site} | {error:.1e} | {greedy} |").unwrap();
+        writeln!(table, "| `{family}` | `{shape}` | {sites} | {tokens} | {site} | {error:.1e} | {greedy} |")
+            .unwrap();
     }
     let failed: Vec<String> = rows
         .iter()

@@ -135,7 +135,9 @@ mod tests {
     fn gradients_agree_with_finite_differences() {
         let heads = Heads::causal(4, 2, 6);
         let inputs = [variable(&[7, 4, 6], 1), variable(&[7, 2, 6], 2), variable(&[7, 2, 6], 3)];
-        check("attention", &inputs, |t| attention(&t[0], &t[1], &t[2], heads, None, vec![0..3, 3..7]).unwrap());
+        check("attention", &inputs, |t| {
+            attention(&t[0], &t[1], &t[2], heads, None, vec![0..3, 3..7]).unwrap()
+        });
         let sinks = Arc::from([0.3f32, -0.5, 1.0, 0.1]);
         check("attention with sinks", &inputs, |t| {
             attention(&t[0], &t[1], &t[2], heads, Some(&sinks), vec![0..3, 3..7]).unwrap()

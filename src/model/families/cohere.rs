@@ -6,7 +6,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, HeadNorm, Names, NormKind, Norms};
 
-
 /// The `cohere` family.
 pub(super) struct Cohere;
 
@@ -34,7 +33,8 @@ impl Family for Cohere2 {
         let mut architecture = shared(config, 10_000.0)?;
         let window = config.count_or_null("sliding_window", Some(4096))?;
         let pattern = config.count_or("sliding_window_pattern", 4)?;
-        let windows = config.windows(architecture.blocks.len(), window, |block| (block + 1) % pattern != 0)?;
+        let windows =
+            config.windows(architecture.blocks.len(), window, |block| (block + 1) % pattern != 0)?;
         for (block, window) in architecture.blocks.iter_mut().zip(windows) {
             (block.window, block.unrotated) = (window, window.is_none());
         }

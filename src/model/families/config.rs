@@ -52,9 +52,22 @@ impl Config {
     }
 
     /// The config with a text field added or replaced.
-    pub(super) fn with_text(mut self, name: &str, text: &str) -> Config {
+    pub(super) fn with_text(self, name: &str, text: &str) -> Config {
+        self.with(name, text.into())
+    }
+
+    /// The config with a field added or replaced.
+    pub(super) fn with(mut self, name: &str, value: Value) -> Config {
         if let Value::Object(fields) = &mut self.fields {
-            fields.insert(name.into(), text.into());
+            fields.insert(name.into(), value);
+        }
+        self
+    }
+
+    /// The config without a field.
+    pub(super) fn without(mut self, name: &str) -> Config {
+        if let Value::Object(fields) = &mut self.fields {
+            fields.remove(name);
         }
         self
     }

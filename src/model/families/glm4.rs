@@ -6,7 +6,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Fused, Mlp, Names, Norms};
 
-
 /// The `glm` family.
 pub(super) struct Glm;
 

@@ -5,7 +5,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts, HeadNorm, Names, Router, SharedExpert};
 
-
 /// The `glm4_moe` family.
 pub(super) struct Glm4Moe;
 
@@ -62,7 +61,11 @@ fn architecture(config: &Config) -> Result<Architecture> {
 pub(super) fn groups(config: &Config, count: usize, chosen: usize) -> Result<Router> {
     let groups = config.count_or("n_group", 1)?;
     let chosen_groups = config.count_or("topk_group", 1)?;
-    config.expect(count.is_multiple_of(groups) && count / groups > 1, "n_group", "groups of equal size, above 1")?;
+    config.expect(
+        count.is_multiple_of(groups) && count / groups > 1,
+        "n_group",
+        "groups of equal size, above 1",
+    )?;
     let enough = chosen_groups <= groups && chosen <= chosen_groups * (count / groups);
     config.expect(enough, "topk_group", "no more than n_group, with num_experts_per_tok experts or more")?;
     Ok(Router::Sigmoid { groups, chosen_groups })

@@ -8,7 +8,6 @@ use crate::model::transformer::architecture::{
 };
 use crate::model::transformer::rope::{Rope, Scaling};
 
-
 /// The `gpt_oss` family.
 pub(super) struct GptOss;
 
@@ -37,13 +36,8 @@ const NAMES: Names = Names {
 };
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let defaults = Defaults {
-        kv_heads: Some(8),
-        head_width: Some(64),
-        context: 131_072,
-        epsilon: 1e-5,
-        tied: false,
-    };
+    let defaults =
+        Defaults { kv_heads: Some(8), head_width: Some(64), context: 131_072, epsilon: 1e-5, tied: false };
     let mut architecture = llama::with_defaults(config, defaults)?;
     llama::expect_no_bias(config, &["mlp_bias"])?;
     config.expect(architecture.activation == Activation::Silu, "hidden_act", "silu")?;

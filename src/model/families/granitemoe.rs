@@ -5,7 +5,6 @@ use super::{Config, Family, granite, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, ExpertLayout, Experts, Names};
 
-
 /// The `granitemoe` family.
 pub(super) struct GraniteMoe;
 

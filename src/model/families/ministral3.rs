@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, QueryGrowth};
 use crate::model::transformer::rope::{Rope, Scaling};
 
-
 /// The `ministral3` family.
 pub(super) struct Ministral3;
 
@@ -24,13 +23,8 @@ impl Family for Ministral3 {
 const OWN: [&str; 2] = ["llama_4_scaling_beta", "max_position_embeddings"];
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let defaults = Defaults {
-        kv_heads: Some(8),
-        head_width: Some(128),
-        context: 262_144,
-        epsilon: 1e-5,
-        tied: false,
-    };
+    let defaults =
+        Defaults { kv_heads: Some(8), head_width: Some(128), context: 262_144, epsilon: 1e-5, tied: false };
     let mut architecture = llama::with_defaults(config, defaults)?;
     llama::expect_no_bias(config, &["attention_bias", "mlp_bias"])?;
     let window = config.optional_count("sliding_window")?;

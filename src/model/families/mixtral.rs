@@ -5,13 +5,17 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts, Names};
 
-
 /// The `mixtral` family.
 pub(super) struct Mixtral;
 
 impl Family for Mixtral {
     fn model_type(&self) -> &'static str {
         "mixtral"
+    }
+
+    /// Noise of training.
+    fn ignored(&self) -> &'static [&'static str] {
+        &["router_jitter_noise"]
     }
 
     fn architecture(&self, config: &Config) -> Result<Architecture> {

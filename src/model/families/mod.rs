@@ -25,6 +25,7 @@ mod phi3;
 mod phimoe;
 mod qwen2;
 mod qwen2_moe;
+mod qwen2_vl;
 mod qwen3;
 mod qwen3_moe;
 mod rope_config;
@@ -32,6 +33,7 @@ mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod suggest;
+mod wrapped;
 
 pub use config::Config;
 
@@ -56,7 +58,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 30] = [
+static FAMILIES: [&dyn Family; 33] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -65,6 +67,9 @@ static FAMILIES: [&dyn Family; 30] = [
     &granite::Granite,
     &qwen2::Qwen2,
     &seed_oss::SeedOss,
+    &qwen2_vl::Qwen2VlText,
+    &qwen2_vl::Qwen25VlText,
+    &qwen2_vl::Qwen3VlText,
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,
     &qwen2_moe::Qwen2Moe,
@@ -105,6 +110,9 @@ pub fn architecture(config: &Config) -> Result<Architecture> {
 /// As [`architecture`].
 pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
     keys::refuse_quantised(config)?;
+    if let Some(text) = wrapped::text_model(config)? {
+        return Ok(Architecture { wrapped: true, ..architecture_with(&text, tensors)? });
+    }
     let model_type = config.text("model_type")?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type() == model_type) else {
         let known = FAMILIES.map(Family::model_type);
@@ -133,7 +141,8 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
         return wrong(found, "key and value heads that divide the query heads");
     }
     if let Some(experts) = a.experts.filter(|experts| experts.chosen > experts.count) {
-        let found = format!("num_experts_per_tok is {}, and there are {} experts", experts.chosen, experts.count);
+        let found =
+            format!("num_experts_per_tok is {}, and there are {} experts", experts.chosen, experts.count);
         return wrong(found, "no more than there are experts");
     }
     if a.head_width == 0 {

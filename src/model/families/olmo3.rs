@@ -6,7 +6,6 @@ use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, HeadNorm};
 use crate::model::transformer::rope::{Rope, Scaling};
 
-
 /// The `olmo3` family.
 pub(super) struct Olmo3;
 
@@ -27,8 +26,7 @@ const LOCAL: usize = 1;
 const BASE: f64 = 500_000.0;
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let mut architecture =
-        llama::with_defaults(config, Defaults { epsilon: 1e-5, ..Defaults::LLAMA })?;
+    let mut architecture = llama::with_defaults(config, Defaults { epsilon: 1e-5, ..Defaults::LLAMA })?;
     llama::expect_no_bias(config, &["mlp_bias"])?;
     let window = config.count_or_null("sliding_window", Some(4096))?;
     let windows = config.windows(architecture.blocks.len(), window, |block| (block + 1) % 4 != 0)?;

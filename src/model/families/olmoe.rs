@@ -5,7 +5,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts, HeadNorm};
 
-
 /// The `olmoe` family.
 pub(super) struct Olmoe;
 

@@ -5,7 +5,6 @@ use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts, Names, NormKind, Router};
 use crate::model::transformer::rope::Scaling;
 
-
 /// The `phimoe` family.
 pub(super) struct PhiMoe;
 
@@ -41,7 +40,9 @@ fn architecture(config: &Config) -> Result<Architecture> {
                 // As in transformers, which never takes the long factors.
                 long.clone_from(short);
             }
-            _ => config.expect(false, "rope_scaling", "longrope with short_mscale and long_mscale, or none")?,
+            _ => {
+                config.expect(false, "rope_scaling", "longrope with short_mscale and long_mscale, or none")?
+            }
         }
     }
     let jitter = config.number_or("router_jitter_noise", 0.01)?;

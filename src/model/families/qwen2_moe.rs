@@ -5,7 +5,6 @@ use super::{Config, Family, llama, qwen2, qwen3_moe};
 use crate::error::Result;
 use crate::model::transformer::architecture::{Architecture, Experts, SharedExpert};
 
-
 /// The `qwen2_moe` family.
 pub(super) struct Qwen2Moe;
 

@@ -19,7 +19,7 @@ impl Family for Qwen3 {
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = shape(config, config.count_or("head_dim", 128)?)?;
-    qwen2::windows(config, &mut architecture)?;
+    qwen2::windows(config, &mut architecture, 28)?;
     Ok(architecture)
 }
 

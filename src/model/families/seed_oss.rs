@@ -5,7 +5,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::Architecture;
 
-
 /// The `seed_oss` family.
 pub(super) struct SeedOss;
 
@@ -20,8 +19,7 @@ impl Family for SeedOss {
 }
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let defaults =
-        Defaults { kv_heads: Some(8), head_width: Some(128), context: 524_288, ..Defaults::LLAMA };
+    let defaults = Defaults { kv_heads: Some(8), head_width: Some(128), context: 524_288, ..Defaults::LLAMA };
     let architecture = llama::with_defaults(config, defaults)?;
     let rope = config.rope(architecture.head_width, 10_000.0, architecture.context)?;
     Ok(Architecture {

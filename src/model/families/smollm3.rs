@@ -5,7 +5,6 @@ use super::{Config, Family, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::Architecture;
 
-
 /// The `smollm3` family.
 pub(super) struct SmolLm3;
 

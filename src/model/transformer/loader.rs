@@ -76,9 +76,7 @@ pub(crate) fn build(
     };
     let head_bias = match (a.head, a.head_bias) {
         (Head::None, _) | (_, false) => None,
-        (_, true) => {
-            Some(source.floats(&TensorRef::whole(format!("{}.bias", names.head), &[a.vocabulary]))?)
-        }
+        (_, true) => Some(source.floats(&TensorRef::whole(format!("{}.bias", names.head), &[a.vocabulary]))?),
     };
     Ok(Layers { embed, blocks, norm, head, head_bias })
 }
@@ -239,7 +237,8 @@ impl TensorSource<'_> {
             growth: a.query_growth,
             sinks: match a.sinks {
                 true => {
-                    let sinks = (self.take)(&TensorRef::whole(format!("{prefix}{}", a.names.sinks), &[a.heads]))?;
+                    let sinks =
+                        (self.take)(&TensorRef::whole(format!("{prefix}{}", a.names.sinks), &[a.heads]))?;
                     Some(sinks.floats()?.to_vec1()?.into())
                 }
                 false => None,
@@ -284,14 +283,16 @@ impl TensorSource<'_> {
         let width = a.head_width;
         let factors = match a.head_norm {
             HeadNorm::OwnTensors => {
-                let one = |head| self.floats(&TensorRef::whole(format!("{name}.norms.{head}.weight"), &[width]));
+                let one =
+                    |head| self.floats(&TensorRef::whole(format!("{name}.norms.{head}.weight"), &[width]));
                 Tensor::stack(&(0..heads).map(one).collect::<Result<Vec<_>>>()?, 0)?
             }
             _ => self.floats(&TensorRef::whole(format!("{name}.weight"), &[heads, width]))?,
         };
         match rotated_order(a) {
             Some(order) => {
-                let order = Tensor::new(order.iter().map(|&at| at as u32).collect::<Vec<_>>(), factors.device())?;
+                let order =
+                    Tensor::new(order.iter().map(|&at| at as u32).collect::<Vec<_>>(), factors.device())?;
                 Ok(factors.index_select(&order, 1)?)
             }
             None => Ok(factors),

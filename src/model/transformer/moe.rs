@@ -108,10 +108,8 @@ fn of_best_groups(numbers: &[f32], groups: usize, chosen_groups: usize, count: u
         return largest(numbers, count);
     }
     let size = (numbers.len() / groups).max(1);
-    let sums: Vec<f32> = numbers
-        .chunks(size)
-        .map(|group| largest(group, 2).into_iter().map(|at| group[at]).sum())
-        .collect();
+    let sums: Vec<f32> =
+        numbers.chunks(size).map(|group| largest(group, 2).into_iter().map(|at| group[at]).sum()).collect();
     let mut masked = vec![f32::NEG_INFINITY; numbers.len()];
     for group in largest(&sums, chosen_groups) {
         let at = group * size..(group + 1) * size;

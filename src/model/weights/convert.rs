@@ -254,7 +254,10 @@ fn transpose<T: Element>(
             let at = input * outputs + begin;
             fill(stored, &bytes[stored.size(at)..stored.size(at + count)], &mut line)
                 .map_err(|non_finite| NonFinite { index: at + non_finite.index, ..non_finite })?;
-            line.iter().step_by(step).enumerate().for_each(|(column, number)| out[column * inputs + input] = *number);
+            line.iter()
+                .step_by(step)
+                .enumerate()
+                .for_each(|(column, number)| out[column * inputs + input] = *number);
             Ok(())
         })
     })

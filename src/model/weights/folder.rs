@@ -106,8 +106,7 @@ pub(in crate::model) fn other_weights(names: &[String]) -> Option<(String, Strin
         Some((format!("{name}, {what}"), expected))
     };
     if let Some(name) = first(&|name| name == ADAPTER) {
-        let expected =
-            "the merged model (`merge_and_unload()` of peft, then `save_pretrained`) in a folder without it";
+        let expected = "the base model, with this folder as `--adapter`, or the merged model (`merge_and_unload()` of peft, then `save_pretrained`)";
         return with(name, "an adapter for another model, which is not applied", expected);
     }
     if let Some(name) = first(&|name| name.starts_with("consolidated") && name.ends_with(".safetensors")) {

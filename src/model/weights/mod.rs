@@ -1,6 +1,7 @@
 //! A checkpoint's tensors by name: safetensors (one file, or several with an index) or GGUF, memory-mapped, or bytes embedded in
 //! the program.
 
+mod adapter;
 mod quantized;
 pub(crate) mod block_layout;
 mod convert;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use half::{bf16, f16};
 use sha2::{Digest, Sha256};
 
+pub use adapter::Adapter;
 pub(crate) use block_layout::{BlockLayout, Lanes16, ValueSink};
 pub use element::Element;
 pub(crate) use quantized::for_block_layout;
@@ -51,6 +53,7 @@ pub struct Weights {
     wrapped: BTreeMap<String, String>,
     /// Whether some tensor is quantised.
     quantised: bool,
+    adapter: Option<Adapter>,
 }
 
 /// The translation of a tensor to the names and layout of a checkpoint.
@@ -146,6 +149,19 @@ impl Weights {
         Ok(Weights { translate: Some(translate), ..Weights::of(vec![File::Gguf(file)])? })
     }
 
+    /// The weights with an adapter, which changes matrices as they are taken.
+    ///
+    /// # Errors
+    /// Quantised weights, to which nothing can be added exactly.
+    pub fn with_adapter(self, adapter: Adapter) -> Result<Weights> {
+        if self.quantised || self.translate.is_some() {
+            let name = self.files.first().map_or("the checkpoint", |file| file.name());
+            let expected = "the model in safetensors, or the adapter merged before the conversion";
+            return Err(Error::input(name, "a GGUF file, to which no adapter is added", expected));
+        }
+        Ok(Weights { adapter: Some(adapter), ..self })
+    }
+
     fn of(files: Vec<File>) -> Result<Weights> {
         let mut tensors: BTreeMap<String, TensorEntry> = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
@@ -166,7 +182,15 @@ impl Weights {
             Cow::Borrowed(inner) => (inner != name).then(|| (inner.to_owned(), name.clone())),
         });
         let wrapped = inner.collect();
-        Ok(Weights { files, tensors, kept: Mutex::default(), translate: None, wrapped, quantised })
+        Ok(Weights {
+            files,
+            tensors,
+            kept: Mutex::default(),
+            translate: None,
+            wrapped,
+            quantised,
+            adapter: None,
+        })
     }
 
     /// Reads a tensor, or a part of it: a matrix in `dtype`, a vector in f32. Without a `dtype`, matrices are f32, or keep their types
@@ -201,7 +225,10 @@ impl Weights {
             (StoredDtype::Quantized(kind), _) => Some(kind),
             _ => None,
         };
-        let read = match (dtype, kind) {
+        let adapter = self.adapter.as_ref().filter(|adapter| adapter.has(&place.name));
+        // With an adapter, the sum is rounded once.
+        let stays = if adapter.is_some() { Some(Dtype::F32) } else { dtype };
+        let read = match (stays, kind) {
             (None, Some(kind)) => {
                 let mut blocks = PageBuffer::zeros(stored.size(place.part_shape().iter().product()))?;
                 convert::gather(&place, kind, bytes, &mut blocks, &done).map(|()| {
@@ -221,6 +248,13 @@ impl Weights {
             let found = format!("{number} at index {index} of tensor {name}");
             file.wrong(found, format!("finite values within the range of {}", dtype.unwrap_or_default()))
         })?;
+        let weight = match (weight, adapter) {
+            (Weight::Tensor(matrix), Some(adapter)) => {
+                let changed = adapter.add(&place, matrix)?;
+                Weight::Tensor(changed.to_dtype(dtype.unwrap_or_default().into())?)
+            }
+            (weight, _) => weight,
+        };
         self.count_kept(&weight);
         match weight {
             Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
@@ -318,7 +352,8 @@ impl Weights {
     /// # Errors
     /// [`Error::Input`] if one has.
     pub fn check_unchanged(&self) -> Result<()> {
-        self.files.iter().try_for_each(File::check_unchanged)
+        self.files.iter().try_for_each(File::check_unchanged)?;
+        self.adapter.iter().try_for_each(Adapter::check_unchanged)
     }
 
     /// Refuses tensors of quantisations that are not read, by the names that the quantisers give them.
@@ -391,6 +426,9 @@ impl Weights {
     /// # Errors
     /// [`Error::Input`] with the first such tensor and how many there are.
     pub fn refuse_extra(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
+        if let Some(adapter) = &self.adapter {
+            adapter.refuse_unused()?;
+        }
         let untaken = self.tensors.iter().filter(|(name, found)| {
             let buffer = BUFFERS.iter().any(|end| name.ends_with(end));
             !found.taken.load(Ordering::Relaxed) && !buffer && !ignored(name)
@@ -423,6 +461,9 @@ impl Weights {
                 hash.update(stretch);
                 file.release(stretch);
             }
+        }
+        for bytes in self.adapter.iter().flat_map(Adapter::bytes) {
+            hash.update(bytes);
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -53,7 +53,8 @@ impl Weights {
         };
         let in_row = inputs / NUMBERS;
         let blocks = whole("_blocks", &[count, all, in_row, BYTES])?;
-        let Some(((name, file, bytes), (_, _, scales))) = blocks.zip(whole("_scales", &[count, all, in_row])?)
+        let Some(((name, file, bytes), (_, _, scales))) =
+            blocks.zip(whole("_scales", &[count, all, in_row])?)
         else {
             return Ok(None);
         };

@@ -83,7 +83,15 @@ pub fn attend(
             let seen = heads.visible(first, held).start..heads.visible(first + count - 1, held).end;
             let part = |side: &Tensor| side.narrow(1, seen.start, seen.len())?.contiguous();
             let queries = queries.narrow(0, begin, count)?;
-            parts.push(block(&queries, heads, sinks.as_ref(), [part(&keys)?, part(&values)?], first, &seen, held)?);
+            parts.push(block(
+                &queries,
+                heads,
+                sinks.as_ref(),
+                [part(&keys)?, part(&values)?],
+                first,
+                &seen,
+                held,
+            )?);
         }
     }
     Tensor::cat(&parts, 0)

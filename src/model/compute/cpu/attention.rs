@@ -131,7 +131,9 @@ impl<'a> Block<'a> {
         product(&mut weights, seen, queries, self.keys.transposed(), heads.scale, false);
         simd_dispatch!({
             for (slot, row) in weights.chunks_exact_mut(seen).enumerate() {
-                let sink = self.sinks.map(|sinks| sinks[self.key_head * heads.group_size() + slot % heads.group_size()]);
+                let sink = self
+                    .sinks
+                    .map(|sinks| sinks[self.key_head * heads.group_size() + slot % heads.group_size()]);
                 let sees = heads.visible(self.position + slot / heads.group_size(), self.seen.end);
                 let sees = sees.start - self.seen.start..sees.end - self.seen.start;
                 row[..sees.start].fill(0.0);
