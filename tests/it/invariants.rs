@@ -14,7 +14,20 @@ use pearlpoint::steer::{
 use proptest::prelude::*;
 
 /// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, learned positions.
-const FAMILIES: [&str; 8] = ["llama", "qwen3", "gemma2", "gpt2", "gpt_neox", "olmo2", "qwen3_moe", "phi3"];
+const FAMILIES: [&str; 12] = [
+    "llama",
+    "qwen3",
+    "gemma2",
+    "gpt2",
+    "gpt_neox",
+    "olmo2",
+    "qwen3_moe",
+    "phi3",
+    "gpt_oss",
+    "cohere2",
+    "glm4_moe",
+    "granite",
+];
 
 const SELECTORS: [&str; 10] = [
     "all",

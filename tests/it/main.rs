@@ -2,6 +2,7 @@
 //! here stand promises that hold across rooms, on real checkpoints and on the program as users run it.
 
 mod activations;
+mod adapters;
 mod backend;
 mod boundary;
 mod chat;

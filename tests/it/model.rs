@@ -22,7 +22,7 @@ pub(crate) fn families() -> Vec<String> {
     let mut names: Vec<String> =
         folders.map(|path| format!("families/{}", path.file_name().unwrap().to_str().unwrap())).collect();
     names.sort();
-    assert_eq!(names.len(), 65);
+    assert_eq!(names.len(), 75);
     names
 }
 

@@ -147,7 +147,9 @@ pub(super) fn most_similar(
     model_type: &str,
 ) -> Option<String> {
     let seen: Vec<Feature> = ALL.into_iter().filter(|feature| shows(*feature, config, tensors)).collect();
-    let scored = families.iter().map(|family| {
+    // Parts of other models are no one's nearest relative.
+    let whole = families.iter().filter(|family| !family.model_type().ends_with("_vl_text"));
+    let scored = whole.map(|family| {
         let features = features(*family);
         let common: Vec<Feature> =
             features.iter().copied().filter(|feature| seen.contains(feature)).collect();
@@ -169,6 +171,9 @@ fn shows(feature: Feature, config: &Config, tensors: &[String]) -> bool {
         || feature.in_config().iter().any(|field| config.has(field))
 }
 
+/// Names that are less similar are so by chance.
+const CHANCE: f64 = 0.4;
+
 /// Similarity of two names, from 0 to 1: twice the length of their longest common substring over the sum of their lengths.
 fn name_similarity(a: &str, b: &str) -> f64 {
     let (a, b) = (a.as_bytes(), b.as_bytes());
@@ -178,7 +183,9 @@ fn name_similarity(a: &str, b: &str) -> f64 {
         .filter(|part| b.windows(part.len()).any(|window| window == *part))
         .map(<[u8]>::len)
         .max();
-    2.0 * longest.unwrap_or(0) as f64 / (a.len() + b.len()).max(1) as f64
+    let similarity = 2.0 * longest.unwrap_or(0) as f64 / (a.len() + b.len()).max(1) as f64;
+    // Single letters in common say nothing: the plainest family is nearer.
+    if similarity < CHANCE { 0.0 } else { similarity }
 }
 
 #[cfg(test)]

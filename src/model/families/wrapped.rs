@@ -103,3 +103,48 @@ impl Config {
         plain
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::model::families::{Config, architecture};
+    use crate::model::transformer::architecture::{Architecture, Head};
+
+    fn read(text: &str) -> Architecture {
+        architecture(&Config::parse("config.json", text.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_first_configs_of_gemma_3_leave_out_what_is_the_default() {
+        let found = read(
+            r#"{"model_type": "gemma3", "mm_tokens_per_image": 256, "vision_config": {"hidden_size": 1152}, "text_config":
+            {"hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}}"#,
+        );
+        assert_eq!((found.heads, found.kv_heads, found.head_width, found.vocabulary), (8, 4, 256, 262_208));
+        assert!(found.wrapped && found.head == Head::Tied && found.blocks[5].window.is_none());
+        assert!(found.ignores("vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"));
+        assert!(found.ignores("model.multi_modal_projector.mm_input_projection_weight"));
+        assert!(!found.ignores("language_model.model.layers.0.mlp.up_proj.weight"));
+    }
+
+    #[test]
+    fn a_config_of_qwen_for_images_may_be_flat_with_positions_in_parts() {
+        let found = read(
+            r#"{"model_type": "qwen2_5_vl", "hidden_act": "silu", "hidden_size": 32, "intermediate_size": 8, "vocab_size": 9,
+            "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
+            "max_window_layers": 70, "sliding_window": 32768, "use_sliding_window": false, "rope_theta": 1000000.0,
+            "tie_word_embeddings": true, "vision_start_token_id": 151652, "vision_config": {"depth": 32, "hidden_size": 1280},
+            "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}"#,
+        );
+        assert_eq!((found.family.as_str(), found.norm_epsilon), ("qwen2_5_vl_text", 1e-6));
+        assert!(found.query_key_value_bias && found.head == Head::Tied && found.ropes[0].base == 1e6);
+    }
+
+    #[test]
+    fn an_unknown_text_model_is_named() {
+        let text = r#"{"model_type": "llava", "text_config": {"model_type": "mpt"}}"#;
+        let error =
+            architecture(&Config::parse("config.json", text.as_bytes()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("config.json, text_config: model_type mpt is not known"), "{error}");
+    }
+}

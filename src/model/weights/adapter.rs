@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// The beginning of every name in an adapter's file.
 const PREFIX: &str = "base_model.model.";
+/// The end of the name of a matrix that is saved beside its change.
+const BASE: &str = ".base_layer.weight";
 
 /// A low-rank change of several matrices.
 pub struct Adapter {
@@ -31,6 +33,8 @@ struct Change {
     a: String,
     /// Name of `B` in the file.
     b: String,
+    /// Name of a matrix in the file that replaces the base model's, if there is one: embeddings are saved so.
+    base: Option<String>,
     /// Whether the matrix is an embedding: `A` is `[rank, vocabulary]`, `B` is `[width, rank]`.
     embedding: bool,
     alpha: f64,
@@ -63,8 +67,9 @@ impl Adapter {
         let patterns = patterns(&config, &place)?;
         let file = TensorFile::open(&folder.join(WEIGHTS))?;
         let mut changes = BTreeMap::new();
-        for name in file.names() {
-            let module = name.strip_prefix(PREFIX).unwrap_or(&name);
+        let names = file.names();
+        for name in &names {
+            let module = name.strip_prefix(PREFIX).unwrap_or(name);
             let ends = [
                 (".lora_A.weight", ".lora_B.weight", false),
                 (".lora_embedding_A", ".lora_embedding_B", true),
@@ -73,16 +78,18 @@ impl Adapter {
                 module.strip_suffix(a).map(|module| (module, a, b, *embedding))
             });
             let Some((module, a, b, embedding)) = found else {
-                if ends.iter().any(|(_, b, _)| module.ends_with(b)) {
+                if ends.iter().any(|(_, b, _)| module.ends_with(b)) || module.ends_with(BASE) {
                     continue;
                 }
                 let expected = "pairs lora_A and lora_B alone, each of one matrix";
                 return Err(Error::input(file.name(), format!("tensor {name}"), expected));
             };
+            let base = format!("{}{BASE}", name.strip_suffix(a).unwrap_or(name));
             let alpha = patterns.iter().find(|(key, _)| ends_with_module(module, key));
             let change = Change {
-                b: format!("{}{b}", name.strip_suffix(a).unwrap_or(&name)),
+                b: format!("{}{b}", name.strip_suffix(a).unwrap_or(name)),
                 a: name.clone(),
+                base: names.contains(&base).then_some(base),
                 embedding,
                 alpha: alpha.map_or_else(|| number("lora_alpha", 8.0), |(_, alpha)| Ok(*alpha))?,
                 rank_stabilised,
@@ -146,16 +153,23 @@ impl Adapter {
         };
         let rank = right.dim(0)? as f64;
         let scale = change.alpha / if change.rank_stabilised { rank.sqrt() } else { rank };
-        let left = match &place.part {
-            Part::Whole => left,
-            Part::Columns(rows) => left.narrow(0, rows.start, rows.len())?,
-            Part::Rows(ranges) => {
-                let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
-                left.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?
+        let part = |whole: Tensor| -> Result<Tensor> {
+            match &place.part {
+                Part::Whole => Ok(whole),
+                Part::Columns(rows) => Ok(whole.narrow(0, rows.start, rows.len())?),
+                Part::Rows(ranges) => {
+                    let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
+                    Ok(whole.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?)
+                }
+                Part::Strided { .. } => Err(self.wrong(&change.a, "a change of a matrix")),
             }
-            Part::Strided { .. } => return Err(self.wrong(&change.a, "a change of a matrix")),
         };
-        Ok((matrix + (left.matmul(&right)? * scale)?)?)
+        let matrix = match (&change.base, &place.part) {
+            (None, _) => matrix,
+            (Some(_), Part::Columns(_)) => return Err(self.wrong(&change.a, "a change of a matrix")),
+            (Some(base), _) => part(read(base, [Some(outputs), Some(inputs)])?)?,
+        };
+        Ok((matrix + (part(left)?.matmul(&right)? * scale)?)?)
     }
 
     /// Refuses changes of matrices that the model doesn't have.
@@ -199,6 +213,16 @@ fn check(config: &Value, place: &str) -> Result<()> {
     if kind != "LORA" {
         return Err(Error::input(place, format!("peft_type is {kind}"), "LORA"));
     }
+    // Others take a part of the base model's weights away when they begin.
+    let starts = config.get("init_lora_weights").filter(|value| {
+        !(value.is_null()
+            || value.is_boolean()
+            || ["gaussian", "orthogonal", "eva"].iter().any(|one| *value == one))
+    });
+    if let Some(value) = starts {
+        let expected = "true, or another that leaves the base model as it is";
+        return Err(Error::input(place, format!("init_lora_weights is {value}"), expected));
+    }
     const PLAIN: &str =
         "none: merge the adapter with peft (`merge_and_unload()`, then `save_pretrained`) instead";
     let bias = config.get("bias").filter(|bias| !bias.is_null() && *bias != "none");
@@ -215,7 +239,10 @@ fn check(config: &Value, place: &str) -> Result<()> {
         "layer_replication",
         "alora_invocation_tokens",
         "arrow_config",
-        "corda_config",
+        "use_bdlora",
+        "velora_config",
+        "kasa_config",
+        "monteclora_config",
     ] {
         let off = |value: &Value| match value {
             Value::Null | Value::Bool(false) => true,

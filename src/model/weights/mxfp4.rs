@@ -96,3 +96,44 @@ impl Blocks<'_> {
         Ok(Weight::Tensor(tensor.to_dtype(dtype.into())?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::{Dtype as Stored, TensorView, serialize_to_file};
+
+    use super::*;
+
+    /// One matrix of two rows of 32 numbers: gate and up in turn, each row with a scale of its own.
+    fn checkpoint(scales: [u8; 2]) -> Weights {
+        let folder = tempfile::tempdir().unwrap();
+        let blocks: Vec<u8> = (0..32).map(|byte| if byte < 16 { 0x21 + byte } else { 0xF0 }).collect();
+        let view = |bytes, shape: &[usize]| TensorView::new(Stored::U8, shape.to_vec(), bytes).unwrap();
+        let tensors = [("x_blocks", view(&blocks, &[1, 2, 1, 16])), ("x_scales", view(&scales, &[1, 2, 1]))];
+        serialize_to_file(tensors, None, &folder.path().join("model.safetensors")).unwrap();
+        Weights::open(folder.path()).unwrap()
+    }
+
+    fn row(weights: &Weights, first: usize) -> Result<Vec<f32>> {
+        let part = Part::Strided { matrix: 0, first, step: 2 };
+        let place = TensorRef { name: "x".into(), shape: vec![1, 32, 2], part };
+        weights.check(&place)?;
+        Ok(weights.take(&place, Dtype::Bf16)?.floats()?.flatten_all()?.to_vec1()?)
+    }
+
+    #[test]
+    fn halves_of_bytes_are_numbers_with_the_scale_of_their_block() {
+        let weights = checkpoint([128, 126]);
+        // 0x21: 0.5 (1) and then 1.0 (2), doubled; 0x30: 0 and 1.5.
+        let first = row(&weights, 0).unwrap();
+        assert_eq!(first[..4], [1.0, 2.0, 2.0, 2.0]);
+        assert_eq!(first[30..], [0.0, 3.0]);
+        assert_eq!(row(&weights, 1).unwrap()[..2], [0.0, -3.0]);
+        weights.refuse_extra(|_| false).unwrap();
+    }
+
+    #[test]
+    fn a_scale_that_is_no_number_is_refused() {
+        let error = row(&checkpoint([255, 127]), 0).unwrap_err().to_string();
+        assert!(error.contains("NaN at index 0 of the rows of tensor x_blocks"), "{error}");
+    }
+}
