@@ -140,7 +140,7 @@ impl<'a> Sequence<'a> {
         }
         self.append(id);
         if !self.options.stop.is_empty() || self.stream {
-            self.text = self.chat.decode(&self.generated, true)?;
+            self.text = self.chat.answer_text(&self.generated)?;
             if let Some(before) = self.before_stop()? {
                 self.text = before;
                 self.finish = Some(Finish::Stop);
@@ -179,7 +179,7 @@ impl<'a> Sequence<'a> {
             count -= 1;
             length = self.chat.decode(&self.generated[..count], false)?.len();
         }
-        let before = self.chat.decode(&self.generated[..count], true)?;
+        let before = self.chat.answer_text(&self.generated[..count])?;
         Ok(Some(before + whole.get(length..at).unwrap_or_default()))
     }
 
@@ -245,7 +245,7 @@ impl<'a> Sequence<'a> {
         let unfinished = if is_stopped { Finish::Stopped } else { Finish::Length };
         // With stop texts, the text is kept up, and was cut before the first of them.
         let text = match self.options.stop.is_empty() {
-            true => self.chat.decode(&self.generated, true)?,
+            true => self.chat.answer_text(&self.generated)?,
             false => self.text,
         };
         let transcript = Transcript::new(dialogue, text, self.generated, self.finish.unwrap_or(unfinished));

@@ -12,11 +12,11 @@ pub enum Point {
     ResidPre,
     /// The concatenated head outputs, before the output projection.
     AttnHeads,
-    /// The output of attention, before it is added to the residual stream.
+    /// The output of attention, before it is added to the residual stream (in Granite, times a factor).
     AttnOut,
     /// The residual stream between attention and MLP.
     ResidMid,
-    /// The router's probabilities of all experts, before the top-k choice.
+    /// The router's probabilities of all experts, before the top-k choice: a softmax, or a sigmoid of each score (GLM-4-MoE).
     Router,
     /// The input of the MLP's down projection.
     MlpHidden,

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use super::harmony::{Channels, Place};
 use super::message_spans::{CLOSE, OPEN, Rendered};
 use super::tokenizer::{Piece, Vocabulary};
 use crate::dialogue::{Message, Role};
@@ -104,6 +105,8 @@ pub struct Continuation<'a> {
     /// Ids of the opening and the closing thinking tag, where each is one token.
     tags: [Option<u32>; 2],
     part: Part,
+    /// The format's control tokens and the place among them, where the vocabulary has the harmony format.
+    channels: Option<(Channels, Place)>,
     /// Whether the part has a token that isn't blank.
     begun: bool,
     /// The last characters generated, where tags are several tokens.
@@ -137,9 +140,16 @@ impl<'a> Continuation<'a> {
             (_, Some(_)) => (Part::Answer, false),
             _ => (Part::Open, false),
         };
+        let channels = Channels::of(vocabulary).map(|channels| {
+            let own = prompt.iter().filter(|token| token.turn == turn);
+            let place =
+                own.fold(Place::Between, |place, token| channels.after(&place, token.id, vocabulary).0);
+            (channels, Channels::opened(place))
+        });
         Continuation {
             vocabulary,
             eos,
+            channels,
             tags: [OPEN, CLOSE].map(|tag| vocabulary.id(tag)),
             part,
             begun,
@@ -153,7 +163,10 @@ impl<'a> Continuation<'a> {
 
     /// Whether the next token is inside the thinking part.
     pub fn is_thinking(&self) -> bool {
-        self.part == Part::Think
+        match &self.channels {
+            Some((_, place)) => *place == Place::Body(Phase::Think),
+            None => self.part == Part::Think,
+        }
     }
 
     /// Annotates the next generated token.
@@ -174,6 +187,9 @@ impl<'a> Continuation<'a> {
     }
 
     fn phase(&mut self, id: u32) -> Phase {
+        if self.channels.is_some() {
+            return self.phase_in_channels(id);
+        }
         let part = self.part;
         let next = match part {
             Part::Open => self.completes(0, id).then_some(Part::Think),
@@ -204,6 +220,23 @@ impl<'a> Continuation<'a> {
                 Phase::Answer
             }
         }
+    }
+
+    /// The phase of a token in the harmony format.
+    fn phase_in_channels(&mut self, id: u32) -> Phase {
+        let Some((channels, place)) = &mut self.channels else { return Phase::Template };
+        let (next, own) = channels.after(place, id, self.vocabulary);
+        self.begun &= *place == next;
+        *place = next;
+        let phase = match place {
+            Place::Body(phase) if !own => *phase,
+            _ => return Phase::Template,
+        };
+        if self.eos.contains(&id) || self.vocabulary.is_control(id) {
+            return Phase::Template;
+        }
+        self.begun |= !self.vocabulary.is_blank(id);
+        if self.begun { phase } else { Phase::Template }
     }
 
     /// Whether this token is, or completes, the opening (0) or closing (1) thinking tag.

@@ -246,7 +246,7 @@ fn join(text: &str, spans: &mut Vec<Span>) {
 
 /// Ranges of an assistant's content inside and after its thinking part; `None` without one. The opening tag may be missing
 /// (the generation prompt wrote it), and so may the closing one (generation ended first).
-fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
+pub(super) fn thinking_part(content: &str) -> Option<(Range<usize>, Range<usize>)> {
     let space = content.len() - content.trim_start().len();
     let opened = content[space..].starts_with(OPEN);
     let begin = if opened { space + OPEN.len() } else { 0 };

@@ -7,6 +7,7 @@ pub(crate) mod added_tokens;
 pub(crate) mod annotate;
 pub(crate) mod case_folds;
 pub(crate) mod files;
+mod harmony;
 pub(crate) mod library_guard;
 pub(crate) mod message_fields;
 pub(crate) mod message_spans;
@@ -21,6 +22,7 @@ pub(crate) mod tokenizer;
 pub(crate) mod tokenizer_class;
 pub(crate) mod tokenizer_json;
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use chrono::NaiveDate;
@@ -31,6 +33,7 @@ use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use added_tokens::TokenFiles;
 use annotate::Continuation;
+use harmony::Channels;
 use message_spans::{CLOSE, with_reasoning};
 use template::Template;
 use tokenizer::Vocabulary;
@@ -197,7 +200,15 @@ impl Chat {
         add_generation_prompt: bool,
         thinking: Option<bool>,
     ) -> Result<String> {
-        self.text(&with_reasoning(messages), &Map::new(), add_generation_prompt, thinking)
+        self.text(&with_reasoning(&self.in_channels(messages)), &Map::new(), add_generation_prompt, thinking)
+    }
+
+    /// The messages as the template takes them: in the harmony format, thinking parts have a field of their own.
+    fn in_channels<'a>(&self, messages: &'a [Message]) -> Cow<'a, [Message]> {
+        match Channels::of(&self.vocabulary) {
+            Some(_) => harmony::with_channels(messages),
+            None => messages.into(),
+        }
     }
 
     fn text(
@@ -232,11 +243,12 @@ impl Chat {
     /// No message; several messages without a template; messages that the template refuses; reasoning, calls of tools, tools or
     /// documents that the template doesn't write; a token id that the model doesn't have.
     pub fn tokens(&self, dialogue: &Dialogue, row: usize, thinking: Option<bool>) -> Result<Vec<Token>> {
+        let split = self.in_channels(&dialogue.messages);
         let aliased;
-        let messages = match dialogue.messages.iter().all(|message| message.fields.is_empty()) {
-            true => &dialogue.messages,
+        let messages = match split.iter().all(|message| message.fields.is_empty()) {
+            true => &*split,
             false => {
-                aliased = with_reasoning(&dialogue.messages);
+                aliased = with_reasoning(&split);
                 &aliased
             }
         };
@@ -295,6 +307,9 @@ impl Chat {
     /// # Errors
     /// A tokenizer that can't encode it.
     pub fn close_thinking(&self) -> Result<Vec<u32>> {
+        if let Some(channels) = Channels::of(&self.vocabulary) {
+            return channels.closing(|text| self.encode(text));
+        }
         if let Some(id) = self.vocabulary.id(CLOSE) {
             return Ok(vec![id]);
         }
@@ -353,6 +368,17 @@ impl Chat {
     /// Ids that the tokenizer can't decode.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         self.vocabulary.decode(ids, skip_special)
+    }
+
+    /// The text of an answer's tokens, without special ones. In the harmony format, thinking parts are between the usual tags.
+    ///
+    /// # Errors
+    /// Ids that the tokenizer can't decode.
+    pub fn answer_text(&self, ids: &[u32]) -> Result<String> {
+        match Channels::of(&self.vocabulary) {
+            Some(channels) => channels.text(ids, &self.vocabulary),
+            None => self.decode(ids, true),
+        }
     }
 
     /// End-of-sequence tokens: each ends an answer.

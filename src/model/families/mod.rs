@@ -13,6 +13,7 @@ mod gpt_neox;
 mod gpt_oss;
 mod granite;
 mod granitemoe;
+mod granitemoehybrid;
 mod keys;
 mod llama;
 mod ministral3;
@@ -58,7 +59,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 33] = [
+static FAMILIES: [&dyn Family; 34] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -75,6 +76,7 @@ static FAMILIES: [&dyn Family; 33] = [
     &qwen2_moe::Qwen2Moe,
     &mixtral::Mixtral,
     &granitemoe::GraniteMoe,
+    &granitemoehybrid::GraniteMoeHybrid,
     &olmoe::Olmoe,
     &glm4_moe::Glm4Moe,
     &phimoe::PhiMoe,
