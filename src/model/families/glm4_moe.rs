@@ -57,10 +57,20 @@ fn architecture(config: &Config) -> Result<Architecture> {
     })
 }
 
-/// Sigmoid routing with the config's groups.
+/// Sigmoid routing with the config's groups, or without any.
 pub(super) fn groups(config: &Config, count: usize, chosen: usize) -> Result<Router> {
-    let groups = config.count_or("n_group", 1)?;
-    let chosen_groups = config.count_or("topk_group", 1)?;
+    groups_or(config, count, chosen, [1, 1])
+}
+
+/// Sigmoid routing with the config's groups, or the default number of groups and of those per token.
+pub(super) fn groups_or(
+    config: &Config,
+    count: usize,
+    chosen: usize,
+    [groups, chosen_groups]: [usize; 2],
+) -> Result<Router> {
+    let groups = config.count_or("n_group", groups)?;
+    let chosen_groups = config.count_or("topk_group", chosen_groups)?;
     config.expect(
         count.is_multiple_of(groups) && count / groups > 1,
         "n_group",

@@ -93,6 +93,7 @@ pub(super) fn shape(
         residual_scale: None,
         query_key_value: Fused::Stacked,
         query_key_value_bias: true,
+        latent: None,
         query_key_value_clip: None,
         query_growth: None,
         sinks: false,

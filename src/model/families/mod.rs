@@ -4,6 +4,7 @@
 mod bert;
 mod cohere;
 mod config;
+mod deepseek;
 mod gemma2;
 mod gemma3;
 mod glm4;
@@ -59,7 +60,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 34] = [
+static FAMILIES: [&dyn Family; 36] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -80,6 +81,8 @@ static FAMILIES: [&dyn Family; 34] = [
     &olmoe::Olmoe,
     &glm4_moe::Glm4Moe,
     &phimoe::PhiMoe,
+    &deepseek::DeepseekV2,
+    &deepseek::DeepseekV3,
     &gpt_oss::GptOss,
     &gemma2::Gemma2,
     &gemma3::Gemma3,

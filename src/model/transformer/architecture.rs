@@ -74,6 +74,8 @@ pub struct Architecture {
     pub query_key_value: Fused,
     /// Whether the query, key and value projections have biases.
     pub query_key_value_bias: bool,
+    /// Latent attention, in place of separate projections of keys and values (DeepSeek).
+    pub latent: Option<Latent>,
     /// Largest absolute value of queries, keys and values, which are clipped to it (OLMoE).
     pub query_key_value_clip: Option<f64>,
     /// Growth of the queries with their position (Ministral 3).
@@ -151,6 +153,26 @@ pub enum HeadNorm {
     Own,
     /// The same, with one tensor a head (StableLM).
     OwnTensors,
+}
+
+/// Latent attention (DeepSeek-V2, arXiv 2405.04434): keys and values are projections of one narrow vector, beside a rotated part of the
+/// keys that all heads share. A head is `rotated + plain` wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latent {
+    /// Width of the vector that queries are projected from; none for the residual stream itself.
+    pub query_rank: Option<usize>,
+    /// Width of the vector that keys and values are projected from.
+    pub rank: usize,
+    /// Elements of a head that are not rotated.
+    pub plain: usize,
+    /// Elements of a head that are rotated.
+    pub rotated: usize,
+    /// Width of a head's values, at most that of its keys.
+    pub value_width: usize,
+    /// Whether neighbouring elements form the rotated pairs.
+    pub interleaved: bool,
+    /// Whether the projections to the narrow vectors have biases.
+    pub bias: bool,
 }
 
 /// Growth of the queries with their position p: `1 + beta · ln(1 + ⌊p / context⌋)` (Llama 4, Ministral 3).
@@ -246,6 +268,13 @@ pub enum Router {
     /// Sigmoid of each score; the choice is made with a correction per expert, among the experts of the best groups
     /// (DeepSeek-V3, arXiv 2412.19437).
     Sigmoid {
+        /// Number of groups of experts.
+        groups: usize,
+        /// Groups per token.
+        chosen_groups: usize,
+    },
+    /// Softmax over all experts, then the largest among those of the groups with the largest (DeepSeek-V2).
+    GroupLimited {
         /// Number of groups of experts.
         groups: usize,
         /// Groups per token.
@@ -451,10 +480,15 @@ impl Architecture {
         std::iter::once(Site::Embed).chain(points).filter(|&site| self.has(site)).collect()
     }
 
+    /// Width of a head's values.
+    pub fn value_width(&self) -> usize {
+        self.latent.map_or(self.head_width, |latent| latent.value_width)
+    }
+
     /// Width of the activations at a site.
     pub fn site_width(&self, site: Site) -> usize {
         match site {
-            Site::Block(_, Point::AttnHeads) => self.heads * self.head_width,
+            Site::Block(_, Point::AttnHeads) => self.heads * self.value_width(),
             Site::Block(_, Point::MlpHidden) => self.hidden,
             Site::Block(_, Point::Router) => self.experts.map_or(0, |experts| experts.count),
             Site::Logits => self.vocabulary,

@@ -7,6 +7,7 @@ use candle_core::{D, Device, Tensor};
 
 use super::architecture::QueryGrowth;
 use super::kv_cache::Cache;
+use super::latent::Latent;
 use super::mlp::Mlp;
 use super::moe::Experts;
 use crate::error::{Error, Result};
@@ -40,8 +41,9 @@ pub(crate) struct Attention {
     /// Index of the rotary embedding, if the model has one.
     pub rope: Option<usize>,
     pub query: Linear,
-    pub key: Linear,
-    pub value: Linear,
+    pub source: KeySource,
+    /// Width of a head's values.
+    pub value_width: usize,
     /// Norms of queries and keys, as wide as one head or as all.
     pub head_norms: Option<[Norm; 2]>,
     /// Factors `[heads, head width]` of normed queries and keys, where each head has its own.
@@ -52,6 +54,14 @@ pub(crate) struct Attention {
     /// The score of each query head's sink.
     pub sinks: Option<Arc<[f32]>>,
     pub output: Linear,
+}
+
+/// Where keys and values come from.
+pub(crate) enum KeySource {
+    /// The stream.
+    Stream { key: Linear, value: Linear },
+    /// A narrow vector.
+    Latent(Box<Latent>),
 }
 
 /// The norms around attention or MLP, each optional.
@@ -149,7 +159,10 @@ impl Attention {
     fn forward(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
         let heads = self.heads;
         let count = pass.tokens.len();
-        let [query, key, value] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let [query, key, value] = match &self.source {
+            KeySource::Stream { key, value } => Linear::forward_all([&self.query, key, value], x)?,
+            KeySource::Latent(latent) => latent.forward(&self.query, x, heads)?,
+        };
         let angles = self.rope.map(|rope| &pass.angles[rope]);
         let query = self.prepared(query, 0, angles)?;
         let key = self.prepared(key, 1, angles)?;
@@ -172,6 +185,10 @@ impl Attention {
                 Tensor::new(attend(query, heads, sinks.map(|sinks| &**sinks), &segments), &Device::Cpu)
             })?,
         };
+        if self.value_width < heads.width {
+            let mixed = mixed.reshape((count, heads.queries, heads.width))?.narrow(2, 0, self.value_width)?;
+            return Ok(mixed.contiguous()?.reshape((count, heads.queries * self.value_width))?);
+        }
         Ok(mixed.reshape((count, heads.queries * heads.width))?)
     }
 }

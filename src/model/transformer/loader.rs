@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::architecture;
 use super::architecture::{Architecture, ExpertLayout, Fused, Head, HeadNorm, Names, NormKind, Router};
-use super::block::{Attention, Block, FeedForward, Norms};
+use super::block::{Attention, Block, FeedForward, KeySource, Norms};
+use super::latent::Latent;
 use super::mlp::Mlp;
 use super::moe::Experts;
 use crate::error::Result;
@@ -15,6 +16,9 @@ use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::linear::Linear;
 use crate::model::compute::norm::Norm;
 use crate::model::weights::{Part, TensorRef, Weight};
+
+/// ε of the norms of narrow vectors, whatever that of the other norms is.
+const NARROW_EPSILON: f64 = 1e-6;
 
 /// All layers of a transformer.
 pub(crate) struct Layers {
@@ -140,7 +144,11 @@ impl TensorSource<'_> {
     }
 
     fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
-        let Some(name) = name else { return Ok(None) };
+        let epsilon = self.architecture.norm_epsilon;
+        name.map(|name| self.norm_with(&name, width, epsilon)).transpose()
+    }
+
+    fn norm_with(&mut self, name: &str, width: usize, epsilon: f64) -> Result<Norm> {
         let a = self.architecture;
         let mut vector = |what: &str| -> Result<Tensor> {
             self.floats(&TensorRef::whole(format!("{name}.{what}"), &[width]))
@@ -155,7 +163,7 @@ impl TensorSource<'_> {
                 (weight, Some(bias))
             }
         };
-        Ok(Some(Norm::new(weight, bias, a.norm_epsilon)))
+        Ok(Norm::new(weight, bias, epsilon))
     }
 
     fn norms(&mut self, block: &str, names: &architecture::Norms) -> Result<Norms> {
@@ -207,14 +215,12 @@ impl TensorSource<'_> {
     /// Without the query and key norms.
     fn attention(&mut self, number: usize, prefix: &str) -> Result<Attention> {
         let a = self.architecture;
-        let Names { query, key, value, output, .. } = a.names;
         let kind = a.blocks[number];
-        let queries = a.heads * a.head_width;
-        let mut projection = |which: usize, name: &str| {
-            let ranges = query_key_value(a, which);
-            self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, ranges)
+        let (query, source) = match a.latent {
+            Some(latent) => self.latent_projections(prefix, latent)?,
+            None => self.projections(prefix)?,
         };
-        let query = projection(0, query)?;
+        let output = format!("{prefix}{}", a.names.output);
         Ok(Attention {
             heads: Heads {
                 queries: a.heads,
@@ -229,8 +235,8 @@ impl TensorSource<'_> {
             },
             rope: (!a.ropes.is_empty() && !kind.unrotated).then_some(kind.rope),
             query,
-            key: projection(1, key)?,
-            value: projection(2, value)?,
+            source,
+            value_width: a.value_width(),
             head_norms: None,
             head_factors: None,
             clip: a.query_key_value_clip,
@@ -243,13 +249,66 @@ impl TensorSource<'_> {
                 }
                 false => None,
             },
-            output: self.linear(
-                &format!("{prefix}{output}"),
-                queries,
-                a.output_bias,
-                whole_tensor(a.width),
-            )?,
+            output: self.linear(&output, a.heads * a.value_width(), a.output_bias, whole_tensor(a.width))?,
         })
+    }
+
+    /// The query projection, and those of keys and values, from the stream.
+    fn projections(&mut self, prefix: &str) -> Result<(Linear, KeySource)> {
+        let a = self.architecture;
+        let mut projection = |which: usize, name: &str| {
+            let ranges = query_key_value(a, which);
+            self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, ranges)
+        };
+        let Names { query, key, value, .. } = a.names;
+        let query = projection(0, query)?;
+        Ok((query, KeySource::Stream { key: projection(1, key)?, value: projection(2, value)? }))
+    }
+
+    /// The same through narrow vectors. The rotated elements of a head come first, their pairs in two halves: queries and keys in
+    /// another order have the same scores.
+    fn latent_projections(
+        &mut self,
+        prefix: &str,
+        latent: architecture::Latent,
+    ) -> Result<(Linear, KeySource)> {
+        let a = self.architecture;
+        let architecture::Latent { query_rank, rank, plain, rotated, value_width, interleaved, bias } =
+            latent;
+        let name = |name: &str| format!("{prefix}self_attn.{name}");
+        let pairs: Vec<usize> = match interleaved {
+            true => (0..rotated).step_by(2).chain((1..rotated).step_by(2)).collect(),
+            false => (0..rotated).collect(),
+        };
+        let width = plain + rotated;
+        // In the checkpoint, the rotated elements are the last of a head.
+        let one = |row: usize| row..row + 1;
+        let of_head = |head: usize| {
+            let begin = head * width;
+            let first: Vec<_> = pairs.iter().map(|pair| one(begin + plain + pair)).collect();
+            first.into_iter().chain(std::iter::once(begin..begin + plain))
+        };
+        let queries = RowRanges { total: a.heads * width, rows: (0..a.heads).flat_map(of_head).collect() };
+        let (query, query_down) = match query_rank {
+            Some(narrow) => {
+                let down = self.linear(&name("q_a_proj"), a.width, bias, whole_tensor(narrow))?;
+                let norm = self.norm_with(&name("q_a_layernorm"), narrow, NARROW_EPSILON)?;
+                (self.linear(&name("q_b_proj"), narrow, false, queries)?, Some((down, norm)))
+            }
+            None => (self.linear(&name("q_proj"), a.width, false, queries)?, None),
+        };
+        let shared = pairs.iter().map(|pair| one(rank + pair));
+        let rows = std::iter::once(0..rank).chain(shared).collect();
+        let down = RowRanges { total: rank + rotated, rows };
+        let down = self.linear(&name("kv_a_proj_with_mqa"), a.width, bias, down)?;
+        let norm = self.norm_with(&name("kv_a_layernorm"), rank, NARROW_EPSILON)?;
+        let mut up = |begin: usize, count: usize| {
+            let both = plain + value_width;
+            let rows = (0..a.heads).map(|head| head * both + begin..head * both + begin + count).collect();
+            self.linear(&name("kv_b_proj"), rank, false, RowRanges { total: a.heads * both, rows })
+        };
+        let (key, value) = (up(0, plain)?, up(plain, value_width)?);
+        Ok((query, KeySource::Latent(Box::new(Latent { query_down, down, norm, key, value }))))
     }
 
     /// The norms of queries and keys, and the factors after them where each head has its own.
@@ -332,7 +391,7 @@ impl TensorSource<'_> {
                 let place = TensorRef::whole(format!("{prefix}{}", names.router_correction), &[shape.count]);
                 Some((self.take)(&place)?.floats()?.to_vec1()?)
             }
-            Router::Softmax | Router::SparseMixer { .. } => None,
+            Router::Softmax | Router::GroupLimited { .. } | Router::SparseMixer { .. } => None,
         };
         let expert = |number: usize| -> Result<Mlp> {
             Ok(Mlp {

@@ -4,6 +4,7 @@ pub mod architecture;
 pub(crate) mod block;
 pub mod decoder;
 pub mod kv_cache;
+pub(crate) mod latent;
 pub(crate) mod loader;
 pub(crate) mod mlp;
 pub(crate) mod moe;

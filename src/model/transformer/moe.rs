@@ -27,7 +27,7 @@ impl Experts {
         let scores = self.router.forward(x)?;
         match self.shape.router {
             Router::Sigmoid { .. } => sigmoid(&scores),
-            Router::Softmax | Router::SparseMixer { .. } => softmax(&scores, 1),
+            Router::Softmax | Router::GroupLimited { .. } | Router::SparseMixer { .. } => softmax(&scores, 1),
         }
     }
 
@@ -77,7 +77,10 @@ impl Experts {
             Router::Sigmoid { groups, chosen_groups } => {
                 let correction = self.correction.iter().flatten().copied().chain(std::iter::repeat(0.0));
                 let corrected: Vec<f32> = probabilities.iter().zip(correction).map(|(p, c)| p + c).collect();
-                (of_best_groups(&corrected, groups, chosen_groups, shape.chosen), 1e-20)
+                (of_best_groups(&corrected, groups, [2, chosen_groups], shape.chosen), 1e-20)
+            }
+            Router::GroupLimited { groups, chosen_groups } => {
+                (of_best_groups(probabilities, groups, [1, chosen_groups], shape.chosen), 0.0)
             }
             Router::SparseMixer { jitter } => {
                 let constant = constant.unwrap_or(0.0);
@@ -102,14 +105,21 @@ fn largest(numbers: &[f32], count: usize) -> Vec<usize> {
     order
 }
 
-/// The `count` largest of the groups whose two largest numbers have the largest sums.
-fn of_best_groups(numbers: &[f32], groups: usize, chosen_groups: usize, count: usize) -> Vec<usize> {
+/// The `count` largest of the best groups: those whose `counted` largest numbers have the largest sums.
+fn of_best_groups(
+    numbers: &[f32],
+    groups: usize,
+    [counted, chosen_groups]: [usize; 2],
+    count: usize,
+) -> Vec<usize> {
     if groups <= 1 {
         return largest(numbers, count);
     }
     let size = (numbers.len() / groups).max(1);
-    let sums: Vec<f32> =
-        numbers.chunks(size).map(|group| largest(group, 2).into_iter().map(|at| group[at]).sum()).collect();
+    let sums: Vec<f32> = numbers
+        .chunks(size)
+        .map(|group| largest(group, counted).into_iter().map(|at| group[at]).sum())
+        .collect();
     let mut masked = vec![f32::NEG_INFINITY; numbers.len()];
     for group in largest(&sums, chosen_groups) {
         let at = group * size..(group + 1) * size;
@@ -145,8 +155,9 @@ mod tests {
     fn experts_come_from_the_groups_with_the_best_pairs() {
         // Sums of the two best: 1.0, 1.1, 0.9; the largest single number is in the group that is left out.
         let numbers = [0.5, 0.5, 0.1, 0.5, 0.6, 0.2, 0.85, 0.05, 0.0];
-        assert_eq!(of_best_groups(&numbers, 3, 2, 3), [4, 0, 1]);
-        assert_eq!(of_best_groups(&numbers, 1, 1, 2), [6, 4]);
+        assert_eq!(of_best_groups(&numbers, 3, [2, 2], 3), [4, 0, 1]);
+        assert_eq!(of_best_groups(&numbers, 3, [1, 2], 3), [6, 4, 3]);
+        assert_eq!(of_best_groups(&numbers, 1, [2, 1], 2), [6, 4]);
     }
 
     #[test]

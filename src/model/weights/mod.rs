@@ -380,7 +380,8 @@ impl Weights {
     /// Name of the element type in which a tensor is stored.
     pub fn stored_type(&self, name: &str) -> Option<String> {
         let file = &self.files[self.tensors.get(name)?.file];
-        file.stored(name).ok().map(|(stored, _)| stored.name())
+        let known = file.stored(name).map(|(stored, _)| stored.name());
+        known.or_else(|_| file.raw(name).map(|(kind, ..)| kind.to_lowercase())).ok()
     }
 
     /// The type that most values would have if all tensors were taken: f32, bf16, f16 or a quantised format.

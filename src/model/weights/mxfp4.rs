@@ -40,24 +40,22 @@ impl Weights {
         else {
             return Ok(None);
         };
-        let whole = |end: &str, shape: &[usize]| -> Result<Option<(&str, &File, &[u8])>> {
+        // transformers may have a row's blocks in one dimension.
+        let whole = |end: &str, shape: &[usize], flat: &[usize]| -> Result<Option<(&str, &File, &[u8])>> {
             let Some((name, found)) = self.find(&format!("{}{end}", place.name)) else { return Ok(None) };
             found.taken.store(true, std::sync::atomic::Ordering::Relaxed);
             let file = &self.files[found.file];
             let (kind, dims, bytes) = file.raw(name)?;
-            if kind != "U8" || dims != shape || !inputs.is_multiple_of(NUMBERS) {
+            if kind != "U8" || (dims != shape && dims != flat) || !inputs.is_multiple_of(NUMBERS) {
                 let found = format!("tensor {name} of type {kind} and shape {dims:?}");
                 return Err(file.wrong(found, format!("U8 of shape {shape:?}")));
             }
             Ok(Some((name, file, bytes)))
         };
         let in_row = inputs / NUMBERS;
-        let blocks = whole("_blocks", &[count, all, in_row, BYTES])?;
-        let Some(((name, file, bytes), (_, _, scales))) =
-            blocks.zip(whole("_scales", &[count, all, in_row])?)
-        else {
-            return Ok(None);
-        };
+        let blocks = whole("_blocks", &[count, all, in_row, BYTES], &[count, all, inputs / 2])?;
+        let scales = whole("_scales", &[count, all, in_row], &[])?;
+        let Some(((name, file, bytes), (_, _, scales))) = blocks.zip(scales) else { return Ok(None) };
         place.check()?;
         let rows = (first..all).step_by(step.max(1)).map(|row| matrix * all + row).collect();
         Ok(Some(Blocks { name, file, bytes, scales, width: inputs, rows }))
