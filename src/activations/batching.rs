@@ -33,6 +33,13 @@ pub(super) struct TokenisedDialogue {
     dialogue: Option<Dialogue>,
 }
 
+impl TokenisedDialogue {
+    /// Tokens that go through the model for it, shared prefixes apart.
+    pub fn cost(&self) -> usize {
+        self.tokens.len()
+    }
+}
+
 /// Runs a model over dialogues for one request.
 pub(super) struct Extractor<'a> {
     model: &'a Model,

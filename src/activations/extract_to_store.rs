@@ -13,11 +13,11 @@ use rayon::prelude::*;
 use super::activations::Activations;
 use super::batching::{Extractor, TokenisedDialogue};
 use super::journal::{self, Entry, FolderState, Journal};
-use super::manifest::{self, Manifest, Part};
+use super::manifest::{self, Manifest};
 use super::request::Request;
 use super::shard;
 use super::steering::Steering;
-use crate::artifact::{self, Header};
+use crate::artifact::{self, Assignment, Header, Part};
 use crate::dialogue::{self, Dialogue, DialogueStream, Skipped};
 use crate::error::{Error, Result};
 use crate::model::{Dtype, Model, TooLong};
@@ -25,8 +25,8 @@ use crate::model::{Dtype, Model, TooLong};
 /// Dialogues of a shard at most: enough for a few batches; few enough that an interruption loses little work and that
 /// small data sets divide into parts.
 const DIALOGUES: usize = 64;
-/// Tokens at which a shard is closed.
-const TOKENS: usize = 1 << 16;
+/// Tokens at which a shard is closed: eight batches, and little enough that parts of long dialogues come out even.
+const TOKENS: usize = 1 << 14;
 /// Dialogues whose lengths are checked at a time.
 const CHECKED: usize = 1024;
 /// Bytes of activations at which a shard is closed, once its tokens fill a batch.
@@ -65,6 +65,8 @@ struct Job {
     end: usize,
     refused: usize,
     unpicked: usize,
+    /// Tokens that each part has up to here.
+    loads: Vec<u64>,
 }
 
 /// How a store is written, and from which dialogues of a file.
@@ -154,6 +156,7 @@ fn provenance(
         date,
         batch_tokens: Some(request.batch_tokens),
         part: options.part,
+        balanced_by: options.part.map(|_| manifest::BALANCE.into()),
         plan: steering.map(|steering| steering.hash.clone()),
         ..Manifest::new(family, &dataset, request.sites.clone(), &request.tokens)
     };
@@ -219,6 +222,10 @@ pub fn extract_steered_to_store(
         end: 0,
         pulled: 0,
         is_drained: false,
+        assignment: plan.part.map(|part| {
+            Assignment::new(part, last.map_or(Vec::new(), |entry| entry.loads.clone()))
+        }),
+        is_ours: true,
         progress: ExtractProgress::default(),
     };
     producer.row_bytes *= producer.extractor.width();
@@ -235,7 +242,7 @@ pub fn extract_steered_to_store(
                 .inspect_err(|_| failed.store(true, Ordering::Relaxed))
         });
         let should_continue = &mut |progress| on_progress(progress) && !failed.load(Ordering::Relaxed);
-        let outcome = producer.run(plan.part, send, should_continue);
+        let outcome = producer.run(send, should_continue);
         (outcome, writer.join())
     });
     match written {
@@ -258,7 +265,11 @@ pub fn extract_steered_to_store(
         let expected = "a selector of tokens that they have; `pearl tokens` shows them";
         return Err(Error::input(format!("tokens {}", plan.tokens), found, expected));
     }
-    let is_ours = plan.part.is_none_or(|part| part.has(producer.number));
+    // What is refused after the last shard is counted by the part that has it, or by the first where there is none.
+    let is_ours = match plan.part {
+        Some(part) if producer.number == 0 => part.number == 1,
+        _ => producer.is_ours,
+    };
     let manifest = journal.finish(if is_ours { producer.refused.len() } else { 0 })?;
     let tokens = producer.progress.tokens;
     let computed = producer.extractor.computed;
@@ -284,10 +295,10 @@ fn refuse_long(model: &Model, data: &Path, request: &Request, options: &dialogue
 }
 
 fn write(journal: &mut Journal, job: Job, dtype: Dtype) -> Result<()> {
-    let Job { number, activations, fingerprints, end, refused, unpicked } = job;
+    let Job { number, activations, fingerprints, end, refused, unpicked, loads } = job;
     journal.add(|folder| {
         let shard = shard::write(folder, number, &activations, Some(&fingerprints), dtype)?;
-        Ok(Entry { shard, number, end, tokens: activations.tokens, refused, unpicked })
+        Ok(Entry { shard, number, end, tokens: activations.tokens, refused, unpicked, loads })
     })
 }
 
@@ -313,6 +324,10 @@ struct Producer<'a> {
     /// Dialogues that were taken from the file.
     pulled: usize,
     is_drained: bool,
+    /// Which shards are this part's; none where the run has no parts.
+    assignment: Option<Assignment>,
+    /// Whether the last shard was this part's.
+    is_ours: bool,
     progress: ExtractProgress,
 }
 
@@ -330,7 +345,6 @@ impl Producer<'_> {
     /// Computes all shards of this part.
     fn run(
         &mut self,
-        part: Option<Part>,
         send: SyncSender<Job>,
         on_progress: &mut dyn FnMut(ExtractProgress) -> bool,
     ) -> Result<()> {
@@ -345,7 +359,9 @@ impl Producer<'_> {
             let end = places.last().map_or(self.end, |last| last + 1);
             let before = self.refused.iter().take_while(|&&place| place < end).count();
             self.refused.drain(..before);
-            if part.is_none_or(|part| part.has(number)) {
+            let tokens = rows.iter().map(TokenisedDialogue::cost).sum();
+            self.is_ours = self.assignment.as_mut().is_none_or(|assignment| assignment.takes(tokens));
+            if self.is_ours {
                 let ExtractProgress { dialogues, tokens } = self.progress;
                 let mut on_batch = |done: usize| {
                     let tokens = tokens + rows.iter().take(done).map(|row| row.length).sum::<usize>();
@@ -358,7 +374,8 @@ impl Producer<'_> {
                     rows.iter().map(|row| (row.example, row.fingerprint)).collect();
                 let fingerprints = activations.example.iter().map(|example| known[example]).collect();
                 let unpicked = rows.iter().filter(|row| self.extractor.row_count(row) == 0).count();
-                let job = Job { number, activations, fingerprints, end, refused: before, unpicked };
+                let loads = self.assignment.as_ref().map_or(Vec::new(), |own| own.loads.clone());
+                let job = Job { number, activations, fingerprints, end, refused: before, unpicked, loads };
                 // The channel is closed only where the writer has failed, and its own error is returned then.
                 send.send(job).map_err(|_| Error::Stopped)?;
             }

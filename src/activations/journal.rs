@@ -39,6 +39,9 @@ pub(super) struct Entry {
     /// Dialogues of the shard in which the selector picked nothing.
     #[serde(default)]
     pub unpicked: usize,
+    /// Tokens that each part of the run has up to its end; empty without parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<u64>,
 }
 
 /// The day that the run which began a store told the chat template, if there is such a run.

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::artifact::{self, Header};
+use crate::artifact::{self, Header, Part};
 use crate::dialogue;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
@@ -19,6 +18,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) const MANIFEST: &str = "manifest.json";
 /// File name of the journal of an unfinished store.
 pub(super) const JOURNAL: &str = "unfinished.jsonl";
+/// How shards are assigned to parts: each to the part that has the fewest tokens so far.
+pub(super) const BALANCE: &str = "tokens";
 /// What the file names of shards begin with.
 pub(super) const SHARD_PREFIX: &str = "shard-";
 
@@ -59,6 +60,9 @@ pub struct Manifest {
     /// Which part, where the store holds a part of the dialogues only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// How shards were assigned to parts, in a part: `tokens`. Parts that were assigned in another way can't be joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balanced_by: Option<String>,
     /// Rows over all shards.
     pub rows: usize,
     /// Tokens of the dialogues.
@@ -75,53 +79,6 @@ pub struct Manifest {
     /// SHA-256 of each shard file, in hex.
     #[serde(default)]
     pub hashes: Vec<String>,
-}
-
-/// One part of a run over several machines: `2/8` is the second of eight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// Number of the part, from 1.
-    pub number: usize,
-    /// Number of parts.
-    pub of: usize,
-}
-
-impl Part {
-    /// Whether a shard belongs to this part: shards are assigned in turn.
-    pub(super) fn has(self, shard: usize) -> bool {
-        shard % self.of == self.number - 1
-    }
-}
-
-impl FromStr for Part {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Part> {
-        let numbers = text.split_once('/').and_then(|(number, of)| {
-            Some(Part { number: number.trim().parse().ok()?, of: of.trim().parse().ok()? })
-        });
-        numbers.filter(|part| (1..=part.of).contains(&part.number)).ok_or_else(|| {
-            Error::input(format!("part {text}"), "no part of a run", "I/N with I from 1 to N, such as 1/4")
-        })
-    }
-}
-
-impl std::fmt::Display for Part {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}/{}", self.number, self.of)
-    }
-}
-
-impl Serialize for Part {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Part {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Part, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-    }
 }
 
 impl Manifest {
@@ -141,6 +98,7 @@ impl Manifest {
             batch_tokens: None,
             plan: None,
             part: None,
+            balanced_by: None,
             rows: 0,
             tokens_read: 0,
             refused: 0,
@@ -255,18 +213,6 @@ fn difference(one: &Value, other: &Value) -> (String, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parts_are_counted_from_1_and_take_shards_in_turn() {
-        let part: Part = "2/3".parse().unwrap();
-        assert_eq!(
-            (part.to_string(), part.has(1), part.has(4), part.has(2)),
-            ("2/3".into(), true, true, false)
-        );
-        for wrong in ["0/3", "4/3", "1", "1/0", "a/b", "-1/2", ""] {
-            assert!(wrong.parse::<Part>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn says_what_differs() {

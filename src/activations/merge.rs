@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::manifest::{self, Manifest};
+use super::shard;
 use crate::artifact::{self, FolderLock, TensorFile};
 use crate::error::{Error, Result};
 
@@ -25,7 +26,7 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
     let mut whole = Manifest { part: None, shards: Vec::new(), hashes: Vec::new(), ..first.clone() };
     (whole.rows, whole.tokens_read, whole.refused, whole.unpicked) = (0, 0, 0, 0);
     let mut seen: BTreeMap<usize, &Path> = BTreeMap::new();
-    let mut shards: BTreeMap<&str, (&Path, &str)> = BTreeMap::new();
+    let mut shards: BTreeMap<usize, (&str, &Path, &str)> = BTreeMap::new();
     let of = first.part.map_or(0, |part| part.of);
     for (folder, (other, manifest)) in &read {
         let wrong = |found: String, expected: String| Error::input(folder.display(), found, expected);
@@ -45,15 +46,25 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         whole.refused = whole.refused.saturating_add(manifest.refused);
         whole.unpicked = whole.unpicked.saturating_add(manifest.unpicked);
         for (name, hash) in manifest.shards.iter().zip(&manifest.hashes) {
-            shards.insert(name, (folder, hash));
+            let number = shard::number(name).ok_or_else(|| {
+                wrong(format!("the shard {name}"), "shards by their numbers, as `pearl extract` writes them".into())
+            })?;
+            if shards.insert(number, (name, folder, hash)).is_some() {
+                return Err(wrong(format!("the shard {name}, as another part has"), "each shard once".into()));
+            }
         }
     }
     if let Some(missing) = (1..=of).find(|number| !seen.contains_key(number)) {
         let expected = format!("all {of} parts");
         return Err(Error::input("parts", format!("part {missing}/{of} is missing"), expected));
     }
+    if let Some((missing, _)) = (0..).zip(shards.keys()).find(|(place, number)| place != *number) {
+        let found = format!("shard {missing} is in none of them");
+        return Err(Error::input("parts", found, "parts of one run of one version of this program"));
+    }
+    whole.balanced_by = None;
     let _lock = FolderLock::take(out)?;
-    for (done, (name, (folder, hash))) in shards.into_iter().enumerate() {
+    for (done, (_, (name, folder, hash))) in shards.into_iter().enumerate() {
         let file = TensorFile::open(folder.join(name))?;
         if artifact::sha256(file.bytes()) != hash {
             return Err(file.wrong("changed since it was written", "a part that passes `pearl store check`"));

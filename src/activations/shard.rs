@@ -33,6 +33,11 @@ fn name(number: usize) -> String {
     format!("{SHARD_PREFIX}{number:05}.safetensors")
 }
 
+/// The number in a shard's file name.
+pub(super) fn number(name: &str) -> Option<usize> {
+    name.strip_prefix(SHARD_PREFIX)?.strip_suffix(".safetensors")?.parse().ok()
+}
+
 /// Writes a shard: a tensor `[rows, width]` for each site, `example` `[rows]`, `position` `[rows]` (−1 when pooled), and
 /// `dialogue` `[rows]`, the fingerprints of the rows' dialogues, where they are known.
 ///

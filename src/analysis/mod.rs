@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod attack_success;
+pub mod auroc_grid;
 pub mod boundary_report;
 pub mod chain_refinement;
 pub mod constructive_score;
@@ -20,6 +21,7 @@ pub mod null_test;
 pub mod organism_check;
 pub mod pareto;
 pub mod patching;
+pub mod pca_scatter;
 pub mod pearl_map;
 pub mod probe_card;
 pub mod probe_check;

@@ -10,6 +10,8 @@ mod hash;
 mod header;
 mod json;
 mod mmap;
+mod part;
+mod part_lines;
 #[cfg(unix)]
 mod pipe;
 mod read_file;
@@ -27,6 +29,8 @@ pub use header::{Header, Origin};
 pub use json::{read_json, write_json};
 pub use mmap::refuse_lfs_pointer;
 pub use numbers::Numbers;
+pub use part::{Assignment, Part};
+pub use part_lines::{ShardRow, join_lines};
 pub(crate) use read_file::refuse_irregular;
 pub use read_file::{read_file, read_settings, read_text};
 pub use safetensors::tensor::Dtype as StoredType;

@@ -11,8 +11,9 @@ use super::console::Console;
 use super::dialogues::Prompts;
 use super::model::ModelChoice;
 use super::output::{Outcome, header, print, print_exact, write_stdout};
-use pearlpoint::artifact::{self, Header, Numbers};
+use pearlpoint::artifact::{self, Header, Numbers, Part, ShardRow};
 use pearlpoint::constructive::{Ablation, Policy};
+use pearlpoint::dialogue::Dialogue;
 use pearlpoint::error::Error;
 use pearlpoint::generate::{
     Event, Finish, GenerateOptions, KeptLogits, LogitsProcessor, Sampling, Transcript, answer_each,
@@ -24,7 +25,8 @@ use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 
 #[derive(Args)]
 #[command(after_help = "Example:
-  pearl generate --data data.jsonl --limit 2 --vector trust.safetensors:0.5n@3.resid_post")]
+  pearl generate --data data.jsonl --limit 2 --vector trust.safetensors:0.5n@3.resid_post
+  pearl generate --data data.jsonl --json --shard 1/2")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelChoice,
@@ -54,6 +56,9 @@ pub struct Arguments {
     /// Print transcripts as JSON Lines
     #[arg(long)]
     json: bool,
+    /// Answer only part I of N, counted from 1, of about equally many tokens; `pearl merge` joins the parts
+    #[arg(long, value_name = "I/N", requires_all = ["json", "data"], conflicts_with_all = ["logits", "trace"])]
+    shard: Option<Part>,
     /// Write the logits that each token was chosen by, before temperature and cuts, as safetensors: `logits` [tokens, vocabulary]
     #[arg(long, value_name = "FILE.safetensors", conflicts_with = "top_logprobs")]
     logits: Option<PathBuf>,
@@ -166,6 +171,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         console
             .say(format!("{} dialogues of more than {limit} tokens were left out", before - dialogues.len()));
     }
+    let (dialogues, rows, first_row) = own_part(&model, dialogues, arguments.shard, &options)?;
+    let options = options.first_row(first_row);
     for dialogue in &dialogues {
         let unknown = dialogue
             .messages
@@ -204,6 +211,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         seed: options.seed,
         // A policy's directions are in memory; its decisions say what was steered.
         plan: (!plan.interventions.is_empty() && arguments.constructive.is_none()).then_some(&plan),
+        shard: arguments.shard.map(|part| ShardRow { part, row: first_row, rows }),
     };
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
     let bar = (!arguments.stream).then(|| console.bar(dialogues.len(), "answering"));
@@ -226,7 +234,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
                     console.end();
                 }
                 if prints {
-                    let print = || new.iter().try_for_each(|transcript| said.print(transcript));
+                    let print = || (transcripts.len()..).zip(&new).try_for_each(|(row, one)| said.print(row, one));
                     let written = bar.as_ref().map_or_else(print, |bar| bar.bar.suspend(print));
                     failed = failed.take().or(written.err());
                 }
@@ -259,7 +267,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             let html = steering_trace::page(&traces)?;
             artifact::write_atomic(path, |file| file.write_all(html.as_bytes()))?;
         }
-        transcripts.iter().filter(|_| !arguments.stream).try_for_each(|transcript| said.print(transcript))?;
+        let mut shown = (0..).zip(&transcripts).filter(|_| !arguments.stream);
+        shown.try_for_each(|(row, transcript)| said.print(row, transcript))?;
     }
     let whole = transcripts.iter().filter(|transcript| transcript.finish != Finish::Stopped).count();
     if whole < dialogues.len() {
@@ -277,10 +286,13 @@ struct Said<'a> {
     model_hash: &'a str,
     seed: u64,
     plan: Option<&'a Plan>,
+    /// The place of the first answer, where this is a part of a run.
+    shard: Option<ShardRow>,
 }
 
 impl Said<'_> {
-    fn print(&self, transcript: &Transcript) -> anyhow::Result<()> {
+    /// Prints the answer of this number of the run's own.
+    fn print(&self, row: usize, transcript: &Transcript) -> anyhow::Result<()> {
         #[derive(Serialize)]
         struct Line<'a> {
             #[serde(flatten)]
@@ -290,12 +302,37 @@ impl Said<'_> {
             seed: u64,
             plan: Option<&'a Plan>,
         }
-        let Said { json, model, model_hash, seed, plan } = *self;
+        let Said { json, model, model_hash, seed, plan, shard } = *self;
         match json {
-            true => print_exact(serde_json::to_string(&Line { transcript, model, model_hash, seed, plan })?),
+            true => {
+                let line = serde_json::to_string(&Line { transcript, model, model_hash, seed, plan })?;
+                match shard {
+                    None => print_exact(line),
+                    Some(first) => print_exact(ShardRow { row: first.row + row, ..first }.mark(&line)?),
+                }
+            }
             false => print(&transcript.text),
         }
     }
+}
+
+/// The dialogues of a part, the number of all, and the place of the part's first. A dialogue weighs as many tokens as its prompt has,
+/// and as its answer may have.
+fn own_part(
+    model: &Model,
+    mut dialogues: Vec<Dialogue>,
+    part: Option<Part>,
+    options: &GenerateOptions,
+) -> pearlpoint::Result<(Vec<Dialogue>, usize, usize)> {
+    let rows = dialogues.len();
+    let Some(part) = part else { return Ok((dialogues, rows, 0)) };
+    let weight = |dialogue: &Dialogue| -> pearlpoint::Result<usize> {
+        Ok(model.chat.tokens(dialogue, 0, options.thinking)?.len().saturating_add(options.max_tokens))
+    };
+    let weights = dialogues.iter().map(weight).collect::<Result<Vec<_>, _>>()?;
+    let own = part.range(&weights);
+    dialogues.truncate(own.end);
+    Ok((dialogues.split_off(own.start), rows, own.start))
 }
 
 /// The most bytes of logits that are held.
@@ -335,7 +372,7 @@ fn save_logits(path: &Path, header: Header, transcripts: &[Transcript]) -> anyho
 fn traces(
     model: &Model,
     transcripts: &[Transcript],
-    dialogues: &[pearlpoint::dialogue::Dialogue],
+    dialogues: &[Dialogue],
     steps: Vec<TraceEntry>,
     thinking: Option<bool>,
 ) -> pearlpoint::Result<Vec<steering_trace::Trace>> {
@@ -345,7 +382,7 @@ fn traces(
             .map_err(|error| Error::input("trace", error, "numbers that JSON can hold"))?;
         steps_at.entry((step.row, step.position)).or_default().push(value);
     }
-    let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &pearlpoint::dialogue::Dialogue))| {
+    let trace = |(row, (transcript, dialogue)): (usize, (&Transcript, &Dialogue))| {
         let mut tokens = model.chat.tokens(dialogue, row, thinking)?;
         let mut continuation = model.chat.continuation(&tokens);
         tokens.extend(transcript.tokens.iter().map(|id| continuation.next(*id)));

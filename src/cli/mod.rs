@@ -15,6 +15,7 @@ mod judge;
 mod judge_choice;
 mod lens;
 mod memory;
+mod merge;
 mod model;
 mod organism;
 mod output;
@@ -98,6 +99,8 @@ enum Command {
     Rounds(Box<rounds::Arguments>),
     /// Score saved answers by a judge, and compare judges with human labels
     Judge(judge::Arguments),
+    /// Join the parts of answers or verdicts that were made with `--shard`
+    Merge(merge::Arguments),
     /// Redraw every chart of a folder from its tables
     Plot(plot::Arguments),
     /// Describe a model: architecture, sizes, sites
@@ -169,6 +172,7 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Reasoning(arguments) => reasoning::run(arguments, console),
         Command::Rounds(arguments) => rounds::run(*arguments, console),
         Command::Judge(arguments) => judge::run(arguments, console),
+        Command::Merge(arguments) => merge::run(&arguments, console),
         Command::Plot(arguments) => plot::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::Organism(arguments) => organism::run(arguments, console),

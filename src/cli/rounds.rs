@@ -10,7 +10,7 @@ use super::model::{ModelChoice, ModelOptions};
 use super::output::{Outcome, draw_and_print, header, print, print_exact, save, save_chart};
 use pearlpoint::Error;
 use pearlpoint::analysis::token_readout;
-use pearlpoint::artifact::{self, FolderLock};
+use pearlpoint::artifact::{self, FolderLock, Part};
 use pearlpoint::config::RoundsFile;
 use pearlpoint::experiment::rounds::RoundsTable;
 use pearlpoint::experiment::rounds_canary::{self, CanaryOptions};
@@ -35,6 +35,23 @@ enum Command {
     Canary(Canary),
     /// Run an experiment: agents that spread an aim of the organism's world over rounds, monitors and the guard
     Attack(Attack),
+    /// Join the plays of parts that were made with `--shard`; the same run without it then makes the tables
+    Merge(Merge),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:
+  pearl rounds canary --shard 1/2 --out part-1
+  pearl rounds canary --shard 2/2 --out part-2
+  pearl rounds merge part-1 part-2 --out canary
+  pearl rounds canary --out canary")]
+struct Merge {
+    /// Folders of all parts
+    #[arg(required = true)]
+    parts: Vec<PathBuf>,
+    /// Folder for the whole run
+    #[arg(long)]
+    out: PathBuf,
 }
 
 #[derive(Args)]
@@ -80,9 +97,12 @@ struct Canary {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Folder for the plays, the table, the chart and the report
+    /// Folder for the plays, the table, the chart and the report; plays that are there are not played again
     #[arg(long)]
     out: PathBuf,
+    /// Play only part I of N of the cells, counted from 1; `pearl rounds merge` joins the parts
+    #[arg(long, value_name = "I/N", conflicts_with = "json")]
+    shard: Option<Part>,
     /// Print canary.json instead of a table
     #[arg(long)]
     json: bool,
@@ -99,6 +119,9 @@ struct Attack {
     /// Folder for plays, probes, alarms, tables and charts; plays that are there are not played again
     #[arg(long)]
     out: PathBuf,
+    /// Play only part I of N of the cells, counted from 1; `pearl rounds merge` joins the parts
+    #[arg(long, value_name = "I/N", conflicts_with = "json")]
+    shard: Option<Part>,
     /// Print rounds.json instead of tables
     #[arg(long)]
     json: bool,
@@ -109,6 +132,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Trace(arguments) => trace_file(arguments, console),
         Command::Canary(arguments) => canary(arguments, console),
         Command::Attack(arguments) => attack(arguments, console),
+        Command::Merge(arguments) => merge(&arguments, console),
     }
 }
 
@@ -243,7 +267,10 @@ fn canary(arguments: Canary, console: &Console) -> anyhow::Result<Outcome> {
         world: model.name == "organism",
         seed: arguments.seed,
     };
-    let table = rounds_canary::run(&model, &options, &arguments.out, &mut console.stages())?;
+    let out = (arguments.out.as_path(), arguments.shard);
+    let Some(table) = rounds_canary::run(&model, &options, out, &mut console.stages())? else {
+        return part_done(&arguments.out, console);
+    };
     match arguments.json {
         true => print_exact(artifact::read_text(&arguments.out.join("canary.json"))?.trim_end())?,
         false => print(rounds_canary::text_table(&table).to_text()?)?,
@@ -256,13 +283,27 @@ fn attack(arguments: Attack, console: &Console) -> anyhow::Result<Outcome> {
     let text = artifact::read_settings(&arguments.experiment)?;
     let file = RoundsFile::parse(&arguments.experiment.display().to_string(), &text)?;
     let model = arguments.options.load(&file.model, console)?;
-    let table =
-        pearlpoint::experiment::rounds::run(&file, &text, &model, &arguments.out, &mut console.stages())?;
+    let out = (arguments.out.as_path(), arguments.shard);
+    let played = pearlpoint::experiment::rounds::run(&file, &text, &model, out, &mut console.stages())?;
+    let Some(table) = played else { return part_done(&arguments.out, console) };
     match arguments.json {
         true => print_exact(artifact::read_text(&arguments.out.join("rounds.json"))?.trim_end())?,
         false => print_attack(&table)?,
     }
     console.say(format!("plays, tables and charts in {}", arguments.out.display()));
+    Ok(Outcome::Done)
+}
+
+fn part_done(out: &std::path::Path, console: &Console) -> anyhow::Result<Outcome> {
+    console.say(format!("plays of this part in {}; `pearl rounds merge` joins the parts", out.display()));
+    Ok(Outcome::Done)
+}
+
+fn merge(arguments: &Merge, console: &Console) -> anyhow::Result<Outcome> {
+    let _lock = FolderLock::take(&arguments.out)?;
+    let cells = pearlpoint::experiment::merge_rounds(&arguments.parts, &arguments.out)?;
+    let out = arguments.out.display();
+    console.say(format!("{cells} cells in {out}; the same run without --shard makes the tables"));
     Ok(Outcome::Done)
 }
 

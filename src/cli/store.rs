@@ -1,4 +1,4 @@
-//! `pearl store`: stores of activations, described, merged and checked.
+//! `pearl store`: stores of activations, described, merged, checked and exported.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::console::Console;
 use super::output::{Outcome, print, print_exact, print_line};
-use pearlpoint::activations::{self, Store};
-use pearlpoint::artifact;
+use pearlpoint::activations::{self, ExportFormat, Store};
+use pearlpoint::artifact::{self, FolderLock};
+use pearlpoint::model::Site;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -25,6 +26,8 @@ enum Command {
     Merge(Merge),
     /// Check a store: hashes, counts, NaN, duplicate rows
     Check(Check),
+    /// Write a store's activations as numpy arrays, CSV or Parquet: a file a site
+    Export(Export),
 }
 
 #[derive(Args)]
@@ -66,11 +69,37 @@ struct Check {
     json: bool,
 }
 
+#[derive(Args)]
+#[command(after_help = "Examples:
+  pearl store export store --npy --out arrays
+  pearl store export store --csv --sites 3.resid_post --out tables")]
+#[command(group = clap::ArgGroup::new("format").required(true))]
+struct Export {
+    /// Folder of the store
+    store: PathBuf,
+    /// Numpy arrays: SITE.npy [rows, width] in f32, example.npy and position.npy
+    #[arg(long, group = "format")]
+    npy: bool,
+    /// CSV: SITE.csv with columns example, position, and one a dimension
+    #[arg(long, group = "format")]
+    csv: bool,
+    /// Parquet: the columns of --csv; in a build with the feature `parquet`
+    #[arg(long, group = "format")]
+    parquet: bool,
+    /// Sites to write [default: all of the store]
+    #[arg(long)]
+    sites: Option<String>,
+    /// Folder for the files
+    #[arg(long)]
+    out: PathBuf,
+}
+
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
         Command::Info(arguments) => info(&arguments),
         Command::Merge(arguments) => merge(arguments, console),
         Command::Check(arguments) => check(arguments, console),
+        Command::Export(arguments) => export(&arguments, console),
     }
 }
 
@@ -150,5 +179,28 @@ fn check(arguments: Check, console: &Console) -> anyhow::Result<Outcome> {
         return Ok(Outcome::CheckFailed);
     }
     console.say(format!("{} is whole", arguments.store.display()));
+    Ok(Outcome::Done)
+}
+
+fn export(arguments: &Export, console: &Console) -> anyhow::Result<Outcome> {
+    let store = Store::open(&arguments.store)?;
+    let format = match (arguments.npy, arguments.csv) {
+        (true, _) => ExportFormat::Npy,
+        (_, true) => ExportFormat::Csv,
+        _ => ExportFormat::Parquet,
+    };
+    let own = &store.manifest.sites;
+    let sites = match &arguments.sites {
+        None => own.clone(),
+        Some(text) => {
+            let blocks = own.iter().filter_map(|site| site.block()).max().map_or(0, |last| last + 1);
+            Site::parse_set(text, blocks)?
+        }
+    };
+    let _lock = FolderLock::take(&arguments.out)?;
+    let bar = console.bar(sites.len(), "writing");
+    let written = activations::export(&store, &sites, format, &arguments.out, &mut |done| bar.done(done))?;
+    drop(bar);
+    written.iter().try_for_each(|path| print_line(path.display()))?;
     Ok(Outcome::Done)
 }

@@ -15,6 +15,7 @@ mod runner;
 pub mod steering_grid;
 
 pub use self::report_page::headline;
+pub use self::rounds_plays::merge_rounds;
 pub use self::runner::{fresh, run};
 pub use crate::config::Experiment;
 pub use crate::progress::Progress;

@@ -6,11 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::rounds_fit::{self, Watch};
-use super::rounds_plays::kept;
+use super::rounds_plays::{Cells, claim};
 use super::rounds_users::{CALM_ROUNDS, calm_rounds, play_calm, play_options};
 use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
 use crate::analysis::early_warning::{Warning, of_alarm, warning};
-use crate::artifact::{self, FolderLock, Header};
+use crate::artifact::{self, FolderLock, Header, Part};
 use crate::config::RoundsFile;
 use crate::config::rounds::WHOLE;
 use crate::constructive::{FitOptions, Guard, Policy, fit};
@@ -56,12 +56,13 @@ pub struct RoundsTable {
 struct Stage<'a> {
     file: &'a RoundsFile,
     model: &'a Model,
-    out: &'a Path,
+    cells: Cells<'a>,
     reader: Reader,
     on_progress: &'a mut dyn FnMut(Progress) -> bool,
 }
 
-/// Runs an experiment into a folder.
+/// Runs an experiment into a folder. With a part, its cells alone are played, and there is no table: [`merge_rounds`](super::merge_rounds)
+/// joins the parts' plays, and the same run without a part makes the table of them.
 ///
 /// # Errors
 /// A model without the file's sites; a policy of another model; a folder of another experiment; a stop.
@@ -69,11 +70,11 @@ pub fn run(
     file: &RoundsFile,
     text: &str,
     model: &Model,
-    out: &Path,
+    (out, part): (&Path, Option<Part>),
     on_progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<RoundsTable> {
+) -> Result<Option<RoundsTable>> {
     let _lock = FolderLock::take(out)?;
-    claim(out, text, model)?;
+    claim(out, text, &model.hash)?;
     let (site, pace_site) =
         (one_site(model, "site", &file.site)?, one_site(model, "pace-site", &file.pace_site)?);
     let held_out = |topic: &str| !fit_topic(topic);
@@ -85,7 +86,8 @@ pub fn run(
     let similarities = similarities(model, &aims, pace_site, None)?;
     let attack = (aims.as_slice(), &similarities);
     let watch = rounds_fit::watch(file, model, site, out, on_progress)?;
-    let mut stage = Stage { file, model, out, reader: watch.reader.clone(), on_progress };
+    let cells = Cells::new(out, part);
+    let mut stage = Stage { file, model, cells, reader: watch.reader.clone(), on_progress };
     let last = file.rounds.last().copied().unwrap_or(1);
     let agent = file.agents.iter().find(|agent| agent.name == WHOLE).ok_or_else(|| {
         Error::input("rounds", format!("no agent {WHOLE:?}"), "the one that defences are tried on")
@@ -111,7 +113,10 @@ pub fn run(
         add_calm(&mut cells, kind, "none", &played);
         calm.push((*kind, played));
     }
-    let warnings = warnings(model, &watch, &calm[0].1, &undefended)?;
+    let warnings = match part {
+        None => warnings(model, &watch, &calm[0].1, &undefended)?,
+        Some(_) => Vec::new(),
+    };
     // What a monitor lets through until it fires is what was played without it, so that nothing has to be played again.
     for alarm in &watch.alarms {
         let name = format!("{}, refusal", alarm.monitor.name());
@@ -150,6 +155,9 @@ pub fn run(
         let played = stage.cell(agent, "guard", last, attack, (&mut guard(), true))?;
         cells.push(AttackCell::of(&agent.name, "guard", last, &played));
     }
+    if stage.cells.save_part()? {
+        return Ok(None);
+    }
     let table = RoundsTable {
         attacks: AttackTable { aim: "the organism answers a malicious user unsafely".into(), cells },
         warnings,
@@ -158,7 +166,7 @@ pub fn run(
         manners: manners(&undefended),
     };
     save(&table, &watch, file, model, out)?;
-    Ok(table)
+    Ok(Some(table))
 }
 
 /// The one site of a key of the file.
@@ -192,19 +200,6 @@ fn refused(alarm: &Alarm, played: &[Played]) -> Result<Vec<Played>> {
         Ok(own)
     };
     played.iter().map(refused).collect()
-}
-
-/// Makes the folder this experiment's, or checks that it is.
-fn claim(out: &Path, text: &str, model: &Model) -> Result<()> {
-    let path = out.join("experiment.toml");
-    let own = format!("# model {}\n{text}", model.hash);
-    match path.exists() {
-        true if artifact::read_text(&path)? != own => {
-            Err(Error::input(path.display(), "another experiment or model", "the same one, or a new folder"))
-        }
-        true => Ok(()),
-        false => artifact::write_text(&path, &own),
-    }
 }
 
 fn policy(
@@ -271,8 +266,8 @@ impl Stage<'_> {
         (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
         let name = format!("{} against {defence_name} in {rounds}", agent.name);
-        let (out, stage) = (self.out, self);
-        kept(out, &name, &mut || {
+        let stage = self;
+        stage.cells.kept(&name, rounds * aims.len(), &mut || {
             let options = play_options(stage.file, rounds, 11);
             let total = aims.len();
             let on_progress = &mut *stage.on_progress;
@@ -300,8 +295,9 @@ impl Stage<'_> {
         aims: &[Aim],
         (defence, reads): (&mut dyn Defence, bool),
     ) -> Result<Vec<Played>> {
-        let (out, stage) = (self.out, self);
-        kept(out, &format!("{kind} under {defence_name}"), &mut || {
+        let stage = self;
+        let rounds = (0..aims.len()).map(calm_rounds).sum();
+        stage.cells.kept(&format!("{kind} under {defence_name}"), rounds, &mut || {
             let reader = reads.then_some(&stage.reader);
             play_calm(stage.file, stage.model, aims, reader, defence, 13, stage.on_progress)
         })

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
-use crate::artifact::{self, FolderLock, Header};
+use super::rounds_plays::{Cells, claim};
+use crate::artifact::{self, FolderLock, Header, Part};
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
 use crate::model::{Model, Site};
@@ -39,21 +40,25 @@ const SHOWN: usize = 2;
 /// Dialogues that are played side by side.
 const WAVE: usize = 25;
 
-/// Runs the experiment into a folder: `canary.json`, `plays-AGENT.jsonl`, `success` as a chart, `report.html`.
+/// Runs the experiment into a folder: `canary.json`, `plays-AGENT.jsonl`, `success` as a chart, `report.html`. With a part, its cells
+/// (an agent and a number of rounds each) alone are played, and there is no table: [`merge_rounds`](super::merge_rounds) joins the
+/// parts' plays, and the same run without a part makes the table of them.
 ///
 /// # Errors
 /// A model without a chat template; no dialogues or rounds; a stop.
 pub fn run(
     model: &Model,
     options: &CanaryOptions,
-    out: &Path,
+    (out, part): (&Path, Option<Part>),
     on_progress: &mut dyn FnMut(Progress) -> bool,
-) -> Result<AttackTable> {
+) -> Result<Option<AttackTable>> {
     if options.dialogues == 0 || options.rounds.is_empty() || options.rounds.contains(&0) {
         let found = format!("{} dialogues, rounds {:?}", options.dialogues, options.rounds);
         return Err(Error::input("canary", found, "one or more dialogues, and numbers of rounds from 1"));
     }
     let _lock = FolderLock::take(out)?;
+    claim(out, &settings(options), &model.hash)?;
+    let mut kept = Cells::new(out, part);
     let (aims, task): (Vec<Aim>, Box<dyn Task>) = match options.world {
         true => (world::canary_aims(options.dialogues, options.seed)?, Box::new(world::WorldTask)),
         false => (canary::aims(options.dialogues, options.seed), Box::new(CanaryTask::default())),
@@ -79,7 +84,10 @@ pub fn run(
             let mut on_done =
                 |count| on_progress(Progress { stage: "play the canary task", done: done + count, total });
             let task = task.as_ref();
-            last = play(model, &aims, &similarities, agent, task, None, &mut Undefended, &own, &mut on_done)?;
+            last = kept.kept(&format!("{} in {rounds}", agent.name), rounds * aims.len(), &mut || {
+                let none = &mut Undefended;
+                play(model, &aims, &similarities, agent, task, None, none, &own, &mut on_done)
+            })?;
             done += aims.len();
             cells.push(AttackCell::of(&agent.name, "none", rounds, &last));
             for one in &last {
@@ -87,9 +95,14 @@ pub fn run(
                 text.push_str(&format!("{line}\n"));
             }
         }
-        let name = agent.name.replace(' ', "-");
-        artifact::write_text(&out.join(format!("plays-{name}.jsonl")), &text)?;
+        if part.is_none() {
+            let name = agent.name.replace(' ', "-");
+            artifact::write_text(&out.join(format!("plays-{name}.jsonl")), &text)?;
+        }
         longest.push((agent.name.clone(), last));
+    }
+    if kept.save_part()? {
+        return Ok(None);
     }
     let table = AttackTable { aim: "the model says the word that it was asked to keep".into(), cells };
     let header = Header {
@@ -106,7 +119,16 @@ pub fn run(
     report::draw_all(out)?;
     let page = page(model, options, &table, chart, &longest);
     pages::write(&page, &out.join("report.html"))?;
-    Ok(table)
+    Ok(Some(table))
+}
+
+/// The options as text: a folder belongs to one run.
+fn settings(options: &CanaryOptions) -> String {
+    let CanaryOptions { dialogues, rounds, max_tokens, thinking, world, seed } = options;
+    let thinking = thinking.map_or(String::new(), |thinking| format!("thinking = {thinking}\n"));
+    format!(
+        "# pearl rounds canary\ndialogues = {dialogues}\nrounds = {rounds:?}\nmax-tokens = {max_tokens}\n{thinking}world = {world}\nseed = {seed}\n"
+    )
 }
 
 /// The cells as a table of text.

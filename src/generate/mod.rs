@@ -132,13 +132,14 @@ pub fn answer_each(
                     "one that the tokenizer cuts into tokens",
                 ));
             }
+            let random_stream = shared.first_row + row;
             let options = shared.clone();
             let beginning = options.beginnings.get(row).cloned().unwrap_or_default();
             batch.join(Joining {
                 prompt,
                 beginning,
                 options,
-                random_stream: row,
+                random_stream,
                 stream,
                 whole: true,
                 prefix: None,

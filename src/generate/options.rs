@@ -21,6 +21,8 @@ pub struct GenerateOptions {
     pub think_budget: Option<usize>,
     /// Each row samples from a stream of its own, made of this seed and the row's index.
     pub seed: u64,
+    /// The index of the first dialogue in the run that the dialogues are a part of; 0 where they are the whole run.
+    pub first_row: usize,
     /// The thinking mode of chat templates that have one; their default where none is given.
     pub thinking: Option<bool>,
     /// Rows that are decoded side by side.
@@ -41,6 +43,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             think_budget: None,
             seed: 0,
+            first_row: 0,
             thinking: None,
             // Decoding is bound by reading the weights, which rows share; more rows cost memory for keys and values.
             batch_rows: 32,
@@ -83,6 +86,12 @@ impl GenerateOptions {
     /// Sets the most tokens of the thinking part.
     pub fn think_budget(mut self, think_budget: impl Into<Option<usize>>) -> GenerateOptions {
         self.think_budget = think_budget.into();
+        self
+    }
+
+    /// Sets the index of the first dialogue in the whole run, so that a part of a run samples as the whole does.
+    pub fn first_row(mut self, first_row: usize) -> GenerateOptions {
+        self.first_row = first_row;
         self
     }
 

@@ -5,6 +5,7 @@
 
 pub mod active_learning;
 pub mod attack_success;
+pub mod auroc_grid;
 pub mod belief_simplex;
 pub mod constructive_score;
 pub mod cosines;
@@ -19,6 +20,7 @@ pub mod margins;
 pub mod null_test;
 pub mod pareto;
 pub mod patching;
+pub mod pca_scatter;
 pub mod pearl_map;
 pub mod rates;
 pub mod reliability;
@@ -53,9 +55,10 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 25] = [
+pub const PLOTS: [Plot; 27] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "attack_success", draw: |text| Ok(attack_success::chart(&table(text)?)) },
+    Plot { name: "auroc_grid", draw: |text| Ok(auroc_grid::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
@@ -70,6 +73,7 @@ pub const PLOTS: [Plot; 25] = [
     Plot { name: "null_test", draw: |text| Ok(null_test::chart(&table(text)?)) },
     Plot { name: "pareto", draw: |text| Ok(pareto::chart(&table(text)?)) },
     Plot { name: "patching", draw: |text| Ok(patching::chart(&table(text)?)) },
+    Plot { name: "pca_scatter", draw: |text| Ok(pca_scatter::chart(&table(text)?)) },
     Plot { name: "pearl_map", draw: |text| Ok(pearl_map::chart(&table(text)?)) },
     Plot { name: "rates", draw: |text| Ok(rates::chart(&table(text)?)) },
     Plot { name: "reliability", draw: |text| Ok(reliability::chart(&table(text)?)) },
@@ -164,6 +168,12 @@ mod tests {
                 {"agent": "one", "defence": "none", "rounds": 3, "dialogues": 9, "success": interval, "touched": interval,
                     "rounds_played": 2.0, "constructive": interval},
             ]}),
+            "auroc_grid" => {
+                json!({"label": "kind", "split": "topic held out", "sites": ["0.resid_post", "1.resid_post"], "rows": [
+                    {"tokens": "last", "auroc": [auroc, null], "ngram": 0.6},
+                    {"tokens": "mean(user)", "auroc": [auroc, auroc], "ngram": 0.6},
+                ]})
+            }
             "belief_simplex" => json!({"types": ["a", "b", "c"], "actions": ["go", "stop"], "cells": [
                 {"belief": [1.0, 0.0, 0.0], "action": 0, "share": 1.0}, {"belief": [0.2, 0.3, 0.5], "action": 1, "share": 0.7}
             ]}),
@@ -204,6 +214,11 @@ mod tests {
                 "answer": "on", "other": "to", "sites": ["1.resid_post"], "clean_difference": 2.0,
                 "corrupted_difference": -1.0, "differences": [[0.5]],
             }),
+            "pca_scatter" => {
+                json!({"label": "kind", "site": "1.resid_post", "tokens": "last", "variance": [0.6, 0.2], "points": [
+                    {"x": 1.0, "y": 0.5, "label": "calm"}, {"x": -1.0, "y": -0.5, "label": "cross"},
+                ]})
+            }
             "pearl_map" => {
                 json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
                     "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,

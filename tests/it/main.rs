@@ -12,6 +12,7 @@ mod chat_inputs;
 mod constructive;
 mod coverage;
 mod direction_choice;
+mod export;
 mod docs;
 mod game;
 mod generate;

@@ -3,6 +3,7 @@
 mod record;
 mod score;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 use super::console::Console;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::Error;
+use pearlpoint::artifact::{Part, ShardRow};
 use pearlpoint::dialogue::records;
 use pearlpoint::judge::{self, Scorer, Verdict};
 use pearlpoint::report::{Table, table::Column};
@@ -25,6 +27,7 @@ const LABELS: [&str; 4] = ["final_label", "label", "verdict", "annotation"];
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   pearl judge answers.jsonl --judge rules --json
+  pearl judge answers.jsonl --judge rules --json --shard 1/2
   pearl judge agree labelled.csv --judge rules --label final_label")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -36,6 +39,9 @@ pub struct Arguments {
     /// Print every record with its score as JSON Lines, instead of counts
     #[arg(long)]
     json: bool,
+    /// Judge only part I of N, counted from 1, of about equally long records; `pearl merge` joins the parts
+    #[arg(long, value_name = "I/N", requires = "json")]
+    shard: Option<Part>,
 }
 
 #[derive(Subcommand)]
@@ -89,32 +95,70 @@ struct Answer {
 
 /// Reads and scores every record of a file.
 fn read(file: &Path, judge: &dyn Scorer) -> anyhow::Result<Vec<Answer>> {
-    let mut answers = Vec::new();
-    for item in records(file)? {
-        let (place, record) = item?;
-        let (dialogue, transcript) = parts(&record, &place, answers.len())?;
-        judge.check(&dialogue)?;
-        let score = judge.score(&dialogue, &transcript)?;
-        answers.push(Answer { place, record, score });
-    }
+    let all = 0..usize::MAX;
+    let answers = read_rows(file, judge, &all)?;
     if answers.is_empty() {
         return Err(Error::input(file.display(), "no record", "at least one answer").into());
     }
     Ok(answers)
 }
 
+/// Reads and scores some records of a file.
+fn read_rows(file: &Path, judge: &dyn Scorer, rows: &Range<usize>) -> anyhow::Result<Vec<Answer>> {
+    let mut answers = Vec::new();
+    for (number, item) in records(file)?.enumerate() {
+        let (place, record) = item?;
+        if !rows.contains(&number) {
+            continue;
+        }
+        let (dialogue, transcript) = parts(&record, &place, number)?;
+        judge.check(&dialogue)?;
+        let score = judge.score(&dialogue, &transcript)?;
+        answers.push(Answer { place, record, score });
+    }
+    Ok(answers)
+}
+
+/// The records of a part, and the number of all. A record weighs as much as it is long: there is no tokenizer here.
+fn own_part(file: &Path, part: Part) -> anyhow::Result<(Range<usize>, usize)> {
+    let mut weights = Vec::new();
+    for item in records(file)? {
+        let (place, record) = item?;
+        if record.contains_key("shard") {
+            let expected = "answers of a whole run: `pearl merge` joins the parts";
+            return Err(Error::input(place, "an answer of a part of a run", expected).into());
+        }
+        weights.push(serde_json::to_string(&record)?.len());
+    }
+    Ok((part.range(&weights), weights.len()))
+}
+
 fn verdicts(file: &Path, arguments: &Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let judge = arguments.judge.make()?;
-    let answers = read(file, judge.as_ref())?;
+    let own = match arguments.shard {
+        Some(part) => Some((part, own_part(file, part)?)),
+        None => None,
+    };
+    let answers = match &own {
+        Some((_, (range, rows))) if *rows > 0 => read_rows(file, judge.as_ref(), range)?,
+        _ => read(file, judge.as_ref())?,
+    };
     if arguments.json {
-        for Answer { mut record, score, .. } in answers {
+        for (row, Answer { mut record, score, .. }) in answers.into_iter().enumerate() {
             let verdict = Verdict::named(&score.strategy);
             let number =
                 verdict.map(|verdict| json!(verdict.score())).or(score.satisfaction.map(Value::from));
             record.insert("score".into(), number.unwrap_or(Value::Null));
             record.insert("verdict".into(), score.strategy.into());
             record.insert("reason".into(), score.reason.into());
-            print_exact(Value::Object(record))?;
+            let line = Value::Object(record).to_string();
+            match &own {
+                None => print_exact(line)?,
+                Some((part, (range, rows))) => {
+                    let shard = ShardRow { part: *part, row: range.start + row, rows: *rows };
+                    print_exact(shard.mark(&line)?)?;
+                }
+            }
         }
         return Ok(Outcome::Done);
     }

@@ -4,6 +4,8 @@ mod check;
 mod compare;
 mod cosines;
 mod fit;
+mod grid;
+mod scatter;
 mod score;
 
 use clap::{Args, Subcommand};
@@ -29,6 +31,10 @@ enum Command {
     Check(Box<check::Check>),
     /// Cosines between the directions of probes
     Cosines(cosines::Cosines),
+    /// Scatter of a store's rows on their first two principal components, coloured by a label
+    Scatter(scatter::Scatter),
+    /// AUROC by site and selector, from a store a selector
+    Grid(Box<grid::Grid>),
 }
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
@@ -38,5 +44,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         Command::Compare(arguments) => compare::run(arguments, console),
         Command::Check(arguments) => check::run(*arguments, console),
         Command::Cosines(arguments) => cosines::run(arguments),
+        Command::Scatter(arguments) => scatter::run(&arguments, console),
+        Command::Grid(arguments) => grid::run(*arguments, console),
     }
 }
