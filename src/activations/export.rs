@@ -86,9 +86,11 @@ pub fn export(
 
 /// A numpy array in C order (NEP 1): magic, version 1.0, a header padded to 64 bytes, and the numbers.
 fn npy<const N: usize>(kind: &str, shape: &[usize], numbers: impl Iterator<Item = [u8; N]>) -> Vec<u8> {
-    let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
-    let mut header =
-        format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", shape.trim_end());
+    // As Python writes a tuple: (2, 3), and (2,).
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    let comma = if sizes.len() == 1 { "," } else { "" };
+    let sizes = sizes.join(", ");
+    let mut header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({sizes}{comma}), }}");
     let length = (10 + header.len() + 1).next_multiple_of(64) - 10;
     header.push_str(&" ".repeat(length - 1 - header.len()));
     header.push('\n');

@@ -222,9 +222,9 @@ pub fn extract_steered_to_store(
         end: 0,
         pulled: 0,
         is_drained: false,
-        assignment: plan.part.map(|part| {
-            Assignment::new(part, last.map_or(Vec::new(), |entry| entry.loads.clone()))
-        }),
+        assignment: plan
+            .part
+            .map(|part| Assignment::new(part, last.map_or(Vec::new(), |entry| entry.loads.clone()))),
         is_ours: true,
         progress: ExtractProgress::default(),
     };

@@ -47,10 +47,16 @@ pub fn merge(parts: &[PathBuf], out: &Path, on_progress: &mut dyn FnMut(usize) -
         whole.unpicked = whole.unpicked.saturating_add(manifest.unpicked);
         for (name, hash) in manifest.shards.iter().zip(&manifest.hashes) {
             let number = shard::number(name).ok_or_else(|| {
-                wrong(format!("the shard {name}"), "shards by their numbers, as `pearl extract` writes them".into())
+                wrong(
+                    format!("the shard {name}"),
+                    "shards by their numbers, as `pearl extract` writes them".into(),
+                )
             })?;
             if shards.insert(number, (name, folder, hash)).is_some() {
-                return Err(wrong(format!("the shard {name}, as another part has"), "each shard once".into()));
+                return Err(wrong(
+                    format!("the shard {name}, as another part has"),
+                    "each shard once".into(),
+                ));
             }
         }
     }

@@ -22,6 +22,7 @@ mod steering;
 mod store;
 mod verify;
 
+pub use crate::artifact::Part;
 pub use activations::Activations;
 pub use export::{ExportFormat, export};
 pub use extract::{extract, extract_each, extract_steered};
@@ -29,7 +30,6 @@ pub use extract_to_store::{
     ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
 };
 pub use labelled::Labelled;
-pub use crate::artifact::Part;
 pub use manifest::Manifest;
 pub use merge::merge;
 pub use recorder::{Recorder, RowOrigin};

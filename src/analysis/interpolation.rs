@@ -39,6 +39,12 @@ pub struct Options {
     pub seed: u64,
 }
 
+impl Default for Options {
+    fn default() -> Options {
+        Options { search: Search::default(), max_tokens: 60, thinking: None, seed: 0 }
+    }
+}
+
 /// One pair at one site. Shares of the way run from 0 at the first twin's state to 1 at the second's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PairFlips {

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod attack_success;
+pub mod attention_pattern;
 pub mod auroc_grid;
 pub mod boundary_report;
 pub mod chain_refinement;
@@ -10,6 +11,7 @@ mod control_text;
 pub mod cross_validation;
 pub mod dataset;
 pub mod direction_choice;
+pub mod dose_curve;
 pub mod early_warning;
 pub mod game_estimate;
 mod group_interval;

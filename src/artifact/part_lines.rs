@@ -90,8 +90,10 @@ pub fn join_lines(parts: &[PathBuf]) -> Result<(String, usize)> {
     gap(next, rows);
     if !missing.is_empty() {
         let there: BTreeMap<usize, ()> = found.iter().map(|one| (one.part.number, ())).collect();
-        let absent: Vec<String> =
-            (1..=of).filter(|number| !there.contains_key(number)).map(|number| format!("{number}/{of}")).collect();
+        let absent: Vec<String> = (1..=of)
+            .filter(|number| !there.contains_key(number))
+            .map(|number| format!("{number}/{of}"))
+            .collect();
         let absent = match absent.as_slice() {
             [] => String::new(),
             parts => format!("; no line of part {}", parts.join(", ")),
@@ -121,11 +123,15 @@ fn survey(path: &Path, run: &mut Option<(usize, usize)>) -> Result<Option<Found>
         };
         let is_json = serde_json::from_str::<serde::de::IgnoredAny>(line).is_ok();
         let (_, own) = ShardRow::read(line).filter(|_| is_json).ok_or_else(|| {
-            let what = if is_json { "no field `shard` at its end" } else { "no JSON, or a line that was cut short" };
+            let what =
+                if is_json { "no field `shard` at its end" } else { "no JSON, or a line that was cut short" };
             wrong(what.into(), "a line that --shard I/N wrote, unchanged")
         })?;
         if line.contains("\"finish\":\"stopped\"") {
-            return Err(wrong("an answer of a run that was stopped".into(), "whole answers: make the part again"));
+            return Err(wrong(
+                "an answer of a run that was stopped".into(),
+                "whole answers: make the part again",
+            ));
         }
         let (of, rows) = *run.get_or_insert((own.part.of, own.rows));
         if (own.part.of, own.rows) != (of, rows) || own.row >= rows {
@@ -146,7 +152,11 @@ fn survey(path: &Path, run: &mut Option<(usize, usize)>) -> Result<Option<Found>
 /// Calls `call` with each line that is not empty, and its number from 1.
 fn each_line(path: &Path, call: &mut dyn FnMut(usize, &str) -> Result<()>) -> Result<()> {
     let file = std::fs::File::open(path).map_err(Error::file(path))?;
-    super::refuse_irregular(path, &file.metadata().map_err(Error::file(path))?, "a file that --shard I/N wrote")?;
+    super::refuse_irregular(
+        path,
+        &file.metadata().map_err(Error::file(path))?,
+        "a file that --shard I/N wrote",
+    )?;
     for (number, line) in (1..).zip(BufReader::new(file).lines()) {
         let line = line.map_err(Error::file(path))?;
         if !line.trim().is_empty() {
@@ -189,19 +199,27 @@ mod tests {
     #[test]
     fn what_is_missing_or_foreign_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let message = |parts: &[(&str, &[usize])]| joined(&files(folder.path(), parts, 6)).unwrap_err().to_string();
+        let message =
+            |parts: &[(&str, &[usize])]| joined(&files(folder.path(), parts, 6)).unwrap_err().to_string();
         let found = message(&[("1/3", &[0, 1]), ("3/3", &[4])]);
         assert_eq!(
             found,
             "parts: rows 2 to 3, row 5 missing of 6; no line of part 2/3; expected all rows of all 3 parts"
         );
         assert!(message(&[("1/2", &[0, 1, 2]), ("1/2", &[0, 1, 2])]).contains("row 0 again, of part 1/2"));
-        assert!(message(&[("1/2", &[0, 1, 2]), ("1/3", &[3])]).contains("rows of one run: 6 rows in 2 parts"));
-        assert!(message(&[("1/2", &[0, 2])]).contains("0.jsonl:2: row 2 of part 1/2; expected row 1 of part 1/2"));
+        assert!(
+            message(&[("1/2", &[0, 1, 2]), ("1/3", &[3])]).contains("rows of one run: 6 rows in 2 parts")
+        );
+        assert!(
+            message(&[("1/2", &[0, 2])]).contains("0.jsonl:2: row 2 of part 1/2; expected row 1 of part 1/2")
+        );
         let path = folder.path().join("plain.jsonl");
         for (text, expected) in [
             ("{\"id\":\"a\"}\n", "plain.jsonl:1: no field `shard`"),
-            ("{\"id\":\"a\",\"shard\":{\"part\":\"1/", "plain.jsonl:1: no JSON, or a line that was cut short"),
+            (
+                "{\"id\":\"a\",\"shard\":{\"part\":\"1/",
+                "plain.jsonl:1: no JSON, or a line that was cut short",
+            ),
             ("", "no line in any file"),
         ] {
             std::fs::write(&path, text).unwrap();

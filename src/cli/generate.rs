@@ -234,7 +234,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
                     console.end();
                 }
                 if prints {
-                    let print = || (transcripts.len()..).zip(&new).try_for_each(|(row, one)| said.print(row, one));
+                    let print =
+                        || (transcripts.len()..).zip(&new).try_for_each(|(row, one)| said.print(row, one));
                     let written = bar.as_ref().map_or_else(print, |bar| bar.bar.suspend(print));
                     failed = failed.take().or(written.err());
                 }

@@ -1,8 +1,10 @@
 //! The command line: one file a subcommand, and the only place that prints.
 
+mod attention;
 mod boundary;
 #[cfg(feature = "serve")]
 mod chat;
+mod completions;
 mod console;
 mod constructive;
 mod dash_values;
@@ -14,6 +16,7 @@ mod inspect;
 mod judge;
 mod judge_choice;
 mod lens;
+mod man;
 mod memory;
 mod merge;
 mod model;
@@ -70,6 +73,8 @@ enum Command {
     Tokens(tokens::Arguments),
     /// Show the likeliest next tokens at each block and position (logit lens)
     Lens(lens::Arguments),
+    /// Write a dialogue's attention weights, and draw those of a block or head
+    Attention(attention::Arguments),
     /// Patch a prompt's hidden states into another prompt, block by block and position by position
     Patch(patch::Arguments),
     /// Fit, score and compare probes
@@ -107,6 +112,10 @@ enum Command {
     Inspect(inspect::Arguments),
     /// The embedded model: train, sample, check, export
     Organism(organism::Arguments),
+    /// Print a script that completes commands and options in a shell
+    Completions(completions::Arguments),
+    /// Write man pages, one a command
+    Man(man::Arguments),
 }
 
 impl Arguments {
@@ -157,6 +166,7 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Store(arguments) => store::run(arguments, console),
         Command::Tokens(arguments) => tokens::run(arguments, console),
         Command::Lens(arguments) => lens::run(arguments, console),
+        Command::Attention(arguments) => attention::run(arguments, console),
         Command::Patch(arguments) => patch::run(arguments, console),
         Command::Probe(arguments) => probe::run(arguments, console),
         Command::Boundary(arguments) => boundary::run(*arguments, console),
@@ -176,6 +186,8 @@ fn execute(command: Command, console: &Console) -> anyhow::Result<Outcome> {
         Command::Plot(arguments) => plot::run(arguments, console),
         Command::Inspect(arguments) => inspect::run(arguments, console),
         Command::Organism(arguments) => organism::run(arguments, console),
+        Command::Completions(arguments) => completions::run(&arguments),
+        Command::Man(arguments) => man::run(&arguments, console),
     }
 }
 

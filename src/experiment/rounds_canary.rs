@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
 use super::rounds_plays::{Cells, claim};
+use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
 use crate::artifact::{self, FolderLock, Header, Part};
 use crate::error::{Error, Result};
 use crate::generate::Sampling;

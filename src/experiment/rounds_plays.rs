@@ -87,18 +87,20 @@ pub fn merge_rounds(parts: &[PathBuf], out: &Path) -> Result<usize> {
     let mut found = Vec::new();
     let mut missing = Vec::new();
     for cell in cells {
-        artifact::foreign_path(cell)
-            .filter(|path| path.components().count() == 1)
-            .ok_or_else(|| Error::input(first.join(PART).display(), format!("the cell {cell:?}"), "a file name"))?;
+        artifact::foreign_path(cell).filter(|path| path.components().count() == 1).ok_or_else(|| {
+            Error::input(first.join(PART).display(), format!("the cell {cell:?}"), "a file name")
+        })?;
         match read.iter().map(|(folder, ..)| folder.join("plays").join(cell)).find(|path| path.exists()) {
             Some(path) => found.push((path, cell)),
             None => missing.push(cell.trim_end_matches(".jsonl")),
         }
     }
     if !missing.is_empty() {
-        let absent = (1..=part.of).filter(|number| !read.iter().any(|(_, own, _)| own.part.number == *number));
+        let absent =
+            (1..=part.of).filter(|number| !read.iter().any(|(_, own, _)| own.part.number == *number));
         let absent: Vec<String> = absent.map(|number| format!("{number}/{}", part.of)).collect();
-        let parts = if absent.is_empty() { String::new() } else { format!("part {} and ", absent.join(", ")) };
+        let parts =
+            if absent.is_empty() { String::new() } else { format!("part {} and ", absent.join(", ")) };
         let found = format!("{parts}the cells {} are missing", missing.join(", "));
         return Err(Error::input("parts", found, format!("all {} parts", part.of)));
     }

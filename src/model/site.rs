@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 pub enum Point {
     /// The residual stream entering the block.
     ResidPre,
+    /// The attention weights after the softmax, `heads × keys` a query token: head after head, a column for each position of the row,
+    /// zero where the token doesn't look. As wide as the longest row of the batch, so it is read by a hook or one dialogue at a time,
+    /// never stored in a table nor changed, and no set (`all`) holds it.
+    AttnWeights,
     /// The concatenated head outputs, before the output projection.
     AttnHeads,
     /// The output of attention, before it is added to the residual stream (in Granite, times a factor).
@@ -40,7 +44,7 @@ pub enum Site {
 }
 
 impl Point {
-    /// Every point, in the order of the forward pass.
+    /// Every point whose width is the model's alone, in the order of the forward pass.
     pub const ALL: [Point; 8] = [
         Point::ResidPre,
         Point::AttnHeads,
@@ -56,6 +60,7 @@ impl Point {
     pub fn name(self) -> &'static str {
         match self {
             Point::ResidPre => "resid_pre",
+            Point::AttnWeights => "attn_weights",
             Point::AttnHeads => "attn_heads",
             Point::AttnOut => "attn_out",
             Point::ResidMid => "resid_mid",
@@ -67,7 +72,7 @@ impl Point {
     }
 
     fn named(name: &str) -> Option<Point> {
-        Point::ALL.into_iter().find(|point| point.name() == name)
+        Point::ALL.into_iter().chain([Point::AttnWeights]).find(|point| point.name() == name)
     }
 }
 
@@ -168,6 +173,7 @@ fn transformer_lens(name: &str) -> String {
     };
     let point = match hook {
         "attn.hook_z" => "attn_heads",
+        "attn.hook_pattern" => "attn_weights",
         "mlp.hook_post" => "mlp_hidden",
         _ => hook.strip_prefix("hook_").unwrap_or(hook),
     };
@@ -244,6 +250,7 @@ mod tests {
     fn reads_transformer_lens_names() {
         assert_eq!(texts("blocks.3.hook_resid_post", 4), "3.resid_post");
         assert_eq!(texts("blocks.0.attn.hook_z", 4), "0.attn_heads");
+        assert_eq!(texts("blocks.2.attn.hook_pattern", 4), "2.attn_weights");
     }
 
     #[test]

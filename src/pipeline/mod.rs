@@ -9,9 +9,11 @@
 //! - [`Labelled::probe`](crate::activations::Labelled::probe), [`ProbeBuilder`], [`ProbeSweep`]: probes with controls.
 //! - [`Probe::risk_map`](crate::probe::Probe::risk_map), [`RiskMap::save_svg`](crate::boundary::RiskMap::save_svg).
 //! - [`Labelled::vector`](crate::activations::Labelled::vector), [`VectorBuilder`]: steering vectors.
-//! - [`Model::generate`](crate::model::Model::generate): answers under a steering plan.
+//! - [`Model::generate`](crate::model::Model::generate): answers under a steering plan; [`Model::outcomes`](crate::model::Model::outcomes)
+//!   and [`Model::dose_response`](crate::model::Model::dose_response): what a judge says of them.
 
 mod dialogues;
+mod dose;
 mod extract;
 mod generate;
 mod load;

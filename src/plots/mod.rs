@@ -5,11 +5,13 @@
 
 pub mod active_learning;
 pub mod attack_success;
+pub mod attention_pattern;
 pub mod auroc_grid;
 pub mod belief_simplex;
 pub mod constructive_score;
 pub mod cosines;
 pub mod cross_validation;
+pub mod dose_curve;
 pub mod dose_response;
 pub mod grid_response;
 pub mod interpolation;
@@ -55,14 +57,16 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 27] = [
+pub const PLOTS: [Plot; 29] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "attack_success", draw: |text| Ok(attack_success::chart(&table(text)?)) },
+    Plot { name: "attention_pattern", draw: |text| Ok(attention_pattern::chart(&table(text)?)) },
     Plot { name: "auroc_grid", draw: |text| Ok(auroc_grid::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
     Plot { name: "cross_validation", draw: |text| Ok(cross_validation::chart(&table::<Vec<_>>(text)?)) },
+    Plot { name: "dose_curve", draw: |text| Ok(dose_curve::chart(&table(text)?)) },
     Plot { name: "dose_response", draw: |text| Ok(dose_response::chart(&table(text)?)) },
     Plot { name: "grid_response", draw: |text| Ok(grid_response::chart(&table(text)?)) },
     Plot { name: "interpolation", draw: |text| Ok(interpolation::chart(&table(text)?)) },
@@ -185,6 +189,11 @@ mod tests {
             "cross_validation" => json!([
                 {"name": "rows", "label": "kind", "sites": [["0.resid_post", [auroc]]], "folds": []}
             ]),
+            "dose_curve" => {
+                json!({"vector": "one → other", "site": "1.resid_post", "outcome": "calmed", "doses": [
+                    {"strength": "0n", "reached": interval, "broken": 0, "n": 9}, {"strength": "0.5n", "reached": interval, "broken": 1, "n": 9},
+                ]})
+            }
             "dose_response" | "null_test" | "rates" | "safe_and_satisfied" => steering,
             "grid_response" => {
                 json!({"file": file, "found": found, "site": "4.resid_post", "quantity": "divergence"})

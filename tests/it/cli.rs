@@ -405,3 +405,28 @@ fn output_that_is_no_longer_read_is_no_error() {
         .unwrap();
     assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = String::from_utf8(pearl(&["--help"]).output().unwrap().stdout).unwrap();
+    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+    let commands: Vec<&str> =
+        commands.map_while(|line| line.strip_prefix("  ")?.split_whitespace().next()).collect();
+    assert!(commands.len() > 20 && commands.contains(&"extract"), "{help}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = String::from_utf8(pearl(&["completions", shell]).output().unwrap().stdout).unwrap();
+        assert!(
+            commands.iter().all(|name| script.contains(name)) && script.contains("store-dtype"),
+            "{shell}"
+        );
+    }
+    one_line(&["completions", "cmd"], &["bash", "zsh"]);
+    let out = folder.path().join("man").display().to_string();
+    pearl(&["man", "--out", &out]).assert().success();
+    let page = |name: &str| std::fs::read_to_string(folder.path().join("man").join(name)).unwrap();
+    for name in commands.iter().filter(|name| **name != "help") {
+        assert!(page(&format!("pearl-{name}.1")).starts_with(".ie"), "{name}");
+    }
+    assert!(page("pearl-probe-fit.1").contains("held") && page("pearl-extract.1").contains("Example"));
+}

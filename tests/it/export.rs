@@ -19,7 +19,9 @@ fn store(folder: &Path) -> (String, String) {
 
 fn extract(data: &str, out: &str, tokens: &str) {
     let sites = "2-3.resid_post";
-    pearl(&["extract", "--data", data, "--sites", sites, "--tokens", tokens, "--out", out]).assert().success();
+    pearl(&["extract", "--data", data, "--sites", sites, "--tokens", tokens, "--out", out])
+        .assert()
+        .success();
 }
 
 /// Header text and bytes of a numpy array.
@@ -39,7 +41,8 @@ fn an_export_holds_every_number_of_the_store_bit_for_bit() {
     let site: Site = "3.resid_post".parse().unwrap();
     let (values, example) = (whole.at(site).unwrap(), whole.example().unwrap());
     let (arrays, tables) = (folder.path().join("arrays"), folder.path().join("tables"));
-    let printed = pearl(&["store", "export", &out, "--npy", "--out", arrays.to_str().unwrap()]).output().unwrap();
+    let printed =
+        pearl(&["store", "export", &out, "--npy", "--out", arrays.to_str().unwrap()]).output().unwrap();
     assert_eq!(String::from_utf8(printed.stdout).unwrap().lines().count(), 4);
     let (header, bytes) = npy(&arrays.join("3.resid_post.npy"));
     assert!(header.contains(&format!("'shape': ({}, {})", values.nrows(), values.ncols())), "{header}");
@@ -49,7 +52,8 @@ fn an_export_holds_every_number_of_the_store_bit_for_bit() {
     assert!(header.contains("'<i8'") && header.contains(&format!("({},)", example.len())), "{header}");
     assert_eq!(bytes.len(), 8 * example.len());
 
-    let words = ["store", "export", &out, "--csv", "--sites", "3.resid_post", "--out", tables.to_str().unwrap()];
+    let words =
+        ["store", "export", &out, "--csv", "--sites", "3.resid_post", "--out", tables.to_str().unwrap()];
     pearl(&words).assert().success();
     assert_eq!(std::fs::read_dir(&tables).unwrap().count(), 1);
     let text = std::fs::read_to_string(tables.join("3.resid_post.csv")).unwrap();

@@ -34,6 +34,7 @@ mod parity;
 mod interrupt;
 mod real_chat;
 mod rounds;
+mod parts;
 mod probe;
 mod reasoning;
 mod probe_check;

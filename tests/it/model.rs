@@ -101,13 +101,13 @@ impl Expected {
     }
 }
 
-/// A hook that keeps the activations of every site.
+/// A hook that keeps the activations of every site of one width.
 #[derive(Default)]
 pub(crate) struct Keep(pub(crate) BTreeMap<Site, Vec<Tensor>>);
 
 impl Hook for Keep {
-    fn wants(&self, _: Site) -> bool {
-        true
+    fn wants(&self, site: Site) -> bool {
+        !matches!(site, Site::Block(_, Point::AttnWeights))
     }
 
     fn call(&mut self, site: Site, activations: Tensor, _: &[Token]) -> Result<Tensor> {

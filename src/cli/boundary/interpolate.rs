@@ -43,7 +43,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = Search::default().halvings)]
     halvings: usize,
     /// Tokens of an answer, at most
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = interpolation::Options::default().max_tokens)]
     max_tokens: usize,
     /// Seed of the random control and the intervals
     #[arg(long, default_value_t = 0)]

@@ -4,6 +4,7 @@
 //! [`ops`] dispatch to them.
 
 pub mod activation;
+pub(crate) mod attention_weights;
 pub mod backend;
 pub mod heads;
 pub mod rotary;

@@ -437,6 +437,14 @@ impl Architecture {
     /// A site that the model lacks, or a set that is empty in this model.
     pub fn parse_sites(&self, text: &str) -> Result<Vec<Site>> {
         let sites = Site::parse_set(text, self.blocks.len())?;
+        if let Some(site) = sites.iter().find(|site| matches!(site, Site::Block(_, Point::AttnWeights))) {
+            let found = "as many columns as a dialogue has tokens, for reading only";
+            return Err(Error::input(
+                format!("site {site}"),
+                found,
+                "a site of one width; `pearl attention` reads this one a dialogue at a time",
+            ));
+        }
         let (had, lacked): (Vec<Site>, Vec<Site>) = sites.into_iter().partition(|&site| self.has(site));
         // A set with a star means the sites that exist; a single site must exist.
         let spelled = !text.contains('*') && !text.split([',', ' ']).any(|part| part == "all");
@@ -485,9 +493,10 @@ impl Architecture {
         self.latent.map_or(self.head_width, |latent| latent.value_width)
     }
 
-    /// Width of the activations at a site.
+    /// Width of the activations at a site; 0 at `attn_weights`, whose width is that of the batch.
     pub fn site_width(&self, site: Site) -> usize {
         match site {
+            Site::Block(_, Point::AttnWeights) => 0,
             Site::Block(_, Point::AttnHeads) => self.heads * self.value_width(),
             Site::Block(_, Point::MlpHidden) => self.hidden,
             Site::Block(_, Point::Router) => self.experts.map_or(0, |experts| experts.count),

@@ -11,6 +11,7 @@ use super::latent::Latent;
 use super::mlp::Mlp;
 use super::moe::Experts;
 use crate::error::{Error, Result};
+use crate::model::compute::attention_weights::attention_weights;
 use crate::model::compute::backend::uses_candle;
 use crate::model::compute::candle::ops as candle_ops;
 use crate::model::compute::cpu::attention::attend;
@@ -112,7 +113,15 @@ impl Block {
             return Ok(x);
         }
         let read = Input::normed(&x, &self.attention_norms.before);
-        let heads = self.attention.forward(self.number, &read, pass)?;
+        let wants_weights = hook.wants(site(Point::AttnWeights));
+        let (heads, weights) = self.attention.forward(self.number, &read, pass, wants_weights)?;
+        if let Some(weights) = weights {
+            // For reading only: what comes back is dropped.
+            call_hook(hook, site(Point::AttnWeights), weights, &pass.tokens)?;
+        }
+        if pass.last <= site(Point::AttnWeights) {
+            return Ok(x);
+        }
         let heads = call_hook(hook, site(Point::AttnHeads), heads, &pass.tokens)?;
         if pass.last <= site(Point::AttnHeads) {
             return Ok(x);
@@ -155,8 +164,15 @@ impl Block {
 }
 
 impl Attention {
-    /// The concatenated head outputs, `[tokens, heads × head width]`.
-    fn forward(&self, block: usize, x: &Input, pass: &mut Pass) -> Result<Tensor> {
+    /// The concatenated head outputs, `[tokens, heads × head width]`, and where they are wanted the attention weights,
+    /// `[tokens, heads × keys]`.
+    fn forward(
+        &self,
+        block: usize,
+        x: &Input,
+        pass: &mut Pass,
+        wants_weights: bool,
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let heads = self.heads;
         let count = pass.tokens.len();
         let [query, key, value] = match &self.source {
@@ -172,24 +188,56 @@ impl Attention {
             None => query,
         };
         let sinks = self.sinks.as_ref();
+        let own = sinks.map(|sinks| &**sinks);
+        let mut weights = None;
+        let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let mixed = match &mut pass.cache {
-            None => attention(&query, &key, &value, heads, sinks, rows(&pass.tokens))?,
-            Some(cache) if uses_candle(&query) => candle_ops::attend(
-                &query,
-                heads,
-                sinks.map(|sinks| &**sinks),
-                &cache.extend_tensors(block, &pass.tokens, [&key, &value])?,
-            )?,
+            None => {
+                if wants_weights {
+                    let (query, key) = (flat(&query)?, flat(&key)?);
+                    let token = heads.keys * heads.width;
+                    let row =
+                        |row: std::ops::Range<usize>| (row.clone(), &key[row.start * token..row.end * token]);
+                    let rows: Vec<_> = rows(&pass.tokens).into_iter().map(row).collect();
+                    weights = Some(attention_weights(&query, heads, own, &rows));
+                }
+                attention(&query, &key, &value, heads, sinks, rows(&pass.tokens))?
+            }
+            Some(cache) if uses_candle(&query) => {
+                let segments = cache.extend_tensors(block, &pass.tokens, [&key, &value])?;
+                if wants_weights {
+                    let keys = segments
+                        .iter()
+                        .map(|one| flat(&one.keys))
+                        .collect::<candle_core::Result<Vec<_>>>()?;
+                    let row = |(one, keys): (&candle_ops::KvSegment, _)| (one.tokens.clone(), keys);
+                    let rows: Vec<_> = segments.iter().zip(keys.iter().map(Vec::as_slice)).map(row).collect();
+                    weights = Some(attention_weights(&flat(&query)?, heads, own, &rows));
+                }
+                candle_ops::attend(&query, heads, own, &segments)?
+            }
             Some(cache) => tensor_slice::with([&query, &key, &value], |[query, keys, values]| {
                 let segments = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
-                Tensor::new(attend(query, heads, sinks.map(|sinks| &**sinks), &segments), &Device::Cpu)
+                if wants_weights {
+                    let rows: Vec<_> = segments.iter().map(|one| (one.tokens.clone(), one.keys)).collect();
+                    weights = Some(attention_weights(query, heads, own, &rows));
+                }
+                Tensor::new(attend(query, heads, own, &segments), &Device::Cpu)
             })?,
         };
-        if self.value_width < heads.width {
-            let mixed = mixed.reshape((count, heads.queries, heads.width))?.narrow(2, 0, self.value_width)?;
-            return Ok(mixed.contiguous()?.reshape((count, heads.queries * self.value_width))?);
-        }
-        Ok(mixed.reshape((count, heads.queries * heads.width))?)
+        let mixed = match self.value_width < heads.width {
+            true => mixed
+                .reshape((count, heads.queries, heads.width))?
+                .narrow(2, 0, self.value_width)?
+                .contiguous()?,
+            false => mixed,
+        };
+        let mixed = mixed.reshape((count, heads.queries * self.value_width))?;
+        let weights = weights.map(|weights| {
+            let width = weights.len() / count.max(1);
+            Tensor::from_vec(weights, (count, width), &Device::Cpu)
+        });
+        Ok((mixed, weights.transpose()?))
     }
 }
 

@@ -92,7 +92,10 @@ impl Decoder {
         }
         let a = &self.architecture;
         let mut last = match logits_at {
-            [] => a.sites().into_iter().rfind(|&site| hook.wants(site)),
+            [] => {
+                let weights = (0..a.blocks.len()).map(|block| Site::Block(block, Point::AttnWeights));
+                a.sites().into_iter().chain(weights).filter(|&site| hook.wants(site)).max()
+            }
             _ => Some(Site::Logits),
         };
         if let Some(cache) = cache.as_deref() {
