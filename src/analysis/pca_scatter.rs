@@ -3,15 +3,13 @@
 //! It knows no probe: what falls apart here does so without having been looked for, and what doesn't may still be linear in a direction
 //! of little variance.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_reduction::Pca;
 use ndarray::{Array1, Array2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::activations::Labelled;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
+use crate::steer::component;
 
 /// Rows on their first two principal components (the table of a plot).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,16 +65,25 @@ fn components(rows: &Array2<f64>) -> std::result::Result<(Vec<[f64; 2]>, [f64; 2
     }
     let mean = rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(rows.ncols()));
     let centred = rows - &mean;
-    let fitted = Pca::params(2).fit(&DatasetBase::from(rows.clone())).map_err(|error| error.to_string())?;
-    let mut axes = fitted.components().to_owned();
+    let mut axes = Array2::zeros((2, rows.ncols()));
+    let mut left = centred.clone();
     for mut axis in axes.rows_mut() {
-        let largest = axis.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
-        axis *= largest.signum();
+        // From the longest row, which no component of much variance is orthogonal to.
+        let square = |row: &ndarray::ArrayView1<f64>| row.dot(row);
+        let longest = left.rows().into_iter().max_by(|a, b| square(a).total_cmp(&square(b)));
+        let Some(start) = longest.map(|row| row.to_owned()) else { break };
+        let found = component(left.view(), &start);
+        let largest = found.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
+        axis.assign(&(found * largest.signum()));
+        let along = left.dot(&axis);
+        for (mut row, along) in left.rows_mut().into_iter().zip(along) {
+            row.scaled_add(-along, &axis);
+        }
     }
     let places = centred.dot(&axes.t());
     let whole: f64 = centred.iter().map(|value| value * value).sum();
     let share = |axis: usize| places.column(axis).dot(&places.column(axis)) / whole;
-    let is_plane = axes.nrows() == 2 && places.iter().all(|value| value.is_finite()) && whole > 0.0;
+    let is_plane = places.iter().all(|value| value.is_finite()) && whole > 0.0;
     if !is_plane || share(1) < 1e-12 {
         return Err("rows along one line".into());
     }

@@ -28,6 +28,9 @@ pub struct Data {
     /// Groups of the test part: results are measured on them, nothing is fitted or chosen on them.
     #[serde(default)]
     pub held_out: Vec<String>,
+    /// Instead of names: this share of the groups, at least one, drawn by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_share: Option<f64>,
     /// Further labels, each with the values that are held out along with the groups: a dialogue is tested on where its group
     /// and its value of every such label are held out, fitted or chosen on where none of them is, and left out otherwise.
     #[serde(default)]
@@ -44,10 +47,31 @@ impl Data {
         names.map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
+    /// As [`Data::check`], where a share of the groups may be held out.
+    ///
+    /// # Errors
+    /// As there; a share that is none, or beside groups by name.
+    pub(super) fn check_with_share(&self, place: &str) -> Result<()> {
+        if let Some(share) = self.held_out_share {
+            let place = format!("{place}, data, held-out-share");
+            if !(share > 0.0 && share < 1.0) {
+                return Err(Error::input(place, share, "a share between 0 and 1, such as 0.3"));
+            }
+            if !self.held_out.is_empty() || !self.held_out_with.is_empty() {
+                return Err(Error::input(place, "beside held-out", "one of the two"));
+            }
+        }
+        Data { held_out_share: None, ..self.clone() }.check(place)
+    }
+
     /// # Errors
     /// No source of dialogues, or two; a sample that is too large.
     pub(super) fn check(&self, place: &str) -> Result<()> {
         organism::check_count(&format!("{place}, data, sample"), self.sample.unwrap_or(0))?;
+        if self.held_out_share.is_some() {
+            let expected = "held-out = [GROUP, …]; shares are for experiment files";
+            return Err(Error::input(format!("{place}, data"), "held-out-share", expected));
+        }
         match (&self.file, self.sample) {
             (Some(_), None) | (None, Some(1..)) => Ok(()),
             _ => Err(Error::input(

@@ -81,6 +81,11 @@ pub(super) fn by_group() -> bool {
 }
 
 /// Twenty: the least p-value of a vector that none reaches is then 1/21.
+/// Dialogues of the test part that are answered at each strength: enough to see a share move by a quarter.
+pub(super) fn answers() -> usize {
+    40
+}
+
 pub(super) fn null_draws() -> usize {
     20
 }

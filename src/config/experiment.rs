@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Data, defaults, toml_file};
 use crate::artifact;
 use crate::boundary::Guarantee;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::judge;
 use crate::model::Selector;
 use crate::organism;
@@ -62,6 +62,9 @@ pub struct Experiment {
     pub token_readout: Option<TokenReadout>,
     /// Steering by one vector.
     pub steer: Option<Steering>,
+    /// Answers at several strengths of a vector between two classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dose: Option<DoseResponse>,
 }
 
 /// What is read from every dialogue.
@@ -252,6 +255,26 @@ pub struct Steering {
     pub null_users: usize,
 }
 
+/// Dose–response of the vector between the mean states of two classes, at the probe's best site: answers to dialogues of the test part at
+/// each strength, by the judge's outcomes. It needs no outcomes of the model's own, so it runs on any labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DoseResponse {
+    /// Label of the probe.
+    pub probe: String,
+    /// The vector leads from this class …
+    pub from: String,
+    /// … to this one.
+    pub to: String,
+    /// Strengths, such as `-0.2n` and `0n`.
+    pub strengths: Vec<String>,
+    /// Dialogues of the test part that are answered at each, at most: the first of every class in turn.
+    #[serde(default = "defaults::answers")]
+    pub answers: usize,
+    /// Tokens of an answer, at most.
+    pub max_tokens: usize,
+}
+
 impl Experiment {
     /// Parses an experiment file.
     ///
@@ -260,10 +283,22 @@ impl Experiment {
     pub fn parse(place: &str, text: &str) -> Result<Experiment> {
         let experiment: Experiment =
             toml_file::parse(place, text, "an experiment as in experiments/demo.toml")?;
-        experiment.data.check(place)?;
+        experiment.data.check_with_share(place)?;
         for twins in &experiment.interpolations {
             let place = format!("{place}, interpolation {}, sample", twins.name);
             organism::check_count(&place, twins.sample.unwrap_or(0))?;
+        }
+        if let Some(dose) = &experiment.dose {
+            let place = format!("{place}, dose, strengths");
+            if dose.strengths.is_empty() {
+                return Err(Error::input(place, "none", "one or more, such as [\"0n\", \"0.2n\"]"));
+            }
+            for (number, strength) in dose.strengths.iter().enumerate() {
+                strength.parse::<Strength>()?;
+                if dose.strengths[..number].contains(strength) {
+                    return Err(Error::input(place, format!("{strength} twice"), "each once"));
+                }
+            }
         }
         toml_file::check_judge(
             place,

@@ -3,6 +3,7 @@
 
 pub mod boundary_stages;
 mod chart_file;
+mod dose_stage;
 mod paths;
 pub mod probe_card;
 mod report_page;

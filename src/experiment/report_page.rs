@@ -168,6 +168,14 @@ impl ReportPage {
         }
     }
 
+    /// Dialogues with their answers.
+    pub(super) fn answers(&mut self, cards: Vec<Card>) {
+        self.section("Dialogues", "Greedy answers by strength.");
+        if let Some(section) = self.sections.last_mut() {
+            section.cards = cards;
+        }
+    }
+
     /// Opens a section with the charts that no section has yet.
     fn section(&mut self, title: &str, text: &str) {
         let shown: usize = self.sections.iter().map(|section| section.charts.len()).sum();
@@ -221,7 +229,7 @@ fn stages(experiment: &Experiment) -> (String, String) {
     let decides = experiment.boundary.is_some()
         || experiment.boundary_report.is_some()
         || !experiment.interpolations.is_empty();
-    let steers = experiment.steer.is_some();
+    let steers = experiment.steer.is_some() || experiment.dose.is_some();
     let all = [
         (reads, "read", "hidden states read by probes"),
         (decides, "decide", "the boundary between their classes"),

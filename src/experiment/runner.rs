@@ -1,12 +1,16 @@
 //! The runner of an experiment: read, fit, decide, steer, and write the report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::boundary_stages::{self, StageSection};
 use super::chart_file::save_chart;
+use super::dose_stage::DoseStage;
 use super::paths;
 use super::report_page::ReportPage;
 use crate::activations::{self, Activations, Request, extract_each};
@@ -46,6 +50,8 @@ pub fn run(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Results> {
     paths::check_experiment(experiment)?;
+    let given = experiment;
+    let experiment = &with_held_out(given)?;
     let data = Dataset::load(&experiment.data, experiment.seed)?;
     let judge = checked_judge(experiment, model, &data)?;
     let run = Run { experiment, model, data: &data, judge: judge.as_ref(), out };
@@ -91,6 +97,16 @@ pub fn run(
         doubts.extend(doubted);
     }
 
+    if let Some(file) = &experiment.dose {
+        let stage = DoseStage { experiment, file, model, data: &data, judge: judge.as_ref() };
+        let sweep = sweep_of(&sweeps, &file.probe)?;
+        let header = run.header("activations");
+        let (section, cards) = stage.run(sweep, activations, (out, &header), on_progress)?;
+        figures.extend(section.figures.iter().cloned());
+        page.stage(section);
+        page.answers(cards);
+    }
+
     for (name, chart) in page.charts() {
         save_chart(out, name, chart)?;
     }
@@ -99,7 +115,7 @@ pub fn run(
     report::write(&page.page(experiment, model, &data, &results), &out.join("report.html"))?;
     // Last, so that a folder with results is whole.
     results.write(&out.join("results.json"))?;
-    let made = made_from(experiment, model, &data)?;
+    let made = made_from(given, model, &data)?;
     artifact::write_json(&out.join(MADE_FROM), &run.header("made-from"), &made)?;
     Ok(results)
 }
@@ -319,6 +335,26 @@ impl Run<'_> {
         page.cards(&evaluation, &steered);
         Ok((table.metrics(), table.doubts()))
     }
+}
+
+/// The experiment with groups in the place of a share of them.
+fn with_held_out(experiment: &Experiment) -> Result<Experiment> {
+    let mut named = experiment.clone();
+    let Some(share) = named.data.held_out_share.take() else { return Ok(named) };
+    let all = Dataset::load(&named.data, experiment.seed)?;
+    let groups = all.labels(&named.data.group)?;
+    let mut groups: Vec<String> = groups.into_iter().collect::<BTreeSet<String>>().into_iter().collect();
+    groups.retain(|group| !named.data.validation.contains(group));
+    let count = ((share * groups.len() as f64).round() as usize).max(1);
+    if count >= groups.len() {
+        let found = format!("{} groups by {}", groups.len(), named.data.group);
+        return Err(Error::input("held-out-share", found, "some to hold out, and more that are left"));
+    }
+    groups.shuffle(&mut StdRng::seed_from_u64(experiment.seed));
+    groups.truncate(count);
+    groups.sort();
+    named.data.held_out = groups;
+    Ok(named)
 }
 
 fn sweep_of<'a>(sweeps: &'a [Sweep], label: &str) -> Result<&'a Sweep> {

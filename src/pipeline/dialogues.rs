@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use crate::artifact;
 use crate::dialogue::{Dialogue, Dialogues, Label};
 use crate::error::{Error, Result};
+use crate::organism::contrast::{Contrast, pairs};
 use crate::organism::{self, Split};
 
 impl Dialogues {
@@ -43,6 +44,21 @@ impl Dialogues {
             dialogue
         });
         Dialogues::new("the organism's world", labelled.collect())
+    }
+
+    /// Draws matched pairs from the organism's world, which differ in one thing: `deed`, `trust` or `openness`. Both dialogues of a pair
+    /// have its number as the label `pair`.
+    ///
+    /// # Errors
+    /// Another contrast; a count of 0 or above [`organism::MAX_SAMPLE`].
+    pub fn organism_pairs(contrast: &str, count: usize, seed: u64) -> Result<Dialogues> {
+        organism::check_count("the organism's pairs", count)?;
+        let found = Contrast::named(contrast).ok_or_else(|| {
+            let expected = Contrast::ALL.map(Contrast::name).join(" or ");
+            Error::input("contrast", format!("{contrast:?}"), expected)
+        })?;
+        let pairs = pairs(count, found, seed).into_iter().flatten();
+        Dialogues::new("the organism's pairs", pairs.map(|(_, dialogue)| dialogue).collect())
     }
 
     /// Sets a label, one value a dialogue in their order. The hash stays that of what was read.

@@ -172,6 +172,10 @@ mod tests {
                 {"agent": "one", "defence": "none", "rounds": 3, "dialogues": 9, "success": interval, "touched": interval,
                     "rounds_played": 2.0, "constructive": interval},
             ]}),
+            "attention_pattern" => json!({
+                "id": "a", "tokens": [{"text": "go", "turn": 0, "template": false}, {"text": " on", "turn": 0, "template": false}],
+                "block": 1, "head": null, "heads": 2, "weights": [[1.0, 0.0], [0.4, 0.6]],
+            }),
             "auroc_grid" => {
                 json!({"label": "kind", "split": "topic held out", "sites": ["0.resid_post", "1.resid_post"], "rows": [
                     {"tokens": "last", "auroc": [auroc, null], "ngram": 0.6},
@@ -190,8 +194,8 @@ mod tests {
                 {"name": "rows", "label": "kind", "sites": [["0.resid_post", [auroc]]], "folds": []}
             ]),
             "dose_curve" => {
-                json!({"vector": "one → other", "site": "1.resid_post", "outcome": "calmed", "doses": [
-                    {"strength": "0n", "reached": interval, "broken": 0, "n": 9}, {"strength": "0.5n", "reached": interval, "broken": 1, "n": 9},
+                json!({"vector": "one → other", "site": "1.resid_post", "judge": "words", "outcomes": ["calmed", "broken"], "doses": [
+                    {"strength": "0n", "shares": [interval, null], "n": 9}, {"strength": "0.5n", "shares": [interval, interval], "n": 9},
                 ]})
             }
             "dose_response" | "null_test" | "rates" | "safe_and_satisfied" => steering,

@@ -211,7 +211,7 @@ fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
 }
 
 /// The first eigenvector of `rowsᵀ rows`, by power iteration from `start`.
-pub(super) fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
+pub(crate) fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
     const STEPS: usize = 2000;
     let unit = |v: Array1<f64>| {
         let length = v.dot(&v).sqrt();

@@ -11,6 +11,7 @@ Everything here reads and writes the files that `docs/formats.md` describes; the
 
 from .command import PearlError, binary, run
 from .importers import sae_vectors, store_from_sae_activations, store_from_vllm
+from .picture import Picture
 from .probe import Probe
 from .results import results
 from .server import Server
@@ -19,6 +20,7 @@ from .vector import Vector
 
 __all__ = [
     "PearlError",
+    "Picture",
     "Probe",
     "Server",
     "Store",

@@ -11,6 +11,10 @@ import sysconfig
 from typing import Any, Sequence, Union
 
 
+# Options that are given once for each value.
+REPEATED = {"where", "vector", "stop", "plan", "store", "probe", "class", "condition", "block", "ablate", "vectors"}
+
+
 class PearlError(RuntimeError):
     """The program refused: `code` is its exit code (2 for wrong input), the text its message."""
 
@@ -33,7 +37,7 @@ def arguments(words: Sequence[Any], options: dict[str, Any]) -> list[str]:
     """`run("probe", "fit", held_out=["a", "b"], json=True)` as words of a command line.
 
     Underscores stand for dashes; `True` is a flag without a value, `False` and `None` leave it out; a list is
-    repeated for `where`, `vector` and `stop`, and joined by commas otherwise; `from_` and `with_` lose the last underscore.
+    repeated for the options of `REPEATED` (`where`, `vector`, `store`, …), and joined by commas otherwise; `from_` and `with_` lose the last underscore.
     """
     line = [os.fspath(word) if hasattr(word, "__fspath__") else str(word) for word in words]
     for name, value in options.items():
@@ -42,7 +46,7 @@ def arguments(words: Sequence[Any], options: dict[str, Any]) -> list[str]:
             continue
         if value is True:
             line.append(flag)
-        elif isinstance(value, (list, tuple)) and name in ("where", "vector", "stop", "plan"):
+        elif isinstance(value, (list, tuple)) and name.rstrip("_") in REPEATED:
             line += [f"{flag}={one}" for one in value]
         elif isinstance(value, (list, tuple)):
             line.append(f"{flag}={','.join(map(str, value))}")
