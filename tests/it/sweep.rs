@@ -126,3 +126,91 @@ fn a_sweep_that_can_not_be_run_says_why_in_one_line() {
     with("probe user:sensitive", "probe other:sensitive", &["other: No such file"]);
     one_line(&["sweep", "nowhere.toml", "--out", &out], &["nowhere.toml"]);
 }
+
+const MINE: &str = r#"
+name = "mine"
+seed = 2
+[data]
+sample = 240
+group = "topic"
+held-out-share = 0.3
+[read]
+sites = "3.resid_post"
+tokens = "assistant.start"
+[[probe]]
+label = "user-type"
+order = ["benign", "sensitive", "malicious"]
+[boundary]
+probe = "user-type"
+from = "benign"
+to = "malicious"
+[dose]
+probe = "user-type"
+from = "malicious"
+to = "benign"
+strengths = ["0n", "0.6n"]
+answers = 7
+max-tokens = 20
+"#;
+
+/// The experiment of `experiments/my-model.toml`, on the embedded model: groups drawn by the seed, answers by strength.
+#[test]
+fn a_share_of_the_groups_is_held_out_and_answers_are_given_by_strength() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("mine.toml"), MINE).unwrap();
+    let (file, out) = (at("mine.toml").display().to_string(), at("out").display().to_string());
+    pearl(&["run", &file, "--out", &out]).assert().success();
+    let read = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(at("out").join(name)).unwrap()).unwrap()
+    };
+    let dose = read("dose.json");
+    assert_eq!((&dose["site"], &dose["judge"]), (&"3.resid_post".into(), &"organism".into()));
+    assert!(dose["doses"].as_array().unwrap().iter().all(|own| own["n"] == 7));
+    // Strength 0 is the unsteered model; the shares of a strength sum to 1.
+    for own in dose["doses"].as_array().unwrap() {
+        let sum: f64 =
+            own["shares"].as_array().unwrap().iter().map(|one| one["value"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-9);
+    }
+    for name in
+        ["vectors/malicious-to-benign.safetensors", "transcripts/dose-0.6n.jsonl", "doses.svg", "report.html"]
+    {
+        assert!(at("out").join(name).exists(), "{name}");
+    }
+    let (_, file_of_probe) =
+        pearlpoint::artifact::TensorFile::open_kind(&at("out/probes/user-type.safetensors"), "probe", 1)
+            .unwrap();
+    let held_out: Vec<String> = serde_json::from_str(file_of_probe.string("held_out").unwrap()).unwrap();
+    assert!(held_out.len() > 1, "{held_out:?}");
+    // Answers are to dialogues of the topics held out.
+    let labels: std::collections::BTreeMap<String, String> =
+        std::fs::read_to_string(at("out/dialogues.jsonl"))
+            .unwrap()
+            .lines()
+            .map(|line| {
+                let one: serde_json::Value = serde_json::from_str(line).unwrap();
+                let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+                (text(&one["id"]), text(&one["labels"]["topic"]))
+            })
+            .collect();
+    for line in std::fs::read_to_string(at("out/transcripts/dose-0n.jsonl")).unwrap().lines() {
+        let one: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(held_out.contains(&labels[one["id"].as_str().unwrap()]));
+    }
+    let again = pearl(&["run", &file, "--out", &out]).output().unwrap();
+    assert!(String::from_utf8_lossy(&again.stderr).contains("nothing has changed"));
+    for (from, to, expected) in [
+        ("held-out-share = 0.3", "held-out-share = 1.5", "a share between 0 and 1"),
+        ("held-out-share = 0.3", "held-out-share = 0.3\nheld-out = [\"travel\"]", "one of the two"),
+        ("[\"0n\", \"0.6n\"]", "[]", "one or more"),
+        ("[\"0n\", \"0.6n\"]", "[\"0n\", \"0n\"]", "0n twice"),
+        ("[\"0n\", \"0.6n\"]", "[\"much\"]", "much"),
+        ("from = \"malicious\"\nto = \"benign\"\nstr", "from = \"cruel\"\nto = \"benign\"\nstr", "cruel"),
+    ] {
+        std::fs::write(at("wrong.toml"), MINE.replace(from, to)).unwrap();
+        let wrong = at("wrong.toml").display().to_string();
+        let no = at("no").display().to_string();
+        one_line(&["run", &wrong, "--out", &no], &[expected]);
+    }
+}
