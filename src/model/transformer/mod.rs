@@ -3,6 +3,7 @@
 pub mod architecture;
 pub(crate) mod block;
 pub mod decoder;
+pub(crate) mod expert_loader;
 pub mod kv_cache;
 pub(crate) mod latent;
 pub(crate) mod loader;
