@@ -10,6 +10,18 @@ use super::header::Header;
 use super::read_file::read_file;
 use crate::error::{Error, Result};
 
+/// Refuses text with more values than `most`, by its commas, before it is parsed: a parsed value takes about a hundred bytes, however
+/// short its text is.
+///
+/// # Errors
+/// What was found, as text.
+pub fn check_values(text: &[u8], most: usize) -> std::result::Result<(), String> {
+    match text.iter().filter(|byte| **byte == b',').count() {
+        commas if commas >= most => Err(format!("{commas} commas, more than {most} values")),
+        _ => Ok(()),
+    }
+}
+
 /// Writes the fields of `header`, then those of `body`, as one indented JSON object, atomically.
 ///
 /// # Errors
@@ -41,4 +53,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path, kind: &str, version: u32) -> 
     let header: Header = serde_json::from_slice(&bytes).map_err(wrong)?;
     header.check(path, kind, version)?;
     Ok((header, serde_json::from_slice(&bytes).map_err(wrong)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_with_too_many_values_is_refused_before_it_is_parsed() {
+        assert_eq!(check_values(b"[1,2,3]", 3), Ok(()));
+        assert_eq!(check_values(b"[1,2,3,4]", 3), Err("3 commas, more than 3 values".into()));
+    }
 }

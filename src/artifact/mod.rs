@@ -26,7 +26,7 @@ pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};
 pub use hash::{sha256, sha256_file, short};
 pub use header::{Header, Origin};
-pub use json::{read_json, write_json};
+pub use json::{check_values, read_json, write_json};
 pub use mmap::refuse_lfs_pointer;
 pub use numbers::Numbers;
 pub use part::{Assignment, Part};

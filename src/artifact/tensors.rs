@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::atomic_write::write_atomic;
 use super::header::Header;
+use super::json::check_values;
 use super::mmap::Bytes;
 use crate::error::{Error, Result};
 
@@ -94,6 +95,9 @@ pub struct TensorFile {
 /// The longest table accepted, in bytes: room for some hundred thousand tensors.
 const MAX_TABLE: u64 = 32 << 20;
 
+/// Values of a table, at most.
+const MOST_VALUES: usize = 4_000_000;
+
 /// Elements that are converted before their bytes in the file are released.
 const CHUNK: usize = 1 << 16;
 
@@ -120,6 +124,11 @@ impl TensorFile {
         if claimed > MAX_TABLE {
             let expected = format!("a whole safetensors file with a table of at most {MAX_TABLE} bytes");
             return Err(Error::input(&name, format!("a table of {claimed} bytes"), expected));
+        }
+        let length = usize::try_from(claimed).unwrap_or(usize::MAX);
+        if let Some(table) = bytes.get().get(8..length.saturating_add(8)) {
+            check_values(table, MOST_VALUES)
+                .map_err(|found| Error::input(&name, found, "a safetensors table of a usual size"))?;
         }
         let (length, table) = SafeTensors::read_metadata(bytes.get()).map_err(|problem| {
             match claimed.try_into().ok().and_then(|length: usize| misfit(bytes.get().get(8..8 + length)?)) {

@@ -8,13 +8,19 @@ use serde_json::{Map, Value};
 
 use super::integers;
 use super::raw_record::{Place, type_name};
+use crate::artifact::check_values;
 use crate::error::{Error, Result};
+
+/// Values of a record, at most.
+const MOST_VALUES: usize = 1_000_000;
 
 /// The columns of a record, which begins at `place`.
 ///
 /// # Errors
 /// Bytes that are not UTF-8, that are no JSON, or no object; a key twice in one object.
 pub(super) fn parse(bytes: &[u8], place: &Place) -> Result<Map<String, Value>> {
+    check_values(bytes, MOST_VALUES)
+        .map_err(|found| Error::input(place, found, "a record of a usual size"))?;
     let object = "an object, such as {\"id\": …, \"messages\": […], \"labels\": {…}}";
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let found = format!("bytes that are not UTF-8 after column {}", error.valid_up_to());

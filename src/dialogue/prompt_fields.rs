@@ -99,7 +99,8 @@ impl Fields<'_> {
     /// Values of other types; an argument that is no variable, or that is there twice.
     pub fn with_variables(&self, mut dialogue: Dialogue, is_chat: bool) -> Result<Dialogue> {
         let parsed = |name: &str| match self.columns.get(name) {
-            Some(value) if is_empty(value) && !value.is_boolean() => None,
+            // Templates tell no tools from an empty list of them.
+            Some(value) if is_empty(value) && !value.is_boolean() && !(is_chat && value.is_array()) => None,
             Some(value @ Value::String(_)) if !is_chat && !is_prompt(name, value) => None,
             // In a table every cell is text.
             Some(Value::String(text)) if !SCALARS.contains(&name) => {

@@ -8,6 +8,9 @@ use super::dialogue::{Dialogue, Label, Message, Role};
 use super::prompt_columns::{is_prompt, media};
 use crate::error::{Error, Result};
 
+/// Messages of a dialogue, at most: a chat template takes seconds for more.
+const MOST_MESSAGES: usize = 100_000;
+
 /// The widest table accepted.
 pub(super) const MAX_COLUMNS: usize = 10_000;
 
@@ -133,6 +136,10 @@ impl Fields<'_> {
         };
         if list.is_empty() {
             return Err(self.wrong(format!("no message in `{column}`"), "at least one"));
+        }
+        if list.len() > MOST_MESSAGES {
+            let found = format!("{} messages in `{column}`", list.len());
+            return Err(self.wrong(found, "at most 100,000"));
         }
         list.iter().enumerate().map(|(turn, message)| self.message(column, turn, message)).collect()
     }

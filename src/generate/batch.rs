@@ -98,7 +98,14 @@ impl<'a> Batch<'a> {
             (Some(_), Some(closing)) => closing.clone(),
             (Some(_), None) => self.closing.insert(self.model.chat.close_thinking()?.into()).clone(),
         };
-        let mut sequence = Sequence::new(prompt, random_stream, &self.model.chat, options, closing, stream);
+        let mut sequence = Sequence::new(
+            (prompt, self.model.decoder.architecture().longest()),
+            random_stream,
+            &self.model.chat,
+            options,
+            closing,
+            stream,
+        );
         sequence.begin(&beginning);
         let row = sequence.row;
         self.cache.forget(row);

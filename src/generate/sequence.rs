@@ -39,6 +39,8 @@ pub(super) struct Sequence<'a> {
     text: String,
     /// Whether the text is streamed.
     stream: bool,
+    /// Tokens of prompt and answer, at most: the model's context.
+    longest: usize,
     /// Bytes of the text that were streamed.
     streamed: usize,
     finish: Option<Finish>,
@@ -49,9 +51,9 @@ pub(super) struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// A row with its prompt, whose tokens have the row's number. `random_stream`: number of its stream of random numbers;
-    /// `stream`: whether its text is heard as it is decoded.
+    /// `stream`: whether its text is heard as it is decoded; `longest`: the model's context.
     pub fn new(
-        prompt: Vec<Token>,
+        (prompt, longest): (Vec<Token>, usize),
         random_stream: usize,
         chat: &'a Chat,
         options: Arc<GenerateOptions>,
@@ -80,6 +82,7 @@ impl<'a> Sequence<'a> {
             closing_written: None,
             text: String::new(),
             stream,
+            longest,
             streamed: 0,
             finish,
             logprobs: Vec::new(),
@@ -108,7 +111,9 @@ impl<'a> Sequence<'a> {
     /// Chooses the next token and appends it.
     pub fn step(&mut self, logits: Vec<f32>, on_token: &mut dyn FnMut(usize, &str)) -> Result<()> {
         self.choose(logits, on_token)?;
-        if self.generated.len() - self.given >= self.options.max_tokens && self.finish.is_none() {
+        let is_full = self.tokens.len() >= self.longest;
+        if (is_full || self.generated.len() - self.given >= self.options.max_tokens) && self.finish.is_none()
+        {
             self.finish = Some(Finish::Length);
         }
         if self.is_finished() {

@@ -10,11 +10,14 @@ use serde_json::Value;
 
 use super::added_tokens::TokenFiles;
 use super::tokenizer_json::{MAX_BYTES, MAX_ID};
-use crate::artifact::refuse_lfs_pointer;
+use crate::artifact::{check_values, refuse_lfs_pointer};
 use crate::error::{Error, Result};
 
 /// The largest template or config read, in bytes.
 const MAX_SMALL_BYTES: u64 = 32 << 20;
+
+/// Values of a small JSON file, at most.
+const MOST_VALUES: usize = 1_000_000;
 
 /// The longest JSON value that an error quotes, in characters.
 const MAX_SHOWN_CHARS: usize = 80;
@@ -86,6 +89,11 @@ pub(crate) fn token_files(folder: &Path) -> Result<TokenFiles> {
         added: read("added_tokens.json")?,
         model_type: read("config.json")?["model_type"].as_str().unwrap_or_default().into(),
     };
+    if files.config["split_special_tokens"] == true {
+        let place = folder.join("tokenizer_config.json");
+        let expected = "false: special tokens are tokens here";
+        return Err(Error::input(place.display(), "split_special_tokens = true", expected));
+    }
     let wrong = |(name, found): (&str, String)| {
         let expected = format!("tokens with ids from 0 to {MAX_ID}");
         Error::input(folder.join(name).display(), found, expected)
@@ -155,6 +163,8 @@ fn json(path: &Path) -> Result<Value> {
     let Some(text) = read_optional(path)? else {
         return Ok(Value::Null);
     };
+    check_values(text.as_bytes(), MOST_VALUES)
+        .map_err(|found| Error::input(path.display(), found, "a file of a usual size"))?;
     let found = match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
         Ok(object @ Value::Object(_)) => return Ok(object),
         Ok(Value::Array(_)) => "a list".to_owned(),

@@ -11,9 +11,13 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::library_guard::caught;
 use super::patterns;
+use crate::artifact::check_values;
 
 /// The largest tokenizer.json read, in bytes: several times the largest of the hub.
 pub(crate) const MAX_BYTES: u64 = 160 << 20;
+
+/// Values of a tokenizer.json, at most: the largest vocabularies, with their merges, have some two million.
+const MOST_VALUES: usize = 8_000_000;
 
 /// Largest token id: several times the largest vocabulary of the hub.
 pub(crate) const MAX_ID: u64 = 1 << 24;
@@ -54,6 +58,7 @@ pub(crate) fn load(
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("{} bytes, above the limit of {MAX_BYTES}", bytes.len()));
     }
+    check_values(bytes, MOST_VALUES)?;
     let json: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let Value::Object(mut file) = json else { return Err("JSON that is not an object".into()) };
     // Texts are neither cut nor padded.

@@ -5,8 +5,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::artifact;
 use crate::error::{Error, Result};
 use crate::model::transformer::architecture::Activation;
+
+/// Values of a config, at most.
+const MOST_VALUES: usize = 1_000_000;
 
 /// A `config.json` and its place, for errors.
 pub struct Config {
@@ -25,6 +29,9 @@ impl Config {
     /// Text that is no JSON object.
     pub fn parse(place: impl Into<String>, text: &[u8]) -> Result<Config> {
         let place = place.into();
+        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+        artifact::check_values(text, MOST_VALUES)
+            .map_err(|found| Error::input(&place, found, "a config of a usual size"))?;
         match serde_json::from_slice(text) {
             Ok(fields @ Value::Object(_)) => Ok(Config::new(place, fields)),
             Ok(_) => Err(Error::input(place, "JSON, but no object", "a JSON object")),

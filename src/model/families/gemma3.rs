@@ -33,9 +33,18 @@ fn architecture(config: &Config) -> Result<Architecture> {
         block.rope = if sliding { LOCAL } else { GLOBAL };
     }
     let (width, context) = (architecture.head_width, architecture.context);
+    // transformers reads neither: https://github.com/huggingface/transformers, models/gemma3/modeling_gemma3.py.
+    let cap = config.number_or_null("attn_logit_softcapping", None)?;
+    config.expect(cap.is_none(), "attn_logit_softcapping", "null, which Gemma 3 computes with")?;
+    let parameters = config.object("rope_parameters")?;
+    let is_nested = parameters.field("full_attention").is_some() || parameters.field("rope_type").is_none();
+    config.expect(is_nested, "rope_parameters", "those of full_attention and sliding_attention")?;
+    let scaling = config.object("rope_scaling")?;
+    let is_named = scaling.field("rope_type").is_some() || scaling.field("type").is_none();
+    config.expect(is_named, "rope_scaling", "a rope_type (the older `type` is not read here)")?;
     Ok(Architecture {
         head_norm: HeadNorm::Each,
-        attention_cap: config.number_or_null("attn_logit_softcapping", None)?,
+        attention_cap: None,
         logit_cap: config.number_or_null("final_logit_softcapping", None)?,
         ropes: vec![
             config.rope_of("full_attention", width, 1e6, context)?,

@@ -197,7 +197,7 @@ impl Source {
         let answer = client.get(&path, 0).map_err(|refusal| self.refused(&refusal, None))?;
         let text = answer.into_body().into_with_config().limit(LONGEST_LISTING).read_to_string();
         let text = text.map_err(|error| self.refused(&Refusal::Broken(error.to_string()), None))?;
-        let endpoint = &self.settings.endpoint;
+        let endpoint = self.settings.shown_endpoint();
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             self.wrong(format!("{endpoint} answers {error}"), "a list of the model's files")
         })?;
@@ -211,7 +211,7 @@ impl Source {
 
     /// The library's error for a refusal. `file` is the file being fetched, if the hub had answered before.
     fn refused(&self, refusal: &Refusal, file: Option<&str>) -> Error {
-        let endpoint = &self.settings.endpoint;
+        let endpoint = self.settings.shown_endpoint();
         let status = match (refusal, file) {
             (Refusal::Status(status), _) => *status,
             (Refusal::Silent, _) => return silent(self.place(), self.settings.timeout),
@@ -333,7 +333,7 @@ impl Commit<'_> {
             return Ok(());
         }
         let listed = self.files.get(file).and_then(Sibling::listed).ok_or_else(|| {
-            let found = format!("{} lists {file} without its size or hash", source.settings.endpoint);
+            let found = format!("{} lists {file} without its size or hash", source.settings.shown_endpoint());
             source.wrong(found, "both, by which a download is checked")
         })?;
         let blobs = source.folder().join("blobs");

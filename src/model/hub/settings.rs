@@ -26,6 +26,18 @@ pub(super) struct Settings {
 
 #[cfg(feature = "hub")]
 impl Settings {
+    /// The endpoint without a name and password in it.
+    pub fn shown_endpoint(&self) -> String {
+        match self.endpoint.split_once("://") {
+            Some((scheme, rest)) => {
+                let host = rest.find('/').unwrap_or(rest.len());
+                let begin = rest[..host].rfind('@').map_or(0, |at| at + 1);
+                format!("{scheme}://{}", &rest[begin..])
+            }
+            None => self.endpoint.clone(),
+        }
+    }
+
     pub fn read(variable: &Variable) -> Settings {
         let text = |name: &str| {
             let value = variable(name)?.into_string().ok()?.trim().to_owned();
@@ -126,5 +138,7 @@ mod tests {
         assert!(settings(&[("HF_HUB_OFFLINE", "true")]).offline);
         assert!(!settings(&[("HF_HUB_OFFLINE", "0")]).offline);
         assert_eq!(settings(&[("HF_ENDPOINT", "http://mirror/")]).endpoint, "http://mirror");
+        let secret = settings(&[("HF_ENDPOINT", "http://bob:pa@55@mirror:80/a@b")]);
+        assert_eq!(secret.shown_endpoint(), "http://mirror:80/a@b");
     }
 }
