@@ -84,7 +84,7 @@ fn components(rows: &Array2<f64>) -> std::result::Result<(Vec<[f64; 2]>, [f64; 2
     let whole: f64 = centred.iter().map(|value| value * value).sum();
     let share = |axis: usize| places.column(axis).dot(&places.column(axis)) / whole;
     let is_plane = places.iter().all(|value| value.is_finite()) && whole > 0.0;
-    if !is_plane || share(1) < 1e-12 {
+    if !is_plane || share(1) < 1e-9 {
         return Err("rows along one line".into());
     }
     let place = |row: usize| [places[[row, 0]], places[[row, 1]]];

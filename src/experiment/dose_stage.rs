@@ -12,10 +12,10 @@ use crate::analysis::layer_sweep::Sweep;
 use crate::artifact::{self, Header};
 use crate::config::Experiment;
 use crate::config::experiment::DoseResponse;
-use crate::dialogue::Dialogues;
+use crate::dialogue::{self, Dialogues};
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
-use crate::judge::{BROKEN, Scorer};
+use crate::judge::{self, BROKEN, Scorer};
 use crate::model::{Chain, Hook, Model};
 use crate::plots;
 use crate::progress::Progress;
@@ -36,6 +36,24 @@ pub(super) struct DoseStage<'a> {
 }
 
 impl DoseStage<'_> {
+    /// Checks the probe, the classes and the dialogues, before any work begins.
+    ///
+    /// # Errors
+    /// A probe that the experiment lacks; a class that no dialogue of the fit part has; no test part; a dialogue that can't be judged.
+    pub fn check(&self) -> Result<()> {
+        let DoseStage { experiment, file, data, judge, .. } = self;
+        if !experiment.probes.iter().any(|probe| probe.label == file.probe) {
+            let labels: Vec<&str> = experiment.probes.iter().map(|probe| probe.label.as_str()).collect();
+            return Err(Error::input("dose, probe", format!("{:?}", file.probe), labels.join(" or ")));
+        }
+        let fit = || data.fit.iter().map(|&number| &data.dialogues[number]);
+        for (place, class) in [("dose, from", &file.from), ("dose, to", &file.to)] {
+            dialogue::check_value(place, fit(), &file.probe, class)?;
+        }
+        let numbers = self.numbers()?;
+        judge::check_dialogues(*judge, numbers.iter().map(|&number| &data.dialogues[number]))
+    }
+
     /// Makes the vector, answers, saves vector, answers and table, and gives the page's section with cards of some dialogues.
     ///
     /// # Errors

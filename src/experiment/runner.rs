@@ -377,6 +377,9 @@ fn checked_judge(experiment: &Experiment, model: &Model, data: &Dataset) -> Resu
     if let Some(steering) = &experiment.steer {
         Evaluation { experiment, steering, model, data, judge: judge.as_ref() }.check()?;
     }
+    if let Some(dose) = &experiment.dose {
+        DoseStage { experiment, file: dose, model, data, judge: judge.as_ref() }.check()?;
+    }
     Ok(judge)
 }
 
