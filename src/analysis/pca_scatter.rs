@@ -65,22 +65,21 @@ fn components(rows: &Array2<f64>) -> std::result::Result<(Vec<[f64; 2]>, [f64; 2
     }
     let mean = rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(rows.ncols()));
     let centred = rows - &mean;
-    let mut axes = Array2::zeros((2, rows.ncols()));
+    let mut places = Array2::<f64>::zeros((rows.nrows(), 2));
     let mut left = centred.clone();
-    for mut axis in axes.rows_mut() {
+    for mut place in places.columns_mut() {
         // From the longest row, which no component of much variance is orthogonal to.
         let square = |row: &ndarray::ArrayView1<f64>| row.dot(row);
         let longest = left.rows().into_iter().max_by(|a, b| square(a).total_cmp(&square(b)));
         let Some(start) = longest.map(|row| row.to_owned()) else { break };
         let found = component(left.view(), &start);
         let largest = found.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
-        axis.assign(&(found * largest.signum()));
-        let along = left.dot(&axis);
-        for (mut row, along) in left.rows_mut().into_iter().zip(along) {
+        let axis = found * largest.signum();
+        place.assign(&left.dot(&axis));
+        for (mut row, along) in left.rows_mut().into_iter().zip(&place) {
             row.scaled_add(-along, &axis);
         }
     }
-    let places = centred.dot(&axes.t());
     let whole: f64 = centred.iter().map(|value| value * value).sum();
     let share = |axis: usize| places.column(axis).dot(&places.column(axis)) / whole;
     let is_plane = places.iter().all(|value| value.is_finite()) && whole > 0.0;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::generate::GenerateOptions;
 use crate::judge::{self, Scorer};
 use crate::model::Model;
-use crate::steer::{Plan, Vector};
+use crate::steer::{Intervention, Plan, Vector};
 
 impl Model {
     /// The outcome of each dialogue's answer under a plan, by a judge's names: a label for
@@ -29,15 +29,15 @@ impl Model {
         Ok(scores.into_iter().map(|score| score.strategy).collect())
     }
 
-    /// How often the answers to dialogues have each outcome, at each strength of a vector at one site. Every strength has the same random
-    /// numbers.
+    /// How often the answers to dialogues have each outcome, at each strength of a vector at one site and the tokens that a selector picks
+    /// (`all`, `assistant.start`, …). Every strength has the same random numbers.
     ///
     /// # Errors
-    /// As [`Model::outcomes`]; several sites, or one that the vector lacks; a strength that is none.
+    /// As [`Model::outcomes`]; several sites, or one that the vector lacks; a strength or a selector that is none.
     pub fn dose_response(
         &self,
         data: &impl AsRef<[Dialogue]>,
-        (vector, site): (&Vector, &str),
+        (vector, site, tokens): (&Vector, &str, &str),
         strengths: &[&str],
         judge: &dyn Scorer,
         options: &GenerateOptions,
@@ -48,7 +48,7 @@ impl Model {
         };
         let mut answered = Vec::new();
         for strength in strengths {
-            let plan = Plan::add(vector.clone(), site, strength)?;
+            let plan = Intervention::add(vector.clone(), site, strength)?.tokens(tokens.parse()?).into();
             answered.push(((*strength).to_owned(), self.outcomes(data, &plan, judge, options)?));
         }
         Ok(DoseCurve::new(&vector.method, one, judge, &answered))
