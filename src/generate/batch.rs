@@ -11,7 +11,7 @@ use super::sequence::Sequence;
 use super::token_logits::TokenLogits;
 use super::transcript::{Finish, Transcript};
 use crate::dialogue::Dialogue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Cache, Hook, Model, Prefix, Token};
 
 /// The fewest tokens of a prompt that its last pass reads, where it has as many: attention of fewer tokens is summed in another order, which
@@ -146,11 +146,46 @@ impl<'a> Batch<'a> {
     /// decoded. Complete rows stay until they [leave](Batch::leave), and are passed over.
     ///
     /// # Errors
-    /// An error of the hook or of the pass, after which the rows can't go on.
+    /// An error of the hook or of the pass, after which the rows can't go on before [`Batch::undo`].
     pub fn step(&mut self, hook: &mut dyn Hook, heard: &mut dyn FnMut(Decoded)) -> Result<()> {
+        self.step_of(None, hook, heard)
+    }
+
+    /// A step of one row, after a step of all failed and [`Batch::undo`].
+    ///
+    /// # Errors
+    /// As [`Batch::step`]; a row that was read and didn't go on.
+    pub fn step_alone(
+        &mut self,
+        row: usize,
+        hook: &mut dyn Hook,
+        heard: &mut dyn FnMut(Decoded),
+    ) -> Result<()> {
+        let held = self.cache.length(row);
+        if self.rows.get(&row).is_some_and(|own| !own.is_finished() && held >= own.tokens.len()) {
+            return Err(Error::input(format!("row {row}"), "a pass that broke off", "one that went on"));
+        }
+        self.step_of(Some(row), hook, heard)
+    }
+
+    /// Forgets what a pass that failed computed. The rows can then go on alone.
+    ///
+    /// # Errors
+    /// A tensor operation.
+    pub fn undo(&mut self) -> Result<()> {
+        self.cache.undo()
+    }
+
+    fn step_of(
+        &mut self,
+        only: Option<usize>,
+        hook: &mut dyn Hook,
+        heard: &mut dyn FnMut(Decoded),
+    ) -> Result<()> {
         let (mut tokens, mut last, mut deciding): (Vec<Token>, Vec<usize>, Vec<usize>) = Default::default();
         let mut left = self.pass_tokens;
-        for (&row, sequence) in self.rows.iter().filter(|(_, sequence)| !sequence.is_finished()) {
+        let own = self.rows.iter().filter(|(row, _)| only.is_none_or(|only| only == **row));
+        for (&row, sequence) in own.filter(|(_, sequence)| !sequence.is_finished()) {
             let mut held = self.cache.length(row);
             if self.model.decoder.rereads(held, sequence.tokens.len()) {
                 self.cache.forget(row);

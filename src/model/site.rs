@@ -1,6 +1,8 @@
 //! Hook sites of the forward pass and their text form (`7.resid_post`).
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -76,6 +78,9 @@ impl Point {
     }
 }
 
+/// Longest text of a set of sites, in bytes: each block of the deepest model by its number takes less.
+const LONGEST_SET: usize = 1 << 18;
+
 /// No model has more blocks: a file may name any number, and sets of sites are listed one by one.
 const MAX_BLOCKS: usize = 10_000;
 
@@ -104,16 +109,23 @@ impl Site {
     /// # Errors
     /// Text that is no site, or a block that the model lacks.
     pub fn parse_set(text: &str, blocks: usize) -> Result<Vec<Site>> {
-        let mut sites = Vec::new();
+        if text.len() > LONGEST_SET {
+            let found = format!("a set of {} bytes", text.len());
+            return Err(Error::input("sites", found, "a set such as *.resid_post"));
+        }
+        let mut sites = BTreeSet::new();
+        // Overlapping ranges are merged before their sites are listed.
+        let mut ranges: Vec<(Point, Range<usize>)> = Vec::new();
+        let mut is_all = false;
         // "3,7.mlp_out" is one item: block numbers wait for the point after them.
         let mut waiting: Vec<String> = Vec::new();
         for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
             let name = transformer_lens(part);
             match name.as_str() {
-                "all" => sites.extend(Site::all(blocks)),
-                "embed" => sites.push(Site::Embed),
-                "final_norm" => sites.push(Site::FinalNorm),
-                "logits" => sites.push(Site::Logits),
+                "all" => is_all = true,
+                "embed" => drop(sites.insert(Site::Embed)),
+                "final_norm" => drop(sites.insert(Site::FinalNorm)),
+                "logits" => drop(sites.insert(Site::Logits)),
                 name => match name.split_once('.') {
                     None => {
                         waiting.push(part.into());
@@ -124,14 +136,15 @@ impl Site {
                         waiting.push(numbers.into());
                         for numbers in waiting.drain(..) {
                             let range = block_range(&numbers, blocks).ok_or_else(|| unknown(part))?;
-                            if let Some(block) = range.clone().find(|&block| block >= blocks) {
+                            if range.end > blocks {
+                                let block = range.start.max(blocks);
                                 return Err(Error::input(
                                     format!("site {part}"),
                                     format!("the model has no block {block}"),
                                     format!("a block from 0 to {}", blocks.saturating_sub(1)),
                                 ));
                             }
-                            sites.extend(range.map(|block| Site::Block(block, point)));
+                            ranges.push((point, range));
                         }
                     }
                 },
@@ -143,13 +156,21 @@ impl Site {
         if let Some(left) = waiting.first() {
             return Err(unknown(left));
         }
-        sites.sort_unstable();
-        sites.dedup();
-        Ok(sites)
+        if is_all {
+            sites.extend(Site::all(blocks));
+        }
+        ranges.sort_unstable_by_key(|(point, range)| (*point, range.start));
+        let mut listed = (Point::ResidPre, 0);
+        for (point, range) in ranges {
+            let first = if listed.0 == point { range.start.max(listed.1) } else { range.start };
+            sites.extend((first..range.end).map(|block| Site::Block(block, point)));
+            listed = (point, range.end.max(first));
+        }
+        Ok(sites.into_iter().collect())
     }
 }
 
-fn block_range(text: &str, blocks: usize) -> Option<std::ops::Range<usize>> {
+fn block_range(text: &str, blocks: usize) -> Option<Range<usize>> {
     if text == "*" {
         return Some(0..blocks);
     }
@@ -243,6 +264,16 @@ mod tests {
         assert_eq!(texts("*.resid_post", 2), "0.resid_post 1.resid_post");
         assert_eq!(texts("3,7.mlp_out,embed", 8), "embed 3.mlp_out 7.mlp_out");
         assert_eq!(texts("1-2.attn_out", 4), "1.attn_out 2.attn_out");
+        // Ranges in any order, one within another, and of several points.
+        assert_eq!(
+            texts("3.mlp_out,0-2.resid_post,1-3.resid_post,2.resid_post,0.mlp_out,3.mlp_out", 4),
+            "0.mlp_out 0.resid_post 1.resid_post 2.resid_post 3.mlp_out 3.resid_post"
+        );
+        assert_eq!(
+            texts("0-3.attn_out 1.attn_out 2-3.attn_out", 4),
+            "0.attn_out 1.attn_out 2.attn_out 3.attn_out"
+        );
+        assert_eq!(texts("all,0.resid_pre", 3), texts("all", 3));
         assert_eq!(Site::parse_set("all", 3).unwrap().len(), 3 + 3 * 8);
     }
 
@@ -251,6 +282,18 @@ mod tests {
         assert_eq!(texts("blocks.3.hook_resid_post", 4), "3.resid_post");
         assert_eq!(texts("blocks.0.attn.hook_z", 4), "0.attn_heads");
         assert_eq!(texts("blocks.2.attn.hook_pattern", 4), "2.attn_weights");
+    }
+
+    #[test]
+    fn a_long_set_is_listed_once() {
+        let begin = std::time::Instant::now();
+        let many = "0-9999,".repeat(30_000) + "0.mlp_out";
+        assert_eq!(Site::parse_set(&many, 10_000).unwrap().len(), 10_000);
+        let steps: String = (0..20_000).map(|at| format!("{}-9999,", at % 10_000)).collect();
+        assert_eq!(Site::parse_set(&(steps + "0.mlp_out"), 10_000).unwrap().len(), 10_000);
+        assert!(Site::parse_set(&("0,".repeat(200_000) + "0.mlp_out"), 4).is_err());
+        // Expanded before they are merged, the sets would have 500 million sites.
+        assert!(begin.elapsed().as_secs() < 20, "{:?}", begin.elapsed());
     }
 
     #[test]

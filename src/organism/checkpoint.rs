@@ -54,7 +54,8 @@ pub fn checkpoint() -> Result<Checkpoint> {
 /// As [`model()`].
 pub fn chat() -> Result<Chat> {
     let named = [("eos_token", SPECIAL[END_OF_TURN])];
-    Chat::from_bytes(tokenizer().to_string().as_bytes(), Some(TEMPLATE), &named)
+    let chat = Chat::from_bytes(tokenizer().to_string().as_bytes(), Some(TEMPLATE), &named)?;
+    Ok(chat.with_vocabulary(vocabulary().len()))
 }
 
 /// The architecture, read from a config as every model's is: Qwen3, 6 blocks of width 128, 4 heads.

@@ -63,6 +63,8 @@ pub(super) struct Choice {
     /// The number of its prompt.
     pub prompt: usize,
     pub text: String,
+    /// The ids of the answer's tokens.
+    pub tokens: Vec<u32>,
     pub finish: &'static str,
     pub logprobs: Option<Vec<TokenLogits>>,
     pub pearl: Option<PearlChoice>,
@@ -249,7 +251,7 @@ impl Run {
                 What::Done(answer) => {
                     answers.insert(choice, self.choice(choice, *answer)?);
                 }
-                What::Failed(error) => return Err(error.into()),
+                What::Failed(error) => return Err(error),
             }
         }
         Ok((self, answers.into_values().collect()))
@@ -259,8 +261,9 @@ impl Run {
         self.generated += answer.transcript.tokens.len();
         let pearl = self.pearl(index, &answer)?;
         let finish = finish(answer.transcript.finish);
-        let (text, logprobs) = (answer.transcript.text, answer.transcript.logprobs);
-        Ok(Choice { index, prompt: self.choices[index].0, text, finish, logprobs, pearl })
+        let (text, tokens, logprobs) =
+            (answer.transcript.text, answer.transcript.tokens, answer.transcript.logprobs);
+        Ok(Choice { index, prompt: self.choices[index].0, text, tokens, finish, logprobs, pearl })
     }
 
     /// What is said of a complete answer beside its text.
@@ -300,7 +303,7 @@ impl Run {
         // What is wrong with a request is said before the stream begins.
         let first = self.next().await?;
         if let What::Failed(error) = first.what {
-            return Err(error.into());
+            return Err(error);
         }
         let (sender, receiver) = mpsc::channel::<Bytes>(FRAMES);
         let deadline = self.deadline;
@@ -330,7 +333,7 @@ impl Run {
             }
             match what {
                 What::Begun { cached } => self.cached += cached,
-                What::Failed(error) => return fail(&to, error.into()).await,
+                What::Failed(error) => return fail(&to, error).await,
                 What::Step(step) => match self.part(choice, *step, &mut read[choice]) {
                     Ok(Some(part)) => send(&to, &self.form.chunk(&self.head, part)).await?,
                     Ok(None) => {}

@@ -33,11 +33,13 @@ pub struct ChatFields {
     #[schema(min_items = 1)]
     pub messages: Vec<ChatMessage>,
     /// Tokens of an answer, at most; it precedes `max_tokens`.
+    #[serde(default, deserialize_with = "request::whole")]
     pub max_completion_tokens: Option<i64>,
     /// Whether log-probabilities of the answer's tokens are given.
     pub logprobs: Option<bool>,
     /// Of how many likeliest tokens, too.
     #[schema(minimum = 0, maximum = 20)]
+    #[serde(default, deserialize_with = "request::whole")]
     pub top_logprobs: Option<usize>,
     /// Not supported, but for an empty list.
     #[schema(value_type = Option<Vec<Object>>)]

@@ -1,6 +1,7 @@
 //! `POST /v1/completions`: texts or token ids in, their continuations out, in OpenAI's older form.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -17,6 +18,7 @@ use super::score::{Progress, ScoreJob};
 use super::shared::{Payload, Shared, blocking};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::generate::TokenLogits;
+use crate::model::{Chat, Model};
 use crate::steer::EvaluateAt;
 
 /// A request for the continuation of texts.
@@ -37,10 +39,12 @@ pub struct TextFields {
     pub prompt: TextPrompt,
     /// Of how many likeliest tokens log-probabilities are given, beside the token's own.
     #[schema(minimum = 0, maximum = 20)]
+    #[serde(default, deserialize_with = "request::whole")]
     pub logprobs: Option<usize>,
     /// Whether the answer begins with the prompt; with `logprobs`, with those of its tokens.
     pub echo: Option<bool>,
     /// Not supported, but for 1 or `n`.
+    #[serde(default, deserialize_with = "request::whole")]
     pub best_of: Option<usize>,
     /// Not supported, but for an empty text.
     pub suffix: Option<String>,
@@ -60,13 +64,13 @@ pub enum TextPrompt {
     Lists(Vec<Vec<u32>>),
 }
 
-/// A token's text with its log-probabilities, none for the first.
-type ScoredToken = (String, Option<TokenLogits>);
+/// A token's id and text with its log-probabilities, none for the first.
+type ScoredToken = (u32, String, Option<TokenLogits>);
 
 /// What a response repeats of its prompts.
 struct Echo {
-    /// The text of each prompt.
-    texts: Vec<String>,
+    /// The ids of each prompt.
+    prompts: Vec<Vec<u32>>,
     /// The tokens of each prompt, where their log-probabilities were asked for.
     scores: Vec<Option<Vec<ScoredToken>>>,
 }
@@ -79,9 +83,10 @@ pub(super) async fn completions(
     let inner = shared.clone();
     let (checked, prompts, echo, likeliest) = blocking(move || prepare(&inner, &body)).await?;
     let form = match echo {
-        false => TextForm { echo: None },
-        true => TextForm { echo: Some(echoed(&shared, &checked, &prompts, likeliest).await?) },
+        false => None,
+        true => Some(echoed(&shared, &checked, &prompts, likeliest).await?),
     };
+    let form = TextForm { model: shared.model.clone(), echo: form, offsets: Mutex::default() };
     Run::begin(shared, checked, Box::new(form), "cmpl-", prompts)?.respond().await
 }
 
@@ -149,11 +154,11 @@ async fn echoed(
     likeliest: Option<usize>,
 ) -> Result<Echo, ApiError> {
     let chat = &shared.model.chat;
-    let mut echo = Echo { texts: Vec::new(), scores: Vec::new() };
+    let mut echo = Echo { prompts: Vec::new(), scores: Vec::new() };
     for prompt in prompts {
         let ids: Vec<u32> = prompt.tokens.iter().map(|token| token.id).collect();
-        echo.texts.push(chat.decode(&ids, true)?);
         let Some(likeliest) = likeliest else {
+            echo.prompts.push(ids);
             echo.scores.push(None);
             continue;
         };
@@ -171,8 +176,9 @@ async fn echoed(
         let mut all = Vec::with_capacity(ids.len());
         let scores = std::iter::once(None).chain(scores.into_iter().map(Some));
         for (id, score) in ids.iter().zip(scores) {
-            all.push((chat.decode(&[*id], false)?, score));
+            all.push((*id, chat.decode(&[*id], false)?, score));
         }
+        echo.prompts.push(ids);
         echo.scores.push(Some(all));
     }
     Ok(echo)
@@ -229,8 +235,7 @@ pub struct TextLogprobs {
 }
 
 impl TextLogprobs {
-    fn push(&mut self, token: String, logits: Option<TokenLogits>, offset: &mut usize) {
-        let length = token.chars().count();
+    fn push(&mut self, token: String, logits: Option<TokenLogits>, offset: usize) {
         self.tokens.push(token);
         let finite = |logprob: f64| logprob.max(-9999.0);
         self.token_logprobs.push(logits.as_ref().map(|own| finite(own.logprob)));
@@ -238,13 +243,61 @@ impl TextLogprobs {
             let top = own.top_logprobs.into_iter();
             top.map(|one| (one.token, json!(finite(one.logprob)))).collect()
         }));
-        self.text_offset.push(*offset);
-        *offset += length;
+        self.text_offset.push(offset);
+    }
+}
+
+/// Where tokens begin in the text that they are decoded to together, in characters.
+#[derive(Default)]
+struct Offsets {
+    /// The last tokens, which the next one's text may depend on.
+    ids: Vec<u32>,
+    /// The length of the text so far.
+    end: usize,
+}
+
+/// Tokens that are decoded together; of these the last half stays.
+const WINDOW: usize = 16;
+
+impl Offsets {
+    /// Where the next token begins. White space that joins it to the one before isn't its own, unless its text has it.
+    fn next(&mut self, chat: &Chat, id: u32) -> usize {
+        // The model's own ids can be decoded.
+        let text = |ids: &[u32]| chat.decode(ids, true).unwrap_or_default();
+        if self.ids.len() == WINDOW {
+            self.ids.drain(..WINDOW / 2);
+        }
+        // An incomplete character isn't there yet.
+        let before = text(&self.ids);
+        self.ids.push(id);
+        let after = text(&self.ids);
+        let complete = |text: &str| text.trim_end_matches('\u{fffd}').len();
+        let added = after[..complete(&after)].strip_prefix(&before[..complete(&before)]).unwrap_or_default();
+        let joint = added.strip_suffix(&text(&[id])).unwrap_or_default();
+        let begin = self.end + joint.chars().count();
+        self.end += added.chars().count();
+        begin
+    }
+}
+
+/// A prompt and its answer as one text: what joins them is between them. `text`: the answer's, perhaps cut by a stop text.
+fn joined(chat: &Chat, prompt: &[u32], answer: &[u32], text: &str) -> String {
+    // The model's own ids can be decoded.
+    let decoded = |ids: &[u32]| chat.decode(ids, true).unwrap_or_default();
+    let (whole, own) = (decoded(&[prompt, answer].concat()), decoded(answer));
+    match whole.strip_suffix(&own) {
+        Some(before) => before.to_owned() + text,
+        // A character begins in the prompt.
+        None if own == text => whole,
+        None => decoded(prompt) + text,
     }
 }
 
 struct TextForm {
+    model: Arc<Model>,
     echo: Option<Echo>,
+    /// In a stream, where each answer's next token begins.
+    offsets: Mutex<BTreeMap<usize, Offsets>>,
 }
 
 impl TextForm {
@@ -264,20 +317,21 @@ impl TextForm {
 impl Form for TextForm {
     fn whole(&self, head: &Head, choices: Vec<Choice>, usage: Usage) -> Value {
         let choices = choices.into_iter().map(|choice| {
-            let (mut text, mut offset) = (String::new(), 0);
+            let chat = &self.model.chat;
+            let (mut text, mut offsets) = (choice.text, Offsets::default());
             let mut logprobs = choice.logprobs.as_ref().map(|_| TextLogprobs::default());
             if let Some(echo) = &self.echo {
-                text += &echo.texts[choice.prompt];
+                text = joined(chat, &echo.prompts[choice.prompt], &choice.tokens, &text);
                 if let (Some(logprobs), Some(scores)) = (&mut logprobs, &echo.scores[choice.prompt]) {
-                    for (token, score) in scores {
-                        logprobs.push(token.clone(), score.clone(), &mut offset);
+                    for (id, token, score) in scores {
+                        logprobs.push(token.clone(), score.clone(), offsets.next(chat, *id));
                     }
                 }
             }
-            text += &choice.text;
             for own in choice.logprobs.into_iter().flatten() {
                 if let Some(logprobs) = &mut logprobs {
-                    logprobs.push(own.token.clone(), Some(own), &mut offset);
+                    let offset = offsets.next(chat, own.id);
+                    logprobs.push(own.token.clone(), Some(own), offset);
                 }
             }
             let (finish_reason, pearl) = (Some(choice.finish), choice.pearl);
@@ -293,7 +347,13 @@ impl Form for TextForm {
     fn chunk(&self, head: &Head, part: Part) -> Value {
         let logprobs = part.logprobs.map(|all| {
             let mut logprobs = TextLogprobs::default();
-            all.into_iter().for_each(|own| logprobs.push(own.token.clone(), Some(own), &mut 0));
+            // What is there is right, whatever went wrong beside it.
+            let mut offsets = self.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+            let offsets = offsets.entry(part.index).or_default();
+            for own in all {
+                let offset = offsets.next(&self.model.chat, own.id);
+                logprobs.push(own.token.clone(), Some(own), offset);
+            }
             logprobs
         });
         let (text, finish_reason, pearl) = (part.text, part.finish, part.pearl);

@@ -1,13 +1,14 @@
 //! The engine: one thread that owns the batch. It takes work from the queue, lets rows join and leave between tokens, and tells each
 //! request what happens to its rows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::error::ApiError;
 use super::metrics::Metrics;
 use super::prefix_store::{PrefixStore, Steering, shared};
 use super::queue::{Queue, Work};
@@ -16,7 +17,9 @@ use super::row_hooks::{RowHook, RowHooks};
 use crate::constructive::{Decision, Policy};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{Batch, Finish, GenerateOptions, Joining, SHORTEST_PART, TokenLogits, Transcript};
+use crate::generate::{
+    Batch, Decoded, Finish, GenerateOptions, Joining, SHORTEST_PART, TokenLogits, Transcript,
+};
 use crate::model::{Model, Phase, Token};
 use crate::steer::{Plan, Probes, SteerHook, TraceEntry};
 
@@ -82,7 +85,7 @@ pub(super) enum What {
     /// It is complete.
     Done(Box<Answer>),
     /// It can't be given.
-    Failed(Error),
+    Failed(ApiError),
 }
 
 /// A decoded token.
@@ -210,7 +213,7 @@ impl<'a> Engine<'a> {
                 self.turn();
             }));
             if passed.is_err() {
-                self.fail_all("a failure inside the server");
+                self.fail_all();
             }
         }
     }
@@ -232,7 +235,7 @@ impl<'a> Engine<'a> {
         self.report();
         if let Some(mut job) = self.asides.pop_front()
             && !job.is_abandoned()
-            && !job.advance(self.model)
+            && !catch_unwind(AssertUnwindSafe(|| job.advance(self.model))).unwrap_or(true)
         {
             self.asides.push_back(job);
         }
@@ -252,7 +255,7 @@ impl<'a> Engine<'a> {
         match job {
             Job::Aside(job) => self.asides.push_back(job),
             Job::Answer(job) if job.events.is_closed() => self.metrics.abandoned.add(1),
-            Job::Answer(job) => match self.prepare(&job) {
+            Job::Answer(job) => match unless_panics(|| self.prepare(&job).map_err(ApiError::from)) {
                 Ok((hook, decision)) => {
                     let reads = !job.readers.is_empty();
                     let mut steering = hook.steering(NO_ROW, &job.prompt);
@@ -273,12 +276,15 @@ impl<'a> Engine<'a> {
         let (mut plan, mut decision) = (job.plan.clone(), None);
         let dialogue = std::slice::from_ref(job.dialogue.as_ref());
         if let Some(policy) = &job.policy {
-            let decided = policy.decide(self.model, dialogue, &[], job.options.seed)?;
+            // Each of several answers has a draw of its own; the first has that of the seed.
+            let seed = job.options.seed.wrapping_add(job.random_stream as u64);
+            let decided = policy.decide(self.model, dialogue, &[], seed)?;
             plan = Some(Arc::new(policy.plan(&decided, &[])?));
             decision = decided.first().map(Decision::to_json).transpose()?;
         }
         if let Some(plan) = &plan {
             let hooks = plan.hooks_with(Probes::default(), self.model, dialogue, job.options.thinking)?;
+            hooks.iter().try_for_each(|hook| hook.check_prompt(&job.prompt))?;
             let changing = hooks.into_iter().enumerate().filter(|(_, hook)| hook.changes(NO_ROW));
             steer.extend(changing.map(|(number, hook)| if job.trace { hook.traced(number) } else { hook }));
             steer.iter_mut().for_each(|hook| hook.move_to(NO_ROW));
@@ -351,7 +357,7 @@ impl<'a> Engine<'a> {
             prefix: found.map(|(prefix, takes)| (prefix, takes, key)),
         };
         if let Err(error) = self.batch.join(joining) {
-            return send(&job, What::Failed(error));
+            return send(&job, What::Failed(error.into()));
         }
         job.prompt = prompt;
         self.metrics.prompt_tokens.add(prompt_length);
@@ -416,18 +422,66 @@ impl<'a> Engine<'a> {
     /// One forward pass, and what follows of it.
     fn pass(&mut self) {
         let begin = Instant::now();
-        let mut steps = Vec::new();
-        let passed = self.batch.step(&mut self.hooks, &mut |decoded| {
-            let phase = decoded.token.map(|token| token.phase);
-            steps.push((decoded.row, decoded.text, phase, decoded.logits.cloned(), decoded.finish));
-        });
-        if let Err(error) = passed {
-            return self.fail_all(&error.to_string());
-        }
+        let (steps, passed) = self.decode(None);
         let now = Instant::now();
-        self.metrics.passes.observe(now - begin);
-        for (row, text, phase, logits, finish) in steps {
-            self.heard(row, now, Step { text, phase, logits, read: Vec::new() }, finish);
+        let told: BTreeSet<usize> = steps.iter().map(|(row, ..)| *row).collect();
+        self.tell(now, steps);
+        match passed {
+            Ok(()) => self.metrics.passes.observe(now - begin),
+            Err(_) => self.pass_alone(&told),
+        }
+    }
+
+    /// A pass of every row on its own, after one of all of them failed: the rows whose own pass fails end, and the others go on as if
+    /// nothing had been.
+    fn pass_alone(&mut self, told: &BTreeSet<usize>) {
+        if self.batch.undo().is_err() {
+            return self.fail_all();
+        }
+        for row in self.live.keys().copied().filter(|row| !told.contains(row)).collect::<Vec<_>>() {
+            let held = self.batch.row(row).map_or(0, |(_, held)| held);
+            if let (Some(live), Some(hook)) = (self.live.get_mut(&row), self.hooks.get_mut(row)) {
+                live.trace.extend(hook.take_trace());
+                live.trace.retain(|entry| entry.position < held);
+            }
+            let (steps, passed) = self.decode(Some(row));
+            self.tell(Instant::now(), steps);
+            let Err(error) = passed else { continue };
+            self.metrics.failed.add(1);
+            self.hooks.remove(row);
+            if let Some(live) = self.live.remove(&row) {
+                send(&live.job, What::Failed(error));
+                // The row is gone; its text is of no use.
+                let _ = self.batch.leave(row, &live.job.dialogue);
+            }
+            if self.batch.undo().is_err() {
+                return self.fail_all();
+            }
+        }
+    }
+
+    /// A pass of all rows, or of one: what was decoded, and whether it was run to its end.
+    fn decode(&mut self, only: Option<usize>) -> (Vec<Decoding>, std::result::Result<(), ApiError>) {
+        let mut steps = Vec::new();
+        let Engine { batch, hooks, .. } = self;
+        let passed = unless_panics(|| {
+            let mut heard = |decoded: Decoded| {
+                let phase = decoded.token.map(|token| token.phase);
+                let (logits, read) = (decoded.logits.cloned(), Vec::new());
+                steps.push((decoded.row, Step { text: decoded.text, phase, logits, read }, decoded.finish));
+            };
+            let passed = match only {
+                None => batch.step(hooks, &mut heard),
+                Some(row) => batch.step_alone(row, hooks, &mut heard),
+            };
+            passed.map_err(ApiError::from)
+        });
+        (steps, passed)
+    }
+
+    fn tell(&mut self, now: Instant, steps: Vec<Decoding>) {
+        for (row, step, finish) in steps {
+            self.heard(row, now, step, finish);
         }
     }
 
@@ -470,22 +524,36 @@ impl<'a> Engine<'a> {
                 let (trace, decision) = (live.trace, live.decision);
                 What::Done(Box::new(Answer { transcript, tokens, read, trace, decision, rest }))
             }
-            Ok(None) => What::Failed(Error::Stopped),
-            Err(error) => What::Failed(error),
+            Ok(None) => What::Failed(Error::Stopped.into()),
+            Err(error) => What::Failed(error.into()),
         };
         send(&live.job, what);
     }
 
-    /// Ends every row after a pass failed.
-    fn fail_all(&mut self, why: &str) {
+    /// Ends every row after a failure that no row is known to have caused.
+    fn fail_all(&mut self) {
         self.metrics.failed.add(self.live.len());
         for live in std::mem::take(&mut self.live).into_values() {
-            let error = Error::input("the server", why, "requests that it can serve");
-            send(&live.job, What::Failed(error));
+            send(&live.job, What::Failed(inside()));
         }
         self.hooks = RowHooks::default();
         self.batch = Batch::new(self.model).pass_tokens(self.limits.pass_tokens);
     }
+}
+
+/// What a pass decoded in a row.
+type Decoding = (usize, Step, Option<Finish>);
+
+/// A failure that isn't the client's.
+fn inside() -> ApiError {
+    ApiError::server("a failure inside the server")
+}
+
+/// What work gives; a panic in it ends nothing but the work.
+fn unless_panics<T>(
+    work: impl FnOnce() -> std::result::Result<T, ApiError>,
+) -> std::result::Result<T, ApiError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(inside()))
 }
 
 /// Tells a request what happened; nobody may listen any more.

@@ -9,9 +9,10 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
+use utoipa::openapi::schema;
 
 use super::chat::{ChatMessage, dialogue};
 use super::engine::{Aside, Job};
@@ -42,9 +43,16 @@ pub struct StatesRequest {
     /// Variables of the chat template: `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<Value>,
-    /// Not supported here.
-    #[schema(value_type = Option<Object>)]
+    /// Not supported here, but for an empty object.
+    #[schema(schema_with = no_steering, required = false)]
     pub steering: Option<Value>,
+}
+
+/// The schema of an object without a key.
+fn no_steering() -> schema::Object {
+    let kinds = [schema::Type::Object, schema::Type::Null];
+    let builder = schema::ObjectBuilder::new().schema_type(schema::SchemaType::from_iter(kinds));
+    builder.max_properties(Some(0)).description(Some("Not supported here, but for an empty object.")).build()
 }
 
 /// A dialogue of the request.
@@ -165,7 +173,9 @@ fn prepare(
 ) -> std::result::Result<(StatesJob, bool), ApiError> {
     let asked: StatesRequest = request::read(body)?;
     shared.check_model(asked.model.as_deref())?;
-    if asked.steering.as_ref().is_some_and(|steering| !steering.is_null()) {
+    let is_none =
+        |steering: &Value| matches!(steering, Value::Null | Value::Bool(false)) || *steering == json!({});
+    if asked.steering.as_ref().is_some_and(|steering| !is_none(steering)) {
         let expected =
             "none: hidden states are the unsteered model's (pearl extract --plan reads a steered one)";
         return Err(ApiError::field("steering", "a plan", expected));
@@ -183,10 +193,26 @@ fn prepare(
     let architecture = shared.model.decoder.architecture();
     let named = |name: &'static str| move |error| ApiError::from(error).param(name);
     let sites = architecture.parse_sites(&asked.sites).map_err(named("sites"))?;
+    if sites.is_empty() {
+        return Err(ApiError::field("sites", "no site", "sites such as *.resid_post"));
+    }
     let tokens: Selector = asked.tokens.as_deref().unwrap_or("last").parse().map_err(named("tokens"))?;
     let thinking = super::chat::thinking(asked.chat_template_kwargs.as_ref(), shared.thinking)?;
-    let (mut dialogues, mut slices, mut begin, mut total) = (Vec::new(), Vec::new(), 0, 0);
-    let (mut width, mut picked, mut held) = (0, 0, 0);
+    let (mut dialogues, mut slices, mut begin) = (Vec::new(), Vec::new(), 0);
+    let width: usize = sites.iter().map(|&site| architecture.site_width(site)).sum();
+    // As text a number takes several times its four bytes.
+    let most = if is_safetensors { shared.limits.state_numbers } else { shared.limits.state_numbers / 8 };
+    let check = |rows: usize| match rows.saturating_mul(width) <= most {
+        true => Ok(()),
+        false => {
+            let found = format!("{rows} rows or more, of {width} numbers each");
+            Err(ApiError::field("sites", found, format_args!("at most {most} numbers in one request")))
+        }
+    };
+    let is_pooled = tokens.pooling() != crate::model::Pooling::Each;
+    // Each dialogue has a row where tokens are pooled: known before one is read.
+    check(if is_pooled { asked.dialogues.len() } else { 0 })?;
+    let (mut picked, mut held) = (0, 0);
     for (number, one) in asked.dialogues.into_iter().enumerate() {
         let (OneDialogue::Messages(messages) | OneDialogue::Object { messages }) = one;
         let dialogue = dialogue(&number.to_string(), messages, &format!("dialogues[{number}]"))?;
@@ -201,21 +227,11 @@ fn prepare(
             (begin, held) = (number, 0);
         }
         held += read.len();
-        total += read.len();
-        picked += match tokens.pooling() {
-            crate::model::Pooling::Each => tokens.pick(&read).len(),
-            _ => 1,
-        };
+        picked += if is_pooled { 1 } else { tokens.pick(&read).len() };
+        check(picked)?;
         dialogues.push(dialogue);
     }
     slices.push(begin..dialogues.len());
-    sites.iter().for_each(|&site| width += architecture.site_width(site));
-    // As text a number takes several times its four bytes.
-    let most = if is_safetensors { shared.limits.state_numbers } else { shared.limits.state_numbers / 8 };
-    if picked.saturating_mul(width) > most {
-        let found = format!("{total} tokens, of which {picked} rows of {width} numbers are asked for");
-        return Err(ApiError::field("sites", found, format_args!("at most {most} numbers in one request")));
-    }
     let request = Request::new(sites).tokens(tokens).thinking(thinking);
     let job = StatesJob { dialogues, request, slices, done: 0, read: None, reply: Some(reply) };
     Ok((job, is_safetensors))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::error::ApiError;
 use crate::artifact::TensorFile;
 use crate::constructive::Policy;
+use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::probe::Probe;
@@ -73,7 +74,11 @@ impl Library {
 
     /// Adds a vector or a probe; a file of another kind is passed over.
     fn add(&mut self, name: &str, file: &Path, model: &Model) -> Result<()> {
-        let Ok(tensors) = TensorFile::open(file) else { return Ok(()) };
+        let tensors = match TensorFile::open(file) {
+            Ok(tensors) => tensors,
+            // What it was meant to be isn't known.
+            Err(error) => return insert(&mut self.vectors, name.into(), file, Err(error.to_string())),
+        };
         match tensors.string("kind") {
             Ok("vector") => {
                 let vector = Vector::load_for(file, model).map(Arc::new);
@@ -97,9 +102,12 @@ impl Library {
         let probes =
             self.probes.iter().filter_map(|(name, entry)| Some(("probe", name, entry.as_ref().err()?)));
         let plans = self.plans.iter().filter_map(|(name, entry)| Some(("plan", name, entry.as_ref().err()?)));
+        let policies =
+            self.policies.iter().filter_map(|(name, entry)| Some(("policy", name, entry.as_ref().err()?)));
         vectors
             .chain(probes)
             .chain(plans)
+            .chain(policies)
             .map(|(kind, name, why)| format!("{kind} {name} is left out: {why}"))
     }
 
@@ -207,12 +215,28 @@ impl Library {
             intervention.probes = probes;
             interventions.push(intervention);
         }
-        Ok(Plan { interventions })
+        let plan = Plan { interventions };
+        check_plan(&plan, model)?;
+        Ok(plan)
     }
 }
 
+/// Refuses a plan that no request could use: sites, classes and bounds that its vectors and probes lack, ids of dialogues, and doses
+/// that no reading sets.
+fn check_plan(plan: &Plan, model: &Model) -> Result<()> {
+    let hooks = plan.hooks_with(Probes::default(), model, &[], None)?;
+    let dialogue = Dialogue::new("request", vec![Message::new(Role::User, "a")]);
+    // A template may want more than a message; then requests are checked alone.
+    let Ok(tokens) = model.chat.tokens(&dialogue, 0, None) else { return Ok(()) };
+    for mut hook in hooks {
+        hook.move_to(0);
+        hook.check_prompt(&tokens)?;
+    }
+    Ok(())
+}
+
 /// Every query of an intervention.
-fn queries(intervention: &Intervention) -> Vec<&ProbeQuery> {
+pub(super) fn queries(intervention: &Intervention) -> Vec<&ProbeQuery> {
     let bounds = intervention.when.iter().flat_map(Condition::bounds).map(|bound| &bound.query);
     let constraints = intervention.probe.iter().map(|constraint| &constraint.query);
     let control = intervention.control.iter().map(|control| &control.probe);

@@ -25,6 +25,7 @@ mod completions;
 mod hidden_states;
 mod models;
 mod openapi;
+mod timed_stream;
 mod server;
 
 use std::net::SocketAddr;

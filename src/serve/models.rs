@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse, Response};
@@ -110,8 +111,9 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<ModelList> {
 
 pub(super) async fn one(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    id: std::result::Result<Path<String>, PathRejection>,
 ) -> Result<Json<ModelEntry>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::field("id", error.body_text(), "a model's id, in UTF-8"))?;
     shared.check_model(Some(&id))?;
     Ok(Json(entry(&shared)))
 }

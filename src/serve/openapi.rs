@@ -14,7 +14,7 @@ use super::error::{ErrorBody, ErrorResponse};
 use super::hidden_states::{OneDialogue, SiteStates, StateRow, StatesRequest, StatesResponse};
 use super::models::{Health, LibraryList, ModelEntry, ModelList, ProbeEntry, VectorEntry};
 use super::readings::{ProbeReadings, PromptToken, Reading, TurnReading, Verdict};
-use super::request::{Common, OneOrMany, StreamOptions};
+use super::request::{Common, OneOrMany, ResponseFormat, StreamOptions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -22,7 +22,7 @@ use super::request::{Common, OneOrMany, StreamOptions};
     paths(chat, text, states, models, model, library, health, metrics, document_path),
     components(schemas(
         ChatRequest, ChatFields, ChatMessage, ChatResponse, ChatChoice, AnswerMessage, ChatLogprobs, ChatLogprob, Common, OneOrMany,
-        StreamOptions, TextRequest, TextFields, TextPrompt, TextResponse, TextChoice, TextLogprobs, Usage, PromptTokens, PearlChoice,
+        ResponseFormat, StreamOptions, TextRequest, TextFields, TextPrompt, TextResponse, TextChoice, TextLogprobs, Usage, PromptTokens, PearlChoice,
         TokenReading, TraceToken, ProbeReadings, PromptToken, Reading, TurnReading, Verdict, StatesRequest, StatesResponse,
         StateRow, SiteStates, OneDialogue, ModelEntry, ModelList, LibraryList, VectorEntry, ProbeEntry, Health, ErrorBody, ErrorResponse,
     )),

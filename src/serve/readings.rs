@@ -68,18 +68,15 @@ impl Reader {
                         .map(|row| row.iter().map(|w| f64::from(*w)).collect());
                     let (weight, guarantee) = (weight.collect(), guarantee.clone());
                     let (site, probe) = (probe.source.site, probe.clone());
+                    if readers.len() == MOST {
+                        let found = format_args!("more than {MOST} readings");
+                        return Err(ApiError::field("probes", found, format_args!("at most {MOST}")));
+                    }
                     readers.push(Reader { name, site, probe, class, against, weight, guarantee });
                 }
             }
         }
-        match readers.len() {
-            0..=MOST => Ok(readers),
-            count => Err(ApiError::field(
-                "probes",
-                format_args!("{count} readings"),
-                format_args!("at most {MOST}"),
-            )),
-        }
+        Ok(readers)
     }
 
     /// The calibrated probability of the class in a state `[width]`.

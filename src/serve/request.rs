@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -41,6 +41,15 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
 }
 
+/// The form of an answer's text.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct ResponseFormat {
+    /// `text`.
+    #[serde(rename = "type")]
+    #[schema(pattern = "^text$")]
+    pub kind: String,
+}
+
 /// The fields that requests for answers share. Fields that aren't listed are ignored.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
 pub struct Common {
@@ -48,10 +57,12 @@ pub struct Common {
     pub model: Option<String>,
     /// Answers to each prompt.
     #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "whole")]
     pub n: Option<usize>,
     /// Texts that end an answer.
     pub stop: Option<OneOrMany>,
     /// Seed of the draws. The same request with the same seed has the same answer.
+    #[serde(default, deserialize_with = "whole")]
     pub seed: Option<i64>,
     /// From 0 (the likeliest token each time) to 2; 1 by default.
     #[schema(minimum = 0, maximum = 2)]
@@ -60,6 +71,7 @@ pub struct Common {
     #[schema(minimum = 0, maximum = 1)]
     pub top_p: Option<f32>,
     /// Draws from this many of the likeliest tokens.
+    #[serde(default, deserialize_with = "whole")]
     pub top_k: Option<i64>,
     /// Draws from tokens of at least this share of the greatest probability.
     #[schema(minimum = 0, maximum = 1)]
@@ -74,15 +86,17 @@ pub struct Common {
     #[schema(value_type = Option<Object>)]
     pub logit_bias: Option<Value>,
     /// Tokens of an answer, at most.
+    #[serde(default, deserialize_with = "whole")]
     pub max_tokens: Option<i64>,
     /// Whether the answer is sent as it arises, by server-sent events.
     pub stream: Option<bool>,
     /// How a stream is sent.
     pub stream_options: Option<StreamOptions>,
     /// Only `{"type": "text"}` is supported.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<ResponseFormat>)]
     pub response_format: Option<Value>,
     /// Tokens of the thinking part, at most: then it is closed.
+    #[serde(default, deserialize_with = "whole")]
     pub think_budget: Option<usize>,
     /// Steering: a plan's name, `{"plan": NAME, "scale": NUMBER}`, `{"interventions": […]}`, EasySteer's `{"vectors": […]}`,
     /// or `{"constructive": NAME}`.
@@ -96,6 +110,17 @@ pub struct Common {
     pub trace: Option<bool>,
     /// Whether the unsteered answers are given too, after the steered ones.
     pub compare: Option<bool>,
+}
+
+/// A whole number, `5.0` among them: to JSON it is the same as `5`.
+pub(super) fn whole<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let mut value = Value::deserialize(from)?;
+    // Beyond, f64 holds no longer every whole number.
+    let is_exact = |number: &f64| number.fract() == 0.0 && number.abs() < 9e15;
+    if let Some(number) = value.as_f64().filter(|number| value.is_f64() && is_exact(number)) {
+        value = Value::from(number as i64);
+    }
+    serde_json::from_value(value).map_err(serde::de::Error::custom)
 }
 
 /// Longest list of stop texts.
@@ -155,6 +180,17 @@ impl Common {
                 format_args!("at most {MOST_STOPS}"),
             ));
         }
+        if stop.iter().any(String::is_empty) {
+            return Err(ApiError::field("stop", "an empty text", "a text that ends an answer"));
+        }
+        if let Some(share) = self.min_p.filter(|share| !(0.0..=1.0).contains(share)) {
+            return Err(ApiError::field("min_p", share, "from 0 to 1"));
+        }
+        if let Some(penalty) =
+            self.repetition_penalty.filter(|penalty| !(penalty.is_finite() && *penalty > 0.0))
+        {
+            return Err(ApiError::field("repetition_penalty", penalty, "a number above 0; 1 for none"));
+        }
         if let Some(long) = stop.iter().find(|text| text.len() > LONGEST_STOP) {
             let expected = format!("at most {LONGEST_STOP}");
             return Err(ApiError::field("stop", format_args!("a text of {} bytes", long.len()), expected));
@@ -195,7 +231,8 @@ impl Common {
             min_p: self.min_p.filter(|share| *share != 0.0),
         };
         let sampling = match temperature > 0.0 {
-            true => Sampling::temperature(temperature)?,
+            true => Sampling::temperature(temperature)
+                .map_err(|error| ApiError::from(error).param("temperature"))?,
             false => Sampling::Greedy,
         };
         let options = GenerateOptions::default()

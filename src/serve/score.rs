@@ -31,7 +31,7 @@ pub(super) struct Progress {
 }
 
 /// Tokens of a part. Logits of every token are in memory.
-const PART: usize = 256;
+const PART: usize = 128;
 
 impl ScoreJob {
     /// Reads the next part of the prompt. Whether that was all.
@@ -40,11 +40,14 @@ impl ScoreJob {
         if progress.hooks.is_none() {
             let dialogue = std::slice::from_ref(self.dialogue.as_ref());
             let hooks = self.plan.as_ref().map(|plan| plan.hooks(model, dialogue, None)).transpose()?;
-            progress.hooks = Some(hooks.unwrap_or_default());
+            let hooks = hooks.unwrap_or_default();
+            hooks.iter().try_for_each(|hook| hook.check_prompt(&self.tokens))?;
+            progress.hooks = Some(hooks);
         }
+        let is_local = progress.hooks.iter().flatten().all(SteerHook::is_local);
         let hooks = progress.hooks.iter_mut().flatten();
         let left = self.tokens.len() - progress.read;
-        let unit = model.decoder.part_tokens().filter(|_| self.plan.is_none());
+        let unit = model.decoder.part_tokens().filter(|_| is_local);
         let part = unit.map_or(left, |unit| (PART / unit).max(1) * unit);
         // What is left over isn't shorter than a last part may be.
         let part = if left >= part + SHORTEST_PART { part } else { left };

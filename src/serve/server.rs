@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use super::error::ApiError;
 use super::shared::Shared;
+use super::timed_stream::TimedStream;
 use super::{chat, completions, hidden_states, models, openapi};
 use crate::error::{Error, Result};
 
@@ -187,6 +188,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: 
             .timer(TokioTimer::new())
             .header_read_timeout(shared.limits.read_timeout)
             .max_buf_size(LONGEST_HEAD);
+        let stream = TimedStream::new(stream, shared.limits.read_timeout);
         let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
         let (shared, alive, mut stop) = (shared.clone(), alive.clone(), stop.clone());
         tokio::spawn(async move {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderValue;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::engine::Job;
@@ -44,7 +45,7 @@ pub struct Limits {
     pub cache_bytes: usize,
     /// Open connections.
     pub connections: usize,
-    /// The time in which a request's head, and then its body, must arrive.
+    /// The time in which a request's head, and then its body, must arrive, and in which a client must take some of what it is sent.
     pub read_timeout: Duration,
     /// The time in which a request must be answered, to the last token.
     pub timeout: Duration,
@@ -143,10 +144,20 @@ impl Shared {
     }
 }
 
-/// Runs work that takes the processor for a while, away from the connections.
+/// Requests that are read and written at once; a long one takes the processor and many times its size in memory.
+static PREPARED: Semaphore = Semaphore::const_new(4);
+
+/// Runs work that takes the processor for a while, away from the connections, a few at a time.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, ApiError> + Send + 'static,
 ) -> std::result::Result<T, ApiError> {
+    // The semaphore is never closed.
+    let permit = PREPARED.acquire().await.map_err(ApiError::server)?;
+    let work = move || {
+        // Work that goes on after its client hung up still counts.
+        let _permit = permit;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::server("a failure inside the server")),

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use super::library::Library;
+use super::library::{self, Library};
 use crate::constructive::Policy;
 use crate::model::Selector;
 use crate::steer::{Intervention, Operation, Plan, Strength};
 
 /// Most interventions of a request.
 const MOST: usize = 32;
+
+/// Most bounds, constraints and doses of a request: each takes a copy of a probe's weights, made ready between passes.
+const MOST_QUERIES: usize = 64;
 
 /// The keys of the field.
 const KEYS: &str = "plan, interventions, vectors, conflict, scale or constructive";
@@ -92,11 +95,22 @@ pub(super) fn plan(field: &Value, library: &Library) -> Result<Option<Plan>, Api
             (other, _) => return Err(ApiError::field("steering", format_args!("key {other:?}"), KEYS)),
         }
     }
+    let written: usize = ["interventions", "intervention", "vectors"]
+        .map(|key| list(object, key).map(<[Value]>::len))
+        .into_iter()
+        .sum::<Result<usize, ApiError>>()?;
+    check_count(plan.interventions.len() + written)?;
+    let mut queries = 0;
     for key in ["interventions", "intervention"] {
         for (number, value) in list(object, key)?.iter().enumerate() {
             let place = format!("steering.{key}[{number}]");
             let own: Intervention = serde_json::from_value(value.clone())
                 .map_err(|error| ApiError::invalid(format_args!("{place}: {error}")).param(&place))?;
+            queries += library::queries(&own).len();
+            if queries > MOST_QUERIES {
+                let found = format!("more than {MOST_QUERIES} bounds and doses by probes");
+                return Err(ApiError::field("steering", found, format_args!("at most {MOST_QUERIES}")));
+            }
             plan.interventions.push(library.resolve(own, &place)?);
         }
     }
@@ -112,15 +126,21 @@ pub(super) fn plan(field: &Value, library: &Library) -> Result<Option<Plan>, Api
         layers.push(at);
     }
     check_conflict(object.get("conflict"), &layers)?;
-    if plan.interventions.len() > MOST {
-        let found = format!("{} interventions", plan.interventions.len());
-        return Err(ApiError::field("steering", found, format_args!("at most {MOST}")));
-    }
     if scale != 1.0 {
         plan.interventions.iter_mut().for_each(|own| own.strength = scaled(own.strength, scale as f32));
     }
     plan.check().map_err(|error| ApiError::from(error).param("steering"))?;
     Ok((!plan.interventions.is_empty()).then_some(plan))
+}
+
+fn check_count(interventions: usize) -> Result<(), ApiError> {
+    match interventions {
+        0..=MOST => Ok(()),
+        count => {
+            let found = format!("{count} interventions");
+            Err(ApiError::field("steering", found, format_args!("at most {MOST}")))
+        }
+    }
 }
 
 fn scaled(strength: Strength, scale: f32) -> Strength {

@@ -18,6 +18,8 @@ pub(super) struct ClosedLoop {
     /// Whether the probe reads after the steered sites.
     late: bool,
     rows: BTreeMap<usize, RowState>,
+    /// The position at which the last pass began in each row, and the state there: a pass that failed is run again.
+    before: BTreeMap<usize, (usize, RowState)>,
 }
 
 /// The state of the loop in one row.
@@ -48,7 +50,7 @@ impl ClosedLoop {
             let found = format!("it reads {}, between the sites that it steers", reader.site);
             return Err(Error::input("control", found, "a probe that reads before all of them, or after"));
         }
-        Ok(ClosedLoop { controller, reader, late, rows: BTreeMap::new() })
+        Ok(ClosedLoop { controller, reader, late, rows: BTreeMap::new(), before: BTreeMap::new() })
     }
 
     pub(super) fn is_late(&self) -> bool {
@@ -60,10 +62,16 @@ impl ClosedLoop {
         for row in tokens.chunk_by(|a, b| a.row == b.row) {
             let known = self.rows.entry(row[0].row).or_default();
             let ids = row.iter().map(|token| token.id);
-            if row[0].position > 0 {
+            let begin = row[0].position;
+            if begin > 0 {
+                match self.before.get(&row[0].row) {
+                    Some((last, before)) if *last == begin => *known = before.clone(),
+                    _ => drop(self.before.insert(row[0].row, (begin, known.clone()))),
+                }
                 known.ids.extend(ids);
                 continue;
             }
+            self.before.remove(&row[0].row);
             // The row is read again, with all of its earlier tokens: it keeps their strengths. Otherwise a run begins.
             let ids: Vec<u32> = ids.collect();
             if !self.late || !ids.starts_with(&known.ids) {
@@ -81,12 +89,7 @@ impl ClosedLoop {
                 return Ok((steered.1, steered.2));
             }
             if !row.fresh {
-                let found = format!(
-                    "a steered token before the reading at {} that sets its strength",
-                    self.reader.site
-                );
-                let expected = "answers that are generated token by token, or a probe that reads before the steered sites";
-                return Err(Error::input(format!("control, row {}", token.row), found, expected));
+                return Err(too_early(self.reader.site));
             }
             row.fresh = false;
             let (strength, error) = row.next;
@@ -94,6 +97,14 @@ impl ClosedLoop {
             Ok((strength, error))
         };
         picked.iter().map(strength).collect()
+    }
+
+    /// Refuses a late loop for a prompt of which tokens are steered: no reading is there to set their strength.
+    ///
+    /// # Errors
+    /// Such a loop.
+    pub(super) fn check_prompt(&self, is_steered: bool) -> Result<()> {
+        if self.late && is_steered { Err(too_early(self.reader.site)) } else { Ok(()) }
     }
 
     /// Takes the log-odds at a token, and returns the strength and the error that follow from them.
@@ -107,4 +118,10 @@ impl ClosedLoop {
         }
         row.next
     }
+}
+
+fn too_early(site: Site) -> Error {
+    let found = format!("a steered token before the reading at {site} that sets its strength");
+    let expected = "tokens = \"generated\", in answers that are generated token by token, or a probe that reads before the steered sites";
+    Error::input("control", found, expected)
 }

@@ -217,6 +217,17 @@ impl SteerHook {
         self.rows = Some(BTreeSet::from([row]));
     }
 
+    /// Refuses what would fail in the pass that reads this prompt: control by a probe that reads after the steered sites, where tokens of
+    /// the prompt are steered.
+    ///
+    /// # Errors
+    /// Such a control.
+    pub fn check_prompt(&self, tokens: &[Token]) -> Result<()> {
+        let Some(control) = self.control.as_ref().filter(|_| !self.edits.is_empty()) else { return Ok(()) };
+        let is_steered = |&at: &usize| self.is_steered(tokens[at].row);
+        control.check_prompt(self.selector.pick(tokens).iter().any(is_steered))
+    }
+
     /// Whether a row may be read in parts: which tokens are steered follows from each token's own record.
     pub fn is_local(&self) -> bool {
         self.selector.is_local()

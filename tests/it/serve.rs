@@ -2,6 +2,7 @@
 
 mod attacks;
 mod client;
+mod faults;
 mod steering;
 
 use std::collections::BTreeSet;
@@ -141,7 +142,7 @@ fn stops_limits_and_completions_are_kept() {
     let one = server.post("/v1/completions", &json!({"prompt": "they call it", "max_tokens": 4, "temperature": 0, "echo": true, "logprobs": 1})).1;
     let second = texts["choices"][1]["text"].as_str().unwrap();
     let echoed = one["choices"][0]["text"].as_str().unwrap();
-    assert_eq!(echoed, format!("they call it{second}"));
+    assert_eq!(echoed, format!("they call it {second}"));
     let logprobs = &one["choices"][0]["logprobs"];
     let scored = logprobs["token_logprobs"].as_array().unwrap();
     assert_eq!((scored.len(), &scored[0]), (7, &Value::Null));

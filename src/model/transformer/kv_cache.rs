@@ -18,11 +18,16 @@ struct RowKv {
     values: Vec<f32>,
     /// Keys and values on candle's backends; the vectors are empty then.
     tensors: Option<[Tensor; 2]>,
+    /// Number of tokens, those of a pass that hasn't ended among them.
+    held: usize,
 }
 
 impl RowKv {
     /// A copy of the first `length` of `held` tokens.
     fn first(&self, length: usize, held: usize) -> Result<RowKv> {
+        if length == 0 {
+            return Ok(RowKv::default());
+        }
         let part = |of: &Vec<f32>| of[..of.len() / held.max(1) * length].to_vec();
         let tensors = match &self.tensors {
             None => None,
@@ -30,7 +35,7 @@ impl RowKv {
                 Some([keys.narrow(0, 0, length)?.copy()?, values.narrow(0, 0, length)?.copy()?])
             }
         };
-        Ok(RowKv { keys: part(&self.keys), values: part(&self.values), tensors })
+        Ok(RowKv { keys: part(&self.keys), values: part(&self.values), tensors, held: length })
     }
 
     fn bytes(&self) -> usize {
@@ -192,6 +197,23 @@ impl Cache {
         self.steered[row] = mark;
     }
 
+    /// Removes what a pass that failed left of its tokens.
+    ///
+    /// # Errors
+    /// A tensor operation.
+    pub fn undo(&mut self) -> Result<()> {
+        let lengths = &self.lengths;
+        for block in &mut self.blocks {
+            for (row, kv) in block.iter_mut().enumerate() {
+                let length = lengths.get(row).copied().unwrap_or(0);
+                if kv.held > length {
+                    *kv = kv.first(length, kv.held)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a row's tokens.
     pub fn forget(&mut self, row: usize) {
         if let Some(length) = self.lengths.get_mut(row) {
@@ -278,6 +300,7 @@ impl Cache {
             if pasts.len() <= number {
                 pasts.resize_with(number + 1, RowKv::default);
             }
+            pasts[number].held += tokens.len();
             (number, tokens.clone(), with(&mut pasts[number], shared, tokens))
         });
         rows.collect()

@@ -89,7 +89,7 @@ fn hostile_bytes_are_refused_and_the_server_goes_on() {
 }
 
 /// Resident memory of the server, in bytes.
-fn memory(server: &Served) -> usize {
+pub fn memory(server: &Served) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10

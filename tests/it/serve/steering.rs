@@ -24,7 +24,7 @@ fn numbers(width: usize, seed: u64) -> Vec<f32> {
 }
 
 /// A folder with two vectors, two probes and a plan of each kind that a cache could confuse.
-fn folder(model: &Model) -> tempfile::TempDir {
+pub fn folder(model: &Model) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let width = model.decoder.architecture().width;
@@ -125,7 +125,7 @@ fn rounds(count: usize) -> Vec<Value> {
     (0..2 * count - 1).map(one).collect()
 }
 
-fn dialogue(messages: &[Value]) -> Dialogue {
+pub fn dialogue(messages: &[Value]) -> Dialogue {
     let message = |own: &Value| {
         let role = if own["role"] == "user" { Role::User } else { Role::Assistant };
         Message::new(role, own["content"].as_str().unwrap())
