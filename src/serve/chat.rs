@@ -177,6 +177,7 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<(Checked, Prompt), ApiError> 
     checked.options.thinking = thinking(own.chat_template_kwargs.as_ref(), shared.thinking)?;
     // The id of `pearl generate --prompt`, by which a policy draws.
     let dialogue = dialogue("prompt", own.messages, "messages")?;
+    request::check_bytes(request::bytes_of(&dialogue), shared, "messages")?;
     let tokens = shared.model.chat.tokens(&dialogue, 0, checked.options.thinking);
     let tokens = tokens.map_err(|error| ApiError::from(error).param("messages"))?;
     let options = Arc::new(request::fit(&tokens, &checked.options, shared)?);

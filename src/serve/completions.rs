@@ -122,18 +122,26 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<Prepared, ApiError> {
         ));
     }
     let chat = &shared.model.chat;
-    let encode = |text: &String| chat.encode_prompt(text);
+    let encode = |text: &String| -> Result<Vec<u32>, ApiError> {
+        request::check_bytes(text.len(), shared, "prompt")?;
+        Ok(chat.encode_prompt(text)?)
+    };
+    let count = match &own.prompt {
+        TextPrompt::Text(_) | TextPrompt::Ids(_) => 1,
+        TextPrompt::Texts(texts) => texts.len(),
+        TextPrompt::Lists(lists) => lists.len(),
+    };
+    if count == 0 || count > shared.limits.request_rows {
+        let expected = format!("from 1 to {} in one request", shared.limits.request_rows);
+        return Err(ApiError::field("prompt", format_args!("{count} prompts"), expected));
+    }
     let lists = match &own.prompt {
         TextPrompt::Text(text) => vec![encode(text)?],
         TextPrompt::Ids(ids) if !ids.is_empty() => vec![ids.clone()],
         TextPrompt::Ids(_) => return Err(ApiError::field("prompt", "an empty list", "a text")),
-        TextPrompt::Texts(texts) => texts.iter().map(encode).collect::<crate::Result<_>>()?,
+        TextPrompt::Texts(texts) => texts.iter().map(encode).collect::<Result<_, ApiError>>()?,
         TextPrompt::Lists(lists) => lists.clone(),
     };
-    if lists.is_empty() || lists.len() > shared.limits.request_rows {
-        let expected = format!("from 1 to {} in one request", shared.limits.request_rows);
-        return Err(ApiError::field("prompt", format_args!("{} prompts", lists.len()), expected));
-    }
     let mut prompts = Vec::with_capacity(lists.len());
     for (number, ids) in lists.iter().enumerate() {
         let tokens = chat.plain_tokens(ids).map_err(|error| ApiError::from(error).param("prompt"))?;

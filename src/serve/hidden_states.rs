@@ -216,6 +216,7 @@ fn prepare(
     for (number, one) in asked.dialogues.into_iter().enumerate() {
         let (OneDialogue::Messages(messages) | OneDialogue::Object { messages }) = one;
         let dialogue = dialogue(&number.to_string(), messages, &format!("dialogues[{number}]"))?;
+        request::check_bytes(request::bytes_of(&dialogue), shared, "dialogues")?;
         let read = shared.model.chat.tokens(&dialogue, 0, thinking).map_err(named("dialogues"))?;
         if read.len() > shared.context() {
             let found = format!("{} tokens in dialogue {number}", read.len());

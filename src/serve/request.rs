@@ -11,6 +11,7 @@ use super::error::ApiError;
 use super::readings::Reader;
 use super::shared::Shared;
 use super::steering::{self, Steered};
+use crate::dialogue::{Dialogue, Message};
 use crate::generate::{GenerateOptions, KeptLogits, LogitsProcessor, Sampling};
 use crate::model::Token;
 
@@ -324,6 +325,31 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })?;
     reader.end().map_err(|error| ApiError::invalid(format_args!("the body is no JSON: {error}")))?;
     Ok(read)
+}
+
+/// Bytes of a prompt for each token of the context: tokens are shorter but for runs of spaces and unknown words.
+const TOKEN_BYTES: usize = 256;
+/// Bytes that a prompt may have in any context.
+const SHORT_PROMPT: usize = 64 << 10;
+
+/// Refuses a prompt that is far longer than the context, before it is cut into tokens, which takes many times its size.
+pub(super) fn check_bytes(bytes: usize, shared: &Shared, name: &str) -> Result<(), ApiError> {
+    let context = shared.context();
+    let most = context.saturating_mul(TOKEN_BYTES).saturating_add(SHORT_PROMPT);
+    if bytes <= most {
+        return Ok(());
+    }
+    let expected = format!("at most {most}: the model's context is {context} tokens");
+    Err(ApiError::field(name, format_args!("a prompt of {bytes} bytes"), expected)
+        .code("context_length_exceeded"))
+}
+
+/// Bytes of a dialogue's texts.
+pub(super) fn bytes_of(dialogue: &Dialogue) -> usize {
+    let fields = |message: &Message| {
+        message.fields.iter().map(|(name, value)| name.len() + value.to_string().len()).sum::<usize>()
+    };
+    dialogue.messages.iter().map(|message| message.content.len() + fields(message)).sum()
 }
 
 /// Refuses a prompt that leaves no room in the model's context, and cuts the answer to the room that there is.

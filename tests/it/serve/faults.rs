@@ -184,6 +184,20 @@ fn a_small_request_takes_little_memory_and_time() {
         assert_eq!((status, body["error"]["param"].as_str().unwrap_or_default()), (400, param), "{body}");
         assert!(begin.elapsed() < Duration::from_secs(10), "{param}: {:?}", begin.elapsed());
     }
+    // A text that can't fit is refused before it is cut into tokens.
+    let long = "i see . ".repeat(400_000);
+    let states = json!({"dialogues": [[{"role": "user", "content": long}]], "sites": "0.resid_post"});
+    let cases = [
+        ("/v1/chat/completions", asked(&long)),
+        ("/v1/completions", json!({"prompt": long})),
+        ("/v1/completions", json!({"prompt": ["a", long]})),
+        ("/v1/hidden_states", states),
+    ];
+    for (path, request) in cases {
+        let (status, body) = server.post(path, &request);
+        assert_eq!((status, &body["error"]["code"]), (400, &json!("context_length_exceeded")), "{body}");
+        assert!(body["error"]["message"].as_str().unwrap().contains(" bytes"), "{body}");
+    }
     let grown = memory(&server).saturating_sub(before) >> 20;
     assert!(grown < 150, "{grown} MiB");
     // As many as are allowed.
