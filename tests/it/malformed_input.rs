@@ -280,3 +280,61 @@ fn names_that_are_no_text() {
     std::fs::rename(checkpoint(root.path(), "fine", &[]), &name).unwrap();
     pearl(&["inspect", "--json"]).arg(&name).assert().success();
 }
+
+#[test]
+fn json_of_many_values_and_settings_that_are_not_honoured() {
+    let root = tempfile::tempdir().unwrap();
+    let many = |file: &str| {
+        let text = original(file);
+        let body = text.trim_end().strip_suffix('}').unwrap();
+        format!("{body},\"a_list\":[{}0]}}", "0,".repeat(1_000_000)).into_bytes()
+    };
+    let cases: [(&str, &str, Vec<u8>, &str); 3] = [
+        ("many", "config.json", many("config.json"), "more than 1000000 values; expected a config"),
+        (
+            "many-of-tokenizer",
+            "tokenizer_config.json",
+            many("tokenizer_config.json"),
+            "more than 1000000 values; expected a file of a usual size",
+        ),
+        (
+            "split",
+            "tokenizer_config.json",
+            with("tokenizer_config.json", |json| json["split_special_tokens"] = true.into()),
+            "split_special_tokens = true; expected false",
+        ),
+    ];
+    for (name, file, bytes, expected) in cases {
+        let model = checkpoint(root.path(), name, &[(file, bytes)]);
+        one_line(&["tokens", "--model", &model, "--prompt", "hi", "--brief"], &[expected, file]);
+    }
+    // A byte order mark before a config is no part of it.
+    let marked = [b"\xef\xbb\xbf", original("config.json").as_bytes()].concat();
+    let model = checkpoint(root.path(), "marked", &[("config.json", marked)]);
+    pearl(&["tokens", "--model", &model, "--prompt", "hi", "--brief"]).assert().success();
+}
+
+#[test]
+fn an_answer_ends_at_the_models_context() {
+    let root = tempfile::tempdir().unwrap();
+    let config = with("config.json", |json| json["max_position_embeddings"] = 40.into());
+    let model = checkpoint(root.path(), "short", &[("config.json", config)]);
+    let found = pearl(&[
+        "generate",
+        "--model",
+        &model,
+        "--prompt",
+        "a a",
+        "--max-tokens",
+        "400",
+        "--greedy",
+        "--json",
+    ])
+    .assert()
+    .success();
+    let text = String::from_utf8_lossy(&found.get_output().stdout).into_owned();
+    let answer: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default()).unwrap();
+    assert_eq!(answer["finish"], "length", "{text}");
+    let tokens = answer["tokens"].as_array().unwrap();
+    assert!((1..40).contains(&tokens.len()), "{text}");
+}
