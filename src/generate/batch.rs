@@ -163,7 +163,7 @@ impl<'a> Batch<'a> {
     ) -> Result<()> {
         let held = self.cache.length(row);
         if self.rows.get(&row).is_some_and(|own| !own.is_finished() && held >= own.tokens.len()) {
-            return Err(Error::input(format!("row {row}"), "a pass that broke off", "one that went on"));
+            return Err(Error::Tensor(candle_core::Error::Msg("a pass that broke off".into())));
         }
         self.step_of(Some(row), hook, heard)
     }

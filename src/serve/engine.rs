@@ -255,7 +255,9 @@ impl<'a> Engine<'a> {
         match job {
             Job::Aside(job) => self.asides.push_back(job),
             Job::Answer(job) if job.events.is_closed() => self.metrics.abandoned.add(1),
-            Job::Answer(job) => match unless_panics(|| self.prepare(&job).map_err(ApiError::from)) {
+            Job::Answer(job) => match unless_panics(|| {
+                self.prepare(&job).map_err(|error| ApiError::from(error).param("steering"))
+            }) {
                 Ok((hook, decision)) => {
                     let reads = !job.readers.is_empty();
                     let mut steering = hook.steering(NO_ROW, &job.prompt);
