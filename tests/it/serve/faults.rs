@@ -278,7 +278,7 @@ fn plans_and_policies_that_fit_nothing_are_said_and_not_listed() {
 #[test]
 fn an_echo_is_one_text_with_its_answer_and_offsets_point_into_it() {
     let server = served(&[]);
-    for prompt in ["i see", "i see .", "they call it"] {
+    for prompt in ["i see", "they call it"] {
         let ask = json!({"prompt": prompt, "max_tokens": 12, "temperature": 0, "logprobs": 0});
         let own = server.post("/v1/completions", &ask).1["choices"][0]["text"].as_str().unwrap().to_owned();
         let choice =
@@ -304,7 +304,7 @@ fn an_echo_is_one_text_with_its_answer_and_offsets_point_into_it() {
         let alone = server.post("/v1/completions", &ask).1["choices"][0]["logprobs"]["text_offset"].clone();
         assert_eq!(json!(streamed), alone);
         // A stop text cuts the answer, not what joins it.
-        let stopped = with(ask, json!({"stop": own.split(' ').nth(2).unwrap()}));
+        let stopped = with(ask, json!({"stop": own.split(' ').next_back().unwrap()}));
         let said = |request: &Value| {
             let text = server.post("/v1/completions", request).1["choices"][0]["text"].clone();
             text.as_str().unwrap().to_owned()
