@@ -175,7 +175,7 @@ fn part(decoder: &Decoder, dtype: Dtype, name: &str, tokens: usize) -> Result<f6
         "attention" => {
             let heads = Heads::causal(a.heads, a.kv_heads, a.head_width);
             let rows: Vec<_> = std::iter::once(0..tokens).collect();
-            timed(|| Ok(attention(&q, &k, &k, heads, rows.clone()).map(|_| ())?))?
+            timed(|| Ok(attention(&q, &k, &k, heads, None, rows.clone()).map(|_| ())?))?
         }
         "norms" => {
             let (wide, narrow) = (random(a.width)?, random(a.head_width)?);

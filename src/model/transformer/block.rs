@@ -78,7 +78,7 @@ pub(crate) struct Norms {
 
 pub(crate) enum FeedForward {
     Mlp(Mlp),
-    Experts(Experts),
+    Experts(Box<Experts>),
 }
 
 /// The state that all blocks of one pass share.

@@ -19,6 +19,9 @@ use crate::model::weights::{TensorRef, Weight};
 /// ε of the norms of narrow vectors, whatever that of the other norms is.
 const NARROW_EPSILON: f64 = 1e-6;
 
+/// Norms of queries and keys, and the factors after them.
+type HeadNorms = (Option<[Norm; 2]>, Option<[Tensor; 2]>);
+
 /// All layers of a transformer.
 pub(crate) struct Layers {
     pub embed: Embed,
@@ -202,7 +205,7 @@ impl TensorSource<'_> {
         let attention = self.attention(number, &prefix)?;
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
-            Some(shape) => FeedForward::Experts(self.experts(shape, &prefix)?),
+            Some(shape) => FeedForward::Experts(Box::new(self.experts(shape, &prefix)?)),
             None => FeedForward::Mlp(self.mlp(&prefix)?),
         };
         let (head_norms, head_factors) = self.head_norms(&prefix)?;
@@ -317,7 +320,7 @@ impl TensorSource<'_> {
     }
 
     /// The norms of queries and keys, and the factors after them where each head has its own.
-    fn head_norms(&mut self, prefix: &str) -> Result<(Option<[Norm; 2]>, Option<[Tensor; 2]>)> {
+    fn head_norms(&mut self, prefix: &str) -> Result<HeadNorms> {
         let a = self.architecture;
         let names = [a.names.query_norm, a.names.key_norm].map(|name| format!("{prefix}{name}"));
         let widths = match a.head_norm {

@@ -65,7 +65,7 @@ impl Adapter {
         let alpha = number("lora_alpha", 8.0)?;
         let rank_stabilised = config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
         let patterns = patterns(&config, &place)?;
-        let file = TensorFile::open(&folder.join(WEIGHTS))?;
+        let file = TensorFile::open(folder.join(WEIGHTS))?;
         let mut changes = BTreeMap::new();
         let names = file.names();
         for name in &names {

@@ -16,8 +16,6 @@ use super::quantized_gemm;
 use super::simd::{LANES, Lanes, SimdElement, total};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use crate::model::compute::backend::Backend;
-#[cfg(target_arch = "x86_64")]
-use crate::model::weights::QuantFormat;
 use crate::model::weights::{Element, QuantizedMatrix};
 
 /// Elements of the matrix in one thread's block: as f32, they stay in a core's own cache for all tokens.
@@ -105,7 +103,7 @@ pub(crate) fn products_with_blocks(x: &Tensor, weights: &[&QuantizedMatrix]) -> 
 
 /// The kernel of [`Backend::current`] that multiplies blocks without writing their values.
 #[cfg(target_arch = "x86_64")]
-fn block_kernel() -> Option<unsafe fn(QuantFormat, &[f32], &[u8], OutputColumns, usize)> {
+fn block_kernel() -> Option<quantized_gemm::BlockKernel> {
     match Backend::current() {
         // Every processor with bf16 has the byte instructions; the first ones with AVX-512F alone have not.
         Backend::Avx512 if !is_x86_feature_detected!("avx512bw") => Some(quantized_gemm::block_256),

@@ -10,6 +10,9 @@ use crate::model::weights::{
     BlockLayout, Lanes16, QuantFormat, ValueSink, block_layout::*, for_block_layout,
 };
 
+/// [`block_512`] or [`block_256`].
+pub(crate) type BlockKernel = unsafe fn(QuantFormat, &[f32], &[u8], OutputColumns, usize);
+
 /// Prefetch distance in bytes, at least.
 const AHEAD: usize = 1 << 13;
 
@@ -188,7 +191,7 @@ mod tests {
             for tokens in [1, 2, 3, 4, 7] {
                 let x = Tensor::randn(0f32, 1.0, tokens * inputs, &Device::Cpu).unwrap().to_vec1().unwrap();
                 let expected = expected(&x, &weight, inputs);
-                let kernels: [(bool, unsafe fn(QuantFormat, &[f32], &[u8], OutputColumns, usize)); 2] = [
+                let kernels: [(bool, BlockKernel); 2] = [
                     (Backend::Avx2.is_available(), block_256),
                     (Backend::Avx512Bf16.is_available(), block_512),
                 ];
