@@ -209,8 +209,10 @@ fn attention_weights_are_those_of_transformers() {
     for case in cases {
         let decoder = decoder(&case.checkpoint);
         let row = case.ids.clone();
-        let (alone, batch) =
-            (tokens(std::slice::from_ref(&row)), tokens(&[row[..5].to_vec(), row.clone(), row[..2].to_vec()]));
+        let (alone, batch) = (
+            tokens(std::slice::from_ref(&row)),
+            tokens(&[row[..5].to_vec(), row.clone(), row[..2].to_vec()]),
+        );
         let (mut one, mut many, mut cached) = (Weights::default(), Weights::default(), Weights::default());
         let last = alone.len() - 1;
         let read = decoder.forward(&alone, None, &[last], &mut one).unwrap().to_vec2::<f32>().unwrap();
