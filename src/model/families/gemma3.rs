@@ -33,6 +33,10 @@ fn architecture(config: &Config) -> Result<Architecture> {
         block.rope = if sliding { LOCAL } else { GLOBAL };
     }
     let (width, context) = (architecture.head_width, architecture.context);
+    let ropes = vec![
+        config.rope_of("full_attention", width, 1e6, context)?,
+        config.local_rope("sliding_attention", "rope_local_base_freq", width, 1e4, context)?,
+    ];
     // transformers reads neither: https://github.com/huggingface/transformers, models/gemma3/modeling_gemma3.py.
     let cap = config.number_or_null("attn_logit_softcapping", None)?;
     config.expect(cap.is_none(), "attn_logit_softcapping", "null, which Gemma 3 computes with")?;
@@ -46,10 +50,7 @@ fn architecture(config: &Config) -> Result<Architecture> {
         head_norm: HeadNorm::Each,
         attention_cap: None,
         logit_cap: config.number_or_null("final_logit_softcapping", None)?,
-        ropes: vec![
-            config.rope_of("full_attention", width, 1e6, context)?,
-            config.local_rope("sliding_attention", "rope_local_base_freq", width, 1e4, context)?,
-        ],
+        ropes,
         ..architecture
     })
 }
