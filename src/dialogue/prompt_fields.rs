@@ -100,7 +100,7 @@ impl Fields<'_> {
     pub fn with_variables(&self, mut dialogue: Dialogue, is_chat: bool) -> Result<Dialogue> {
         let parsed = |name: &str| match self.columns.get(name) {
             // Templates tell no tools from an empty list of them.
-            Some(value) if is_empty(value) && !value.is_boolean() && !(is_chat && value.is_array()) => None,
+            Some(value) if is_empty(value) && !value.is_boolean() && !(is_chat && name == "tools") => None,
             Some(value @ Value::String(_)) if !is_chat && !is_prompt(name, value) => None,
             // In a table every cell is text.
             Some(Value::String(text)) if !SCALARS.contains(&name) => {

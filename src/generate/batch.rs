@@ -99,7 +99,7 @@ impl<'a> Batch<'a> {
             (Some(_), None) => self.closing.insert(self.model.chat.close_thinking()?.into()).clone(),
         };
         let mut sequence = Sequence::new(
-            (prompt, self.model.decoder.architecture().longest()),
+            (prompt, self.model.decoder.architecture().positions.unwrap_or(usize::MAX)),
             random_stream,
             &self.model.chat,
             options,

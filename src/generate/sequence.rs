@@ -39,7 +39,7 @@ pub(super) struct Sequence<'a> {
     text: String,
     /// Whether the text is streamed.
     stream: bool,
-    /// Tokens of prompt and answer, at most: the model's context.
+    /// Tokens of prompt and answer, at most: the learned positions.
     longest: usize,
     /// Bytes of the text that were streamed.
     streamed: usize,
@@ -51,7 +51,7 @@ pub(super) struct Sequence<'a> {
 
 impl<'a> Sequence<'a> {
     /// A row with its prompt, whose tokens have the row's number. `random_stream`: number of its stream of random numbers;
-    /// `stream`: whether its text is heard as it is decoded; `longest`: the model's context.
+    /// `stream`: whether its text is heard as it is decoded; `longest`: the model's learned positions, or no limit.
     pub fn new(
         (prompt, longest): (Vec<Token>, usize),
         random_stream: usize,

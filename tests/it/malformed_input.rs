@@ -313,28 +313,3 @@ fn json_of_many_values_and_settings_that_are_not_honoured() {
     let model = checkpoint(root.path(), "marked", &[("config.json", marked)]);
     pearl(&["tokens", "--model", &model, "--prompt", "hi", "--brief"]).assert().success();
 }
-
-#[test]
-fn an_answer_ends_at_the_models_context() {
-    let root = tempfile::tempdir().unwrap();
-    let config = with("config.json", |json| json["max_position_embeddings"] = 40.into());
-    let model = checkpoint(root.path(), "short", &[("config.json", config)]);
-    let found = pearl(&[
-        "generate",
-        "--model",
-        &model,
-        "--prompt",
-        "a a",
-        "--max-tokens",
-        "400",
-        "--greedy",
-        "--json",
-    ])
-    .assert()
-    .success();
-    let text = String::from_utf8_lossy(&found.get_output().stdout).into_owned();
-    let answer: serde_json::Value = serde_json::from_str(text.lines().next().unwrap_or_default()).unwrap();
-    assert_eq!(answer["finish"], "length", "{text}");
-    let tokens = answer["tokens"].as_array().unwrap();
-    assert!((1..40).contains(&tokens.len()), "{text}");
-}
