@@ -20,7 +20,7 @@ pub struct AttentionWeights {
     pub id: String,
     /// Its tokens.
     pub tokens: Vec<ReadToken>,
-    /// `[heads, tokens, tokens]` for each block: head, token that looks, token that it looks at. Each row sums to 1.
+    /// `[heads, tokens, tokens]` for each block: head, query token, key token. Each row sums to 1, less the share of an attention sink.
     pub blocks: Vec<(usize, Array3<f32>)>,
 }
 
@@ -37,7 +37,7 @@ pub struct AttentionPattern {
     pub head: Option<usize>,
     /// Number of heads of the block.
     pub heads: usize,
-    /// `[tokens, tokens]`: token that looks, token that it looks at.
+    /// `[tokens, tokens]`: query token, key token.
     pub weights: Vec<Vec<f64>>,
 }
 

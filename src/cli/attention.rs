@@ -33,7 +33,7 @@ pub struct Arguments {
     /// The head that is drawn [default: the mean over all]
     #[arg(long, value_name = "NUMBER")]
     head: Option<usize>,
-    /// Folder for attention.safetensors (BLOCK.attn_weights [heads, tokens, tokens]: head, token that looks, token that it looks at) and a heat map a block
+    /// Folder for attention.safetensors (BLOCK.attn_weights [heads, tokens, tokens]: head, query token, key token) and a heat map a block
     #[arg(long)]
     out: PathBuf,
     /// Print the drawn patterns as JSON, one a block

@@ -211,7 +211,7 @@ impl Policy {
         };
         let attacker = types.iter().position(|kind| kind.name == self.settings.attack);
         let belief = match (attacker, monitored) {
-            (Some(attacker), Some(probability)) => belief.with(attacker, probability),
+            (Some(attacker), Some(probability)) => belief.with_probability(attacker, probability),
             _ => belief,
         };
         // Beliefs that differ by less than a thousandth share a solution.

@@ -58,7 +58,7 @@ impl Belief {
     }
 
     /// The belief in which one type has this probability, the others sharing the rest as they did.
-    pub fn with(&self, user: usize, probability: f64) -> Belief {
+    pub fn with_probability(&self, user: usize, probability: f64) -> Belief {
         let rest: f64 = 1.0 - self.probabilities.get(user).copied().unwrap_or(0.0);
         let others = self.probabilities.len().saturating_sub(1).max(1) as f64;
         let share = |(other, &before): (usize, &f64)| match other == user {
@@ -85,11 +85,14 @@ mod tests {
 
     #[test]
     fn one_type_is_set_and_the_others_keep_their_proportions() {
-        let belief = Belief::new(&[0.6, 0.2, 0.2]).unwrap().with(2, 0.6);
+        let belief = Belief::new(&[0.6, 0.2, 0.2]).unwrap().with_probability(2, 0.6);
         for (found, expected) in belief.probabilities().iter().zip([0.3, 0.1, 0.6]) {
             assert!((found - expected).abs() < 1e-12, "{found} {expected}");
         }
-        assert_eq!(Belief::new(&[0.0, 0.0, 1.0]).unwrap().with(2, 0.5).probabilities(), [0.25, 0.25, 0.5]);
+        assert_eq!(
+            Belief::new(&[0.0, 0.0, 1.0]).unwrap().with_probability(2, 0.5).probabilities(),
+            [0.25, 0.25, 0.5]
+        );
     }
 
     #[test]

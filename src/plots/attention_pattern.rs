@@ -8,7 +8,7 @@ use crate::report::charts::chart::{HeatChart, Scale};
 /// Tokens that the heat map shows at most: the last ones.
 const SHOWN: usize = 40;
 
-/// The heat map: a row a token that looks, from the first on top.
+/// The heat map: a row a query token, from the first on top.
 pub fn chart(pattern: &AttentionPattern) -> Chart {
     let skip = pattern.tokens.len().saturating_sub(SHOWN);
     let cut = if skip > 0 { format!("; the first {skip} tokens are left out") } else { String::new() };
@@ -20,8 +20,8 @@ pub fn chart(pattern: &AttentionPattern) -> Chart {
     Chart::Heat(HeatChart {
         title: format!("Attention in block {}", pattern.block),
         subtitle: format!("weights after the softmax, {whose}; dialogue {}{cut}", pattern.id),
-        x_label: "token that is looked at".into(),
-        y_label: "token that looks".into(),
+        x_label: "key token".into(),
+        y_label: "query token".into(),
         columns: names().collect(),
         // Rows are drawn from the lowest up.
         rows: names().rev().collect(),
