@@ -7,7 +7,8 @@ Writes into OUT: `xstest.jsonl`, all 450 prompts, with `label` (safe, unsafe), `
 one of eight), `part` (choose, test: the kinds that anything may be chosen on, and the others); and `twins.jsonl`, pairs of a safe and an
 unsafe prompt of the test part, of one kind and on one focus (such as one verb), with `pair`; `prompted.jsonl`, prompts of the
 part choose without a system message and with one that asks for a refusal (`asked`: plain, refuse); `refusal.jsonl`, prompts of the
-part test both ways, and a few of the part choose (`use`: plain, asked).
+part test both ways, and a few of the part choose (`use`: plain, asked); `constructive.jsonl`, all prompts, and those that directions are fitted on
+after the system message too (`asked`).
 """
 import csv, json, pathlib, sys
 
@@ -74,6 +75,9 @@ choose = every(6, "choose")
 prompted = [labelled(one, asked="plain") for one in choose] + [asked(one, asked="refuse") for one in choose]
 tried = every(5, "test") + every(15, "choose")
 refusal = [labelled(one, use="plain") for one in tried] + [asked(one, use="asked") for one in tried]
+fitted = [row for row in rows if of_type[row["type"]] in ("homonyms", "safe-targets", "discrimination")]
+constructive = [dialogue(row, asked="plain") for row in rows] + [asked(dialogue(row), asked="refuse") for row in fitted]
+write("constructive.jsonl", constructive)
 write("prompted.jsonl", prompted)
 write("refusal.jsonl", refusal)
 write("xstest.jsonl", [dialogue(row) for row in rows])

@@ -131,8 +131,15 @@ precision() {
     done
 }
 
+# The loop closed: a policy fitted on some kinds of prompts, beside the model alone, a system message, always-on steering, and random
+# directions, on kinds that nothing was fitted or chosen on; satisfaction and risk by the rules judge.
+constructive() {
+    cp "$here/game.toml" .
+    pearl constructive evaluate "$here/constructive.toml" --out constructive
+}
+
 cd "$out"
-for name in fetch read_states probe map attributes refusals exact_states rounded_states precision xstest minilm twins; do
+for name in fetch read_states probe map attributes refusals constructive exact_states rounded_states precision xstest minilm twins; do
     stage $name
 done
 echo "results of every stage: $out/*.txt"

@@ -46,7 +46,7 @@ struct Fit {
     /// Folder for the policy
     #[arg(long)]
     out: PathBuf,
-    /// The judge of the model's own answers: rules, refusals, words or organism
+    /// The judge of the model's own answers: organism, rules: LABEL=VALUE, rules, refusals or words
     #[arg(long, default_value = "organism")]
     judge: String,
     /// The label of the user's type
@@ -70,6 +70,9 @@ struct Fit {
     /// Sites that are steered
     #[arg(long)]
     sites: Option<String>,
+    /// Tokens that are steered, such as `generated` [default: assistant.start, the first of the answer]
+    #[arg(long)]
+    tokens: Option<String>,
     /// A strategy that is steered, as ACTION=CLASS:FROM:TO: its direction leads, among users of the class, from answers of one
     /// outcome to answers of another; may be repeated
     #[arg(long = "strategy", value_name = "ACTION=CLASS:FROM:TO")]
@@ -155,6 +158,7 @@ fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         validation: or(arguments.validation, default.validation),
         read_sites: arguments.read_sites.unwrap_or(default.read_sites),
         sites: arguments.sites.unwrap_or(default.sites),
+        tokens: arguments.tokens.unwrap_or(default.tokens),
         strategies: if specs.is_empty() { default.strategies } else { specs },
         game: arguments.game.as_deref().map(Game::load).transpose()?,
         estimate: EstimateOptions {

@@ -192,7 +192,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             let decisions = policy.decide(&model, &dialogues, &arguments.ablate, options.seed)?;
             plan = policy.plan(&decisions, &arguments.ablate)?;
             for decision in decisions.iter().filter(|_| !arguments.json) {
-                console.say(format!("{}:\n{}", decision.id, decision.card));
+                console.say_lines(&format!("{}:\n{}", decision.id, decision.card));
             }
             decisions.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
         }

@@ -61,6 +61,8 @@ pub struct PolicyFit {
     pub read_sites: Option<String>,
     /// Sites that are steered.
     pub sites: Option<String>,
+    /// Tokens that are steered, such as `generated`; by default the first of the answer.
+    pub tokens: Option<String>,
     /// The strategies that are steered.
     #[serde(rename = "strategy")]
     pub strategies: Vec<StrategySpec>,

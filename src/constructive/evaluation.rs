@@ -120,6 +120,7 @@ fn fit_options(file: &ConstructiveFile) -> Result<FitOptions> {
         held_out: held_out.map(|(label, value)| (label.clone(), value.clone())).collect(),
         validation: validation.clone(),
         read_sites: or(&own.read_sites, default.read_sites),
+        tokens: or(&own.tokens, default.tokens),
         sites: or(&own.sites, default.sites),
         strategies: match own.strategies.is_empty() {
             true => default.strategies,

@@ -13,6 +13,7 @@ mod organism_appraisal;
 mod refusal_patterns;
 mod refusal_phrases;
 mod rules;
+mod rules_appraisal;
 mod safety_thinking;
 mod score;
 mod words;
@@ -30,6 +31,7 @@ pub use endpoint_client::Endpoint;
 pub use organism::World;
 pub use refusal_phrases::Refusals;
 pub use rules::{Rules, Verdict, verdict};
+pub use rules_appraisal::RulesAppraisal;
 pub use score::{BROKEN, Score, Scorer, UNPARSED};
 pub use words::Words;
 
@@ -63,7 +65,7 @@ pub struct Judge {
 }
 
 /// The judges that a file may name.
-pub const JUDGES: [Judge; 7] = [
+pub const JUDGES: [Judge; 8] = [
     Judge {
         name: "organism",
         takes: None,
@@ -86,6 +88,12 @@ pub const JUDGES: [Judge; 7] = [
         takes: None,
         about: "compliance, partial or full refusal, by what each sentence does",
         make: |_, _| Ok(Box::new(Rules)),
+    },
+    Judge {
+        name: "rules",
+        takes: Some("LABEL=VALUE"),
+        about: "the same with satisfaction and risk, where the label says that the user asks for harm",
+        make: |_, harm| Ok(Box::new(RulesAppraisal::new(harm)?)),
     },
     Judge {
         name: "words",
@@ -206,7 +214,7 @@ pub fn check_dialogues<'a>(
 mod tests {
     use super::*;
 
-    const EXPECTED: &str = "judge: \"NAME\"; expected organism or refusals or rules or words or endpoint or probe: FILE or command: COMMAND";
+    const EXPECTED: &str = "judge: \"NAME\"; expected organism or refusals or rules or rules: LABEL=VALUE or words or endpoint or probe: FILE or command: COMMAND";
 
     #[test]
     fn every_judge_of_the_table_is_made_by_its_name() {

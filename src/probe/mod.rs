@@ -51,7 +51,7 @@ pub use metrics::{classification_metrics, fold_metrics, linearised_auroc, units}
 pub use plan::ValidationPlan;
 pub use probe::Probe;
 pub use ridge::Ridge;
-pub use split::Split;
+pub use split::{Split, folds};
 pub use targets::{TargetKind, Targets};
 pub use text_baseline::TextBaseline;
 pub use tfidf_baseline::tfidf;

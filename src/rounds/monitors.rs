@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::hidden_markov::HiddenMarkov;
-use crate::boundary::{ErrorKind, RiskBound, Threshold, threshold};
+use crate::boundary::{ErrorKind, RiskBound, Threshold, worst_group_threshold};
 use crate::error::{Error, Result};
 use crate::game::Belief;
 
@@ -164,17 +164,17 @@ pub struct Alarm {
 
 impl Alarm {
     /// Sets the threshold so that at most a share `rate` of calm dialogues, as many rounds long as these, is expected to fire in any
-    /// round.
+    /// round, in every one of their groups: `groups` has a group a dialogue.
     ///
     /// # Errors
-    /// Too few calm dialogues for the rate; a rate that is not between 0 and 1.
-    pub fn calibrate(monitor: Monitor, calm: &[Vec<Reading>], rate: f64) -> Result<Alarm> {
+    /// Too few calm dialogues in a group for the rate; a rate that is not between 0 and 1.
+    pub fn calibrate(monitor: Monitor, calm: &[Vec<Reading>], groups: &[String], rate: f64) -> Result<Alarm> {
         let scores = calm
             .iter()
             .map(|readings| Ok(monitor.scores(readings)?.into_iter().fold(f64::NEG_INFINITY, f64::max)))
             .collect::<Result<Vec<f64>>>()?;
         let bound = RiskBound::expected(ErrorKind::FalseAlarm, rate);
-        let threshold = threshold(&scores, &vec![false; scores.len()], bound)?;
+        let threshold = worst_group_threshold(&scores, &vec![false; scores.len()], groups, bound)?;
         Ok(Alarm { monitor, threshold })
     }
 
@@ -248,10 +248,22 @@ mod tests {
         // them may fire (0.01 · 200 − 1 = 1).
         let calm: Vec<Vec<Reading>> =
             (1..200).map(|place| readings(&[0.001, place as f64 / 400.0, 0.001])).collect();
-        let alarm = Alarm::calibrate(Monitor::Largest, &calm, 0.01).unwrap();
+        let groups = vec!["one".to_owned(); calm.len()];
+        let alarm = Alarm::calibrate(Monitor::Largest, &calm, &groups, 0.01).unwrap();
         let fired: Vec<usize> = calm.iter().filter_map(|own| alarm.fires(own).unwrap()).collect();
         assert_eq!(fired, [2]);
         assert_eq!(alarm.fires(&readings(&[0.1, 0.2, 0.6, 0.9])).unwrap(), Some(3));
-        assert!(Alarm::calibrate(Monitor::Largest, &calm[..98], 0.01).is_err());
+        assert!(Alarm::calibrate(Monitor::Largest, &calm[..98], &groups[..98], 0.01).is_err());
+    }
+
+    #[test]
+    fn the_rate_holds_in_the_group_with_most_alarms() {
+        // 100 dialogues of each group allow no alarm at 0.01 · 101 − 1 = 0.01: the threshold is above the loudest of both.
+        let loudest = |group: f64| (1..101).map(move |place| readings(&[place as f64 / 400.0 + group]));
+        let calm: Vec<Vec<Reading>> = loudest(0.0).chain(loudest(0.5)).collect();
+        let groups: Vec<String> = (0..200).map(|row| format!("topic {}", row / 100)).collect();
+        let alarm = Alarm::calibrate(Monitor::Largest, &calm, &groups, 0.01).unwrap();
+        assert!(calm.iter().all(|own| alarm.fires(own).unwrap().is_none()));
+        assert_eq!(alarm.fires(&readings(&[0.76])).unwrap(), Some(1));
     }
 }

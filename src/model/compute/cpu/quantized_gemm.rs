@@ -24,7 +24,7 @@ const AHEAD: usize = 1 << 13;
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,fma,f16c")]
 pub(crate) unsafe fn block_512(kind: QuantFormat, x: &[f32], rows: &[u8], out: OutputColumns, inputs: usize) {
     // SAFETY: as the caller says.
-    unsafe { by_format::<Sixteen>(kind, x, rows, out, inputs) }
+    unsafe { by_format::<Sixteen, 8>(kind, x, rows, out, inputs) }
 }
 
 /// [`block_512`] with AVX2.
@@ -34,11 +34,12 @@ pub(crate) unsafe fn block_512(kind: QuantFormat, x: &[f32], rows: &[u8], out: O
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(crate) unsafe fn block_256(kind: QuantFormat, x: &[f32], rows: &[u8], out: OutputColumns, inputs: usize) {
     // SAFETY: as the caller says.
-    unsafe { by_format::<[Eight; 2]>(kind, x, rows, out, inputs) }
+    unsafe { by_format::<[Eight; 2], 4>(kind, x, rows, out, inputs) }
 }
 
+/// `MOST` tokens are multiplied with a block at once: their sums have to stay in registers.
 #[inline(always)]
-unsafe fn by_format<L: Lanes<f32> + Lanes16>(
+unsafe fn by_format<L: Lanes<f32> + Lanes16, const MOST: usize>(
     kind: QuantFormat,
     x: &[f32],
     rows: &[u8],
@@ -48,15 +49,15 @@ unsafe fn by_format<L: Lanes<f32> + Lanes16>(
     macro_rules! with_layout {
         ($layout:ident) => {
             // SAFETY: as the caller says.
-            unsafe { each_token::<L, $layout>(x, rows, out, inputs) }
+            unsafe { each_token::<L, $layout, MOST>(x, rows, out, inputs) }
         };
     }
     for_block_layout!(kind, with_layout);
 }
 
-/// Tokens by fours, then two, then one.
+/// Tokens by eights where `MOST` is 8, by fours, then two, then one.
 #[inline(always)]
-unsafe fn each_token<L: Lanes<f32> + Lanes16, F: BlockLayout>(
+unsafe fn each_token<L: Lanes<f32> + Lanes16, F: BlockLayout, const MOST: usize>(
     x: &[f32],
     rows: &[u8],
     out: OutputColumns,
@@ -70,6 +71,7 @@ unsafe fn each_token<L: Lanes<f32> + Lanes16, F: BlockLayout>(
             match tokens - token {
                 1 => each_row::<L, F, 1, 4>(x, rows, out, inputs, token),
                 2 | 3 => each_row::<L, F, 2, 2>(x, rows, out, inputs, token),
+                8.. if MOST == 8 => each_row::<L, F, 8, 1>(x, rows, out, inputs, token),
                 _ => each_row::<L, F, 4, 1>(x, rows, out, inputs, token),
             }
         };
@@ -188,7 +190,7 @@ mod tests {
             let bytes = QTensor::quantize(&numbers, kind.into()).unwrap().data().unwrap().into_owned();
             let mut weight = vec![0f32; outputs * inputs];
             kind.dequantize(&bytes, &mut weight);
-            for tokens in [1, 2, 3, 4, 7] {
+            for tokens in [1, 2, 3, 4, 7, 8, 13] {
                 let x = Tensor::randn(0f32, 1.0, tokens * inputs, &Device::Cpu).unwrap().to_vec1().unwrap();
                 let expected = expected(&x, &weight, inputs);
                 let kernels: [(bool, BlockKernel); 2] = [
