@@ -15,12 +15,14 @@ use super::shared_prefix::{self, Group};
 use super::steering::Steering;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Chain, Model, Point, Pooling, Prefix, Selector, Site, Token};
+use crate::model::{Cache, Chain, Model, Point, Pooling, Prefix, PromptCache, Selector, Site, Token};
 
 /// A dialogue as tokens, with those that are recorded.
 pub(super) struct TokenisedDialogue {
     /// Index of the dialogue.
     pub example: usize,
+    /// Its id.
+    id: String,
     /// Fingerprint of the dialogue.
     pub fingerprint: i64,
     /// Number of tokens of the whole dialogue.
@@ -54,6 +56,8 @@ pub(super) struct Extractor<'a> {
     depth: usize,
     /// What steers the model.
     steering: Option<&'a Steering<'a>>,
+    /// Beginnings of the dialogues that were read before.
+    prompts: Option<&'a mut PromptCache>,
     /// The last shared prefix: its token ids, keys and values.
     prefix: Option<(Vec<u32>, Prefix)>,
     /// Number of tokens that went through the model.
@@ -83,6 +87,7 @@ impl<'a> Extractor<'a> {
             batch_tokens: request.batch_tokens,
             causal: architecture.causal && !architecture.ropes.iter().any(|rope| rope.depends_on_length()),
             steering: None,
+            prompts: None,
             prefix: None,
             computed: 0,
         }
@@ -91,6 +96,13 @@ impl<'a> Extractor<'a> {
     /// Steers the model while it is read. Prefixes aren't shared then: what is steered may depend on the dialogue.
     pub fn steered(mut self, steering: Option<&'a Steering<'a>>) -> Extractor<'a> {
         self.steering = steering;
+        self
+    }
+
+    /// Begins each dialogue with what `prompts` has of it, and keeps what is read there, of every block. Prefixes aren't shared between
+    /// dialogues then.
+    pub fn after(mut self, prompts: &'a mut PromptCache) -> Extractor<'a> {
+        self.prompts = Some(prompts);
         self
     }
 
@@ -110,9 +122,10 @@ impl<'a> Extractor<'a> {
             let last = picked.iter().filter_map(|picked| picked.last()).max();
             tokens.truncate(last.map_or(0, |last| last + 1));
         }
-        let fingerprint = dialogue.fingerprint();
+        let (fingerprint, id) = (dialogue.fingerprint(), &dialogue.id);
         let dialogue = self.steering.map(|_| dialogue.clone());
-        Ok(TokenisedDialogue { example, fingerprint, length, tokens, picked, dialogue })
+        let id = id.clone();
+        Ok(TokenisedDialogue { example, id, fingerprint, length, tokens, picked, dialogue })
     }
 
     /// Whether a dialogue has more tokens than the model's context.
@@ -152,27 +165,36 @@ impl<'a> Extractor<'a> {
         let mut done = rows.len() - with_picks.len();
         let limits: Vec<(&[Token], usize)> =
             with_picks.iter().map(|&row| (&rows[row].tokens[..], self.shareable(&rows[row]))).collect();
-        for Group { shared, rows: members } in shared_prefix::groups(&limits) {
+        let groups = match self.prompts {
+            None => shared_prefix::groups(&limits),
+            Some(_) => vec![Group { shared: 0, rows: (0..limits.len()).collect() }],
+        };
+        for Group { shared, rows: members } in groups {
             let members: Vec<usize> = members.into_iter().map(|member| with_picks[member]).collect();
             let prefix = match shared {
                 0 => None,
                 _ => Some(self.prefix(&rows[members[0]].tokens[..shared])?),
             };
-            let costs: Vec<usize> = members.iter().map(|&row| rows[row].tokens.len() - shared).collect();
+            let known: Vec<usize> = members.iter().map(|&row| shared.max(self.known(&rows[row]))).collect();
+            let costs: Vec<usize> =
+                members.iter().zip(&known).map(|(&row, known)| rows[row].tokens.len() - known).collect();
             for batch in batches(&costs, self.batch_tokens) {
-                let members = &members[batch];
+                let (members, known) = (&members[batch.clone()], &known[batch]);
                 let mut tokens = Vec::new();
                 let mut picks: Vec<Picks> = self.selectors.iter().map(Picks::new).collect();
-                for (number, &row) in members.iter().enumerate() {
+                for (number, (&row, &known)) in members.iter().zip(known).enumerate() {
                     for ((picks, picked), layout) in picks.iter_mut().zip(&rows[row].picked).zip(&layouts) {
-                        let picked = picked.iter().map(|index| tokens.len() + index - shared);
+                        let picked = picked.iter().map(|index| tokens.len() + index - known);
                         picks.add(picked, layout.first_rows[row]);
                     }
-                    let own = rows[row].tokens[shared..].iter().cloned();
+                    let own = rows[row].tokens[known..].iter().cloned();
                     tokens.extend(own.map(|token| Token { row: number, ..token }));
                 }
                 recorder.set_picks(picks);
                 let mut cache = prefix.clone().map(Cache::after);
+                if self.prompts.is_some() {
+                    cache = Some(self.begun(members.iter().map(|&row| &rows[row]))?);
+                }
                 match self.steering {
                     None => self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut recorder)?,
                     Some(steering) => {
@@ -182,6 +204,11 @@ impl<'a> Extractor<'a> {
                         self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut chain)?
                     }
                 };
+                if let (Some(prompts), Some(cache)) = (&mut self.prompts, &mut cache) {
+                    for (number, &row) in members.iter().enumerate() {
+                        prompts.keep(&rows[row].id, rows[row].tokens.clone(), cache.take(number));
+                    }
+                }
                 self.computed += tokens.len();
                 done += members.len();
                 if !on_progress(done) {
@@ -203,6 +230,30 @@ impl<'a> Extractor<'a> {
     fn shareable(&self, dialogue: &TokenisedDialogue) -> usize {
         let first = dialogue.picked.iter().filter_map(|picked| picked.first()).min();
         if self.causal && self.steering.is_none() { first.copied().unwrap_or(0) } else { 0 }
+    }
+
+    /// Number of leading tokens that were read before.
+    fn known(&self, dialogue: &TokenisedDialogue) -> usize {
+        let prompts = self.prompts.as_ref().filter(|_| self.steering.is_none());
+        let known =
+            prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens));
+        // What is picked has to be read.
+        known.map(|(_, takes)| takes).filter(|takes| *takes <= self.shareable(dialogue)).unwrap_or(0)
+    }
+
+    /// A cache whose rows begin with what was read of their dialogues before.
+    fn begun<'d>(&self, dialogues: impl Iterator<Item = &'d TokenisedDialogue>) -> Result<Cache> {
+        let mut cache = Cache::default();
+        for (number, dialogue) in dialogues.enumerate() {
+            let known = self.known(dialogue);
+            let prompts = self.prompts.as_ref().filter(|_| known > 0);
+            if let Some((prefix, _)) =
+                prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens))
+            {
+                cache.begin(number, prefix, known, 0)?;
+            }
+        }
+        Ok(cache)
     }
 
     /// Keys and values of a prefix.

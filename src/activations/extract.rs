@@ -8,7 +8,7 @@ use super::request::Request;
 use super::steering::Steering;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::model::{Model, Selector};
+use crate::model::{Model, PromptCache, Selector};
 
 /// Dialogues that are tokenised and grouped at a time.
 const CHUNK: usize = 1024;
@@ -54,6 +54,20 @@ pub fn extract_steered(
 ) -> Result<Activations> {
     let extractor = Extractor::new(model, request, &[]).steered(steering);
     Ok(extract_with(extractor, dialogues, on_progress)?.remove(0))
+}
+
+/// As [`extract`], for rounds of dialogues: each begins with the keys and values that `prompts` has of it, and is kept there. The numbers are
+/// the same, up to rounding.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_after(
+    model: &Model,
+    dialogues: &[Dialogue],
+    request: &Request,
+    prompts: &mut PromptCache,
+) -> Result<Activations> {
+    Ok(extract_with(Extractor::new(model, request, &[]).after(prompts), dialogues, &mut |_| true)?.remove(0))
 }
 
 fn extract_with(

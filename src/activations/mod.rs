@@ -25,7 +25,7 @@ mod verify;
 pub use crate::artifact::Part;
 pub use activations::Activations;
 pub use export::{ExportFormat, export};
-pub use extract::{extract, extract_each, extract_steered};
+pub use extract::{extract, extract_after, extract_each, extract_steered};
 pub use extract_to_store::{
     ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
 };

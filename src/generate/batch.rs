@@ -12,11 +12,7 @@ use super::token_logits::TokenLogits;
 use super::transcript::{Finish, Transcript};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Hook, Model, Prefix, Token};
-
-/// The fewest tokens of a prompt that its last pass reads, where it has as many: attention of fewer tokens is summed in another order, which
-/// would change the last bits.
-pub const SHORTEST_PART: usize = 16;
+use crate::model::{Cache, Hook, Model, Prefix, SHORTEST_PART, Token};
 
 /// Rows that are decoded side by side.
 pub struct Batch<'a> {
@@ -120,18 +116,16 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// How many of a prompt's first `shared` tokens, which are those of a prefix, a row may take: as many as leave the numbers as they
-    /// are without it.
-    pub fn takes(&self, prompt: usize, shared: usize) -> usize {
-        match self.model.decoder.part_tokens() {
-            None => 0,
-            Some(unit) => shared.min(prompt.saturating_sub(SHORTEST_PART)) / unit * unit,
-        }
-    }
-
     /// The tokens of a row, and how many of them are in the cache.
     pub fn row(&self, row: usize) -> Option<(&[Token], usize)> {
         self.rows.get(&row).map(|sequence| (sequence.tokens.as_slice(), self.cache.length(row)))
+    }
+
+    /// The tokens of a row's prompt.
+    pub fn prompt(&self, row: usize) -> Option<&[Token]> {
+        self.rows
+            .get(&row)
+            .map(|sequence| &sequence.tokens[..sequence.tokens.len() - sequence.answer().len()])
     }
 
     /// Copies of the keys and values of a row's first tokens.

@@ -8,7 +8,7 @@ mod transcript;
 mod sequence;
 mod batch;
 
-pub use batch::{Batch, Decoded, Joining, SHORTEST_PART};
+pub use batch::{Batch, Decoded, Joining};
 pub use logits_processor::LogitsProcessor;
 pub use options::GenerateOptions;
 pub use sampling::Sampling;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Hook, Model};
+use crate::model::{Hook, Model, PromptCache, Token};
 
 /// Answers every dialogue. The rows that the hook sees are the dialogues' indices. `on_progress` gets the number of
 /// dialogues that are answered, after each batch and each token, and stops the run by returning false.
@@ -34,6 +34,29 @@ pub fn generate(
     on_progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Transcript>> {
     collect(model, dialogues, options, hook, on_progress, &mut |_, _| true, false)
+}
+
+/// As [`generate`], for rounds of dialogues: each prompt begins with the keys and values that `prompts` has of its dialogue, and is kept there. The
+/// answers are the same. Rows that the hook changes are read anew and not kept.
+///
+/// # Errors
+/// As [`generate`], but for a stop.
+pub fn generate_after(
+    model: &Model,
+    dialogues: &[Dialogue],
+    options: &GenerateOptions,
+    hook: &mut dyn Hook,
+    prompts: &mut PromptCache,
+) -> Result<Vec<Transcript>> {
+    let mut transcripts = Vec::with_capacity(dialogues.len());
+    let mut listener = |event: Event| {
+        if let Event::Answers(new) = event {
+            transcripts.extend(new);
+        }
+        true
+    };
+    answer_after(model, dialogues, options, hook, &mut listener, (false, Some(prompts)))?;
+    Ok(transcripts)
 }
 
 /// As [`generate`], and `on_token` gets each dialogue's index and the text that was added to its answer, as it is decoded; it
@@ -103,6 +126,17 @@ pub fn answer_each(
     listener: &mut dyn FnMut(Event) -> bool,
     stream: bool,
 ) -> Result<()> {
+    answer_after(model, dialogues, options, hook, listener, (stream, None))
+}
+
+fn answer_after(
+    model: &Model,
+    dialogues: &[Dialogue],
+    options: &GenerateOptions,
+    hook: &mut dyn Hook,
+    listener: &mut dyn FnMut(Event) -> bool,
+    (stream, mut prompts): (bool, Option<&mut PromptCache>),
+) -> Result<()> {
     options.check()?;
     model.decoder.expect_logits()?;
     if !options.beginnings.is_empty() && options.beginnings.len() != dialogues.len() {
@@ -135,6 +169,8 @@ pub fn answer_each(
             let random_stream = shared.first_row + row;
             let options = shared.clone();
             let beginning = options.beginnings.get(row).cloned().unwrap_or_default();
+            let prompts = prompts.as_ref().filter(|_| hook.cache_key(row) == 0);
+            let prefix = prompts.and_then(|prompts| prompts.find(&model.decoder, &dialogue.id, &prompt));
             batch.join(Joining {
                 prompt,
                 beginning,
@@ -142,16 +178,23 @@ pub fn answer_each(
                 random_stream,
                 stream,
                 whole: true,
-                prefix: None,
+                prefix: prefix.map(|(prefix, takes)| (prefix, takes, 0)),
             })?;
         }
         let rows = begin..begin + dialogues.len();
         let is_stopped = !decode(&mut batch, rows.clone(), hook, listener)?;
         let mut transcripts = Vec::with_capacity(dialogues.len());
         for (row, dialogue) in rows.zip(dialogues) {
+            let read = match (&prompts, hook.cache_key(row)) {
+                (Some(_), 0) => batch.prompt(row).map(<[Token]>::to_vec),
+                _ => None,
+            };
             if (!is_stopped || batch.has_begun(row))
-                && let Some((transcript, _)) = batch.leave(row, dialogue)?
+                && let Some((transcript, prefix)) = batch.leave(row, dialogue)?
             {
+                if let (Some(prompts), Some(tokens)) = (&mut prompts, read) {
+                    prompts.keep(&dialogue.id, tokens, prefix);
+                }
                 transcripts.push(transcript);
             }
         }

@@ -9,6 +9,7 @@ pub mod families;
 pub mod gguf;
 pub mod hook;
 mod origin;
+mod prompt_cache;
 mod hub;
 pub mod compute;
 pub mod site;
@@ -27,11 +28,12 @@ pub use hook::{Chain, Hook};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};
 pub use origin::OtherWeights;
+pub use prompt_cache::{PromptCache, same_tokens};
 pub use selector::{Pooling, Selector};
 pub use site::{Point, Site};
 pub use token::{Phase, Token};
 pub use transformer::architecture::Architecture;
-pub use transformer::decoder::Decoder;
+pub use transformer::decoder::{Decoder, SHORTEST_PART};
 pub use transformer::kv_cache::{Cache, Prefix};
 pub use weights::{Dtype, TensorRef, Weight, Weights};
 

@@ -13,8 +13,8 @@ use super::reader::Reader;
 use super::task::{Task, Verdict, visible};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::error::{Error, Result};
-use crate::generate::{Finish, GenerateOptions, Sampling, Transcript, generate};
-use crate::model::{Chain, Hook, Model};
+use crate::generate::{Finish, GenerateOptions, Sampling, Transcript, generate_after};
+use crate::model::{Chain, Hook, Model, PromptCache};
 
 /// How dialogues are played.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,8 +145,8 @@ pub fn play(
             seed: options.seed.wrapping_add((begin as u64 + 1).wrapping_mul(0xA24B_AED4_963E_E407)),
             ..options.clone()
         };
-        let mut round = 0;
-        while one_round(model, &mut tables, &mut bandit, task, reader, defence, &own, round)? {
+        let (mut round, mut prompts) = (0, PromptCache::default());
+        while one_round(model, &mut tables, &mut bandit, task, reader, defence, &own, round, &mut prompts)? {
             round += 1;
             let over = tables.iter().filter(|table| table.ended.is_some()).count();
             if !on_progress(begin + over) {
@@ -186,6 +186,7 @@ fn one_round(
     defence: &mut dyn Defence,
     options: &PlayOptions,
     round: u64,
+    prompts: &mut PromptCache,
 ) -> Result<bool> {
     let mut moves: Vec<(usize, Move)> = Vec::new();
     for (place, table) in tables.iter_mut().enumerate().filter(|(_, table)| table.ended.is_none()) {
@@ -194,7 +195,7 @@ fn one_round(
             table.readings.clear();
         }
         let candidates = table.course.candidates(bandit);
-        match chosen(model, &table.dialogue, candidates, reader)? {
+        match chosen(model, &table.dialogue, candidates, reader, prompts)? {
             None => table.ended = Some(Ended::GaveUp),
             Some(own) => {
                 table.dialogue.messages.push(Message::new(Role::User, own.text.as_str()));
@@ -213,7 +214,7 @@ fn one_round(
     }
     let dialogues: Vec<Dialogue> = moves.iter().map(|(place, _)| tables[*place].dialogue.clone()).collect();
     if let Some(reader) = reader {
-        for ((place, _), reading) in moves.iter().zip(reader.read(model, &dialogues)?) {
+        for ((place, _), reading) in moves.iter().zip(reader.read_after(model, &dialogues, prompts)?) {
             tables[*place].readings.push(reading);
         }
     }
@@ -232,7 +233,7 @@ fn one_round(
         .thinking(options.thinking);
     let mut hooks = plan.hooks(model, &asked, options.thinking)?;
     let mut chain = Chain(hooks.iter_mut().map(|hook| hook as &mut dyn Hook).collect());
-    let transcripts = generate(model, &asked, &generation, &mut chain, &mut |_| true)?;
+    let transcripts = generate_after(model, &asked, &generation, &mut chain, prompts)?;
     let mut given: Vec<Option<Transcript>> = vec![None; moves.len()];
     answered.into_iter().zip(transcripts).for_each(|(row, transcript)| given[row] = Some(transcript));
     for (row, ((place, own), transcript)) in moves.iter().zip(given).enumerate() {
@@ -269,6 +270,7 @@ fn chosen(
     dialogue: &Dialogue,
     mut candidates: Vec<Move>,
     reader: Option<&Reader>,
+    prompts: &mut PromptCache,
 ) -> Result<Option<Move>> {
     if candidates.len() < 2 {
         return Ok(candidates.pop());
@@ -286,7 +288,7 @@ fn chosen(
         longer
     };
     let dialogues: Vec<Dialogue> = candidates.iter().map(longer).collect();
-    let readings = reader.read(model, &dialogues)?;
+    let readings = reader.read_after(model, &dialogues, prompts)?;
     let best = (0..candidates.len()).fold(0, |best, one| match readings[one].risk < readings[best].risk {
         true => one,
         false => best,

@@ -1,10 +1,10 @@
 //! Reader of rounds: dialogues that end with a message of the user in; the risk, and whether the model is about to refuse, out.
 
 use super::monitors::Reading;
-use crate::activations::{Activations, Request, extract};
+use crate::activations::{Activations, Request, extract, extract_after};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Model, Site};
+use crate::model::{Model, PromptCache, Site};
 use crate::probe::Probe;
 
 /// The probes that read a round before it is answered.
@@ -24,6 +24,28 @@ impl Reader {
     /// # Errors
     /// A probe of another model's width or several tokens a dialogue; a dialogue that the template refuses.
     pub fn read(&self, model: &Model, dialogues: &[Dialogue]) -> Result<Vec<Reading>> {
+        self.read_with(model, dialogues, None)
+    }
+
+    /// As [`Reader::read`], of dialogues whose earlier rounds are in `prompts`; this one is kept there too.
+    ///
+    /// # Errors
+    /// As [`Reader::read`].
+    pub fn read_after(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        prompts: &mut PromptCache,
+    ) -> Result<Vec<Reading>> {
+        self.read_with(model, dialogues, Some(prompts))
+    }
+
+    fn read_with(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        mut prompts: Option<&mut PromptCache>,
+    ) -> Result<Vec<Reading>> {
         if dialogues.is_empty() {
             return Ok(Vec::new());
         }
@@ -40,13 +62,13 @@ impl Reader {
             .as_ref()
             .map(|(probe, _)| probe)
             .filter(|probe| probe.source.tokens == risk.source.tokens);
-        let states = self.states(model, dialogues, risk, sites(risk, joint))?;
+        let states = self.states(model, dialogues, risk, sites(risk, joint), prompts.as_deref_mut())?;
         let risks = of_class(&states, risk, class)?;
         let refusals = match &self.refusal {
             None => vec![0.0; dialogues.len()],
             Some((probe, class)) if joint.is_some() => of_class(&states, probe, class)?,
             Some((probe, class)) => {
-                of_class(&self.states(model, dialogues, probe, sites(probe, None))?, probe, class)?
+                of_class(&self.states(model, dialogues, probe, sites(probe, None), prompts)?, probe, class)?
             }
         };
         let both = risks.into_iter().zip(refusals);
@@ -60,10 +82,14 @@ impl Reader {
         dialogues: &[Dialogue],
         probe: &Probe,
         sites: Vec<Site>,
+        prompts: Option<&mut PromptCache>,
     ) -> Result<Activations> {
         let tokens = &probe.source.tokens;
         let request = Request::new(sites).tokens(tokens.clone()).thinking(self.thinking);
-        let states = extract(model, dialogues, &request, &mut |_| true)?;
+        let states = match prompts {
+            None => extract(model, dialogues, &request, &mut |_| true)?,
+            Some(prompts) => extract_after(model, dialogues, &request, prompts)?,
+        };
         if !states.example.iter().copied().eq(0..dialogues.len()) {
             let found = format!("{} tokens of {} rounds", states.example.len(), dialogues.len());
             return Err(Error::input(

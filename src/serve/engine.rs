@@ -10,17 +10,15 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::error::ApiError;
 use super::metrics::Metrics;
-use super::prefix_store::{PrefixStore, Steering, shared};
+use super::prefix_store::{PrefixStore, Steering};
 use super::queue::{Queue, Work};
 use super::readings::{Read, Reader};
 use super::row_hooks::{RowHook, RowHooks};
 use crate::constructive::{Decision, Policy};
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::generate::{
-    Batch, Decoded, Finish, GenerateOptions, Joining, SHORTEST_PART, TokenLogits, Transcript,
-};
-use crate::model::{Model, Phase, Token};
+use crate::generate::{Batch, Decoded, Finish, GenerateOptions, Joining, TokenLogits, Transcript};
+use crate::model::{Model, Phase, SHORTEST_PART, Token, same_tokens};
 use crate::steer::{Plan, Probes, SteerHook, TraceEntry};
 
 /// Work for the engine.
@@ -314,7 +312,7 @@ impl<'a> Engine<'a> {
     /// How many tokens an answer may take of another row's or a kept prompt's, of which it shares `length`.
     fn takes(&self, ready: &Ready, other: Steering, length: usize) -> usize {
         let same = ready.steering.same(other, length);
-        match self.batch.takes(ready.job.prompt.len(), same) {
+        match self.model.decoder.takes(ready.job.prompt.len(), same) {
             few if few < SHORTEST_PART => 0,
             takes => takes,
         }
@@ -324,13 +322,13 @@ impl<'a> Engine<'a> {
     fn is_being_read(&mut self, ready: &Ready) -> bool {
         let most_unread = self.live.iter().filter_map(|(row, live)| {
             let (tokens, held) = self.batch.row(*row)?;
-            let length = shared(&tokens[..live.job.prompt.len()], &ready.job.prompt);
+            let length = same_tokens(&tokens[..live.job.prompt.len()], &ready.job.prompt);
             let takes = self.takes(ready, live.steering, length);
             (held < takes).then_some(takes)
         });
         let Some(most_unread) = most_unread.max() else { return false };
         let kept = self.store.find(&ready.job.prompt, ready.steering).map_or(0, |(_, length)| length);
-        most_unread > self.batch.takes(ready.job.prompt.len(), kept)
+        most_unread > self.model.decoder.takes(ready.job.prompt.len(), kept)
     }
 
     fn join(&mut self, ready: Ready) {
@@ -345,7 +343,7 @@ impl<'a> Engine<'a> {
         let found = self
             .store
             .find(&prompt, steering)
-            .map(|(prefix, length)| (prefix, self.batch.takes(prompt_length, length)));
+            .map(|(prefix, length)| (prefix, self.model.decoder.takes(prompt_length, length)));
         let found = found.filter(|(_, takes)| *takes >= SHORTEST_PART);
         let cached = found.as_ref().map_or(0, |(_, takes)| *takes);
         let key = hook.key(row);
@@ -381,7 +379,7 @@ impl<'a> Engine<'a> {
         let mut best: Option<(usize, usize)> = None;
         for (row, live) in &self.live {
             let Some((tokens, held)) = self.batch.row(*row) else { continue };
-            let length = shared(&tokens[..live.job.prompt.len()], prompt).min(held);
+            let length = same_tokens(&tokens[..live.job.prompt.len()], prompt).min(held);
             let takes = self.takes(ready, live.steering, length);
             if takes > best.map_or(0, |(_, most)| most) {
                 best = Some((*row, takes));

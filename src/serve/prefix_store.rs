@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{Prefix, Token};
+use crate::model::{Prefix, Token, same_tokens};
 
 /// A prompt that was read.
 struct Entry {
@@ -34,15 +34,6 @@ impl Steering {
     }
 }
 
-/// The number of first tokens that two prompts share, with all that is known of each but its row.
-pub(super) fn shared(a: &[Token], b: &[Token]) -> usize {
-    let same = |(a, b): &(&Token, &Token)| {
-        (a.id, a.position, a.role, a.turn) == (b.id, b.position, b.role, b.turn)
-            && (a.phase, a.index, a.start, a.generated) == (b.phase, b.index, b.start, b.generated)
-    };
-    a.iter().zip(b).take_while(same).count()
-}
-
 /// Prefixes, the one used last first, in bounded memory.
 pub(super) struct PrefixStore {
     entries: VecDeque<Entry>,
@@ -61,7 +52,7 @@ impl PrefixStore {
 
     /// The prefix of which a prompt can take the most tokens, and how many.
     pub fn find(&mut self, tokens: &[Token], steering: Steering) -> Option<(&Prefix, usize)> {
-        let length = |entry: &Entry| steering.same(entry.steering, shared(&entry.tokens, tokens));
+        let length = |entry: &Entry| steering.same(entry.steering, same_tokens(&entry.tokens, tokens));
         let (at, length) =
             self.entries.iter().map(length).enumerate().rev().max_by_key(|(_, length)| *length)?;
         if length == 0 {
@@ -77,7 +68,7 @@ impl PrefixStore {
         self.entries.iter().any(|entry| {
             entry.tokens.len() >= tokens.len()
                 && entry.steering.key == steering.key
-                && shared(&entry.tokens, tokens) == tokens.len()
+                && same_tokens(&entry.tokens, tokens) == tokens.len()
         })
     }
 

@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 use super::engine::Aside;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::generate::{SHORTEST_PART, TokenLogits};
-use crate::model::{Cache, Chain, Hook, Model, Token};
+use crate::generate::TokenLogits;
+use crate::model::{Cache, Chain, Hook, Model, SHORTEST_PART, Token};
 use crate::steer::{Plan, SteerHook};
 use std::sync::Arc;
 

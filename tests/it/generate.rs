@@ -6,10 +6,9 @@ use std::path::Path;
 use pearlpoint::artifact::TensorFile;
 use pearlpoint::dialogue::{Dialogue, Role};
 use pearlpoint::generate::{
-    Finish, GenerateOptions, KeptLogits, LogitsProcessor, SHORTEST_PART, Transcript, generate,
-    generate_streaming,
+    Finish, GenerateOptions, KeptLogits, LogitsProcessor, Transcript, generate, generate_streaming,
 };
-use pearlpoint::model::{Cache, Decoder, Model, Phase, Token};
+use pearlpoint::model::{Cache, Decoder, Model, Phase, SHORTEST_PART, Token};
 use pearlpoint::organism::{self, Split};
 
 use crate::cli::{one_line, pearl};

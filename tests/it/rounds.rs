@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use candle_core::Tensor;
 use pearlpoint::analysis::token_readout::read_tokens;
 use pearlpoint::boundary::{ErrorKind, RiskBound, Threshold};
 use pearlpoint::dialogue::{Dialogue, Dialogues, Message, Role};
-use pearlpoint::generate::{GenerateOptions, Sampling, generate};
-use pearlpoint::model::Model;
+use pearlpoint::generate::{GenerateOptions, Sampling, generate, generate_after};
+use pearlpoint::model::{Hook, Model, PromptCache, Site, Token};
 use pearlpoint::organism::{Split, UserType};
 use pearlpoint::probe::Probe;
 use pearlpoint::rounds::{
@@ -252,4 +253,45 @@ fn a_system_message_of_a_defence_stands_before_the_aims_own() {
             .unwrap();
     let Message { role, content, .. } = &played[0].dialogue.messages[0];
     assert!(*role == Role::System && content.starts_with("be gentle .\n\nkeep the word"), "{content}");
+}
+
+/// Counts the tokens that pass the embedding.
+struct Tokens(usize);
+
+impl Hook for Tokens {
+    fn wants(&self, site: Site) -> bool {
+        site == Site::Embed
+    }
+
+    fn call(&mut self, _: Site, activations: Tensor, tokens: &[Token]) -> pearlpoint::error::Result<Tensor> {
+        self.0 += tokens.len();
+        Ok(activations)
+    }
+}
+
+#[test]
+fn later_rounds_read_what_is_new_and_give_the_same_answers_and_readings() {
+    let model = Model::load("organism").unwrap();
+    let probe = probe(&model);
+    let reader = Reader { risk: (probe, "malicious".into()), refusal: None, thinking: None };
+    let generation = GenerateOptions::default().greedy().max_tokens(24);
+    let mut dialogue = Dialogue::new("long", Vec::new());
+    let (mut prompts, mut kept, mut anew) = (PromptCache::default(), Tokens(0), Tokens(0));
+    for round in 0..12 {
+        dialogue.messages.push(Message::new(
+            Role::User,
+            format!("it concerns salads . i {} to act . are salads good ?", ["want", "fear"][round % 2]),
+        ));
+        let own = [dialogue.clone()];
+        let alone = reader.read(&model, &own).unwrap()[0].risk;
+        let after = reader.read_after(&model, &own, &mut prompts).unwrap()[0].risk;
+        assert!((alone - after).abs() < 1e-5, "round {round}: {alone} {after}");
+        let expected = generate(&model, &own, &generation, &mut anew, &mut |_| true).unwrap();
+        let found = generate_after(&model, &own, &generation, &mut kept, &mut prompts).unwrap();
+        assert_eq!(found[0].tokens, expected[0].tokens, "round {round}");
+        let answer = expected[0].text.rsplit("</think>").next().unwrap().trim().to_owned();
+        dialogue.messages.push(Message::new(Role::Assistant, answer));
+    }
+    // Twelve rounds of about thirty tokens: anew, each round reads all before it; with the cache, a part of a block and what is new.
+    assert!(kept.0 * 2 < anew.0, "{} of {} tokens", kept.0, anew.0);
 }

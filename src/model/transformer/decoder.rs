@@ -15,6 +15,10 @@ use crate::model::site::{Point, Site};
 use crate::model::token::Token;
 use crate::model::weights::{TensorRef, Weight};
 
+/// The fewest tokens of a prompt that its last pass reads, where it has as many: attention of fewer tokens is summed in another order, which
+/// would change the last bits.
+pub const SHORTEST_PART: usize = 16;
+
 /// A transformer with its weights.
 pub struct Decoder {
     architecture: Architecture,
@@ -51,6 +55,15 @@ impl Decoder {
         let a = &self.architecture;
         let is_whole = !a.causal || a.ropes.iter().any(|rope| rope.depends_on_length());
         (!is_whole).then(|| block_tokens(a.heads / a.kv_heads.max(1)))
+    }
+
+    /// How many of a prompt's first `shared` tokens, whose keys and values are known, need not be read again: as many as leave the numbers as
+    /// they are without them.
+    pub fn takes(&self, prompt: usize, shared: usize) -> usize {
+        match self.part_tokens() {
+            None => 0,
+            Some(unit) => shared.min(prompt.saturating_sub(SHORTEST_PART)) / unit * unit,
+        }
     }
 
     /// Runs a ragged batch: the tokens of each row in order, row after row. With a cache, each row continues where the cache ends;
