@@ -6,6 +6,7 @@ mod layout;
 mod lm_eval;
 mod numpy;
 mod pickle;
+mod pickle_objects;
 mod svec;
 mod torch;
 
