@@ -41,6 +41,8 @@ struct Facts {
     chat: Chat,
     /// Number of tensors of each stored type.
     stored: BTreeMap<String, usize>,
+    /// How matrices in safetensors are quantised.
+    quantisation: Option<String>,
     places: Vec<TensorRef>,
     /// The type that most matrices would be kept in when loaded.
     dtype: String,
@@ -58,9 +60,10 @@ impl Facts {
             *stored.entry(kind).or_default() += 1;
         }
         let places = architecture.tensors()?;
+        let quantisation = weights.quantisation().map(String::from);
         let dtype = weights.would_keep(arguments.options.dtype);
         let hash = arguments.hash.then(|| weights.hash(&AtomicBool::new(false)));
-        Ok(Facts { name, hash, architecture, chat, stored, places, dtype })
+        Ok(Facts { name, hash, architecture, chat, stored, quantisation, places, dtype })
     }
 
     /// Number of weights, embeddings counted once where they are tied.
@@ -103,7 +106,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             "model": facts.name, "hash": facts.hash, "family": a.family, "blocks": a.blocks.len(), "width": a.width,
             "heads": a.heads, "kv_heads": a.kv_heads, "head_width": a.head_width, "hidden": a.hidden,
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
-            "stored": facts.stored, "dtype": facts.dtype, "backend": Backend::chosen()?.name(), "memory": memory,
+            "stored": facts.stored, "quantisation": facts.quantisation, "dtype": facts.dtype, "backend": Backend::chosen()?.name(), "memory": memory,
             "cache_per_token": facts.cache(), "template": facts.chat.template_place(),
             "ends": ends(&facts.chat), "ends_from": facts.chat.eos_place(), "sites": widths,
         }))?)?;
@@ -112,6 +115,10 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let stored: Vec<String> = match facts.stored.len() {
         1 => facts.stored.keys().cloned().collect(),
         _ => facts.stored.iter().map(|(kind, count)| format!("{count} tensors {kind}")).collect(),
+    };
+    let kept = match &facts.quantisation {
+        Some(method) => format!("{}, dequantised from {method}, when it is loaded", facts.dtype),
+        None => facts.dtype.clone(),
     };
     let memory = DTYPES.map(|dtype| format!("{} in {dtype}", readable(facts.memory(dtype))));
     let mut lines = vec![
@@ -127,7 +134,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         ("chat template", facts.chat.template_place().unwrap_or("none").into()),
         ("ends", shown_ends(&facts.chat)),
         ("stored as", stored.join(", ")),
-        ("kept in", facts.dtype.clone()),
+        ("kept in", kept),
         ("multiplied by", Backend::explained()?),
         ("weights take", memory.join(", ")),
         (

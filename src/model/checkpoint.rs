@@ -58,6 +58,10 @@ impl Checkpoint {
         let tensors = || Weights::open(&folder).map(|weights| weights.names()).unwrap_or_default();
         let architecture = families::architecture_with(&config, tensors)?;
         let weights = Weights::open(&folder)?;
+        let weights = match families::quantisation(&config)? {
+            Some(quantisation) => weights.with_quantisation(quantisation),
+            None => weights,
+        };
         weights.refuse_quantised()?;
         let architecture = with_head(architecture, &weights, config.class())?;
         check(&architecture, &weights, config.place())?;

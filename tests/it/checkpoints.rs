@@ -19,9 +19,9 @@ const FIXTURES: &str = "tests/fixtures";
 const COMPANIONS: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 /// A tensor of a file: type, shape and bytes.
-type Stored = (safetensors::Dtype, Vec<usize>, Vec<u8>);
+pub(crate) type Stored = (safetensors::Dtype, Vec<usize>, Vec<u8>);
 
-fn read(path: &Path) -> BTreeMap<String, Stored> {
+pub(crate) fn read(path: &Path) -> BTreeMap<String, Stored> {
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let stored = |view: TensorView| (view.dtype(), view.shape().to_vec(), view.data().to_vec());
@@ -29,7 +29,7 @@ fn read(path: &Path) -> BTreeMap<String, Stored> {
 }
 
 /// A copy of a fixture with its config and its tensors changed, and with a tokenizer of enough tokens.
-fn changed(
+pub(crate) fn changed(
     name: &str,
     change: impl FnOnce(&mut Value, &mut BTreeMap<String, Stored>),
 ) -> (tempfile::TempDir, PathBuf) {
@@ -54,7 +54,7 @@ fn changed(
 }
 
 /// Activations at every site, for rows of token ids.
-fn states(folder: &Path, rows: &[Vec<u32>]) -> BTreeMap<Site, Tensor> {
+pub(crate) fn states(folder: &Path, rows: &[Vec<u32>]) -> BTreeMap<Site, Tensor> {
     let model = Model::open(folder, None).unwrap();
     let mut keep = Keep::default();
     model.decoder.forward(&tokens(rows), None, &[], &mut keep).unwrap();

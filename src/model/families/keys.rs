@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::Config;
 use super::config::says_nothing;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::model::weights::Quantisation;
 
 /// Keys that change no hidden state, though they contain one of [`STRUCTURE`]: training, output options, implementations,
 /// and heads of other tasks.
@@ -170,35 +171,21 @@ fn describes_computation(key: &str) -> bool {
     !HARMLESS.contains(&key) && !has(&HARMLESS_PARTS) && has(&STRUCTURE)
 }
 
-/// Refuses weights that are stored quantised, whatever their quantiser: none is read from safetensors.
+/// How a checkpoint's weights are stored quantised, whatever its family; none where they are not, and for the experts of gpt-oss,
+/// which are read without settings.
 ///
 /// # Errors
-/// The quantiser's name, and what to use instead.
-pub(super) fn refuse_quantised(config: &Config) -> Result<()> {
+/// A method that is not read: its name, and what to use instead.
+pub(super) fn quantisation(config: &Config) -> Result<Option<Quantisation>> {
     for name in ["quantization_config", "compression_config", "quantization"] {
         let Some(value) = config.value(name).filter(|value| **value != Value::Bool(false)) else { continue };
-        let text = |key: &str| value.get(key).and_then(Value::as_str);
-        let flag = |key: &str| value.get(key).and_then(Value::as_bool).unwrap_or(false);
-        let bits = match (flag("load_in_4bit"), flag("load_in_8bit")) {
-            (true, _) => Some(4),
-            (_, true) => Some(8),
-            _ => ["bits", "w_bit", "nbits"].iter().find_map(|key| value.get(key).and_then(Value::as_u64)),
-        };
-        let known = text("quant_method").or(text("quant_algo"));
-        // The first checkpoints of gpt-oss have their experts so, and these are read.
-        if known == Some("mxfp4") && config.field("model_type").is_some_and(|kind| kind == "gpt_oss") {
+        let mxfp4 = value.get("quant_method").is_some_and(|method| method == "mxfp4");
+        if mxfp4 && config.field("model_type").is_some_and(|kind| kind == "gpt_oss") {
             continue;
         }
-        let method = known.unwrap_or(if bits.is_some() && name == "quantization_config" {
-            "bitsandbytes or a like method"
-        } else {
-            "a method that it does not name"
-        });
-        let bits = bits.map_or(String::new(), |bits| format!(", {bits} bits"));
-        let found = format!("weights quantised by {method}{bits} ({name}), which are not read");
-        return Err(Error::input(config.place(), found, crate::model::weights::UNQUANTISED));
+        return Quantisation::parse(config.place(), name, value).map(Some);
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -376,12 +363,8 @@ mod tests {
     fn quantised_weights_are_named_whatever_the_quantiser() {
         let (_, llama) = defaults().into_iter().find(|(name, _)| name == "llama").unwrap();
         for (config, expected) in [
-            (json!({"quant_method": "gptq", "bits": 4}), "gptq, 4 bits"),
-            (json!({"quant_method": "awq", "w_bit": 4}), "awq, 4 bits"),
-            (json!({"quant_method": "bitsandbytes", "load_in_4bit": true}), "bitsandbytes, 4 bits"),
-            (json!({"load_in_8bit": true}), "bitsandbytes or a like method, 8 bits"),
-            (json!({"quant_method": "fp8"}), "fp8"),
-            (json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}), "compressed-tensors"),
+            (json!({"quant_method": "hqq", "nbits": 4}), "hqq, 4 bits"),
+            (json!({"quant_method": "torchao", "quant_type": "int4"}), "torchao"),
             (json!({"quant_method": "mxfp4"}), "mxfp4"),
             (json!({"quant_method": "none of those"}), "none of those"),
             (json!({}), "a method that it does not name"),
@@ -392,9 +375,20 @@ mod tests {
                 "{said}"
             );
         }
+        // Those that are read.
+        for config in [
+            json!({"quant_method": "gptq", "bits": 4}),
+            json!({"quant_method": "awq", "w_bit": 4}),
+            json!({"load_in_8bit": true}),
+            json!({"quant_method": "fp8"}),
+        ] {
+            assert_eq!(said(&llama, json!({ "quantization_config": config })), "fine");
+        }
         let (_, gpt_oss) = defaults().into_iter().find(|(name, _)| name == "gpt_oss").unwrap();
         assert_eq!(said(&gpt_oss, json!({"quantization_config": {"quant_method": "mxfp4"}})), "fine");
-        assert!(said(&gpt_oss, json!({"quantization_config": {"quant_method": "fp8"}})).contains("by fp8"));
+        assert!(
+            said(&gpt_oss, json!({"quantization_config": {"quant_method": "quark"}})).contains("by quark")
+        );
         assert!(
             said(&llama, json!({"quantization": {"group_size": 64, "bits": 4}}))
                 .contains("4 bits (quantization)")

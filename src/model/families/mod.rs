@@ -41,6 +41,7 @@ pub use config::Config;
 
 use crate::error::{Error, Result};
 use crate::model::transformer::architecture::Architecture;
+use crate::model::weights::Quantisation;
 
 /// A model family.
 trait Family: Sync {
@@ -114,7 +115,7 @@ pub fn architecture(config: &Config) -> Result<Architecture> {
 /// # Errors
 /// As [`architecture`].
 pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
-    keys::refuse_quantised(config)?;
+    quantisation(config)?;
     if let Some(text) = wrapped::text_model(config)? {
         return Ok(Architecture { wrapped: true, ..architecture_with(&text, tensors)? });
     }
@@ -135,6 +136,14 @@ pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>)
     keys::refuse_unread(config, family.ignored())?;
     check(config, &architecture)?;
     Ok(architecture)
+}
+
+/// How a checkpoint's matrices are quantised, as its config says; none where they are not.
+///
+/// # Errors
+/// A method that is not read.
+pub(super) fn quantisation(config: &Config) -> Result<Option<Quantisation>> {
+    keys::quantisation(config)
 }
 
 /// Refuses shapes that no transformer has, whatever its family.

@@ -6,38 +6,7 @@
 use half::f16;
 
 use super::element::Element;
-
-/// Sixteen f32 in the registers of an instruction set, and the sixteen bytes that they are made from. Written per instruction set
-/// because the compiler vectorises across blocks and scatters the results.
-///
-/// # Safety
-/// The functions need the instructions of the implementing type, and pointers to sixteen elements.
-pub(crate) trait Lanes16: Copy {
-    /// Sixteen bytes.
-    type Bytes: Copy;
-
-    unsafe fn bytes(from: *const u8) -> Self::Bytes;
-    /// `byte >> shift & mask` of each byte; `mask` has at most `8 - shift` bits.
-    unsafe fn bits(bytes: Self::Bytes, shift: u32, mask: u8) -> Self::Bytes;
-    /// `low | high << 4` of each pair of bytes; `high` is below 16.
-    unsafe fn with_high(low: Self::Bytes, high: Self::Bytes) -> Self::Bytes;
-    /// The highest bit of each byte flipped: a signed byte plus 128.
-    unsafe fn flip_sign(bytes: Self::Bytes) -> Self::Bytes;
-    /// Sixteen single bits, the lowest first, as bytes 0 and 1.
-    unsafe fn spread(bits: u16) -> Self::Bytes;
-    /// `scale · byte + add` of each byte. The product is exact for every format, so that one rounding or two give the same.
-    unsafe fn scaled(bytes: Self::Bytes, scale: f32, add: f32) -> Self;
-    unsafe fn write(self, to: *mut f32);
-}
-
-/// What becomes of a block's values.
-pub(crate) trait ValueSink<L: Lanes16> {
-    /// Takes the `group`th sixteen values of the block, `scale · number + add`.
-    ///
-    /// # Safety
-    /// As [`Lanes16`].
-    unsafe fn put(&mut self, group: usize, numbers: L::Bytes, scale: f32, add: f32);
-}
+use super::lanes::{Lanes16, ValueSink};
 
 /// The layout of a block format.
 pub(crate) trait BlockLayout {
@@ -58,9 +27,19 @@ pub(crate) struct Q4_1;
 pub(crate) struct Q5_0;
 pub(crate) struct Q5_1;
 pub(crate) struct Q8_0;
+pub(crate) struct Q2K;
+pub(crate) struct Q3K;
 pub(crate) struct Q4K;
 pub(crate) struct Q5K;
 pub(crate) struct Q6K;
+pub(crate) struct Iq4Nl;
+pub(crate) struct Iq4Xs;
+pub(crate) struct Mxfp4;
+
+/// The sixteen values of IQ4_NL and IQ4_XS, −127 to 113, plus 128.
+const IQ4: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+/// The doubled values of E2M1, −12 to 12, plus 12.
+const E2M1: [u8; 16] = [12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0];
 
 /// The f16 at a place of a block.
 #[inline(always)]
@@ -243,132 +222,98 @@ impl BlockLayout for Q6K {
     }
 }
 
-/// Portable code.
-impl Lanes16 for [f32; 16] {
-    type Bytes = [u8; 16];
+impl BlockLayout for Q2K {
+    type Block = [u8; 84];
+    const VALUES: usize = 256;
 
     #[inline(always)]
-    unsafe fn bytes(from: *const u8) -> [u8; 16] {
-        unsafe { *from.cast() }
-    }
-
-    #[inline(always)]
-    unsafe fn bits(bytes: [u8; 16], shift: u32, mask: u8) -> [u8; 16] {
-        bytes.map(|byte| byte >> shift & mask)
-    }
-
-    #[inline(always)]
-    unsafe fn with_high(low: [u8; 16], high: [u8; 16]) -> [u8; 16] {
-        std::array::from_fn(|i| low[i] | high[i] << 4)
-    }
-
-    #[inline(always)]
-    unsafe fn flip_sign(bytes: [u8; 16]) -> [u8; 16] {
-        bytes.map(|byte| byte ^ 0x80)
-    }
-
-    #[inline(always)]
-    unsafe fn spread(bits: u16) -> [u8; 16] {
-        std::array::from_fn(|i| (bits >> i & 1) as u8)
-    }
-
-    #[inline(always)]
-    unsafe fn scaled(bytes: [u8; 16], scale: f32, add: f32) -> [f32; 16] {
-        bytes.map(|byte| scale * byte as f32 + add)
-    }
-
-    #[inline(always)]
-    unsafe fn write(self, to: *mut f32) {
-        unsafe { to.cast::<[f32; 16]>().write(self) }
+    unsafe fn decode<L: Lanes16>(block: &[u8; 84], sink: &mut impl ValueSink<L>) {
+        let (d, least) = (scale(block, 80), scale(block, 82));
+        for group in 0..16 {
+            let (half, quarter, side) = (group / 8, group / 2 % 4, group % 2);
+            let (d, least) = (d * (block[group] & 15) as f32, -least * (block[group] >> 4) as f32);
+            unsafe {
+                let fours = bytes::<L>(block, 16 + 32 * half + 16 * side);
+                sink.put(group, L::bits(fours, 2 * quarter as u32, 3), d, least);
+            }
+        }
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
+impl BlockLayout for Q3K {
+    type Block = [u8; 110];
+    const VALUES: usize = 256;
 
-    use super::Lanes16;
-
-    /// The functions on bytes, which need SSSE3 and are the same for every instruction set above it.
-    macro_rules! bytes_in_sse {
-        () => {
-            type Bytes = __m128i;
-
-            #[inline(always)]
-            unsafe fn bytes(from: *const u8) -> __m128i {
-                unsafe { _mm_loadu_si128(from.cast()) }
+    #[inline(always)]
+    unsafe fn decode<L: Lanes16>(block: &[u8; 110], sink: &mut impl ValueSink<L>) {
+        let d = scale(block, 108);
+        let packed = &block[96..108];
+        for group in 0..16 {
+            let (half, quarter, side) = (group / 8, group / 2 % 4, group % 2);
+            // Scales of six bits: four in the first eight bytes, two in the last four.
+            let low = packed[group % 8] >> (4 * (group / 8)) & 15;
+            let high = packed[8 + group % 4] >> (2 * (group / 4)) & 3;
+            let d = d * ((low | high << 4) as f32 - 32.0);
+            unsafe {
+                let fours = bytes::<L>(block, 32 + 32 * half + 16 * side);
+                let third = L::bits(bytes::<L>(block, 16 * side), (4 * half + quarter) as u32, 1);
+                let numbers = L::with_third(L::bits(fours, 2 * quarter as u32, 3), third);
+                sink.put(group, numbers, d, -4.0 * d);
             }
+        }
+    }
+}
 
-            #[inline(always)]
-            unsafe fn bits(bytes: __m128i, shift: u32, mask: u8) -> __m128i {
-                unsafe {
-                    // The bits that come from the neighbouring byte are masked.
-                    let shifted = _mm_srl_epi16(bytes, _mm_cvtsi32_si128(shift as i32));
-                    _mm_and_si128(shifted, _mm_set1_epi8(mask as i8))
-                }
-            }
+impl BlockLayout for Iq4Nl {
+    type Block = [u8; 18];
+    const VALUES: usize = 32;
 
-            #[inline(always)]
-            unsafe fn with_high(low: __m128i, high: __m128i) -> __m128i {
-                unsafe { _mm_or_si128(low, _mm_slli_epi16::<4>(high)) }
-            }
+    #[inline(always)]
+    unsafe fn decode<L: Lanes16>(block: &[u8; 18], sink: &mut impl ValueSink<L>) {
+        let d = scale(block, 0);
+        unsafe {
+            let pairs = bytes::<L>(block, 2);
+            sink.put(0, L::look_up(&IQ4, L::bits(pairs, 0, 15)), d, -128.0 * d);
+            sink.put(1, L::look_up(&IQ4, L::bits(pairs, 4, 15)), d, -128.0 * d);
+        }
+    }
+}
 
-            #[inline(always)]
-            unsafe fn flip_sign(bytes: __m128i) -> __m128i {
-                unsafe { _mm_xor_si128(bytes, _mm_set1_epi8(i8::MIN)) }
-            }
+impl BlockLayout for Iq4Xs {
+    type Block = [u8; 136];
+    const VALUES: usize = 256;
 
-            #[inline(always)]
-            unsafe fn spread(bits: u16) -> __m128i {
-                unsafe {
-                    // Each of the two bytes eight times, then one bit of each.
-                    let both = _mm_set1_epi16(bits as i16);
-                    let each = _mm_shuffle_epi8(both, _mm_set_epi64x(0x0101_0101_0101_0101, 0));
-                    let own = _mm_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-                    let set = _mm_cmpeq_epi8(_mm_and_si128(each, own), own);
-                    _mm_and_si128(set, _mm_set1_epi8(1))
-                }
+    #[inline(always)]
+    unsafe fn decode<L: Lanes16>(block: &[u8; 136], sink: &mut impl ValueSink<L>) {
+        let (d, high) = (scale(block, 0), bits(block, 2));
+        for group in 0..8 {
+            let low = block[4 + group / 2] >> (4 * (group % 2)) & 15;
+            let scale = low | ((high >> (2 * group) & 3) as u8) << 4;
+            let d = d * (scale as f32 - 32.0);
+            unsafe {
+                let pairs = bytes::<L>(block, 8 + 16 * group);
+                sink.put(2 * group, L::look_up(&IQ4, L::bits(pairs, 0, 15)), d, -128.0 * d);
+                sink.put(2 * group + 1, L::look_up(&IQ4, L::bits(pairs, 4, 15)), d, -128.0 * d);
             }
+        }
+    }
+}
+
+impl BlockLayout for Mxfp4 {
+    type Block = [u8; 17];
+    const VALUES: usize = 32;
+
+    #[inline(always)]
+    unsafe fn decode<L: Lanes16>(block: &[u8; 17], sink: &mut impl ValueSink<L>) {
+        // Half the power of two (E8M0), for the values are doubled; the two smallest are subnormal.
+        let d = match block[0] as u32 {
+            small @ 0..2 => f32::from_bits(0x20_0000 << small),
+            power => f32::from_bits((power - 1) << 23),
         };
-    }
-
-    impl Lanes16 for __m512 {
-        bytes_in_sse!();
-
-        #[inline(always)]
-        unsafe fn scaled(bytes: __m128i, scale: f32, add: f32) -> __m512 {
-            unsafe {
-                let numbers = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-                _mm512_fmadd_ps(numbers, _mm512_set1_ps(scale), _mm512_set1_ps(add))
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn write(self, to: *mut f32) {
-            unsafe { _mm512_storeu_ps(to, self) }
-        }
-    }
-
-    impl Lanes16 for [__m256; 2] {
-        bytes_in_sse!();
-
-        #[inline(always)]
-        unsafe fn scaled(bytes: __m128i, scale: f32, add: f32) -> [__m256; 2] {
-            unsafe {
-                let (scale, add) = (_mm256_set1_ps(scale), _mm256_set1_ps(add));
-                [bytes, _mm_srli_si128::<8>(bytes)].map(|bytes| {
-                    let numbers = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
-                    _mm256_fmadd_ps(numbers, scale, add)
-                })
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn write(self, to: *mut f32) {
-            unsafe {
-                _mm256_storeu_ps(to, self[0]);
-                _mm256_storeu_ps(to.add(8), self[1]);
-            }
+        unsafe {
+            let pairs = bytes::<L>(block, 1);
+            sink.put(0, L::look_up(&E2M1, L::bits(pairs, 0, 15)), d, -12.0 * d);
+            sink.put(1, L::look_up(&E2M1, L::bits(pairs, 4, 15)), d, -12.0 * d);
         }
     }
 }

@@ -2,31 +2,34 @@
 //! the program.
 
 mod adapter;
+mod contents;
 mod quantized;
 pub(crate) mod block_layout;
+mod lanes;
 mod convert;
 mod file;
 mod folder;
 pub(crate) mod huge_pages;
 mod mxfp4;
 mod element;
+mod stored_quantised;
+mod take;
 mod tensor_ref;
 mod weight;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use half::{bf16, f16};
-use sha2::{Digest, Sha256};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 pub use adapter::Adapter;
-pub(crate) use block_layout::{BlockLayout, Lanes16, ValueSink};
+pub(crate) use block_layout::BlockLayout;
 pub use element::Element;
+pub(crate) use lanes::{Lanes16, ValueSink};
 pub(crate) use quantized::for_block_layout;
 pub use quantized::{QuantFormat, QuantizedMatrix};
+pub use stored_quantised::Quantisation;
 pub(in crate::model) use tensor_ref::text_name;
 pub use tensor_ref::{Part, TensorRef};
 pub use weight::{Dtype, Weight};
@@ -37,10 +40,9 @@ pub(super) use folder::{INDEX, SINGLE, names_in, other_weights};
 
 use crate::artifact::{GgufFile, TensorFile};
 use crate::error::{Error, Result};
-use convert::{NonFinite, StoredDtype};
+use convert::StoredDtype;
 use file::File;
 use folder::WeightFiles;
-use huge_pages::PageBuffer;
 
 /// Open tensors. Their data is read by [`Weights::take`].
 pub struct Weights {
@@ -51,8 +53,10 @@ pub struct Weights {
     translate: Option<Box<Translate>>,
     /// The name in the checkpoint of each tensor of a text model that is inside another model.
     wrapped: BTreeMap<String, String>,
-    /// Whether some tensor is quantised.
+    /// Whether some tensor is in GGML's blocks.
     quantised: bool,
+    /// How matrices in safetensors are quantised.
+    quantisation: Option<Quantisation>,
     adapter: Option<Adapter>,
 }
 
@@ -76,41 +80,9 @@ struct TensorEntry {
     taken: AtomicBool,
 }
 
-/// Bytes of a file that are in memory at once while it is hashed.
-const HASH_CHUNK: usize = 1 << 22;
-
 /// What a quantised model can be replaced by.
 pub(super) const UNQUANTISED: &str = "the model in f32, f16 or bf16 (the original that was quantised, or \
     `AutoModelForCausalLM.from_pretrained(FOLDER).dequantize().save_pretrained(NEW)` of transformers), or a GGUF file of it";
-
-/// Ends of the names of tensors that quantisers add: GPTQ and AWQ, bitsandbytes, FP8 and compressed-tensors, MLX, AQLM, HQQ.
-const QUANTISED: [&str; 12] = [
-    ".qweight",
-    ".qzeros",
-    ".g_idx",
-    ".SCB",
-    ".absmax",
-    ".quant_map",
-    ".weight_scale",
-    ".weight_scale_inv",
-    ".weight_packed",
-    ".scales",
-    ".codebooks",
-    ".W_q",
-];
-
-/// Suffixes of buffers in some checkpoints, which follow from the config.
-const BUFFERS: [&str; 9] = [
-    "rotary_emb.inv_freq",
-    ".attn.bias",
-    ".attn.masked_bias",
-    "attention.bias",
-    "attention.masked_bias",
-    "embeddings.position_ids",
-    "rope_freqs.weight",
-    "rope_factors_long.weight",
-    "rope_factors_short.weight",
-];
 
 impl Weights {
     /// Opens `model.safetensors`, or else the files that `model.safetensors.index.json` lists, in a folder.
@@ -141,12 +113,21 @@ impl Weights {
         Weights::of(vec![File::Safetensors(TensorFile::embedded(name, bytes)?)])
     }
 
-    /// Opens a GGUF file, with the translation to its names and layout.
+    /// The tensors of GGUF files, with the translation to their names and layout.
     ///
     /// # Errors
-    /// A malformed file.
-    pub fn translated(file: GgufFile, translate: Box<Translate>) -> Result<Weights> {
-        Ok(Weights { translate: Some(translate), ..Weights::of(vec![File::Gguf(file)])? })
+    /// A tensor that is in two files.
+    pub fn translated(files: Vec<GgufFile>, translate: Box<Translate>) -> Result<Weights> {
+        Ok(Weights {
+            translate: Some(translate),
+            ..Weights::of(files.into_iter().map(File::Gguf).collect())?
+        })
+    }
+
+    /// The weights without some of the tensors.
+    pub(in crate::model) fn without(mut self, left_out: impl Fn(&str) -> bool) -> Weights {
+        self.tensors.retain(|name, _| !left_out(name));
+        self
     }
 
     /// The weights with an adapter, which changes matrices as they are taken.
@@ -189,284 +170,9 @@ impl Weights {
             translate: None,
             wrapped,
             quantised,
+            quantisation: None,
             adapter: None,
         })
-    }
-
-    /// Reads a tensor, or a part of it: a matrix in `dtype`, a vector in f32. Without a `dtype`, matrices are f32, or keep their types
-    /// in a quantised checkpoint. Only the part is read.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if the tensor is missing, has another shape, or holds a value that is not finite in the new type.
-    pub fn take(&self, place: &TensorRef, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
-        let (place, add) = self.translated_place(place);
-        if let Some(blocks) = self.mxfp4(&place)? {
-            let weight = blocks.read(dtype.into().unwrap_or_default())?;
-            self.count_kept(&weight);
-            return Ok(weight);
-        }
-        let (name, file) = self.found(&place)?;
-        let (stored, bytes) = file.stored(name)?;
-        let dtype = match (dtype.into(), stored) {
-            _ if place.is_vector() => Some(Dtype::F32),
-            (None, StoredDtype::Bf16) if self.quantised => Some(Dtype::Bf16),
-            (None, StoredDtype::F16) if self.quantised => Some(Dtype::F16),
-            (dtype, _) => dtype,
-        };
-        let done = |read: &[u8]| file.release(read);
-        let kind = match (stored, &place.part) {
-            (StoredDtype::Quantized(_), Part::Columns(_) | Part::Strided { .. }) => {
-                let found = format!("columns of tensor {name}, which is quantised by rows");
-                return Err(file.wrong(found, "rows"));
-            }
-            (StoredDtype::Quantized(_), Part::Rows(_)) if place.is_vector() => {
-                return Err(file.wrong(format!("a part of the quantised vector {name}"), "f32, f16 or bf16"));
-            }
-            (StoredDtype::Quantized(kind), _) => Some(kind),
-            _ => None,
-        };
-        let adapter = self.adapter.as_ref().filter(|adapter| adapter.has(&place.name));
-        // With an adapter, the sum is rounded once.
-        let stays = if adapter.is_some() { Some(Dtype::F32) } else { dtype };
-        let read = match (stays, kind) {
-            (None, Some(kind)) => {
-                let mut blocks = PageBuffer::zeros(stored.size(place.part_shape().iter().product()))?;
-                convert::gather(&place, kind, bytes, &mut blocks, &done).map(|()| {
-                    Weight::Quantized(Arc::new(QuantizedMatrix::new(kind, place.part_shape(), blocks)))
-                })
-            }
-            (dtype, _) => match dtype.unwrap_or_default() {
-                Dtype::F32 => convert::read::<f32>(&place, stored, bytes, &done)?,
-                Dtype::Bf16 => convert::read::<bf16>(&place, stored, bytes, &done)?,
-                Dtype::F16 => convert::read::<f16>(&place, stored, bytes, &done)?,
-            }
-            .map(Weight::Tensor),
-        };
-        // Releases pages of read-ahead, too.
-        file.release(bytes);
-        let weight = read.map_err(|NonFinite { number, index }| {
-            let found = format!("{number} at index {index} of tensor {name}");
-            file.wrong(found, format!("finite values within the range of {}", dtype.unwrap_or_default()))
-        })?;
-        let weight = match (weight, adapter) {
-            (Weight::Tensor(matrix), Some(adapter)) => {
-                let changed = adapter.add(&place, matrix)?;
-                Weight::Tensor(changed.to_dtype(dtype.unwrap_or_default().into())?)
-            }
-            (weight, _) => weight,
-        };
-        self.count_kept(&weight);
-        match weight {
-            Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
-            weight => Ok(weight),
-        }
-    }
-
-    fn count_kept(&self, weight: &Weight) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
-    }
-
-    fn translated_place<'a>(&self, place: &'a TensorRef) -> (Cow<'a, TensorRef>, f64) {
-        match &self.translate {
-            Some(translate) => {
-                let Translated { place, add } = translate(place);
-                (Cow::Owned(place), add)
-            }
-            None => (Cow::Borrowed(place), 0.0),
-        }
-    }
-
-    /// A tensor's name in the checkpoint and its file, if it has the expected shape.
-    fn found(&self, place: &TensorRef) -> Result<(&str, &File)> {
-        let Some((name, found)) = self.find(&place.name) else {
-            return Err(self.missing(place));
-        };
-        found.taken.store(true, Ordering::Relaxed);
-        let file = &self.files[found.file];
-        let shape = file.shape(name)?;
-        if shape != place.shape {
-            let found = format!("tensor {name} of shape {shape:?}");
-            return Err(file.wrong(found, format!("shape {:?}", place.shape)));
-        }
-        place.check()?;
-        Ok((name, file))
-    }
-
-    /// A tensor by its name, or by its name inside a model for images or sound as well, or by its name in a checkpoint of the bare model, without the task's prefix (`transformer.h.0…` is
-    /// `h.0…` there), or in the first BERT checkpoints (`gamma` for a norm's weight).
-    fn find<'a>(&'a self, name: &str) -> Option<(&'a str, &'a TensorEntry)> {
-        let get = |name: &str| self.tensors.get_key_value(name).map(|(name, found)| (name.as_str(), found));
-        let old = |name: &str| {
-            let weight = name.strip_suffix("LayerNorm.weight").map(|rest| format!("{rest}LayerNorm.gamma"));
-            let bias = name.strip_suffix("LayerNorm.bias").map(|rest| format!("{rest}LayerNorm.beta"));
-            weight.or(bias).and_then(|name| get(&name))
-        };
-        let bare = name.split_once('.').map(|(_, rest)| rest).filter(|rest| rest.contains('.'));
-        let wrapped = |name: &str| self.wrapped.get(name).and_then(|name| get(name));
-        get(name)
-            .or_else(|| old(name))
-            .or_else(|| wrapped(name))
-            .or_else(|| bare.and_then(|name| get(name).or_else(|| old(name)).or_else(|| wrapped(name))))
-    }
-
-    /// Whether the checkpoint has a tensor of this name, as [`Weights::take`] looks for it.
-    pub fn has(&self, name: &str) -> bool {
-        self.find(name).is_some()
-    }
-
-    /// Whether two tensors have the same shape, type and bytes.
-    ///
-    /// # Errors
-    /// A tensor that is missing, or of a type that no weight has.
-    pub fn are_equal(&self, names: [&str; 2]) -> Result<bool> {
-        let get = |name: &str| {
-            let missing = || Error::input("the checkpoint", format!("no tensor {name}"), "one");
-            self.find(name).map(|(name, found)| (name, &self.files[found.file])).ok_or_else(missing)
-        };
-        let [(name, file), (other, other_file)] = [get(names[0])?, get(names[1])?];
-        if file.shape(name)? != other_file.shape(other)? {
-            return Ok(false);
-        }
-        let ((kind, bytes), (other_kind, other_bytes)) = (file.stored(name)?, other_file.stored(other)?);
-        let mut chunks = bytes.chunks(HASH_CHUNK).zip(other_bytes.chunks(HASH_CHUNK));
-        let equal = kind == other_kind
-            && chunks.all(|(chunk, other)| {
-                let equal = chunk == other;
-                file.release(chunk);
-                other_file.release(other);
-                equal
-            });
-        Ok(equal)
-    }
-
-    /// The longest side of a tensor that holds values. No size of the model is above it.
-    pub fn longest_side(&self) -> usize {
-        let shapes = self.tensors.iter().filter_map(|(name, found)| self.files[found.file].shape(name).ok());
-        let filled = shapes.filter(|shape| !shape.contains(&0));
-        filled.flatten().copied().max().unwrap_or(0)
-    }
-
-    /// Checks that no file has been changed in place since it was opened.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if one has.
-    pub fn check_unchanged(&self) -> Result<()> {
-        self.files.iter().try_for_each(File::check_unchanged)?;
-        self.adapter.iter().try_for_each(Adapter::check_unchanged)
-    }
-
-    /// Refuses tensors of quantisations that are not read, by the names that the quantisers give them.
-    ///
-    /// # Errors
-    /// [`Error::Input`] with the first such tensor.
-    pub fn refuse_quantised(&self) -> Result<()> {
-        let of_quantiser = |name: &&String| QUANTISED.iter().any(|end| name.ends_with(end));
-        let Some(name) = self.tensors.keys().find(of_quantiser) else { return Ok(()) };
-        let file = &self.files[self.tensors[name].file];
-        Err(file.wrong(format!("tensor {name} of quantised weights, which are not read"), UNQUANTISED))
-    }
-
-    /// The tensors' names, sorted.
-    pub fn names(&self) -> Vec<String> {
-        self.tensors.keys().cloned().collect()
-    }
-
-    /// Number of tensors.
-    pub fn count(&self) -> usize {
-        self.tensors.len()
-    }
-
-    /// Name of the element type in which a tensor is stored.
-    pub fn stored_type(&self, name: &str) -> Option<String> {
-        let file = &self.files[self.tensors.get(name)?.file];
-        let known = file.stored(name).map(|(stored, _)| stored.name());
-        known.or_else(|_| file.raw(name).map(|(kind, ..)| kind.to_lowercase())).ok()
-    }
-
-    /// The type that most values would have if all tensors were taken: f32, bf16, f16 or a quantised format.
-    pub fn would_keep(&self, dtype: Option<Dtype>) -> String {
-        if dtype.is_some() || !self.quantised {
-            return dtype.unwrap_or_default().to_string();
-        }
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for (name, found) in &self.tensors {
-            let file = &self.files[found.file];
-            if let (Ok((stored, _)), Ok(shape)) = (file.stored(name), file.shape(name)) {
-                *counts.entry(stored.name()).or_default() += shape.iter().product::<usize>();
-            }
-        }
-        counts.into_iter().max_by_key(|(_, numbers)| *numbers).unwrap_or_default().0
-    }
-
-    /// Checks that a tensor exists and has the expected shape, without reading it.
-    ///
-    /// # Errors
-    /// [`Error::Input`] if it is missing, or has another shape.
-    pub fn check(&self, place: &TensorRef) -> Result<()> {
-        let place = self.translated_place(place).0;
-        match self.mxfp4(&place)? {
-            Some(_) => Ok(()),
-            None => self.found(&place).map(|_| ()),
-        }
-    }
-
-    fn missing(&self, place: &TensorRef) -> Error {
-        let files = match self.files.as_slice() {
-            [] => "the checkpoint".to_owned(),
-            [one] => one.name().to_owned(),
-            [first, rest @ ..] => format!("{} and {} more", first.name(), rest.len()),
-        };
-        let found = format!("no tensor {}", place.name);
-        Error::input(files, found, format!("one of shape {:?}, as the config has it", place.shape))
-    }
-
-    /// Refuses tensors that were not taken: the checkpoint then holds another model than its config says. Exempt are tensors for which
-    /// `ignored` holds, and buffers that follow from the config.
-    ///
-    /// # Errors
-    /// [`Error::Input`] with the first such tensor and how many there are.
-    pub fn refuse_extra(&self, ignored: impl Fn(&str) -> bool) -> Result<()> {
-        if let Some(adapter) = &self.adapter {
-            adapter.refuse_unused()?;
-        }
-        let untaken = self.tensors.iter().filter(|(name, found)| {
-            let buffer = BUFFERS.iter().any(|end| name.ends_with(end));
-            !found.taken.load(Ordering::Relaxed) && !buffer && !ignored(name)
-        });
-        let extra: Vec<_> = untaken.collect();
-        let Some((name, found)) = extra.first() else { return Ok(()) };
-        let more = match extra.len() {
-            1 => String::new(),
-            count => format!(" and {} more", count - 1),
-        };
-        let file = &self.files[found.file];
-        Err(file.wrong(format!("tensor {name}{more}, which the model has no place for"), "no other tensors"))
-    }
-
-    /// The type of most of the values that were taken: f32, bf16, f16 or a quantised format.
-    pub fn kept(&self) -> String {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = kept.iter().max_by_key(|(_, numbers)| **numbers);
-        most.map_or_else(|| Dtype::F32.to_string(), |(name, _)| name.clone())
-    }
-
-    /// SHA-256 of the files' bytes, in hex. It can run while tensors are taken. Once `stop` is set, the result is meaningless.
-    pub fn hash(&self, stop: &AtomicBool) -> String {
-        let mut hash = Sha256::new();
-        for file in &self.files {
-            for stretch in file.bytes().chunks(HASH_CHUNK) {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                hash.update(stretch);
-                file.release(stretch);
-            }
-        }
-        for bytes in self.adapter.iter().flat_map(Adapter::bytes) {
-            hash.update(bytes);
-        }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

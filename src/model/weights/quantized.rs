@@ -6,6 +6,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::block_layout::*;
 use super::huge_pages::PageBuffer;
+use super::lanes::{Lanes16, ValueSink};
 
 /// A block format of GGML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +21,22 @@ pub enum QuantFormat {
     Q5_1,
     /// 8 bits, blocks of 32 with a scale.
     Q8_0,
+    /// 2 bits, blocks of 256 with scales and minima of 4 bits per 16.
+    Q2K,
+    /// 3 bits, blocks of 256 with scales of 6 bits per 16.
+    Q3K,
     /// 4 bits, blocks of 256 with scales and minima of 6 bits per 32.
     Q4K,
     /// 5 bits, blocks of 256 with scales and minima of 6 bits per 32.
     Q5K,
     /// 6 bits, blocks of 256 with scales of 8 bits per 16.
     Q6K,
+    /// 4 bits that name one of sixteen uneven values, blocks of 32 with a scale.
+    Iq4Nl,
+    /// The same, blocks of 256 with scales of 6 bits per 32.
+    Iq4Xs,
+    /// Floats of 4 bits, blocks of 32 with a power of two (OCP Microscaling Formats 1.0).
+    Mxfp4,
 }
 
 /// Calls a macro with the layout of a [`QuantFormat`].
@@ -37,9 +48,14 @@ macro_rules! for_block_layout {
             $crate::model::weights::QuantFormat::Q5_0 => $with!(Q5_0),
             $crate::model::weights::QuantFormat::Q5_1 => $with!(Q5_1),
             $crate::model::weights::QuantFormat::Q8_0 => $with!(Q8_0),
+            $crate::model::weights::QuantFormat::Q2K => $with!(Q2K),
+            $crate::model::weights::QuantFormat::Q3K => $with!(Q3K),
             $crate::model::weights::QuantFormat::Q4K => $with!(Q4K),
             $crate::model::weights::QuantFormat::Q5K => $with!(Q5K),
             $crate::model::weights::QuantFormat::Q6K => $with!(Q6K),
+            $crate::model::weights::QuantFormat::Iq4Nl => $with!(Iq4Nl),
+            $crate::model::weights::QuantFormat::Iq4Xs => $with!(Iq4Xs),
+            $crate::model::weights::QuantFormat::Mxfp4 => $with!(Mxfp4),
         }
     };
 }
@@ -56,66 +72,87 @@ pub struct QuantizedMatrix {
 
 impl QuantFormat {
     /// Every format.
-    pub const ALL: [QuantFormat; 8] = [
+    pub const ALL: [QuantFormat; 13] = [
         QuantFormat::Q4_0,
         QuantFormat::Q4_1,
         QuantFormat::Q5_0,
         QuantFormat::Q5_1,
         QuantFormat::Q8_0,
+        QuantFormat::Q2K,
+        QuantFormat::Q3K,
         QuantFormat::Q4K,
         QuantFormat::Q5K,
         QuantFormat::Q6K,
+        QuantFormat::Iq4Nl,
+        QuantFormat::Iq4Xs,
+        QuantFormat::Mxfp4,
     ];
+
+    /// GGML's name, values and bytes of a block, and the byte offsets of its f16 scales.
+    #[inline(always)]
+    const fn facts(self) -> (&'static str, usize, usize, &'static [usize]) {
+        match self {
+            QuantFormat::Q4_0 => ("Q4_0", 32, 18, &[0]),
+            QuantFormat::Q4_1 => ("Q4_1", 32, 20, &[0, 2]),
+            QuantFormat::Q5_0 => ("Q5_0", 32, 22, &[0]),
+            QuantFormat::Q5_1 => ("Q5_1", 32, 24, &[0, 2]),
+            QuantFormat::Q8_0 => ("Q8_0", 32, 34, &[0]),
+            QuantFormat::Q2K => ("Q2_K", 256, 84, &[80, 82]),
+            QuantFormat::Q3K => ("Q3_K", 256, 110, &[108]),
+            QuantFormat::Q4K => ("Q4_K", 256, 144, &[0, 2]),
+            QuantFormat::Q5K => ("Q5_K", 256, 176, &[0, 2]),
+            QuantFormat::Q6K => ("Q6_K", 256, 210, &[208]),
+            QuantFormat::Iq4Nl => ("IQ4_NL", 32, 18, &[0]),
+            QuantFormat::Iq4Xs => ("IQ4_XS", 256, 136, &[0]),
+            QuantFormat::Mxfp4 => ("MXFP4", 32, 17, &[]),
+        }
+    }
 
     /// GGML's name.
     pub fn name(self) -> &'static str {
-        match self {
-            QuantFormat::Q4_0 => "Q4_0",
-            QuantFormat::Q4_1 => "Q4_1",
-            QuantFormat::Q5_0 => "Q5_0",
-            QuantFormat::Q5_1 => "Q5_1",
-            QuantFormat::Q8_0 => "Q8_0",
-            QuantFormat::Q4K => "Q4_K",
-            QuantFormat::Q5K => "Q5_K",
-            QuantFormat::Q6K => "Q6_K",
-        }
+        self.facts().0
     }
 
     /// Values of a block.
     pub fn numbers(self) -> usize {
-        match self {
-            QuantFormat::Q4K | QuantFormat::Q5K | QuantFormat::Q6K => 256,
-            _ => 32,
-        }
+        self.facts().1
     }
 
     /// Bytes of a block.
     pub fn bytes(self) -> usize {
+        self.facts().2
+    }
+
+    /// Candle's own type for a kind of block; none where it has none.
+    pub(crate) fn candle(self) -> Option<GgmlDType> {
         match self {
-            QuantFormat::Q4_0 => 18,
-            QuantFormat::Q4_1 => 20,
-            QuantFormat::Q5_0 => 22,
-            QuantFormat::Q5_1 => 24,
-            QuantFormat::Q8_0 => 34,
-            QuantFormat::Q4K => 144,
-            QuantFormat::Q5K => 176,
-            QuantFormat::Q6K => 210,
+            QuantFormat::Q4_0 => Some(GgmlDType::Q4_0),
+            QuantFormat::Q4_1 => Some(GgmlDType::Q4_1),
+            QuantFormat::Q5_0 => Some(GgmlDType::Q5_0),
+            QuantFormat::Q5_1 => Some(GgmlDType::Q5_1),
+            QuantFormat::Q8_0 => Some(GgmlDType::Q8_0),
+            QuantFormat::Q2K => Some(GgmlDType::Q2K),
+            QuantFormat::Q3K => Some(GgmlDType::Q3K),
+            QuantFormat::Q4K => Some(GgmlDType::Q4K),
+            QuantFormat::Q5K => Some(GgmlDType::Q5K),
+            QuantFormat::Q6K => Some(GgmlDType::Q6K),
+            QuantFormat::Iq4Nl | QuantFormat::Iq4Xs | QuantFormat::Mxfp4 => None,
         }
     }
 
-    /// Byte offsets of a block's f16 scales: the only parts of it that can be non-finite.
-    fn scales(self) -> &'static [usize] {
+    /// Whether a block's scales are finite: no other part of it can make a value that is not. The powers of two of MXFP4 end at
+    /// 255, which stands for no number; those just below it give products out of the range of f32.
+    fn is_finite(self, block: &[u8]) -> bool {
         match self {
-            QuantFormat::Q4_0 | QuantFormat::Q5_0 | QuantFormat::Q8_0 => &[0],
-            QuantFormat::Q4_1 | QuantFormat::Q5_1 | QuantFormat::Q4K | QuantFormat::Q5K => &[0, 2],
-            QuantFormat::Q6K => &[208],
+            QuantFormat::Mxfp4 => block[0] <= 251,
+            _ => self.facts().3.iter().all(|&at| scale_at(block, at).is_finite()),
         }
     }
 
     /// Index of the first block with a non-finite scale.
     pub(super) fn non_finite(self, bytes: &[u8]) -> Option<usize> {
         let blocks = bytes.chunks_exact(self.bytes());
-        blocks.into_iter().position(|block| self.scales().iter().any(|&at| !scale_at(block, at).is_finite()))
+        blocks.into_iter().position(|block| !self.is_finite(block))
     }
 
     /// Dequantises whole blocks.
@@ -133,22 +170,6 @@ impl QuantFormat {
         }
         // SAFETY: portable code.
         unsafe { dequantize::<[f32; 16]>(self, bytes, out) }
-    }
-}
-
-/// Candle's own type for a kind of block.
-impl From<QuantFormat> for GgmlDType {
-    fn from(kind: QuantFormat) -> GgmlDType {
-        match kind {
-            QuantFormat::Q4_0 => GgmlDType::Q4_0,
-            QuantFormat::Q4_1 => GgmlDType::Q4_1,
-            QuantFormat::Q5_0 => GgmlDType::Q5_0,
-            QuantFormat::Q5_1 => GgmlDType::Q5_1,
-            QuantFormat::Q8_0 => GgmlDType::Q8_0,
-            QuantFormat::Q4K => GgmlDType::Q4K,
-            QuantFormat::Q5K => GgmlDType::Q5K,
-            QuantFormat::Q6K => GgmlDType::Q6K,
-        }
     }
 }
 
@@ -251,7 +272,8 @@ mod tests {
     fn blocks_widen_to_what_another_implementation_gives() {
         let numbers = Tensor::randn(0f32, 1.0, (6, 512), &Device::Cpu).unwrap();
         for kind in QuantFormat::ALL {
-            let other = QTensor::quantize(&numbers, kind.into()).unwrap();
+            let Some(known) = kind.candle() else { continue };
+            let other = QTensor::quantize(&numbers, known).unwrap();
             let bytes = other.data().unwrap().into_owned();
             assert_eq!(bytes.len(), 6 * 512 / kind.numbers() * kind.bytes());
             let expected = other.dequantize(&Device::Cpu).unwrap().flatten_all().unwrap();
@@ -280,9 +302,11 @@ mod tests {
             let expected: Vec<f32> = tensors[&format!("{}.numbers", kind.name())].to_vec1().unwrap();
             let mut found = vec![0f32; expected.len()];
             kind.dequantize(&bytes, &mut found);
-            for (found, expected) in found.iter().zip(&expected) {
-                assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{}", kind.name());
-            }
+            assert_eq!(found, expected, "{}", kind.name());
+            let mut plain = vec![0f32; expected.len()];
+            // SAFETY: portable code.
+            unsafe { dequantize::<[f32; 16]>(kind, &bytes, &mut plain) };
+            assert_eq!(plain, expected, "{}", kind.name());
         }
     }
 
@@ -291,7 +315,12 @@ mod tests {
         for kind in QuantFormat::ALL {
             let mut bytes = vec![0; 3 * kind.bytes()];
             assert_eq!(kind.non_finite(&bytes), None);
-            bytes[kind.bytes() + kind.scales()[0]..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+            match kind.facts().3 {
+                [first, ..] => {
+                    bytes[kind.bytes() + first..][..2].copy_from_slice(&f16::NAN.to_le_bytes());
+                }
+                [] => bytes[kind.bytes()] = 0xFF,
+            }
             assert_eq!(kind.non_finite(&bytes), Some(1), "{}", kind.name());
         }
     }

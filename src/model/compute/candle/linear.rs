@@ -27,8 +27,12 @@ impl CandleLinear {
         match weight {
             Weight::Tensor(tensor) => Ok(CandleLinear::Dense(to_compute_device(tensor)?.contiguous()?)),
             Weight::Quantized(blocks) => {
+                // Formats that candle does not have become f32.
+                let Some(kind) = blocks.kind().candle() else {
+                    return Ok(CandleLinear::Dense(to_compute_device(&weight.floats()?)?.contiguous()?));
+                };
                 let bytes = Cow::Borrowed(blocks.bytes(0..blocks.rows()));
-                let storage = QStorage::from_data(bytes, device, blocks.kind().into())?;
+                let storage = QStorage::from_data(bytes, device, kind)?;
                 Ok(CandleLinear::Quantized(Arc::new(QTensor::new(storage, blocks.dims())?)))
             }
         }

@@ -186,8 +186,18 @@ mod tests {
     fn every_format_gives_the_bits_of_a_product_with_dequantised_rows() {
         let (inputs, outputs) = (512, 13);
         let numbers = Tensor::randn(0f32, 1.0, (outputs, inputs), &Device::Cpu).unwrap();
+        let tensors = "tests/fixtures/gguf/blocks.safetensors";
+        let tensors = candle_core::safetensors::load(tensors, &Device::Cpu).unwrap();
         for kind in QuantFormat::ALL {
-            let bytes = QTensor::quantize(&numbers, kind.into()).unwrap().data().unwrap().into_owned();
+            // Candle's blocks, or else random ones, each row the same.
+            let bytes = match kind.candle() {
+                Some(kind) => QTensor::quantize(&numbers, kind).unwrap().data().unwrap().into_owned(),
+                None => tensors[&format!("{}.blocks", kind.name())]
+                    .to_vec1::<u8>()
+                    .unwrap()
+                    .repeat(outputs)
+                    .into(),
+            };
             let mut weight = vec![0f32; outputs * inputs];
             kind.dequantize(&bytes, &mut weight);
             for tokens in [1, 2, 3, 4, 7, 8, 13] {
