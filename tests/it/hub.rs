@@ -320,6 +320,20 @@ fn a_repository_of_one_gguf_file_is_that_file() {
 }
 
 #[test]
+fn all_parts_of_a_split_gguf_file_are_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = crate::gguf_split::parts(Path::new("tests/fixtures/gguf/qwen3.q4_0.gguf"), folder.path());
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut files: Files = parts.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect();
+    let (hub, home) = (Hub::new(files.clone()), tempfile::tempdir().unwrap());
+    assert_eq!(inspect(&hub, home.path(), "some/model", &[]).unwrap()["dtype"], "q4_0");
+    files.remove(&name(&parts[1]));
+    let (hub, home) = (Hub::new(files), tempfile::tempdir().unwrap());
+    let error = inspect(&hub, home.path(), "some/model", &[]).unwrap_err();
+    assert!(error.contains("the repository has no model-00002-of-00003.gguf"), "{error}");
+}
+
+#[test]
 fn a_gated_model_asks_for_a_token_where_the_client_keeps_it() {
     let (hub, home) = (Hub::new(repository()), tempfile::tempdir().unwrap());
     hub.is(Mood::Gated);

@@ -18,6 +18,7 @@ mod game;
 mod generate;
 mod hostile_input;
 mod gguf;
+mod gguf_split;
 mod malformed_input;
 #[cfg(feature = "hub")]
 mod hub;
@@ -38,6 +39,7 @@ mod parts;
 mod probe;
 mod reasoning;
 mod probe_check;
+mod quantised;
 #[cfg(feature = "serve")]
 mod serve;
 mod cli;

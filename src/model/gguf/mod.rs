@@ -1,12 +1,16 @@
-//! Models in one GGUF file.
+//! Models in GGUF files: one file, or the parts of a split one.
 //!
 //! A path in; config, tokenizer, chat template and weights out, as the same model has them on the hub, with tensors under
 //! the hub's names.
 
 mod config;
+mod families;
+mod fields;
+mod keys;
 mod merges;
 mod names;
 mod pre_tokenizers;
+pub(in crate::model) mod split;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +20,7 @@ use super::families::Config;
 use super::weights::Weights;
 use crate::artifact::GgufFile;
 use crate::error::{Error, Result};
+use split::Files;
 use tokenizer::Vocabulary;
 
 /// Parts of a model.
@@ -28,26 +33,25 @@ pub struct Parts {
     pub weights: Weights,
 }
 
-/// Opens a file.
+/// Opens a file; of a split model, the path of any part.
 ///
 /// # Errors
-/// A file that isn't a complete GGUF file; an unknown architecture or tokenizer.
+/// A file that isn't a complete GGUF file; a missing part; an unknown architecture or tokenizer.
 pub fn open(path: &Path) -> Result<Parts> {
-    let file = GgufFile::open(path)?;
-    if let Some(parts) = file.count("split.count")?.filter(|parts| *parts > 1) {
-        return Err(file.wrong(format!("one of {parts} parts"), "a whole model (llama-gguf-split --merge)"));
-    }
-    let (config, names) = config::config(&file)?;
-    let chat = chat(&file)?;
+    let files = Files::open(path)?;
+    let (config, names) = config::config(&files)?;
+    let chat = chat(&files.first)?;
+    let predicting = names.predicting.clone();
     let weights =
-        Weights::translated(file.without_metadata(), Box::new(move |place| names.translate(place)))?;
+        Weights::translated(files.without_metadata(), Box::new(move |place| names.translate(place)))?;
+    let weights = weights.without(|name| names::block(name).is_some_and(|block| predicting.contains(&block)));
     Ok(Parts { config, chat, weights })
 }
 
-/// The GGUF file of a path: the path itself, or the only GGUF file in a folder without safetensors.
+/// The GGUF file of a path: the path itself, or the only model in GGUF in a folder without safetensors.
 ///
 /// # Errors
-/// A folder with several GGUF files.
+/// A folder with several GGUF files that are not the parts of one model.
 pub fn find(path: &Path) -> Result<Option<PathBuf>> {
     let is_gguf =
         |path: &Path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
@@ -65,11 +69,17 @@ pub fn find(path: &Path) -> Result<Option<PathBuf>> {
     match found.as_slice() {
         [] => Ok(None),
         [one] => Ok(Some(one.clone())),
+        [first, ..] if split::first_of_one(&names(&found)).is_some() => Ok(Some(first.clone())),
         [first, ..] => {
             let expected = format!("one, or the path of one, as {}", first.display());
             Err(Error::input(path.display(), format!("{} GGUF files", found.len()), expected))
         }
     }
+}
+
+/// The names of some files; a name that is no text is none of a part.
+fn names(paths: &[PathBuf]) -> Vec<&str> {
+    paths.iter().map(|path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default()).collect()
 }
 
 fn chat(file: &GgufFile) -> Result<Chat> {

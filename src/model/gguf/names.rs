@@ -16,6 +16,8 @@ pub(super) struct Names {
     pub experts: usize,
     /// The longest side of a tensor. A tensor that claims more has no layout to compute: it is refused for its shape.
     pub longest: usize,
+    /// The blocks that predict further tokens, which no model here has.
+    pub predicting: Range<usize>,
 }
 
 /// Tensors outside the blocks: name on the hub, name in GGUF.
@@ -36,7 +38,7 @@ const OUTSIDE: [(&str, &str); 10] = [
 const BLOCKS: [&str; 3] = ["model.layers.", "transformer.h.", "gpt_neox.layers."];
 
 /// Tensors of a block: name on the hub, name in GGUF.
-const INSIDE: [(&str, &str); 28] = [
+const INSIDE: [(&str, &str); 45] = [
     ("input_layernorm", "attn_norm"),
     ("ln_1", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -50,8 +52,12 @@ const INSIDE: [(&str, &str); 28] = [
     ("attention.dense", "attn_output"),
     ("self_attn.q_norm", "attn_q_norm"),
     ("self_attn.k_norm", "attn_k_norm"),
+    ("self_attn.q_layernorm", "attn_q_norm"),
+    ("self_attn.k_layernorm", "attn_k_norm"),
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
+    ("post_self_attn_layernorm", "post_attention_norm"),
+    ("post_mlp_layernorm", "post_ffw_norm"),
     ("ln_2", "ffn_norm"),
     ("mlp.gate_proj", "ffn_gate"),
     ("mlp.up_proj", "ffn_up"),
@@ -62,16 +68,44 @@ const INSIDE: [(&str, &str); 28] = [
     ("mlp.c_proj", "ffn_down"),
     ("mlp.dense_4h_to_h", "ffn_down"),
     ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.router", "ffn_gate_inp"),
+    ("block_sparse_moe.gate", "ffn_gate_inp"),
+    ("block_sparse_moe.router.layer", "ffn_gate_inp"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+    ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
     ("gate_proj", "ffn_gate_exps"),
+    ("w1", "ffn_gate_exps"),
     ("up_proj", "ffn_up_exps"),
+    ("w3", "ffn_up_exps"),
     ("down_proj", "ffn_down_exps"),
+    ("w2", "ffn_down_exps"),
 ];
 
-const EXPERT: &str = "mlp.experts.";
+/// Architectures whose norm after attention is that of its output; elsewhere the name is that of the norm before the MLP.
+const NORMS_AFTER: [&str; 6] = ["gemma2", "gemma3", "olmo2", "seed_oss", "glm4moe", "gpt-oss"];
+
+/// Architectures in Meta's layout of RoPE: the two elements of a rotated pair are adjacent.
+const ADJACENT_PAIRS: [&str; 5] = ["llama", "mistral3", "smollm3", "granite", "granitemoe"];
+
+/// Beginnings of the name of one expert.
+const EXPERTS: [&str; 2] = ["mlp.experts.", "block_sparse_moe.experts."];
+
+/// The number of the block that a tensor of a file belongs to.
+pub(super) fn block(name: &str) -> Option<usize> {
+    name.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+}
 
 impl Names {
     /// The place of a tensor in the file. An unknown name stays, so that the error for the missing tensor has it.
     pub fn translate(&self, place: &TensorRef) -> Translated {
+        if let Some(place) = self.with_own_layout(place) {
+            return Translated { place, add: 0.0 };
+        }
         let (tensor, kind) = place.name.rsplit_once('.').unwrap_or((&place.name, ""));
         if let Some((_, name)) = OUTSIDE.iter().find(|(hub, _)| *hub == tensor) {
             let place = TensorRef { name: format!("{name}.{kind}"), ..place.clone() };
@@ -79,7 +113,8 @@ impl Names {
         }
         let inside = BLOCKS.iter().find_map(|block| tensor.strip_prefix(block)).and_then(|rest| {
             let (number, leaf) = rest.split_once('.')?;
-            let (expert, leaf) = match leaf.strip_prefix(EXPERT).and_then(|rest| rest.split_once('.')) {
+            let of_expert = EXPERTS.iter().find_map(|prefix| leaf.strip_prefix(prefix));
+            let (expert, leaf) = match of_expert.and_then(|rest| rest.split_once('.')) {
                 Some((expert, leaf)) => (Some(expert.parse().ok()?), leaf),
                 None => (None, leaf),
             };
@@ -96,7 +131,7 @@ impl Names {
     fn leaf(&self, leaf: &str) -> Option<&'static str> {
         if leaf == "post_attention_layernorm" {
             // One name for two norms: that of the attention output, or the one before the MLP.
-            let output = matches!(self.architecture.as_str(), "gemma2" | "gemma3" | "olmo2");
+            let output = NORMS_AFTER.contains(&self.architecture.as_str());
             return Some(if output { "post_attention_norm" } else { "ffn_norm" });
         }
         INSIDE.iter().find(|(hub, _)| *hub == leaf).map(|(_, name)| *name)
@@ -118,15 +153,80 @@ impl Names {
             return place;
         }
         match (self.architecture.as_str(), leaf) {
-            // Meta's layout of RoPE: the two elements of a rotated pair are adjacent.
-            ("llama", "self_attn.q_proj") => permuted(place, |row| interleaved(row, rows, self.heads)),
-            ("llama", "self_attn.k_proj") => permuted(place, |row| interleaved(row, rows, self.kv_heads)),
+            (architecture, "self_attn.q_proj") if ADJACENT_PAIRS.contains(&architecture) => {
+                permuted(place, |row| interleaved(row, rows, self.heads))
+            }
+            (architecture, "self_attn.k_proj") if ADJACENT_PAIRS.contains(&architecture) => {
+                permuted(place, |row| interleaved(row, rows, self.kv_heads))
+            }
             // All queries, then all keys, then all values, instead of head by head.
             ("gptneox", "attention.query_key_value") => {
                 permuted(place, |row| split_by_kind(row, rows, self.heads))
             }
             ("gpt2", _) => transposed(place),
             _ => place,
+        }
+    }
+
+    /// The place of a tensor whose name or shape is not the one of the file with another beginning; none for the others.
+    fn with_own_layout(&self, place: &TensorRef) -> Option<TensorRef> {
+        let (number, leaf) =
+            BLOCKS.iter().find_map(|block| place.name.strip_prefix(block))?.split_once('.')?;
+        let named = |name: &str, shape: Vec<usize>, part: Part| {
+            Some(TensorRef { name: format!("blk.{number}.{name}"), shape, part })
+        };
+        let (shape, rows) = (place.shape.as_slice(), |rows| Part::Rows(vec![rows]));
+        match (leaf, shape, &place.part) {
+            ("self_attn.sinks", ..) => named("attn_sinks.weight", shape.to_vec(), place.part.clone()),
+            ("mlp.gate.e_score_correction_bias", ..) => {
+                named("exp_probs_b.bias", shape.to_vec(), place.part.clone())
+            }
+            // gpt-oss: gate and up in turn and transposed on the hub, two tensors of rows in the file.
+            (leaf, &[.., all], &Part::Strided { matrix, first, step })
+                if leaf.starts_with("mlp.experts.") =>
+            {
+                let name = match (leaf.contains("gate_up_proj"), first) {
+                    (true, 0) => "ffn_gate_exps",
+                    (true, _) => "ffn_up_exps",
+                    (false, _) => "ffn_down_exps",
+                };
+                let outputs = all.saturating_sub(first).div_ceil(step.max(1));
+                match *shape {
+                    [count, inputs, _] => named(
+                        &format!("{name}.weight"),
+                        vec![count, outputs, inputs],
+                        rows(matrix * outputs..(matrix + 1) * outputs),
+                    ),
+                    [count, _] => named(
+                        &format!("{name}.bias"),
+                        vec![count, outputs],
+                        Part::Strided { matrix, first: 0, step: 1 },
+                    ),
+                    _ => None,
+                }
+            }
+            // Granite: the gate's rows of each expert, then those of up, on the hub.
+            ("block_sparse_moe.input_linear.weight", &[count, both, inputs], Part::Rows(ranges)) => {
+                let (half, range) = (both / 2, ranges.first()?);
+                let (expert, within) = (range.start / both.max(1), range.start % both.max(1));
+                let name = if within < half { "ffn_gate_exps.weight" } else { "ffn_up_exps.weight" };
+                let begin = expert * half + within % half.max(1);
+                named(name, vec![count, half, inputs], rows(begin..begin + range.len()))
+            }
+            ("block_sparse_moe.output_linear.weight", ..) => {
+                named("ffn_down_exps.weight", shape.to_vec(), place.part.clone())
+            }
+            // StableLM: a tensor for the norm of each head on the hub.
+            (leaf, &[width], Part::Whole) if leaf.contains("_layernorm.norms.") => {
+                let (which, rest) = leaf.split_once("_layernorm.norms.")?;
+                let head = rest.split('.').next()?.parse().ok()?;
+                let (name, heads) = match which {
+                    "self_attn.q" => ("attn_q_norm.weight", self.heads),
+                    _ => ("attn_k_norm.weight", self.kv_heads),
+                };
+                named(name, vec![heads, width], Part::Strided { matrix: head, first: 0, step: 1 })
+            }
+            _ => None,
         }
     }
 
@@ -192,7 +292,14 @@ mod tests {
     use super::*;
 
     fn names(architecture: &str) -> Names {
-        Names { architecture: architecture.into(), heads: 2, kv_heads: 1, experts: 3, longest: 99 }
+        Names {
+            architecture: architecture.into(),
+            heads: 2,
+            kv_heads: 1,
+            experts: 3,
+            longest: 99,
+            predicting: 7..7,
+        }
     }
 
     fn translated(architecture: &str, place: TensorRef) -> (String, Vec<usize>, Part, f64) {

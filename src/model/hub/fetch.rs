@@ -18,6 +18,7 @@ use super::repo::Repo;
 use super::settings::{self, Settings};
 use crate::artifact::{self, foreign_path};
 use crate::error::{Error, Result};
+use crate::model::gguf::split::{PartName, first_of_one};
 use crate::model::weights::{ADAPTER, INDEX, SINGLE, other_weights, read_index};
 
 /// Files of a model besides its weights.
@@ -299,7 +300,14 @@ impl Commit<'_> {
         }
         if !has(INDEX) && !has(SINGLE) {
             let at_top = |name: &&String| !name.contains('/') && name.to_lowercase().ends_with(".gguf");
-            let gguf: Vec<&String> = self.files.keys().filter(at_top).collect();
+            let gguf: Vec<&str> = self.files.keys().filter(at_top).map(String::as_str).collect();
+            if let Some(part) = first_of_one(&gguf) {
+                let files: Vec<String> = part.all().collect();
+                return match files.iter().find(|file| !has(file)) {
+                    Some(missing) => Err(lacks(format!("the repository has no {missing}"))),
+                    None => Ok(Wanted { files, index: false }),
+                };
+            }
             return match gguf.as_slice() {
                 [one] => Ok(Wanted { files: vec![one.to_string()], index: false }),
                 [] => Err(match other_weights(&names) {
@@ -402,8 +410,13 @@ fn is_complete(snapshot: &Path) -> bool {
     let index = snapshot.join(INDEX);
     let weights = has(SINGLE)
         || index.is_file() && read_index(&index).is_ok_and(|shards| shards.values().all(|shard| has(shard)));
-    let is_gguf = |path: PathBuf| path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let is_whole = |name: &str| {
+        let gguf = Path::new(name).extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+        gguf && PartName::parse(name).is_none_or(|part| part.all().all(|name| has(&name)))
+    };
     let entries = || std::fs::read_dir(snapshot).into_iter().flatten().flatten();
     weights && has(CONFIG) && has(TOKENIZER)
-        || !index.is_file() && !has(SINGLE) && entries().any(|entry| is_gguf(entry.path()))
+        || !index.is_file()
+            && !has(SINGLE)
+            && entries().any(|entry| entry.file_name().to_str().is_some_and(is_whole))
 }
