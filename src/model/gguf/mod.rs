@@ -132,8 +132,23 @@ mod tests {
         }
     }
 
+    const PIECES: [&str; 12] = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<|user|>",
+        "<|end|>",
+        "<|assistant|>",
+        "<0x0A>",
+        "▁",
+        "h",
+        "i",
+        "hi",
+        "▁hi",
+    ];
+
     /// A file of metadata alone: text, numbers, and lists of them.
-    fn file(name: &str) -> tempfile::NamedTempFile {
+    fn file(name: &str, pieces: [&str; 12]) -> tempfile::NamedTempFile {
         let mut bytes = Vec::new();
         let mut count = 0u64;
         let text = |bytes: &mut Vec<u8>, text: &str| {
@@ -148,20 +163,6 @@ mod tests {
             text(&mut bytes, value);
             count += 1;
         }
-        let pieces = [
-            "<unk>",
-            "<s>",
-            "</s>",
-            "<|user|>",
-            "<|end|>",
-            "<|assistant|>",
-            "<0x0A>",
-            "▁",
-            "h",
-            "i",
-            "hi",
-            "▁hi",
-        ];
         let kinds = [2, 3, 3, 3, 3, 3, 6, 1, 1, 1, 1, 1];
         let list = |bytes: &mut Vec<u8>, key: &str, kind: u32| {
             text(bytes, key);
@@ -189,7 +190,7 @@ mod tests {
         let template =
             "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}<|assistant|>\n";
         let ids = |name: &str| -> Vec<u32> {
-            let file = file(name);
+            let file = file(name, PIECES);
             let chat = chat(&GgufFile::open(file.path()).unwrap()).unwrap();
             let chat = chat.with_template(template, "template").unwrap();
             chat.tokens(&Dialogue::prompt("0", "hi"), 0, None).unwrap().iter().map(|token| token.id).collect()
@@ -198,6 +199,19 @@ mod tests {
         assert_eq!(ids("phi3"), [3, 11, 4, 5]);
         // Elsewhere a space and a line feed follow each; Jinja leaves out the template's last line feed.
         assert_eq!(ids("another"), [3, 7, 6, 10, 4, 7, 6, 5]);
+    }
+
+    /// In llama.cpp too, `<|end|>` ends an answer elsewhere, and in gpt-oss a channel.
+    #[test]
+    fn an_answer_of_gpt_oss_goes_on_after_a_channel() {
+        let ends = |pieces| {
+            let file = file("model", pieces);
+            Vocabulary::new(&GgufFile::open(file.path()).unwrap()).unwrap().ends().unwrap()
+        };
+        assert_eq!(ends(PIECES), [4]);
+        let mut harmony = PIECES;
+        (harmony[2], harmony[3]) = ("<|return|>", "<|call|>");
+        assert_eq!(ends(harmony), [2, 3]);
     }
 
     /// `scripts/real_chat.sh` fetches the vocabularies and runs this: texts and their ids as llama.cpp publishes them.

@@ -31,8 +31,10 @@ const BYTE: usize = 6;
 const SPACE: char = '▁';
 
 /// Texts of end-of-generation tokens, besides those that the file names; llama.cpp's list.
-const ENDS: [&str; 12] = [
+const ENDS: [&str; 14] = [
     "<|eot_id|>",
+    "<|return|>",
+    "<|call|>",
     "<|im_end|>",
     "<|end|>",
     "<end_of_turn>",
@@ -98,7 +100,11 @@ impl<'a> Vocabulary<'a> {
     pub fn ends(&self) -> Result<Vec<u32>> {
         let keys = ["eos_token_id", "eot_token_id", "eom_token_id"].map(|key| self.named(key));
         let named = keys.into_iter().collect::<Result<Vec<_>>>()?;
-        let known = (0..self.tokens.len()).filter(|&id| self.is_added(id) && ENDS.contains(&self.tokens[id]));
+        let has = |text: &str| (0..self.tokens.len()).any(|id| self.is_added(id) && self.tokens[id] == text);
+        // In harmony, the format of gpt-oss, this ends a channel, not the answer.
+        let within = if has("<|return|>") && has("<|call|>") { "<|end|>" } else { "" };
+        let ends = |id: usize| ENDS.contains(&self.tokens[id]) && self.tokens[id] != within;
+        let known = (0..self.tokens.len()).filter(|&id| self.is_added(id) && ends(id));
         Ok(named.into_iter().flatten().chain(known).map(|id| id as u32).collect())
     }
 

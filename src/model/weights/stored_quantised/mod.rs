@@ -106,10 +106,9 @@ impl Weights {
             return Ok(None);
         };
         // GPT-2's layout is `[in, out]`; quantisers turn it.
-        let (rows, [outputs, inputs]) = match &place.part {
-            Part::Whole => ((0..first).collect(), [first, second]),
-            Part::Rows(ranges) => (ranges.iter().cloned().flatten().collect(), [first, second]),
-            Part::Columns(columns) => (columns.clone().collect(), [second, first]),
+        let [outputs, inputs] = match &place.part {
+            Part::Whole | Part::Rows(_) => [first, second],
+            Part::Columns(_) => [second, first],
             Part::Strided { .. } => return Ok(None),
         };
         let found = match &quantisation.method {
@@ -123,6 +122,12 @@ impl Weights {
         };
         let Some((main, layout)) = found else { return Ok(None) };
         place.check()?;
+        // The shape is that of a tensor by now, whatever the config claims.
+        let rows = match &place.part {
+            Part::Rows(ranges) => ranges.iter().cloned().flatten().collect(),
+            Part::Columns(columns) => columns.clone().collect(),
+            Part::Whole | Part::Strided { .. } => (0..outputs).collect(),
+        };
         Ok(Some(Quantised { main, layout, width: inputs, rows }))
     }
 
@@ -277,8 +282,7 @@ impl Weights {
                 float: false,
                 inputs,
                 scales: largest.floats()?,
-                // 1 / 127, as bitsandbytes has it.
-                factor: 0.007_874_016,
+                factor: 1.0 / 127.0,
                 zeros: Vec::new(),
                 block: [1, inputs.max(1)],
                 in_row: 1,
