@@ -12,7 +12,9 @@ pub(in crate::model) struct PartName<'a> {
     /// From 1.
     number: usize,
     /// Number of parts.
-    pub count: usize,
+    count: usize,
+    /// `gguf`, in whatever letters.
+    end: &'a str,
 }
 
 impl<'a> PartName<'a> {
@@ -27,13 +29,13 @@ impl<'a> PartName<'a> {
         };
         let (number, count) = (read(number)?, read(count)?);
         let valid = end.eq_ignore_ascii_case("gguf") && (1..=count).contains(&number);
-        valid.then_some(PartName { stem, number, count })
+        valid.then_some(PartName { stem, number, count, end })
     }
 
     /// The names of all parts of the same model, the first part first.
     pub fn all(self) -> impl Iterator<Item = String> {
-        let PartName { stem, count, .. } = self;
-        (1..=count).map(move |number| format!("{stem}-{number:05}-of-{count:05}.gguf"))
+        let PartName { stem, count, end, .. } = self;
+        (1..=count).map(move |number| format!("{stem}-{number:05}-of-{count:05}.{end}"))
     }
 }
 
@@ -41,7 +43,10 @@ impl<'a> PartName<'a> {
 pub(in crate::model) fn first_of_one<'a>(names: &[&'a str]) -> Option<PartName<'a>> {
     let parts: Vec<PartName> = names.iter().map(|name| PartName::parse(name)).collect::<Option<_>>()?;
     let first = *parts.first()?;
-    parts.iter().all(|part| (part.stem, part.count) == (first.stem, first.count)).then_some(first)
+    parts
+        .iter()
+        .all(|part| (part.stem, part.count, part.end) == (first.stem, first.count, first.end))
+        .then_some(first)
 }
 
 /// The files of one model: one, or the parts of a split one.

@@ -229,9 +229,9 @@ impl BlockLayout for Q2K {
     #[inline(always)]
     unsafe fn decode<L: Lanes16>(block: &[u8; 84], sink: &mut impl ValueSink<L>) {
         let (d, least) = (scale(block, 80), scale(block, 82));
-        for group in 0..16 {
+        for (group, packed) in block[..16].iter().enumerate() {
             let (half, quarter, side) = (group / 8, group / 2 % 4, group % 2);
-            let (d, least) = (d * (block[group] & 15) as f32, -least * (block[group] >> 4) as f32);
+            let (d, least) = (d * (packed & 15) as f32, -least * (packed >> 4) as f32);
             unsafe {
                 let fours = bytes::<L>(block, 16 + 32 * half + 16 * side);
                 sink.put(group, L::bits(fours, 2 * quarter as u32, 3), d, least);
