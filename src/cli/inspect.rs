@@ -52,8 +52,9 @@ impl Facts {
     fn read(arguments: Arguments, console: &Console) -> anyhow::Result<Facts> {
         // The parser requires one of the two.
         let named = arguments.model.or(arguments.named).unwrap_or_default();
-        let Checkpoint { name, architecture, chat, weights } =
-            arguments.options.checkpoint(&named, console)?;
+        let checkpoint = arguments.options.checkpoint(&named, console)?;
+        let dtype = checkpoint.would_keep(arguments.options.dtype);
+        let Checkpoint { name, architecture, chat, weights } = checkpoint;
         let mut stored = BTreeMap::new();
         for name in weights.names() {
             let kind = weights.stored_type(&name).unwrap_or_default();
@@ -61,7 +62,6 @@ impl Facts {
         }
         let places = architecture.tensors()?;
         let quantisation = weights.quantisation().map(String::from);
-        let dtype = weights.would_keep(arguments.options.dtype);
         let hash = arguments.hash.then(|| weights.hash(&AtomicBool::new(false)));
         Ok(Facts { name, hash, architecture, chat, stored, quantisation, places, dtype })
     }

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
+use super::compute::backend::candle_device;
 use super::families::{self, Config};
 use super::transformer::architecture::Head;
-use super::weights::{Adapter, SINGLE, names_in, other_weights};
+use super::weights::{Adapter, QuantFormat, SINGLE, names_in, other_weights};
 use super::{Architecture, Chat, Dtype, Model, Weights, gguf, hub};
 use crate::artifact::refuse_lfs_pointer;
 use crate::error::{Error, Result};
@@ -77,6 +78,18 @@ impl Checkpoint {
     /// An adapter that can't be read or merged; quantised weights.
     pub fn with_adapter(self, folder: &Path) -> Result<Checkpoint> {
         Ok(Checkpoint { weights: self.weights.with_adapter(Adapter::open(folder)?)?, ..self })
+    }
+
+    /// The type that most values would have once they are loaded on the backend in use: a device has the blocks that candle has,
+    /// and f32 for the others.
+    pub fn would_keep(&self, dtype: Option<Dtype>) -> String {
+        let kept = self.weights.would_keep(dtype);
+        let foreign =
+            |format: &QuantFormat| format.candle().is_none() && format.name().to_lowercase() == kept;
+        match candle_device().is_some() && QuantFormat::ALL.iter().any(foreign) {
+            true => Dtype::F32.to_string(),
+            false => kept,
+        }
     }
 
     /// Reads the weights. Matrices are in `dtype`; without one, f32, or the stored types of a quantised checkpoint.
