@@ -58,7 +58,7 @@ impl Packed<'_> {
 /// A number of some bits within a word.
 fn number(words: &[u8], word: usize, shift: usize, bits: usize) -> u32 {
     let word = u32::from_le_bytes(words.as_chunks().0[word]);
-    word >> shift & (1 << bits) - 1
+    (word >> shift) & ((1 << bits) - 1)
 }
 
 /// Zero points, packed by columns of `[rows, columns]`: of GPTQ with `offset`, or of AWQ, for which there is none.
