@@ -86,10 +86,22 @@ pub fn attention_weights(
     blocks: &[usize],
     thinking: Option<bool>,
 ) -> Result<AttentionWeights> {
-    let all = model.decoder.architecture().blocks.len();
+    let architecture = model.decoder.architecture();
+    let all = architecture.blocks.len();
     if let Some(block) = blocks.iter().find(|&&block| block >= all) {
         let expected = format!("a block from 0 to {}", all.saturating_sub(1));
         return Err(Error::input("attention", format!("block {block}"), expected));
+    }
+    let attends = |block: &usize| architecture.has(Site::Block(*block, Point::AttnWeights));
+    let attending: Vec<usize> = (0..all).filter(attends).collect();
+    if let Some(block) = blocks.iter().find(|block| !attends(block)) {
+        let found = format!("block {block}, which has a recurrent state in place of attention");
+        let some: Vec<String> = attending.iter().take(8).map(usize::to_string).collect();
+        return Err(Error::input(
+            "attention",
+            found,
+            format!("a block with attention, such as {}", some.join(", ")),
+        ));
     }
     let tokens = model.chat.tokens(dialogue, 0, thinking)?;
     let place = format!("dialogue {}", dialogue.id);
@@ -97,10 +109,8 @@ pub fn attention_weights(
         return Err(Error::input(place, "no token", "one or more"));
     }
     check_length(model, &place, tokens.len())?;
-    let mut keep = Keep {
-        blocks: if blocks.is_empty() { (0..all).collect() } else { blocks.to_vec() },
-        found: Vec::new(),
-    };
+    let mut keep =
+        Keep { blocks: if blocks.is_empty() { attending } else { blocks.to_vec() }, found: Vec::new() };
     model.decoder.forward(&tokens, None, &[], &mut keep)?;
     Ok(AttentionWeights {
         id: dialogue.id.clone(),

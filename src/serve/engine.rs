@@ -399,7 +399,7 @@ impl<'a> Engine<'a> {
         let Some((_, held)) = self.batch.row(row) else { return };
         // Of a prompt that is shorter than a part nothing can be taken.
         if held < prompt
-            || self.model.decoder.part_tokens().is_none_or(|unit| prompt < unit.max(SHORTEST_PART))
+            || self.model.decoder.prefix_tokens().is_none_or(|unit| prompt < unit.max(SHORTEST_PART))
         {
             return;
         }

@@ -13,8 +13,9 @@ use pearlpoint::steer::{
 };
 use proptest::prelude::*;
 
-/// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, learned positions.
-const FAMILIES: [&str; 12] = [
+/// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, recurrent states, learned
+/// positions.
+const FAMILIES: [&str; 13] = [
     "llama",
     "qwen3",
     "gemma2",
@@ -22,6 +23,7 @@ const FAMILIES: [&str; 12] = [
     "gpt_neox",
     "olmo2",
     "qwen3_moe",
+    "qwen3_next",
     "phi3",
     "gpt_oss",
     "cohere2",

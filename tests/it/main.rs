@@ -27,6 +27,7 @@ mod judge;
 #[cfg(feature = "hub")]
 mod judge_endpoint;
 mod model;
+mod recurrent;
 mod layering;
 mod lens;
 mod library;

@@ -6,6 +6,7 @@
 pub mod activation;
 pub(crate) mod attention_weights;
 pub mod backend;
+pub mod delta_rule;
 pub mod heads;
 pub mod rotary;
 

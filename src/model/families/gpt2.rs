@@ -93,6 +93,8 @@ pub(super) fn shape(
         residual_scale: None,
         query_key_value: Fused::Stacked,
         query_key_value_bias: true,
+        gated_heads: false,
+        delta: None,
         latent: None,
         query_key_value_clip: None,
         query_growth: None,

@@ -120,6 +120,8 @@ pub(super) fn shape(config: &Config, activation: Activation) -> Result<Architect
         residual_scale: None,
         query_key_value: Fused::Separate,
         query_key_value_bias: bias,
+        gated_heads: false,
+        delta: None,
         latent: None,
         query_key_value_clip: None,
         query_growth: None,

@@ -29,7 +29,9 @@ mod qwen2;
 mod qwen2_moe;
 mod qwen2_vl;
 mod qwen3;
+mod qwen3_5;
 mod qwen3_moe;
+mod qwen3_next;
 mod rope_config;
 mod seed_oss;
 mod smollm3;
@@ -61,7 +63,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 36] = [
+static FAMILIES: [&dyn Family; 38] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -76,6 +78,8 @@ static FAMILIES: [&dyn Family; 36] = [
     &qwen3::Qwen3,
     &qwen3_moe::Qwen3Moe,
     &qwen2_moe::Qwen2Moe,
+    &qwen3_next::Qwen3Next,
+    &qwen3_5::Qwen35Text,
     &mixtral::Mixtral,
     &granitemoe::GraniteMoe,
     &granitemoehybrid::GraniteMoeHybrid,

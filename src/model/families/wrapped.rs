@@ -7,12 +7,13 @@ use super::config::says_nothing;
 use crate::error::Result;
 
 /// Models whose text part, read alone, is a model of a known family.
-const WRAPPERS: [&str; 16] = [
+const WRAPPERS: [&str; 17] = [
     "gemma3",
     "mistral3",
     "qwen2_vl",
     "qwen2_5_vl",
     "qwen3_vl",
+    "qwen3_5",
     "llava",
     "llava_next",
     "llava_next_video",
@@ -77,6 +78,7 @@ fn defaults(kind: &str) -> Vec<(&'static str, Value)> {
         "llama" => sizes(32_000, 4096, 11_008, 32, 32, 32),
         "mistral" => sizes(32_000, 4096, 14_336, 32, 32, 8),
         "qwen2" => sizes(151_936, 4096, 22_016, 32, 32, 32),
+        "qwen3_5_text" => sizes(248_320, 4096, 12_288, 32, 16, 4),
         "gemma3_text" => sizes(262_208, 2304, 9216, 26, 8, 4),
         "cohere2" => sizes(256_000, 8192, 22_528, 40, 64, 64),
         _ => Vec::new(),

@@ -1,40 +1,15 @@
 //! The architecture of a transformer as data: everything in which the families differ. The forward pass and the loader read
 //! nothing else.
 
+pub use super::expert_shape::{Clamp, ExpertLayout, Experts, Router, SharedExpert};
 use super::rope::Rope;
+pub use super::tensor_names::{Names, Norms};
+use super::tensor_names::{OTHER_HEADS, TOWERS};
 use crate::error::{Error, Result};
 pub use crate::model::compute::Activation;
+pub use crate::model::compute::delta_rule::DeltaShape;
 use crate::model::site::{Point, Site};
 use crate::model::weights::text_name;
-
-/// Heads of other tasks on top of the last hidden state: classifiers, reward models, value heads, question answering.
-const OTHER_HEADS: [&str; 12] = [
-    "score.",
-    "classifier.",
-    "classification_head.",
-    "v_head.",
-    "value_head.",
-    "reward_head.",
-    "rm_head.",
-    "regression_head.",
-    "qa_outputs.",
-    "regression_layer.",
-    "gating.",
-    "linear.weight",
-];
-
-/// Towers for images and sound, and their projections, beside a text model.
-const TOWERS: [&str; 9] = [
-    "vision_tower.",
-    "vision_model.",
-    "visual.",
-    "multi_modal_projector.",
-    "mm_projector.",
-    "audio_tower.",
-    "embed_vision.",
-    "embed_audio.",
-    "image_newline",
-];
 
 /// Names of the vocabulary head's matrix in checkpoints. A tied model may hold a second copy of the embedding there.
 const HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];
@@ -74,6 +49,11 @@ pub struct Architecture {
     pub query_key_value: Fused,
     /// Whether the query, key and value projections have biases.
     pub query_key_value_bias: bool,
+    /// Whether the sigmoid of a projection of the stream scales the head outputs; the query projection's tensor holds it, head by head
+    /// (Qwen3-Next).
+    pub gated_heads: bool,
+    /// The gated delta net of the blocks that have one in place of attention (Qwen3-Next).
+    pub delta: Option<DeltaNet>,
     /// Latent attention, in place of separate projections of keys and values (DeepSeek).
     pub latent: Option<Latent>,
     /// Largest absolute value of queries, keys and values, which are clipped to it (OLMoE).
@@ -215,106 +195,17 @@ pub struct BlockKind {
     pub unrotated: bool,
     /// Whether it has a mixture of experts in place of the MLP.
     pub experts: bool,
+    /// Whether it has a gated delta net in place of attention.
+    pub delta: bool,
 }
 
-/// A mixture of experts (Shazeer et al., arXiv 1701.06538).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Experts {
-    /// Number of experts.
-    pub count: usize,
-    /// Experts per token.
-    pub chosen: usize,
-    /// Width of an expert's hidden layer.
-    pub hidden: usize,
-    /// Whether the weights of a token's experts are scaled to sum to 1.
-    pub normalised: bool,
-    /// The way from the router's scores to a token's experts.
-    pub router: Router,
-    /// Factor of the weights of a token's experts.
-    pub scale: f64,
-    /// An expert that every token uses beside its own.
-    pub shared: Option<SharedExpert>,
-    /// Layout of the experts' matrices in the checkpoint.
-    pub layout: ExpertLayout,
-    /// Limits of gate and up, where the gated unit is clamped (gpt-oss).
-    pub clamp: Option<Clamp>,
-    /// Whether the router and the experts' projections have biases (gpt-oss).
-    pub bias: bool,
-}
-
-impl Experts {
-    /// Softmax routing without anything further (Mixtral, Qwen3).
-    pub const fn plain(count: usize, chosen: usize, hidden: usize, normalised: bool) -> Experts {
-        Experts {
-            count,
-            chosen,
-            hidden,
-            normalised,
-            router: Router::Softmax,
-            scale: 1.0,
-            shared: None,
-            layout: ExpertLayout::Separate,
-            clamp: None,
-            bias: false,
-        }
-    }
-}
-
-/// The way from the router's scores to a token's experts and their weights.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Router {
-    /// Softmax over all experts, then the largest.
-    Softmax,
-    /// Sigmoid of each score; the choice is made with a correction per expert, among the experts of the best groups
-    /// (DeepSeek-V3, arXiv 2412.19437).
-    Sigmoid {
-        /// Number of groups of experts.
-        groups: usize,
-        /// Groups per token.
-        chosen_groups: usize,
-    },
-    /// Softmax over all experts, then the largest among those of the groups with the largest (DeepSeek-V2).
-    GroupLimited {
-        /// Number of groups of experts.
-        groups: usize,
-        /// Groups per token.
-        chosen_groups: usize,
-    },
-    /// SparseMixer (Liu et al., arXiv 2409.12136): two experts in turn, each weighted among those whose score is within the
-    /// jitter of its own.
-    SparseMixer {
-        /// Relative distance of scores that compete.
-        jitter: f64,
-    },
-}
-
-/// An expert that every token uses.
+/// A gated delta net (Yang et al., arXiv 2412.06464).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SharedExpert {
-    /// Width of its hidden layer.
-    pub hidden: usize,
-    /// Whether the sigmoid of a learned projection of the token scales its output (Qwen2-MoE).
-    pub gated: bool,
-}
-
-/// Layout of the experts' matrices in a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpertLayout {
-    /// One tensor per expert and matrix.
-    Separate,
-    /// All experts in one tensor: gate and up `[experts, 2 · hidden, width]`, down `[experts, width, hidden]` (Granite MoE).
-    Stacked,
-    /// As stacked, transposed, with gate and up in turn (gpt-oss).
-    Transposed,
-}
-
-/// Limits of a clamped gated unit: `min(gate, limit) · sigmoid(alpha · min(gate, limit)) · (clamp(up, ±limit) + 1)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Clamp {
-    /// Factor in the sigmoid.
-    pub alpha: f64,
-    /// Limit of gate and up.
-    pub limit: f64,
+pub struct DeltaNet {
+    /// Heads and their widths.
+    pub shape: DeltaShape,
+    /// Whether two tensors hold all projections, key head by key head (Qwen3-Next); otherwise there are four (Qwen3.5).
+    pub fused: bool,
 }
 
 /// The vocabulary head.
@@ -326,85 +217,6 @@ pub enum Head {
     Own,
     /// None: an encoder, for reading only.
     None,
-}
-
-/// Tensor names in a checkpoint, without `.weight` and `.bias`. Names of a block follow `block` and its number.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Names {
-    /// Token embedding.
-    pub embed: &'static str,
-    /// Learned position embedding.
-    pub positions: &'static str,
-    /// Segment embedding.
-    pub segments: &'static str,
-    /// Norm of the embedding.
-    pub embed_norm: Option<&'static str>,
-    /// Prefix of a block, before its number.
-    pub block: &'static str,
-    /// Norms around attention.
-    pub attention_norms: Norms,
-    /// Query projection.
-    pub query: &'static str,
-    /// Key projection.
-    pub key: &'static str,
-    /// Value projection.
-    pub value: &'static str,
-    /// Norm of queries.
-    pub query_norm: &'static str,
-    /// Norm of keys.
-    pub key_norm: &'static str,
-    /// Output projection of attention.
-    pub output: &'static str,
-    /// Scores of the attention sinks: the tensor's whole name.
-    pub sinks: &'static str,
-    /// Norms around the MLP.
-    pub mlp_norms: Norms,
-    /// Gate projection.
-    pub gate: &'static str,
-    /// Up projection.
-    pub up: &'static str,
-    /// Down projection.
-    pub down: &'static str,
-    /// Router of the experts.
-    pub router: &'static str,
-    /// Correction of the router's choice: the tensor's whole name.
-    pub router_correction: &'static str,
-    /// Names of an expert follow this and its number; or, where one tensor holds all, this alone.
-    pub expert: &'static str,
-    /// Gate projection of an expert.
-    pub expert_gate: &'static str,
-    /// Up projection of an expert.
-    pub expert_up: &'static str,
-    /// Down projection of an expert.
-    pub expert_down: &'static str,
-    /// Prefix of the shared expert, whose projections are named as those of a block's MLP.
-    pub shared: &'static str,
-    /// Projection that scales the shared expert's output.
-    pub shared_gate: &'static str,
-    /// Final norm.
-    pub norm: Option<&'static str>,
-    /// Vocabulary head.
-    pub head: &'static str,
-    /// Prefixes of tensors for other tasks, which are ignored.
-    pub ignored: &'static [&'static str],
-}
-
-/// The norms around attention or MLP, each optional.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Norms {
-    /// On the input.
-    pub before: Option<&'static str>,
-    /// On the output, before it is added to the residual stream.
-    pub output: Option<&'static str>,
-    /// On the residual stream, after the addition (BERT).
-    pub after: Option<&'static str>,
-}
-
-impl Norms {
-    /// A norm on the input alone.
-    pub const fn before(name: &'static str) -> Norms {
-        Norms { before: Some(name), output: None, after: None }
-    }
 }
 
 impl Architecture {
@@ -423,6 +235,7 @@ impl Architecture {
             // With a parallel residual, there is no stream between attention and MLP.
             Site::Block(_, Point::ResidMid) => !self.parallel,
             Site::Block(block, Point::Router) => experts(block),
+            Site::Block(block, Point::AttnWeights) => !self.blocks[block].delta,
             // Each token has its own experts: their hidden layers have no common width.
             Site::Block(block, Point::MlpHidden) => !experts(block),
             Site::Block(..) | Site::Embed => true,
@@ -493,11 +306,25 @@ impl Architecture {
         self.latent.map_or(self.head_width, |latent| latent.value_width)
     }
 
+    /// Width of the concatenated head outputs of a block.
+    fn heads_width(&self, block: usize) -> usize {
+        let is_delta = self.blocks.get(block).is_some_and(|block| block.delta);
+        match self.delta.filter(|_| is_delta) {
+            Some(delta) => delta.shape.values_width(),
+            None => self.heads * self.value_width(),
+        }
+    }
+
+    /// Whether some block keeps a recurrent state, which can't be cut back to fewer tokens.
+    pub fn is_recurrent(&self) -> bool {
+        self.blocks.iter().any(|block| block.delta)
+    }
+
     /// Width of the activations at a site; 0 at `attn_weights`, whose width is that of the batch.
     pub fn site_width(&self, site: Site) -> usize {
         match site {
             Site::Block(_, Point::AttnWeights) => 0,
-            Site::Block(_, Point::AttnHeads) => self.heads * self.value_width(),
+            Site::Block(block, Point::AttnHeads) => self.heads_width(block),
             Site::Block(_, Point::MlpHidden) => self.hidden,
             Site::Block(_, Point::Router) => self.experts.map_or(0, |experts| experts.count),
             Site::Logits => self.vocabulary,

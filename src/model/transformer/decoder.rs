@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 
 use super::architecture::{Architecture, Head};
-use super::block::{Pass, call_hook, rows};
 use super::kv_cache::Cache;
 use super::loader;
 use super::loader::Layers;
+use super::pass::{Pass, call_hook, rows};
 use crate::error::{Error, Result};
 use crate::model::compute::Angles;
 use crate::model::compute::cpu::attention::block_tokens;
@@ -60,10 +60,15 @@ impl Decoder {
     /// How many of a prompt's first `shared` tokens, whose keys and values are known, need not be read again: as many as leave the numbers as
     /// they are without them.
     pub fn takes(&self, prompt: usize, shared: usize) -> usize {
-        match self.part_tokens() {
+        match self.prefix_tokens() {
             None => 0,
             Some(unit) => shared.min(prompt.saturating_sub(SHORTEST_PART)) / unit * unit,
         }
+    }
+
+    /// [`Decoder::part_tokens`] of a prefix that other rows may take a part of; none where a recurrent state can't be cut.
+    pub fn prefix_tokens(&self) -> Option<usize> {
+        self.part_tokens().filter(|_| !self.architecture.is_recurrent())
     }
 
     /// Runs a ragged batch: the tokens of each row in order, row after row. With a cache, each row continues where the cache ends;

@@ -1,48 +1,16 @@
-//! The key-value cache of a batch, row by row.
+//! The cache of a batch, row by row: keys and values in blocks with attention, a recurrent state in the others.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::Tensor;
 
+use super::row_state::RowState;
 use crate::error::{Error, Result};
 use crate::model::compute::candle::ops as candle_ops;
 use crate::model::compute::cpu::kv_segment::KvSegment;
 use crate::model::site::{Point, Site};
 use crate::model::token::Token;
-
-/// Keys and values of one row in one block: `[tokens, key heads, head width]`, flat.
-#[derive(Clone, Default)]
-struct RowKv {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    /// Keys and values on candle's backends; the vectors are empty then.
-    tensors: Option<[Tensor; 2]>,
-    /// Number of tokens, those of a pass that hasn't ended among them.
-    held: usize,
-}
-
-impl RowKv {
-    /// A copy of the first `length` of `held` tokens.
-    fn first(&self, length: usize, held: usize) -> Result<RowKv> {
-        if length == 0 {
-            return Ok(RowKv::default());
-        }
-        let part = |of: &Vec<f32>| of[..of.len() / held.max(1) * length].to_vec();
-        let tensors = match &self.tensors {
-            None => None,
-            Some([keys, values]) => {
-                Some([keys.narrow(0, 0, length)?.copy()?, values.narrow(0, 0, length)?.copy()?])
-            }
-        };
-        Ok(RowKv { keys: part(&self.keys), values: part(&self.values), tensors, held: length })
-    }
-
-    fn bytes(&self) -> usize {
-        let tensors = self.tensors.iter().flatten().map(Tensor::elem_count).sum::<usize>();
-        4 * (self.keys.len() + self.values.len() + tensors)
-    }
-}
 
 fn too_short(held: usize, length: usize) -> Error {
     Error::input(
@@ -52,11 +20,20 @@ fn too_short(held: usize, length: usize) -> Error {
     )
 }
 
-/// Keys and values of a prefix that several rows share, in every block.
+/// Refuses the first tokens of more, where some block keeps a recurrent state: it is that after the last of them.
+fn check_whole<'a>(length: usize, held: usize, mut states: impl Iterator<Item = &'a RowState>) -> Result<()> {
+    if length == 0 || length == held || !states.any(RowState::is_recurrent) {
+        return Ok(());
+    }
+    let found = format!("a recurrent state after {held} tokens of a row, of which {length} are asked for");
+    Err(Error::input("the cache", found, "all of them: such a state can't be cut"))
+}
+
+/// What a cache keeps of a prefix that several rows share, in every block.
 #[derive(Clone)]
 pub struct Prefix {
     length: usize,
-    blocks: Arc<[RowKv]>,
+    blocks: Arc<[RowState]>,
 }
 
 impl Prefix {
@@ -67,22 +44,24 @@ impl Prefix {
 
     /// Its size in memory.
     pub fn bytes(&self) -> usize {
-        self.blocks.iter().map(RowKv::bytes).sum()
+        self.blocks.iter().map(RowState::bytes).sum()
     }
 }
 
-/// The key-value cache of a batch. Rows and tokens are added by each pass.
+/// The cache of a batch. Rows and tokens are added by each pass.
 #[derive(Clone, Default)]
 pub struct Cache {
     /// Number of cached tokens of each row.
     lengths: Vec<usize>,
     /// Steering of each row's cached tokens: [`crate::model::Hook::cache_key`].
     steered: Vec<u64>,
-    blocks: Vec<Vec<RowKv>>,
+    blocks: Vec<Vec<RowState>>,
     /// A prefix that every row begins with.
     prefix: Option<Prefix>,
     /// Number of blocks that are cached; none for all.
     depth: Option<usize>,
+    /// Whether some block keeps a recurrent state.
+    has_recurrent: bool,
 }
 
 impl Cache {
@@ -94,7 +73,9 @@ impl Cache {
     /// Removes a row, and gives its keys and values as a prefix for other rows.
     pub fn take(&mut self, row: usize) -> Prefix {
         let length = self.length(row);
-        let of = |block: &mut Vec<RowKv>| block.get_mut(row).map(std::mem::take).unwrap_or_default();
+        let of = |block: &mut Vec<RowState>| {
+            block.get_mut(row).map(std::mem::take).unwrap_or_default().without_room()
+        };
         let blocks = self.blocks.iter_mut().map(of).collect();
         self.forget(row);
         Prefix { length, blocks }
@@ -103,14 +84,16 @@ impl Cache {
     /// Copies of the keys and values of a row's first tokens; the row stays.
     ///
     /// # Errors
-    /// Fewer cached tokens than `length`.
+    /// Fewer cached tokens than `length`, or more where some block keeps a recurrent state.
     pub fn copy(&self, row: usize, length: usize) -> Result<Prefix> {
         let held = self.length(row);
         if held < length || self.prefix.is_some() {
             return Err(too_short(held, length));
         }
-        let of =
-            |block: &Vec<RowKv>| block.get(row).map_or(Ok(RowKv::default()), |kv| kv.first(length, held));
+        check_whole(length, held, self.blocks.iter().filter_map(|block| block.get(row)))?;
+        let of = |block: &Vec<RowState>| -> Result<RowState> {
+            Ok(block.get(row).map(|state| state.first(length, held)).transpose()?.unwrap_or_default())
+        };
         Ok(Prefix { length, blocks: self.blocks.iter().map(of).collect::<Result<_>>()? })
     }
 
@@ -118,17 +101,18 @@ impl Cache {
     /// caller knows that its steering changes these tokens as that of the prefix did.
     ///
     /// # Errors
-    /// A prefix of fewer tokens; a cache of first blocks or after a prefix.
+    /// A prefix of fewer tokens, or of more where some block keeps a recurrent state; a cache of first blocks or after a prefix.
     pub fn begin(&mut self, row: usize, prefix: &Prefix, length: usize, steered: u64) -> Result<()> {
         if prefix.length < length || self.prefix.is_some() || self.depth.is_some() {
             return Err(too_short(prefix.length, length));
         }
+        check_whole(length, prefix.length, prefix.blocks.iter())?;
         if self.blocks.len() < prefix.blocks.len() {
             self.blocks.resize_with(prefix.blocks.len(), Vec::new);
         }
         for (block, kv) in self.blocks.iter_mut().zip(prefix.blocks.iter()) {
             if block.len() <= row {
-                block.resize_with(row + 1, RowKv::default);
+                block.resize_with(row + 1, RowState::default);
             }
             block[row] = kv.first(length, prefix.length)?;
         }
@@ -220,7 +204,7 @@ impl Cache {
             *length = 0;
         }
         for past in self.blocks.iter_mut().filter_map(|block| block.get_mut(row)) {
-            *past = RowKv::default();
+            *past = RowState::default();
         }
     }
 
@@ -274,6 +258,26 @@ impl Cache {
         rows.into_iter().map(|(_, _, segment)| segment).collect()
     }
 
+    /// The recurrent states of the rows of new tokens in a block, as they are before these: `size` numbers each, to be changed in place.
+    /// What becomes of them counts once the pass has ended.
+    pub(crate) fn recur(
+        &mut self,
+        block: usize,
+        tokens: &[Token],
+        size: usize,
+    ) -> Vec<(Range<usize>, &mut [f32])> {
+        self.has_recurrent = true;
+        let mut places = self.for_each_row(block, tokens, |state, shared, _| state.begin_pass(shared, size));
+        places.sort_unstable_by_key(|(row, ..)| *row);
+        let place = self.place(block);
+        let mut places = places.into_iter().peekable();
+        let states = self.blocks[place].iter_mut().enumerate().filter_map(|(row, state)| {
+            let (_, tokens, ()) = places.next_if(|(next, ..)| *next == row)?;
+            Some((tokens, state.running()))
+        });
+        states.collect()
+    }
+
     /// Index of a block's storage: if nothing is kept, all blocks share one.
     fn place(&self, block: usize) -> usize {
         if self.keeps() { block } else { 0 }
@@ -285,7 +289,7 @@ impl Cache {
         &mut self,
         block: usize,
         tokens: &[Token],
-        mut with: impl FnMut(&mut RowKv, Option<&RowKv>, Range<usize>) -> T,
+        mut with: impl FnMut(&mut RowState, Option<&RowState>, Range<usize>) -> T,
     ) -> Vec<(usize, Range<usize>, T)> {
         let place = self.place(block);
         if self.blocks.len() <= place {
@@ -298,7 +302,7 @@ impl Cache {
             let (number, tokens) = (row[0].row, begin..begin + row.len());
             begin = tokens.end;
             if pasts.len() <= number {
-                pasts.resize_with(number + 1, RowKv::default);
+                pasts.resize_with(number + 1, RowState::default);
             }
             pasts[number].held += tokens.len();
             (number, tokens.clone(), with(&mut pasts[number], shared, tokens))
@@ -310,6 +314,11 @@ impl Cache {
     pub(crate) fn advance(&mut self, tokens: &[Token]) {
         if !self.keeps() {
             return;
+        }
+        if self.has_recurrent {
+            for row in tokens.chunk_by(|a, b| a.row == b.row).map(|row| row[0].row) {
+                self.blocks.iter_mut().filter_map(|block| block.get_mut(row)).for_each(RowState::end_pass);
+            }
         }
         for token in tokens {
             if self.lengths.len() <= token.row {

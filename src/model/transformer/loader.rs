@@ -6,7 +6,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::architecture;
 use super::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
-use super::block::{Attention, Block, FeedForward, KeySource, Norms};
+use super::attention::{Attention, KeySource};
+use super::block::{Block, FeedForward, Mixer, Norms};
 use super::latent::Latent;
 use super::mlp::Mlp;
 use crate::error::Result;
@@ -53,8 +54,8 @@ pub(super) struct TensorSource<'a> {
 /// Rows of a tensor that may hold several matrices.
 pub(super) struct RowRanges {
     /// Rows of the whole tensor.
-    total: usize,
-    rows: Vec<Range<usize>>,
+    pub(super) total: usize,
+    pub(super) rows: Vec<Range<usize>>,
 }
 
 pub(crate) fn build(
@@ -202,16 +203,26 @@ impl TensorSource<'_> {
     fn block(&mut self, number: usize) -> Result<Block> {
         let a = self.architecture;
         let prefix = format!("{}{number}.", a.names.block);
-        let attention = self.attention(number, &prefix)?;
+        let delta = a.delta.filter(|_| a.blocks[number].delta);
+        let mixer = match delta {
+            Some(delta) => Mixer::DeltaNet(Box::new(self.delta_net(&prefix, delta)?)),
+            None => Mixer::Attention(Box::new(self.attention(number, &prefix)?)),
+        };
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
             Some(shape) => FeedForward::Experts(Box::new(self.experts(shape, &prefix)?)),
             None => FeedForward::Mlp(self.mlp(&prefix)?),
         };
-        let (head_norms, head_factors) = self.head_norms(&prefix)?;
+        let mixer = match mixer {
+            Mixer::Attention(attention) => {
+                let (head_norms, head_factors) = self.head_norms(&prefix)?;
+                Mixer::Attention(Box::new(Attention { head_norms, head_factors, ..*attention }))
+            }
+            Mixer::DeltaNet(delta) => Mixer::DeltaNet(delta),
+        };
         Ok(Block {
             number,
-            attention: Attention { head_norms, head_factors, ..attention },
+            mixer,
             attention_norms: self.norms(&prefix, &a.names.attention_norms)?,
             feed,
             mlp_norms: self.norms(&prefix, &a.names.mlp_norms)?,
@@ -245,6 +256,20 @@ impl TensorSource<'_> {
             query,
             source,
             value_width: a.value_width(),
+            gate: match a.gated_heads {
+                true => {
+                    let gate = |head: usize| (2 * head + 1) * a.head_width..(2 * head + 2) * a.head_width;
+                    let rows = (0..a.heads).map(gate).collect();
+                    let ranges = RowRanges { total: 2 * a.heads * a.head_width, rows };
+                    Some(self.linear(
+                        &format!("{prefix}{}", a.names.query),
+                        a.width,
+                        a.query_key_value_bias,
+                        ranges,
+                    )?)
+                }
+                false => None,
+            },
             head_norms: None,
             head_factors: None,
             clip: a.query_key_value_clip,
@@ -414,6 +439,11 @@ fn query_key_value(a: &Architecture, which: usize) -> RowRanges {
     let sizes = [a.heads * a.head_width, keys, keys];
     let total = sizes.iter().sum();
     match a.query_key_value {
+        // The query of each head, then its gate.
+        Fused::Separate if which == 0 && a.gated_heads => {
+            let query = |head: usize| 2 * head * a.head_width..(2 * head + 1) * a.head_width;
+            RowRanges { total: 2 * sizes[0], rows: (0..a.heads).map(query).collect() }
+        }
         Fused::Separate => match rotated_order(a).filter(|_| which < 2) {
             Some(order) => {
                 let row = |head: usize, at: usize| head * a.head_width + at..head * a.head_width + at + 1;

@@ -1,0 +1,98 @@
+//! Qwen3-Next: gated delta nets in most blocks, gated attention with a rotated part of each head in the others, and experts beside one
+//! that every token uses.
+
+use serde_json::Value;
+
+use super::llama::Defaults;
+use super::{Config, Family, llama, qwen3_moe};
+use crate::error::Result;
+use crate::model::transformer::architecture::{
+    Architecture, DeltaNet, DeltaShape, Experts, HeadNorm, Names, NormKind, SharedExpert,
+};
+
+/// The `qwen3_next` family.
+pub(super) struct Qwen3Next;
+
+impl Family for Qwen3Next {
+    fn model_type(&self) -> &'static str {
+        "qwen3_next"
+    }
+
+    fn architecture(&self, config: &Config) -> Result<Architecture> {
+        architecture(config)
+    }
+}
+
+/// Blocks that predict further tokens are left out.
+const NAMES: Names = Names { ignored: &["mtp."], ..llama::NAMES };
+
+fn architecture(config: &Config) -> Result<Architecture> {
+    let mut architecture = shape(config, true, 2)?;
+    let count = config.count_from_0_or("num_experts", 512)?;
+    qwen3_moe::sparse_blocks(config, &mut architecture)?;
+    if count == 0 {
+        architecture.blocks.iter_mut().for_each(|block| block.experts = false);
+    }
+    let experts = Experts::plain(
+        count,
+        config.count_or("num_experts_per_tok", 10)?,
+        config.count_or("moe_intermediate_size", 512)?,
+        config.flag_or("norm_topk_prob", true)?,
+    );
+    let hidden = config.count_or("shared_expert_intermediate_size", 512)?;
+    let experts = Experts { shared: Some(SharedExpert { hidden, gated: true }), ..experts };
+    Ok(Architecture { experts: (count > 0).then_some(experts), ..architecture })
+}
+
+/// All but the experts. `fused`: whether two tensors hold the projections of a delta net.
+pub(super) fn shape(config: &Config, fused: bool, kv_heads: usize) -> Result<Architecture> {
+    let defaults =
+        Defaults { kv_heads: Some(kv_heads), head_width: Some(256), context: 32_768, ..Defaults::LLAMA };
+    let mut architecture = llama::with_defaults(config, defaults)?;
+    llama::expect_no_bias(config, &["mlp_bias"])?;
+    let gated = config.flag_or("attn_output_gate", true)?;
+    config.expect(gated, "attn_output_gate", "true, which transformers computes with")?;
+    let kinds = kinds(config, architecture.blocks.len())?;
+    for (block, delta) in architecture.blocks.iter_mut().zip(kinds) {
+        block.delta = delta;
+    }
+    let shape = DeltaShape {
+        keys: config.count_or("linear_num_key_heads", 16)?,
+        values: config.count_or("linear_num_value_heads", 32)?,
+        key_width: config.count_or("linear_key_head_dim", 128)?,
+        value_width: config.count_or("linear_value_head_dim", 128)?,
+        span: config.count_or("linear_conv_kernel_dim", 4)?,
+    };
+    let divides = shape.values.is_multiple_of(shape.keys);
+    config.expect(divides, "linear_num_value_heads", "a multiple of linear_num_key_heads")?;
+    let (width, context) = (architecture.head_width, architecture.context);
+    let rope = config.partial_rope(width, ["partial_rotary_factor", "rope_theta"], 0.25, context)?;
+    Ok(Architecture {
+        norm: NormKind::RmsLessOne,
+        head_norm: HeadNorm::Each,
+        gated_heads: true,
+        delta: Some(DeltaNet { shape, fused }),
+        ropes: vec![rope],
+        names: NAMES,
+        ..architecture
+    })
+}
+
+/// Which blocks have a delta net, from `layer_types` or else from the interval of the others.
+fn kinds(config: &Config, blocks: usize) -> Result<Vec<bool>> {
+    let interval = config.count_or("full_attention_interval", 4)?;
+    let Some(value) = config.field("layer_types") else {
+        return Ok((0..blocks).map(|block| (block + 1) % interval != 0).collect());
+    };
+    let kind = |kind: &Value| match kind.as_str() {
+        Some("linear_attention") => Some(true),
+        Some("full_attention") => Some(false),
+        _ => None,
+    };
+    let kinds = value.as_array().and_then(|list| list.iter().map(kind).collect());
+    let kinds = kinds.filter(|kinds: &Vec<bool>| kinds.len() == blocks);
+    kinds.ok_or_else(|| {
+        let expected = format!("a list of {blocks}, each full_attention or linear_attention");
+        config.refused("layer_types", &expected)
+    })
+}
