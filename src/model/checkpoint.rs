@@ -155,7 +155,9 @@ fn check(architecture: &Architecture, weights: &Weights, place: &str) -> Result<
     // It can claim any number of heads and experts, too: each has an element of some tensor at least.
     let longest = weights.longest_side();
     let experts = architecture.experts.map_or(0, |experts| experts.count);
+    let linear = architecture.delta.map_or(0, |delta| delta.shape.keys.max(delta.shape.values));
     for (what, count) in [
+        ("linear heads", linear),
         ("query heads", architecture.heads),
         ("key and value heads", architecture.kv_heads),
         ("elements of a head", architecture.head_width),

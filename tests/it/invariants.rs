@@ -15,10 +15,12 @@ use proptest::prelude::*;
 
 /// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, recurrent states, learned
 /// positions.
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 16] = [
     "llama",
     "qwen3",
     "gemma2",
+    "gemma3n",
+    "gemma4",
     "gpt2",
     "gpt_neox",
     "olmo2",
@@ -26,6 +28,7 @@ const FAMILIES: [&str; 13] = [
     "qwen3_next",
     "phi3",
     "gpt_oss",
+    "llama4",
     "cohere2",
     "glm4_moe",
     "granite",

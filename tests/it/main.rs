@@ -27,7 +27,7 @@ mod judge;
 #[cfg(feature = "hub")]
 mod judge_endpoint;
 mod model;
-mod recurrent;
+mod cache;
 mod layering;
 mod lens;
 mod library;

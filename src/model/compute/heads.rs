@@ -17,6 +17,8 @@ pub struct Heads {
     pub causal: bool,
     /// Sliding window: tokens that a token attends to, itself included (Mistral, arXiv 2310.06825).
     pub window: Option<usize>,
+    /// Chunks of so many tokens: a token attends to those of its own chunk (Llama 4).
+    pub chunk: Option<usize>,
     /// Soft cap of the scores: `cap · tanh(score / cap)` (Gemma 2, arXiv 2408.00118).
     pub cap: Option<f32>,
     /// With AMX: multiply single bf16 parts. The projections that made the inputs rounded theirs too, so two parts gain nothing.
@@ -27,7 +29,17 @@ impl Heads {
     /// Causal heads without a window, scores scaled by `1/√width`.
     pub fn causal(queries: usize, keys: usize, width: usize) -> Heads {
         let scale = 1.0 / (width as f32).sqrt();
-        Heads { queries, keys, width, scale, causal: true, window: None, cap: None, round_to_bf16: false }
+        Heads {
+            queries,
+            keys,
+            width,
+            scale,
+            causal: true,
+            window: None,
+            chunk: None,
+            cap: None,
+            round_to_bf16: false,
+        }
     }
 
     pub(crate) fn group_size(&self) -> usize {
@@ -38,6 +50,7 @@ impl Heads {
     pub(crate) fn visible(&self, position: usize, held: usize) -> Range<usize> {
         let end = if self.causal { position + 1 } else { held };
         let begin = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        begin..end
+        let chunk = self.chunk.map_or(0, |chunk| position / chunk * chunk);
+        begin.max(chunk)..end
     }
 }

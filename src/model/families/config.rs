@@ -328,16 +328,24 @@ impl Config {
     /// # Errors
     /// A list of another length, or with other values.
     pub fn sliding(&self, blocks: usize, otherwise: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
+        self.kinds(blocks, "sliding_attention", otherwise)
+    }
+
+    /// Which blocks are of a kind that isn't `full_attention`, from `layer_types` or else from `otherwise`.
+    ///
+    /// # Errors
+    /// A list of another length, or with other values.
+    pub fn kinds(&self, blocks: usize, named: &str, otherwise: impl Fn(usize) -> bool) -> Result<Vec<bool>> {
         let Some(value) = self.field("layer_types") else { return Ok((0..blocks).map(otherwise).collect()) };
         let kind = |kind: &Value| match kind.as_str() {
-            Some("sliding_attention") => Some(true),
             Some("full_attention") => Some(false),
-            _ => None,
+            Some(kind) => (kind == named).then_some(true),
+            None => None,
         };
         let kinds = value.as_array().and_then(|list| list.iter().map(kind).collect());
         let kinds = kinds.filter(|kinds: &Vec<bool>| kinds.len() == blocks);
         kinds.ok_or_else(|| {
-            let expected = format!("a list of {blocks}, each full_attention or sliding_attention");
+            let expected = format!("a list of {blocks}, each full_attention or {named}");
             self.wrong("layer_types", &expected)
         })
     }

@@ -294,7 +294,7 @@ mod tests {
             (rope(json!({"rope_type": "default", "rope_theta": -1.0})), "rope_theta is -1"),
             (rope(json!({"rope_type": "default", "type": "linear"})), "type is \"linear\""),
             (json!({"rope_scaling": "linear"}), "rope_scaling is \"linear\""),
-            (json!({"layer_types": ["full_attention", "linear_attention"]}), "layer_types is "),
+            (json!({"layer_types": ["full_attention", "wavy_attention"]}), "layer_types is "),
             (json!({"layer_types": ["full_attention"]}), "layer_types is "),
             (
                 json!({"attention_bias": "yes", "scale_attn_weights": "yes", "is_decoder": "yes"}),
@@ -312,10 +312,7 @@ mod tests {
                 // An encoder has no vocabulary head; the text part of Qwen's models for images has positions in parts.
                 let headless = family == "bert" && *key == "tie_word_embeddings";
                 let in_parts = family.ends_with("_vl_text") || family == "qwen3_5_text";
-                let is_mixed =
-                    key == "layer_types" && case[key].as_array().is_some_and(|kinds| kinds.len() == 2);
-                let is_delta = ["qwen3_next", "qwen3_5_text"].contains(&family.as_str());
-                if !(headless || in_parts && expected == "mrope_section" || is_delta && is_mixed) {
+                if !(headless || in_parts && expected == "mrope_section") {
                     assert!(said.contains(expected), "{family}, {case}: {said}");
                 }
             }
@@ -399,6 +396,46 @@ mod tests {
             said(&llama, json!({"quantization": {"group_size": 64, "bits": 4}}))
                 .contains("4 bits (quantization)")
         );
+    }
+
+    #[test]
+    fn what_a_family_does_not_compute_is_refused_by_name() {
+        let yarn = json!({"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0});
+        let bases = json!({"full_attention": {"rope_type": "spiral", "rope_theta": 1e4}, "sliding_attention": {"rope_theta": 1e4}});
+        for (family, more) in [
+            ("qwen3_next", json!({"attn_output_gate": false})),
+            ("qwen3_next", json!({"linear_num_value_heads": 24})),
+            ("qwen3_next", json!({"linear_conv_kernel_dim": 0})),
+            ("qwen3_5_text", json!({"num_experts": 8})),
+            ("gemma3n_text", json!({"altup_active_idx": 1})),
+            ("gemma3n_text", json!({"altup_num_inputs": 0})),
+            ("gemma3n_text", json!({"activation_sparsity_pattern": [0.5, 1.0]})),
+            ("gemma3n_text", json!({"activation_sparsity_pattern": 0.5})),
+            ("gemma3n_text", json!({"intermediate_size": [8, 8, 8]})),
+            ("gemma3n_text", json!({"num_kv_shared_layers": 2})),
+            ("gemma4_text", json!({"enable_moe_block": true})),
+            ("gemma4_text", json!({"num_kv_shared_layers": 1})),
+            ("gemma4_text", json!({"use_bidirectional_attention": "all"})),
+            ("gemma4_text", json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}})),
+            ("llama4_text", json!({"no_rope_layers": [2, 1]})),
+            ("llama4_text", json!({"attention_chunk_size": 0})),
+            ("llama4_text", json!({"floor_scale": 0})),
+        ] {
+            let (_, config) = defaults().into_iter().find(|(name, _)| name == family).unwrap();
+            let key = more.as_object().unwrap().keys().next().unwrap().clone();
+            let said = said(&config, more);
+            assert!(said.starts_with(&format!("config.json: {key} is ")), "{family}, {key}: {said}");
+        }
+        for (family, more, expected) in [
+            ("llama4_text", json!({ "rope_parameters": yarn }), "use_qk_norm is true"),
+            ("gemma4_text", json!({ "rope_parameters": bases }), "rope_type spiral"),
+            ("gemma4_text", json!({"per_layer_config": {"1": {"sliding_window": 4}}}), "sliding_window is 4"),
+            ("gemma4_text", json!({"per_layer_config": {"2": {"head_dim": 4}}}), "blocks from 0 to 1"),
+        ] {
+            let (_, config) = defaults().into_iter().find(|(name, _)| name == family).unwrap();
+            let said = said(&config, more);
+            assert!(said.contains(expected) && !said.contains('\n'), "{family}: {said}");
+        }
     }
 
     /// The list for people, `docs/config-keys.md`, has every key that is read and every key that is ignored.

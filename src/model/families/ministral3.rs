@@ -47,7 +47,7 @@ fn rotation(config: &Config, width: usize, context: usize) -> Result<(Rope, Opti
             truncate: true,
             attention: 1.0,
         };
-        let growth = QueryGrowth { beta: 0.1, context: original };
+        let growth = QueryGrowth { beta: 0.1, context: original, first: 0.0, unrotated: false };
         return Ok((Rope { base: 1e6, width, scaling }, Some(growth)));
     };
     let parameters = config.object(name)?;
@@ -55,6 +55,8 @@ fn rotation(config: &Config, width: usize, context: usize) -> Result<(Rope, Opti
         Some(_) => Some(QueryGrowth {
             beta: parameters.number("llama_4_scaling_beta")?,
             context: parameters.positive("original_max_position_embeddings")?,
+            first: 0.0,
+            unrotated: false,
         }),
         None => None,
     };

@@ -7,6 +7,8 @@ mod config;
 mod deepseek;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
+mod gemma4;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
@@ -17,6 +19,7 @@ mod granitemoe;
 mod granitemoehybrid;
 mod keys;
 mod llama;
+mod llama4;
 mod ministral3;
 mod mistral;
 mod mixtral;
@@ -63,7 +66,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 38] = [
+static FAMILIES: [&dyn Family; 41] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -89,8 +92,11 @@ static FAMILIES: [&dyn Family; 38] = [
     &deepseek::DeepseekV2,
     &deepseek::DeepseekV3,
     &gpt_oss::GptOss,
+    &llama4::Llama4Text,
     &gemma2::Gemma2,
     &gemma3::Gemma3,
+    &gemma3n::Gemma3nText,
+    &gemma4::Gemma4Text,
     &phi3::Phi3,
     &glm4::Glm,
     &glm4::Glm4,
@@ -157,6 +163,33 @@ fn check(config: &Config, architecture: &Architecture) -> Result<()> {
     if !a.heads.is_multiple_of(a.kv_heads) {
         let found = format!("{} heads for queries, {} for keys and values", a.heads, a.kv_heads);
         return wrong(found, "key and value heads that divide the query heads");
+    }
+    for heads in a.blocks.iter().filter_map(|block| block.heads) {
+        let [keys, width] = heads;
+        if !a.heads.is_multiple_of(keys) {
+            return wrong(
+                format!("{} heads for queries, {keys} for keys and values", a.heads),
+                "key and value heads that divide the query heads",
+            );
+        }
+        if a.heads.checked_mul(width).is_none_or(|all| all >= 1 << 31) {
+            return wrong(format!("{} heads of width {width}", a.heads), "heads that fit in memory");
+        }
+    }
+    if let Some(shape) = a.delta.map(|delta| delta.shape) {
+        let fits = |counts: &[usize]| {
+            let all = counts.iter().try_fold(1usize, |all, &count| all.checked_mul(count));
+            all.is_some_and(|all| all < 1 << 31)
+        };
+        let (keys, values) = ([shape.keys, shape.key_width, shape.span], [shape.values, shape.value_width]);
+        if !(fits(&keys)
+            && fits(&[shape.span, shape.values, shape.value_width])
+            && fits(&[shape.values, shape.key_width, shape.value_width]))
+        {
+            let found =
+                format!("{} and {} linear heads of width {} and {}", keys[0], values[0], keys[1], values[1]);
+            return wrong(found, "heads that fit in memory");
+        }
     }
     if let Some(experts) = a.experts.filter(|experts| experts.chosen > experts.count) {
         let found =

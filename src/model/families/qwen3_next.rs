@@ -1,8 +1,6 @@
 //! Qwen3-Next: gated delta nets in most blocks, gated attention with a rotated part of each head in the others, and experts beside one
 //! that every token uses.
 
-use serde_json::Value;
-
 use super::llama::Defaults;
 use super::{Config, Family, llama, qwen3_moe};
 use crate::error::Result;
@@ -52,7 +50,9 @@ pub(super) fn shape(config: &Config, fused: bool, kv_heads: usize) -> Result<Arc
     llama::expect_no_bias(config, &["mlp_bias"])?;
     let gated = config.flag_or("attn_output_gate", true)?;
     config.expect(gated, "attn_output_gate", "true, which transformers computes with")?;
-    let kinds = kinds(config, architecture.blocks.len())?;
+    let interval = config.count_or("full_attention_interval", 4)?;
+    let kinds =
+        config.kinds(architecture.blocks.len(), "linear_attention", |block| (block + 1) % interval != 0)?;
     for (block, delta) in architecture.blocks.iter_mut().zip(kinds) {
         block.delta = delta;
     }
@@ -75,24 +75,5 @@ pub(super) fn shape(config: &Config, fused: bool, kv_heads: usize) -> Result<Arc
         ropes: vec![rope],
         names: NAMES,
         ..architecture
-    })
-}
-
-/// Which blocks have a delta net, from `layer_types` or else from the interval of the others.
-fn kinds(config: &Config, blocks: usize) -> Result<Vec<bool>> {
-    let interval = config.count_or("full_attention_interval", 4)?;
-    let Some(value) = config.field("layer_types") else {
-        return Ok((0..blocks).map(|block| (block + 1) % interval != 0).collect());
-    };
-    let kind = |kind: &Value| match kind.as_str() {
-        Some("linear_attention") => Some(true),
-        Some("full_attention") => Some(false),
-        _ => None,
-    };
-    let kinds = value.as_array().and_then(|list| list.iter().map(kind).collect());
-    let kinds = kinds.filter(|kinds: &Vec<bool>| kinds.len() == blocks);
-    kinds.ok_or_else(|| {
-        let expected = format!("a list of {blocks}, each full_attention or linear_attention");
-        config.refused("layer_types", &expected)
     })
 }

@@ -34,7 +34,7 @@ fn architecture(config: &Config) -> Result<Architecture> {
 }
 
 /// Whether each block rotates: a list of 1 and 0, or all but every so many.
-fn rotated(config: &Config, blocks: usize) -> Result<Vec<bool>> {
+pub(super) fn rotated(config: &Config, blocks: usize) -> Result<Vec<bool>> {
     let interval = config.count_or("no_rope_layer_interval", 4)?;
     if config.value("no_rope_layers").is_none() {
         return Ok((0..blocks).map(|block| (block + 1) % interval != 0).collect());

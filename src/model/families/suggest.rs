@@ -108,7 +108,7 @@ const ALL: [Feature; 16] = [
 const EXAMPLE: &str = r#"{
     "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 16, "vocab_size": 16,
     "hidden_act": "silu", "n_embd": 16, "n_head": 2, "n_layer": 2, "activation_function": "gelu", "sliding_window": 4,
-    "num_experts_per_tok": 2
+    "num_experts_per_tok": 2, "num_kv_shared_layers": 0
 }"#;
 
 /// The features of a family, read from the architecture that it makes of [`EXAMPLE`]; none if it can't read it.

@@ -7,8 +7,11 @@ use super::config::says_nothing;
 use crate::error::Result;
 
 /// Models whose text part, read alone, is a model of a known family.
-const WRAPPERS: [&str; 17] = [
+const WRAPPERS: [&str; 20] = [
     "gemma3",
+    "gemma3n",
+    "gemma4",
+    "llama4",
     "mistral3",
     "qwen2_vl",
     "qwen2_5_vl",
@@ -76,6 +79,9 @@ fn defaults(kind: &str) -> Vec<(&'static str, Value)> {
     };
     match kind {
         "llama" => sizes(32_000, 4096, 11_008, 32, 32, 32),
+        "gemma3n_text" => sizes(262_400, 2048, 16_384, 35, 8, 2),
+        "gemma4_text" => sizes(262_144, 2304, 9216, 30, 8, 4),
+        "llama4_text" => sizes(202_048, 5120, 8192, 48, 40, 8),
         "mistral" => sizes(32_000, 4096, 14_336, 32, 32, 8),
         "qwen2" => sizes(151_936, 4096, 22_016, 32, 32, 32),
         "qwen3_5_text" => sizes(248_320, 4096, 12_288, 32, 16, 4),

@@ -84,6 +84,17 @@ pub struct Architecture {
     pub head_bias: bool,
     /// Factor of the embedding (Gemma).
     pub embed_scale: Option<f64>,
+    /// Residual streams that predict and correct each other around every block (Gemma 3n); one stream otherwise. Sites are those of the
+    /// first.
+    pub streams: Option<Streams>,
+    /// Rank of a linear path beside attention (LAuReL, Menghani et al., arXiv 2411.07501; Gemma 3n).
+    pub laurel: Option<usize>,
+    /// What each block reads of the token itself (Gemma 3n and 4).
+    pub per_layer: Option<PerLayer>,
+    /// Whether values have a norm without weights on each head (Gemma 4).
+    pub value_norm: bool,
+    /// Whether a learned number scales the stream where it leaves a block (Gemma 4).
+    pub block_scale: bool,
     /// Rotary embeddings that blocks choose from; empty with learned positions.
     pub ropes: Vec<Rope>,
     /// Whether neighbouring elements of a head form the rotated pairs (GLM, Cohere), rather than the two halves of its rotated
@@ -127,6 +138,8 @@ pub enum HeadNorm {
     None,
     /// On each head (Qwen3, Gemma 3).
     Each,
+    /// On each head, without weights, in blocks that rotate (Llama 4).
+    Unweighted,
     /// On all heads together (OLMo 2).
     All,
     /// Layer norm without a bias on each head, with a weight of its own in one tensor `[heads, head width]` (Cohere).
@@ -155,13 +168,17 @@ pub struct Latent {
     pub bias: bool,
 }
 
-/// Growth of the queries with their position p: `1 + beta · ln(1 + ⌊p / context⌋)` (Llama 4, Ministral 3).
+/// Growth of the queries with their position p: `1 + beta · ln(1 + ⌊(p + first) / context⌋)` (Llama 4, Ministral 3).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct QueryGrowth {
     /// Factor of the logarithm.
     pub beta: f64,
     /// Context length of pre-training, in tokens.
     pub context: f64,
+    /// Position of the first token.
+    pub first: f64,
+    /// Whether it is that of blocks without a rotation alone.
+    pub unrotated: bool,
 }
 
 /// How several matrices share one tensor of the checkpoint.
@@ -189,6 +206,8 @@ pub enum Mlp {
 pub struct BlockKind {
     /// Sliding window of attention, in tokens.
     pub window: Option<usize>,
+    /// Chunks of so many tokens, in each of which attention stays.
+    pub chunk: Option<usize>,
     /// Index into [`Architecture::ropes`].
     pub rope: usize,
     /// Whether queries and keys are not rotated (SmolLM3, Cohere 2).
@@ -197,6 +216,36 @@ pub struct BlockKind {
     pub experts: bool,
     /// Whether it has a gated delta net in place of attention.
     pub delta: bool,
+    /// Key heads and the width of a head, where they aren't the model's.
+    pub heads: Option<[usize; 2]>,
+    /// Whether keys before norm and rotation are the values as well.
+    pub keys_as_values: bool,
+    /// An earlier block whose keys and values it uses in place of its own.
+    pub shares: Option<usize>,
+    /// Width of the MLP's hidden layer, where it isn't the model's.
+    pub hidden: Option<usize>,
+    /// Standard deviations above a token's mean below which its gates are 0 (Gemma 3n).
+    pub sparsity: Option<f64>,
+}
+
+/// Residual streams of alternating updates (AltUp, Baykal et al., arXiv 2301.13310).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams {
+    /// Number of streams.
+    pub count: usize,
+    /// Whether a learned factor scales the corrected stream that gates what a block reads of the token.
+    pub scaled: bool,
+}
+
+/// Embeddings of tokens that each block reads for itself (Gemma 3n and 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerLayer {
+    /// Width of what one block reads.
+    pub width: usize,
+    /// Number of embeddings.
+    pub vocabulary: usize,
+    /// Whether tokens beyond these have the first one's (Gemma 3n).
+    pub first_beyond: bool,
 }
 
 /// A gated delta net (Yang et al., arXiv 2412.06464).
@@ -281,6 +330,7 @@ impl Architecture {
         copied_head
             || tower
             || self.predicts(&text_name(tensor))
+            || self.is_shared(&text_name(tensor))
             || self.names.ignored.iter().chain(&OTHER_HEADS).any(other_task)
     }
 
@@ -311,8 +361,32 @@ impl Architecture {
         let is_delta = self.blocks.get(block).is_some_and(|block| block.delta);
         match self.delta.filter(|_| is_delta) {
             Some(delta) => delta.shape.values_width(),
-            None => self.heads * self.value_width(),
+            None if self.latent.is_some() => self.heads * self.value_width(),
+            None => self.heads * self.heads_of(block)[1],
         }
+    }
+
+    /// Key heads of a block, and the width of a head.
+    pub fn heads_of(&self, block: usize) -> [usize; 2] {
+        let own = self.blocks.get(block).and_then(|block| block.heads);
+        own.unwrap_or([self.kv_heads, self.head_width])
+    }
+
+    /// Width of the hidden layer of a block's MLP.
+    pub fn hidden_of(&self, block: usize) -> usize {
+        self.blocks.get(block).and_then(|block| block.hidden).unwrap_or(self.hidden)
+    }
+
+    /// Whether a tensor is of keys and values that a block shares, of which checkpoints may have copies.
+    fn is_shared(&self, tensor: &str) -> bool {
+        let Some((number, rest)) =
+            tensor.strip_prefix(self.names.block).and_then(|rest| rest.split_once('.'))
+        else {
+            return false;
+        };
+        let shares = number.parse().ok().and_then(|number: usize| self.blocks.get(number)?.shares);
+        let parts = ["self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm."];
+        shares.is_some() && parts.iter().any(|part| rest.starts_with(part))
     }
 
     /// Whether some block keeps a recurrent state, which can't be cut back to fewer tokens.
@@ -325,7 +399,7 @@ impl Architecture {
         match site {
             Site::Block(_, Point::AttnWeights) => 0,
             Site::Block(block, Point::AttnHeads) => self.heads_width(block),
-            Site::Block(_, Point::MlpHidden) => self.hidden,
+            Site::Block(block, Point::MlpHidden) => self.hidden_of(block),
             Site::Block(_, Point::Router) => self.experts.map_or(0, |experts| experts.count),
             Site::Logits => self.vocabulary,
             _ => self.width,

@@ -8,11 +8,12 @@ use candle_nn::ops::sigmoid;
 use super::architecture::QueryGrowth;
 use super::latent::Latent;
 use super::pass::{Pass, rows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::compute::attention_weights::attention_weights;
 use crate::model::compute::backend::uses_candle;
 use crate::model::compute::candle::ops as candle_ops;
 use crate::model::compute::cpu::attention::attend;
+use crate::model::compute::cpu::kv_segment::KvSegment;
 use crate::model::compute::cpu::rotary::prepare_heads;
 use crate::model::compute::cpu::tensor_slice;
 use crate::model::compute::linear::Linear;
@@ -38,6 +39,10 @@ pub(crate) struct Attention {
     pub growth: Option<QueryGrowth>,
     /// The score of each query head's sink.
     pub sinks: Option<Arc<[f32]>>,
+    /// Norm of values on each head.
+    pub value_norm: Option<Norm>,
+    /// Whether a later block uses the keys and values of this one.
+    pub is_shared: bool,
     /// Projection whose sigmoid scales the head outputs.
     pub gate: Option<Linear>,
     pub output: Linear,
@@ -49,6 +54,8 @@ pub(crate) enum KeySource {
     Stream { key: Linear, value: Linear },
     /// A narrow vector.
     Latent(Box<Latent>),
+    /// An earlier block, whose keys and values are used again.
+    Shared(usize),
 }
 
 impl Attention {
@@ -63,20 +70,31 @@ impl Attention {
     ) -> Result<(Tensor, Option<Tensor>)> {
         let heads = self.heads;
         let count = pass.tokens.len();
-        let (gate, [query, key, value]) = match (&self.source, &self.gate) {
+        let (gate, query, sides) = match (&self.source, &self.gate) {
             (KeySource::Stream { key, value }, None) => {
-                (None, Linear::forward_all([&self.query, key, value], x)?)
+                let [query, key, value] = Linear::forward_all([&self.query, key, value], x)?;
+                (None, query, Some([key, value]))
             }
             (KeySource::Stream { key, value }, Some(gate)) => {
                 let [query, key, value, gate] = Linear::forward_all([&self.query, key, value, gate], x)?;
-                (Some(gate), [query, key, value])
+                (Some(gate), query, Some([key, value]))
             }
-            (KeySource::Latent(latent), _) => (None, latent.forward(&self.query, x, heads)?),
+            (KeySource::Latent(latent), _) => {
+                let [query, key, value] = latent.forward(&self.query, x, heads)?;
+                (None, query, Some([key, value]))
+            }
+            (KeySource::Shared(_), _) => (None, self.query.forward_input(x)?, None),
         };
         let angles = self.rope.map(|rope| &pass.angles[rope]);
         let query = self.prepared(query, 0, angles)?;
-        let key = self.prepared(key, 1, angles)?;
-        let value = clipped(value, self.clip)?.reshape((count, heads.keys, heads.width))?;
+        let sides = match sides {
+            Some([key, value]) => {
+                let key = self.prepared(key, 1, angles)?;
+                let value = clipped(value, self.clip)?.reshape((count, heads.keys, heads.width))?;
+                Some([key, norm(&self.value_norm, value)?])
+            }
+            None => None,
+        };
         let query = match self.growth {
             Some(growth) => grown(query, growth, &pass.tokens)?,
             None => query,
@@ -87,6 +105,18 @@ impl Attention {
         let flat = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
         let mixed = match &mut pass.cache {
             None => {
+                let [key, value] = match (sides, &self.source) {
+                    (Some(sides), _) => {
+                        if self.is_shared {
+                            pass.kept.insert(block, sides.clone());
+                        }
+                        sides
+                    }
+                    (None, KeySource::Shared(source)) => {
+                        pass.kept.get(source).cloned().ok_or_else(missing)?
+                    }
+                    (None, _) => return Err(missing()),
+                };
                 if wants_weights {
                     let (query, key) = (flat(&query)?, flat(&key)?);
                     let token = heads.keys * heads.width;
@@ -98,7 +128,11 @@ impl Attention {
                 attention(&query, &key, &value, heads, sinks, rows(&pass.tokens))?
             }
             Some(cache) if uses_candle(&query) => {
-                let segments = cache.extend_tensors(block, &pass.tokens, [&key, &value])?;
+                let segments = match (&sides, &self.source) {
+                    (Some([key, value]), _) => cache.extend_tensors(block, &pass.tokens, [key, value])?,
+                    (None, KeySource::Shared(source)) => cache.shared_tensors(block, *source, &pass.tokens),
+                    (None, _) => return Err(missing()),
+                };
                 if wants_weights {
                     let keys = segments
                         .iter()
@@ -110,14 +144,28 @@ impl Attention {
                 }
                 candle_ops::attend(&query, heads, own, &segments)?
             }
-            Some(cache) => tensor_slice::with([&query, &key, &value], |[query, keys, values]| {
-                let segments = cache.extend(block, &pass.tokens, keys, values, heads.keys * heads.width);
-                if wants_weights {
-                    let rows: Vec<_> = segments.iter().map(|one| (one.tokens.clone(), one.keys)).collect();
-                    weights = Some(attention_weights(query, heads, own, &rows));
+            Some(cache) => {
+                let mut mix = |query: &[f32], segments: &[KvSegment]| {
+                    if wants_weights {
+                        let rows: Vec<_> =
+                            segments.iter().map(|one| (one.tokens.clone(), one.keys)).collect();
+                        weights = Some(attention_weights(query, heads, own, &rows));
+                    }
+                    Tensor::new(attend(query, heads, own, segments), &Device::Cpu)
+                };
+                let width = heads.keys * heads.width;
+                match (&sides, &self.source) {
+                    (Some([key, value]), _) => {
+                        tensor_slice::with([&query, key, value], |[query, keys, values]| {
+                            mix(query, &cache.extend(block, &pass.tokens, keys, values, width))
+                        })?
+                    }
+                    (None, KeySource::Shared(source)) => tensor_slice::with([&query], |[query]| {
+                        mix(query, &cache.shared(block, *source, &pass.tokens))
+                    })?,
+                    (None, _) => return Err(missing()),
                 }
-                Tensor::new(attend(query, heads, own, &segments), &Device::Cpu)
-            })?,
+            }
         };
         let mixed = match self.value_width < heads.width {
             true => mixed
@@ -156,6 +204,18 @@ impl Attention {
     }
 }
 
+/// No pass comes to a block that shares keys and values before the block that has them.
+fn missing() -> Error {
+    Error::Tensor(candle_core::Error::Msg("keys and values of a block that wasn't run".into()))
+}
+
+fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => Ok(norm.forward(&x)?),
+        None => Ok(x),
+    }
+}
+
 fn clipped(x: Tensor, clip: Option<f64>) -> Result<Tensor> {
     match clip {
         Some(clip) => Ok(x.clamp(-clip, clip)?),
@@ -166,7 +226,7 @@ fn clipped(x: Tensor, clip: Option<f64>) -> Result<Tensor> {
 /// Queries `[tokens, heads, width]` times the growth at each token's position.
 fn grown(queries: Tensor, growth: QueryGrowth, tokens: &[Token]) -> Result<Tensor> {
     let factor = |token: &Token| {
-        let contexts = (token.position as f64 / growth.context).floor();
+        let contexts = ((token.position as f64 + growth.first) / growth.context).floor();
         (1.0 + growth.beta * (1.0 + contexts).ln()) as f32
     };
     let factors: Vec<f32> = tokens.iter().map(factor).collect();

@@ -7,11 +7,12 @@ use super::delta_net::DeltaNet;
 use super::mlp::Mlp;
 use super::moe::Experts;
 use super::pass::{Pass, call_hook, rows};
+use super::streams::{AltUp, Laurel};
 use crate::error::Result;
-use crate::model::compute::Input;
 use crate::model::compute::linear::Linear;
 use crate::model::compute::norm::Norm;
-use crate::model::compute::ops::add;
+use crate::model::compute::ops::{add, gated};
+use crate::model::compute::{Activation, Input};
 use crate::model::hook::Hook;
 use crate::model::site::{Point, Site};
 
@@ -23,8 +24,27 @@ pub(crate) struct Block {
     pub mlp_norms: Norms,
     /// Whether attention and MLP read the same residual stream.
     pub parallel: bool,
+    /// What it reads of the token itself.
+    pub per_layer: Option<PerLayer>,
+    /// The streams' prediction and correction, if there are several.
+    pub streams: Option<Box<AltUp>>,
+    /// The linear path beside attention.
+    pub laurel: Option<Laurel>,
+    /// Factor of the stream where it leaves the block.
+    pub scale: Option<f64>,
     /// Factor of the outputs of attention and MLP where they are added to the residual stream.
     pub residual_scale: Option<f64>,
+}
+
+/// The way from what a block reads of the token itself to the stream.
+pub(crate) struct PerLayer {
+    /// From the stream, `[read width, width]`; its activation gates what is read.
+    pub gate: Linear,
+    /// `[width, read width]`
+    pub projection: Linear,
+    /// Of what is added to the stream.
+    pub norm: Norm,
+    pub activation: Activation,
 }
 
 /// What mixes the tokens of a row.
@@ -58,6 +78,14 @@ impl Block {
         if pass.last <= site(Point::ResidPre) {
             return Ok(x);
         }
+        let x = match &self.streams {
+            Some(streams) => {
+                let (first, others) = streams.predict(&x, &pass.streams)?;
+                pass.streams = others;
+                first
+            }
+            None => x,
+        };
         let read = Input::normed(&x, &self.attention_norms.before);
         let wants_weights = hook.wants(site(Point::AttnWeights));
         let (heads, weights) = self.mixer.forward(self.number, &read, pass, wants_weights)?;
@@ -73,6 +101,11 @@ impl Block {
             return Ok(x);
         }
         let (x, heads) = pass.keep_needed(x, heads)?;
+        let predicted = self.streams.as_ref().map(|_| x.clone());
+        let beside = match &self.laurel {
+            Some(laurel) => Some(laurel.forward(&Input::normed(&x, &self.attention_norms.before).tensor()?)?),
+            None => None,
+        };
         let wanted = hook.wants(site(Point::MlpHidden));
         let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
         let added = norm(&self.attention_norms.output, self.mixer.output().forward(&heads)?)?;
@@ -80,7 +113,10 @@ impl Block {
         // The MLP reads the normed stream; the stream that its output is added to depends on the order.
         let (x, read) = match self.parallel {
             true => (add(&x, &added)?, Some(x)),
-            false => (at(Point::ResidMid, norm(&self.attention_norms.after, add(&x, &added)?)?)?, None),
+            false => {
+                let sum = with_path(add(&x, &added)?, beside)?;
+                (at(Point::ResidMid, norm(&self.attention_norms.after, sum)?)?, None)
+            }
         };
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
         let added = match &self.feed {
@@ -95,11 +131,42 @@ impl Block {
             }
         };
         let added = self.scaled(at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?)?;
-        at(Point::ResidPost, norm(&self.mlp_norms.after, add(&x, &added)?)?)
+        let x = norm(&self.mlp_norms.after, add(&x, &added)?)?;
+        let x = match (&self.streams, predicted) {
+            (Some(streams), Some(first)) => {
+                let (first, mut others) = streams.correct(&x, &first, &pass.streams)?;
+                if let Some(read) = self.of_token(&streams.gating(&first)?, pass.per_layer.as_ref())? {
+                    for other in &mut others {
+                        *other = add(other, &read)?;
+                    }
+                }
+                pass.streams = others;
+                first
+            }
+            _ => match self.of_token(&x, pass.per_layer.as_ref())? {
+                Some(read) => add(&x, &read)?,
+                None => x,
+            },
+        };
+        let x = match self.scale {
+            Some(scale) => (x * scale)?,
+            None => x,
+        };
+        call_hook(hook, site(Point::ResidPost), x, &pass.tokens)
     }
 }
 
 impl Block {
+    /// What the block reads of the token itself, if it does, gated by the stream `x`.
+    fn of_token(&self, x: &Tensor, per_layer: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let (Some(own), Some(all)) = (&self.per_layer, per_layer) else { return Ok(None) };
+        let gate = own.gate.forward(x)?;
+        let width = gate.dims2()?.1;
+        let read = all.narrow(1, self.number * width, width)?.contiguous()?;
+        let hidden = gated(&gate, &read, own.activation)?;
+        Ok(Some(own.norm.forward(&own.projection.forward(&hidden)?)?))
+    }
+
     /// What is added to the residual stream.
     fn scaled(&self, added: Tensor) -> Result<Tensor> {
         match self.residual_scale {
@@ -113,6 +180,14 @@ fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
     match norm {
         Some(norm) => Ok(norm.forward(&x)?),
         None => Ok(x),
+    }
+}
+
+/// The stream after attention and the path beside it: the mean of both, times √2.
+fn with_path(sum: Tensor, beside: Option<Tensor>) -> Result<Tensor> {
+    match beside {
+        Some(beside) => Ok(((sum + beside)? * 0.5f64.sqrt())?),
+        None => Ok(sum),
     }
 }
 

@@ -1,5 +1,7 @@
 //! The forward pass, one for every family and for reading, generating and training. Every hook site is in it.
 
+use std::collections::BTreeMap;
+
 use candle_core::{Device, Tensor};
 
 use super::architecture::{Architecture, Head};
@@ -54,7 +56,15 @@ impl Decoder {
     pub fn part_tokens(&self) -> Option<usize> {
         let a = &self.architecture;
         let is_whole = !a.causal || a.ropes.iter().any(|rope| rope.depends_on_length());
-        (!is_whole).then(|| block_tokens(a.heads / a.kv_heads.max(1)))
+        if is_whole {
+            return None;
+        }
+        let of = |block: usize| block_tokens(a.heads / a.heads_of(block)[0].max(1));
+        let mut units: Vec<usize> = (0..a.blocks.len()).map(of).collect();
+        units.sort_unstable();
+        units.dedup();
+        let common = |all: usize, unit: &usize| (1..).map(|n| n * all).find(|all| all.is_multiple_of(*unit));
+        units.iter().try_fold(1, |all, unit| common(all, unit))
     }
 
     /// How many of a prompt's first `shared` tokens, whose keys and values are known, need not be read again: as many as leave the numbers as
@@ -122,9 +132,27 @@ impl Decoder {
         }
         let Some(last) = last else { return empty() };
         let last_block = last.block().unwrap_or(a.blocks.len().saturating_sub(1));
-        let mut pass = Pass { tokens: tokens.into(), angles: self.angles(tokens), cache, last, needed: None };
+        let mut pass = Pass {
+            tokens: tokens.into(),
+            angles: self.angles(tokens),
+            cache,
+            kept: BTreeMap::new(),
+            per_layer: None,
+            streams: Vec::new(),
+            last,
+            needed: None,
+        };
+        if let Some(cache) = pass.cache.as_mut().filter(|_| a.blocks.iter().any(|b| b.shares.is_some())) {
+            cache.share_blocks();
+        }
         let mut needed = None;
         let mut x = call_hook(hook, Site::Embed, self.embed(tokens)?, tokens)?;
+        if let Some(embed) = &self.layers.embed.per_layer {
+            pass.per_layer = Some(embed.forward(tokens, &x)?);
+        }
+        if let Some(streams) = &self.layers.streams {
+            pass.streams = streams.begin(&x)?;
+        }
         for (number, block) in self.layers.blocks.iter().enumerate() {
             if last < Site::Block(number, Point::ResidPre) {
                 break;
@@ -141,6 +169,10 @@ impl Decoder {
         if last < Site::FinalNorm || (logits_at.is_empty() && !a.has(Site::FinalNorm)) {
             return empty();
         }
+        let x = match &self.layers.streams {
+            Some(streams) => streams.end(x, &pass.streams)?,
+            None => x,
+        };
         let everywhere = hook.wants(Site::FinalNorm) || hook.wants(Site::Logits);
         // From here on, indices are among the tokens that were kept.
         let tokens = &*pass.tokens;
@@ -235,9 +267,13 @@ impl Decoder {
     /// final norm and the vocabulary product (logit lens, nostalgebraist 2020).
     ///
     /// # Errors
-    /// A model without logits; states of another width.
+    /// A model without logits, or with several residual streams; states of another width.
     pub fn lens(&self, residual: Tensor) -> Result<Tensor> {
         self.expect_logits()?;
+        if self.layers.streams.is_some() {
+            let found = "several residual streams, of which a state is one";
+            return Err(Error::input("the logit lens", found, "a model with one"));
+        }
         self.logits(&self.norm(residual)?)
     }
 
@@ -282,7 +318,9 @@ impl Decoder {
     }
 
     fn check(&self, tokens: &[Token], cache: Option<&Cache>) -> Result<()> {
-        let vocabulary = self.architecture.vocabulary;
+        let per_layer = self.architecture.per_layer.filter(|one| !one.first_beyond);
+        let per_layer = per_layer.map_or(usize::MAX, |one| one.vocabulary);
+        let vocabulary = self.architecture.vocabulary.min(per_layer);
         if cache.is_some() && !self.architecture.causal {
             return Err(self.reads_only());
         }

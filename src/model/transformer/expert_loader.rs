@@ -7,7 +7,7 @@ use super::mlp::Mlp;
 use super::moe::Experts;
 use crate::error::Result;
 use crate::model::compute::linear::Linear;
-use crate::model::weights::{Part, TensorRef};
+use crate::model::weights::{Part, TensorRef, Weight};
 
 impl TensorSource<'_> {
     pub(super) fn experts(&mut self, shape: architecture::Experts, prefix: &str) -> Result<Experts> {
@@ -20,7 +20,10 @@ impl TensorSource<'_> {
                 let place = TensorRef::whole(format!("{prefix}{}", names.router_correction), &[shape.count]);
                 Some((self.take)(&place)?.floats()?.to_vec1()?)
             }
-            Router::Softmax | Router::GroupLimited { .. } | Router::SparseMixer { .. } => None,
+            Router::Softmax
+            | Router::GroupLimited { .. }
+            | Router::ScaledInput
+            | Router::SparseMixer { .. } => None,
         };
         let expert = |number: usize| -> Result<Mlp> {
             Ok(Mlp {
@@ -28,6 +31,7 @@ impl TensorSource<'_> {
                 up: self.expert_matrix(shape, prefix, number, ExpertMatrix::Up)?,
                 down: self.expert_matrix(shape, prefix, number, ExpertMatrix::Down)?,
                 activation: a.activation,
+                sparsity: None,
                 clamp: shape.clamp,
             })
         };
@@ -42,6 +46,7 @@ impl TensorSource<'_> {
                     up: linear(&format!("{}up_proj", names.shared), a.width, shared.hidden)?,
                     down: linear(&format!("{}down_proj", names.shared), shared.hidden, a.width)?,
                     activation: a.activation,
+                    sparsity: None,
                     clamp: None,
                 };
                 let gate = match shared.gated {
@@ -90,6 +95,19 @@ impl TensorSource<'_> {
                 let name = format!("{together}.weight");
                 let weight = (self.take)(&TensorRef::rows(name, &[shape.count, all, inputs], rows))?;
                 Ok(Linear::new(weight, None)?)
+            }
+            ExpertLayout::TransposedHalves => {
+                // The whole matrix of an expert `[in, out]`, of which gate and up each take a half.
+                let rows = std::iter::once(number * inputs..(number + 1) * inputs);
+                let whole = match (self.take)(&TensorRef::rows(together, &[shape.count, inputs, all], rows))?
+                {
+                    Weight::Tensor(tensor) => tensor,
+                    other => other.floats()?,
+                };
+                let part = whole.narrow(1, begin, outputs)?.t()?;
+                // What is only checked is one zero, broadcast: nothing of the matrix's size is made of it.
+                let part = if whole.is_contiguous() { part.contiguous()? } else { part };
+                Ok(Linear::new(Weight::Tensor(part), None)?)
             }
             ExpertLayout::Transposed => {
                 // Gate and up are in turn: every other column.

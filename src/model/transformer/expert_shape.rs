@@ -63,6 +63,8 @@ pub enum Router {
         /// Groups per token.
         chosen_groups: usize,
     },
+    /// Sigmoid of each score, then the largest: it scales what an expert reads rather than what it gives (Llama 4).
+    ScaledInput,
     /// SparseMixer (Liu et al., arXiv 2409.12136): two experts in turn, each weighted among those whose score is within the
     /// jitter of its own.
     SparseMixer {
@@ -89,6 +91,8 @@ pub enum ExpertLayout {
     Stacked,
     /// As stacked, transposed, with gate and up in turn (gpt-oss).
     Transposed,
+    /// As stacked, transposed: gate and up `[experts, width, 2 · hidden]`, down `[experts, hidden, width]` (Llama 4).
+    TransposedHalves,
 }
 
 /// Limits of a clamped gated unit: `min(gate, limit) · sigmoid(alpha · min(gate, limit)) · (clamp(up, ±limit) + 1)`.

@@ -62,6 +62,8 @@ pub struct Cache {
     depth: Option<usize>,
     /// Whether some block keeps a recurrent state.
     has_recurrent: bool,
+    /// Whether blocks use the keys and values of earlier ones.
+    is_shared: bool,
 }
 
 impl Cache {
@@ -278,9 +280,56 @@ impl Cache {
         states.collect()
     }
 
-    /// Index of a block's storage: if nothing is kept, all blocks share one.
+    /// Keeps the keys and values of every block through a pass, since later blocks use them.
+    pub(crate) fn share_blocks(&mut self) {
+        self.is_shared = true;
+    }
+
+    /// All keys and values of each row in an earlier block, `source`, to which this pass has added its own.
+    pub(crate) fn shared(&mut self, block: usize, source: usize, tokens: &[Token]) -> Vec<KvSegment<'_>> {
+        self.reach(block);
+        let rows = self.rows_of(source, tokens).into_iter();
+        rows.map(|(tokens, state)| KvSegment { tokens, keys: &state.keys, values: &state.values }).collect()
+    }
+
+    /// [`Cache::shared`] for tensors on any device.
+    pub(crate) fn shared_tensors(
+        &mut self,
+        block: usize,
+        source: usize,
+        tokens: &[Token],
+    ) -> Vec<candle_ops::KvSegment> {
+        self.reach(block);
+        let rows = self.rows_of(source, tokens).into_iter();
+        let segment = |(tokens, state): (Range<usize>, &RowState)| {
+            let [keys, values] = state.tensors.clone()?;
+            Some(candle_ops::KvSegment { tokens, keys, values })
+        };
+        rows.filter_map(segment).collect()
+    }
+
+    /// Counts a block without keys and values of its own as cached.
+    fn reach(&mut self, block: usize) {
+        if self.blocks.len() <= block {
+            self.blocks.resize_with(block + 1, Vec::new);
+        }
+    }
+
+    /// The states of the rows of a pass in a block.
+    fn rows_of(&self, block: usize, tokens: &[Token]) -> Vec<(Range<usize>, &RowState)> {
+        let states = self.blocks.get(self.place(block)).map_or(&[][..], Vec::as_slice);
+        let mut begin = 0;
+        let rows = tokens.chunk_by(|a, b| a.row == b.row).filter_map(|row| {
+            let range = begin..begin + row.len();
+            begin = range.end;
+            Some((range, states.get(row[0].row)?))
+        });
+        rows.collect()
+    }
+
+    /// Index of a block's storage: if nothing is kept, all blocks share one, unless they use those of others.
     fn place(&self, block: usize) -> usize {
-        if self.keeps() { block } else { 0 }
+        if self.keeps() || self.is_shared { block } else { 0 }
     }
 
     /// Calls `with` on each row's keys and values, the shared prefix, and the row's range of `tokens`; gives the row's number, that

@@ -7,9 +7,11 @@ use candle_core::{DType, Device, Tensor};
 use super::architecture;
 use super::architecture::{Architecture, Fused, Head, HeadNorm, Names, NormKind};
 use super::attention::{Attention, KeySource};
-use super::block::{Block, FeedForward, Mixer, Norms};
+use super::block::{Block, FeedForward, Mixer, Norms, PerLayer};
 use super::latent::Latent;
 use super::mlp::Mlp;
+use super::per_layer::PerLayerEmbed;
+use super::streams::Streams;
 use crate::error::Result;
 use crate::model::compute::Heads;
 use crate::model::compute::backend::to_compute_device;
@@ -27,6 +29,8 @@ type HeadNorms = (Option<[Norm; 2]>, Option<[Tensor; 2]>);
 pub(crate) struct Layers {
     pub embed: Embed,
     pub blocks: Vec<Block>,
+    /// Residual streams beside the first.
+    pub streams: Option<Streams>,
     pub norm: Option<Norm>,
     /// The vocabulary head, unless it is tied to the embedding.
     pub head: Option<Linear>,
@@ -43,6 +47,8 @@ pub(crate) struct Embed {
     /// `[1, width]`: the embedding of the first segment.
     pub segment: Option<Tensor>,
     pub norm: Option<Norm>,
+    /// What each block reads of the token itself.
+    pub per_layer: Option<PerLayerEmbed>,
 }
 
 /// Takes tensors of a checkpoint.
@@ -73,9 +79,11 @@ pub(crate) fn build(
             .transpose()?,
         segment: a.segments.map(|count| source.segment(count)).transpose()?,
         norm: source.norm(names.embed_norm.map(String::from), a.width)?,
+        per_layer: a.per_layer.map(|shape| source.per_layer_embed(shape)).transpose()?,
         words,
     };
     let blocks = (0..a.blocks.len()).map(|number| source.block(number)).collect::<Result<_>>()?;
+    let streams = a.streams.map(|shape| source.streams(shape)).transpose()?;
     let norm = source.norm(names.norm.map(String::from), a.width)?;
     let head = match a.head {
         Head::Own => Some(Linear::table(source.table(names.head, a.vocabulary)?)?),
@@ -85,7 +93,7 @@ pub(crate) fn build(
         (Head::None, _) | (_, false) => None,
         (_, true) => Some(source.floats(&TensorRef::whole(format!("{}.bias", names.head), &[a.vocabulary]))?),
     };
-    Ok(Layers { embed, blocks, norm, head, head_bias })
+    Ok(Layers { embed, blocks, streams, norm, head, head_bias })
 }
 
 impl Architecture {
@@ -140,18 +148,53 @@ impl TensorSource<'_> {
         Ok(to_compute_device(&(self.take)(place)?.floats()?)?)
     }
 
+    /// A norm without weights.
+    fn unweighted(&self, width: usize) -> Result<Norm> {
+        let ones = to_compute_device(&Tensor::ones(width, DType::F32, &Device::Cpu)?)?;
+        Ok(Norm::new(ones, None, self.architecture.norm_epsilon))
+    }
+
+    fn per_layer_embed(&mut self, shape: architecture::PerLayer) -> Result<PerLayerEmbed> {
+        let a = self.architecture;
+        let all = a.blocks.len() * shape.width;
+        let words =
+            (self.take)(&TensorRef::whole("model.embed_tokens_per_layer.weight", &[shape.vocabulary, all]))?;
+        Ok(PerLayerEmbed {
+            vocabulary: shape.vocabulary,
+            words: Linear::table(words)?,
+            projection: self.linear("model.per_layer_model_projection", a.width, false, whole_tensor(all))?,
+            norm: self.norm_with("model.per_layer_projection_norm", shape.width, a.norm_epsilon)?,
+        })
+    }
+
+    fn per_layer(&mut self, prefix: &str, shape: architecture::PerLayer) -> Result<PerLayer> {
+        let a = self.architecture;
+        let name = |name: &str| format!("{prefix}{name}");
+        Ok(PerLayer {
+            gate: self.linear(&name("per_layer_input_gate"), a.width, false, whole_tensor(shape.width))?,
+            projection: self.linear(
+                &name("per_layer_projection"),
+                shape.width,
+                false,
+                whole_tensor(a.width),
+            )?,
+            norm: self.norm_with(&name("post_per_layer_input_norm"), a.width, a.norm_epsilon)?,
+            activation: a.activation,
+        })
+    }
+
     fn segment(&mut self, count: usize) -> Result<Tensor> {
         let name = format!("{}.weight", self.architecture.names.segments);
         let first = std::iter::once(0..1);
         self.floats(&TensorRef::rows(name, &[count, self.architecture.width], first))
     }
 
-    fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
+    pub(super) fn norm(&mut self, name: Option<String>, width: usize) -> Result<Option<Norm>> {
         let epsilon = self.architecture.norm_epsilon;
         name.map(|name| self.norm_with(&name, width, epsilon)).transpose()
     }
 
-    fn norm_with(&mut self, name: &str, width: usize, epsilon: f64) -> Result<Norm> {
+    pub(super) fn norm_with(&mut self, name: &str, width: usize, epsilon: f64) -> Result<Norm> {
         let a = self.architecture;
         let mut vector = |what: &str| -> Result<Tensor> {
             self.floats(&TensorRef::whole(format!("{name}.{what}"), &[width]))
@@ -211,11 +254,11 @@ impl TensorSource<'_> {
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
             Some(shape) => FeedForward::Experts(Box::new(self.experts(shape, &prefix)?)),
-            None => FeedForward::Mlp(self.mlp(&prefix)?),
+            None => FeedForward::Mlp(self.mlp(number, &prefix)?),
         };
         let mixer = match mixer {
             Mixer::Attention(attention) => {
-                let (head_norms, head_factors) = self.head_norms(&prefix)?;
+                let (head_norms, head_factors) = self.head_norms(number, &prefix)?;
                 Mixer::Attention(Box::new(Attention { head_norms, head_factors, ..*attention }))
             }
             Mixer::DeltaNet(delta) => Mixer::DeltaNet(delta),
@@ -226,6 +269,16 @@ impl TensorSource<'_> {
             attention_norms: self.norms(&prefix, &a.names.attention_norms)?,
             feed,
             mlp_norms: self.norms(&prefix, &a.names.mlp_norms)?,
+            per_layer: a.per_layer.map(|shape| self.per_layer(&prefix, shape)).transpose()?,
+            streams: a.streams.map(|shape| self.alternating(&prefix, shape)).transpose()?.map(Box::new),
+            laurel: a.laurel.map(|rank| self.laurel(&prefix, rank)).transpose()?,
+            scale: match a.block_scale {
+                true => {
+                    let scale = (self.take)(&TensorRef::whole(format!("{prefix}layer_scalar"), &[1]))?;
+                    Some(f64::from(scale.floats()?.to_vec1::<f32>()?.first().copied().unwrap_or(1.0)))
+                }
+                false => None,
+            },
             parallel: a.parallel,
             residual_scale: a.residual_scale,
         })
@@ -235,19 +288,22 @@ impl TensorSource<'_> {
     fn attention(&mut self, number: usize, prefix: &str) -> Result<Attention> {
         let a = self.architecture;
         let kind = a.blocks[number];
+        let [key_heads, width] = a.heads_of(number);
+        let value_width = if a.latent.is_some() { a.value_width() } else { width };
         let (query, source) = match a.latent {
             Some(latent) => self.latent_projections(prefix, latent)?,
-            None => self.projections(prefix)?,
+            None => self.projections(number, prefix)?,
         };
         let output = format!("{prefix}{}", a.names.output);
         Ok(Attention {
             heads: Heads {
                 queries: a.heads,
-                keys: a.kv_heads,
-                width: a.head_width,
+                keys: key_heads,
+                width,
                 scale: a.attention_scale as f32,
                 causal: a.causal,
                 window: kind.window,
+                chunk: kind.chunk,
                 cap: a.attention_cap.map(|cap| cap as f32),
                 // Near a tie of the router, a little more noise would send a token to another expert.
                 round_to_bf16: query.rounds_to_bf16() && a.experts.is_none(),
@@ -255,7 +311,9 @@ impl TensorSource<'_> {
             rope: (!a.ropes.is_empty() && !kind.unrotated).then_some(kind.rope),
             query,
             source,
-            value_width: a.value_width(),
+            value_width,
+            value_norm: a.value_norm.then(|| self.unweighted(width)).transpose()?,
+            is_shared: a.blocks.iter().any(|block| block.shares == Some(number)),
             gate: match a.gated_heads {
                 true => {
                     let gate = |head: usize| (2 * head + 1) * a.head_width..(2 * head + 2) * a.head_width;
@@ -273,7 +331,7 @@ impl TensorSource<'_> {
             head_norms: None,
             head_factors: None,
             clip: a.query_key_value_clip,
-            growth: a.query_growth,
+            growth: a.query_growth.filter(|growth| kind.unrotated || !growth.unrotated),
             sinks: match a.sinks {
                 true => {
                     let sinks =
@@ -282,19 +340,24 @@ impl TensorSource<'_> {
                 }
                 false => None,
             },
-            output: self.linear(&output, a.heads * a.value_width(), a.output_bias, whole_tensor(a.width))?,
+            output: self.linear(&output, a.heads * value_width, a.output_bias, whole_tensor(a.width))?,
         })
     }
 
     /// The query projection, and those of keys and values, from the stream.
-    fn projections(&mut self, prefix: &str) -> Result<(Linear, KeySource)> {
+    fn projections(&mut self, number: usize, prefix: &str) -> Result<(Linear, KeySource)> {
         let a = self.architecture;
+        let kind = a.blocks[number];
         let mut projection = |which: usize, name: &str| {
-            let ranges = query_key_value(a, which);
+            let ranges = query_key_value(a, number, which);
             self.linear(&format!("{prefix}{name}"), a.width, a.query_key_value_bias, ranges)
         };
         let Names { query, key, value, .. } = a.names;
         let query = projection(0, query)?;
+        if let Some(source) = kind.shares {
+            return Ok((query, KeySource::Shared(source)));
+        }
+        let value = if kind.keys_as_values { key } else { value };
         Ok((query, KeySource::Stream { key: projection(1, key)?, value: projection(2, value)? }))
     }
 
@@ -345,12 +408,24 @@ impl TensorSource<'_> {
     }
 
     /// The norms of queries and keys, and the factors after them where each head has its own.
-    fn head_norms(&mut self, prefix: &str) -> Result<HeadNorms> {
+    fn head_norms(&mut self, number: usize, prefix: &str) -> Result<HeadNorms> {
         let a = self.architecture;
         let names = [a.names.query_norm, a.names.key_norm].map(|name| format!("{prefix}{name}"));
+        let query_name = names[0].clone();
         let widths = match a.head_norm {
             HeadNorm::None => return Ok((None, None)),
-            HeadNorm::Each => [a.head_width; 2],
+            HeadNorm::Unweighted if a.blocks[number].unrotated => return Ok((None, None)),
+            HeadNorm::Unweighted => {
+                // A norm without weights commutes with the rotation that comes before it there.
+                return Ok((Some([self.unweighted(a.head_width)?, self.unweighted(a.head_width)?]), None));
+            }
+            HeadNorm::Each if a.blocks[number].shares.is_some() => {
+                let width = a.heads_of(number)[1];
+                // No key of its own is normed.
+                let key = self.unweighted(width)?;
+                return Ok((self.norm(Some(query_name), width)?.map(|query| [query, key]), None));
+            }
+            HeadNorm::Each => [a.heads_of(number)[1]; 2],
             HeadNorm::All => [a.heads * a.head_width, a.kv_heads * a.head_width],
             HeadNorm::Own | HeadNorm::OwnTensors => {
                 let [query, key] = names;
@@ -391,9 +466,9 @@ impl TensorSource<'_> {
         }
     }
 
-    fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
+    fn mlp(&mut self, number: usize, prefix: &str) -> Result<Mlp> {
         let a = self.architecture;
-        let (Names { gate, up, down, .. }, hidden) = (a.names, a.hidden);
+        let (Names { gate, up, down, .. }, hidden) = (a.names, a.hidden_of(number));
         let (for_gate, for_up) = match a.mlp {
             architecture::Mlp::Plain => (None, whole_tensor(hidden)),
             architecture::Mlp::Gated(Fused::Separate) => (Some(whole_tensor(hidden)), whole_tensor(hidden)),
@@ -410,6 +485,7 @@ impl TensorSource<'_> {
             up: linear(up, a.width, for_up)?,
             down: linear(down, hidden, whole_tensor(a.width))?,
             activation: a.activation,
+            sparsity: a.blocks[number].sparsity,
             clamp: None,
         })
     }
@@ -434,9 +510,10 @@ fn contiguous(total: usize, rows: Range<usize>) -> RowRanges {
 }
 
 /// The rows of queries (0), keys (1) or values (2) in the tensor that holds them.
-fn query_key_value(a: &Architecture, which: usize) -> RowRanges {
-    let keys = a.kv_heads * a.head_width;
-    let sizes = [a.heads * a.head_width, keys, keys];
+fn query_key_value(a: &Architecture, block: usize, which: usize) -> RowRanges {
+    let [key_heads, width] = a.heads_of(block);
+    let keys = key_heads * width;
+    let sizes = [a.heads * width, keys, keys];
     let total = sizes.iter().sum();
     match a.query_key_value {
         // The query of each head, then its gate.

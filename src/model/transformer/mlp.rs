@@ -14,6 +14,8 @@ pub(crate) struct Mlp {
     pub up: Linear,
     pub down: Linear,
     pub activation: Activation,
+    /// Standard deviations above a token's mean below which its gates are 0.
+    pub sparsity: Option<f64>,
     /// The limits of a clamped gated unit, which then replaces the activation.
     pub clamp: Option<Clamp>,
 }
@@ -41,6 +43,10 @@ impl Mlp {
         let (gate, up) = match &self.gate {
             Some(gate) => {
                 let [gate, up] = Linear::forward_all([gate, &self.up], x)?;
+                let gate = match self.sparsity {
+                    Some(deviations) => sparse(&gate, deviations)?,
+                    None => gate,
+                };
                 (Some(gate), up)
             }
             None => (None, self.up.forward_input(x)?),
@@ -55,12 +61,20 @@ impl Mlp {
             return self.down.forward(&clamped(&gate, &up, clamp)?);
         }
         if let Some(gate) = &self.gate
+            && self.sparsity.is_none()
             && let Some(out) = Linear::forward_gated([gate, &self.up, &self.down], self.activation, x)
         {
             return out;
         }
         self.down.forward_input(&self.hidden(x)?.input())
     }
+}
+
+/// `max(gate − mean − deviations · standard deviation, 0)` over each token's gates, `[tokens, hidden]`.
+fn sparse(gate: &Tensor, deviations: f64) -> Result<Tensor> {
+    let centred = gate.broadcast_sub(&gate.mean_keepdim(1)?)?;
+    let spread = (centred.sqr()?.mean_keepdim(1)?.sqrt()? * deviations)?;
+    centred.broadcast_sub(&spread)?.relu()
 }
 
 /// `min(gate, limit) · sigmoid(alpha · min(gate, limit)) · (clamp(up, ±limit) + 1)`

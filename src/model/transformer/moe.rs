@@ -26,7 +26,7 @@ impl Experts {
     pub fn route(&self, x: &Tensor) -> Result<Tensor> {
         let scores = self.router.forward(x)?;
         match self.shape.router {
-            Router::Sigmoid { .. } => sigmoid(&scores),
+            Router::Sigmoid { .. } | Router::ScaledInput => sigmoid(&scores),
             Router::Softmax | Router::GroupLimited { .. } | Router::SparseMixer { .. } => softmax(&scores, 1),
         }
     }
@@ -63,7 +63,11 @@ impl Experts {
             let count = weights.len();
             let tokens = Tensor::new(tokens, x.device())?;
             let weights = Tensor::from_vec(weights, (count, 1), x.device())?;
-            let given = expert.forward(&(&x.index_select(&tokens, 0)?).into())?.broadcast_mul(&weights)?;
+            let read = x.index_select(&tokens, 0)?;
+            let given = match self.shape.router {
+                Router::ScaledInput => expert.forward(&(&read.broadcast_mul(&weights)?).into())?,
+                _ => expert.forward(&(&read).into())?.broadcast_mul(&weights)?,
+            };
             out = out.index_add(&tokens, &given, 0)?;
         }
         Ok(out)
@@ -73,7 +77,7 @@ impl Experts {
     fn chosen(&self, probabilities: &[f32], constant: Option<f32>) -> Vec<(usize, f32)> {
         let shape = &self.shape;
         let (mut chosen, smallest) = match shape.router {
-            Router::Softmax => (largest(probabilities, shape.chosen), 0.0),
+            Router::Softmax | Router::ScaledInput => (largest(probabilities, shape.chosen), 0.0),
             Router::Sigmoid { groups, chosen_groups } => {
                 let correction = self.correction.iter().flatten().copied().chain(std::iter::repeat(0.0));
                 let corrected: Vec<f32> = probabilities.iter().zip(correction).map(|(p, c)| p + c).collect();

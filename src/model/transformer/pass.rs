@@ -1,6 +1,7 @@
 //! What the blocks of one pass share: its tokens, rotations and cache, and the call of a hook.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use candle_core::{D, Tensor};
 
@@ -17,6 +18,12 @@ pub(crate) struct Pass<'a> {
     /// One per rotary embedding of the model.
     pub angles: Vec<Angles>,
     pub cache: Option<&'a mut Cache>,
+    /// Without a cache: keys and values that later blocks use, by block.
+    pub kept: BTreeMap<usize, [Tensor; 2]>,
+    /// What each block reads of the tokens themselves, `[tokens, blocks × width]`.
+    pub per_layer: Option<Tensor>,
+    /// The residual streams after the first.
+    pub streams: Vec<Tensor>,
     /// The last site that the pass must reach.
     pub last: Site,
     /// Past the attention of the last block: the tokens whose results are used; none for all.
@@ -29,6 +36,9 @@ impl Pass<'_> {
         let Some(needed) = self.needed.take() else { return Ok((x, heads)) };
         self.tokens = needed.iter().map(|&at| self.tokens[at].clone()).collect();
         let at = Tensor::new(needed.iter().map(|&at| at as u32).collect::<Vec<_>>(), x.device())?;
+        for kept in self.per_layer.iter_mut().chain(&mut self.streams) {
+            *kept = kept.index_select(&at, 0)?;
+        }
         Ok((x.index_select(&at, 0)?, heads.index_select(&at, 0)?))
     }
 }

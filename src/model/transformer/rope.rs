@@ -56,6 +56,13 @@ pub enum Scaling {
         /// Context length of pre-training, in tokens.
         original_context: f64,
     },
+    /// Frequencies of whole heads, of which all but the first pairs stand still (Gemma 4).
+    Proportional {
+        /// Pairs that turn.
+        turning: usize,
+        /// Divisor of their frequencies.
+        factor: f64,
+    },
     /// LongRoPE: a factor per pair, in one list for sequences within the original context and one for longer ones (Ding et al.,
     /// arXiv 2402.13753).
     Long {
@@ -114,6 +121,13 @@ impl Rope {
         match &self.scaling {
             Scaling::None | Scaling::Dynamic { .. } => frequency,
             Scaling::Linear { factor } => frequency / factor,
+            &Scaling::Proportional { turning, factor } => {
+                if pair < turning {
+                    frequency / factor
+                } else {
+                    0.0
+                }
+            }
             &Scaling::Yarn { factor, fast, slow, original_context, truncate, .. } => {
                 let width = self.width as f64;
                 // The pair that makes so many turns in the original context.

@@ -181,6 +181,7 @@ mod tests {
         let all = [
             ("causal", plain),
             ("window", Heads { window: Some(5), ..plain }),
+            ("chunks", Heads { chunk: Some(7), ..plain }),
             ("cap", Heads { cap: Some(0.5), ..plain }),
             ("encoder", Heads { causal: false, ..plain }),
         ];

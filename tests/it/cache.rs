@@ -1,4 +1,5 @@
-//! Recurrent states in the cache (Qwen3-Next, Qwen3.5): rows that join, leave, are cut, fail and go on from a prefix.
+//! The cache where it is more than keys and values of every block: recurrent states (Qwen3-Next, Qwen3.5), keys and values that later
+//! blocks share (Gemma 3n and 4), chunks of attention (Llama 4). Rows join, leave, are cut, fail and go on from a prefix.
 
 use candle_core::Tensor;
 use pearlpoint::error::{Error, Result};
@@ -6,8 +7,17 @@ use pearlpoint::model::{Cache, Decoder, Hook, Point, Site, Token};
 
 use crate::model::{decoder, expected, tokens};
 
-const FIXTURES: [&str; 4] =
+const RECURRENT: [&str; 4] =
     ["families/qwen3_next", "families/qwen3_next-mixed", "families/qwen3_5", "families/qwen3_5-wrapped"];
+
+const OTHERS: [&str; 6] = [
+    "families/gemma3n",
+    "families/gemma3n-pair",
+    "families/gemma4",
+    "families/gemma4-keys",
+    "families/llama4",
+    "families/llama4-pair",
+];
 
 fn logits(decoder: &Decoder, tokens: &[Token], cache: Option<&mut Cache>) -> Vec<Vec<f32>> {
     let at: Vec<usize> = (0..tokens.len()).collect();
@@ -28,7 +38,7 @@ fn numbered(tokens: &[Token], row: usize) -> Vec<Token> {
 
 #[test]
 fn rows_that_are_cut_join_and_leave_go_on_as_they_are_alone() {
-    for name in FIXTURES {
+    for name in RECURRENT.into_iter().chain(OTHERS) {
         let (decoder, rows) = (decoder(name), expected(name).rows());
         let (long, short) = (tokens(&rows[..1]), tokens(&rows[1..]));
         let (whole, other) = (logits(&decoder, &long, None), logits(&decoder, &short, None));
@@ -54,7 +64,7 @@ fn rows_that_are_cut_join_and_leave_go_on_as_they_are_alone() {
 
 #[test]
 fn a_prefix_is_taken_whole_or_refused() {
-    for name in FIXTURES {
+    for name in RECURRENT {
         let (decoder, rows) = (decoder(name), expected(name).rows());
         let long = tokens(&rows[..1]);
         let whole = logits(&decoder, &long, None);
@@ -95,6 +105,31 @@ fn a_prefix_is_taken_whole_or_refused() {
     assert!(decoder("families/qwen3").prefix_tokens().is_some());
 }
 
+#[test]
+fn a_part_of_a_prefix_serves_blocks_that_share_keys_and_values() {
+    for name in OTHERS {
+        let (decoder, rows) = (decoder(name), expected(name).rows());
+        let (long, short) = (tokens(&rows[..1]), tokens(&rows[1..]));
+        let whole = logits(&decoder, &long, None);
+        let mut cache = Cache::default();
+        // A row beside it, so that rows and their numbers differ.
+        logits(&decoder, &[&numbered(&short, 0)[..], &numbered(&long[..8], 1)].concat(), Some(&mut cache));
+        let prefix = cache.copy(1, 6).unwrap();
+        cache.begin(2, &prefix, 5, 0).unwrap();
+        let both = [&numbered(&long[8..], 1)[..], &numbered(&long[5..], 2)].concat();
+        let given = logits(&decoder, &both, Some(&mut cache));
+        assert_close(&given[..long.len() - 8], &whole[8..], name);
+        assert_close(&given[long.len() - 8..], &whole[5..], name);
+        for _ in 0..2 {
+            let rows = [&long[6..], &numbered(&long[6..], 1)].concat();
+            let given = logits(&decoder, &rows, Some(&mut Cache::after(prefix.clone())));
+            assert_close(&given[..long.len() - 6], &whole[6..], name);
+            assert_close(&given[long.len() - 6..], &whole[6..], name);
+        }
+        assert!(decoder.prefix_tokens().is_some());
+    }
+}
+
 /// A hook that fails in the last block.
 struct Fail(usize);
 
@@ -110,7 +145,7 @@ impl Hook for Fail {
 
 #[test]
 fn a_pass_that_fails_leaves_the_state_as_it_was() {
-    for name in FIXTURES {
+    for name in RECURRENT {
         let (decoder, rows) = (decoder(name), expected(name).rows());
         let long = tokens(&rows[..1]);
         let (whole, last) = (logits(&decoder, &long, None), decoder.architecture().blocks.len() - 1);
@@ -123,6 +158,14 @@ fn a_pass_that_fails_leaves_the_state_as_it_was() {
             assert_close(&given, &whole[begin..begin + 6], name);
         }
     }
+}
+
+#[test]
+fn a_model_of_several_residual_streams_has_no_logit_lens() {
+    let states = Tensor::zeros((1, 16), candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
+    let error = decoder("families/gemma3n").lens(states.clone()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("several residual streams"), "{error}");
+    assert!(decoder("families/gemma4").lens(states).is_ok());
 }
 
 #[test]
