@@ -2,6 +2,7 @@
 
 pub mod architecture;
 pub(crate) mod attention;
+pub(crate) mod attention_loader;
 pub(crate) mod block;
 pub mod decoder;
 pub(crate) mod delta_loader;
