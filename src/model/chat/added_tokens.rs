@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::tokenizer_class;
+use super::tokenizer_class::TokenizerClass;
 
 /// The names of special tokens that every tokenizer has.
 const NAMES: [&str; 7] =
@@ -26,6 +26,8 @@ pub(crate) struct TokenFiles {
     pub added: Value,
     /// The `model_type` of `config.json`, if any.
     pub model_type: String,
+    /// The `tokenizer_class` of `config.json`, if any.
+    pub model_class: Option<String>,
 }
 
 /// Added tokens in the order in which they get their ids, and special tokens by name.
@@ -75,9 +77,22 @@ fn token(fields: &Map<String, Value>, special: bool) -> Option<AddedToken> {
 }
 
 impl TokenFiles {
-    /// Applies settings of the tokenizer's class to tokenizer.json.
-    pub fn adjust(&self, file: &mut Map<String, Value>) {
-        tokenizer_class::apply(&self.config, &self.model_type, file);
+    /// The tokenizer's class, if it does more than read tokenizer.json; its parts replace those of the file.
+    ///
+    /// # Errors
+    /// A class for another kind of model, as text.
+    pub fn adjust(&self, file: &mut Map<String, Value>) -> Result<Option<TokenizerClass>, String> {
+        let declared = self.config["tokenizer_class"].as_str();
+        let class = TokenizerClass::of(declared.or(self.model_class.as_deref()), &self.model_type, file);
+        let Some(class) = class else { return Ok(None) };
+        let named = self.tokens(Vec::new(), Some(class)).named;
+        let unknown = named.iter().find(|(name, _)| name == "unk_token").map(|(_, text)| text.as_str());
+        match class.apply(&self.config, unknown, file) {
+            Ok(()) => Ok(Some(class)),
+            // A class that nobody declared: the file is a model of another kind under that model type's name.
+            Err(_) if declared.is_none() && self.model_class.is_none() => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// Refuses an added token whose id is no number from 0 to `largest`, or that has no text: the file's name, and what it has.
@@ -103,11 +118,14 @@ impl TokenFiles {
         }
     }
 
-    /// The tokens to add after `own`, those of tokenizer.json with their ids; and the named ones.
-    pub fn tokens(&self, own: Vec<(u64, AddedToken)>) -> Tokens {
+    /// The tokens to add after `own`, those of tokenizer.json with their ids; and the named ones. The class names what no file
+    /// does.
+    pub fn tokens(&self, own: Vec<(u64, AddedToken)>, class: Option<TokenizerClass>) -> Tokens {
         let none = Map::new();
         let config = self.config.as_object().unwrap_or(&none);
         let mut named: BTreeMap<String, Given> = BTreeMap::new();
+        // Names that a file takes away.
+        let mut none_named: HashSet<String> = HashSet::new();
         // Names beyond the seven, in the order of the file.
         let mut order: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
         let mut seen: HashSet<String> = order.iter().cloned().collect();
@@ -120,9 +138,11 @@ impl TokenFiles {
                     // A null takes the name away.
                     if value.is_null() {
                         named.remove(name);
+                        none_named.insert(name.clone());
                     }
                     continue;
                 };
+                none_named.remove(name);
                 if seen.insert(name.clone()) {
                     order.push(name.clone());
                 }
@@ -178,17 +198,38 @@ impl TokenFiles {
             }
         }
 
+        if let Some(class) = class {
+            for (name, text) in class.named() {
+                if named.contains_key(name) || none_named.contains(name) {
+                    continue;
+                }
+                if !NAMES.contains(&name) {
+                    order.push(name.into());
+                }
+                named.insert(name.into(), Given::Text(text.into()));
+            }
+            if !has_list {
+                extra.extend(class.extra().map(|text| Given::Text(text.into())));
+            }
+        }
+
         let ordered: Vec<(&String, &Given)> =
             order.iter().filter_map(|name| Some((name, named.get(name)?))).collect();
-        let mut added: Vec<AddedToken> = own.into_iter().map(|(_, token)| token).collect();
+        // A class that builds its parts takes vocabulary and merges alone from tokenizer.json.
+        let builds = class.is_some_and(|class| class.builds().is_some());
+        let own = own.into_iter().filter(|_| !builds);
+        let mut added: Vec<AddedToken> = own.map(|(_, token)| token).collect();
         let mut tokens: Vec<Given> = by_id.into_values().map(Given::Token).collect();
         let mut known: HashSet<String> = added.iter().map(|token| token.content.clone()).collect();
         known.extend(tokens.iter().map(|given| given.text().to_owned()));
         let further = ordered.iter().map(|(_, given)| *given).chain(&extra);
         tokens.extend(further.filter(|given| !known.contains(given.text())).cloned());
         let texts: HashSet<&str> = ordered.iter().map(|(_, given)| given.text()).collect();
+        let plain = class.is_some_and(|class| class.has_plain_tokens());
+        let is_plain = |text: &str| plain && (texts.contains(text) || extra.iter().any(|one| one.text() == text));
         added.extend(tokens.into_iter().map(|given| match given {
             Given::Text(text) => AddedToken::from(text, true),
+            Given::Token(token) if is_plain(&token.content) => AddedToken::from(token.content, true),
             Given::Token(token) => {
                 let special = token.special || texts.contains(token.content.as_str());
                 AddedToken { special, ..token }

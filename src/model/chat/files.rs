@@ -83,11 +83,13 @@ pub(crate) fn template_file(path: &Path) -> Result<(String, String)> {
 /// The files that add tokens to tokenizer.json and name special ones.
 pub(crate) fn token_files(folder: &Path) -> Result<TokenFiles> {
     let read = |name: &str| json(&folder.join(name));
+    let model = read("config.json")?;
     let files = TokenFiles {
         config: read("tokenizer_config.json")?,
         special: read("special_tokens_map.json")?,
         added: read("added_tokens.json")?,
-        model_type: read("config.json")?["model_type"].as_str().unwrap_or_default().into(),
+        model_type: model["model_type"].as_str().unwrap_or_default().into(),
+        model_class: model["tokenizer_class"].as_str().map(str::to_owned),
     };
     if files.config["split_special_tokens"] == true {
         let place = folder.join("tokenizer_config.json");

@@ -6,11 +6,13 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 
 use super::added_tokens::TokenFiles;
 use super::library_guard::caught;
 use super::message_spans::{CLOSE, OPEN};
+use super::tokenizer_class::TokenizerClass;
 use super::tokenizer_json::{self, Loaded};
 use crate::error::{Error, Result};
 
@@ -51,16 +53,22 @@ impl Vocabulary {
     /// Parses a `tokenizer.json`; `files` add tokens and name special ones. Errors name `place`.
     pub fn new(bytes: &[u8], place: &str, files: &TokenFiles) -> Result<(Vocabulary, Vec<(String, String)>)> {
         let mut named = Vec::new();
-        let added = |own| {
-            let tokens = files.tokens(own);
+        let mut around = None;
+        let added = |class: Option<TokenizerClass>, own| {
+            around = class.and_then(|class| class.around());
+            let tokens = files.tokens(own, class);
             named = tokens.named;
             tokens.added
         };
-        let loaded = tokenizer_json::load(bytes, |file| files.adjust(file), added);
-        let Loaded { tokenizer, added } = loaded.map_err(|problem| {
+        let wrong = |problem: String| {
             let found = format!("not a valid tokenizer ({problem})");
             Error::input(place, found, "a tokenizer.json of the tokenizers library")
-        })?;
+        };
+        let loaded = tokenizer_json::load(bytes, |file| files.adjust(file), added);
+        let Loaded { mut tokenizer, added } = loaded.map_err(wrong)?;
+        if let Some(around) = around {
+            surround(&mut tokenizer, &around, &named).map_err(wrong)?;
+        }
         let unknown = unknown_token(&tokenizer);
         let mut vocabulary = Vocabulary {
             tokenizer,
@@ -278,6 +286,32 @@ fn with_ranges(encoding: &tokenizers::Encoding, original: impl Fn(usize) -> usiz
         Piece { id, range: begin..end, added: added == 1 }
     };
     tokens.map(piece).collect()
+}
+
+/// Puts special tokens around every text, by their names or their text.
+fn surround(
+    tokenizer: &mut Tokenizer,
+    [before, after]: &[Vec<&str>; 2],
+    named: &[(String, String)],
+) -> std::result::Result<(), String> {
+    let text = |token: &&str| match named.iter().find(|(name, _)| name == token) {
+        Some((_, text)) => text.clone(),
+        None => (*token).to_owned(),
+    };
+    // A name that a file takes away has no token.
+    let given = |token: &&&str| !token.ends_with("_token") || named.iter().any(|(name, _)| name == **token);
+    let part = |tokens: &[&str]| -> Vec<String> { tokens.iter().filter(given).map(text).collect() };
+    let (before, after) = (part(before), part(after));
+    let special = before.iter().chain(&after).map(|token| {
+        let id = tokenizer.token_to_id(token).ok_or_else(|| format!("no token {token:?}"))?;
+        Ok((token.clone(), id))
+    });
+    let special: std::result::Result<Vec<(String, u32)>, String> = special.collect();
+    let single: Vec<String> = before.into_iter().chain(["$A".to_owned()]).chain(after).collect();
+    let mut template = TemplateProcessing::builder();
+    template.try_single(single).map_err(|error| error.to_string())?.special_tokens(special?);
+    tokenizer.with_post_processor(Some(template.build().map_err(|error| error.to_string())?));
+    Ok(())
 }
 
 #[cfg(test)]

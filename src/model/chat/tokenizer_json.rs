@@ -46,14 +46,15 @@ pub(crate) struct Loaded {
     pub added: Vec<AddedToken>,
 }
 
-/// Parses, checks and loads a tokenizer.json. `adjust` changes it first; `added` maps the file's own added tokens (with their ids) to those to add.
+/// Parses, checks and loads a tokenizer.json. `adjust` changes it first; `added` maps what that found and the file's own added
+/// tokens (with their ids) to those to add.
 ///
 /// # Errors
 /// What is wrong with it, as text.
-pub(crate) fn load(
+pub(crate) fn load<C>(
     bytes: &[u8],
-    adjust: impl FnOnce(&mut Map<String, Value>),
-    added: impl FnOnce(Vec<(u64, AddedToken)>) -> Vec<AddedToken>,
+    adjust: impl FnOnce(&mut Map<String, Value>) -> Result<C, String>,
+    added: impl FnOnce(C, Vec<(u64, AddedToken)>) -> Vec<AddedToken>,
 ) -> Result<Loaded, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("{} bytes, above the limit of {MAX_BYTES}", bytes.len()));
@@ -68,7 +69,7 @@ pub(crate) fn load(
         None | Some(Value::Null) => Vec::new(),
         Some(list) => added_tokens(list)?,
     };
-    adjust(&mut file);
+    let adjusted = adjust(&mut file)?;
     model(file.get("model").unwrap_or(&Value::Null))?;
     let mut growth = 1;
     for part in ["normalizer", "pre_tokenizer"] {
@@ -82,7 +83,7 @@ pub(crate) fn load(
     if let Some(post_processor) = file.get("post_processor") {
         around(post_processor)?;
     }
-    let added = added(listed);
+    let added = added(adjusted, listed);
     let load = || -> Result<Tokenizer, String> {
         let mut tokenizer: Tokenizer =
             serde_json::from_value(Value::Object(file)).map_err(|error| error.to_string())?;
