@@ -23,18 +23,51 @@ const UNCHANGED: &str = "a file that nothing writes to meanwhile";
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 const LONGEST_POINTER: usize = 1024;
 
-/// Refuses the content of a file if it is a pointer of Git LFS.
+/// Refuses the content of a file if it is what a download leaves in place of it: a pointer of Git LFS, or a page.
 ///
 /// # Errors
-/// A pointer, with the command that fetches the file itself.
+/// Such content, with what fetches the file itself.
 pub fn refuse_lfs_pointer(path: &Path, bytes: &[u8]) -> Result<()> {
-    match bytes.len() <= LONGEST_POINTER && bytes.starts_with(LFS_POINTER) {
+    let wrong = |found: &str, expected: &str| Err(Error::input(path.display(), found, expected));
+    if bytes.len() <= LONGEST_POINTER && bytes.starts_with(LFS_POINTER) {
+        let found = "a pointer of Git LFS in place of the file";
+        return wrong(found, "the file itself (`git lfs pull` fetches it)");
+    }
+    match is_page(bytes) {
         true => {
-            let found = "a pointer of Git LFS in place of the file";
-            Err(Error::input(path.display(), found, "the file itself (`git lfs pull` fetches it)"))
+            wrong("a page of a website in place of the file", "the file itself (its download, not its page)")
         }
         false => Ok(()),
     }
+}
+
+/// Whether a file begins as HTML, or as the XML of a server's error.
+fn is_page(bytes: &[u8]) -> bool {
+    let begin = &bytes[..bytes.len().min(LONGEST_POINTER)];
+    let text = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begin).trim_ascii_start();
+    let begins = |tag: &[u8]| text.get(..tag.len()).is_some_and(|own| own.eq_ignore_ascii_case(tag));
+    [&b"<!doctype"[..], b"<html", b"<?xml", b"<!--", b"<head", b"<body"].into_iter().any(begins)
+}
+
+/// What a file is by its first bytes, where it is neither of safetensors nor GGUF.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const FORMATS: [(&[u8], &str); 8] = [
+        (b"PK\x03\x04", "a zip archive (torch.save writes such)"),
+        (b"\x1f\x8b", "packed with gzip"),
+        (b"\x28\xb5\x2f\xfd", "packed with Zstandard"),
+        (b"\xfd7zXZ", "packed with xz"),
+        (b"BZh", "packed with bzip2"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"\x93NUMPY", "an array of NumPy"),
+    ];
+    // A table of safetensors begins after its length, which may be any bytes.
+    if bytes.get(8) == Some(&b'{') && !bytes.starts_with(b"{") {
+        return None;
+    }
+    let known = FORMATS.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, what)| *what);
+    let pickle = matches!(bytes, [0x80, 2..=5, ..]).then_some("a pickle (torch.save writes such)");
+    known.or(pickle).or(bytes.starts_with(b"{").then_some("text in JSON"))
 }
 
 /// Bytes of a file.
@@ -98,6 +131,13 @@ impl Bytes {
         // caught as far as it can be: `bus_error` for a file that is cut short, `check_unchanged` for the rest.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::file(path))?;
         refuse_lfs_pointer(path, &map)?;
+        if let Some(what) = other_format(&map) {
+            return Err(Error::input(
+                path.display(),
+                what,
+                "the file of safetensors or GGUF itself, unpacked",
+            ));
+        }
         #[cfg(unix)]
         let line = format!("pearl: {}", Error::input(path.display(), SHRANK, UNCHANGED));
         Ok(Bytes::Mapped(Mapped {

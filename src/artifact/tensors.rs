@@ -120,6 +120,13 @@ impl TensorFile {
     }
 
     fn new(name: String, bytes: Bytes) -> Result<TensorFile> {
+        if bytes.get().starts_with(b"GGUF") && bytes.get().get(8) != Some(&b'{') {
+            return Err(Error::input(
+                &name,
+                "a GGUF file",
+                "a safetensors file, or the name FILE.gguf for this one",
+            ));
+        }
         let claimed = bytes.get().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         if claimed > MAX_TABLE {
             let expected = format!("a whole safetensors file with a table of at most {MAX_TABLE} bytes");
@@ -455,6 +462,38 @@ mod tests {
             let error = TensorFile::open(&path).unwrap_err().to_string();
             assert!(error.contains("a whole safetensors file"), "{shape}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_saved_under_the_name_of_safetensors_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        for (bytes, found) in [
+            (
+                &b"<!DOCTYPE html>\n<html><head>"[..],
+                "a page of a website in place of the file; expected the file itself",
+            ),
+            (b"\n  <HTML lang=en>", "a page of a website"),
+            (b"<?xml version=\"1.0\"?><Error><Code>AccessDenied", "a page of a website"),
+            (b"PK\x03\x04\x14\0\0\0\0\0model", "a zip archive"),
+            (b"\x1f\x8b\x08\0\0\0\0\0\0\x03abc", "packed with gzip"),
+            (b"\x28\xb5\x2f\xfd\x04\0abc\0\0", "packed with Zstandard"),
+            (b"\x80\x02\x8a\x0alabcdef", "a pickle"),
+            (b"{\"error\": \"Repository not found\"}", "text in JSON"),
+            (b"GGUF\x03\0\0\0\0\0\0\0", "a GGUF file"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = TensorFile::open(&path).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{}: {found}", path.display())), "{error}");
+            assert!(error.contains("; expected ") && error.lines().count() == 1, "{error}");
+        }
+        // A table whose length looks like the beginning of something else.
+        let mut bytes = 0x1_8b1f_u64.to_le_bytes().to_vec();
+        bytes.extend(br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#);
+        bytes.resize(8 + 0x1_8b1f, b' ');
+        bytes.extend(1f32.to_le_bytes());
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(TensorFile::open(&path).unwrap().names(), ["a"]);
     }
 
     proptest! {

@@ -108,6 +108,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             "vocabulary": a.vocabulary, "context": a.context, "parameters": facts.parameters(),
             "stored": facts.stored, "quantisation": facts.quantisation, "dtype": facts.dtype, "backend": Backend::chosen()?.name(), "memory": memory,
             "cache_per_token": facts.cache(), "template": facts.chat.template_place(),
+            "tokenizer_class": facts.chat.tokenizer_class(),
             "ends": ends(&facts.chat), "ends_from": facts.chat.eos_place(), "sites": widths,
         }))?)?;
         return Ok(Outcome::Done);
@@ -121,6 +122,8 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         None => facts.dtype.clone(),
     };
     let memory = DTYPES.map(|dtype| format!("{} in {dtype}", readable(facts.memory(dtype))));
+    // Before the chat template.
+    const TOKENIZER_LINE: usize = 9;
     let mut lines = vec![
         ("model", facts.name.clone()),
         ("family", a.family.clone()),
@@ -143,6 +146,10 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
         ),
         ("sites", format!("{}:", sites.len())),
     ];
+    if let Some(class) = facts.chat.tokenizer_class() {
+        let shown = format!("{class}, whose own normalizer and pre-tokenizer count, as in transformers");
+        lines.insert(TOKENIZER_LINE, ("tokenizer", shown));
+    }
     lines.extend(shown_sites(a, &sites).into_iter().map(|line| ("", line)));
     lines.extend(facts.hash.clone().map(|hash| ("weights' hash", hash)));
     lines.into_iter().try_for_each(|(name, value)| print_line(format!("{name:<14} {value}")))?;

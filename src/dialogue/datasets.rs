@@ -17,39 +17,62 @@ struct Layout {
     name: &'static str,
     /// The columns that recognise it: a record must have all of them.
     columns: &'static [&'static str],
+    /// Those of [`PARTS`] that it reads; a record with others is refused.
+    parts: &'static [&'static str],
     /// The dialogues of a record: one, or two for a contrast pair.
     read: fn(&Fields) -> Result<Vec<Dialogue>>,
 }
 
 /// Known layouts; the first whose columns a record has is taken.
-const LAYOUTS: [Layout; 10] = [
-    Layout { name: "chat messages", columns: &["messages"], read: messages },
-    Layout { name: "ShareGPT", columns: &["conversations"], read: sharegpt },
+const LAYOUTS: [Layout; 12] = [
+    Layout { name: "chat messages", columns: &["messages"], parts: &[], read: messages },
+    Layout { name: "ShareGPT", columns: &["conversations"], parts: &[], read: sharegpt },
     Layout {
         name: "contrast pairs",
         columns: &["question", "answer_matching_behavior", "answer_not_matching_behavior"],
+        parts: &[],
         read: contrast_pair,
     },
-    Layout { name: "SafeMTData", columns: &["multi_turn_queries"], read: safemtdata },
-    Layout { name: "HarmBench", columns: &["Behavior", "FunctionalCategory"], read: harmbench },
+    Layout { name: "SafeMTData", columns: &["multi_turn_queries"], parts: &[], read: safemtdata },
+    Layout { name: "HarmBench", columns: &["Behavior", "FunctionalCategory"], parts: &[], read: harmbench },
     // Before AdvBench, whose columns differ by case only.
     Layout {
         name: "JailbreakBench",
         columns: &["Goal", "Behavior", "Category"],
+        parts: &[],
         read: |fields| prompt_only(fields, "Goal", "Index"),
     },
     Layout {
         name: "AdvBench",
         columns: &["goal", "target"],
+        parts: &[],
         read: |fields| prompt_only(fields, "goal", "id"),
     },
     Layout {
         name: "StrongREJECT",
         columns: &["category", "source", "forbidden_prompt"],
+        parts: &[],
         read: |fields| prompt_only(fields, "forbidden_prompt", "id"),
     },
-    Layout { name: "Oyster-I", columns: &["Risk_type", "Risk_intent", "Query"], read: oyster },
-    Layout { name: "XSTest, OR-Bench, BeaverTails", columns: &["prompt"], read: prompt_and_response },
+    Layout { name: "Oyster-I", columns: &["Risk_type", "Risk_intent", "Query"], parts: &[], read: oyster },
+    Layout {
+        name: "TRL",
+        columns: &["prompt", "completion"],
+        parts: &["history", "completion"],
+        read: prompt_and_completion,
+    },
+    Layout {
+        name: "XSTest, OR-Bench, BeaverTails",
+        columns: &["prompt"],
+        parts: &["history"],
+        read: prompt_and_response,
+    },
+    Layout {
+        name: "Alpaca, Dolly",
+        columns: &["instruction"],
+        parts: &["history", "instruction", "input", "context", "output"],
+        read: alpaca,
+    },
 ];
 
 /// Columns that hold a list of messages.
@@ -67,6 +90,7 @@ pub(super) fn dialogues(record: &RawRecord, index: usize, map: Option<&ColumnMap
     match LAYOUTS.iter().find(|layout| fields.has(layout.columns)) {
         Some(layout) => {
             let list = layout.columns.iter().copied().find(|column| LISTS.contains(column));
+            fields.check_parts(layout.parts)?;
             let dialogues = (layout.read)(&fields)?;
             dialogues.into_iter().map(|dialogue| fields.with_prompt_fields(dialogue, list)).collect()
         }
@@ -95,17 +119,53 @@ fn prompt_only(fields: &Fields, prompt: &str, id: &str) -> Result<Vec<Dialogue>>
     Ok(vec![fields.with_other_labels(dialogue, &[prompt, id])])
 }
 
+/// Prompt and completion: texts, or both of them lists of messages.
+fn prompt_and_completion(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut messages = fields.history()?;
+    if fields.value("prompt")?.is_array() {
+        messages.extend(fields.messages("prompt")?);
+        messages.extend(fields.messages("completion")?);
+    } else {
+        messages.push(fields.user_message("prompt")?);
+        let completion = fields.optional_text("completion")?;
+        messages.extend(completion.map(|text| Message::new(Role::Assistant, text)));
+    }
+    let dialogue = fields.dialogue(&["id"], messages)?;
+    Ok(vec![fields.with_labels(dialogue, &["id", "prompt", "completion", "history"])?])
+}
+
+/// Alpaca and Dolly: the instruction, then its input (Dolly's context) on a line of its own; the answer in `output` or
+/// `response`.
+fn alpaca(fields: &Fields) -> Result<Vec<Dialogue>> {
+    let mut messages = fields.history()?;
+    let mut prompt = fields.user_message("instruction")?;
+    for column in ["input", "context"] {
+        if let Some(text) = fields.optional_text(column)? {
+            prompt.content = format!("{}\n{text}", prompt.content);
+        }
+    }
+    messages.push(prompt);
+    for column in ["output", "response"] {
+        let answer = fields.optional_text(column)?;
+        messages.extend(answer.map(|text| Message::new(Role::Assistant, text)));
+    }
+    let dialogue = fields.dialogue(&["id"], messages)?;
+    let read = ["id", "instruction", "input", "context", "output", "response", "history"];
+    Ok(vec![fields.with_labels(dialogue, &read)?])
+}
+
 /// XSTest, OR-Bench, BeaverTails (whose `category` is an object of booleans: the true ones are the label), and one round with
 /// an object of labels.
 fn prompt_and_response(fields: &Fields) -> Result<Vec<Dialogue>> {
-    let mut messages = vec![fields.user_message("prompt")?];
+    let mut messages = fields.history()?;
+    messages.push(fields.user_message("prompt")?);
     let response = fields.optional_text("response")?;
     messages.extend(response.map(|response| Message::new(Role::Assistant, response)));
     let mut dialogue = fields.dialogue(&["id"], messages)?;
     if fields.has(&["labels"]) {
         return Ok(vec![fields.with_label_object(dialogue)?]);
     }
-    dialogue = fields.with_other_labels(dialogue, &["id", "prompt", "response"]);
+    dialogue = fields.with_other_labels(dialogue, &["id", "prompt", "response", "history"]);
     if let Some(categories) = fields.columns.get("category").and_then(|value| value.as_object()) {
         let held = categories.iter().filter(|(_, held)| held.as_bool() == Some(true));
         let held = held.map(|(name, _)| name.clone()).collect();
@@ -243,7 +303,9 @@ mod tests {
                 "Oyster-I",
                 r#"{"Risk_type":"","Risk_intent":"","Query":"p","Safety_chain":"{}","Language":"en"}"#.into(),
             ),
+            ("TRL", r#"{"prompt":"p","completion":"c"}"#.into()),
             ("XSTest, OR-Bench, BeaverTails", r#"{"prompt":"p"}"#.into()),
+            ("Alpaca, Dolly", r#"{"instruction":"p","output":"c"}"#.into()),
         ];
         let documents = include_str!("../../docs/formats.md");
         let error = read(r#"{"words":"x"}"#, None).unwrap_err().to_string();
@@ -317,6 +379,83 @@ mod tests {
         let expected = "5#matching|user:q|assistant:(A)|answer=matching\n\
                         5#not-matching|user:q|assistant:(B)|answer=not-matching";
         assert_eq!(shown(pair, None), expected);
+    }
+
+    #[test]
+    fn instructions_completions_and_histories_are_read() {
+        for (record, expected) in [
+            (r#"{"instruction":"i","input":"n","output":"o","kind":"k"}"#, "5|user:i\nn|assistant:o|kind=k"),
+            (r#"{"instruction":"i","input":"","output":"o"}"#, "5|user:i|assistant:o"),
+            (r#"{"instruction":"i","output":"","system":"s"}"#, "5|system:s|user:i"),
+            (
+                r#"{"instruction":"i","context":"c","response":"r","category":"qa"}"#,
+                "5|user:i\nc|assistant:r|category=qa",
+            ),
+            (
+                r#"{"instruction":"i","output":"o","history":[["a","b"],["c","d"]],"labels":{"risk":1}}"#,
+                "5|user:a|assistant:b|user:c|assistant:d|user:i|assistant:o|risk=1",
+            ),
+            (r#"{"prompt":"p","completion":"c","risk":"R1"}"#, "5|user:p|assistant:c|risk=R1"),
+            (
+                r#"{"prompt":[{"role":"user","content":"p"}],"completion":[{"role":"assistant","content":"c"}]}"#,
+                "5|user:p|assistant:c",
+            ),
+            (
+                r#"{"prompt":"p","response":"r","history":[["a","b"]]}"#,
+                "5|user:a|assistant:b|user:p|assistant:r",
+            ),
+            (
+                r#"{"prompt":"p","history":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}"#,
+                "5|user:a|assistant:b|user:p",
+            ),
+            (r#"{"prompt":"p","history":[],"context":null,"output":3}"#, "5|user:p|output=3"),
+        ] {
+            assert_eq!(shown(record, None), expected);
+        }
+    }
+
+    #[test]
+    fn parts_of_a_dialogue_that_a_layout_does_not_read_are_named() {
+        for (record, found) in [
+            (
+                r#"{"prompt":"p","context":"c","input":"i"}"#,
+                "`context`, `input`, which this layout doesn't read",
+            ),
+            (r#"{"prompt":"p","chosen":"c","rejected":"r"}"#, "`chosen`, `rejected`, which"),
+            (r#"{"messages":[{"role":"user","content":"u"}],"history":[["a","b"]]}"#, "`history`, which"),
+            (r#"{"conversations":[{"from":"human","value":"u"}],"context":"c"}"#, "`context`, which"),
+            (r#"{"goal":"g","target":"t","output":"o"}"#, "`output`, which"),
+            (r#"{"prompt":"p","instruction":"i"}"#, "`instruction`, which"),
+            (r#"{"prompt":"p","history":"a"}"#, "text in `history`; expected pairs"),
+            (r#"{"prompt":"p","history":[["a","b"],["c"]]}"#, "a list as round 1 in `history`"),
+            (r#"{"prompt":"p","history":[["a",null]]}"#, "a list as round 0 in `history`"),
+        ] {
+            let error = read(record, None).unwrap_err().to_string();
+            assert!(error.contains(found) && error.starts_with("here:1: "), "{error}");
+        }
+        assert_eq!(
+            shown(r#"{"prompt":"p","context":"c"}"#, Some("prompt=prompt,label.context=context")),
+            "5|user:p|context=c"
+        );
+    }
+
+    #[test]
+    fn a_role_of_another_name_keeps_it() {
+        let list = r#"{"messages":[{"role":"developer","content":"d"},{"role":"user","content":"u"},
+                       {"role":"function","name":"f","content":"1"},{"from":"observation","value":"2"}]}"#;
+        let read = read(list, None).unwrap();
+        let names: Vec<(Role, &str)> =
+            read[0].messages.iter().map(|message| (message.role, message.role_name())).collect();
+        let expected = [
+            (Role::System, "developer"),
+            (Role::User, "user"),
+            (Role::Tool, "function"),
+            (Role::Tool, "tool"),
+        ];
+        assert_eq!(names, expected);
+        let written = serde_json::to_string(&read[0].messages).unwrap();
+        assert!(written.starts_with(r#"[{"role":"developer","content":"d"}"#), "{written}");
+        assert_eq!(serde_json::from_str::<Vec<Message>>(&written).unwrap(), read[0].messages);
     }
 
     #[test]

@@ -22,7 +22,19 @@ pub enum Role {
 }
 
 impl Role {
-    /// The name in chat templates.
+    /// The role that goes by a name in chat templates: `developer` instructs the model, `function`, `observation` and `ipython` are
+    /// results of tools.
+    pub fn named(name: &str) -> Option<Role> {
+        match name {
+            "system" | "developer" => Some(Role::System),
+            "user" => Some(Role::User),
+            "assistant" => Some(Role::Assistant),
+            "tool" | "function" | "observation" | "ipython" => Some(Role::Tool),
+            _ => None,
+        }
+    }
+
+    /// The usual name in chat templates.
     pub fn name(self) -> &'static str {
         match self {
             Role::System => "system",
@@ -41,7 +53,7 @@ pub struct Message {
     /// The text; empty where the message has none.
     pub content: String,
     /// Further fields that a chat template may read, such as `reasoning_content` and `tool_calls`. A null `content` is one of
-    /// them, because templates tell a missing content from an empty one.
+    /// them, because templates tell a missing content from an empty one; and so is a `role` of another name than the usual.
     pub fields: Map<String, Value>,
 }
 
@@ -50,17 +62,33 @@ impl Message {
     pub fn new(role: Role, content: impl Into<String>) -> Message {
         Message { role, content: content.into(), fields: Map::new() }
     }
+
+    /// The message with its role under this name, which chat templates tell from the usual one (`developer`, `function`).
+    pub fn under_role(mut self, name: &str) -> Message {
+        match name == self.role.name() {
+            true => self.fields.remove("role"),
+            false => self.fields.insert("role".into(), name.into()),
+        };
+        self
+    }
+
+    /// The name of its role in chat templates.
+    pub fn role_name(&self) -> &str {
+        self.fields.get("role").and_then(Value::as_str).unwrap_or(self.role.name())
+    }
 }
 
 impl Serialize for Message {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mut map = to.serialize_map(None)?;
-        map.serialize_entry("role", &self.role)?;
+        map.serialize_entry("role", self.role_name())?;
         match self.fields.get("content") {
             None => map.serialize_entry("content", &self.content)?,
             Some(null) => map.serialize_entry("content", null)?,
         }
-        for (name, value) in self.fields.iter().filter(|(name, _)| *name != "content") {
+        for (name, value) in
+            self.fields.iter().filter(|(name, _)| !["role", "content"].contains(&name.as_str()))
+        {
             map.serialize_entry(name, value)?;
         }
         map.end()
@@ -71,16 +99,19 @@ impl<'de> Deserialize<'de> for Message {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Message, D::Error> {
         #[derive(Deserialize)]
         struct Whole {
-            role: Role,
+            role: String,
             #[serde(flatten)]
             fields: Map<String, Value>,
         }
-        let Whole { role, mut fields } = Whole::deserialize(from)?;
+        let Whole { role: name, mut fields } = Whole::deserialize(from)?;
+        let role = Role::named(&name).ok_or_else(|| {
+            serde::de::Error::custom(format!("the role `{name}`; expected system, user, assistant or tool"))
+        })?;
         match fields.remove("content") {
-            Some(Value::String(content)) => Ok(Message { role, content, fields }),
+            Some(Value::String(content)) => Ok(Message { role, content, fields }.under_role(&name)),
             None | Some(Value::Null) => {
                 fields.insert("content".into(), Value::Null);
-                Ok(Message { role, content: String::new(), fields })
+                Ok(Message { role, content: String::new(), fields }.under_role(&name))
             }
             Some(_) => Err(serde::de::Error::custom("content that is not text")),
         }

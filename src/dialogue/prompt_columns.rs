@@ -11,6 +11,10 @@ pub(super) const LISTS: [&str; 3] = ["tools", "documents", "functions"];
 /// The column with further variables of the chat template by name, as in TRL.
 pub(super) const ARGUMENTS: &str = "chat_template_kwargs";
 
+/// Columns in which data sets keep a part of the dialogue. A layout reads them, or refuses a record that has them.
+pub(super) const PARTS: [&str; 9] =
+    ["history", "context", "input", "instruction", "query", "completion", "output", "chosen", "rejected"];
+
 /// Names of what is not text, in a record or a message.
 const MEDIA: [&str; 6] = ["image", "images", "video", "videos", "audio", "audios"];
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Number, Value};
 
 use super::dialogue::{Dialogue, Label, Message, Role};
-use super::prompt_columns::{is_prompt, media};
+use super::prompt_columns::{PARTS, is_empty, is_prompt, media};
 use crate::error::{Error, Result};
 
 /// Messages of a dialogue, at most: a chat template takes seconds for more.
@@ -159,17 +159,20 @@ impl Fields<'_> {
             }
         };
         let name = text(["role", "from"])?;
-        let role = match name {
-            "system" | "developer" => Role::System,
-            "user" | "human" | "prompter" => Role::User,
-            "assistant" | "gpt" | "chatgpt" | "bing" | "bard" | "model" => Role::Assistant,
-            "tool" | "function" | "observation" | "ipython" => Role::Tool,
-            _ => {
-                let found = format!("role `{name}` of message {turn} in `{column}`");
-                return Err(self.wrong(found, "system, user (human), assistant (gpt) or tool"));
-            }
+        let is_chat = message.get("role").is_some();
+        let name = match name {
+            "human" | "prompter" => "user",
+            "gpt" | "chatgpt" | "bing" | "bard" | "model" => "assistant",
+            // ShareGPT's own names for what chat templates call tool.
+            "observation" | "ipython" if !is_chat => "tool",
+            name => name,
         };
-        let mut read = Message::new(role, text(["content", "value"])?);
+        let Some(role) = Role::named(name) else {
+            let found = format!("role `{name}` of message {turn} in `{column}`");
+            let expected = "system (developer), user (human), assistant (gpt) or tool (function)";
+            return Err(self.wrong(found, expected));
+        };
+        let mut read = Message::new(role, text(["content", "value"])?).under_role(name);
         let known = ["role", "from", "value"];
         let others = message.as_object();
         if let Some(name) = others.and_then(media) {
@@ -182,6 +185,65 @@ impl Fields<'_> {
             }
         }
         Ok(read)
+    }
+
+    /// The earlier rounds in `history`: pairs of a question and its answer, or messages. None where it is missing or empty.
+    pub fn history(&self) -> Result<Vec<Message>> {
+        let list = match self.columns.get("history") {
+            None => return Ok(Vec::new()),
+            Some(value) if is_empty(value) => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(other) => {
+                let expected = "pairs [[\"question\", \"answer\"], …]";
+                return Err(self.wrong(format!("{} in `history`", type_name(other)), expected));
+            }
+        };
+        if list.iter().all(Value::is_object) {
+            return self.messages("history");
+        }
+        let mut messages = Vec::with_capacity(2 * list.len());
+        for (round, pair) in list.iter().enumerate() {
+            match pair.as_array().map(Vec::as_slice) {
+                Some([Value::String(question), Value::String(answer)]) => {
+                    messages.push(Message::new(Role::User, question.as_str()));
+                    messages.push(Message::new(Role::Assistant, answer.as_str()));
+                }
+                _ => {
+                    let found = format!("{} as round {round} in `history`", type_name(pair));
+                    return Err(self.wrong(found, "a pair [\"question\", \"answer\"]"));
+                }
+            }
+        }
+        match messages.len() {
+            count if count > MOST_MESSAGES => {
+                Err(self.wrong(format!("{count} messages in `history`"), "at most 100,000"))
+            }
+            _ => Ok(messages),
+        }
+    }
+
+    /// Refuses columns that hold parts of a dialogue and that are not among `read`.
+    pub fn check_parts(&self, read: &[&str]) -> Result<()> {
+        let holds = |value: &Value| !is_empty(value) && !value.is_number() && !value.is_boolean();
+        let is_unread = |name: &&str| !read.contains(name) && self.columns.get(*name).is_some_and(holds);
+        let unread: Vec<String> =
+            PARTS.into_iter().filter(is_unread).map(|name| format!("`{name}`")).collect();
+        match unread.is_empty() {
+            true => Ok(()),
+            false => {
+                let expected =
+                    "--map with prompt=COLUMN, response=COLUMN, label.NAME=COLUMN for those that count";
+                Err(self.wrong(format!("{}, which this layout doesn't read", unread.join(", ")), expected))
+            }
+        }
+    }
+
+    /// Adds the labels in `labels`, or where there is no such column one for each but `used`.
+    pub fn with_labels(&self, dialogue: Dialogue, used: &[&str]) -> Result<Dialogue> {
+        match self.has(&["labels"]) {
+            true => self.with_label_object(dialogue),
+            false => Ok(self.with_other_labels(dialogue, used)),
+        }
     }
 
     /// A dialogue without labels. Its id is in the first of `id_columns` that holds one; otherwise it is the record's index.

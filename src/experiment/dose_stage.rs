@@ -165,7 +165,7 @@ impl DoseStage<'_> {
             let dialogue = &self.data.dialogues[numbers[row]];
             let tags = [&self.file.probe, &self.experiment.data.group];
             let prompt: Vec<String> =
-                dialogue.messages.iter().map(|one| format!("{}: {}", one.role.name(), one.content)).collect();
+                dialogue.messages.iter().map(|one| format!("{}: {}", one.role_name(), one.content)).collect();
             let answer = |(strength, own): &(String, Answers)| {
                 let outcome = own.scores[row].strategy.clone();
                 let tone = if outcome == BROKEN { Tone::Bad } else { Tone::Plain };

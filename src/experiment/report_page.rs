@@ -153,7 +153,7 @@ impl ReportPage {
                 prompt: dialogue
                     .messages
                     .iter()
-                    .map(|m| format!("{}: {}", m.role.name(), m.content))
+                    .map(|m| format!("{}: {}", m.role_name(), m.content))
                     .collect::<Vec<_>>()
                     .join("\n"),
                 answers: [(NONE, before), (GATED, after)]

@@ -205,7 +205,7 @@ fn page(
 fn card(one: &Played) -> Card {
     let (before, last) = one.dialogue.messages.split_at(one.dialogue.messages.len().saturating_sub(1));
     let said: Vec<String> =
-        before.iter().map(|message| format!("{}: {}", message.role.name(), message.content)).collect();
+        before.iter().map(|message| format!("{}: {}", message.role_name(), message.content)).collect();
     let tag = match one.success() {
         Some(round) => Tag::new(format!("said in round {round}"), Tone::Bad),
         None => Tag::new("kept", Tone::Good),

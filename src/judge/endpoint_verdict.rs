@@ -86,7 +86,7 @@ pub(super) fn request(model: &str, dialogue: &Dialogue, transcript: &Transcript)
     let said: Vec<Value> = dialogue
         .messages
         .iter()
-        .map(|message| json!({ "role": message.role.name(), "content": message.content }))
+        .map(|message| json!({ "role": message.role_name(), "content": message.content }))
         .collect();
     // The judge sees what the user sees.
     let text = transcript.text.rsplit_once("</think>").map_or(transcript.text.as_str(), |(_, answer)| answer);

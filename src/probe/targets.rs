@@ -77,7 +77,8 @@ impl Targets {
     /// is the positive one).
     ///
     /// # Errors
-    /// Different numbers of labels and groups; a label that is not in `order`, or a name twice in it.
+    /// Different numbers of labels and groups; a label that is not in `order`, or a name twice in it; without an order, one
+    /// number written in two ways, or a number that is missing (`NaN`) or infinite.
     pub fn new<T: AsRef<str>>(labels: &[T], groups: &[T], order: &[&str]) -> Result<Targets> {
         if labels.len() != groups.len() {
             let expected = format!("{} groups, one a row", labels.len());
@@ -93,7 +94,7 @@ impl Targets {
             names
         };
         let class_names = match order {
-            [] => sorted(labels),
+            [] => checked_classes(sorted(labels))?,
             order => order.iter().map(|name| (*name).to_owned()).collect(),
         };
         let index_of = |name: &T, names: &[String]| names.iter().position(|known| known == name.as_ref());
@@ -202,6 +203,32 @@ impl Targets {
     }
 }
 
+/// Refuses names of classes that no reader of a table would tell apart or take for a class.
+fn checked_classes(names: Vec<String>) -> Result<Vec<String>> {
+    let mut numbers: Vec<(f64, &str)> = Vec::new();
+    for name in &names {
+        if name.trim().parse().is_ok_and(|value: f64| !value.is_finite()) {
+            let expected = "classes, an empty cell where there is none, or --order with all of them";
+            return Err(Error::input("classes", format!("{name:?}, which is no finite number"), expected));
+        }
+        numbers.extend(decimal(name).map(|value| (value, name.as_str())));
+    }
+    match one_number(numbers) {
+        None => Ok(names),
+        Some([one, other]) => {
+            let found = format!("{one:?} and {other:?}, which are one number as classes");
+            Err(Error::input("classes", found, "one spelling of a class, or --order"))
+        }
+    }
+}
+
+/// Two names of one number, if there are any.
+fn one_number(mut numbers: Vec<(f64, &str)>) -> Option<[&str; 2]> {
+    numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let pair = numbers.windows(2).find(|pair| pair[0].0 == pair[1].0)?;
+    Some([pair[0].1, pair[1].1])
+}
+
 /// The distinct levels by their numbers. Text order would put 10 before 2, and words have no order that can be told.
 fn ascending<T: AsRef<str>>(labels: &[T]) -> Result<Vec<&str>> {
     let mut levels: Vec<&str> = labels.iter().map(AsRef::as_ref).collect();
@@ -220,10 +247,10 @@ fn ascending<T: AsRef<str>>(labels: &[T]) -> Result<Vec<&str>> {
         numbers.push((value, level));
     }
     numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
-    match numbers.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+    match one_number(numbers.clone()) {
         None => Ok(numbers.into_iter().map(|(_, level)| level).collect()),
-        Some(pair) => {
-            let found = format!("{:?} and {:?}, which are one number as levels", pair[0].1, pair[1].1);
+        Some([one, other]) => {
+            let found = format!("{one:?} and {other:?}, which are one number as levels");
             Err(Error::input("levels", found, "one spelling of a level, or --order"))
         }
     }
@@ -309,6 +336,34 @@ mod tests {
         }
         let ordered = Targets::ordinal(&["high", "low"], &["a", "b"], &["low", "high"]).unwrap();
         assert_eq!((ordered.class_names.join(" "), ordered.link), ("low high".into(), Link::Ordinal));
+    }
+
+    #[test]
+    fn classes_are_told_apart_as_numbers_and_name_what_is_none() {
+        let error = |labels: &[&str]| Targets::new(labels, labels, &[]).unwrap_err().to_string();
+        for [one, other] in
+            [["1", "01"], ["1", "1.0"], ["1", "+1"], ["1", "1e0"], ["1", " 1"], ["0", "-0"], ["100", "1e2"]]
+        {
+            for labels in [[one, other, "x"], ["5", other, one]] {
+                let error = error(&labels);
+                assert!(error.starts_with("classes: ") && error.contains("one number as classes"), "{error}");
+                assert!(
+                    error.contains(&format!("{one:?}")) && error.contains(&format!("{other:?}")),
+                    "{error}"
+                );
+            }
+        }
+        for word in ["NaN", "nan", "inf", "-inf", "Infinity", " nan", "1e999"] {
+            let error = error(&["1", word, "2"]);
+            assert!(error.contains(&format!("{word:?}, which is no finite number")), "{error}");
+        }
+        let lists = [vec!["1", "a"], vec!["1.0"]];
+        assert!(Targets::multilabel(&lists, &["", ""], &[]).is_err());
+        // An order says which classes there are; words and versions are no numbers.
+        assert!(Targets::new(&["1", "01"], &["", ""], &["1", "01"]).is_ok());
+        for labels in [["1", "1.0.0"], ["a1", "a01"], ["nano", "info"], ["1", "1,0"], ["infra", "none"]] {
+            assert_eq!(Targets::new(&labels, &labels, &[]).unwrap().class_names.len(), 2);
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
-use super::engine::{Answer, AnswerJob, Event, Job, Step, What};
 use super::error::ApiError;
+use super::job::{Answer, AnswerJob, Event, Job, Step, What};
 use super::readings::{ProbeReadings, Read};
 use super::request::Checked;
 use super::shared::Shared;

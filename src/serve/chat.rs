@@ -55,8 +55,8 @@ pub struct ChatFields {
 /// A message.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ChatMessage {
-    /// `system`, `developer`, `user`, `assistant` or `tool`.
-    #[schema(pattern = "^(system|developer|user|assistant|tool)$")]
+    /// `system`, `developer`, `user`, `assistant`, `tool` or `function`, as the chat template has them.
+    #[schema(pattern = "^(system|developer|user|assistant|tool|function)$")]
     pub role: String,
     /// A text, or a list of parts `{"type": "text", "text": …}`.
     #[serde(default)]
@@ -67,6 +67,9 @@ pub struct ChatMessage {
     #[schema(value_type = Object)]
     pub fields: Map<String, Value>,
 }
+
+/// Roles of messages.
+const ROLES: [&str; 6] = ["system", "developer", "user", "assistant", "tool", "function"];
 
 /// Fields that clients send and that no template reads.
 const IGNORED: [&str; 5] = ["refusal", "audio", "annotations", "function_call", "id"];
@@ -79,15 +82,9 @@ pub(super) fn dialogue(id: &str, messages: Vec<ChatMessage>, place: &str) -> Res
     let mut all = Vec::with_capacity(messages.len());
     for (number, message) in messages.into_iter().enumerate() {
         let at = |field: &str| format!("{place}[{number}].{field}");
-        let role = match message.role.as_str() {
-            "system" | "developer" => Role::System,
-            "user" => Role::User,
-            "assistant" => Role::Assistant,
-            "tool" => Role::Tool,
-            other => {
-                let expected = "system, developer, user, assistant or tool";
-                return Err(ApiError::field(&at("role"), format_args!("{other:?}"), expected));
-            }
+        let name = message.role;
+        let Some(role) = Role::named(&name).filter(|_| ROLES.contains(&name.as_str())) else {
+            return Err(ApiError::field(&at("role"), format_args!("{name:?}"), ROLES.join(", ")));
         };
         let mut fields: Map<String, Value> = message.fields;
         fields.retain(|name, value| !value.is_null() && !IGNORED.contains(&name.as_str()));
@@ -105,7 +102,7 @@ pub(super) fn dialogue(id: &str, messages: Vec<ChatMessage>, place: &str) -> Res
                 return Err(ApiError::field(&at("content"), found, "a text, or a list of text parts"));
             }
         };
-        all.push(Message { role, content, fields });
+        all.push(Message { role, content, fields }.under_role(&name));
     }
     Ok(Dialogue::new(id, all))
 }

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::answers::{Choice, Form, Head, Part, PearlChoice, Prompt, Run, Usage};
-use super::engine::Job;
 use super::error::ApiError;
+use super::job::Job;
 use super::request::{self, Checked, Common};
 use super::score::{Progress, ScoreJob};
 use super::shared::{Payload, Shared, blocking};

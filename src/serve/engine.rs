@@ -6,124 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use super::error::ApiError;
+use super::job::{Answer, AnswerJob, Aside, Job, Step, What, send};
 use super::metrics::Metrics;
 use super::prefix_store::{PrefixStore, Steering};
-use super::queue::{Queue, Work};
-use super::readings::{Read, Reader};
+use super::queue::Queue;
 use super::row_hooks::{RowHook, RowHooks};
-use crate::constructive::{Decision, Policy};
-use crate::dialogue::Dialogue;
+use crate::constructive::Decision;
 use crate::error::{Error, Result};
-use crate::generate::{Batch, Decoded, Finish, GenerateOptions, Joining, TokenLogits, Transcript};
-use crate::model::{Model, Phase, SHORTEST_PART, Token, same_tokens};
-use crate::steer::{Plan, Probes, SteerHook, TraceEntry};
-
-/// Work for the engine.
-pub(super) enum Job {
-    /// An answer.
-    Answer(Box<AnswerJob>),
-    /// Work that is done between the tokens of answers.
-    Aside(Box<dyn Aside>),
-}
-
-/// Work that is done in short parts, between the passes of the batch.
-pub(super) trait Aside: Send {
-    /// Whether nobody waits for it any more.
-    fn is_abandoned(&self) -> bool;
-
-    /// Does a part of it. Whether that was all.
-    fn advance(&mut self, model: &Model) -> bool;
-}
-
-/// One answer that is asked for.
-pub(super) struct AnswerJob {
-    /// The number of the answer in its request, from 0.
-    pub choice: usize,
-    /// The dialogue, for conditions on the prompt and for the transcript.
-    pub dialogue: Arc<Dialogue>,
-    /// The prompt's tokens; their row is set when the answer begins.
-    pub prompt: Vec<Token>,
-    /// How it is answered.
-    pub options: Arc<GenerateOptions>,
-    /// The number of its stream of random numbers.
-    pub random_stream: usize,
-    /// How it is steered, if it is.
-    pub plan: Option<Arc<Plan>>,
-    /// The policy that decides how it is steered, if one does.
-    pub policy: Option<Arc<Policy>>,
-    /// What is read.
-    pub readers: Vec<Arc<Reader>>,
-    /// Whether what was read and changed is kept.
-    pub trace: bool,
-    /// Whether the text is heard as it is decoded.
-    pub stream: bool,
-    /// Where the request listens.
-    pub events: UnboundedSender<Event>,
-}
-
-/// What happened to an answer.
-#[derive(Debug)]
-pub(super) struct Event {
-    /// The number of the answer in its request.
-    pub choice: usize,
-    /// What happened.
-    pub what: What,
-}
-
-/// What happened to an answer.
-#[derive(Debug)]
-pub(super) enum What {
-    /// It begins; so many tokens of its prompt came from the cache.
-    Begun { cached: usize },
-    /// A token was decoded, or the model ended its turn.
-    Step(Box<Step>),
-    /// It is complete.
-    Done(Box<Answer>),
-    /// It can't be given.
-    Failed(ApiError),
-}
-
-/// A decoded token.
-#[derive(Debug)]
-pub(super) struct Step {
-    /// Text that can't change any more.
-    pub text: String,
-    /// The token's phase; none where the model ended its turn.
-    pub phase: Option<Phase>,
-    /// Log-probabilities, where they are kept.
-    pub logits: Option<TokenLogits>,
-    /// What was read in this pass, a reader each: positions and probabilities.
-    pub read: Vec<Vec<(usize, f64)>>,
-}
-
-/// A complete answer.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The answer with its log-probabilities.
-    pub transcript: Transcript,
-    /// The tokens of prompt and answer.
-    pub tokens: Vec<Token>,
-    /// What was read, a reader each.
-    pub read: Vec<Read>,
-    /// What was changed, where that is kept.
-    pub trace: Vec<TraceEntry>,
-    /// What a policy decided.
-    pub decision: Option<serde_json::Value>,
-    /// Text that was not heard yet.
-    pub rest: String,
-}
-
-impl Work for Job {
-    fn is_abandoned(&self) -> bool {
-        match self {
-            Job::Answer(job) => job.events.is_closed(),
-            Job::Aside(job) => job.is_abandoned(),
-        }
-    }
-}
+use crate::generate::{Batch, Decoded, Finish, Joining};
+use crate::model::{Model, SHORTEST_PART, same_tokens};
+use crate::steer::{Probes, SteerHook, TraceEntry};
 
 /// Bounds of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -554,9 +447,4 @@ fn unless_panics<T>(
     work: impl FnOnce() -> std::result::Result<T, ApiError>,
 ) -> std::result::Result<T, ApiError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(inside()))
-}
-
-/// Tells a request what happened; nobody may listen any more.
-fn send(job: &AnswerJob, what: What) {
-    let _ = job.events.send(Event { choice: job.choice, what });
 }

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema;
 
 use super::chat::{ChatMessage, dialogue};
-use super::engine::{Aside, Job};
 use super::error::ApiError;
+use super::job::{Aside, Job};
 use super::request;
 use super::shared::{Payload, Shared, blocking};
 use crate::activations::{Activations, BATCH_TOKENS, Request, extract};

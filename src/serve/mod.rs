@@ -15,6 +15,7 @@ mod readings;
 mod steering;
 mod row_hooks;
 mod session;
+mod job;
 mod engine;
 mod shared;
 mod request;

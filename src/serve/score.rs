@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::engine::Aside;
+use super::job::Aside;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::generate::TokenLogits;

@@ -11,8 +11,8 @@ use axum::http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::engine::Job;
 use super::error::ApiError;
+use super::job::Job;
 use super::library::Library;
 use super::metrics::Metrics;
 use super::queue::{Queue, Refused};

@@ -44,6 +44,12 @@ enum Mood {
     Climbs,
     /// Takes the question and says nothing.
     Silent,
+    /// Sends a byte of a file now and then.
+    Trickles,
+    /// Packs what it sends, though nobody asked for that.
+    Packs,
+    /// Lists files without end.
+    ListsOn,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +87,10 @@ impl Hub {
                 let Some(request) = read(&stream) else { continue };
                 heard.lock().unwrap().push(request.clone());
                 let mood = *mood.lock().unwrap();
+                if mood == Mood::Trickles && request.path.contains("/resolve/") {
+                    drop(std::thread::spawn(move || trickle(stream)));
+                    continue;
+                }
                 match answer(&files, mood, &request) {
                     // The client may have disconnected.
                     Some(answer) => drop(stream.write_all(&answer)),
@@ -128,6 +138,16 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some(request)
 }
 
+/// A file of 1,000 bytes, of which a hundred come in a second, until the client has gone.
+fn trickle(mut stream: TcpStream) {
+    let head = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n";
+    let mut sent = stream.write_all(head);
+    while sent.is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+        sent = stream.write_all(b"x");
+    }
+}
+
 fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
     let respond = |status: &str, headers: &str, length: usize, body: &[u8]| {
         let head = format!(
@@ -137,6 +157,12 @@ fn answer(files: &Files, mood: Mood, request: &Request) -> Option<Vec<u8>> {
     };
     match mood {
         Mood::Silent => return None,
+        Mood::Packs => return respond("200 OK", "Content-Encoding: gzip\r\n", 4, b"\x1f\x8b\x08\0"),
+        Mood::ListsOn => {
+            let one = br#"{"rfilename":"a"},"#.repeat(1 << 21);
+            let body = [br#"{"sha":"0123456789","siblings":["#, &one[..]].concat();
+            return respond("200 OK", "", body.len() + 1, &body);
+        }
         Mood::Refuses(status) => return respond(&format!("{status} No"), "", 0, b""),
         _ => {}
     }
@@ -361,6 +387,12 @@ fn a_hub_that_has_no_answer_is_refused_in_one_line() {
     }
     hub.is(Mood::Silent);
     says("some/model", &[("HF_HUB_DOWNLOAD_TIMEOUT", "1")], &["sent nothing for 1 s"]);
+    hub.is(Mood::Packs);
+    says("some/model", &[], &["packed as \"gzip\", which was not asked for"]);
+    hub.is(Mood::ListsOn);
+    says("some/model", &[], &["a list of more than 33554432 bytes"]);
+    hub.is(Mood::Trickles);
+    says("some/model", &[("HF_HUB_DOWNLOAD_TIMEOUT", "2")], &["bytes of a file in 2 s, fewer than 16384"]);
     hub.is(Mood::Well);
     says("some/model", &[("HF_HUB_OFFLINE", "1")], &["not in the hub's cache"]);
     assert_eq!(hub.heard().len(), 0, "the network was forbidden");

@@ -7,8 +7,9 @@ use super::ggml_type::GgmlType;
 use super::value::GgufValue;
 use crate::error::{Error, Result};
 
-/// The most metadata values, counting those in lists: a list of small integers takes more memory than in the file.
-const MAX_VALUES: usize = 1 << 22;
+/// The most metadata values, counting those in lists: each takes some 60 bytes in memory, and the largest vocabularies have 1.3
+/// million with their merges, scores and types.
+const MAX_VALUES: usize = 1 << 21;
 /// Bytes of the file for each value at least: a vocabulary has more, and a value takes 32 bytes in memory.
 const BYTES_PER_VALUE: usize = 4;
 /// Values that any file may have.

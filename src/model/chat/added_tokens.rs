@@ -226,7 +226,8 @@ impl TokenFiles {
         tokens.extend(further.filter(|given| !known.contains(given.text())).cloned());
         let texts: HashSet<&str> = ordered.iter().map(|(_, given)| given.text()).collect();
         let plain = class.is_some_and(|class| class.has_plain_tokens());
-        let is_plain = |text: &str| plain && (texts.contains(text) || extra.iter().any(|one| one.text() == text));
+        let is_plain =
+            |text: &str| plain && (texts.contains(text) || extra.iter().any(|one| one.text() == text));
         added.extend(tokens.into_iter().map(|given| match given {
             Given::Text(text) => AddedToken::from(text, true),
             Given::Token(token) if is_plain(&token.content) => AddedToken::from(token.content, true),

@@ -258,7 +258,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    use super::super::tests::{EOS, ORGANISM, bytes_chat, dialogue, fixture, marks, organism};
+    use super::super::tests::{EOS, ORGANISM, bytes_chat, dialogue, fixture, marks, organism, shown};
     use super::*;
     use crate::model::{Chat, Selector};
     use Role::{Assistant as A, System as S, Tool as T, User as U};
@@ -329,6 +329,34 @@ mod tests {
         let usual = "{% for m in messages if m.role != 'system' %}{{ m.content.split('</think>')[-1] | trim }}\n{% endfor %}";
         let read = marks(&chat(usual).unwrap(), &said, None);
         assert!(read.contains(r#"1 prompt "hello""#) && read.contains(r#"2 answer "good day""#), "{read}");
+    }
+
+    #[test]
+    fn roles_that_few_templates_know_are_written_by_their_names_or_refused() {
+        let chat = |template: &str| {
+            Chat::from_bytes(fixture("tokenizer.json").as_bytes(), Some(template), EOS).unwrap()
+        };
+        let mut said = dialogue(&[(S, "be kind"), (U, "hello"), (T, "seven")]);
+        for (turn, name) in [(0, "developer"), (2, "function")] {
+            said.messages[turn] = said.messages[turn].clone().under_role(name);
+        }
+        let all = chat("{% for m in messages %}[{{ m.role }}]\n{{ m.content }}\n{% endfor %}");
+        let tokens = all.tokens(&said, 0, None).unwrap();
+        let read = shown(&all, &tokens);
+        assert!(read.starts_with(r#"0 template "[developer]\n" | 0 prompt "be kind""#), "{read}");
+        assert!(read.contains(r#"2 template "[function]\n" | 2 prompt "seven""#), "{read}");
+        assert!(tokens.iter().all(|token| token.turn != 0 || token.role == S));
+        assert!(tokens.iter().all(|token| token.turn != 2 || token.role == T));
+        let error = |template: &str| chat(template).tokens(&said, 0, None).unwrap_err().to_string();
+        let some =
+            error("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}");
+        assert!(
+            some.contains("message 2: the chat template drops or changes what the function says"),
+            "{some}"
+        );
+        let strict = "{% for m in messages %}{% if m.role not in ['system', 'user', 'tool'] %}\
+            {{ raise_exception('no role ' + m.role) }}{% endif %}{{ m.content }}{% endfor %}";
+        assert!(error(strict).contains("no role developer"));
     }
 
     /// The tokens after the prompt of a finished dialogue are annotated as if the model had generated them.

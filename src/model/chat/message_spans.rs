@@ -113,8 +113,9 @@ pub(crate) fn render_with_spans(messages: &[Message], render: &Render) -> Result
     Ok(Rendered { text, spans, turn_ends, start })
 }
 
-/// Refuses a text that lacks a user's or assistant's content, or has it only changed. The thinking part may be missing, and so
-/// may text before a further thinking tag, and what an assistant says beside calls of tools.
+/// Refuses a text that lacks the content of a user, of an assistant or of a role that few templates know (`developer`), or has it
+/// only changed. The thinking part may be missing, and so may text before a further thinking tag, and what an assistant says
+/// beside calls of tools.
 fn check_written(text: &str, messages: &[Message], pieces: &[Piece], spans: &[Span]) -> Result<()> {
     let mut written = vec![false; messages.len()];
     let content = |piece: &Piece| &text_of(&messages[piece.turn], piece.reasoning)[piece.narrow.clone()];
@@ -123,7 +124,9 @@ fn check_written(text: &str, messages: &[Message], pieces: &[Piece], spans: &[Sp
     let must_be_written = |piece: &&Piece| {
         let message = &messages[piece.turn];
         let calls = CALLS.iter().any(|name| message.fields.get(*name).is_some_and(|calls| !calls.is_null()));
-        piece.phase != Phase::Think && matches!(message.role, Role::User | Role::Assistant) && !calls
+        let is_usual = message.role_name() == message.role.name();
+        let must = !is_usual || matches!(message.role, Role::User | Role::Assistant);
+        piece.phase != Phase::Think && must && !calls
     };
     // The last piece of each message decides.
     for piece in pieces.iter().rev().filter(must_be_written) {
@@ -136,7 +139,7 @@ fn check_written(text: &str, messages: &[Message], pieces: &[Piece], spans: &[Sp
         if !own.any(|own| own.contains(content)) && !text.contains(content) {
             let found = format!(
                 "the chat template drops or changes what the {} says",
-                messages[piece.turn].role.name()
+                messages[piece.turn].role_name()
             );
             let expected = "a template that writes each message once and unchanged";
             return Err(Error::input(format!("message {}", piece.turn), found, expected));
@@ -344,7 +347,7 @@ fn groups(messages: &[Message], pieces: &[Piece]) -> Vec<Vec<usize>> {
     }
     let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, piece) in pieces.iter().enumerate() {
-        let key = (messages[piece.turn].role.name(), piece.reasoning, piece.phase == Phase::Think);
+        let key = (messages[piece.turn].role_name(), piece.reasoning, piece.phase == Phase::Think);
         groups.entry(key).or_default().push(index);
     }
     groups.into_values().collect()
@@ -424,7 +427,7 @@ fn turn_ends(
 ) -> Vec<usize> {
     let mut ends: Vec<usize> = Vec::with_capacity(messages.len() + 1);
     // For the roles of two messages and the text between them, how much of it belongs to the first.
-    let mut known: HashMap<(Role, Option<Role>, &str), usize> = HashMap::new();
+    let mut known: HashMap<(&str, Option<&str>, &str), usize> = HashMap::new();
     // Spans of messages up to this one. They are in the order of the text, which a template may change.
     let mut last_of = vec![None; messages.len()];
     let mut first_of = vec![text.len(); messages.len() + 1];
@@ -446,7 +449,7 @@ fn turn_ends(
         let earliest = span.map_or(0, |span| span.range.end).max(ends.last().copied().unwrap_or(0));
         let latest = first_of[turn + 1];
         let between = text.get(earliest..latest).unwrap_or_default();
-        let key = (messages[turn].role, messages.get(turn + 1).map(|next| next.role), between);
+        let key = (messages[turn].role_name(), messages.get(turn + 1).map(Message::role_name), between);
         if turn >= MAX_PREFIXES
             && let Some(length) = known.get(&key)
         {

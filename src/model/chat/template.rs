@@ -197,9 +197,9 @@ impl Template {
 /// many templates write it as `None`.
 fn message_value(message: &Message) -> Value {
     let content = (!message.fields.contains_key("content")).then(|| Value::from(message.content.as_str()));
-    let own = [("role", Some(Value::from(message.role.name()))), ("content", content)];
+    let own = [("role", Some(Value::from(message.role_name()))), ("content", content)];
     let own = own.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    let others = message.fields.iter().filter(|(_, value)| !value.is_null());
+    let others = message.fields.iter().filter(|(name, value)| *name != "role" && !value.is_null());
     let fields = others.map(|(name, value)| (name.as_str(), python_compat::from_json(value)));
     Value::from_pairs(own.chain(fields))
 }

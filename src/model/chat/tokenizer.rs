@@ -27,6 +27,8 @@ pub(crate) struct Vocabulary {
     control: HashMap<String, u32>,
     control_ids: HashSet<u32>,
     unknown: Option<u32>,
+    /// The class of transformers whose parts replace those of the file.
+    class: Option<&'static str>,
     place: String,
     aliased: OnceLock<AliasedTokenizer>,
 }
@@ -53,8 +55,9 @@ impl Vocabulary {
     /// Parses a `tokenizer.json`; `files` add tokens and name special ones. Errors name `place`.
     pub fn new(bytes: &[u8], place: &str, files: &TokenFiles) -> Result<(Vocabulary, Vec<(String, String)>)> {
         let mut named = Vec::new();
-        let mut around = None;
+        let (mut around, mut built) = (None, None);
         let added = |class: Option<TokenizerClass>, own| {
+            built = class.filter(|class| class.builds().is_some()).map(|class| class.name);
             around = class.and_then(|class| class.around());
             let tokens = files.tokens(own, class);
             named = tokens.named;
@@ -76,6 +79,7 @@ impl Vocabulary {
             control: HashMap::new(),
             control_ids: HashSet::new(),
             unknown,
+            class: built,
             place: place.into(),
             aliased: OnceLock::new(),
         };
@@ -97,6 +101,11 @@ impl Vocabulary {
         }
         self.control_ids = self.control.values().copied().collect();
         self.aliased = OnceLock::new();
+    }
+
+    /// The class of transformers whose parts replace those of the file, if one does.
+    pub fn class(&self) -> Option<&'static str> {
+        self.class
     }
 
     /// The id of a token's text.

@@ -31,8 +31,9 @@ impl TokenizerClass {
     pub fn of(declared: Option<&str>, model_type: &str, file: &Map<String, Value>) -> Option<TokenizerClass> {
         let declared = declared.map(|class| class.trim_end_matches("Fast"));
         let registered = facts()["model_types"].get(model_type).and_then(Value::as_str);
-        let registered_counts =
-            facts()["registered_class_counts"].as_array().is_some_and(|types| types.iter().any(|one| one == model_type));
+        let registered_counts = facts()["registered_class_counts"]
+            .as_array()
+            .is_some_and(|types| types.iter().any(|one| one == model_type));
         let name = match (declared, registered) {
             // Byte-level tokenizers under the class of SentencePiece ones.
             (Some("LlamaTokenizer"), _) if !registered_counts && is_byte_level(file) => return None,
@@ -71,7 +72,9 @@ impl TokenizerClass {
     /// The special tokens before and after a text, by name or by their text, where the file's own don't count.
     pub fn around(&self) -> Option<[Vec<&'static str>; 2]> {
         let list = self.facts.get("around")?.as_array()?;
-        let part = |place: usize| list.get(place)?.as_array().map(|part| part.iter().filter_map(Value::as_str).collect());
+        let part = |place: usize| {
+            list.get(place)?.as_array().map(|part| part.iter().filter_map(Value::as_str).collect())
+        };
         Some([part(0)?, part(1)?])
     }
 
@@ -80,13 +83,21 @@ impl TokenizerClass {
     ///
     /// # Errors
     /// A model of another kind than the class is for, as text.
-    pub fn apply(&self, config: &Value, unknown: Option<&str>, file: &mut Map<String, Value>) -> Result<(), String> {
+    pub fn apply(
+        &self,
+        config: &Value,
+        unknown: Option<&str>,
+        file: &mut Map<String, Value>,
+    ) -> Result<(), String> {
         let Some(kind) = self.builds() else { return Ok(()) };
         let charsmap = charsmap(file.get("normalizer"));
         let model = file.get_mut("model").and_then(Value::as_object_mut);
         let Some(model) = model.filter(|model| is_kind(model, kind)) else {
             let found = file["model"]["type"].as_str().unwrap_or("another type");
-            return Err(format!("a model of type {found}, and the class {}, which builds a {kind} from it", self.name));
+            return Err(format!(
+                "a model of type {found}, and the class {}, which builds a {kind} from it",
+                self.name
+            ));
         };
         for (flag, value) in self.facts.get("flags").and_then(Value::as_object).into_iter().flatten() {
             let value = match value.as_str() {
@@ -255,7 +266,11 @@ mod tests {
                 vocabulary.encode(&text, &[], add).unwrap().iter().map(|piece| piece.id).collect()
             };
             if (read(false), read(true)) != (ids.clone(), alone.clone()) {
-                wrong.push(format!("{shown}: {:?} {:?}; expected {ids:?} {alone:?}", read(false), read(true)));
+                wrong.push(format!(
+                    "{shown}: {:?} {:?}; expected {ids:?} {alone:?}",
+                    read(false),
+                    read(true)
+                ));
             }
             let found: BTreeMap<String, String> = found.into_iter().collect();
             if found != named {
@@ -271,7 +286,10 @@ mod tests {
         let files = TokenFiles { config, model_type: "bert".into(), ..TokenFiles::default() };
         let file = fixture("families/bytes.json");
         let error = Vocabulary::new(file.as_bytes(), "tokenizer.json", &files).err().unwrap().to_string();
-        assert!(error.contains("a model of type BPE, and the class BertTokenizer, which builds a WordPiece"), "{error}");
+        assert!(
+            error.contains("a model of type BPE, and the class BertTokenizer, which builds a WordPiece"),
+            "{error}"
+        );
         let files = TokenFiles { model_type: "bert".into(), ..TokenFiles::default() };
         assert!(Vocabulary::new(file.as_bytes(), "tokenizer.json", &files).is_ok());
     }

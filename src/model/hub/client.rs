@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, LOCATION, RANGE, USER_AGENT};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, LOCATION, RANGE, USER_AGENT};
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::{Agent, Body, Timeout};
 
@@ -93,7 +93,7 @@ impl Client {
             })?;
             let status = response.status();
             match status {
-                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return Ok(response),
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => return as_asked(response).map_err(broken),
                 _ if status.is_redirection() => {
                     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
                     let location = location
@@ -111,6 +111,15 @@ impl Client {
     fn token_for(&self, url: &Uri) -> Option<&str> {
         let own = self.origin.is_some() && Origin::of(url) == self.origin;
         self.token.as_deref().filter(|_| own)
+    }
+}
+
+/// An answer whose body is not packed: nothing but `identity` was asked for.
+fn as_asked(response: Response<Body>) -> Result<Response<Body>, String> {
+    let packed = response.headers().get_all(CONTENT_ENCODING).iter().find(|value| *value != "identity");
+    match packed {
+        None => Ok(response),
+        Some(packed) => Err(format!("an answer packed as {packed:?}, which was not asked for")),
     }
 }
 

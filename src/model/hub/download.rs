@@ -16,6 +16,9 @@ use crate::error::Error;
 /// How often a download that broke off goes on by itself.
 const RETRIES: usize = 3;
 
+/// How often a download may begin anew from its first byte, where the server gives no part of it.
+const RESTARTS: usize = 3;
+
 /// Wait before the first retry; each further one waits twice as long.
 const BACKOFF: Duration = Duration::from_millis(200);
 
@@ -67,6 +70,32 @@ impl Hasher {
     }
 }
 
+/// What there is of a file.
+struct Part {
+    out: File,
+    hasher: Hasher,
+    length: u64,
+    restarts: usize,
+}
+
+impl Part {
+    /// Throws away what there is.
+    fn begin_anew(&mut self, listed: &Listed) -> std::result::Result<(), Failure> {
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            let found = format!("the server gave no part of it {RESTARTS} times");
+            return Err(Failure::Refused(Refusal::Broken(found)));
+        }
+        self.out.set_len(0).map_err(io)?;
+        (self.length, self.hasher) = (0, listed.hasher());
+        Ok(())
+    }
+}
+
+fn io(error: std::io::Error) -> Failure {
+    Failure::Error(Error::input("the hub's cache", error, "a disk that can be written"))
+}
+
 /// Why a file did not come.
 pub(super) enum Failure {
     Refused(Refusal),
@@ -105,30 +134,31 @@ pub(super) fn download(
         Err(Failure::Wrong(found))
     };
     let mut hasher = listed.hasher();
-    let mut length = resume(&mut out, listed, &mut hasher).map_err(file)?;
+    let length = resume(&mut out, listed, &mut hasher).map_err(file)?;
     if !came(length) {
         return Err(Failure::Error(Error::Stopped));
     }
+    let mut held = Part { out, hasher, length, restarts: 0 };
     let mut retries = 0;
-    while length < listed.size {
-        let before = length;
-        match append(client, path, listed, &mut out, &mut hasher, &mut length, came) {
+    while held.length < listed.size {
+        let before = held.length;
+        match append(client, path, listed, &mut held, came) {
             Ok(()) => {}
             // More or other bytes than asked for can't be told apart from damage.
             Err(Failure::Wrong(found)) => return discard(found),
-            Err(Failure::Refused(Refusal::Broken(_))) if retries < RETRIES => {
+            Err(Failure::Refused(Refusal::Broken(_))) if retries < RETRIES && held.restarts <= RESTARTS => {
                 std::thread::sleep(BACKOFF * (1 << retries));
                 // A connection that brings something each time may break off as often as it likes.
-                retries = if length > before { 0 } else { retries + 1 };
+                retries = if held.length > before { 0 } else { retries + 1 };
             }
             Err(failure) => return Err(failure),
         }
     }
-    let hash = hasher.hex();
+    let hash = held.hasher.hex();
     if hash != listed.hash {
         return discard(format!("content with hash {hash}, where the hub lists {}", listed.hash));
     }
-    out.sync_all().map_err(file)?;
+    held.out.sync_all().map_err(file)?;
     std::fs::rename(&part, &blob).map_err(file)?;
     Ok(blob)
 }
@@ -155,43 +185,35 @@ fn append(
     client: &Client,
     path: &str,
     listed: &Listed,
-    out: &mut File,
-    hasher: &mut Hasher,
-    length: &mut u64,
+    held: &mut Part,
     came: &mut dyn FnMut(u64) -> bool,
 ) -> std::result::Result<(), Failure> {
-    let io = |error| Failure::Error(Error::input("the hub's cache", error, "a disk that can be written"));
     let broken = |found: String| Failure::Refused(Refusal::Broken(found));
-    let response = match client.get(path, *length) {
+    let response = match client.get(path, held.length) {
         // The range can't be had: begin again.
-        Err(Refusal::Status(416)) if *length > 0 => {
-            out.set_len(0).map_err(io)?;
-            (*length, *hasher) = (0, listed.hasher());
-            return Ok(());
-        }
+        Err(Refusal::Status(416)) if held.length > 0 => return held.begin_anew(listed),
         other => other.map_err(Failure::Refused)?,
     };
-    if response.status() == StatusCode::OK && *length > 0 {
+    if response.status() == StatusCode::OK && held.length > 0 {
         // The server doesn't know ranges and sends the whole.
-        out.set_len(0).map_err(io)?;
-        (*length, *hasher) = (0, listed.hasher());
+        held.begin_anew(listed)?;
     }
     let mut body = response.into_body();
     let mut reader = body.as_reader();
     let mut buffer = vec![0; CHUNK];
-    while *length < listed.size {
+    while held.length < listed.size {
         let read = reader.read(&mut buffer).map_err(|error| broken(error.to_string()))?;
         if read == 0 {
-            let found = format!("the answer ended after {length} of {} bytes", listed.size);
+            let found = format!("the answer ended after {} of {} bytes", held.length, listed.size);
             return Err(broken(found));
         }
-        if *length + read as u64 > listed.size {
+        if held.length + read as u64 > listed.size {
             return Err(Failure::Wrong(format!("more than the {} bytes that the hub lists", listed.size)));
         }
-        hasher.update(&buffer[..read]);
-        out.write_all(&buffer[..read]).map_err(io)?;
-        *length += read as u64;
-        if !came(*length) {
+        held.hasher.update(&buffer[..read]);
+        held.out.write_all(&buffer[..read]).map_err(io)?;
+        held.length += read as u64;
+        if !came(held.length) {
             return Err(Failure::Error(Error::Stopped));
         }
     }

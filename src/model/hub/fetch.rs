@@ -4,6 +4,7 @@
 //! therefore leaves no model that looks complete, and the next one resumes it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,7 @@ use super::client::{Client, Refusal};
 use super::download::{Failure, Listed, download};
 use super::repo::Repo;
 use super::settings::{self, Settings};
-use crate::artifact::{self, foreign_path};
+use crate::artifact::{self, check_values, foreign_path};
 use crate::error::{Error, Result};
 use crate::model::gguf::split::{PartName, first_of_one};
 use crate::model::weights::{ADAPTER, INDEX, SINGLE, other_weights, read_index};
@@ -35,7 +36,13 @@ const COMPANIONS: [&str; 7] = [
 ];
 
 /// The longest list of files that is read, in bytes.
-const LONGEST_LISTING: u64 = 64 << 20;
+const LONGEST_LISTING: u64 = 32 << 20;
+
+/// Values of such a list, at most: the largest repositories have 100,000 files of seven values.
+const MOST_LISTED: usize = 1 << 20;
+
+/// Bytes that have to come within the time-out, so that a server that trickles does not hold the download for ever.
+const PROGRESS: u64 = 16 << 10;
 
 const LATER: &str = "an answer of the hub; the same command resumes the download";
 
@@ -78,21 +85,21 @@ pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bo
         let shared = shared.clone();
         move || source.fetch(&shared)
     });
-    let (mut last_beat, mut since) = (0, Instant::now());
+    let (mut last_beat, mut since, mut done) = (0, Instant::now(), 0);
     let mut pause = Duration::from_millis(1);
     while !worker.is_finished() {
         let beat = shared.beat.load(Relaxed);
-        if beat != last_beat {
-            (last_beat, since) = (beat, Instant::now());
-        }
         let fetched = shared.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if beat != last_beat {
+            (last_beat, since, done) = (beat, Instant::now(), fetched.done);
+        }
         if !on_progress(&fetched) {
             shared.stop.store(true, Relaxed);
             return Err(Error::Stopped);
         }
         if since.elapsed() > timeout {
             shared.stop.store(true, Relaxed);
-            return Err(silent(place, timeout));
+            return Err(silent(place, timeout, fetched.done.saturating_sub(done)));
         }
         std::thread::sleep(pause);
         pause = (2 * pause).min(POLL_INTERVAL);
@@ -100,25 +107,35 @@ pub fn fetch(name: impl AsRef<Path>, on_progress: &mut dyn FnMut(&Fetched) -> bo
     worker.join().unwrap_or_else(|_| Err(Error::input(place, "the hub's client failed", LATER)))
 }
 
-/// The error of a hub that is reached and doesn't answer.
-fn silent(place: String, timeout: Duration) -> Error {
-    Error::input(place, format!("the hub has sent nothing for {} s", timeout.as_secs()), LATER)
+/// The error of a hub that is reached and that has sent `bytes` within the time-out, too few.
+fn silent(place: String, timeout: Duration, bytes: u64) -> Error {
+    let seconds = timeout.as_secs();
+    let found = match bytes {
+        0 => format!("the hub has sent nothing for {seconds} s"),
+        _ => format!("the hub has sent {bytes} bytes of a file in {seconds} s, fewer than {PROGRESS}"),
+    };
+    Error::input(place, found, LATER)
 }
 
 /// State shared with the download thread.
 #[derive(Default)]
 struct Shared {
     fetched: Mutex<Fetched>,
-    /// Incremented whenever data arrives.
+    /// Incremented whenever [`PROGRESS`] bytes have arrived, and at each file.
     beat: AtomicU64,
     /// Set when the caller has given up.
     stop: AtomicBool,
 }
 
 impl Shared {
-    /// The progress, to be updated because data arrived.
+    /// The progress, to be updated because something was done.
     fn update(&self) -> MutexGuard<'_, Fetched> {
         self.beat.fetch_add(1, Relaxed);
+        self.fetched()
+    }
+
+    /// The progress, to be updated by bytes that may be few.
+    fn fetched(&self) -> MutexGuard<'_, Fetched> {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,12 +213,17 @@ impl Source {
     fn list(&self, client: &Client) -> Result<Listing> {
         let path = format!("/api/models/{}/revision/{}?blobs=true", self.id, encoded(&self.revision));
         let answer = client.get(&path, 0).map_err(|refusal| self.refused(&refusal, None))?;
-        let text = answer.into_body().into_with_config().limit(LONGEST_LISTING).read_to_string();
-        let text = text.map_err(|error| self.refused(&Refusal::Broken(error.to_string()), None))?;
         let endpoint = self.settings.shown_endpoint();
-        let listing: Listing = serde_json::from_str(&text).map_err(|error| {
-            self.wrong(format!("{endpoint} answers {error}"), "a list of the model's files")
-        })?;
+        let wrong =
+            |found: String| self.wrong(format!("{endpoint} answers {found}"), "a list of the model's files");
+        let mut text = Vec::new();
+        let body = answer.into_body().into_reader().take(LONGEST_LISTING + 1).read_to_end(&mut text);
+        body.map_err(|error| self.refused(&Refusal::Broken(error.to_string()), None))?;
+        if text.len() as u64 > LONGEST_LISTING {
+            return Err(wrong(format!("a list of more than {LONGEST_LISTING} bytes")));
+        }
+        check_values(&text, MOST_LISTED).map_err(wrong)?;
+        let listing: Listing = serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
         // The commit becomes a folder's name.
         let hash = listing.sha.bytes().all(|byte| byte.is_ascii_hexdigit());
         match hash && (7..=64).contains(&listing.sha.len()) {
@@ -215,7 +237,7 @@ impl Source {
         let endpoint = self.settings.shown_endpoint();
         let status = match (refusal, file) {
             (Refusal::Status(status), _) => *status,
-            (Refusal::Silent, _) => return silent(self.place(), self.settings.timeout),
+            (Refusal::Silent, _) => return silent(self.place(), self.settings.timeout, 0),
             (Refusal::Broken(found), Some(file)) => {
                 return self.wrong(format!("the download of {file} broke off ({found})"), LATER);
             }
@@ -347,8 +369,14 @@ impl Commit<'_> {
         let blobs = source.folder().join("blobs");
         std::fs::create_dir_all(&blobs).map_err(Error::file(&blobs))?;
         shared.update().file = file.into();
+        let mut counted = 0;
         let mut came = |length: u64| {
-            shared.update().done = *done + length;
+            shared.fetched().done = *done + length;
+            // What begins anew is no progress.
+            if length >= counted + PROGRESS || length == listed.size {
+                counted = length;
+                shared.beat.fetch_add(1, Relaxed);
+            }
             !shared.stop.load(Relaxed)
         };
         let resolve = format!("/{}/resolve/{}/{}", source.id, self.sha, encoded_path(file));

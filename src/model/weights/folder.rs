@@ -36,7 +36,10 @@ impl WeightFiles {
             return Ok(WeightFiles { paths: vec![single], listed: BTreeMap::new() });
         }
         if !index.is_file() {
-            return Err(match other_weights(&names_in(folder)) {
+            let mut names = names_in(folder);
+            // The layout of transformers.js and optimum.
+            names.extend(names_in(&folder.join("onnx")).into_iter().map(|name| format!("onnx/{name}")));
+            return Err(match other_weights(&names) {
                 Some((found, expected)) => Error::input(folder.display(), found, expected),
                 None => Error::input(single.display(), "no such file", format!("{SINGLE} or {INDEX}")),
             });
@@ -133,7 +136,9 @@ pub(in crate::model) fn other_weights(names: &[String]) -> Option<(String, Strin
     if let Some(name) = ends(&[".safetensors"]) {
         return with(name, "under a name that transformers does not load", &format!("{SINGLE}, so named"));
     }
-    if let Some(name) = ends(&[".h5", ".msgpack", ".onnx", ".ot", ".tflite", ".mlmodel", ".npz"]) {
+    if let Some(name) =
+        ends(&[".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".tflite", ".mlmodel", ".npz"])
+    {
         return with(name, "weights of another library, which are not read", CONVERTED);
     }
     None
@@ -163,6 +168,7 @@ mod tests {
             ),
             (&["model.fp16.safetensors"], "so named"),
             (&["tf_model.h5"], "another library"),
+            (&["onnx", "onnx/decoder_model.onnx"], "onnx/decoder_model.onnx, weights of another library"),
         ] {
             let said = named(names).unwrap();
             assert!(said.contains(expected), "{said}");

@@ -111,6 +111,11 @@ pub(super) fn place(
             return Err(wrong(format!("one direction, shape {shape:?}"), "--site, where it belongs"));
         }
         ([_, _], None) => Some(array.view()),
+        ([layers, 1, width], None) if *layers > 1 => {
+            let found =
+                format!("shape {shape:?}, which may be one layer at {layers} positions, or {layers} layers");
+            return Err(wrong(found, &format!("[{layers}, {width}] for layers (`array.squeeze(1)`)")));
+        }
         ([positions, _, _], None) => {
             let count = *positions as i64;
             let at = if *position < 0 { count.checked_add(*position) } else { Some(*position) };
@@ -140,4 +145,29 @@ pub(super) fn place(
         return Err(wrong("no direction but 0".into(), "a direction of a length above 0"));
     }
     Ok(Vector { method, directions, best: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::IxDyn;
+
+    use super::*;
+
+    #[test]
+    fn a_middle_side_of_one_is_layers_or_positions_and_refused() {
+        let read = |shape: &[usize]| {
+            let array = ArrayD::from_elem(IxDyn(shape), 1.0);
+            place(Path::new("v.pt"), &array, &Placement::default(), "imported".into())
+        };
+        let error = read(&[24, 1, 8]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "v.pt: shape [24, 1, 8], which may be one layer at 24 positions, or 24 layers; expected [24, 8] for layers \
+             (`array.squeeze(1)`)"
+        );
+        assert_eq!(read(&[24, 8]).unwrap().directions.len(), 24);
+        assert_eq!(read(&[3, 24, 8]).unwrap().directions.len(), 24);
+        assert_eq!(read(&[1, 24, 8]).unwrap().directions.len(), 24);
+        assert_eq!(read(&[1, 1, 8]).unwrap().directions.len(), 1);
+    }
 }

@@ -95,6 +95,13 @@ impl Layout<'_> {
         let reach = shape.iter().zip(*stride).try_fold(*offset, |reach, (side, step)| {
             reach.checked_add(side.saturating_sub(1).checked_mul(*step)?)
         });
+        if let (Some(total), true) = (total, stride.contains(&0))
+            && total > count
+        {
+            return Err(format!(
+                "an expanded view: shape {shape:?} of {count} stored numbers (`tensor.clone()` before it is saved stores all)"
+            ));
+        }
         let fits = reach.is_some_and(|reach| reach < count)
             && total.is_some_and(|total| total > 0 && total <= count);
         if shape.len() != stride.len() || !fits {
@@ -154,5 +161,25 @@ pub(super) fn insert(
     match directions.insert(site, direction) {
         Some(_) => Err(Error::input(place, format!("two directions for {site}"), "each layer once")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expanded_view_is_named_with_what_would_be_right() {
+        let bytes: Vec<u8> = (1..=4).flat_map(|number| (number as f32).to_le_bytes()).collect();
+        let number = Number::little(Kind::F32);
+        let read = |shape: &[usize], stride: &[usize]| {
+            Layout { number, bytes: &bytes, offset: 0, shape, stride }.array()
+        };
+        let error = read(&[6, 4], &[0, 1]).unwrap_err();
+        assert!(error.starts_with("an expanded view: shape [6, 4] of 4 stored numbers"), "{error}");
+        assert!(error.contains("tensor.clone()"), "{error}");
+        assert!(read(&[6, 4], &[4, 1]).unwrap_err().contains("beyond its storage"));
+        // torch gives a side of one any stride.
+        assert_eq!(read(&[1, 4], &[0, 1]).unwrap().into_raw_vec_and_offset().0, [1.0, 2.0, 3.0, 4.0]);
     }
 }
