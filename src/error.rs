@@ -49,6 +49,9 @@ fn system(source: &std::io::Error) -> String {
     let said = match source.raw_os_error().map(|_| source.kind()) {
         Some(ErrorKind::NotFound) => "No such file or folder; expected one that is there",
         Some(ErrorKind::NotADirectory) => "a file where a folder is named; expected a folder",
+        Some(ErrorKind::AlreadyExists) => {
+            "a file where a folder is named; expected a folder, or a path where nothing is"
+        }
         Some(ErrorKind::IsADirectory) => "a folder; expected a file",
         Some(ErrorKind::PermissionDenied) => {
             "permission denied; expected one that this user may read or write"

@@ -57,6 +57,12 @@ mod tests {
         );
         drop(held);
         assert!(!folder.exists());
+        let file = root.path().join("d.jsonl");
+        std::fs::write(&file, "{}\n").unwrap();
+        for path in [file.clone(), file.join("store")] {
+            let error = FolderLock::take(&path).unwrap_err().to_string();
+            assert!(error.contains(": a file where a folder is named; expected a folder"), "{error}");
+        }
         let held = FolderLock::take(&folder).unwrap();
         std::fs::write(folder.join("file"), "x").unwrap();
         drop(held);

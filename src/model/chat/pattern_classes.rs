@@ -5,6 +5,8 @@ use super::patterns::{MAX_DEPTH, Translation, literal};
 
 /// What `\w` matches inside a class.
 const WORD: &str = r"[\w&&[^\x{200C}\x{200D}]]";
+/// Properties that a character has whatever its case.
+const CASELESS: [&str; 4] = ["{N}", "{P}", "{S}", "{Z}"];
 /// What `\w` doesn't match inside a class.
 const NO_WORD: &str = r"[\W\x{200C}\x{200D}]";
 impl Translation<'_> {
@@ -15,6 +17,8 @@ impl Translation<'_> {
         }
         let mut class = String::from("[");
         if self.take_text("^") {
+            // There, case is ignored in what a class within a class leaves; here, in what it excludes.
+            self.refuse_folded(depth > self.depth(), "a negated class inside a class")?;
             class.push('^');
         }
         // Whether the last item is a set, after which a hyphen stands for itself.
@@ -29,6 +33,7 @@ impl Translation<'_> {
             match letter {
                 ']' => break,
                 '[' if self.rest.starts_with(':') && self.rest.contains(":]") => {
+                    self.refuse_folded(self.rest.starts_with(":^"), "[:^…:]")?;
                     let end = self.rest.find(":]").unwrap_or_default();
                     class.push_str(&bracket(&self.rest[1..end])?);
                     self.rest = &self.rest[end + 2..];
@@ -39,6 +44,7 @@ impl Translation<'_> {
                     set = true;
                 }
                 '&' if self.take_text("&") => {
+                    self.refuse_folded(true, "&&")?;
                     class.push_str("&&");
                     set = false;
                 }
@@ -76,6 +82,14 @@ impl Translation<'_> {
         Ok(class)
     }
 
+    /// Refuses a part of a class that means something else in Oniguruma where case is ignored.
+    fn refuse_folded(&self, is_there: bool, what: &str) -> Result<(), String> {
+        match is_there && self.folds {
+            true => Err(format!("{what} where case is ignored, which Oniguruma reads otherwise")),
+            false => Ok(()),
+        }
+    }
+
     /// Notes a character of a class, which may end a range.
     ///
     /// # Errors
@@ -97,7 +111,11 @@ impl Translation<'_> {
             'p' | 'P' if self.rest.starts_with('{') => match self.property(letter == 'P')?.as_str() {
                 r"\p{Word}" => (WORD.into(), None),
                 r"\P{Word}" => (NO_WORD.into(), None),
-                property => (property.into(), None),
+                property => {
+                    let is_negated = property.starts_with(r"\P") && !CASELESS.contains(&&property[2..]);
+                    self.refuse_folded(is_negated, property)?;
+                    (property.into(), None)
+                }
             },
             'p' | 'P' => (letter.to_string(), Some(letter)),
             'x' | 'u' => {

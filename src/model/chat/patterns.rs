@@ -56,6 +56,11 @@ pub(super) struct Translation<'a> {
 }
 
 impl Translation<'_> {
+    /// Number of open groups.
+    pub(super) fn depth(&self) -> usize {
+        self.groups.len()
+    }
+
     pub(super) fn take(&mut self) -> Option<char> {
         let letter = self.rest.chars().next()?;
         self.rest = &self.rest[letter.len_utf8()..];
@@ -288,7 +293,7 @@ impl Translation<'_> {
                 let (code, letter) = self.code(letter)?;
                 self.push_literal(letter, &code)?;
             }
-            'd' | 'D' | 's' | 'S' | 'A' | 'z' | 'G' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | '1'..='9' => {
+            'd' | 'D' | 's' | 'S' | 'A' | 'z' | 't' | 'n' | 'r' | 'f' | 'v' | 'a' | '1'..='9' => {
                 self.push_atom(&format!("\\{letter}"));
             }
             'e' => self.push_atom(r"\x1B"),
@@ -466,6 +471,13 @@ mod tests {
             r"[\w--\d]".into(),
             "[a-z--b]".into(),
             r"\x{D800}".into(),
+            r"\G\d".into(),
+            "(?i:[[^a-z]])".into(),
+            "(?i)[a[^b]]".into(),
+            "(?i:[a-z&&[k]])".into(),
+            r"(?i)[\P{Lu}]".into(),
+            r"(?i)[^\p{^Lu}x]".into(),
+            "(?i:[[:^lower:]])".into(),
         ] {
             assert!(translate(&pattern).is_err(), "{pattern}");
         }
@@ -504,6 +516,8 @@ mod tests {
             r"(?i)s\p{L}s",
             "(?i:'s|'t|'re|'ve|'m|'ll|'d)",
             r"(?i)[\p{L}\w]+",
+            r"(?i)[^\s\p{L}\P{N}\W]+",
+            r"[[^a-z]&&\P{Lu}]",
         ] {
             translate(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         }
