@@ -33,11 +33,15 @@ impl Translation<'_> {
             match letter {
                 ']' => break,
                 '[' if self.rest.starts_with(':') && self.rest.contains(":]") => {
-                    self.refuse_folded(self.rest.starts_with(":^"), "[:^…:]")?;
+                    let is_cased = [":^", ":upper", ":lower"].iter().any(|name| self.rest.starts_with(name));
+                    self.refuse_folded(is_cased, "[:…:]")?;
                     let end = self.rest.find(":]").unwrap_or_default();
                     class.push_str(&bracket(&self.rest[1..end])?);
                     self.rest = &self.rest[end + 2..];
                     set = true;
+                }
+                '[' if self.rest.starts_with('^') && class.starts_with("[^") => {
+                    return Err("a negated class in a negated one, which Oniguruma reads otherwise".into());
                 }
                 '[' => {
                     class.push_str(&self.class(depth + 1)?);
