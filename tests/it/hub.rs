@@ -138,12 +138,12 @@ fn read(stream: &TcpStream) -> Option<Request> {
     Some(request)
 }
 
-/// A file of 1,000 bytes, of which a hundred come in a second, until the client has gone.
+/// A file of which ten bytes come in a second, until the client has gone.
 fn trickle(mut stream: TcpStream) {
     let head = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n";
     let mut sent = stream.write_all(head);
     while sent.is_ok() {
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(100));
         sent = stream.write_all(b"x");
     }
 }
