@@ -59,12 +59,10 @@ impl Keys<'_> {
                 let window = self.optional("attention.sliding_window")?.filter(|window| *window > 0);
                 fields.insert("sliding_window".into(), json!(window));
             }
-            "qwen3_moe" => {
-                if self.optional("feed_forward_length")?.is_none_or(|width| width == 0) {
-                    // Every block has experts, so that the width of a dense MLP is never used.
-                    let width = self.count("expert_feed_forward_length")?;
-                    fields.insert("intermediate_size".into(), json!(width));
-                }
+            // Every block has experts, so that the width of a dense MLP is never used.
+            "qwen3_moe" if self.optional("feed_forward_length")?.is_none_or(|width| width == 0) => {
+                let width = self.count("expert_feed_forward_length")?;
+                fields.insert("intermediate_size".into(), json!(width));
             }
             "granite" | "granitemoe" if !fields.contains_key("attention_multiplier") => {
                 let scale = (self.head_width()? as f64).powf(-0.5);

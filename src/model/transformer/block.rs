@@ -65,7 +65,7 @@ pub(crate) struct Norms {
 }
 
 pub(crate) enum FeedForward {
-    Mlp(Mlp),
+    Mlp(Box<Mlp>),
     Experts(Box<Experts>),
 }
 

@@ -64,7 +64,7 @@ impl Decoder {
         units.sort_unstable();
         units.dedup();
         let common = |all: usize, unit: &usize| (1..).map(|n| n * all).find(|all| all.is_multiple_of(*unit));
-        units.iter().try_fold(1, |all, unit| common(all, unit))
+        units.iter().try_fold(1, common)
     }
 
     /// How many of a prompt's first `shared` tokens, whose keys and values are known, need not be read again: as many as leave the numbers as

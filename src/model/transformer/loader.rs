@@ -246,7 +246,7 @@ impl TensorSource<'_> {
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
             Some(shape) => FeedForward::Experts(Box::new(self.experts(shape, &prefix)?)),
-            None => FeedForward::Mlp(self.mlp(number, &prefix)?),
+            None => FeedForward::Mlp(Box::new(self.mlp(number, &prefix)?)),
         };
         let mixer = match mixer {
             Mixer::Attention(attention) => {

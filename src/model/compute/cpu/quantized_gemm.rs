@@ -192,11 +192,7 @@ mod tests {
             // Candle's blocks, or else random ones, each row the same.
             let bytes = match kind.candle() {
                 Some(kind) => QTensor::quantize(&numbers, kind).unwrap().data().unwrap().into_owned(),
-                None => tensors[&format!("{}.blocks", kind.name())]
-                    .to_vec1::<u8>()
-                    .unwrap()
-                    .repeat(outputs)
-                    .into(),
+                None => tensors[&format!("{}.blocks", kind.name())].to_vec1::<u8>().unwrap().repeat(outputs),
             };
             let mut weight = vec![0f32; outputs * inputs];
             kind.dequantize(&bytes, &mut weight);
