@@ -165,9 +165,9 @@ impl RulesAppraisal {
             (false, Verdict::FullCompliance) => i8::from(!is_cut),
             (false, Verdict::FullRefusal) => -1,
         };
-        let information = match reading.content {
-            words if words >= INFORMS => 1,
-            0 if !reading.redirects => -1,
+        let information = match reading.verdict {
+            _ if reading.content >= INFORMS => 1,
+            Verdict::FullRefusal if !reading.redirects => -1,
             _ => 0,
         };
         Appraisal {

@@ -208,10 +208,11 @@ impl Run {
     /// The next event.
     async fn next(&mut self) -> Result<Event, ApiError> {
         match timeout_at(self.deadline, self.events.recv()).await {
-            Ok(Some(event)) => Ok(event),
+            // The time is looked at too: a queue that holds an event gives it, however late it is.
+            Ok(Some(event)) if Instant::now() < self.deadline => Ok(event),
             Ok(None) if self.shared.queue.is_closed() => Err(ApiError::stopping()),
             Ok(None) => Err(ApiError::server("a failure inside the server")),
-            Err(_) => {
+            Ok(Some(_)) | Err(_) => {
                 let seconds = self.shared.limits.timeout.as_secs();
                 Err(ApiError::timeout(format_args!("no answer within {seconds} s, the server's limit")))
             }

@@ -394,7 +394,9 @@ fn a_hub_that_has_no_answer_is_refused_in_one_line() {
     hub.is(Mood::Trickles);
     says("some/model", &[("HF_HUB_DOWNLOAD_TIMEOUT", "2")], &["bytes of a file in 2 s, fewer than 16384"]);
     hub.is(Mood::Well);
-    says("some/model", &[("HF_HUB_OFFLINE", "1")], &["not in the hub's cache"]);
+    // What trickled left a folder without a snapshot.
+    says("some/model", &[("HF_HUB_OFFLINE", "1")], &["the hub's cache", "holds nothing, not main"]);
+    says("some/new", &[("HF_HUB_OFFLINE", "1")], &["not in the hub's cache"]);
     assert_eq!(hub.heard().len(), 0, "the network was forbidden");
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = format!("http://{nobody}");
