@@ -122,9 +122,8 @@ impl<'a> Extractor<'a> {
             let last = picked.iter().filter_map(|picked| picked.last()).max();
             tokens.truncate(last.map_or(0, |last| last + 1));
         }
-        let (fingerprint, id) = (dialogue.fingerprint(), &dialogue.id);
+        let (id, fingerprint) = (dialogue.id.clone(), dialogue.fingerprint());
         let dialogue = self.steering.map(|_| dialogue.clone());
-        let id = id.clone();
         Ok(TokenisedDialogue { example, id, fingerprint, length, tokens, picked, dialogue })
     }
 
@@ -165,6 +164,8 @@ impl<'a> Extractor<'a> {
         let mut done = rows.len() - with_picks.len();
         let limits: Vec<(&[Token], usize)> =
             with_picks.iter().map(|&row| (&rows[row].tokens[..], self.shareable(&rows[row]))).collect();
+        // Kept at the end: what rows begin with stays the same until all are read, also where two have one id.
+        let mut read = Vec::new();
         let groups = match self.prompts {
             None => shared_prefix::groups(&limits),
             Some(_) => vec![Group { shared: 0, rows: (0..limits.len()).collect() }],
@@ -193,7 +194,8 @@ impl<'a> Extractor<'a> {
                 recorder.set_picks(picks);
                 let mut cache = prefix.clone().map(Cache::after);
                 if self.prompts.is_some() {
-                    cache = Some(self.begun(members.iter().map(|&row| &rows[row]))?);
+                    cache =
+                        Some(self.begun(members.iter().map(|&row| &rows[row]).zip(known.iter().copied()))?);
                 }
                 match self.steering {
                     None => self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut recorder)?,
@@ -204,16 +206,19 @@ impl<'a> Extractor<'a> {
                         self.model.decoder.forward(&tokens, cache.as_mut(), &[], &mut chain)?
                     }
                 };
-                if let (Some(prompts), Some(cache)) = (&mut self.prompts, &mut cache) {
-                    for (number, &row) in members.iter().enumerate() {
-                        prompts.keep(&rows[row].id, rows[row].tokens.clone(), cache.take(number));
-                    }
+                if let (Some(_), Some(cache)) = (&self.prompts, &mut cache) {
+                    read.extend(members.iter().enumerate().map(|(number, &row)| (row, cache.take(number))));
                 }
                 self.computed += tokens.len();
                 done += members.len();
                 if !on_progress(done) {
                     return Err(Error::Stopped);
                 }
+            }
+        }
+        if let Some(prompts) = &mut self.prompts {
+            for (row, prefix) in read {
+                prompts.keep(&rows[row].id, rows[row].tokens.clone(), prefix);
             }
         }
         if with_picks.is_empty() && !on_progress(done) {
@@ -241,15 +246,14 @@ impl<'a> Extractor<'a> {
         known.map(|(_, takes)| takes).filter(|takes| *takes <= self.shareable(dialogue)).unwrap_or(0)
     }
 
-    /// A cache whose rows begin with what was read of their dialogues before.
-    fn begun<'d>(&self, dialogues: impl Iterator<Item = &'d TokenisedDialogue>) -> Result<Cache> {
+    /// A cache whose rows begin with what was read of their dialogues before: of each so many tokens.
+    fn begun<'d>(&self, rows: impl Iterator<Item = (&'d TokenisedDialogue, usize)>) -> Result<Cache> {
         let mut cache = Cache::default();
-        for (number, dialogue) in dialogues.enumerate() {
-            let known = self.known(dialogue);
-            let prompts = self.prompts.as_ref().filter(|_| known > 0);
-            if let Some((prefix, _)) =
-                prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens))
-            {
+        for (number, (dialogue, known)) in rows.enumerate().filter(|(_, (_, known))| *known > 0) {
+            let prompts = self.prompts.as_ref();
+            let found =
+                prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens));
+            if let Some((prefix, _)) = found {
                 cache.begin(number, prefix, known, 0)?;
             }
         }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use candle_core::Tensor;
+use pearlpoint::activations::{Request, extract, extract_after};
 use pearlpoint::analysis::token_readout::read_tokens;
 use pearlpoint::boundary::{ErrorKind, RiskBound, Threshold};
 use pearlpoint::dialogue::{Dialogue, Dialogues, Message, Role};
 use pearlpoint::generate::{GenerateOptions, Sampling, generate, generate_after};
-use pearlpoint::model::{Hook, Model, PromptCache, Site, Token};
+use pearlpoint::model::{Hook, Model, Point, PromptCache, Selector, Site, Token};
 use pearlpoint::organism::{Split, UserType};
 use pearlpoint::probe::Probe;
 use pearlpoint::rounds::{
@@ -294,4 +295,29 @@ fn later_rounds_read_what_is_new_and_give_the_same_answers_and_readings() {
     }
     // Twelve rounds of about thirty tokens: anew, each round reads all before it; with the cache, a part of a block and what is new.
     assert!(kept.0 * 2 < anew.0, "{} of {} tokens", kept.0, anew.0);
+}
+
+#[test]
+fn dialogues_of_one_id_in_several_passes_begin_with_what_was_there_before() {
+    let model = Model::load("organism").unwrap();
+    let longer = |dialogue: &Dialogue, role: Role, times: usize, end: &str| {
+        let mut longer = dialogue.clone();
+        let text = format!("{}{end}", "it concerns salads . i want to act . ".repeat(times));
+        longer.messages.push(Message::new(role, text));
+        longer
+    };
+    let first = longer(&Dialogue::new("one", Vec::new()), Role::User, 16, "are salads good ?");
+    let answered = longer(&first, Role::Assistant, 16, "salads are good .");
+    let candidates =
+        ["are salads good ?", "do you like salads ?"].map(|end| longer(&answered, Role::User, 2, end));
+    // A pass for each dialogue.
+    let mut request = Request::new(vec![Site::Block(3, Point::ResidPost)]).tokens(Selector::AssistantStart);
+    request.batch_tokens = 1;
+    let mut prompts = PromptCache::default();
+    extract_after(&model, &[first], &request, &mut prompts).unwrap();
+    let found = extract_after(&model, &candidates, &request, &mut prompts).unwrap();
+    let expected = extract(&model, &candidates, &request, &mut |_| true).unwrap();
+    let site = Site::Block(3, Point::ResidPost);
+    let (found, expected) = (found.at(site).unwrap(), expected.at(site).unwrap());
+    assert!((found - expected).iter().all(|difference| difference.abs() < 1e-3), "{found} {expected}");
 }

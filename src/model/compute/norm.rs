@@ -13,6 +13,14 @@ pub(crate) struct Norm {
     epsilon: f64,
 }
 
+/// `x`, normalised where there is a norm.
+pub(crate) fn normed(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
+    match norm {
+        Some(norm) => norm.forward(&x),
+        None => Ok(x),
+    }
+}
+
 impl Norm {
     /// An RMS norm without a bias, or a layer norm with one; both are f32 `[width]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>, epsilon: f64) -> Norm {

@@ -17,7 +17,7 @@ use crate::model::compute::cpu::kv_segment::KvSegment;
 use crate::model::compute::cpu::rotary::prepare_heads;
 use crate::model::compute::cpu::tensor_slice;
 use crate::model::compute::linear::Linear;
-use crate::model::compute::norm::Norm;
+use crate::model::compute::norm::{Norm, normed};
 use crate::model::compute::ops::{attention, rotate};
 use crate::model::compute::{Angles, Heads, Input};
 use crate::model::token::Token;
@@ -91,7 +91,7 @@ impl Attention {
             Some([key, value]) => {
                 let key = self.prepared(key, 1, angles)?;
                 let value = clipped(value, self.clip)?.reshape((count, heads.keys, heads.width))?;
-                Some([key, norm(&self.value_norm, value)?])
+                Some([key, normed(&self.value_norm, value)?])
             }
             None => None,
         };
@@ -207,13 +207,6 @@ impl Attention {
 /// No pass comes to a block that shares keys and values before the block that has them.
 fn missing() -> Error {
     Error::Tensor(candle_core::Error::Msg("keys and values of a block that wasn't run".into()))
-}
-
-fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
-    match norm {
-        Some(norm) => Ok(norm.forward(&x)?),
-        None => Ok(x),
-    }
 }
 
 fn clipped(x: Tensor, clip: Option<f64>) -> Result<Tensor> {

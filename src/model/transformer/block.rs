@@ -10,7 +10,7 @@ use super::pass::{Pass, call_hook, rows};
 use super::streams::{AltUp, Laurel};
 use crate::error::Result;
 use crate::model::compute::linear::Linear;
-use crate::model::compute::norm::Norm;
+use crate::model::compute::norm::{Norm, normed};
 use crate::model::compute::ops::{add, gated};
 use crate::model::compute::{Activation, Input};
 use crate::model::hook::Hook;
@@ -108,14 +108,14 @@ impl Block {
         };
         let wanted = hook.wants(site(Point::MlpHidden));
         let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
-        let added = norm(&self.attention_norms.output, self.mixer.output().forward(&heads)?)?;
+        let added = normed(&self.attention_norms.output, self.mixer.output().forward(&heads)?)?;
         let added = self.scaled(at(Point::AttnOut, added)?)?;
         // The MLP reads the normed stream; the stream that its output is added to depends on the order.
         let (x, read) = match self.parallel {
             true => (add(&x, &added)?, Some(x)),
             false => {
                 let sum = with_path(add(&x, &added)?, beside)?;
-                (at(Point::ResidMid, norm(&self.attention_norms.after, sum)?)?, None)
+                (at(Point::ResidMid, normed(&self.attention_norms.after, sum)?)?, None)
             }
         };
         let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
@@ -130,8 +130,8 @@ impl Block {
                 experts.forward(&read, &at(Point::Router, experts.route(&read)?)?)?
             }
         };
-        let added = self.scaled(at(Point::MlpOut, norm(&self.mlp_norms.output, added)?)?)?;
-        let x = norm(&self.mlp_norms.after, add(&x, &added)?)?;
+        let added = self.scaled(at(Point::MlpOut, normed(&self.mlp_norms.output, added)?)?)?;
+        let x = normed(&self.mlp_norms.after, add(&x, &added)?)?;
         let x = match (&self.streams, predicted) {
             (Some(streams), Some(first)) => {
                 let (first, mut others) = streams.correct(&x, &first, &pass.streams)?;
@@ -173,13 +173,6 @@ impl Block {
             Some(scale) => Ok((added * scale)?),
             None => Ok(added),
         }
-    }
-}
-
-fn norm(norm: &Option<Norm>, x: Tensor) -> Result<Tensor> {
-    match norm {
-        Some(norm) => Ok(norm.forward(&x)?),
-        None => Ok(x),
     }
 }
 
