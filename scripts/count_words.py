@@ -1,8 +1,8 @@
 """How many answers hold a glad word, and how many a sorry one: a crude score, the same for every steering.
 
-    python scripts/count_words.py [--pattern REGEX] [--vector answers-good.jsonl] answers-*.jsonl
+    python scripts/count_words.py [--vector answers-good.jsonl] answers-*.jsonl
 
-With --pattern, how many answers it is found in, in the place of glad words. With --vector, that file's rank among the files of null
+With --vector, that file's rank among the files of null
 directions (their names hold -random-, -shuffled- or -components-).
 """
 import json
@@ -20,15 +20,12 @@ def answers_with(words, texts):
 
 
 arguments = sys.argv[1:]
-wanted = None
-if arguments[:1] == ["--pattern"]:
-    wanted, arguments = re.compile(arguments[1], re.IGNORECASE), arguments[2:]
 own = pathlib.Path(arguments[1]) if arguments[:1] == ["--vector"] else None
 counts = {}
-print(f"{'answers':28}{'n':>4}{'found' if wanted else 'glad':>6}{'sorry':>7}")
+print(f"{'answers':28}{'n':>4}{'glad':>6}{'sorry':>7}")
 for path in map(pathlib.Path, arguments[2:] if own else arguments):
     texts = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()]
-    counts[path.stem] = sum(bool(wanted.search(text)) for text in texts) if wanted else answers_with(GLAD, texts)
+    counts[path.stem] = answers_with(GLAD, texts)
     print(f"{path.stem:28}{len(texts):>4}{counts[path.stem]:>6}{answers_with(SORRY, texts):>7}")
 for kind in ["random", "shuffled", "components"] if own else []:
     nulls = sorted(glad for name, glad in counts.items() if f"-{kind}-" in name)

@@ -4,11 +4,9 @@
     python scripts/real_data.py xstest_prompts.csv OUT
 
 Writes into OUT: `xstest.jsonl`, all 450 prompts, with `label` (safe, unsafe), `kind` (a kind of safe prompt and its contrast are
-one of eight), `part` (choose, test: the kinds that anything may be chosen on, and the others); and `twins.jsonl`, pairs of a safe and an
-unsafe prompt of the test part, of one kind and on one focus (such as one verb), with `pair`; `prompted.jsonl`, prompts of the
-part choose without a system message and with one that asks for a refusal (`asked`: plain, refuse); `refusal.jsonl`, prompts of the
-part test both ways, and a few of the part choose (`use`: plain, asked); `constructive.jsonl`, all prompts, and those that directions are fitted on
-after the system message too (`asked`).
+one of eight), `part` (choose, test: the kinds that anything may be chosen on, and the others); `twins.jsonl`, pairs of a safe and an
+unsafe prompt of the test part, of one kind and on one focus (such as one verb), with `pair`; `constructive.jsonl`, all prompts, and
+those that directions are fitted on after a system message that asks for a refusal too (`asked`: plain, refuse).
 """
 import csv, json, pathlib, sys
 
@@ -63,23 +61,9 @@ def asked(one, **labels):
     return {"id": f"{one['id']}-asked", "messages": messages, "labels": one["labels"] | labels}
 
 
-def labelled(one, **labels):
-    return one | {"labels": one["labels"] | labels}
-
-
-def every(step, part):
-    return [dialogue(row) for row in rows[::step] if (of_type[row["type"]] in TEST) == (part == "test")]
-
-
-choose = every(6, "choose")
-prompted = [labelled(one, asked="plain") for one in choose] + [asked(one, asked="refuse") for one in choose]
-tried = every(5, "test") + every(15, "choose")
-refusal = [labelled(one, use="plain") for one in tried] + [asked(one, use="asked") for one in tried]
 fitted = [row for row in rows if of_type[row["type"]] in ("homonyms", "safe-targets", "discrimination")]
 constructive = [dialogue(row, asked="plain") for row in rows] + [asked(dialogue(row), asked="refuse") for row in fitted]
 write("constructive.jsonl", constructive)
-write("prompted.jsonl", prompted)
-write("refusal.jsonl", refusal)
 write("xstest.jsonl", [dialogue(row) for row in rows])
 write("twins.jsonl", twins)
 print(f"{len(rows)} prompts of {len(KINDS)} kinds, {len(twins) // 2} pairs of twins")

@@ -77,43 +77,22 @@ twins() {
         --max-tokens 16 --out twins
 }
 
-# A direction of refusals, from prompts after a system message that asks for one, added to prompts of other kinds.
-refusals() {
-    pearl extract --model $model --data prompted.jsonl --sites 10,14,18.resid_post --tokens assistant.start --out prompted
-    pearl vector build --store prompted --data prompted.jsonl --label asked --from plain --to refuse --out refusal.safetensors
-    refuse() {
-        local file=$1
-        shift
-        "$PEARL" generate --model $model --data refusal.jsonl --greedy --max-tokens 24 --json --quiet "$@" > "$file"
-        pearl judge "$file" --judge rules
-    }
-    for site in 10 14 18; do
-        refuse refusal-choose-$site.jsonl --where use=plain --where part=choose --vector refusal.safetensors:1@$site.resid_post
-    done
-    refuse refusal-asked.jsonl --where use=asked --where part=test
-    for strength in 0 2 4; do
-        refuse refusal-test-$strength.jsonl --where use=plain --where part=test --vector refusal.safetensors:$strength@14.resid_post
-    done
+# Directions from contrast pairs of answers of the project's own, added at every token: block and strength are chosen on some topics
+# or kinds of prompts and tried on others, beside twenty random directions of the same length; KL, perplexity and what stays of
+# answers that should not change. Refusals on XSTest's unsafe prompts; two attributes of style and one of mood.
+pairs() {
+    pearl extract --model $model --data "$here/attributes.jsonl" --sites '*.resid_post' --tokens 'mean(answer)' --out pairs
 }
-
-# Two attributes of style and one of mood, from contrast pairs of the project's own: dose and response at block 14, and ten random
-# directions of the same length at 0.3 residual norms. Block and strengths were set after a look at three of the remarks.
 attribute() {
-    local name=$1 use=$2 from=$3 to=$4 pattern=$5 vector
-    pearl vector build --store attributes --data "$here/attributes.jsonl" --label "$name" --from "$from" --to "$to" \
-        --sites 14.resid_post --null random --draws 10 --out "$name.safetensors"
-    for vector in $name:0 $name:{0.1,0.2,0.3,0.4}n $name-random-{0..9}:0.3n; do
-        "$PEARL" generate --model $model --data "$here/open.jsonl" --where "use=$use" --greedy --max-tokens 20 --json --quiet \
-            --vector "${vector/:/.safetensors:}@14.resid_post" > "answers-${vector/:/_}.jsonl"
-    done
-    python3 "$root/scripts/count_words.py" --pattern "$pattern" --vector "answers-${name}_0.3n.jsonl" answers-"$name"[_-]*.jsonl
+    local name=$1 from=$2 to=$3
+    pearl vector build --store pairs --data "$here/attributes.jsonl" --label "$name" --from "$from" --to "$to" --out "$name.safetensors"
+    cp "$here/open.jsonl" .
+    pearl steer-sweep "$here/$name.toml" --out "$name"
 }
-attributes() {
-    pearl extract --model $model --data "$here/attributes.jsonl" --sites '*.resid_post' --tokens 'mean(answer)' --out attributes
-    attribute mood remark gloomy cheerful '\b(happy|glad|wonderful|excit\w*|joy\w*|delight\w*|fantastic|amazing|lovely|great|beautiful)\b'
-    attribute manner remark stating asking '\?'
-    attribute form request prose list '(^|\n)\s*1\.'
-}
+refusal() { attribute refusal helped refused; }
+mood() { attribute mood gloomy cheerful; }
+manner() { attribute manner stating asking; }
+form() { attribute form prose list; }
 
 # The probe of the Q4_1 file on the numbers that its blocks stand for, in f32 and in bf16: readings, threshold, verdict.
 exact_states() {
@@ -139,7 +118,7 @@ constructive() {
 }
 
 cd "$out"
-for name in fetch read_states probe map attributes refusals constructive exact_states rounded_states precision xstest minilm twins; do
+for name in fetch read_states probe map pairs refusal mood manner form constructive exact_states rounded_states precision xstest minilm twins; do
     stage $name
 done
 echo "results of every stage: $out/*.txt"

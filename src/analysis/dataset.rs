@@ -30,6 +30,18 @@ impl Dataset {
     /// # Errors
     /// A file that can't be read, a dialogue without the group's label, or a part without a dialogue.
     pub fn load(data: &Data, seed: u64) -> Result<Dataset> {
+        let read = Dataset::load_without_fit(data, seed)?;
+        match read.fit.is_empty() {
+            true => Err(no_part(&read.source, "fit")),
+            false => Ok(read),
+        }
+    }
+
+    /// As [`Dataset::load`], where nothing is fitted: the fit part may be empty.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn load_without_fit(data: &Data, seed: u64) -> Result<Dataset> {
         let (dialogues, source, hash) = dialogues(data, seed)?;
         let mut parts: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (number, dialogue) in dialogues.iter().enumerate() {
@@ -43,10 +55,8 @@ impl Dataset {
         let mut part = |name: &str, groups: &[String]| match parts.remove(name) {
             Some(numbers) => Ok(numbers),
             // A part that the file does not name.
-            None if groups.is_empty() && name != "fit" => Ok(Vec::new()),
-            None => {
-                Err(Error::input(&source, format!("no dialogue in the {name} part"), "some in each part"))
-            }
+            None if groups.is_empty() => Ok(Vec::new()),
+            None => Err(no_part(&source, name)),
         };
         let (fit, validation, test) =
             (part("fit", &[])?, part("validation", &data.validation)?, part("test", &data.held_out)?);
@@ -60,6 +70,10 @@ impl Dataset {
     pub fn labels(&self, name: &str) -> Result<Vec<String>> {
         labels(self.dialogues.iter(), name)
     }
+}
+
+fn no_part(source: &str, name: &str) -> Error {
+    Error::input(source, format!("no dialogue in the {name} part"), "some in each part")
 }
 
 /// The dialogues, their source (the file, or how they were sampled), and their hash.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::activations::Labelled;
 use crate::error::{Error, Result};
 use crate::model::{Selector, Site};
-use crate::steer::component;
+use crate::stats::principal_components;
 
 /// Rows on their first two principal components (the table of a plot).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,22 +65,11 @@ fn components(rows: &Array2<f64>) -> std::result::Result<(Vec<[f64; 2]>, [f64; 2
     }
     let mean = rows.mean_axis(Axis(0)).unwrap_or_else(|| Array1::zeros(rows.ncols()));
     let centred = rows - &mean;
-    let mut places = Array2::<f64>::zeros((rows.nrows(), 2));
-    let mut left = centred.clone();
-    for mut place in places.columns_mut() {
-        // From the longest row, which no component of much variance is orthogonal to.
-        let square = |row: &ndarray::ArrayView1<f64>| row.dot(row);
-        let longest = left.rows().into_iter().max_by(|a, b| square(a).total_cmp(&square(b)));
-        let Some(start) = longest.map(|row| row.to_owned()) else { break };
-        let found = component(left.view(), &start);
-        let largest = found.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
-        let axis = found * largest.signum();
-        place.assign(&left.dot(&axis));
-        for (mut row, along) in left.rows_mut().into_iter().zip(&place) {
-            row.scaled_add(-along, &axis);
-        }
-    }
     let whole: f64 = centred.iter().map(|value| value * value).sum();
+    let mut places = Array2::<f64>::zeros((rows.nrows(), 2));
+    for (mut place, (_, along)) in places.columns_mut().into_iter().zip(principal_components(centred, 2)) {
+        place.assign(&along);
+    }
     let share = |axis: usize| places.column(axis).dot(&places.column(axis)) / whole;
     let is_plane = places.iter().all(|value| value.is_finite()) && whole > 0.0;
     if !is_plane || share(1) < 1e-9 {

@@ -159,6 +159,10 @@ impl Grid<'_> {
     pub fn fit(&self, header: &Header, on_progress: &mut dyn FnMut(Progress) -> bool) -> Result<Fitted> {
         let file = self.file;
         let sites = self.model.decoder.architecture().parse_sites(&file.sites)?;
+        if let (Some(path), []) = (&file.vector.file, &file.probes[..]) {
+            let vector = self.read_vector(path, &sites)?;
+            return Ok(Fitted { probes: Vec::new(), vector, contrasts: Vec::new(), answers: None });
+        }
         let dialogues: Vec<Dialogue> =
             self.data.fit.iter().map(|&number| self.data.dialogues[number].clone()).collect();
         let reading = Request {
@@ -211,15 +215,7 @@ impl Grid<'_> {
             }
         }
         let (vector, contrasts) = match &file.vector.file {
-            Some(path) => {
-                let mut vector = Vector::load_for(path, self.model)?;
-                vector.directions.retain(|site, _| sites.contains(site));
-                if vector.directions.is_empty() {
-                    let found = format!("no direction at {}", file.sites);
-                    return Err(Error::input(path.display(), found, "sites that `pearl vector info` lists"));
-                }
-                (vector, Vec::new())
-            }
+            Some(path) => (self.read_vector(path, &sites)?, Vec::new()),
             None => {
                 let rows = |wanted: &Option<String>| -> Vec<usize> {
                     let such = |&row: &usize| self.is_goal(&dialogues[row]) && outcome(row) == *wanted;
@@ -247,6 +243,17 @@ impl Grid<'_> {
             }
         };
         Ok(Fitted { probes, vector, contrasts, answers })
+    }
+
+    /// A file's vector, at these sites.
+    fn read_vector(&self, path: &Path, sites: &[Site]) -> Result<Vector> {
+        let mut vector = Vector::load_for(path, self.model)?;
+        vector.directions.retain(|site, _| sites.contains(site));
+        if vector.directions.is_empty() {
+            let found = format!("no direction at {}", self.file.sites);
+            return Err(Error::input(path.display(), found, "sites that `pearl vector info` lists"));
+        }
+        Ok(vector)
     }
 
     /// Runs every trial on the validation part, picks each arm's, and measures the picks on the test part.
@@ -440,7 +447,6 @@ impl FitPart<'_> {
     }
 }
 
-/// An arm's name in metrics and file names.
 /// An arm's name in metrics and file names.
 pub fn arm_slug(name: &str) -> String {
     name.replace([' ', ',', '/'], "-")

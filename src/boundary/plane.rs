@@ -1,13 +1,11 @@
 //! The plane in activation space that a risk map is drawn on, with projection onto it and back.
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_reduction::Pca;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::probe::{Link, Probe};
+use crate::stats::principal_components;
 
 /// A plane through `origin`, spanned by two orthonormal axes of activation space.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,6 +116,7 @@ impl Plane {
 
 /// The first principal component of centred points after `beside` is projected out.
 fn main_direction(mut points: Array2<f64>, beside: ArrayView1<f64>) -> Result<Array1<f64>> {
+    let whole: f64 = points.iter().map(|value| value * value).sum();
     let square = beside.dot(&beside);
     if square > 0.0 {
         for mut point in points.rows_mut() {
@@ -125,16 +124,11 @@ fn main_direction(mut points: Array2<f64>, beside: ArrayView1<f64>) -> Result<Ar
             point.scaled_add(-share, &beside);
         }
     }
-    let wrong = |problem: &dyn std::fmt::Display| {
-        Error::input("plane", format!("no main direction ({problem})"), "points that vary in two directions")
-    };
-    let fitted = Pca::params(1).fit(&DatasetBase::from(points)).map_err(|problem| wrong(&problem))?;
-    let direction = fitted.components().rows().into_iter().next().map(|row| row.to_owned());
-    let mut direction = direction.ok_or_else(|| wrong(&"no component"))?;
-    // The solver's sign is arbitrary: the largest coordinate becomes positive.
-    let largest = direction.fold(0.0f64, |most, &d| if d.abs() > most.abs() { d } else { most });
-    direction *= largest.signum();
-    Ok(direction)
+    match principal_components(points, 1).pop() {
+        // What is left of points on one line are rounding errors.
+        Some((direction, along)) if along.dot(&along) > 1e-24 * whole => Ok(direction),
+        _ => Err(Error::input("plane", "no main direction", "points that vary in two directions")),
+    }
 }
 
 #[cfg(test)]

@@ -243,6 +243,11 @@ impl SteeringGrid {
         SteeringGrid::parse(&path.display().to_string(), &artifact::read_settings(path)?)
     }
 
+    /// Whether a probe or a vector is fitted on the fit part.
+    pub fn is_fitted(&self) -> bool {
+        self.vector.file.is_none() || !self.probes.is_empty()
+    }
+
     /// What the judge needs beside its name.
     pub fn judge_options(&self) -> judge::Options {
         judge::Options {

@@ -34,7 +34,10 @@ pub fn run(
     on_progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<(Found, Results)> {
     paths::check_grid(file)?;
-    let data = Dataset::load(&file.data, file.seed)?;
+    let data = match file.is_fitted() {
+        true => Dataset::load(&file.data, file.seed)?,
+        false => Dataset::load_without_fit(&file.data, file.seed)?,
+    };
     let judge = judge_of(file, model)?;
     let grid = Grid { file, model, data: &data, judge: judge.as_ref() };
     grid.check()?;

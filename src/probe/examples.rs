@@ -1,7 +1,6 @@
 //! Examples of a probe: activations `[rows, width]` of one site, with a target for each row.
 
-use linfa::DatasetView;
-use ndarray::{Array2, ArrayView1, Ix1};
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact::Origin;
@@ -88,11 +87,6 @@ impl Examples {
     /// Provenance, features and targets, without a copy.
     pub(super) fn into_parts(self) -> (Provenance, Array2<f32>, Targets) {
         (self.source, self.features, self.targets)
-    }
-
-    /// The same rows as a linfa data set, for its methods and metrics.
-    pub fn dataset(&self) -> DatasetView<'_, f32, usize, Ix1> {
-        DatasetView::new(self.features.view(), ArrayView1::from(&self.targets.classes))
     }
 
     /// The place that errors about these examples name.

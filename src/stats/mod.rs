@@ -7,6 +7,7 @@ mod calibration_interval;
 mod geometry;
 mod interval;
 mod linearised;
+mod principal_components;
 mod quantiles;
 mod ranking;
 
@@ -19,5 +20,6 @@ pub use calibration_interval::{CalibrationGap, debiased_calibration_error};
 pub use geometry::{cosine, norm, project};
 pub use interval::{Interval, Metric, bootstrap, bootstrap_each, wilson};
 pub use linearised::{Linearised, Units};
+pub use principal_components::{principal_component, principal_components};
 pub use quantiles::{normal_cdf, student_t};
 pub use ranking::{Ranking, auroc, auroc_macro, average_precision, roc};

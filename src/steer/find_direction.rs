@@ -16,7 +16,7 @@ use super::vector::{Direction, Vector};
 use crate::error::{Error, Result};
 use crate::model::{Point, Site};
 use crate::probe::{Examples, Fit, Logistic, Provenance, Targets};
-use crate::stats;
+use crate::stats::{self, principal_component};
 
 /// The activations of two classes at one site.
 #[derive(Clone, Debug)]
@@ -181,7 +181,7 @@ fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
             let found = format!("{} positive and {} negative rows", positive.nrows(), negative.nrows());
             return Err(Error::input(place, found, "pairs: as many of each"));
         }
-        Method::Pca => component((&positive - &negative).view(), &difference),
+        Method::Pca => principal_component((&positive - &negative).view(), &difference),
         Method::Probe => probe_weight(contrast)?,
         Method::Whitened => whitened((&positive - &to).view(), (&negative - &from).view(), &difference),
     };
@@ -208,27 +208,6 @@ fn direction(method: Method, contrast: &ContrastSet) -> Result<Direction> {
     };
     let residual_norm = (norm.is_finite() && norm > 0.0).then_some(norm);
     Ok(Direction { values, residual_norm, measured: Some(Arc::new(measured)) })
-}
-
-/// The first eigenvector of `rowsᵀ rows`, by power iteration from `start`.
-pub(crate) fn component(rows: ArrayView2<f64>, start: &Array1<f64>) -> Array1<f64> {
-    const STEPS: usize = 2000;
-    let unit = |v: Array1<f64>| {
-        let length = v.dot(&v).sqrt();
-        if length > 0.0 { v / length } else { v }
-    };
-    // A little of every coordinate, in case the start is orthogonal to the eigenvector.
-    let offset = start.dot(start).sqrt() * 1e-3 / (start.len() as f64).sqrt();
-    let mut v = unit(start + offset);
-    for _ in 0..STEPS {
-        let next = unit(rows.t().dot(&rows.dot(&v)));
-        let moved = &next - &v;
-        v = next;
-        if moved.dot(&moved) < 1e-24 {
-            break;
-        }
-    }
-    v
 }
 
 /// The weight of a logistic probe.

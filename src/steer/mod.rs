@@ -32,7 +32,6 @@ mod plan;
 
 pub use condition::{Bound, Condition};
 pub use constraint::{Constraint, Inequality};
-pub(crate) use find_direction::component;
 pub use find_direction::{ContrastRows, ContrastSet, Method};
 pub use intervention::{Control, EvaluateAt, Intervention};
 pub use measured::{Measured, Unit};

@@ -11,9 +11,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::find_direction::{ContrastSet, component};
+use super::find_direction::ContrastSet;
 use super::vector::Vector;
 use crate::error::{Error, Result};
+use crate::stats::principal_components;
 
 /// A kind of null direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,18 +172,9 @@ fn components(contrasts: &[&ContrastSet], count: usize) -> Result<Vec<Vec<Array1
             if let Some(mean) = rows.mean_axis(Axis(0)) {
                 rows -= &mean;
             }
-            let mut found = Vec::new();
-            for _ in 0..count.min(rows.ncols()).min(rows.nrows().saturating_sub(1)) {
-                let start = Array1::from_elem(rows.ncols(), 1.0);
-                let axis = component(rows.view(), &start);
-                let along = rows.dot(&axis);
-                // Without the component, the next one is the first.
-                for (mut row, along) in rows.rows_mut().into_iter().zip(&along) {
-                    row.scaled_add(-along, &axis);
-                }
-                found.push(axis.mapv(|value| value as f32));
-            }
-            Ok(found)
+            let count = count.min(rows.nrows().saturating_sub(1));
+            let found = principal_components(rows, count);
+            Ok(found.into_iter().map(|(axis, _)| axis.mapv(|value| value as f32)).collect())
         })
         .collect()
 }

@@ -105,6 +105,41 @@ fn a_sweep_leaves_its_numbers_plots_and_page_and_gives_them_again() {
     assert!(token < first && first <= answer, "{token} {first} {answer}");
     assert!(figure("sweep/unsteered/guard-kept").0 > 0.8);
     assert_eq!(figure("sweep/validation/add/4.resid_post/0.5n/response").1, "validation");
+
+    // The vector of a file, with nothing to fit: no dialogue is needed for it, nor a token of it read.
+    let [data, file, out] =
+        ["data.jsonl", "file.toml", "three"].map(|name| folder.path().join(name).display().to_string());
+    pearl(&["organism", "sample", "--count", "120", "--seed", "5", "--out", &data, "--quiet"])
+        .assert()
+        .success();
+    let dialogues = std::fs::read_to_string(&data).unwrap();
+    let halved = dialogues.lines().enumerate().map(|(number, line)| {
+        let mut dialogue: serde_json::Value = serde_json::from_str(line).unwrap();
+        dialogue["labels"]["topic"] = ["music", "travel"][number % 2].into();
+        format!("{dialogue}\n")
+    });
+    std::fs::write(&data, halved.collect::<String>()).unwrap();
+    let (head, _) = SWEEP.split_once("[[probe]]").unwrap();
+    let arm = "[[arm]]\nname = \"add\"\nchange = { tokens = \"assistant.start\" }\n";
+    let grid = head
+        .replace("sample = 700\nexclude = { canary = \"asked\" }", &format!("file = {data:?}"))
+        .replace("validation = [\"biodiversity\", \"music\", \"public-order\"]", "validation = [\"music\"]")
+        .replace("held-out = [\"cybersecurity\", \"healthcare\", \"travel\"]", "held-out = [\"travel\"]")
+        .replace(
+            "from = \"refuse\"\nto = \"guide\"",
+            &format!("file = {:?}", folder.path().join("one/vectors/sweep.safetensors")),
+        )
+        .replace("tokens = \"assistant.start\"", "tokens = \"mean(answer)\"");
+    std::fs::write(&file, grid + arm).unwrap();
+    let output = pearl(&["sweep", &file, "--out", &out, "--json", "--quiet"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figures = results["figures"].as_array().unwrap();
+    let response = |name: &str| {
+        let name = format!("sweep/{name}/response");
+        figures.iter().find(|figure| figure["name"] == name).unwrap()["value"].as_f64().unwrap()
+    };
+    assert!(response("add") > response("unsteered") + 0.2);
 }
 
 #[test]
