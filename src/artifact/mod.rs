@@ -16,6 +16,7 @@ mod part_lines;
 mod pipe;
 mod read_file;
 mod numbers;
+mod tensor_table;
 mod tensors;
 
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};

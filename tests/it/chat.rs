@@ -115,6 +115,27 @@ fn a_text_alone_is_read_with_the_tokenizers_own_special_tokens() {
     }
 }
 
+/// A message of calls alone has no content; its tokens are an assistant's all the same, also where the template would write a
+/// thinking part if it were the last message.
+#[test]
+fn the_tokens_of_a_call_without_a_content_are_the_assistants() {
+    let record = r#"[{"role": "user", "content": "what?"},
+        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": {"name": "look", "arguments": {"a": 1}}}]},
+        {"role": "tool", "content": "7"}, {"role": "user", "content": "so?"}]"#;
+    let messages: Vec<Message> = serde_json::from_str(record).unwrap();
+    let chat = chat("qwen3", "bytes");
+    let tokens = chat.tokens(&Dialogue::new("d", messages), 0, None).unwrap();
+    let text = |turn: usize| {
+        let ids: Vec<u32> = tokens.iter().filter(|token| token.turn == turn).map(|token| token.id).collect();
+        chat.decode(&ids, false).unwrap()
+    };
+    assert!(tokens.iter().filter(|token| token.turn == 1).all(|token| token.role == Role::Assistant));
+    let call = text(1);
+    assert!(call.starts_with("<|im_start|>assistant\n") && call.contains(r#""name": "look""#), "{call}");
+    assert!(call.ends_with("</tool_call><|im_end|>\n"), "{call}");
+    assert!(text(2).starts_with("<|im_start|>user\n<tool_response>"), "{}", text(2));
+}
+
 /// Checks that the content of each message is annotated in full, with its role.
 fn misattributed(chat: &Chat, tokens: &[Token], messages: &[Message]) -> Option<String> {
     let plain = |text: &str| -> String {

@@ -464,10 +464,27 @@ fn turn_ends(
             Some(after) if text[earliest..].starts_with(after) && earliest + after.len() <= latest => {
                 earliest + after.len()
             }
-            _ => earliest,
+            _ => end_without(text, (messages, turn), ends.last().copied(), render, answered)
+                .filter(|end| (earliest..=latest).contains(end))
+                .unwrap_or(earliest),
         };
         known.insert(key, end - earliest);
         ends.push(end);
     }
     ends
+}
+
+/// The end of a message by the dialogue without it: what follows the message before is then what follows this one, unless the template
+/// looks further than that.
+fn end_without(
+    text: &str,
+    (messages, turn): (&[Message], usize),
+    begin: Option<usize>,
+    render: &Render,
+    answered: bool,
+) -> Option<usize> {
+    let begin = begin.unwrap_or(0);
+    let without = render(&[&messages[..turn], &messages[turn + 1..]].concat(), !answered).ok()?;
+    let is_same = text.get(..begin)? == without.get(..begin)? && text.ends_with(without.get(begin..)?);
+    is_same.then(|| text.len() - (without.len() - begin))
 }
