@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::defaults::BATCH_ROWS;
 use crate::dialogue::Dialogue;
@@ -13,7 +13,7 @@ use crate::model::{Hook, Model};
 use crate::progress::Progress;
 
 /// Answers with their scores.
-#[derive(Clone)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Answers {
     /// Numbers of the dialogues, in the order of the rest.
     pub numbers: Vec<usize>,

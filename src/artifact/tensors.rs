@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use ndarray::{Array2, ArrayD, Ix2, IxDyn};
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use safetensors::View;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::DeserializeOwned;
 
 use super::atomic_write::write_atomic;

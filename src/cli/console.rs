@@ -24,7 +24,7 @@ pub fn complain(line: impl std::fmt::Display) {
 pub struct Console {
     quiet: bool,
     stop: Arc<AtomicBool>,
-    /// The folder whose finished shards are kept when the work stops.
+    /// The folder whose finished shards or trials are kept when the work stops.
     kept: Arc<Mutex<Option<PathBuf>>>,
     /// Whether the command has stopped by itself, and only prints what it has.
     is_ending: Arc<AtomicBool>,
@@ -39,13 +39,21 @@ pub const STOPPED: i32 = 130;
 /// What a stopped command says: what is kept, if anything is.
 fn stopped(kept: &Mutex<Option<PathBuf>>) -> String {
     let folder = kept.lock().ok().and_then(|folder| folder.clone());
-    let shards = folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok()).map_or(0, |files| {
-        let names = files.flatten().map(|file| file.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.starts_with("shard-") && name.ends_with(".safetensors")).count()
-    });
-    match folder {
-        Some(folder) if shards > 0 => format!(
-            "pearl: stopped; {shards} finished shards in {} are kept, and the same command resumes from them",
+    let files = folder.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+    let names =
+        files.into_iter().flatten().flatten().map(|file| file.file_name().to_string_lossy().into_owned());
+    let names: Vec<String> = names.collect();
+    let count = |is_part: fn(&&String) -> bool| names.iter().filter(is_part).count();
+    let shards = count(|name| name.starts_with("shard-") && name.ends_with(".safetensors"));
+    let trials = count(|name| name.strip_suffix(".json").is_some_and(|name| name.parse::<usize>().is_ok()));
+    let kept = match (shards, trials) {
+        (0, 0) => None,
+        (0, trials) => Some(format!("{trials} finished trials")),
+        (shards, _) => Some(format!("{shards} finished shards")),
+    };
+    match (folder, kept) {
+        (Some(folder), Some(kept)) => format!(
+            "pearl: stopped; {kept} in {} are kept, and the same command resumes from them",
             folder.display()
         ),
         _ => "pearl: stopped".into(),
@@ -75,7 +83,7 @@ impl Console {
         Console { quiet, stop, kept, is_ending }
     }
 
-    /// Names the folder whose finished shards a stopped command keeps.
+    /// Names the folder whose finished shards or trials a stopped command keeps.
     pub fn keeps(&self, folder: &Path) {
         if let Ok(mut kept) = self.kept.lock() {
             *kept = Some(folder.to_owned());

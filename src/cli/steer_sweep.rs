@@ -10,7 +10,7 @@ use super::model::ModelOptions;
 use super::output::{Outcome, print, print_exact};
 use pearlpoint::artifact;
 use pearlpoint::config::SteeringGrid;
-use pearlpoint::experiment::steering_grid::{run as sweep, table};
+use pearlpoint::experiment::steering_grid::{TRIALS, run as sweep, table};
 
 #[derive(Args)]
 #[command(after_help = "Example:
@@ -33,6 +33,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     let text = artifact::read_settings(&arguments.sweep)?;
     let file = SteeringGrid::parse(&arguments.sweep.display().to_string(), &text)?;
     let model = arguments.options.load(&file.model, console)?;
+    console.keeps(&arguments.out.join(TRIALS));
     let (found, results) = sweep(&file, &text, &model, &arguments.out, &mut console.stages())?;
     match arguments.json {
         true => print_exact(serde_json::to_string_pretty(&results)?)?,

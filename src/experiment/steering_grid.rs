@@ -5,12 +5,13 @@ use std::path::Path;
 use super::chart_file::save_chart;
 use super::paths;
 use crate::analysis::dataset::Dataset;
+use crate::analysis::kept_trials::KeptTrials;
 use crate::analysis::null_test::Spread;
 use crate::analysis::steering_effect::Effect;
 use crate::analysis::steering_grid::{ControlArm, Found, Grid};
 use crate::artifact::{self, FolderLock, Header};
 use crate::config::SteeringGrid;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::judge::{self, Scorer, Words};
 use crate::model::{Model, Site};
 use crate::plots::grid_response::{self, GridTable, Quantity, goal};
@@ -20,6 +21,9 @@ use crate::progress::Progress;
 use crate::report::table::Column;
 use crate::report::{self, Chart, Page, Results, Section, Table};
 use crate::stats::Interval;
+
+/// Folder of finished trials in that of the results, until the run is whole.
+pub const TRIALS: &str = "trials";
 
 /// Runs a grid into a folder. `text` is its file's own text, kept beside the results; `on_progress` stops the run by giving
 /// false.
@@ -39,7 +43,8 @@ pub fn run(
         false => Dataset::load_without_fit(&file.data, file.seed)?,
     };
     let judge = judge_of(file, model)?;
-    let grid = Grid { file, model, data: &data, judge: judge.as_ref() };
+    let kept = kept_trials(file, text, model, &data, out)?;
+    let grid = Grid { file, model, data: &data, judge: judge.as_ref(), kept: &kept };
     grid.check()?;
     let header = |kind: &str| Header {
         model: Some(model.name.clone()),
@@ -81,7 +86,28 @@ pub fn run(
     report::write(&page(file, model, &data, &found, &charts), &out.join("report.html"))?;
     // Last, so that a folder with results is whole.
     results.write(&out.join("results.json"))?;
+    let trials = out.join(TRIALS);
+    if trials.exists() {
+        std::fs::remove_dir_all(&trials).map_err(Error::file(&trials))?;
+    }
     Ok((found, results))
+}
+
+/// Trials that an earlier run of the same grid left: of the same text, model, template and day, dialogues and vector.
+fn kept_trials(
+    file: &SteeringGrid,
+    text: &str,
+    model: &Model,
+    data: &Dataset,
+    out: &Path,
+) -> Result<KeptTrials> {
+    let vector = file.vector.file.as_deref().map(artifact::sha256_file).transpose()?;
+    let date = model.chat.date().map(|date| date.to_string());
+    let weights = (&model.hash, &model.dtype);
+    let run = (text, weights, model.chat.template(), date, &data.hash, vector);
+    let run =
+        serde_json::to_vec(&run).map_err(|problem| Error::input("trials", problem, "what JSON can hold"))?;
+    Ok(KeptTrials::new(out.join(TRIALS), artifact::sha256(&run)))
 }
 
 fn judge_of(file: &SteeringGrid, model: &Model) -> Result<Box<dyn Scorer>> {
