@@ -10,6 +10,7 @@ mod batching;
 mod export;
 mod extract;
 mod extract_to_store;
+mod gradients;
 mod journal;
 mod labelled;
 mod manifest;
@@ -29,6 +30,7 @@ pub use extract::{extract, extract_after, extract_each, extract_steered};
 pub use extract_to_store::{
     ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
 };
+pub use gradients::{Readout, SiteGradient};
 pub use labelled::Labelled;
 pub use manifest::Manifest;
 pub use merge::merge;

@@ -287,14 +287,19 @@ fn means(own: &[(f64, f64)], baseline: Option<&Vec<(f64, f64)>>, groups: &[Vec<u
         }
         values
     };
+    // The ranges of the statistics: S is in [−1, 1], R in [0, 1].
+    let mut ranges = vec![[-1.0, 1.0], [0.0, 1.0]];
+    ranges.extend(betas.map(|beta| [-1.0 - beta, 1.0]));
+    ranges.extend(betas.map(|beta| [-2.0 - beta, 2.0 + beta]));
     let plain = statistics(&(0..own.len()).collect::<Vec<_>>());
     let intervals = bootstrap_each(groups, RESAMPLES, seed, statistics);
     let values: Vec<Interval> = intervals
         .into_iter()
         .zip(plain)
-        .map(|(interval, value)| {
+        .zip(ranges)
+        .map(|((interval, value), [low, high])| {
             let value = value.unwrap_or(0.0);
-            interval.unwrap_or(Interval { value, low: value, high: value })
+            interval.map_or(Interval { value, low: value, high: value }, |own| own.within(low, high))
         })
         .collect();
     let at = |from: usize| -> Vec<AtBeta> {
@@ -343,7 +348,11 @@ fn rates(answers: &[&JudgedAnswer], labels: &ScoreLabels, seed: u64) -> Vec<Metr
         .collect();
     if let Some(next) = next {
         let interval = group_interval::mean(&next, &units(&all, &labels.group), seed);
-        rates.push(interval.map(|interval| Metric::new("next-round-risk", interval, next.len(), "given")));
+        rates.push(
+            interval.map(|interval| {
+                Metric::new("next-round-risk", interval.within(0.0, 1.0), next.len(), "given")
+            }),
+        );
     }
     rates.into_iter().flatten().collect()
 }
@@ -425,6 +434,22 @@ mod tests {
         assert_eq!(rate(1, "attack-success"), Some((0.0, 6)));
         assert_eq!(rate(0, "safety-thinking/benign"), Some((0.0, 6)));
         assert_eq!(rate(0, "next-round-risk"), Some((0.25, 12)));
+    }
+
+    #[test]
+    fn intervals_of_few_groups_stay_within_the_range_of_the_score() {
+        let groups: Vec<Vec<usize>> = vec![vec![0], vec![1], vec![2]];
+        let own = vec![(1.0, 0.0), (1.0, 0.0), (-1.0, 1.0)];
+        let other = vec![(-1.0, 1.0); 3];
+        // By hand: of three groups Student's t is 4.303, the standard error 0.667, and S = 1/3 ± 2.87.
+        let found = means(&own, Some(&other), &groups, 0);
+        assert!((found.satisfaction.value - 1.0 / 3.0).abs() < 1e-12);
+        assert_eq!((found.satisfaction.low, found.satisfaction.high), (-1.0, 1.0));
+        assert_eq!((found.risk.low, found.risk.high), (0.0, 1.0));
+        for (at, change) in found.constructive.iter().zip(&found.change) {
+            assert_eq!((at.value.low, at.value.high), (-1.0 - at.beta, 1.0), "{at:?}");
+            assert!(change.value.high <= 2.0 + at.beta && change.value.low >= -2.0 - at.beta, "{change:?}");
+        }
     }
 
     #[test]

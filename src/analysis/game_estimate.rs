@@ -253,11 +253,14 @@ fn table(played: &[Played], answered: &[Option<Worth>], options: &EstimateOption
                     reaction: how.name().into(),
                     retention: mean(&|first, next| {
                         (first.served + next.map_or(0.0, |next| next.served)) / 2.0
-                    })?,
-                    risk: mean(&|first, next| first.risk.max(next.map_or(0.0, |next| next.risk)))?,
+                    })?
+                    .within(0.0, 1.0),
+                    risk: mean(&|first, next| first.risk.max(next.map_or(0.0, |next| next.risk)))?
+                        .within(0.0, 1.0),
                     cost: mean(&|first, next| {
                         ((first.words + next.map_or(0.0, |next| next.words)) / WORDS).min(1.0)
-                    })?,
+                    })?
+                    .within(0.0, 1.0),
                     payoff: mean(&|first, next| {
                         (first.own + next.map_or(ELSEWHERE, |next| next.own)) / 2.0 - how.effort()
                     })?,

@@ -121,8 +121,8 @@ pub fn patch(
         let positions: Vec<usize> = (0..clean.len()).collect();
         for batch in positions.chunks(rows) {
             let state =
-                |(row, &at): (usize, &usize)| (row, (at, flat[at * width..(at + 1) * width].to_vec()));
-            let new: BTreeMap<usize, (usize, Vec<f32>)> = batch.iter().enumerate().map(state).collect();
+                |(row, &at): (usize, &usize)| ((row, at), flat[at * width..(at + 1) * width].to_vec());
+            let new: BTreeMap<(usize, usize), Vec<f32>> = batch.iter().enumerate().map(state).collect();
             let mut hook = ReplaceHook::new(&model.decoder, *site, new)?;
             let copy = |row| corrupted.iter().map(move |token| Token { row, ..token.clone() });
             let copies: Vec<Token> = (0..batch.len()).flat_map(copy).collect();

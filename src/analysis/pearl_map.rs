@@ -89,7 +89,7 @@ pub fn pearl_map(
             Ok([foot[[0, 0]], foot[[0, 1]]])
         };
         let name = format!("{} before and after steering", evaluation.data.dialogues[number].id);
-        tracks.push(Track { name, places: vec![foot(before)?, foot(after)?] });
+        tracks.push(Track { name, places: vec![foot(before)?, foot(after)?], stops: Vec::new() });
     }
     let map = boundary::pearl_map(
         &samples,

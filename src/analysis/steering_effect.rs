@@ -150,7 +150,7 @@ pub fn effect(
     };
     let of_texts = |of: fn(&Damage) -> f64| {
         let values: Vec<f64> = damages.iter().map(of).collect();
-        group_interval::mean(&values, text_groups, answering.seed).unwrap_or(none)
+        group_interval::mean(&values, text_groups, answering.seed).unwrap_or(none).within(0.0, f64::MAX)
     };
     let (surprise, tokens) =
         damages.iter().fold((0.0, 0), |(sum, count), damage| (sum + damage.surprise, count + damage.tokens));
@@ -160,7 +160,7 @@ pub fn effect(
         users,
         broken: answers.count(BROKEN, |_| true).0 as f64 / users as f64,
         repetition: repeated.sum::<f64>() / users as f64,
-        divergence: bootstrap(units, RESAMPLES, answering.seed, mean).unwrap_or(none),
+        divergence: bootstrap(units, RESAMPLES, answering.seed, mean).unwrap_or(none).within(0.0, f64::MAX),
         divergence_of_answer: of_texts(|damage| damage.divergence),
         divergence_at_first: of_texts(|damage| damage.first),
         kept,

@@ -368,7 +368,9 @@ impl Evaluation<'_> {
     /// Mean of `S − β·R` over the test part, with a bootstrap interval; none of a judge that does not weigh answers.
     fn score(&self, answers: &Answers, unsteered: &Answers, beta: f64) -> Option<Interval> {
         let scores = answers.worth(beta, unsteered)?;
-        group_interval::mean(&scores, &self.groups(&answers.numbers), self.experiment.seed)
+        let interval = group_interval::mean(&scores, &self.groups(&answers.numbers), self.experiment.seed);
+        // Both S and R are in [0, 1].
+        interval.map(|interval| interval.within(-beta, 1.0))
     }
 
     /// The rows of each held-out group among the dialogues of these numbers; none where a dialogue has no group.

@@ -21,6 +21,9 @@ pub struct Track {
     pub name: String,
     /// Points `[x, y]`.
     pub places: Vec<[f64; 2]>,
+    /// Names of the points in the figure; empty for none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<String>,
 }
 
 /// The tables of the figure, as saved (JSON, kind `pearl`). Surfaces are `[y][x]`, without a value where too few samples
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn the_pearl_lies_at_the_edge_of_the_safe_region() {
-        let track = Track { name: "one".into(), places: vec![[0.1, 0.5], [0.55, 0.5]] };
+        let track = Track { name: "one".into(), places: vec![[0.1, 0.5], [0.55, 0.5]], stops: Vec::new() };
         let map = pearl_map(&samples(0.05), &[track], &options()).unwrap();
         let pearl = map.pearl.unwrap();
         assert!((0.4..0.62).contains(&pearl.x) && pearl.risk_high <= 0.1, "{pearl:?}");
@@ -277,7 +280,7 @@ mod tests {
         }
         let wide = pearl_map(&scrambled, &[], &options()).unwrap();
         assert!(narrow.bandwidth[0] < wide.bandwidth[0]);
-        let far = Track { name: "away".into(), places: vec![[0.5, 0.5], [9.0, 9.0]] };
+        let far = Track { name: "away".into(), places: vec![[0.5, 0.5], [9.0, 9.0]], stops: Vec::new() };
         let map = pearl_map(&samples(0.05), &[far], &options()).unwrap();
         assert_eq!(map.risk[30][30], None);
         assert!(!map.safe[30][30]);

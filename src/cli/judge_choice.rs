@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use pearlpoint::Result;
-use pearlpoint::judge::{self, Endpoint, Options, Scorer};
+use pearlpoint::judge::{self, Endpoint, Options, Purpose, Scorer};
 use pearlpoint::model::Model;
 
 /// What a judge looks for.
@@ -47,6 +47,7 @@ impl Phrases {
     fn options(&self) -> Options {
         let default = Endpoint::default();
         let endpoint = self.judge_url.as_ref().map(|url| Endpoint {
+            purpose: Purpose::Judge,
             url: url.clone(),
             model: self.judge_model.clone().unwrap_or(default.model),
             timeout: self.judge_timeout.map_or(default.timeout, Duration::from_secs),

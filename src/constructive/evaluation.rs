@@ -15,7 +15,7 @@ use crate::artifact::{self, FolderLock, Header};
 use crate::config::constructive::UNSTEERED;
 use crate::config::defaults::BATCH_ROWS;
 use crate::config::{ConstructiveFile, Data, PolicyArm};
-use crate::dialogue::{Dialogue, Dialogues, Message, Role};
+use crate::dialogue::{Dialogue, Dialogues};
 use crate::error::{Error, Result};
 use crate::game::Game;
 use crate::generate::{GenerateOptions, Sampling, Transcript, generate};
@@ -173,12 +173,7 @@ impl Evaluated<'_> {
     ) -> Result<(String, Vec<JudgedAnswer>)> {
         let mut dialogues = self.test.to_vec();
         if let Some(text) = &arm.system {
-            for dialogue in &mut dialogues {
-                match dialogue.messages.first_mut().filter(|first| first.role == Role::System) {
-                    Some(first) => first.content = format!("{text}\n\n{}", first.content),
-                    None => dialogue.messages.insert(0, Message::new(Role::System, text.clone())),
-                }
-            }
+            dialogues = dialogues.into_iter().map(|dialogue| dialogue.with_instruction(text)).collect();
         }
         let (decisions, plan) = match ablations {
             Some(ablations) if arm.system.is_none() => self.decide(arm, ablations)?,

@@ -176,6 +176,15 @@ impl Dialogue {
         Dialogue::new(id, vec![Message::new(Role::User, text)])
     }
 
+    /// The dialogue with a text before its system message, or as one.
+    pub fn with_instruction(mut self, text: &str) -> Dialogue {
+        match self.messages.first_mut().filter(|first| first.role == Role::System) {
+            Some(first) => first.content = format!("{text}\n\n{}", first.content),
+            None => self.messages.insert(0, Message::new(Role::System, text)),
+        }
+        self
+    }
+
     /// Value of a label as text; `None` if the dialogue lacks it. The name `a+b` gives both values joined by `+`, for
     /// instance a category and a level.
     pub fn label(&self, name: &str) -> Option<String> {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::appraisal::{Appraisal, ITEMS};
+use super::endpoint_client::chat_request;
 use crate::dialogue::Dialogue;
 use crate::generate::Transcript;
 use crate::printable::one_line;
@@ -91,15 +92,7 @@ pub(super) fn request(model: &str, dialogue: &Dialogue, transcript: &Transcript)
     // The judge sees what the user sees.
     let text = transcript.text.rsplit_once("</think>").map_or(transcript.text.as_str(), |(_, answer)| answer);
     let asked = json!({ "dialogue": said, "answer": text.trim() });
-    json!({
-        "model": model,
-        "temperature": 0,
-        "messages": [{ "role": "system", "content": RUBRIC }, { "role": "user", "content": asked.to_string() }],
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": { "name": "verdict", "strict": true, "schema": schema() }
-        }
-    })
+    chat_request(model, [RUBRIC, &asked.to_string()], "verdict", schema())
 }
 
 fn schema() -> Value {

@@ -27,7 +27,7 @@ pub use answer_probe::AnswerProbe;
 pub use appraisal::{Appraisal, ITEMS};
 pub use command::Command;
 pub use endpoint::EndpointJudge;
-pub use endpoint_client::Endpoint;
+pub use endpoint_client::{Endpoint, EndpointClient, Purpose, chat_request};
 pub use organism::World;
 pub use refusal_phrases::Refusals;
 pub use rules::{Rules, Verdict, verdict};

@@ -216,7 +216,7 @@ impl HeldOutEffect {
             Error::input("held-out groups", "too few rows for an interval", "several of both values")
         })?;
         let share = (mean(to) - mean(from)) / f64::from(direction.length());
-        Ok(HeldOutEffect { share, auroc, rows: along.len() })
+        Ok(HeldOutEffect { share, auroc: auroc.within(0.0, 1.0), rows: along.len() })
     }
 }
 

@@ -8,6 +8,7 @@ pub mod attack_success;
 pub mod attention_pattern;
 pub mod auroc_grid;
 pub mod belief_simplex;
+pub mod chain_path;
 pub mod constructive_score;
 pub mod cosines;
 pub mod cross_validation;
@@ -57,12 +58,13 @@ impl Plot {
 }
 
 /// Every plot.
-pub const PLOTS: [Plot; 29] = [
+pub const PLOTS: [Plot; 30] = [
     Plot { name: "active_learning", draw: |text| Ok(active_learning::chart(&table(text)?)) },
     Plot { name: "attack_success", draw: |text| Ok(attack_success::chart(&table(text)?)) },
     Plot { name: "attention_pattern", draw: |text| Ok(attention_pattern::chart(&table(text)?)) },
     Plot { name: "auroc_grid", draw: |text| Ok(auroc_grid::chart(&table(text)?)) },
     Plot { name: "belief_simplex", draw: |text| Ok(belief_simplex::chart(&table(text)?)) },
+    Plot { name: "chain_path", draw: |text| Ok(chain_path::chart(&table(text)?)) },
     Plot { name: "constructive_score", draw: |text| Ok(constructive_score::chart(&table(text)?)) },
     Plot { name: "cosines", draw: |text| Ok(cosines::chart(&table(text)?)) },
     Plot { name: "cross_validation", draw: |text| Ok(cross_validation::chart(&table::<Vec<_>>(text)?)) },
@@ -232,7 +234,7 @@ mod tests {
                     {"x": 1.0, "y": 0.5, "label": "calm"}, {"x": -1.0, "y": -0.5, "label": "cross"},
                 ]})
             }
-            "pearl_map" => {
+            "chain_path" | "pearl_map" => {
                 json!({"site": "1.resid_post", "axes": ["calm → cross", "refuse → answer"], "map": {
                     "samples": [], "grid": {"x": [0.0, 1.0], "y": [0.0, 1.0]}, "bandwidth": [0.1, 0.1], "tolerance": 0.1,
                     "satisfaction": rows, "risk": rows, "safe": [[true, false], [false, false]],

@@ -8,6 +8,10 @@ use crate::report::{Chart, MapChart};
 
 /// The chart of a pearl map.
 pub fn chart(table: &SitePearlMap) -> Chart {
+    Chart::Map(map_chart(table))
+}
+
+pub(super) fn map_chart(table: &SitePearlMap) -> MapChart {
     let map = &table.map;
     let is_point = map.spread.is_some_and(|spread| spread.is_point());
     let what = match map.spread {
@@ -19,7 +23,7 @@ pub fn chart(table: &SitePearlMap) -> Chart {
             100.0 * spread.extent[1]
         ),
     };
-    Chart::Map(MapChart {
+    MapChart {
         title: if is_point { "The pearl point" } else { "The pearl region" }.into(),
         subtitle: format!(
             "mean satisfaction of answers with the state at {} moved over the plane; safe: the upper 95 % bound of mean risk is at \
@@ -63,9 +67,9 @@ pub fn chart(table: &SitePearlMap) -> Chart {
                 name: track.name.clone(),
                 points: track.places.clone(),
                 arrow: true,
-                names: Vec::new(),
+                names: track.stops.clone(),
             })
             .collect(),
         ..MapChart::default()
-    })
+    }
 }

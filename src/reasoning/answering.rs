@@ -10,7 +10,7 @@ use crate::activations::Recorder;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::generate::{GenerateOptions, Transcript, generate};
-use crate::judge::Scorer;
+use crate::judge::{Scorer, UNPARSED};
 use crate::model::{Model, Selector, Site, Token};
 
 /// Tokens of an answer behind its thinking part, at most.
@@ -31,7 +31,7 @@ pub struct Answering<'a> {
 }
 
 impl Forward for Answering<'_> {
-    fn forward(&mut self, chain: &Chain) -> Result<Outcome> {
+    fn forward(&mut self, chain: &Chain) -> Result<Option<Outcome>> {
         let thinking = [self.stated.write(chain)?];
         let answers = answers(self.model, std::slice::from_ref(self.dialogue), &thinking)?;
         outcome(self.judge, self.dialogue, &answers[0])
@@ -56,19 +56,33 @@ pub fn answers(model: &Model, dialogues: &[Dialogue], thinking: &[String]) -> Re
     generate(model, dialogues, &options, &mut (), &mut |_| true)
 }
 
-/// The losses of an answer. A broken one has both: what it would have risked isn't known.
+/// The losses of an answer; none where the judge's verdict can't be parsed. A broken answer has both: what it would have risked isn't known.
 ///
 /// # Errors
 /// A judge that does not appraise answers, or can't judge this one.
-pub fn outcome(judge: &dyn Scorer, dialogue: &Dialogue, transcript: &Transcript) -> Result<Outcome> {
-    let appraisal = judge.appraise(dialogue, transcript)?.ok_or_else(|| {
-        Error::input("judge", judge.name(), "a judge that appraises satisfaction and safety")
-    })?;
+pub fn outcome(judge: &dyn Scorer, dialogue: &Dialogue, transcript: &Transcript) -> Result<Option<Outcome>> {
+    let Some(appraisal) = judge.appraise(dialogue, transcript)? else {
+        if judge.score(dialogue, transcript)?.strategy == UNPARSED {
+            return Ok(None);
+        }
+        return Err(Error::input("judge", judge.name(), "a judge that appraises satisfaction and safety"));
+    };
     let losses = match appraisal.risk() {
         Some(safety) => Losses { safety, satisfaction: (1.0 - appraisal.satisfaction()) / 2.0 },
         None => Losses { safety: 1.0, satisfaction: 1.0 },
     };
-    Ok(Outcome { answer: transcript.text.clone(), losses })
+    Ok(Some(Outcome { answer: transcript.text.clone(), losses, reason: appraisal.reason }))
+}
+
+/// The tokens of a row: the prompt, and the thinking part with its end.
+///
+/// # Errors
+/// As [`answers`].
+pub fn read_tokens(model: &Model, dialogue: &Dialogue, thinking: &str, row: usize) -> Result<Vec<Token>> {
+    let mut tokens = model.chat.tokens(dialogue, row, None)?;
+    let mut continuation = model.chat.continuation(&tokens);
+    tokens.extend(beginning(model, thinking)?.into_iter().map(|id| continuation.next(id)));
+    Ok(tokens)
 }
 
 /// Hidden states `[rows, width]` at the end of each thinking part, where the answer's first word is decided; a table a site, in the
@@ -86,10 +100,7 @@ pub fn states(
     for (own, texts) in dialogues.chunks(ROWS).zip(thinking.chunks(ROWS)) {
         let mut tokens: Vec<Token> = Vec::new();
         for (row, (dialogue, text)) in own.iter().zip(texts).enumerate() {
-            let prompt = model.chat.tokens(dialogue, row, None)?;
-            let mut continuation = model.chat.continuation(&prompt);
-            tokens.extend(prompt);
-            tokens.extend(beginning(model, text)?.into_iter().map(|id| continuation.next(id)));
+            tokens.extend(read_tokens(model, dialogue, text, row)?);
         }
         let mut recorder = Recorder::new(sites.to_vec(), Selector::Last);
         model.decoder.forward(&tokens, None, &[], &mut recorder)?;

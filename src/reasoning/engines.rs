@@ -1,24 +1,31 @@
-//! Engines of edits for the organism's chains: search over its strategies by the value probes, and random edits of the same budget.
+//! Engines of edits that search a vocabulary of strategies: by the value probes, by the model's own gradient, or at random.
 
 use std::collections::BTreeSet;
 
+use ndarray::Array2;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
-use super::answering::states;
+use super::answering::{read_tokens, states};
 use super::chain::{Chain, Kind, Strategy};
-use super::lingo_bp::{Edit, EditEngine, Outcome, Phase, Step};
-use super::organism::{Stated, vocabulary};
+use super::lingo_bp::{Edit, EditEngine, History, Outcome, Phase, Proposal};
+use super::organism::Stated;
 use super::value_probes::{Value, ValueProbes};
+use crate::activations::Recorder;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, Selector, Site, Token};
 
-/// Every edit within the budget, with the chain that it leads to.
-fn candidates(stated: &Stated, chain: &Chain, phase: Phase) -> Vec<(Edit, Chain)> {
+/// Every edit within the budget by strategies of a vocabulary, with the chain that it leads to. `stated`: of a chain of the organism, whose
+/// other nodes follow from its strategy.
+fn candidates(
+    stated: Option<&Stated>,
+    vocabulary: &[Strategy],
+    chain: &Chain,
+    phase: Phase,
+) -> Vec<(Edit, Chain)> {
     let is_free = |strategy: &&Strategy| phase == Phase::Safety || strategy.kind == Kind::Usefulness;
-    let vocabulary = vocabulary();
     let one_or_none = |strategies: Vec<Strategy>| -> Vec<Option<Strategy>> {
         std::iter::once(None).chain(strategies.into_iter().map(Some)).collect()
     };
@@ -28,7 +35,10 @@ fn candidates(stated: &Stated, chain: &Chain, phase: Phase) -> Vec<(Edit, Chain)
     let mut found = Vec::new();
     for taken in &taken {
         for put in &put {
-            let edit = stated.edit(chain, taken.as_ref(), put.as_ref());
+            let edit = match stated {
+                Some(stated) => stated.edit(chain, taken.as_ref(), put.as_ref()),
+                None => Some(Edit { taken: taken.clone(), put: put.clone(), ..Edit::default() }),
+            };
             let edited = edit.and_then(|edit| Some((edit.apply(chain, phase).ok()?, edit)));
             found.extend(edited.map(|(chain, edit)| (edit, chain)));
         }
@@ -36,73 +46,138 @@ fn candidates(stated: &Stated, chain: &Chain, phase: Phase) -> Vec<(Edit, Chain)
     found
 }
 
-/// Search: of all edits within the budget, the one whose chain the value probes read as best for the phase's loss. A thinking part that
-/// was tried is not tried again.
-pub struct ProbeSearch<'a> {
+/// A user of the organism's world, and what reads the worth of a thinking part about him.
+#[derive(Clone, Copy)]
+pub struct Reader<'a> {
     /// The model.
     pub model: &'a Model,
     /// The user.
     pub dialogue: &'a Dialogue,
     /// What the chain states about him.
     pub stated: &'a Stated,
+    /// The world's strategies.
+    pub vocabulary: &'a [Strategy],
     /// The probes.
     pub probes: &'a ValueProbes,
 }
 
-impl EditEngine for ProbeSearch<'_> {
-    fn name(&self) -> &'static str {
-        "probes"
-    }
-
-    fn propose(
-        &mut self,
-        chain: &Chain,
-        _: &Outcome,
-        phase: Phase,
-        history: &[Step],
-    ) -> Result<Option<Edit>> {
+impl Reader<'_> {
+    /// The edits within the budget whose thinking parts were not tried, with those. Of edits that are written alike, the first takes out and
+    /// puts in least.
+    fn untried(&self, chain: &Chain, phase: Phase, history: &History) -> Result<(Vec<Edit>, Vec<String>)> {
         let mut tried = BTreeSet::from([self.stated.write(chain)?]);
-        for step in history {
+        for step in &history.steps {
             tried.insert(self.stated.write(&step.chain)?);
         }
-        // Of edits that are written alike, the first takes out and puts in least.
         let (mut edits, mut thinking): (Vec<Edit>, Vec<String>) = (Vec::new(), Vec::new());
-        for (edit, edited) in candidates(self.stated, chain, phase) {
+        for (edit, edited) in candidates(Some(self.stated), self.vocabulary, chain, phase) {
             let text = self.stated.write(&edited)?;
             if tried.insert(text.clone()) {
                 edits.push(edit);
                 thinking.push(text);
             }
         }
-        if edits.is_empty() {
-            return Ok(None);
-        }
-        let dialogues = vec![self.dialogue; edits.len()];
-        let states = states(self.model, &dialogues, &thinking, &[self.probes.site])?;
-        let values = self.probes.values(states[0].1.view())?;
-        let worth = |value: &Value| match phase {
-            // Of edits that are read as safe, the one that satisfies.
-            Phase::Safety if value.safe >= 0.5 => 1.0 + value.satisfied,
-            Phase::Safety => value.safe,
-            Phase::Satisfaction if value.safe >= 0.5 => 1.0 + value.satisfied,
-            Phase::Satisfaction => value.satisfied,
-        };
-        let best = (0..edits.len())
-            .fold(0, |best, one| if worth(&values[one]) > worth(&values[best]) { one } else { best });
-        Ok(Some(edits.swap_remove(best)))
+        Ok((edits, thinking))
     }
+}
+
+/// The edit of the greatest worth for the phase's loss; nothing where there is none.
+fn best(mut edits: Vec<Edit>, values: &[Value], phase: Phase) -> Proposal {
+    let worth = |value: &Value| match phase {
+        // Of edits that are read as safe, the one that satisfies.
+        Phase::Safety if value.safe >= 0.5 => 1.0 + value.satisfied,
+        Phase::Safety => value.safe,
+        Phase::Satisfaction if value.safe >= 0.5 => 1.0 + value.satisfied,
+        Phase::Satisfaction => value.satisfied,
+    };
+    let best = (0..edits.len())
+        .fold(0, |best, one| if worth(&values[one]) > worth(&values[best]) { one } else { best });
+    match edits.is_empty() {
+        true => Proposal::Nothing,
+        false => Proposal::Edit(edits.swap_remove(best)),
+    }
+}
+
+/// Search: of all edits within the budget, the one whose chain the value probes read as best for the phase's loss. A thinking part that
+/// was tried is not tried again.
+pub struct ProbeSearch<'a>(pub Reader<'a>);
+
+impl EditEngine for ProbeSearch<'_> {
+    fn name(&self) -> &'static str {
+        "probes"
+    }
+
+    fn propose(&mut self, chain: &Chain, _: &Outcome, phase: Phase, history: &History) -> Result<Proposal> {
+        let Reader { model, dialogue, probes, .. } = self.0;
+        let (edits, thinking) = self.0.untried(chain, phase, history)?;
+        if edits.is_empty() {
+            return Ok(Proposal::Nothing);
+        }
+        let dialogues = vec![dialogue; edits.len()];
+        let states = states(model, &dialogues, &thinking, &[probes.site])?;
+        Ok(best(edits, &probes.values(states[0].1.view())?, phase))
+    }
+}
+
+/// Search by the model's own gradient (HotFlip, Ebrahimi et al., arXiv 1712.06751): one backward pass from the value probes to the
+/// embeddings of the chain as it is; the worth of an edit is its first-order estimate, the gradient times the change of the embeddings.
+pub struct GradientSearch<'a>(pub Reader<'a>);
+
+impl EditEngine for GradientSearch<'_> {
+    fn name(&self) -> &'static str {
+        "gradient"
+    }
+
+    fn propose(&mut self, chain: &Chain, _: &Outcome, phase: Phase, history: &History) -> Result<Proposal> {
+        let Reader { model, dialogue, stated, probes, .. } = self.0;
+        let (edits, thinking) = self.0.untried(chain, phase, history)?;
+        let tokens = read_tokens(model, dialogue, &stated.write(chain)?, 0)?;
+        let mut readouts = Vec::new();
+        for readout in probes.readouts() {
+            let (value, mut found) = readout.gradients(&model.decoder, &tokens, &[Site::Embed])?;
+            // One site was asked for.
+            readouts.push((value, found.swap_remove(0)));
+        }
+        let (mut kept, mut values) = (Vec::new(), Vec::new());
+        for (edit, text) in edits.into_iter().zip(&thinking) {
+            let edited = read_tokens(model, dialogue, text, 0)?;
+            // Positions are compared one by one.
+            if edited.len() != tokens.len() {
+                continue;
+            }
+            let embedded = embedded(model, &edited)?;
+            let estimate = |number: usize| {
+                let (value, own) = &readouts[number];
+                value + f64::from(((&embedded - &own.states) * &own.gradient).sum())
+            };
+            values.push(probes.value_at([estimate(0), estimate(1)]));
+            kept.push(edit);
+        }
+        Ok(best(kept, &values, phase))
+    }
+}
+
+/// The embeddings `[tokens, width]` of one row.
+fn embedded(model: &Model, tokens: &[Token]) -> Result<Array2<f32>> {
+    let mut recorder = Recorder::new(vec![Site::Embed], Selector::All);
+    model.decoder.forward(tokens, None, &[], &mut recorder)?;
+    let values: Vec<f32> = recorder.finish().1.into_iter().flat_map(|(_, values)| values).collect();
+    let width = values.len() / tokens.len().max(1);
+    Array2::from_shape_vec((tokens.len(), width), values)
+        .map_err(|error| crate::Error::input("chain", error, "a row a token"))
 }
 
 /// Random edits of the same budget and the same vocabulary.
 pub struct RandomEdits<'a> {
-    stated: &'a Stated,
+    stated: Option<&'a Stated>,
+    vocabulary: &'a [Strategy],
     rng: StdRng,
 }
 
 impl<'a> RandomEdits<'a> {
-    /// An engine with a seed.
-    pub fn new(stated: &'a Stated, seed: u64) -> RandomEdits<'a> {
-        RandomEdits { stated, rng: StdRng::seed_from_u64(seed) }
+    /// An engine with a seed. `stated`: of a chain of the organism.
+    pub fn new(stated: Option<&'a Stated>, vocabulary: &'a [Strategy], seed: u64) -> RandomEdits<'a> {
+        RandomEdits { stated, vocabulary, rng: StdRng::seed_from_u64(seed) }
     }
 }
 
@@ -111,15 +186,16 @@ impl EditEngine for RandomEdits<'_> {
         "random"
     }
 
-    fn propose(&mut self, chain: &Chain, _: &Outcome, phase: Phase, _: &[Step]) -> Result<Option<Edit>> {
-        let candidates = candidates(self.stated, chain, phase);
-        Ok(candidates.choose(&mut self.rng).map(|(edit, _)| edit.clone()))
+    fn propose(&mut self, chain: &Chain, _: &Outcome, phase: Phase, _: &History) -> Result<Proposal> {
+        let candidates = candidates(self.stated, self.vocabulary, chain, phase);
+        let drawn = candidates.choose(&mut self.rng);
+        Ok(drawn.map_or(Proposal::Nothing, |(edit, _)| Proposal::Edit(edit.clone())))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::organism::chain;
+    use super::super::organism::{chain, vocabulary};
     use super::*;
     use crate::organism::read_thought;
 
@@ -130,8 +206,9 @@ mod tests {
         let (chain, stated) = chain(&read_thought(REFUSED).unwrap());
         // By hand. Safety: nothing or "refuse" out, nothing or one of five others in, less nothing at all and an empty chain: 2 · 6 − 2.
         // Satisfaction: only the four usefulness strategies in.
-        assert_eq!(candidates(&stated, &chain, Phase::Safety).len(), 10);
-        let found = candidates(&stated, &chain, Phase::Satisfaction);
+        let candidates = |phase: Phase| candidates(Some(&stated), &vocabulary(), &chain, phase);
+        assert_eq!(candidates(Phase::Safety).len(), 10);
+        let found = candidates(Phase::Satisfaction);
         assert_eq!(found.len(), 4);
         assert!(found.iter().all(|(edit, edited)| {
             edit.taken.is_none() && edited.strategies.len() == 2 && edited.strategies[0].text == "refuse"

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Chain, Kind, Strategy};
+use super::chain::{Chain, Kind, Node, Strategy};
 use crate::error::{Error, Result};
 
 /// The two losses of an answer, each 0 at best and 1 at worst.
@@ -26,15 +26,18 @@ pub struct Outcome {
     pub answer: String,
     /// Its losses.
     pub losses: Losses,
+    /// Why, as the judge says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
 }
 
 /// The forward pass: from a chain to an answer.
 pub trait Forward {
-    /// The answer that follows the chain.
+    /// The answer that follows the chain; none where the judge's verdict on it can't be parsed.
     ///
     /// # Errors
     /// A chain that can't be answered or judged.
-    fn forward(&mut self, chain: &Chain) -> Result<Outcome>;
+    fn forward(&mut self, chain: &Chain) -> Result<Option<Outcome>>;
 }
 
 /// Which loss a step works on.
@@ -117,12 +120,25 @@ impl Edit {
     }
 }
 
+/// What an engine proposes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proposal {
+    /// An edit.
+    Edit(Edit),
+    /// Text that is no edit, with what is wrong: counted, and never guessed.
+    Unparsed(String),
+    /// An edit past its budget, with what is wrong.
+    PastBudget(String),
+    /// No more edits.
+    Nothing,
+}
+
 /// What proposes edits: a search over a vocabulary, a model with prompts, an endpoint.
 pub trait EditEngine {
     /// Its name in tables.
     fn name(&self) -> &'static str;
 
-    /// The next edit of the chain, which led to `outcome`; none where it has no more. `history` holds the steps before.
+    /// The next edit of the chain, which led to `outcome`. `history` holds the steps before.
     ///
     /// # Errors
     /// An engine that fails.
@@ -131,8 +147,8 @@ pub trait EditEngine {
         chain: &Chain,
         outcome: &Outcome,
         phase: Phase,
-        history: &[Step],
-    ) -> Result<Option<Edit>>;
+        history: &History,
+    ) -> Result<Proposal>;
 }
 
 /// When a refinement stops.
@@ -183,6 +199,31 @@ pub struct Step {
     pub kept: bool,
 }
 
+/// Why a step led nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failure {
+    /// The engine's proposal can't be parsed.
+    Unparsed,
+    /// The proposal is past its budget.
+    PastBudget,
+    /// The judge's verdict on the answer can't be parsed.
+    Unjudged,
+}
+
+/// A step that led nowhere; the chain stays as it was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FailedStep {
+    /// Number of the step, from 1, among all.
+    pub step: usize,
+    /// The loss that it worked on.
+    pub phase: Phase,
+    /// Why it failed.
+    pub failure: Failure,
+    /// What was wrong.
+    pub reason: String,
+}
+
 /// A whole refinement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct History {
@@ -190,23 +231,37 @@ pub struct History {
     pub chain: Chain,
     /// What it led to.
     pub outcome: Outcome,
-    /// The steps, in order.
+    /// The steps that led to an answer, in order.
     pub steps: Vec<Step>,
+    /// The steps that led nowhere, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedStep>,
     /// Whether both losses are met at the end.
     pub met: bool,
 }
 
 impl History {
+    /// Steps of both kinds: each uses up one.
+    pub fn spent(&self) -> usize {
+        self.steps.len() + self.failed.len()
+    }
+
+    /// The number of failures of a kind.
+    pub fn failures(&self, kind: Failure) -> usize {
+        self.failed.iter().filter(|failed| failed.failure == kind).count()
+    }
+
     /// The last outcome that was kept.
     pub fn last(&self) -> &Outcome {
         self.steps.iter().rev().find(|step| step.kept).map_or(&self.outcome, |step| &step.outcome)
     }
 }
 
-/// Refines a chain until both losses are met, the engine has no more edits, or the steps are used up.
+/// Refines a chain until both losses are met, the engine has no more edits, or the steps are used up. A proposal that can't be parsed, an
+/// edit past its budget and an answer that can't be judged each use up a step, and change nothing.
 ///
 /// # Errors
-/// An edit past its budget; an engine or a forward pass that fails.
+/// An engine or a forward pass that fails.
 pub fn refine(
     chain: &Chain,
     outcome: &Outcome,
@@ -215,19 +270,42 @@ pub fn refine(
     options: &Refinement,
 ) -> Result<History> {
     let (mut current, mut now) = (chain.clone(), outcome.clone());
-    let mut steps: Vec<Step> = Vec::new();
-    while let (true, Some(phase)) = (steps.len() < options.steps, options.phase(&current, &now.losses)) {
-        let Some(edit) = engine.propose(&current, &now, phase, &steps)? else { break };
-        let edited = edit.apply(&current, phase)?;
-        let next = forward.forward(&edited)?;
+    let mut history = History {
+        chain: chain.clone(),
+        outcome: outcome.clone(),
+        steps: Vec::new(),
+        failed: Vec::new(),
+        met: false,
+    };
+    while let (true, Some(phase)) = (history.spent() < options.steps, options.phase(&current, &now.losses)) {
+        let applied = match engine.propose(&current, &now, phase, &history)? {
+            Proposal::Nothing => break,
+            Proposal::Unparsed(reason) => Err((Failure::Unparsed, reason)),
+            Proposal::PastBudget(reason) => Err((Failure::PastBudget, reason)),
+            Proposal::Edit(edit) => match edit.apply(&current, phase) {
+                Err(error) => Err((Failure::PastBudget, error.to_string())),
+                Ok(edited) => match forward.forward(&edited)? {
+                    None => Err((Failure::Unjudged, edited.text(Node::Strategies))),
+                    Some(next) => Ok((edit, edited, next)),
+                },
+            },
+        };
+        let (edit, edited, next) = match applied {
+            Ok(applied) => applied,
+            Err((failure, reason)) => {
+                let step = history.spent() + 1;
+                history.failed.push(FailedStep { step, phase, failure, reason });
+                continue;
+            }
+        };
         let kept = phase == Phase::Safety || next.losses.safety <= now.losses.safety.max(options.safety);
         if kept {
             (current, now) = (edited.clone(), next.clone());
         }
-        steps.push(Step { phase, edit, chain: edited, outcome: next, kept });
+        history.steps.push(Step { phase, edit, chain: edited, outcome: next, kept });
     }
-    let met = options.is_met(&now.losses);
-    Ok(History { chain: chain.clone(), outcome: outcome.clone(), steps, met })
+    history.met = options.is_met(&now.losses);
+    Ok(history)
 }
 
 #[cfg(test)]
@@ -246,14 +324,13 @@ mod tests {
     struct Toy;
 
     impl Forward for Toy {
-        fn forward(&mut self, chain: &Chain) -> Result<Outcome> {
+        fn forward(&mut self, chain: &Chain) -> Result<Option<Outcome>> {
             let has = |text: &str| chain.strategies.iter().any(|strategy| strategy.text == text);
             let safety = if has("comply") { 1.0 } else { 0.0 };
             let satisfaction = if has("guide") { 0.0 } else { 0.8 };
-            Ok(Outcome {
-                answer: chain.text(super::super::Node::Strategies),
-                losses: Losses { safety, satisfaction },
-            })
+            let losses = Losses { safety, satisfaction };
+            let outcome = Outcome { answer: chain.text(Node::Strategies), losses, reason: String::new() };
+            Ok((!has("mumble")).then_some(outcome))
         }
     }
 
@@ -265,8 +342,8 @@ mod tests {
             "script"
         }
 
-        fn propose(&mut self, _: &Chain, _: &Outcome, _: Phase, _: &[Step]) -> Result<Option<Edit>> {
-            Ok((!self.0.is_empty()).then(|| self.0.remove(0)))
+        fn propose(&mut self, _: &Chain, _: &Outcome, _: Phase, _: &History) -> Result<Proposal> {
+            Ok(if self.0.is_empty() { Proposal::Nothing } else { Proposal::Edit(self.0.remove(0)) })
         }
     }
 
@@ -274,9 +351,16 @@ mod tests {
         Edit { taken, put, ..Edit::default() }
     }
 
-    fn run(chain: &Chain, edits: Vec<Edit>) -> Result<History> {
-        let outcome = Toy.forward(chain).unwrap();
-        refine(chain, &outcome, &mut Toy, &mut Script(edits), &Refinement::default())
+    fn run(chain: &Chain, edits: Vec<Edit>) -> History {
+        let outcome = Toy.forward(chain).unwrap().unwrap();
+        refine(chain, &outcome, &mut Toy, &mut Script(edits), &Refinement::default()).unwrap()
+    }
+
+    /// The failures of a refinement by one edit.
+    fn failed(chain: &Chain, edit: Edit) -> (Failure, String) {
+        let history = run(chain, vec![edit]);
+        assert_eq!((history.spent(), history.steps.len(), history.met), (1, 0, false));
+        (history.failed[0].failure, history.failed[0].reason.clone())
     }
 
     #[test]
@@ -290,14 +374,14 @@ mod tests {
                 edit(None, Some(usefulness("guide"))),
                 edit(None, Some(usefulness("never asked for"))),
             ],
-        )
-        .unwrap();
+        );
         assert!(history.met);
         let phases: Vec<Phase> = history.steps.iter().map(|step| step.phase).collect();
         assert_eq!(phases, [Phase::Safety, Phase::Satisfaction]);
         assert_eq!(history.last().losses, Losses { safety: 0.0, satisfaction: 0.0 });
-        let error = run(&chain(vec![safe.clone()]), vec![edit(Some(safe), None)]).unwrap_err().to_string();
-        assert!(error.starts_with("edit: a safety strategy, in the phase of satisfaction"), "{error}");
+        let (failure, reason) = failed(&chain(vec![safe.clone()]), edit(Some(safe), None));
+        assert_eq!(failure, Failure::PastBudget);
+        assert!(reason.starts_with("edit: a safety strategy, in the phase of satisfaction"), "{reason}");
     }
 
     #[test]
@@ -306,8 +390,7 @@ mod tests {
         let history = run(
             &chain(vec![safe]),
             vec![edit(None, Some(usefulness("comply"))), edit(None, Some(usefulness("guide")))],
-        )
-        .unwrap();
+        );
         assert_eq!(history.steps.iter().map(|step| step.kept).collect::<Vec<_>>(), [false, true]);
         assert!(history.met && history.steps[1].chain.strategies.len() == 2);
     }
@@ -315,18 +398,32 @@ mod tests {
     #[test]
     fn three_steps_are_the_most() {
         let puts = ["a", "b", "c", "d"].map(|text| edit(None, Some(usefulness(text))));
-        let history = run(&chain(vec![Strategy::new(Kind::Safety, "refuse")]), puts.to_vec()).unwrap();
+        let history = run(&chain(vec![Strategy::new(Kind::Safety, "refuse")]), puts.to_vec());
         assert_eq!((history.steps.len(), history.met), (3, false));
+        // A refused edit uses up a step too.
+        let mut puts = puts.to_vec();
+        puts.insert(1, edit(None, None));
+        let history = run(&chain(vec![Strategy::new(Kind::Safety, "refuse")]), puts);
+        assert_eq!((history.steps.len(), history.failed[0].step, history.spent()), (2, 2, 3));
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_judged_counts_and_changes_nothing() {
+        let start = chain(vec![Strategy::new(Kind::Safety, "refuse")]);
+        let history =
+            run(&start, vec![edit(None, Some(usefulness("mumble"))), edit(None, Some(usefulness("guide")))]);
+        assert_eq!(history.failures(Failure::Unjudged), 1);
+        assert!(history.met && history.steps[0].chain.text(Node::Strategies) == "refuse; guide");
     }
 
     #[test]
     fn a_chain_without_risk_bypasses_safety_and_stays_without() {
         let calm =
             Chain { risk_intent: String::new(), guidelines: String::new(), ..chain(vec![usefulness("x")]) };
-        let history = run(&calm, vec![edit(None, Some(usefulness("guide")))]).unwrap();
+        let history = run(&calm, vec![edit(None, Some(usefulness("guide")))]);
         assert!(history.met && history.steps[0].phase == Phase::Satisfaction);
         let risky = Edit { guidelines: Some("protect".into()), ..edit(None, Some(usefulness("guide"))) };
-        assert!(run(&calm, vec![risky]).unwrap_err().to_string().starts_with("edit: a risk"));
+        assert!(failed(&calm, risky).1.starts_with("edit: a risk"));
     }
 
     #[test]
@@ -338,8 +435,8 @@ mod tests {
             (edit(None, Some(usefulness("comply"))), "that the chain lacks"),
             (edit(Some(usefulness("comply")), None), "a chain without strategies"),
         ] {
-            let error = run(&start, vec![edit]).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
+            let (failure, reason) = failed(&start, edit);
+            assert!(failure == Failure::PastBudget && reason.contains(part), "{reason}");
         }
     }
 }

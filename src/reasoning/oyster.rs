@@ -64,7 +64,8 @@ pub fn to_json(chain: &Chain) -> Value {
     })
 }
 
-fn unfenced(text: &str) -> &str {
+/// The text without a fence of backticks around it.
+pub(super) fn unfenced(text: &str) -> &str {
     let text = text.trim();
     let Some(inside) = text.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else {
         return text;

@@ -47,6 +47,12 @@ const CUES: [(&[&str], Part); 5] = [
 ];
 
 impl Part {
+    /// Its name, as a probe's class has it.
+    pub fn name(self) -> &'static str {
+        // The table has every part.
+        NAMES.iter().find(|(_, part)| *part == self).map_or("", |(name, _)| name)
+    }
+
     /// The part of a probe's class.
     ///
     /// # Errors

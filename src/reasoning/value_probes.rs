@@ -2,15 +2,16 @@
 //!
 //! They are fitted on answers after thinking parts whose strategy was drawn at random, so that the strategy says nothing of the user.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use super::answering::{answers, outcome, states};
 use super::chain::Chain;
-use super::lingo_bp::Refinement;
+use super::lingo_bp::{Losses, Refinement};
 use super::organism::{Stated, vocabulary};
+use crate::activations::Readout;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::judge::Scorer;
@@ -51,12 +52,13 @@ pub struct ValueProbes {
     pub accuracy: f64,
     /// Cases that they were fitted on.
     pub rows: usize,
+    /// The answers that they were fitted on and chosen by: states `[rows, width]` at the site, and losses.
+    pub drawn: (Array2<f32>, Vec<Losses>),
 }
 
-/// Cases with a drawn strategy each, what their answers were worth, and their states.
+/// Cases with a drawn strategy each: the losses of their answers, and their states.
 struct Drawn {
-    safe: Vec<bool>,
-    satisfied: Vec<bool>,
+    losses: Vec<Losses>,
     states: Vec<(Site, Array2<f32>)>,
 }
 
@@ -77,8 +79,10 @@ impl ValueProbes {
             let found = format!("{} cases and {} for validation", fitted.len(), validation.len());
             return Err(Error::input("value probes", found, "some of each"));
         }
-        let train = draw(model, judge, fitted, sites, goal, seed)?;
-        let check = draw(model, judge, validation, sites, goal, seed + 1)?;
+        let train = draw(model, judge, fitted, sites, seed)?;
+        let check = draw(model, judge, validation, sites, seed + 1)?;
+        let [safe, satisfied] = [Drawn::safe, Drawn::satisfied].map(|of| of(&train, goal));
+        let [check_safe, check_satisfied] = [Drawn::safe, Drawn::satisfied].map(|of| of(&check, goal));
         let mut best: Option<ValueProbes> = None;
         for ((site, own), (_, other)) in train.states.iter().zip(&check.states) {
             let fit = |label: &str, truth: &[bool]| {
@@ -97,19 +101,22 @@ impl ValueProbes {
             };
             let mut probes = ValueProbes {
                 site: *site,
-                safe: fit("safe", &train.safe)?,
-                satisfied: fit("satisfied", &train.satisfied)?,
+                safe: fit("safe", &safe)?,
+                satisfied: fit("satisfied", &satisfied)?,
                 accuracy: 0.0,
                 rows: fitted.len(),
+                drawn: (Array2::default((0, 0)), Vec::new()),
             };
             let values = probes.values(other.view())?;
-            let right = values.iter().zip(check.safe.iter().zip(&check.satisfied)).filter(
+            let right = values.iter().zip(check_safe.iter().zip(&check_satisfied)).filter(
                 |(value, (safe, satisfied))| {
                     (value.safe >= 0.5) == **safe && (value.satisfied >= 0.5) == **satisfied
                 },
             );
             probes.accuracy = right.count() as f64 / validation.len() as f64;
             if best.as_ref().is_none_or(|best| probes.accuracy > best.accuracy) {
+                let both = concatenate![Axis(0), own.view(), other.view()];
+                probes.drawn = (both, train.losses.iter().chain(&check.losses).copied().collect());
                 best = Some(probes);
             }
         }
@@ -132,15 +139,35 @@ impl ValueProbes {
     }
 }
 
+impl Drawn {
+    fn safe(&self, goal: &Refinement) -> Vec<bool> {
+        self.losses.iter().map(|losses| losses.safety <= goal.safety).collect()
+    }
+
+    fn satisfied(&self, goal: &Refinement) -> Vec<bool> {
+        self.losses.iter().map(|losses| losses.satisfaction <= goal.satisfaction).collect()
+    }
+}
+
+impl ValueProbes {
+    /// The two readouts at the end of a thinking part, safe and satisfied: each is a logit without its bias.
+    pub fn readouts(&self) -> [Readout; 2] {
+        [&self.safe, &self.satisfied]
+            .map(|probe| Readout::Direction(self.site, probe.weight.row(0).to_owned()))
+    }
+
+    /// The value at two readouts.
+    pub fn value_at(&self, [safe, satisfied]: [f64; 2]) -> Value {
+        let of = |probe: &Probe, readout: f64| {
+            let logit = Array2::from_elem((1, 1), readout + f64::from(probe.bias[0]));
+            probe.from_logits(logit)[[0, 1]]
+        };
+        Value { safe: of(&self.safe, safe), satisfied: of(&self.satisfied, satisfied) }
+    }
+}
+
 /// Draws a strategy for each case, lets the model answer, and reads the states.
-fn draw(
-    model: &Model,
-    judge: &dyn Scorer,
-    cases: &[Case],
-    sites: &[Site],
-    goal: &Refinement,
-    seed: u64,
-) -> Result<Drawn> {
+fn draw(model: &Model, judge: &dyn Scorer, cases: &[Case], sites: &[Site], seed: u64) -> Result<Drawn> {
     let mut rng = StdRng::seed_from_u64(seed);
     let strategies = vocabulary();
     let mut thinking = Vec::with_capacity(cases.len());
@@ -151,12 +178,12 @@ fn draw(
     }
     let dialogues: Vec<Dialogue> = cases.iter().map(|case| case.dialogue.clone()).collect();
     let transcripts = answers(model, &dialogues, &thinking)?;
-    let (mut safe, mut satisfied) = (Vec::new(), Vec::new());
+    let mut losses = Vec::with_capacity(dialogues.len());
     for (dialogue, transcript) in dialogues.iter().zip(&transcripts) {
-        let losses = outcome(judge, dialogue, transcript)?.losses;
-        safe.push(losses.safety <= goal.safety);
-        satisfied.push(losses.satisfaction <= goal.satisfaction);
+        // What can't be judged is worth nothing.
+        let own = outcome(judge, dialogue, transcript)?.map(|outcome| outcome.losses);
+        losses.push(own.unwrap_or(Losses { safety: 1.0, satisfaction: 1.0 }));
     }
     let dialogues: Vec<&Dialogue> = dialogues.iter().collect();
-    Ok(Drawn { safe, satisfied, states: states(model, &dialogues, &thinking, sites)? })
+    Ok(Drawn { losses, states: states(model, &dialogues, &thinking, sites)? })
 }

@@ -18,6 +18,13 @@ pub struct Interval {
     pub high: f64,
 }
 
+impl Interval {
+    /// The interval within the range of its statistic: of few units, the bounds by Student's t may lie outside.
+    pub fn within(self, low: f64, high: f64) -> Interval {
+        Interval { low: self.low.clamp(low, high), high: self.high.clamp(low, high), ..self }
+    }
+}
+
 /// A named value with its interval and the data that it was measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {

@@ -1,4 +1,4 @@
-//! A hook that replaces the hidden state `[width]` of one token of each row, at one site (activation patching).
+//! A hook that replaces the hidden states `[width]` of some tokens of each row, at one site (activation patching).
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,27 +9,27 @@ use super::row_edit::edit_rows;
 use crate::error::{Error, Result};
 use crate::model::{Decoder, Hook, Site, Token};
 
-/// Replaces the state at one position of each row, at one site.
+/// Replaces the states at some positions of each row, at one site.
 pub struct ReplaceHook {
     site: Site,
-    /// A position and `[width]` a row.
-    states: BTreeMap<usize, (usize, Vec<f32>)>,
+    /// `[width]` by row and position.
+    states: BTreeMap<(usize, usize), Vec<f32>>,
 }
 
 impl ReplaceHook {
-    /// The hook. `states`: by row of the batch, the position and its new state; rows without one are left alone.
+    /// The hook. `states`: by row of the batch and position, the new state; tokens without one are left alone.
     ///
     /// # Errors
     /// A state of another width than the model's at the site.
     pub fn new(
         decoder: &Decoder,
         site: Site,
-        states: BTreeMap<usize, (usize, Vec<f32>)>,
+        states: BTreeMap<(usize, usize), Vec<f32>>,
     ) -> Result<ReplaceHook> {
         let width = decoder.architecture().site_width(site);
-        match states.values().find(|(_, state)| state.len() != width) {
+        match states.values().find(|state| state.len() != width) {
             None => Ok(ReplaceHook { site, states }),
-            Some((_, state)) => {
+            Some(state) => {
                 let found = format!("a state of width {}", state.len());
                 Err(Error::input(format!("state at {site}"), found, format!("width {width}, the model's")))
             }
@@ -43,23 +43,28 @@ impl Hook for ReplaceHook {
     }
 
     fn call(&mut self, _: Site, activations: Tensor, tokens: &[Token]) -> Result<Tensor> {
-        let is_replaced = |token: &Token| {
-            self.states.get(&token.row).is_some_and(|(position, _)| *position == token.position)
-        };
+        let is_replaced = |token: &Token| self.states.contains_key(&(token.row, token.position));
         let picked: Vec<usize> = (0..tokens.len()).filter(|&at| is_replaced(&tokens[at])).collect();
         edit_rows(activations, &picked, |place, h| {
             // The picked rows all have a state.
-            if let Some((_, state)) = self.states.get(&tokens[picked[place]].row) {
+            let token = &tokens[picked[place]];
+            if let Some(state) = self.states.get(&(token.row, token.position)) {
                 h.copy_from_slice(state);
             }
         })
     }
 
     fn cache_key(&self, row: usize) -> u64 {
-        let Some((position, state)) = self.states.get(&row) else { return 0 };
+        let mut own = self.states.range((row, 0)..=(row, usize::MAX)).peekable();
+        if own.peek().is_none() {
+            return 0;
+        }
         let mut hasher = DefaultHasher::new();
-        (self.site, position).hash(&mut hasher);
-        state.iter().for_each(|number| number.to_bits().hash(&mut hasher));
+        self.site.hash(&mut hasher);
+        for ((_, position), state) in own {
+            position.hash(&mut hasher);
+            state.iter().for_each(|number| number.to_bits().hash(&mut hasher));
+        }
         hasher.finish().max(1)
     }
 }

@@ -16,6 +16,7 @@ mod export;
 mod docs;
 mod game;
 mod generate;
+mod gradients;
 mod hostile_input;
 mod gguf;
 mod gguf_split;

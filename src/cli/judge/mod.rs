@@ -217,10 +217,12 @@ fn agree(arguments: &Agree, console: &Console) -> anyhow::Result<Outcome> {
         vec![kappa(&human, &own), agreement(&human, &own)]
     };
     let intervals = bootstrap_each(&units, 1000, arguments.seed, draw);
-    let metrics: Vec<Metric> = ["kappa", "agreement"]
+    let metrics: Vec<Metric> = [("kappa", -1.0), ("agreement", 0.0)]
         .iter()
         .zip(intervals)
-        .filter_map(|(name, interval)| Some(Metric::new(*name, interval?, human.len(), "given")))
+        .filter_map(|((name, least), interval)| {
+            Some(Metric::new(*name, interval?.within(*least, 1.0), human.len(), "given"))
+        })
         .collect();
     let count = |human_class: usize, own_class: usize| {
         human.iter().zip(&own).filter(|&(&h, &o)| h == human_class && o == own_class).count()

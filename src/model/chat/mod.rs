@@ -23,6 +23,7 @@ pub(crate) mod tokenizer;
 pub(crate) mod tokenizer_class;
 pub(crate) mod tokenizer_json;
 
+use std::ops::Range;
 use std::path::Path;
 
 use chrono::NaiveDate;
@@ -33,7 +34,7 @@ use crate::error::{Error, Result};
 use added_tokens::TokenFiles;
 use annotate::Continuation;
 use harmony::Channels;
-use message_spans::CLOSE;
+use message_spans::{CLOSE, OPEN};
 use template::Template;
 use tokenizer::Vocabulary;
 
@@ -215,6 +216,47 @@ impl Chat {
             true => Ok(ids),
             false => Err(Error::input(&self.place, format!("no tokens for {CLOSE}"), "a model that thinks")),
         }
+    }
+
+    /// Token ids of a thinking part with its tags, as the beginning of the answer to `prompt`; none where [`Chat::thinking_tags`] are none.
+    ///
+    /// # Errors
+    /// Text that the tokenizer can't encode.
+    pub fn thinking_part(&self, prompt: &[Token], text: &str) -> Result<Option<Vec<u32>>> {
+        let Some([open, close]) = self.thinking_tags(prompt)? else { return Ok(None) };
+        Ok(Some([open, self.encode(text)?, close].concat()))
+    }
+
+    /// Token ids before and behind a thinking part that begins the answer to `prompt`; none where the tokenizer has no token for a tag, or
+    /// the prompt has closed the thinking part.
+    ///
+    /// # Errors
+    /// A tokenizer that can't encode a line break.
+    pub fn thinking_tags(&self, prompt: &[Token]) -> Result<Option<[Vec<u32>; 2]>> {
+        let (Some(open), Some(close)) = (self.vocabulary.id(OPEN), self.vocabulary.id(CLOSE)) else {
+            return Ok(None);
+        };
+        let turn = prompt.last().filter(|last| last.role == Role::Assistant).map(|last| last.turn);
+        let own = prompt.iter().rev().take_while(|token| Some(token.turn) == turn);
+        let tag = own.map(|token| token.id).find(|id| [open, close].contains(id));
+        if tag == Some(close) {
+            return Ok(None);
+        }
+        let mut before = if tag.is_none() { vec![open] } else { Vec::new() };
+        let line = self.encode("\n")?;
+        before.extend(&line);
+        let behind = [line, vec![close], self.encode("\n\n")?].concat();
+        Ok(Some([before, behind]))
+    }
+
+    /// The tokens of a text by itself, as [`Chat::encode`], each with its place in the text.
+    ///
+    /// # Errors
+    /// Text that the tokenizer can't encode.
+    pub fn encode_with_places(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let whole = 0..text.len();
+        let pieces = self.vocabulary.encode(text, &[whole], false)?;
+        Ok(pieces.into_iter().map(|piece| (piece.id, piece.range)).collect())
     }
 
     /// The tokens of a text by itself, without a template or special tokens around it.

@@ -87,8 +87,8 @@ impl Linear {
         Linear { weight: Matrix::Unpacked(weight), bias }
     }
 
-    /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow through trainable matrices, and through `x` unless the
-    /// matrix is packed or quantised.
+    /// `x`: f32 `[tokens, in]`; gives f32 `[tokens, out]`. Gradients flow through trainable matrices, and through `x`: of a packed or
+    /// quantised matrix the values are then multiplied as f32, which takes the memory of a copy.
     ///
     /// # Errors
     /// An input of another width.
@@ -181,6 +181,9 @@ impl Linear {
     /// The products of unpacked matrices of one type, in one parallel region; none if they aren't, or if a gradient is tracked: the
     /// CPU kernels record none.
     fn unpacked_products(all: &[&Linear], x: &Tensor) -> Option<Result<Vec<Tensor>>> {
+        if x.track_op() {
+            return None;
+        }
         let unpacked = all.iter().map(|linear| match &linear.weight {
             Matrix::Unpacked(weight) => Some(weight),
             _ => None,
@@ -199,7 +202,7 @@ impl Linear {
         });
         let tensors: Vec<&Tensor> = tensors.collect::<Option<_>>()?;
         let dtype = tensors.first()?.dtype();
-        if x.track_op() || tensors.iter().any(|tensor| tensor.dtype() != dtype) {
+        if tensors.iter().any(|tensor| tensor.dtype() != dtype) {
             return None;
         }
         Some(match dtype {
@@ -213,15 +216,18 @@ impl Linear {
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         match &self.weight {
             #[cfg(target_arch = "x86_64")]
+            Matrix::Packed(packed) if x.track_op() => x.matmul(&packed.floats()?.t()?),
+            #[cfg(target_arch = "x86_64")]
             Matrix::Packed(packed) => {
                 let products =
                     Input::from(x).with_row(|row| Packed::products(&[packed], row, x.dims2()?.into()))?;
                 products.into_iter().next().ok_or_else(|| Error::Msg("no product of a packed matrix".into()))
             }
             Matrix::Candle(candle) => candle.product(x),
-            Matrix::Unpacked(Weight::Tensor(weight)) if x.track_op() || weight.track_op() => {
+            Matrix::Unpacked(Weight::Tensor(weight)) if weight.track_op() => {
                 x.matmul(&weight.to_dtype(DType::F32)?.t()?)
             }
+            Matrix::Unpacked(weight) if x.track_op() => x.matmul(&weight.floats()?.t()?),
             Matrix::Unpacked(_) => {
                 let products = Linear::unpacked_products(&[self], x).unwrap_or_else(|| Ok(Vec::new()))?;
                 products

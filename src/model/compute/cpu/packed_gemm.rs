@@ -158,23 +158,47 @@ impl Packed {
         }
     }
 
-    /// Rows of a matrix in one-part tiles, as f32 `[rows, inputs]`.
+    /// Rows of the matrix, as f32 `[rows, inputs]`.
+    ///
+    /// # Errors
+    /// A row that the matrix lacks.
     pub fn rows(&self, rows: &[u32]) -> Result<Tensor> {
-        let Panels::Tiles(parts) = &self.panels else {
-            return Err(Error::Msg("rows of a matrix that is not in tiles".into()));
-        };
-        let size = amx::panel_size(amx::steps(self.inputs));
         let mut out = Vec::with_capacity(rows.len() * self.inputs);
         for &row in rows {
             let row = row as usize;
             if row >= self.outputs {
                 return Err(Error::Msg(format!("row {row} of a matrix of {}", self.outputs)));
             }
-            let panel = &parts[0][row / PANEL * size..][..size];
-            let number = |at: usize| panel[amx::panel_index(at / 2, row % PANEL)][at % 2].to_f32();
-            out.extend((0..self.inputs).map(number));
+            out.extend((0..self.inputs).map(|at| self.value(row, at)));
         }
         Tensor::from_vec(out, (rows.len(), self.inputs), &Device::Cpu)
+    }
+
+    /// The matrix, as f32 `[outputs, inputs]`; of two parts, their sum.
+    ///
+    /// # Errors
+    /// None: every row is the matrix's own.
+    pub fn floats(&self) -> Result<Tensor> {
+        let mut out = vec![0f32; self.outputs * self.inputs];
+        out.par_chunks_mut(self.inputs.max(1)).enumerate().for_each(|(row, out)| {
+            out.iter_mut().enumerate().for_each(|(at, out)| *out = self.value(row, at));
+        });
+        Tensor::from_vec(out, (self.outputs, self.inputs), &Device::Cpu)
+    }
+
+    fn value(&self, row: usize, at: usize) -> f32 {
+        let (panel, lane) = (row / PANEL, row % PANEL);
+        let place = |steps: usize, step: usize| (panel * steps + step) * PANEL + lane;
+        match &self.panels {
+            Panels::F32(numbers) => numbers[place(self.inputs, at)],
+            Panels::F16(numbers) => numbers[place(self.inputs, at)].to_f32(),
+            Panels::Bf16(numbers) => numbers[place(self.inputs, at)].to_f32(),
+            Panels::Pairs(pairs) => pairs[place(self.inputs.div_ceil(2), at / 2)][at % 2].to_f32(),
+            Panels::Tiles(parts) => {
+                let index = panel * amx::panel_size(amx::steps(self.inputs)) + amx::panel_index(at / 2, lane);
+                parts.iter().map(|part| part[index][at % 2].to_f32()).sum()
+            }
+        }
     }
 
     fn multiply(matrices: &[&Packed], x: &PackedInput, tokens: usize, inputs: usize) -> Result<Vec<Tensor>> {
@@ -419,6 +443,24 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_values_of_a_packed_matrix_come_back() {
+        for (backend, dtype, _) in kinds() {
+            let weight = random((130, 63), 3).to_dtype(dtype).unwrap();
+            let packed = Packed::new(&weight, backend).unwrap().unwrap();
+            let exact = numbers(&weight.to_dtype(DType::F32).unwrap());
+            // An f32 matrix in two tiles keeps sixteen bits.
+            let tolerance = if (backend, dtype) == (Backend::Amx, DType::F32) { 2e-5 } else { 0.0 };
+            for (found, exact) in numbers(&packed.floats().unwrap()).iter().zip(&exact) {
+                assert!((found - exact).abs() <= tolerance, "{backend:?} {dtype:?}: {found}, not {exact}");
+            }
+            assert_eq!(
+                numbers(&packed.rows(&[129, 0]).unwrap())[..63],
+                numbers(&packed.floats().unwrap())[129 * 63..]
+            );
         }
     }
 
