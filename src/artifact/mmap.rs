@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use super::embedded::embedded;
 use crate::error::{Error, Result};
 
 /// Linux maps neighbours of an accessed page too (fault-around), so that releasing a range must include them: whole folios,
@@ -121,6 +122,9 @@ impl State {
 
 impl Bytes {
     pub fn open(path: &Path) -> Result<Bytes> {
+        if let Some(bytes) = embedded(path) {
+            return Ok(Bytes::Static(bytes));
+        }
         let file = File::open(path).map_err(Error::file(path))?;
         let metadata = file.metadata().map_err(Error::file(path))?;
         // A pipe or a device has no length, and may have no end.

@@ -3,6 +3,7 @@
 mod atomic_write;
 #[cfg(unix)]
 mod bus_error;
+mod embedded;
 mod folder_lock;
 mod foreign_name;
 mod gguf;
@@ -22,6 +23,7 @@ mod tensors;
 pub use atomic_write::{TEMPORARY, remove_abandoned, write_atomic, write_text};
 #[cfg(unix)]
 pub use bus_error::exit_on_truncated_files;
+pub use embedded::{ORGANISM_POLICY, exists};
 pub use folder_lock::FolderLock;
 pub use foreign_name::{foreign_name, foreign_path};
 pub use gguf::{GgmlType, GgufFile, GgufTensor, GgufValue};

@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::Path;
 
+use super::embedded::embedded;
 use crate::error::{Error, Result};
 
 /// The longest file that is read whole, in bytes.
@@ -33,6 +34,9 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn read_within(path: &Path, longest: u64, expected: &str) -> Result<Vec<u8>> {
+    if let Some(bytes) = embedded(path) {
+        return Ok(bytes.to_vec());
+    }
     // Before the file is opened: to open a pipe is to wait for a writer.
     let metadata = std::fs::metadata(path).map_err(Error::file(path));
     let metadata = metadata.map_err(|error| error.where_missing(expected))?;

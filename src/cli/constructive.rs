@@ -12,7 +12,7 @@ use super::score_table::print_table;
 use pearlpoint::Error;
 use pearlpoint::analysis::game_estimate::EstimateOptions;
 use pearlpoint::artifact;
-use pearlpoint::config::{ConstructiveFile, StrategySpec};
+use pearlpoint::config::{ConstructiveFile, PromptContrast, StrategySpec};
 use pearlpoint::constructive::{DoseOptions, FitOptions, evaluate, fit};
 use pearlpoint::dialogue::{self, Dialogues, ReadOptions};
 use pearlpoint::game::Game;
@@ -77,6 +77,10 @@ struct Fit {
     /// outcome to answers of another; may be repeated
     #[arg(long = "strategy", value_name = "ACTION=CLASS:FROM:TO")]
     strategies: Vec<String>,
+    /// The prompts that the direction of a strategy is found on, instead of the model's own answers: it leads from prompts of one value of
+    /// the label to those of the other; may be repeated
+    #[arg(long = "contrast", value_name = "ACTION=LABEL:FROM:TO")]
+    contrasts: Vec<String>,
     /// The game (TOML); measured with simulated users of the organism's world by default
     #[arg(long, value_name = "FILE")]
     game: Option<PathBuf>,
@@ -147,6 +151,15 @@ fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
     }
     let specs: Vec<StrategySpec> =
         arguments.strategies.iter().map(|text| StrategySpec::parse(text)).collect::<Result<_, _>>()?;
+    let mut strategies = if specs.is_empty() { default.strategies } else { specs };
+    for text in &arguments.contrasts {
+        let (action, contrast) = PromptContrast::parse(text)?;
+        let known: Vec<String> = strategies.iter().map(|spec| spec.action.clone()).collect();
+        let spec = strategies.iter_mut().find(|spec| spec.action == action).ok_or_else(|| {
+            Error::input("--contrast", format!("no strategy {action:?}"), known.join(" or "))
+        })?;
+        spec.contrast = Some(contrast);
+    }
     let options = FitOptions {
         label: arguments.label.unwrap_or(default.label),
         attack: arguments.attack.unwrap_or(default.attack),
@@ -159,7 +172,7 @@ fn fit_policy(arguments: Fit, console: &Console) -> anyhow::Result<Outcome> {
         read_sites: arguments.read_sites.unwrap_or(default.read_sites),
         sites: arguments.sites.unwrap_or(default.sites),
         tokens: arguments.tokens.unwrap_or(default.tokens),
-        strategies: if specs.is_empty() { default.strategies } else { specs },
+        strategies,
         game: arguments.game.as_deref().map(Game::load).transpose()?,
         estimate: EstimateOptions {
             users: arguments.users.unwrap_or(default.estimate.users),

@@ -26,6 +26,7 @@ use pearlpoint::steer::{Intervention, Plan, TraceEntry};
 #[derive(Args)]
 #[command(after_help = "Example:
   pearl generate --data data.jsonl --limit 2 --vector trust.safetensors:0.5n@3.resid_post
+  pearl generate --data data.jsonl --limit 2 --constructive organism
   pearl generate --data data.jsonl --json --shard 1/2")]
 pub struct Arguments {
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub struct Arguments {
     /// A steering plan (TOML or JSON)
     #[arg(long, value_name = "FILE")]
     plan: Option<PathBuf>,
-    /// A policy of `pearl constructive fit`: it reads each prompt, plays the game and steers the answer
+    /// A policy of `pearl constructive fit`, or `organism`, the embedded model's: it reads each prompt, plays the game and steers the answer
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["vectors", "plan"])]
     constructive: Option<PathBuf>,
     /// A part of the policy that is taken away: game, belief, reasoning or face; may be repeated
@@ -188,7 +189,7 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     }
     let decisions = match &arguments.constructive {
         Some(folder) => {
-            let policy = Policy::load(folder)?;
+            let policy = Policy::named(folder)?;
             let decisions = policy.decide(&model, &dialogues, &arguments.ablate, options.seed)?;
             plan = policy.plan(&decisions, &arguments.ablate)?;
             for decision in decisions.iter().filter(|_| !arguments.json) {

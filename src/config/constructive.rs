@@ -87,6 +87,22 @@ pub struct StrategySpec {
     pub from: String,
     /// The outcome steered to.
     pub to: String,
+    /// The prompts that its direction is found on, where it is not found on the model's own answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contrast: Option<PromptContrast>,
+}
+
+/// A contrast of prompts by a label: the direction leads from prompts of one value to those of the other, whatever the model answers
+/// (refusal direction, Arditi et al., arXiv 2406.11717).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptContrast {
+    /// The label.
+    pub label: String,
+    /// Its value that the direction leads from.
+    pub from: String,
+    /// Its value that the direction leads to.
+    pub to: String,
 }
 
 impl StrategySpec {
@@ -95,16 +111,31 @@ impl StrategySpec {
     /// # Errors
     /// Text of another form.
     pub fn parse(text: &str) -> Result<StrategySpec> {
-        let wrong = || Error::input("strategy", format!("{text:?}"), "ACTION=CLASS:FROM:TO");
-        let (action, rest) = text.split_once('=').ok_or_else(wrong)?;
-        let parts: Vec<&str> = rest.split(':').collect();
-        match parts.as_slice() {
-            [class, from, to] if ![action, class, from, to].iter().any(|part| part.is_empty()) => {
-                let [action, class, from, to] = [action, class, from, to].map(str::to_owned);
-                Ok(StrategySpec { action, class, from, to })
-            }
-            _ => Err(wrong()),
+        let [action, class, from, to] = four_parts("strategy", text, "ACTION=CLASS:FROM:TO")?;
+        Ok(StrategySpec { action, class, from, to, contrast: None })
+    }
+}
+
+impl PromptContrast {
+    /// Parses `ACTION=LABEL:FROM:TO`; gives the action too.
+    ///
+    /// # Errors
+    /// Text of another form.
+    pub fn parse(text: &str) -> Result<(String, PromptContrast)> {
+        let [action, label, from, to] = four_parts("contrast", text, "ACTION=LABEL:FROM:TO")?;
+        Ok((action, PromptContrast { label, from, to }))
+    }
+}
+
+fn four_parts(place: &str, text: &str, expected: &str) -> Result<[String; 4]> {
+    let wrong = || Error::input(place, format!("{text:?}"), expected);
+    let (action, rest) = text.split_once('=').ok_or_else(wrong)?;
+    let parts: Vec<&str> = rest.split(':').collect();
+    match parts.as_slice() {
+        [first, from, to] if ![action, first, from, to].iter().any(|part| part.is_empty()) => {
+            Ok([action, first, from, to].map(str::to_owned))
         }
+        _ => Err(wrong()),
     }
 }
 

@@ -9,7 +9,7 @@ pub mod rounds;
 pub mod steering_grid;
 mod toml_file;
 
-pub use constructive::{ConstructiveFile, PolicyArm, PolicyFit, StrategySpec};
+pub use constructive::{ConstructiveFile, PolicyArm, PolicyFit, PromptContrast, StrategySpec};
 pub use data::Data;
 pub use experiment::Experiment;
 pub use probe::ProbeFile;

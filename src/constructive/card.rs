@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::policy::Policy;
+use crate::config::StrategySpec;
 use crate::error::Result;
 use crate::game::changes;
 use crate::printable::one_line;
@@ -85,7 +86,7 @@ pub(super) fn card(policy: &Policy) -> Result<String> {
             text,
             "| {} | {} | {} → {} ({}, {}) | {} | {:.2}n | {} | {} |",
             clean(&spec.action),
-            clean(&spec.class),
+            clean(&found_on(spec)),
             clean(&spec.from),
             clean(&spec.to),
             dose.rows[1],
@@ -115,6 +116,14 @@ pub(super) fn card(policy: &Policy) -> Result<String> {
         .collect();
     let _ = writeln!(text, "\nLeft as it is: {}.", others.join(", "));
     Ok(text)
+}
+
+/// The users, or the prompts, that a direction was found on.
+fn found_on(spec: &StrategySpec) -> String {
+    match &spec.contrast {
+        None => spec.class.clone(),
+        Some(contrast) => format!("prompts, {}: {} → {}", contrast.label, contrast.from, contrast.to),
+    }
 }
 
 fn probe_line(label: &str, probe: &Probe) -> String {

@@ -66,6 +66,7 @@ impl Default for FitOptions {
             class: class.into(),
             from: from.into(),
             to: action.into(),
+            contrast: None,
         };
         FitOptions {
             label: "user-type".into(),
@@ -93,6 +94,10 @@ impl Default for FitOptions {
 
 /// The label that the outcome of a dialogue's own answer is kept in.
 const OUTCOME: &str = "own-answer";
+
+/// The label of a dialogue's part, and its value in the fit part: directions are found on nothing else.
+const PART: &str = "own-part";
+const FITTED: &str = "fit";
 
 /// Fits a policy.
 ///
@@ -156,8 +161,16 @@ pub fn fit(
     let attack_threshold = attack_threshold(&attacks, &dialogues, &is_validation, options)?;
     let (mut strategies, mut vectors, mut faces) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for spec in &options.strategies {
-        let label = format!("{}+{OUTCOME}", options.label);
-        let [from, to] = [&spec.from, &spec.to].map(|outcome| format!("{}+{outcome}", spec.class));
+        let (label, from, to) = match &spec.contrast {
+            None => {
+                let [from, to] = [&spec.from, &spec.to].map(|outcome| format!("{}+{outcome}", spec.class));
+                (format!("{}+{OUTCOME}", options.label), from, to)
+            }
+            Some(contrast) => {
+                let [from, to] = [&contrast.from, &contrast.to].map(|value| format!("{value}+{FITTED}"));
+                (format!("{}+{PART}", contrast.label), from, to)
+            }
+        };
         let (vector, rows) = states.contrast(&label, &from, &to).sites(&options.sites).build()?;
         let users: Vec<usize> = (0..dialogues.len())
             .filter(|&number| {
@@ -253,9 +266,11 @@ fn states(
     // Validation dialogues have an outcome that no direction asks for.
     labelled.iter_mut().for_each(|dialogue| {
         dialogue.labels.insert(OUTCOME.into(), Label::Text("not-answered".into()));
+        dialogue.labels.insert(PART.into(), Label::Text("validation".into()));
     });
     for (&number, score) in own.numbers.iter().zip(&own.scores) {
         labelled[number].labels.insert(OUTCOME.into(), Label::Text(score.strategy.clone()));
+        labelled[number].labels.insert(PART.into(), Label::Text(FITTED.into()));
     }
     let labelled = Dialogues::new(&data.path.display().to_string(), labelled)?;
     let architecture = model.decoder.architecture();

@@ -39,6 +39,25 @@ impl Policy {
         artifact::write_json(&at("constructive.json".into()), &self.header, &self.settings)
     }
 
+    /// The policy of the embedded model, which is part of the program: fitted by `experiments/constructive.toml`.
+    ///
+    /// # Errors
+    /// None, as a test shows.
+    pub fn organism() -> Result<Policy> {
+        Policy::load(Path::new(artifact::ORGANISM_POLICY))
+    }
+
+    /// Reads a folder; `organism`, where no folder has this name, is the embedded model's.
+    ///
+    /// # Errors
+    /// As [`Policy::load`].
+    pub fn named(folder: &Path) -> Result<Policy> {
+        match folder == Path::new("organism") && !folder.exists() {
+            true => Policy::organism(),
+            false => Policy::load(folder),
+        }
+    }
+
     /// Reads a folder.
     ///
     /// # Errors
@@ -52,7 +71,7 @@ impl Policy {
         let mut policy = Policy {
             header,
             belief: Probe::load(&at("belief.safetensors".into()))?,
-            risk: if risk.exists() { Some(Probe::load(&risk)?) } else { None },
+            risk: if artifact::exists(&risk) { Some(Probe::load(&risk)?) } else { None },
             game: Game::load(&at("game.toml".into()))?,
             vectors: BTreeMap::new(),
             faces: BTreeMap::new(),

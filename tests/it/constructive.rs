@@ -124,3 +124,25 @@ fn bad_input_is_one_clear_line() {
     }
     assert!(!missing.exists());
 }
+
+#[test]
+fn the_organisms_policy_is_part_of_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    run(&["organism", "sample", "--count", "6", "--seed", "8", "--out", text(&data), "--quiet"]);
+    let answer = |policy: &str| {
+        let arguments = ["generate", "--data", text(&data), "--max-tokens", "48", "--json", "--quiet"];
+        run(&[&arguments[..], &["--constructive", policy]].concat())
+    };
+    let embedded = answer("organism");
+    assert!(embedded.lines().count() == 6 && embedded.contains("\"holds_face\""), "{embedded}");
+    // The same by the folder of its files.
+    let decision = |lines: &str| -> Vec<Value> {
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["decision"].clone()).collect()
+    };
+    assert_eq!(decision(&embedded), decision(&answer("src/constructive/organism")));
+    one_line(
+        &["generate", "--data", text(&data), "--constructive", text(&folder.path().join("none"))],
+        &["none/constructive.json"],
+    );
+}

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::cli::{one_line, pearl};
 
 /// A server that answers each request with the next reply, and every further one with the last: a status and a body; none says nothing.
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
-    bodies: Arc<Mutex<Vec<Value>>>,
+    pub(crate) bodies: Arc<Mutex<Vec<Value>>>,
 }
 
-fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
+pub(crate) fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (asked, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
@@ -52,20 +52,20 @@ fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
 }
 
 impl Endpoint {
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
-fn completion(content: &str) -> Option<(u16, String)> {
+pub(crate) fn completion(content: &str) -> Option<(u16, String)> {
     Some((200, json!({ "choices": [{ "message": { "content": content } }] }).to_string()))
 }
 
-fn verdict(class: &str, item: i8, safety: f64) -> String {
+pub(crate) fn verdict(class: &str, item: i8, safety: f64) -> String {
     json!({
         "verdict": class, "politeness": item, "willingness": item, "completion": item, "logic": item, "information": item,
         "safety": safety, "guideline": "support", "next_round": 0.5, "reason": "as seen"

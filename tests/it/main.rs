@@ -5,6 +5,8 @@ mod activations;
 mod adapters;
 mod backend;
 mod boundary;
+#[cfg(feature = "hub")]
+mod chain_engines;
 mod chat;
 mod checkpoints;
 mod claimed_sizes;

@@ -92,3 +92,136 @@ fn wrong_chains_are_one_line() {
     one_line(&[&parse("text")[..], &["--column", "none"]].concat(), &["no chain among"]);
     one_line(&["reasoning", "refine", "--steps", "0"], &["--steps: 0"]);
 }
+
+/// Answers of the organism, with their thinking parts.
+fn answers(folder: &Path, count: &str) -> std::path::PathBuf {
+    let (data, out) = (folder.join("data.jsonl"), folder.join("answers.jsonl"));
+    let run = |arguments: &[&str]| {
+        let output = pearl(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    run(&["organism", "sample", "--count", count, "--seed", "5", "--out", text(&data), "--quiet"]);
+    let generate = ["generate", "--data", text(&data), "--max-tokens", "48", "--greedy", "--json", "--quiet"];
+    std::fs::write(&out, run(&generate)).unwrap();
+    out
+}
+
+#[test]
+fn what_a_node_moved_is_the_same_by_patching_and_nearly_by_the_gradient() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = answers(folder.path(), "24");
+    let attribute = ["reasoning", "attribute", text(&path), "--format", "organism", "--json"];
+    let table = &lines(&attribute)[0];
+    let (chains, sites) = (table["chains"].as_array().unwrap(), table["sites"].as_array().unwrap());
+    assert_eq!(
+        (chains.len(), sites[0].as_str(), table["kind"].as_str()),
+        (24, Some("embed"), Some("node-attribution"))
+    );
+    let parts: Vec<&str> =
+        table["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
+    assert_eq!(parts, ["needs", "risk-intent", "guidelines", "strategies"]);
+    // The world's answer follows the plan: its strategy moves the decision most, where tokens enter.
+    let moved = |part: usize| table["parts"][part]["patched"][0]["value"].as_f64().unwrap();
+    assert!((0..3).all(|part| moved(3) > 2.0 * moved(part).abs()), "{}", table["parts"]);
+    // Behind the last block's attention nothing moves from a node to the end.
+    let last = sites.len() - 1;
+    for chain in chains {
+        for node in chain["nodes"].as_array().unwrap() {
+            assert!(node["patched"][last].as_f64().unwrap().abs() < 1e-3, "{node}");
+            assert!(node["gradient"][last].as_f64().unwrap().abs() < 1e-3, "{node}");
+        }
+    }
+    // One chain alone, with its sentences.
+    let single = folder.path().join("one.jsonl");
+    let record = serde_json::json!({
+        "id": "a", "prompt": "please explain pills .", "thinking": "comfort is the need . care is the rule ! guide ."
+    });
+    std::fs::write(&single, format!("{record}\n")).unwrap();
+    let arguments =
+        ["reasoning", "attribute", text(&single), "--format", "text", "--sites", "2.resid_post", "--json"];
+    let table = &lines(&arguments)[0];
+    assert_eq!(table["chains"][0]["nodes"].as_array().unwrap().len(), 3, "{table}");
+    let output = pearl(&["reasoning", "attribute", text(&single), "--format", "text"]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        shown.contains("care is the rule") && shown.contains("gradient") && shown.contains("±"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_probes_log_odds_are_attributed_up_to_its_site() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = answers(folder.path(), "60");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (store, probe) = (at("store"), at("probe.safetensors"));
+    let data = at("data.jsonl");
+    let run = |arguments: &[&str]| {
+        let output = pearl(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?} {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(&[
+        "extract",
+        "--data",
+        &data,
+        "--sites",
+        "3.resid_post",
+        "--tokens",
+        "assistant.start",
+        "--out",
+        &store,
+    ]);
+    run(&["probe", "fit", "--store", &store, "--data", &data, "--label", "user-type", "--out", &probe]);
+    let read = |query: &str, more: &[&str]| {
+        let query = format!("{probe}:{query}");
+        let arguments = [
+            "reasoning",
+            "attribute",
+            text(&path),
+            "--format",
+            "organism",
+            "--limit",
+            "5",
+            "--probe",
+            &query,
+            "--json",
+        ];
+        lines(&[&arguments[..], more].concat()).remove(0)
+    };
+    let table = read("malicious/benign", &[]);
+    let sites: Vec<&str> =
+        table["sites"].as_array().unwrap().iter().map(|site| site.as_str().unwrap()).collect();
+    assert_eq!((sites[0], *sites.last().unwrap()), ("embed", "3.resid_post"));
+    let node = &table["chains"][0]["nodes"][1];
+    assert!((0.0..=1.0).contains(&node["reading"].as_f64().unwrap()), "{node}");
+    assert_eq!(table["chains"][0]["between"], serde_json::json!(["malicious", "benign"]));
+    // Against itself swapped, everything changes its sign.
+    let other = read("benign/malicious", &["--sites", "1.resid_post"]);
+    let one = read("malicious/benign", &["--sites", "1.resid_post"]);
+    let of = |table: &serde_json::Value, key: &str| table["chains"][0]["nodes"][1][key][0].as_f64().unwrap();
+    for key in ["patched", "gradient"] {
+        assert!((of(&one, key) + of(&other, key)).abs() < 1e-4 && of(&one, key) != 0.0, "{key}");
+    }
+    let probe_of = |query: &str| format!("{probe}:{query}");
+    let wrong = |query: &str, sites: &str, part: &str| {
+        let query = probe_of(query);
+        one_line(
+            &[
+                "reasoning",
+                "attribute",
+                text(&path),
+                "--format",
+                "organism",
+                "--probe",
+                &query,
+                "--sites",
+                sites,
+            ],
+            &[part],
+        );
+    };
+    wrong("malicious", "0.resid_post", "CLASS/OTHER of");
+    wrong("malicious/benign", "5.resid_post", "sites up to the probe's, 3.resid_post");
+    wrong("kind/benign", "0.resid_post", "no class \"kind\"");
+}
