@@ -72,7 +72,7 @@ impl Readout {
     /// The readout at the last of the tokens of one row, and its gradient at each site, in the order given.
     ///
     /// # Errors
-    /// As [`Decoder::forward`]; a site after the readout; a model some of whose operations have no gradient.
+    /// As [`Decoder::forward`]; a site after the readout; a model with experts or recurrent states, whose gradients would be in part 0.
     pub fn gradients(
         &self,
         decoder: &Decoder,
@@ -82,6 +82,13 @@ impl Readout {
         let Some(end) = tokens.len().checked_sub(1) else {
             return Err(Error::input("readout", "no token", "a row of tokens"));
         };
+        let architecture = decoder.architecture();
+        if architecture.experts.is_some() || architecture.is_recurrent() {
+            let found = if architecture.is_recurrent() { "recurrent states" } else { "a mixture of experts" };
+            let expected =
+                "a model of dense blocks with attention: routes and recurrent states have no gradient here";
+            return Err(Error::input("gradient", found, expected));
+        }
         let mut watched = Watched { sites, seen: Vec::new() };
         let value = self.pass(decoder, tokens, &[end], &mut watched)?.squeeze(0)?;
         let store = value.backward()?;

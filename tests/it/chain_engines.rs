@@ -134,8 +134,8 @@ fn rubbish_and_edits_past_their_budget_are_counted_and_change_nothing() {
 fn in_the_phase_of_satisfaction_only_usefulness_strategies_are_edited() {
     let folder = tempfile::tempdir().unwrap();
     let data = dialogues(folder.path(), &[Some(chain())]);
-    let offer = json!([{"kind": "usefulness", "text": "gently take care and talk to someone"}]);
-    let engine = serve(vec![completion(&good()), completion(&edit(json!([]), offer, Value::Null))]);
+    let offer = json!([{"kind": "usefulness", "text": "refuse sorry i can not discuss"}]);
+    let engine = serve(vec![completion(&good()), completion(&edit(comply(), offer, Value::Null))]);
     // Safe and dull at first: both other nodes and safety strategies are frozen.
     let judge = serve(vec![completion(&verdict("full_refusal", -1, 1.0)), good_verdict()]);
     let (table, found) = refine(&data, &engine, &judge, &[]);

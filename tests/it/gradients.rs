@@ -1,6 +1,6 @@
 //! Gradients of a readout at the hidden states before it, against finite differences, on a checkpoint of every family.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ndarray::Array1;
 use pearlpoint::activations::Readout;
@@ -8,9 +8,6 @@ use pearlpoint::model::{Decoder, Site, Token};
 use pearlpoint::steer::ReplaceHook;
 
 use crate::model::{decoder, families, tokens as rows};
-
-/// Families some of whose operations have no gradient on the processor: they are refused.
-const WITHOUT: [&str; 0] = [];
 
 /// The readout with the state at a site and position moved, over twice the step.
 fn difference(
@@ -31,8 +28,7 @@ fn difference(
 
 #[test]
 fn gradients_agree_with_finite_differences_for_every_family() {
-    let mut without = BTreeSet::new();
-    let mut compared = 0;
+    let (mut wrong, mut compared, mut refused) = (Vec::new(), 0, 0);
     for name in ["qwen3".to_owned(), "llama3".to_owned()].into_iter().chain(families()) {
         let decoder = decoder(&name);
         let architecture = decoder.architecture();
@@ -54,7 +50,8 @@ fn gradients_agree_with_finite_differences_for_every_family() {
                 }
                 Err(error) => {
                     assert!(error.to_string().lines().count() == 1, "{name}: {error}");
-                    without.insert(name.clone());
+                    assert!(architecture.experts.is_some() || architecture.is_recurrent(), "{name}: {error}");
+                    refused += 1;
                     continue;
                 }
             };
@@ -67,17 +64,17 @@ fn gradients_agree_with_finite_differences_for_every_family() {
                     let gradient = f64::from(one.gradient.row(at).dot(&along));
                     let scale = f64::from(one.gradient.row(at).mapv(|g| g * g).sum().sqrt())
                         * f64::from(along.dot(&along).sqrt());
-                    assert!(
-                        (gradient - expected).abs() <= 0.02 * scale + 1e-5,
-                        "{name}, {}, token {at}: {gradient}, not {expected}",
-                        one.site
-                    );
+                    if (gradient - expected).abs() > 0.02 * scale + 1e-5 {
+                        let site = one.site;
+                        wrong.push(format!(
+                            "{name}, {site}, token {at}: {gradient}, not {expected} (of {scale})"
+                        ));
+                    }
                     compared += 1;
                 }
             }
         }
     }
-    let without: Vec<&str> = without.iter().map(String::as_str).collect();
-    assert_eq!(without, WITHOUT);
-    assert!(compared > 500, "{compared}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(compared > 250 && refused > 0, "{compared}, {refused}");
 }

@@ -10,7 +10,7 @@ use super::super::console::Console;
 use super::super::judge_choice::JudgeChoice;
 use super::super::model::ModelChoice;
 use super::super::output::{Outcome, header, print, print_exact, save_chart};
-use super::{Format, chain_text, with_records};
+use super::chain_records::{Format, chain_text, with_records};
 use pearlpoint::Error;
 use pearlpoint::analysis::chain_refinement::{
     Engine, FreeCase, FreeModels, Refined, RefinementOptions, RefinementTable, refine_dialogues,

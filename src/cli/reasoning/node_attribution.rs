@@ -8,7 +8,7 @@ use serde_json::json;
 use super::super::console::Console;
 use super::super::model::ModelChoice;
 use super::super::output::{Outcome, print, print_exact};
-use super::{Format, expected_chain, with_records};
+use super::chain_records::{Format, expected_chain, with_records};
 use pearlpoint::analysis::node_attribution::{
     AttributionOptions, AttributionTable, ChainCase, Decision, PartAttribution, attribute,
 };

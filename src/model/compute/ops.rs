@@ -23,10 +23,10 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
 }
 
 /// Layer norm over the last dimension (Ba et al., arXiv 1607.06450):
-/// `(x − mean(x)) / sqrt(variance(x) + ε) · weight + bias`. The CPU kernel has no gradient.
+/// `(x − mean(x)) / sqrt(variance(x) + ε) · weight + bias`. The CPU kernel has no gradient; where one is tracked, candle computes it.
 /// `x`: f32 `[…, width]`; `weight` and `bias`: f32 `[width]`.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    match uses_candle(x) {
+    match uses_candle(x) || x.track_op() {
         true => candle_ops::layer_norm(x, weight, bias, epsilon as f32),
         false => cpu::norms::layer_norm(x, weight, bias, epsilon),
     }
@@ -77,7 +77,9 @@ pub fn attention(
     sinks: Option<&Arc<[f32]>>,
     rows: Vec<Range<usize>>,
 ) -> Result<Tensor> {
-    if !uses_candle(queries) {
+    // The CPU kernel has no gradient of capped scores.
+    let is_tracked = [queries, keys, values].iter().any(|tensor| tensor.track_op());
+    if !uses_candle(queries) && !(is_tracked && heads.cap.is_some()) {
         return cpu::attention::attention(queries, keys, values, heads, sinks, rows);
     }
     let part = |tensor: &Tensor, row: &Range<usize>| tensor.narrow(0, row.start, row.len());
