@@ -1,8 +1,9 @@
 //! Engines of edits that search a vocabulary of strategies: by the value probes, by the model's own gradient, or at random.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use ndarray::Array2;
+use ndarray::{Array2, Axis, s};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -12,7 +13,7 @@ use super::chain::{Chain, Kind, Strategy};
 use super::lingo_bp::{Edit, EditEngine, History, Outcome, Phase, Proposal};
 use super::organism::Stated;
 use super::value_probes::{Value, ValueProbes};
-use crate::activations::Recorder;
+use crate::activations::{Recorder, SiteGradient};
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::model::{Model, Selector, Site, Token};
@@ -131,30 +132,55 @@ impl EditEngine for GradientSearch<'_> {
     fn propose(&mut self, chain: &Chain, _: &Outcome, phase: Phase, history: &History) -> Result<Proposal> {
         let Reader { model, dialogue, stated, probes, .. } = self.0;
         let (edits, thinking) = self.0.untried(chain, phase, history)?;
-        let tokens = read_tokens(model, dialogue, &stated.write(chain)?, 0)?;
+        let now = stated.write(chain)?;
+        let tokens = read_tokens(model, dialogue, &now, 0)?;
+        let nodes = node_places(model, dialogue, &now)?;
         let mut readouts = Vec::new();
         for readout in probes.readouts() {
             let (value, mut found) = readout.gradients(&model.decoder, &tokens, &[Site::Embed])?;
             // One site was asked for.
             readouts.push((value, found.swap_remove(0)));
         }
-        let (mut kept, mut values) = (Vec::new(), Vec::new());
-        for (edit, text) in edits.into_iter().zip(&thinking) {
-            let edited = read_tokens(model, dialogue, text, 0)?;
-            // Positions are compared one by one.
-            if edited.len() != tokens.len() {
-                continue;
-            }
-            let embedded = embedded(model, &edited)?;
-            let estimate = |number: usize| {
+        let mut values = Vec::with_capacity(edits.len());
+        for text in &thinking {
+            let embedded = embedded(model, &read_tokens(model, dialogue, text, 0)?)?;
+            let edited = node_places(model, dialogue, text)?;
+            let pairs = || nodes.iter().cloned().zip(edited.iter().cloned());
+            let estimates = [0, 1].map(|number| {
                 let (value, own) = &readouts[number];
-                value + f64::from(((&embedded - &own.states) * &own.gradient).sum())
-            };
-            values.push(probes.value_at([estimate(0), estimate(1)]));
-            kept.push(edit);
+                value + pairs().map(|places| estimate(own, &embedded, places)).sum::<f64>()
+            });
+            values.push(probes.value_at(estimates));
         }
-        Ok(best(kept, &values, phase))
+        Ok(best(edits, &values, phase))
     }
+}
+
+/// The gradient times the change of a node's embeddings: token by token, or of the mean embedding where the number of tokens changes.
+fn estimate(own: &SiteGradient, embedded: &Array2<f32>, (now, edited): (Range<usize>, Range<usize>)) -> f64 {
+    let gradient = own.gradient.slice(s![now.clone(), ..]);
+    let (before, after) = (own.states.slice(s![now.clone(), ..]), embedded.slice(s![edited.clone(), ..]));
+    if now.len() == edited.len() {
+        return f64::from(((&after - &before) * gradient).sum());
+    }
+    match (before.mean_axis(Axis(0)), after.mean_axis(Axis(0))) {
+        (Some(before), Some(after)) => f64::from((after - before).dot(&gradient.sum_axis(Axis(0)))),
+        // A node without a token says nothing.
+        _ => 0.0,
+    }
+}
+
+/// Positions of the nodes of a thinking part behind its prompt.
+fn node_places(model: &Model, dialogue: &Dialogue, thinking: &str) -> Result<Vec<Range<usize>>> {
+    let mut begin = model.chat.tokens(dialogue, 0, None)?.len();
+    let mut places = Vec::new();
+    for node in thinking.split(';') {
+        let end = begin + model.chat.encode(node)?.len();
+        places.push(begin..end);
+        // The semicolon.
+        begin = end + 1;
+    }
+    Ok(places)
 }
 
 /// The embeddings `[tokens, width]` of one row.
