@@ -129,7 +129,10 @@ fn show(table: &AttributionTable) -> anyhow::Result<()> {
     print(names("patched"))?;
     rows(&|part, site| {
         let patched = part.patched[site];
-        format!("{:+.2} ±{:.2}", patched.value, (patched.high - patched.low) / 2.0)
+        match table.chains.len() {
+            1 => format!("{:+.2}", patched.value),
+            _ => format!("{:+.2} ±{:.2}", patched.value, (patched.high - patched.low) / 2.0),
+        }
     })?;
     print("")?;
     print(names("gradient"))?;
