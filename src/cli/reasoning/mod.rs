@@ -27,7 +27,7 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Attribute the decision behind a thinking part to its nodes: readings, activation patching, gradients
-    Attribute(Attribute),
+    Attribute(Box<Attribute>),
     /// Parse thinking parts into chains: needs, risk and intent, guidelines, strategies
     Parse(Parse),
     /// Refine failing answers by edits of their chains (Lingo-BP): the embedded model's, or those to your dialogues
@@ -54,7 +54,7 @@ struct Parse {
 
 pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     match arguments.command {
-        Command::Attribute(arguments) => node_attribution::run(arguments, console),
+        Command::Attribute(arguments) => node_attribution::run(*arguments, console),
         Command::Parse(arguments) => parse(&arguments, console),
         Command::Refine(arguments) => chain_refinement::run(*arguments, console),
     }
