@@ -203,5 +203,11 @@ mod tests {
             let error = StrategySpec::parse(text).unwrap_err().to_string();
             assert!(error.ends_with("expected ACTION=CLASS:FROM:TO"), "{error}");
         }
+        let (action, contrast) = PromptContrast::parse("refuse=label:safe:unsafe").unwrap();
+        assert_eq!(
+            (action.as_str(), contrast.label.as_str(), contrast.to.as_str()),
+            ("refuse", "label", "unsafe")
+        );
+        assert!(PromptContrast::parse("refuse=label:safe").is_err());
     }
 }
