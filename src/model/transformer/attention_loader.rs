@@ -197,7 +197,8 @@ impl TensorSource<'_> {
             Some(order) => {
                 let order =
                     Tensor::new(order.iter().map(|&at| at as u32).collect::<Vec<_>>(), factors.device())?;
-                Ok(factors.index_select(&order, 1)?)
+                // What is only checked is one zero, broadcast.
+                Ok(factors.contiguous()?.index_select(&order, 1)?)
             }
             None => Ok(factors),
         }
