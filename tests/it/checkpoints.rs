@@ -334,3 +334,106 @@ fn a_model_that_is_cut_short_while_it_is_read_is_one_line_and_exit_code_2() {
     assert!(said.contains("model.safetensors: the file was cut short while it was read"), "{said}");
     assert!(output.stdout.is_empty());
 }
+
+/// The bytes of some tensors one after another, of a shape.
+fn joined(parts: &[Stored], shape: Vec<usize>) -> Stored {
+    let bytes = parts.iter().flat_map(|(.., bytes)| bytes.iter().copied()).collect();
+    (parts[0].0, shape, bytes)
+}
+
+/// The models that transformers 5 loads with all experts of a block in one tensor, as the hub has Qwen3.5's, are read so as well; and
+/// those in one tensor, as it has Gemma 4's, one by one.
+#[test]
+fn experts_are_read_from_one_tensor_and_from_many() {
+    for name in ["families/qwen3_5_moe", "families/qwen3_moe", "families/deepseek_v3", "families/olmoe"] {
+        let expected = expected(name);
+        let (_root, folder) = changed(name, |_, tensors| {
+            let heads: Vec<String> = tensors
+                .keys()
+                .filter_map(|name| Some(name.strip_suffix(".experts.0.down_proj.weight")?.to_owned()))
+                .collect();
+            assert!(!heads.is_empty());
+            for head in heads {
+                let (mut first, mut last, mut count) = (Vec::new(), Vec::new(), 0);
+                let one = |number: usize, which: &str| format!("{head}.experts.{number}.{which}_proj.weight");
+                while let Some(gate) = tensors.remove(&one(count, "gate")) {
+                    first.extend([gate, tensors.remove(&one(count, "up")).unwrap()]);
+                    last.push(tensors.remove(&one(count, "down")).unwrap());
+                    count += 1;
+                }
+                let (hidden, width) = (first[0].1[0], first[0].1[1]);
+                tensors.insert(
+                    format!("{head}.experts.gate_up_proj"),
+                    joined(&first, vec![count, 2 * hidden, width]),
+                );
+                tensors
+                    .insert(format!("{head}.experts.down_proj"), joined(&last, vec![count, width, hidden]));
+            }
+        });
+        for (site, found) in states(&folder, &expected.rows()) {
+            let apart = error(&found, &expected.sites[&site]);
+            assert!(apart <= 1e-4, "{name} {site}: {apart}");
+        }
+    }
+}
+
+/// Text models inside models for images or sound: names behind a prefix, the config in `text_config`, and towers that are ignored.
+#[test]
+fn a_text_model_is_read_out_of_a_model_for_images_too() {
+    for (name, whole, prefix, towers) in [
+        (
+            "gemma3n",
+            "gemma3n",
+            "model.language_model.",
+            &["model.vision_tower.a.weight", "model.audio_tower.b.weight"][..],
+        ),
+        (
+            "gemma4",
+            "gemma4",
+            "model.language_model.",
+            &["model.embed_vision.a.weight", "model.embed_audio.b.weight"],
+        ),
+        ("gemma4-moe", "gemma4", "model.language_model.", &["model.vision_tower.a.weight"]),
+        ("qwen3_5", "qwen3_5", "model.language_model.", &["model.visual.a.weight"]),
+        ("qwen3_5_moe", "qwen3_5_moe", "model.language_model.", &["model.visual.a.weight"]),
+        (
+            "llama4",
+            "llama4",
+            "language_model.model.",
+            &["vision_model.a.weight", "multi_modal_projector.b.weight"],
+        ),
+    ] {
+        let expected = expected(&format!("families/{name}"));
+        let (_root, folder) = changed(&format!("families/{name}"), |config, tensors| {
+            let tied = config["tie_word_embeddings"].clone();
+            *config = json!({"model_type": whole, "text_config": config.clone(), "vision_config": {"depth": 1},
+                             "architectures": ["AForConditionalGeneration"], "tie_word_embeddings": tied});
+            let renamed = |name: String| match (name.strip_prefix("model."), prefix) {
+                (Some(rest), prefix) => format!("{prefix}{rest}"),
+                (None, "language_model.model.") => format!("language_model.{name}"),
+                (None, _) => name,
+            };
+            let stored = tensors.values().next().unwrap().clone();
+            *tensors =
+                std::mem::take(tensors).into_iter().map(|(name, stored)| (renamed(name), stored)).collect();
+            tensors.extend(towers.iter().map(|&name| (name.to_owned(), stored.clone())));
+        });
+        for (site, found) in states(&folder, &expected.rows()) {
+            let apart = error(&found, &expected.sites[&site]);
+            assert!(apart <= 1e-4, "{name} {site}: {apart}");
+        }
+    }
+}
+
+/// A checkpoint is checked before it is loaded: what is made then of each tensor is one zero in its shape.
+#[test]
+fn every_family_is_loaded_as_a_checkpoint() {
+    for name in families() {
+        let expected = expected(&name);
+        let (_root, folder) = changed(&name, |_, _| ());
+        for (site, found) in states(&folder, &expected.rows()) {
+            let apart = error(&found, &expected.sites[&site]);
+            assert!(apart <= 1e-4, "{name} {site}: {apart}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use crate::model::{Keep, error, expected, tokens};
 const FOLDER: &str = "tests/fixtures/gguf";
 
 /// Made from `tests/fixtures/families/NAME`, in types that hold its numbers exactly.
-const WHOLE: [&str; 40] = [
+const WHOLE: [&str; 52] = [
     "llama",
     "llama-linear",
     "llama-yarn",
@@ -55,6 +55,18 @@ const WHOLE: [&str; 40] = [
     "cohere-normed",
     "stablelm",
     "stablelm-parallel",
+    "glm",
+    "glm-whole",
+    "deepseek_v2",
+    "deepseek_v2-groups",
+    "deepseek_v3",
+    "qwen3_next",
+    "qwen3_5",
+    "qwen3_5_moe",
+    "gemma3n-plain",
+    "gemma4",
+    "gemma4-moe",
+    "llama4-plain",
 ];
 
 /// Made from `tests/fixtures/NAME`, with most matrices quantised.

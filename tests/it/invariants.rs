@@ -15,12 +15,13 @@ use proptest::prelude::*;
 
 /// One of each kind of block: with and without biases, post-norms, parallel blocks, experts, recurrent states, learned
 /// positions.
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 17] = [
     "llama",
     "qwen3",
     "gemma2",
     "gemma3n",
     "gemma4",
+    "gemma4-moe",
     "gpt2",
     "gpt_neox",
     "olmo2",

@@ -22,7 +22,7 @@ pub(crate) fn families() -> Vec<String> {
     let mut names: Vec<String> =
         folders.map(|path| format!("families/{}", path.file_name().unwrap().to_str().unwrap())).collect();
     names.sort();
-    assert_eq!(names.len(), 93);
+    assert_eq!(names.len(), 99);
     names
 }
 
@@ -154,10 +154,12 @@ fn weights_in_bf16_cost_less_than_they_cost_transformers() {
         let mut keep = Keep::default();
         decoder.forward(&tokens(&expected.rows()), None, &[], &mut keep).unwrap();
         let [ours, theirs] = [&keep.0[&site][0], &theirs].map(|found| error(found, &expected.sites[&site]));
-        assert!(ours <= theirs && ours <= 2e-2, "{name}: {ours}, transformers {theirs}");
+        // A delta net norms the outputs of its heads, where rounding counts for more if they are near 0.
+        let most = if name.contains("qwen3_next") { 5e-2 } else { 2e-2 };
+        assert!(ours <= theirs && ours <= most, "{name}: {ours}, transformers {theirs}");
         compared += 1;
     }
-    assert_eq!(compared, 37);
+    assert_eq!(compared, 38);
 }
 
 #[test]

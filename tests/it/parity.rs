@@ -63,6 +63,9 @@ fn the_table_of_parity_has_every_family_and_shape_and_each_agrees() {
          difference at a site over the largest value there; the worst site is named. The bound is 1e-4.\n\n\
          `scripts/parity.sh` measures and writes this table from `tests/fixtures/families/`; `make.py` there makes the fixtures with\n\
          transformers. Errors are of x86-64 with AVX-512, and differ in the last digit elsewhere.\n\n\
+         Shapes that no fixture has: `scripts/parity_sweep.py` draws configurations of each family (head counts and widths, biases, ties,\n\
+         activations, scalings of the rotation, windows, patterns of blocks, routers) and compares the same sites and a greedy continuation\n\
+         of 24 tokens. SWEPT\n\n\
          | family | shape | sites | tokens | worst site | error | greedy tokens |\n|---|---|---|---|---|---|---|\n",
     );
     for row in &rows {

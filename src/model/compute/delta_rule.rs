@@ -51,6 +51,16 @@ impl DeltaShape {
         self.convolved() + self.values * self.head_state()
     }
 
+    /// The elements of the head outputs in the order in which the first value head of every key head comes first, then the second
+    /// ones, and so on (GGUF).
+    pub fn tiled(&self) -> impl Iterator<Item = usize> + use<> {
+        let DeltaShape { keys, values, value_width, .. } = *self;
+        let served = values / keys.max(1);
+        (0..served)
+            .flat_map(move |which| (0..keys).map(move |key| key * served + which))
+            .flat_map(move |head| head * value_width..(head + 1) * value_width)
+    }
+
     fn convolved(&self) -> usize {
         self.span.saturating_sub(1) * self.channels()
     }

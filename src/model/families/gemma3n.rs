@@ -105,6 +105,13 @@ fn architecture(config: &Config) -> Result<Architecture> {
 /// The standard deviations above the mean from which the gates of each block count: those that leave so large a share of a normal
 /// distribution below.
 fn sparsity(config: &Config, count: usize) -> Result<Vec<Option<f64>>> {
+    // A GGUF file has the deviations themselves, below all numbers for none.
+    if let Some(Value::Array(deviations)) =
+        config.field("activation_sparsity_scale").filter(|_| config.is_of_gguf())
+        && deviations.len() == count
+    {
+        return Ok(deviations.iter().map(Value::as_f64).collect());
+    }
     let name = "activation_sparsity_pattern";
     let shares = match config.field(name) {
         None => (0..count).map(|block| if count > 10 && block < 10 { 0.95 } else { 0.0 }).collect(),

@@ -1,12 +1,12 @@
 //! Gemma 4 (text): Gemma 3's norms, windows and two rotations, with heads of another width in blocks that see the whole row, keys and
-//! values that later blocks share, and embeddings that each block reads for itself. Its blocks with experts are refused.
+//! values that later blocks share, embeddings that each block reads for itself, and, as an option, experts beside the MLP.
 
 use serde_json::Value;
 
 use super::{Config, Family, gemma2, llama};
 use crate::error::Result;
 use crate::model::transformer::architecture::{
-    Activation, Architecture, BlockKind, Head, HeadNorm, NormKind, PerLayer,
+    Activation, Architecture, BlockKind, Experts, Head, HeadNorm, Names, NormKind, PerLayer,
 };
 use crate::model::transformer::rope::{Rope, Scaling};
 
@@ -33,8 +33,6 @@ const GLOBAL: usize = 0;
 const LOCAL: usize = 1;
 
 fn architecture(config: &Config) -> Result<Architecture> {
-    let experts = config.flag_or("enable_moe_block", false)?;
-    config.expect(!experts, "enable_moe_block", "false: experts beside the MLP are not read")?;
     llama::expect_no_bias(config, &["mlp_bias"])?;
     let two_way = config.field("use_bidirectional_attention");
     // Of images alone.
@@ -53,6 +51,15 @@ fn architecture(config: &Config) -> Result<Architecture> {
     for block in architecture.blocks.iter_mut().filter(|block| wide && block.shares.is_some()) {
         block.hidden = Some(double);
     }
+    let experts = match config.flag_or("enable_moe_block", false)? {
+        true => {
+            architecture.blocks.iter_mut().for_each(|block| block.experts = true);
+            let (count, chosen) = (config.count("num_experts")?, config.count("top_k_experts")?);
+            let hidden = config.count("moe_intermediate_size")?;
+            Some(Experts { beside: true, ..Experts::plain(count, chosen, hidden, true) })
+        }
+        false => None,
+    };
     let context = config.count_or("max_position_embeddings", 131_072)?;
     let width_of = |rope: usize| -> Result<usize> {
         let same = |block: &&BlockKind| block.rope == rope;
@@ -86,10 +93,14 @@ fn architecture(config: &Config) -> Result<Architecture> {
         embed_scale: Some((architecture.width as f64).sqrt()),
         head: if config.flag_or("tie_word_embeddings", true)? { Head::Tied } else { Head::Own },
         ropes,
-        names: gemma2::NAMES,
+        experts,
+        names: NAMES,
         ..architecture
     })
 }
+
+/// The names of experts beside those of Gemma 2.
+const NAMES: Names = Names { router: "router.proj", expert: "experts.", ..gemma2::NAMES };
 
 /// The windows, rotations and heads of the blocks. The last sees the whole row, whatever its kind is.
 fn kinds(config: &Config, architecture: &mut Architecture) -> Result<()> {

@@ -42,6 +42,9 @@ const NAMES: Names = Names {
     ..llama::NAMES
 };
 
+/// Those of one expert, in a GGUF file.
+const NAMES_APART: Names = Names { expert_gate: "gate_proj", expert_up: "up_proj", ..NAMES };
+
 fn architecture(config: &Config) -> Result<Architecture> {
     let defaults =
         Defaults { kv_heads: Some(8), head_width: Some(128), context: 131_072, epsilon: 1e-5, tied: false };
@@ -59,11 +62,12 @@ fn architecture(config: &Config) -> Result<Architecture> {
         block.chunk = chunk.filter(|_| chunked[number]);
         block.experts = with_experts[number];
     }
-    let hidden = architecture.hidden;
+    let (hidden, apart) = (architecture.hidden, config.is_of_gguf());
     let experts = Experts {
         router: Router::ScaledInput,
         shared: Some(SharedExpert { hidden, gated: false }),
-        layout: ExpertLayout::TransposedHalves,
+        // A GGUF file has gate and up apart, in rows.
+        layout: if apart { ExpertLayout::Separate } else { ExpertLayout::TransposedHalves },
         ..Experts::plain(
             config.count_or("num_local_experts", 16)?,
             config.count_or("num_experts_per_tok", 1)?,
@@ -74,7 +78,10 @@ fn architecture(config: &Config) -> Result<Architecture> {
     let rope = config.rope(architecture.head_width, 500_000.0, architecture.context)?;
     let normed = config.flag_or("use_qk_norm", true)?;
     // The norm comes after the rotation there: it would undo the factor of these scalings.
-    let scales = matches!(rope.scaling, Scaling::Yarn { .. } | Scaling::Long { .. });
+    let scales = match &rope.scaling {
+        Scaling::Long { attention, .. } => *attention != [1.0; 2],
+        other => matches!(other, Scaling::Yarn { .. }),
+    };
     config.expect(!(normed && scales), "use_qk_norm", "false with such a rope_type")?;
     Ok(Architecture {
         hidden: config.count_or("intermediate_size_mlp", 16_384)?,
@@ -83,7 +90,7 @@ fn architecture(config: &Config) -> Result<Architecture> {
         ropes: vec![rope],
         interleaved_pairs: true,
         experts: Some(experts),
-        names: NAMES,
+        names: if apart { NAMES_APART } else { NAMES },
         ..architecture
     })
 }

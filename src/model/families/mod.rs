@@ -66,7 +66,7 @@ trait Family: Sync {
 }
 
 /// Every known family, the plainest first: a tie in [`suggest`] goes to the earlier one.
-static FAMILIES: [&dyn Family; 41] = [
+static FAMILIES: [&dyn Family; 42] = [
     &llama::Llama,
     &mistral::Mistral,
     &mistral::Ministral,
@@ -83,6 +83,7 @@ static FAMILIES: [&dyn Family; 41] = [
     &qwen2_moe::Qwen2Moe,
     &qwen3_next::Qwen3Next,
     &qwen3_5::Qwen35Text,
+    &qwen3_5::Qwen35MoeText,
     &mixtral::Mixtral,
     &granitemoe::GraniteMoe,
     &granitemoehybrid::GraniteMoeHybrid,
@@ -127,7 +128,15 @@ pub fn architecture(config: &Config) -> Result<Architecture> {
 pub fn architecture_with(config: &Config, tensors: impl FnOnce() -> Vec<String>) -> Result<Architecture> {
     quantisation(config)?;
     if let Some(text) = wrapped::text_model(config)? {
-        return Ok(Architecture { wrapped: true, ..architecture_with(&text, tensors)? });
+        let inner = architecture_with(&text, tensors)?;
+        // The logits of most such models are those of the head alone in transformers, whatever the text model's config says.
+        let whole = ["gemma3n", "gemma4"].contains(&config.text("model_type")?);
+        return Ok(Architecture {
+            wrapped: true,
+            logit_cap: inner.logit_cap.filter(|_| whole),
+            logit_scale: inner.logit_scale.filter(|_| whole),
+            ..inner
+        });
     }
     let model_type = config.text("model_type")?;
     let Some(family) = FAMILIES.iter().find(|family| family.model_type() == model_type) else {

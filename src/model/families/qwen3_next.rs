@@ -26,16 +26,27 @@ const NAMES: Names = Names { ignored: &["mtp."], ..llama::NAMES };
 
 fn architecture(config: &Config) -> Result<Architecture> {
     let mut architecture = shape(config, true, 2)?;
-    let count = config.count_from_0_or("num_experts", 512)?;
     qwen3_moe::sparse_blocks(config, &mut architecture)?;
+    let normalised = config.flag_or("norm_topk_prob", true)?;
+    with_experts(config, architecture, [512, 10], normalised)
+}
+
+/// The experts beside the shared one, where the config has any. `count`, `chosen`: the defaults.
+pub(super) fn with_experts(
+    config: &Config,
+    mut architecture: Architecture,
+    [count, chosen]: [usize; 2],
+    normalised: bool,
+) -> Result<Architecture> {
+    let count = config.count_from_0_or("num_experts", count)?;
     if count == 0 {
         architecture.blocks.iter_mut().for_each(|block| block.experts = false);
     }
     let experts = Experts::plain(
         count,
-        config.count_or("num_experts_per_tok", 10)?,
+        config.count_or("num_experts_per_tok", chosen)?,
         config.count_or("moe_intermediate_size", 512)?,
-        config.flag_or("norm_topk_prob", true)?,
+        normalised,
     );
     let hidden = config.count_or("shared_expert_intermediate_size", 512)?;
     let experts = Experts { shared: Some(SharedExpert { hidden, gated: true }), ..experts };
@@ -63,6 +74,8 @@ pub(super) fn shape(config: &Config, fused: bool, kv_heads: usize) -> Result<Arc
         value_width: config.count_or("linear_value_head_dim", 128)?,
         span: config.count_or("linear_conv_kernel_dim", 4)?,
     };
+    // A GGUF file of Qwen3.5 has the value heads of one key head apart from each other.
+    let tiled = config.is_of_gguf() && config.flag_or("linear_value_heads_tiled", false)?;
     let divides = shape.values.is_multiple_of(shape.keys);
     config.expect(divides, "linear_num_value_heads", "a multiple of linear_num_key_heads")?;
     let (width, context) = (architecture.head_width, architecture.context);
@@ -71,7 +84,7 @@ pub(super) fn shape(config: &Config, fused: bool, kv_heads: usize) -> Result<Arc
         norm: NormKind::RmsLessOne,
         head_norm: HeadNorm::Each,
         gated_heads: true,
-        delta: Some(DeltaNet { shape, fused }),
+        delta: Some(DeltaNet { shape, fused, tiled }),
         ropes: vec![rope],
         names: NAMES,
         ..architecture

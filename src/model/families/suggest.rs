@@ -23,6 +23,8 @@ enum Feature {
     SlidingWindow,
     Caps,
     Encoder,
+    DeltaNets,
+    LatentAttention,
 }
 use Feature::*;
 
@@ -45,6 +47,8 @@ impl Feature {
             SlidingWindow => "a sliding window",
             Caps => "capped scores",
             Encoder => "an encoder",
+            DeltaNets => "gated delta nets",
+            LatentAttention => "latent attention",
         }
     }
 
@@ -66,6 +70,8 @@ impl Feature {
             LearnedPositions => &["wpe", "position_embeddings", "embed_positions"],
             SlidingWindow | Caps => &[],
             Encoder => &["encoder.layer.", "token_type_embeddings"],
+            DeltaNets => &["linear_attn."],
+            LatentAttention => &["kv_a_proj"],
         }
     }
 
@@ -80,12 +86,13 @@ impl Feature {
             SlidingWindow => &["sliding_window"],
             Caps => &["attn_logit_softcapping", "final_logit_softcapping"],
             Encoder => &["type_vocab_size"],
+            LatentAttention => &["kv_lora_rank"],
             _ => &[],
         }
     }
 }
 
-const ALL: [Feature; 16] = [
+const ALL: [Feature; 18] = [
     SeparateProjections,
     FusedProjections,
     ProjectionBias,
@@ -102,6 +109,8 @@ const ALL: [Feature; 16] = [
     SlidingWindow,
     Caps,
     Encoder,
+    DeltaNets,
+    LatentAttention,
 ];
 
 /// A config with every field that some family requires, and a sliding window: each family's defaults give the rest.
@@ -135,6 +144,8 @@ fn features(family: &dyn Family) -> Vec<Feature> {
             SlidingWindow => a.blocks.iter().any(|block| block.window.is_some()),
             Caps => a.attention_cap.is_some(),
             Encoder => !a.causal,
+            DeltaNets => a.delta.is_some(),
+            LatentAttention => a.latent.is_some(),
         })
         .collect()
 }
@@ -209,6 +220,14 @@ mod tests {
         assert!(like(rms, &with(&["self_attn.q_norm.weight"]), "x").starts_with("qwen3 ("));
         let experts = with(&["self_attn.q_norm.weight", "mlp.experts.0.gate_proj.weight"]);
         assert!(like(rms, &experts, "x").starts_with("qwen3_moe ("));
+        let delta = with(&["self_attn.q_norm.weight", "linear_attn.out_proj.weight"]);
+        assert!(like(rms, &delta, "x").starts_with("qwen3_5_text ("));
+        let latent = [
+            "input_layernorm.weight",
+            "self_attn.kv_a_proj_with_mqa.weight",
+            "mlp.experts.0.gate_proj.weight",
+        ];
+        assert!(like(rms, &latent, "x").starts_with("deepseek_v2 ("));
         let phi = ["self_attn.qkv_proj.weight", "mlp.gate_up_proj.weight", "input_layernorm.weight"];
         assert!(like(rms, &phi, "x").starts_with("phi3 ("));
         let gpt = ["h.0.attn.c_attn.weight", "h.0.mlp.c_fc.weight", "h.0.ln_1.bias", "wpe.weight"];

@@ -7,7 +7,7 @@ use super::config::says_nothing;
 use crate::error::Result;
 
 /// Models whose text part, read alone, is a model of a known family.
-const WRAPPERS: [&str; 20] = [
+const WRAPPERS: [&str; 21] = [
     "gemma3",
     "gemma3n",
     "gemma4",
@@ -17,6 +17,7 @@ const WRAPPERS: [&str; 20] = [
     "qwen2_5_vl",
     "qwen3_vl",
     "qwen3_5",
+    "qwen3_5_moe",
     "llava",
     "llava_next",
     "llava_next_video",
@@ -85,6 +86,7 @@ fn defaults(kind: &str) -> Vec<(&'static str, Value)> {
         "mistral" => sizes(32_000, 4096, 14_336, 32, 32, 8),
         "qwen2" => sizes(151_936, 4096, 22_016, 32, 32, 32),
         "qwen3_5_text" => sizes(248_320, 4096, 12_288, 32, 16, 4),
+        "qwen3_5_moe_text" => sizes(248_320, 2048, 512, 40, 16, 2),
         "gemma3_text" => sizes(262_208, 2304, 9216, 26, 8, 4),
         "cohere2" => sizes(256_000, 8192, 22_528, 40, 64, 64),
         _ => Vec::new(),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::delta_names::DeltaNames;
 use super::families::FAMILIES;
 use super::fields::fields;
 use super::keys::Keys;
@@ -20,8 +21,9 @@ pub(super) fn config(files: &Files) -> Result<(Config, Names)> {
     let keys = Keys { file, files, architecture };
     let mut family = None;
     for known in FAMILIES.iter().filter(|known| known.architecture == architecture) {
-        let holds = known.when.map(|key| keys.optional(key)).transpose()?;
-        if family.is_none() && holds.is_none_or(|count| count.is_some_and(|count| count > 0)) {
+        let least = known.when.map_or(0, |(_, least)| least);
+        let holds = known.when.map(|(key, _)| keys.optional(key)).transpose()?;
+        if family.is_none() && holds.is_none_or(|count| count.is_some_and(|count| count >= least)) {
             family = Some(known);
         }
     }
@@ -46,6 +48,17 @@ pub(super) fn config(files: &Files) -> Result<(Config, Names)> {
         experts: keys.optional("expert_count")?.unwrap_or(0),
         longest,
         predicting: keys.predicting()?,
+        fused_experts: files.names().any(|name| name.ends_with(".ffn_gate_up_exps.weight")),
+        fused_latent: files.names().any(|name| name.ends_with(".attn_kv_b.weight")),
+        streams: keys.optional("altup.num_inputs")?.unwrap_or(1).saturating_sub(1),
+        delta: match keys.has_delta() {
+            true => {
+                let [count, values, key_width, value_width, _] = keys.delta()?;
+                let tiled = architecture != "qwen3next" && values != count;
+                Some(DeltaNames { keys: count, values, key_width, value_width, tiled })
+            }
+            false => None,
+        },
     };
     let text = Value::Object(fields).to_string();
     let config = Config::parse(format!("{}, metadata", file.name()), text.as_bytes())?;

@@ -7,8 +7,8 @@ pub(super) struct Family {
     pub architecture: &'static str,
     /// `model_type` on the hub.
     pub model_type: &'static str,
-    /// A count above 0 that tells the family from another of the same architecture.
-    pub when: Option<&'static str>,
+    /// A count that tells the family from another of the same architecture, and the least that it then is.
+    pub when: Option<(&'static str, usize)>,
     /// The fields of its config that not all have.
     pub fields: &'static [Field],
 }
@@ -27,7 +27,7 @@ pub(super) enum Field {
     Has(&'static str, &'static str),
     /// Name, and the tensor that is there if it is false.
     Lacks(&'static str, &'static str),
-    /// A key that the family reads in its own way.
+    /// A key that the family reads in its own way; with a point at its end, all that begin so.
     Own(&'static str),
 }
 use Field::*;
@@ -51,16 +51,34 @@ const QWEN3_MOE: &[Field] = &[
     Flag("expert_weights_norm", "norm_topk_prob", true),
 ];
 
+/// Latent attention and experts (DeepSeek).
+const LATENT: &[Field] = &[
+    Own("attention.key_length_mla"),
+    Own("attention.value_length_mla"),
+    Own("attention.q_lora_rank"),
+    Own("attention.kv_lora_rank"),
+    Own("rope.scaling.yarn_log_multiplier"),
+    Own("expert_shared_count"),
+    Own("leading_dense_block_count"),
+    Own("expert_weights_scale"),
+    Own("expert_group_count"),
+    Own("expert_group_used_count"),
+    Own("nextn_predict_layers"),
+];
+
+/// Gated delta nets (Qwen3.5).
+const DELTA: &[Field] = &[Own("full_attention_interval"), Own("ssm."), Own("nextn_predict_layers")];
+
 const fn plain(architecture: &'static str, model_type: &'static str, fields: &'static [Field]) -> Family {
     Family { architecture, model_type, when: None, fields }
 }
 
 /// Every family. Of those with one architecture, the first whose condition holds counts.
-pub(super) const FAMILIES: [Family; 29] = [
+pub(super) const FAMILIES: [Family; 38] = [
     Family {
         architecture: "llama",
         model_type: "mixtral",
-        when: Some("expert_count"),
+        when: Some(("expert_count", 1)),
         fields: &[Count("expert_count", "num_local_experts"), CHOSEN],
     },
     plain("llama", "llama", LLAMA),
@@ -116,6 +134,76 @@ pub(super) const FAMILIES: [Family; 29] = [
     plain("seed_oss", "seed_oss", &[BIASED, MLP_BIASED, Has("attention_out_bias", "blk.0.attn_output.bias")]),
     plain("gemma2", "gemma2", &[]),
     plain("gemma3", "gemma3_text", &[]),
+    plain(
+        "gemma3n",
+        "gemma3n_text",
+        &[
+            Own("altup.active_idx"),
+            Own("altup.num_inputs"),
+            Own("embedding_length_per_layer_input"),
+            Own("attention.shared_kv_layers"),
+            Own("activation_sparsity_scale"),
+        ],
+    ),
+    plain(
+        "gemma4",
+        "gemma4_text",
+        &[
+            Own("embedding_length_per_layer_input"),
+            Own("attention.shared_kv_layers"),
+            Own("attention.key_length_swa"),
+            Own("attention.value_length_swa"),
+            Own("rope.dimension_count_swa"),
+        ],
+    ),
+    Family {
+        architecture: "deepseek2",
+        model_type: "deepseek_v3",
+        when: Some(("expert_gating_func", 2)),
+        fields: LATENT,
+    },
+    plain("deepseek2", "deepseek_v2", LATENT),
+    plain(
+        "llama4",
+        "llama4_text",
+        &[
+            BIASED,
+            Count("expert_count", "num_local_experts"),
+            CHOSEN,
+            Count("expert_feed_forward_length", "intermediate_size"),
+            Count("feed_forward_length", "intermediate_size_mlp"),
+            Optional("interleave_moe_layer_step", "interleave_moe_layer_step"),
+        ],
+    ),
+    plain("qwen35", "qwen3_5_text", DELTA),
+    plain(
+        "qwen35moe",
+        "qwen3_5_moe_text",
+        &[
+            Count("expert_count", "num_experts"),
+            CHOSEN,
+            Count("expert_feed_forward_length", "moe_intermediate_size"),
+            Count("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+            Own("full_attention_interval"),
+            Own("ssm."),
+            Own("nextn_predict_layers"),
+        ],
+    ),
+    plain(
+        "qwen3next",
+        "qwen3_next",
+        &[
+            Count("expert_count", "num_experts"),
+            CHOSEN,
+            Count("expert_feed_forward_length", "moe_intermediate_size"),
+            Count("expert_shared_feed_forward_length", "shared_expert_intermediate_size"),
+            // llama.cpp's default.
+            Flag("expert_weights_norm", "norm_topk_prob", true),
+            Own("full_attention_interval"),
+            Own("ssm."),
+            Own("nextn_predict_layers"),
+        ],
+    ),
     plain("phi3", "phi3", LLAMA),
     plain(
         "phimoe",
@@ -125,7 +213,7 @@ pub(super) const FAMILIES: [Family; 29] = [
     Family {
         architecture: "olmo2",
         model_type: "olmo3",
-        when: Some("attention.sliding_window"),
+        when: Some(("attention.sliding_window", 1)),
         fields: &[BIASED, WINDOW],
     },
     plain("olmo2", "olmo2", LLAMA),
@@ -140,6 +228,7 @@ pub(super) const FAMILIES: [Family; 29] = [
             Number("attention.clamp_kqv", "clip_qkv"),
         ],
     ),
+    plain("chatglm", "glm", &[BIASED]),
     plain("glm4", "glm4", &[BIASED]),
     plain(
         "glm4moe",
@@ -194,7 +283,8 @@ impl Family {
     /// Whether a key is one of the family's own fields.
     pub fn reads(&self, key: &str) -> bool {
         self.fields.iter().any(|field| match field {
-            Count(own, _) | Optional(own, _) | Number(own, _) | Flag(own, ..) | Own(own) => *own == key,
+            Count(own, _) | Optional(own, _) | Number(own, _) | Flag(own, ..) => *own == key,
+            Own(own) => *own == key || own.ends_with('.') && key.starts_with(own),
             Has(..) | Lacks(..) => false,
         })
     }
@@ -202,11 +292,12 @@ impl Family {
     /// Whether the family reads the window of its blocks.
     pub fn has_windows(&self) -> bool {
         self.reads("attention.sliding_window")
-            || ["gemma2", "gemma3_text", "phi3", "phimoe", "olmo2"].contains(&self.model_type)
+            || ["gemma2", "gemma3_text", "gemma3n_text", "gemma4_text", "phi3", "phimoe", "olmo2"]
+                .contains(&self.model_type)
     }
 
     /// `expert_gating_func` of llama.cpp: 1 for a softmax over the scores, 2 for a sigmoid of each.
     pub fn gating(&self) -> usize {
-        if self.model_type == "glm4_moe" { 2 } else { 1 }
+        if ["glm4_moe", "deepseek_v3", "llama4_text"].contains(&self.model_type) { 2 } else { 1 }
     }
 }

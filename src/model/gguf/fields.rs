@@ -16,6 +16,9 @@ pub(super) fn fields(keys: &Keys, family: &Family) -> Result<Map<String, Value>>
         "gpt2" => keys.gpt2(),
         "gpt_neox" => keys.gpt_neox(),
         "gemma2" | "gemma3_text" => keys.gemma(),
+        "gemma3n_text" => keys.gemma3n(),
+        "gemma4_text" => keys.gemma4(),
+        "deepseek_v2" | "deepseek_v3" => keys.deepseek(family),
         _ => keys.by_table(family),
     }
 }
@@ -67,6 +70,15 @@ impl Keys<'_> {
             "granite" | "granitemoe" if !fields.contains_key("attention_multiplier") => {
                 let scale = (self.head_width()? as f64).powf(-0.5);
                 fields.insert("attention_multiplier".into(), json!(scale));
+            }
+            "llama4_text" => {
+                // llama.cpp knows the model without these norms by its number of experts.
+                let count = self.count("expert_count")?;
+                fields.insert("use_qk_norm".into(), json!(count != 128));
+            }
+            "qwen3_next" | "qwen3_5_text" | "qwen3_5_moe_text" => {
+                fields.insert("num_hidden_layers".into(), json!(self.predicting()?.start));
+                self.with_delta(fields)?;
             }
             "glm4_moe" => {
                 // The blocks that predict further tokens are counted with the others in the file.
@@ -171,7 +183,7 @@ impl Keys<'_> {
         Ok(fields)
     }
 
-    fn decoder(&self) -> Result<Map<String, Value>> {
+    pub(super) fn decoder(&self) -> Result<Map<String, Value>> {
         let fields = json!({
             "hidden_size": self.count("embedding_length")?,
             "num_hidden_layers": self.count("block_count")?,
@@ -230,7 +242,7 @@ fn with_base(fields: &mut Map<String, Value>) -> Value {
 }
 
 /// Fields of an object without those that are null: in a config, null and missing differ.
-fn object(value: Value) -> Map<String, Value> {
+pub(super) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(mut fields) => {
             fields.retain(|_, value| !value.is_null());

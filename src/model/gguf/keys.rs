@@ -139,7 +139,42 @@ impl Keys<'_> {
         found.copied().ok_or_else(|| self.file.wrong(format!("no tensor {tensor}"), "a whole model"))
     }
 
+    /// One count a block, from a list or from one number for all.
+    pub fn per_block(&self, name: &str, blocks: usize) -> Result<Vec<usize>> {
+        let key = self.key(name);
+        let Some(GgufValue::List(list)) = self.file.value(&key) else {
+            return Ok(vec![self.count(name)?; blocks]);
+        };
+        let counts: Option<Vec<usize>> = list.iter().map(GgufValue::count).collect();
+        let counts = counts.filter(|counts| counts.len() == blocks && !counts.is_empty());
+        counts
+            .ok_or_else(|| self.wrong(&key, "another list", &format!("{blocks} whole numbers, one a block")))
+    }
+
+    /// Whether each block has a sliding window, from a list with an entry for each.
+    pub fn sliding(&self, blocks: usize) -> Result<Vec<bool>> {
+        let key = self.key("attention.sliding_window_pattern");
+        let flags = match self.file.value(&key) {
+            Some(GgufValue::List(list)) => list
+                .iter()
+                .map(|value| match value {
+                    GgufValue::Flag(flag) => Some(*flag),
+                    other => other.count().map(|count| count > 0),
+                })
+                .collect::<Option<Vec<bool>>>(),
+            _ => None,
+        };
+        let flags = flags.filter(|flags| flags.len() == blocks);
+        flags.ok_or_else(|| self.wrong(&key, "no such list", &format!("{blocks} entries, true or false")))
+    }
+
     pub fn kv_heads(&self) -> Result<usize> {
+        if let Some(GgufValue::List(list)) = self.file.value(&self.key("attention.head_count_kv"))
+            && self.architecture == "gemma4"
+        {
+            // Of no consequence to its tensors' layout.
+            return Ok(list.first().and_then(GgufValue::count).unwrap_or(1));
+        }
         Ok(match self.optional("attention.head_count_kv")? {
             Some(count) => count,
             None => self.count("attention.head_count")?,

@@ -4,12 +4,16 @@
 //! the hub's names.
 
 mod config;
+mod delta_names;
 mod families;
 mod fields;
 mod keys;
+mod latent_names;
 mod merges;
+mod mixed_blocks;
 mod names;
 mod pre_tokenizers;
+mod row_order;
 pub(in crate::model) mod split;
 mod tokenizer;
 
@@ -121,14 +125,18 @@ mod tests {
             text: String,
             ids: Vec<u32>,
         }
-        let chat = chat(&GgufFile::open(Path::new("tests/fixtures/gguf/pieces.gguf")).unwrap()).unwrap();
-        let cases = std::fs::read("tests/fixtures/gguf/pieces.json").unwrap();
-        for Case { text, ids } in serde_json::from_slice::<Vec<Case>>(&cases).unwrap() {
-            let dialogue = Dialogue::prompt("0", &text);
-            let found: Vec<u32> =
-                chat.tokens(&dialogue, 0, None).unwrap().into_iter().map(|token| token.id).collect();
-            assert_eq!(found, ids, "{text:?}");
-            assert_eq!(chat.decode(&ids, true).unwrap(), text);
+        // Of pieces with scores, and of letters with merges, as Gemma 4 has them.
+        for name in ["pieces", "merged"] {
+            let path = format!("tests/fixtures/gguf/{name}");
+            let chat = chat(&GgufFile::open(Path::new(&format!("{path}.gguf"))).unwrap()).unwrap();
+            let cases = std::fs::read(format!("{path}.json")).unwrap();
+            for Case { text, ids } in serde_json::from_slice::<Vec<Case>>(&cases).unwrap() {
+                let dialogue = Dialogue::prompt("0", &text);
+                let found: Vec<u32> =
+                    chat.tokens(&dialogue, 0, None).unwrap().into_iter().map(|token| token.id).collect();
+                assert_eq!(found, ids, "{text:?}");
+                assert_eq!(chat.decode(&ids, true).unwrap(), text);
+            }
         }
     }
 

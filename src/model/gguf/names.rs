@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use crate::model::weights::{Part, TensorRef, Translated};
+use super::delta_names::{DeltaNames, delta_tensor};
+use super::latent_names::latent_tensor;
+use super::row_order::{interleaved, permuted, split_by_kind};
+use crate::model::weights::{Change, Part, TensorRef, Translated};
 
 /// The facts that names and row order depend on.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,10 +21,18 @@ pub(super) struct Names {
     pub longest: usize,
     /// The blocks that predict further tokens, which no model here has.
     pub predicting: Range<usize>,
+    /// Whether one tensor holds gate and up of all experts of a block.
+    pub fused_experts: bool,
+    /// Whether keys and values of latent attention are in one tensor, as in the hub's checkpoint.
+    pub fused_latent: bool,
+    /// Residual streams beside the first (Gemma 3n).
+    pub streams: usize,
+    /// The heads of delta nets, if there are any.
+    pub delta: Option<DeltaNames>,
 }
 
 /// Tensors outside the blocks: name on the hub, name in GGUF.
-const OUTSIDE: [(&str, &str); 10] = [
+const OUTSIDE: [(&str, &str); 13] = [
     ("model.embed_tokens", "token_embd"),
     ("transformer.wte", "token_embd"),
     ("gpt_neox.embed_in", "token_embd"),
@@ -32,13 +43,16 @@ const OUTSIDE: [(&str, &str); 10] = [
     ("lm_head", "output"),
     ("embed_out", "output"),
     ("model.lm_head", "output"),
+    ("model.embed_tokens_per_layer", "per_layer_token_embd"),
+    ("model.per_layer_model_projection", "per_layer_model_proj"),
+    ("model.per_layer_projection_norm", "per_layer_proj_norm"),
 ];
 
 /// Prefixes of a block's number on the hub.
 const BLOCKS: [&str; 3] = ["model.layers.", "transformer.h.", "gpt_neox.layers."];
 
 /// Tensors of a block: name on the hub, name in GGUF.
-const INSIDE: [(&str, &str); 45] = [
+const INSIDE: [(&str, &str); 74] = [
     ("input_layernorm", "attn_norm"),
     ("ln_1", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
@@ -84,16 +98,67 @@ const INSIDE: [(&str, &str); 45] = [
     ("w3", "ffn_up_exps"),
     ("down_proj", "ffn_down_exps"),
     ("w2", "ffn_down_exps"),
+    ("self_attn.q_a_proj", "attn_q_a"),
+    ("self_attn.q_a_layernorm", "attn_q_a_norm"),
+    ("self_attn.q_b_proj", "attn_q_b"),
+    ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
+    ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
+    ("self_attn.kv_b_proj", "attn_kv_b"),
+    ("feed_forward.gate_proj", "ffn_gate"),
+    ("feed_forward.up_proj", "ffn_up"),
+    ("feed_forward.down_proj", "ffn_down"),
+    ("feed_forward.router", "ffn_gate_inp"),
+    ("feed_forward.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("feed_forward.shared_expert.up_proj", "ffn_up_shexp"),
+    ("feed_forward.shared_expert.down_proj", "ffn_down_shexp"),
+    ("router.proj", "ffn_gate_inp"),
+    ("pre_feedforward_layernorm_2", "pre_ffw_norm_2"),
+    ("post_feedforward_layernorm_1", "post_ffw_norm_1"),
+    ("post_feedforward_layernorm_2", "post_ffw_norm_2"),
+    ("per_layer_input_gate", "inp_gate"),
+    ("per_layer_projection", "proj"),
+    ("post_per_layer_input_norm", "post_norm"),
+    ("altup.router_norm", "altup_router_norm"),
+    ("altup.modality_router", "altup_router"),
+    ("altup.prediction_coefs", "altup_predict_coef"),
+    ("altup.correction_coefs", "altup_correct_coef"),
+    ("laurel.linear_left", "laurel_l"),
+    ("laurel.linear_right", "laurel_r"),
+    ("laurel.post_laurel_norm", "laurel_post_norm"),
+    ("linear_attn.norm", "ssm_norm"),
+    ("linear_attn.out_proj", "ssm_out"),
+];
+
+/// Tensors of a block whose names on the hub have no ending: name there, name in GGUF.
+const BARE: [(&str, &str); 6] = [
+    ("self_attn.sinks", "attn_sinks.weight"),
+    ("mlp.gate.e_score_correction_bias", "exp_probs_b.bias"),
+    ("layer_scalar", "layer_output_scale.weight"),
+    ("router.scale", "ffn_gate_inp.scale"),
+    ("router.per_expert_scale", "ffn_down_exps.scale"),
+    ("altup.correct_output_scale", "altup_correct_scale.weight"),
 ];
 
 /// Architectures whose norm after attention is that of its output; elsewhere the name is that of the norm before the MLP.
-const NORMS_AFTER: [&str; 6] = ["gemma2", "gemma3", "olmo2", "seed_oss", "glm4moe", "gpt-oss"];
+const NORMS_AFTER: [&str; 11] = [
+    "gemma2",
+    "gemma3",
+    "gemma3n",
+    "gemma4",
+    "olmo2",
+    "seed_oss",
+    "glm4moe",
+    "gpt-oss",
+    "qwen3next",
+    "qwen35",
+    "qwen35moe",
+];
 
 /// Architectures in Meta's layout of RoPE: the two elements of a rotated pair are adjacent.
 const ADJACENT_PAIRS: [&str; 5] = ["llama", "mistral3", "smollm3", "granite", "granitemoe"];
 
 /// Beginnings of the name of one expert.
-const EXPERTS: [&str; 2] = ["mlp.experts.", "block_sparse_moe.experts."];
+const EXPERTS: [&str; 4] = ["mlp.experts.", "block_sparse_moe.experts.", "feed_forward.experts.", "experts."];
 
 /// The number of the block that a tensor of a file belongs to.
 pub(super) fn block(name: &str) -> Option<usize> {
@@ -104,12 +169,16 @@ impl Names {
     /// The place of a tensor in the file. An unknown name stays, so that the error for the missing tensor has it.
     pub fn translate(&self, place: &TensorRef) -> Translated {
         if let Some(place) = self.with_own_layout(place) {
-            return Translated { place, add: 0.0 };
+            let change = match place.name.ends_with(".ssm_a") {
+                true => Change::LogOfNegative,
+                false => Change::None,
+            };
+            return Translated { place, change };
         }
         let (tensor, kind) = place.name.rsplit_once('.').unwrap_or((&place.name, ""));
         if let Some((_, name)) = OUTSIDE.iter().find(|(hub, _)| *hub == tensor) {
             let place = TensorRef { name: format!("{name}.{kind}"), ..place.clone() };
-            return Translated { add: self.add(tensor, &place), place };
+            return Translated { change: self.change(tensor, &place), place };
         }
         let inside = BLOCKS.iter().find_map(|block| tensor.strip_prefix(block)).and_then(|rest| {
             let (number, leaf) = rest.split_once('.')?;
@@ -121,11 +190,11 @@ impl Names {
             Some((number, expert, leaf, self.leaf(leaf)?))
         });
         let Some((number, expert, leaf, name)) = inside else {
-            return Translated { place: place.clone(), add: 0.0 };
+            return Translated { place: place.clone(), change: Change::None };
         };
-        let add = self.add(leaf, place);
+        let change = self.change(leaf, place);
         let place = TensorRef { name: format!("blk.{number}.{name}.{kind}"), ..place.clone() };
-        Translated { place: self.with_layout(place, leaf, expert), add }
+        Translated { place: self.with_layout(place, leaf, expert), change }
     }
 
     fn leaf(&self, leaf: &str) -> Option<&'static str> {
@@ -137,16 +206,20 @@ impl Names {
         INSIDE.iter().find(|(hub, _)| *hub == leaf).map(|(_, name)| *name)
     }
 
-    /// Gemma's norm weights: the hub's checkpoints store w − 1, GGUF files w.
-    fn add(&self, leaf: &str, place: &TensorRef) -> f64 {
-        let gemma = matches!(self.architecture.as_str(), "gemma2" | "gemma3");
-        if gemma && leaf.ends_with("norm") && place.is_vector() { -1.0 } else { 0.0 }
+    /// Norm weights of Gemma 2 and 3 and of Qwen with delta nets: the hub's checkpoints store w − 1, GGUF files w.
+    fn change(&self, leaf: &str, place: &TensorRef) -> Change {
+        let less_one =
+            matches!(self.architecture.as_str(), "gemma2" | "gemma3" | "qwen3next" | "qwen35" | "qwen35moe");
+        match less_one && leaf.ends_with("norm") && leaf != "linear_attn.norm" && place.is_vector() {
+            true => Change::Add(-1.0),
+            false => Change::None,
+        }
     }
 
     /// Applies the file's layout of rows and columns.
     fn with_layout(&self, place: TensorRef, leaf: &str, expert: Option<usize>) -> TensorRef {
         if let Some(expert) = expert {
-            return self.of_expert(place, expert);
+            return self.of_expert(place, leaf, expert);
         }
         let rows = place.shape.first().copied().unwrap_or(0);
         if rows > self.longest {
@@ -170,17 +243,27 @@ impl Names {
 
     /// The place of a tensor whose name or shape is not the one of the file with another beginning; none for the others.
     fn with_own_layout(&self, place: &TensorRef) -> Option<TensorRef> {
+        if let Some(place) = self.of_stream(place) {
+            return Some(place);
+        }
         let (number, leaf) =
             BLOCKS.iter().find_map(|block| place.name.strip_prefix(block))?.split_once('.')?;
         let named = |name: &str, shape: Vec<usize>, part: Part| {
             Some(TensorRef { name: format!("blk.{number}.{name}"), shape, part })
         };
         let (shape, rows) = (place.shape.as_slice(), |rows| Part::Rows(vec![rows]));
+        if let Some((_, name)) = BARE.iter().find(|(hub, _)| *hub == leaf) {
+            return named(name, shape.to_vec(), place.part.clone());
+        }
+        let own = match (leaf.strip_prefix("linear_attn."), &self.delta) {
+            (Some(leaf), Some(delta)) => delta_tensor(*delta, leaf, place, self.longest),
+            _ if leaf == "self_attn.kv_b_proj.weight" && !self.fused_latent => latent_tensor(place),
+            _ => None,
+        };
+        if let Some(TensorRef { name, shape, part }) = own {
+            return named(&name, shape, part);
+        }
         match (leaf, shape, &place.part) {
-            ("self_attn.sinks", ..) => named("attn_sinks.weight", shape.to_vec(), place.part.clone()),
-            ("mlp.gate.e_score_correction_bias", ..) => {
-                named("exp_probs_b.bias", shape.to_vec(), place.part.clone())
-            }
             // gpt-oss: gate and up in turn and transposed on the hub, two tensors of rows in the file.
             (leaf, &[.., all], &Part::Strided { matrix, first, step })
                 if leaf.starts_with("mlp.experts.") =>
@@ -230,9 +313,34 @@ impl Names {
         }
     }
 
+    /// The matrices between residual streams are stacked in one tensor.
+    fn of_stream(&self, place: &TensorRef) -> Option<TensorRef> {
+        let (name, number) =
+            place.name.strip_prefix("model.altup_")?.strip_suffix(".weight")?.rsplit_once('.')?;
+        let name = match name {
+            "projections" => "altup_proj.weight",
+            "unembed_projections" => "altup_unembd_proj.weight",
+            _ => return None,
+        };
+        let (number, &[outputs, inputs]) = (number.parse::<usize>().ok()?, place.shape.as_slice()) else {
+            return None;
+        };
+        let rows = number * outputs..(number + 1) * outputs;
+        Some(TensorRef::rows(name, &[self.streams, outputs, inputs], std::iter::once(rows)))
+    }
+
     /// The matrices of all experts are stacked in one tensor.
-    fn of_expert(&self, place: TensorRef, expert: usize) -> TensorRef {
+    fn of_expert(&self, place: TensorRef, leaf: &str, expert: usize) -> TensorRef {
         let [outputs, inputs] = place.shape[..] else { return place };
+        if self.fused_experts && place.part == Part::Whole && leaf != "down_proj" {
+            let begin = expert.saturating_mul(2 * outputs) + if leaf == "up_proj" { outputs } else { 0 };
+            let name = place
+                .name
+                .replace("ffn_gate_exps", "ffn_gate_up_exps")
+                .replace("ffn_up_exps", "ffn_gate_up_exps");
+            let rows = std::iter::once(begin..begin.saturating_add(outputs));
+            return TensorRef::rows(name, &[self.experts, 2 * outputs, inputs], rows);
+        }
         let begin = expert.saturating_mul(outputs);
         let ranges = match &place.part {
             Part::Rows(rows) => rows.iter().map(|rows| begin + rows.start..begin + rows.end).collect(),
@@ -253,38 +361,6 @@ fn transposed(place: TensorRef) -> TensorRef {
     }
 }
 
-/// Permutes rows: row `r` is at `to(r)` in the file.
-fn permuted(place: TensorRef, to: impl Fn(usize) -> usize) -> TensorRef {
-    let total = place.shape.first().copied().unwrap_or(0);
-    let wanted: Vec<usize> = match &place.part {
-        Part::Whole => (0..total).collect(),
-        Part::Rows(rows) => rows.iter().cloned().flatten().collect(),
-        Part::Columns(_) | Part::Strided { .. } => return place,
-    };
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    for row in wanted.into_iter().map(to) {
-        match ranges.last_mut() {
-            Some(last) if last.end == row => last.end += 1,
-            _ => ranges.push(row..row + 1),
-        }
-    }
-    TensorRef { part: Part::Rows(ranges), ..place }
-}
-
-/// Row in the layout of adjacent pairs, from the layout of two halves.
-fn interleaved(row: usize, rows: usize, heads: usize) -> usize {
-    let half = (rows / heads.max(1) / 2).max(1);
-    let (head, within) = (row / (2 * half), row % (2 * half));
-    2 * half * head + 2 * (within % half) + within / half
-}
-
-/// Row in the layout of all queries, all keys, all values, from the layout head by head.
-fn split_by_kind(row: usize, rows: usize, heads: usize) -> usize {
-    let width = (rows / heads.max(1) / 3).max(1);
-    let (head, which, within) = (row / (3 * width), row / width % 3, row % width);
-    (which * heads + head) * width + within
-}
-
 #[cfg(test)]
 mod tests {
     use std::iter::once;
@@ -299,12 +375,16 @@ mod tests {
             experts: 3,
             longest: 99,
             predicting: 7..7,
+            fused_experts: false,
+            fused_latent: false,
+            streams: 0,
+            delta: None,
         }
     }
 
-    fn translated(architecture: &str, place: TensorRef) -> (String, Vec<usize>, Part, f64) {
-        let Translated { place, add } = names(architecture).translate(&place);
-        (place.name, place.shape, place.part, add)
+    fn translated(architecture: &str, place: TensorRef) -> (String, Vec<usize>, Part, Change) {
+        let Translated { place, change } = names(architecture).translate(&place);
+        (place.name, place.shape, place.part, change)
     }
 
     #[test]
@@ -348,9 +428,15 @@ mod tests {
         let found = translated("qwen3moe", expert);
         assert_eq!(
             found,
-            ("blk.0.ffn_up_exps.weight".into(), vec![3, 5, 4], Part::Rows(once(10..15).collect()), 0.0)
+            (
+                "blk.0.ffn_up_exps.weight".into(),
+                vec![3, 5, 4],
+                Part::Rows(once(10..15).collect()),
+                Change::None
+            )
         );
         let norm = |name: &str| translated("gemma2", TensorRef::whole(name, &[4])).3;
-        assert_eq!([norm("model.norm.weight"), norm("model.layers.0.input_layernorm.weight")], [-1.0, -1.0]);
+        let norms = [norm("model.norm.weight"), norm("model.layers.0.input_layernorm.weight")];
+        assert_eq!(norms, [Change::Add(-1.0); 2]);
     }
 }

@@ -120,6 +120,11 @@ impl Files {
         self.all().flat_map(|file| file.tensors().values())
     }
 
+    /// The names of the tensors of all parts.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all().flat_map(|file| file.tensors().keys().map(String::as_str))
+    }
+
     /// The files, for their tensors alone.
     pub fn without_metadata(self) -> Vec<GgufFile> {
         std::iter::once(self.first).chain(self.rest).map(GgufFile::without_metadata).collect()

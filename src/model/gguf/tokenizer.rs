@@ -120,10 +120,10 @@ impl<'a> Vocabulary<'a> {
     pub fn json(&self) -> Result<Value> {
         match self.file.text("tokenizer.ggml.model")? {
             Some("gpt2") => self.byte_level(),
-            Some("llama" | "gemma") => self.sentencepiece(),
+            Some("llama" | "gemma" | "gemma4") => self.sentencepiece(),
             other => {
                 let found = format!("tokenizer.ggml.model {:?}", other.unwrap_or_default());
-                Err(self.file.wrong(found, "gpt2 or llama"))
+                Err(self.file.wrong(found, "gpt2, llama or gemma4"))
             }
         }
     }
@@ -209,6 +209,22 @@ impl<'a> Vocabulary<'a> {
                 vocabulary.insert((*token).into(), json!(id));
             }
         }
+        let merges = self.listed_merges(&vocabulary)?;
+        let parts = json!({
+            "normalizer": normalizer.map(|kind| json!({"type": kind})),
+            "pre_tokenizer": splits.json(),
+            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+                "ignore_merges": whole_words, "vocab": vocabulary, "merges": merges,
+            },
+        });
+        self.completed(parts, self.flag("add_bos_token", begins)?)
+    }
+
+    /// The merges that the file lists, of tokens of the vocabulary.
+    fn listed_merges(&self, vocabulary: &Map<String, Value>) -> Result<Vec<(&'a str, &'a str)>> {
         let Some(list) = self.file.list("tokenizer.ggml.merges")? else {
             return Err(self.file.wrong("no tokenizer.ggml.merges", "a vocabulary with its merges"));
         };
@@ -225,22 +241,12 @@ impl<'a> Vocabulary<'a> {
                 let found = format!("a merge of {left:?} and {right:?}, which are not tokens");
                 return Err(self.file.wrong(found, "merges of tokens"));
             }
-            merges.push(json!([left, right]));
+            merges.push((left, right));
         }
-        let parts = json!({
-            "normalizer": normalizer.map(|kind| json!({"type": kind})),
-            "pre_tokenizer": splits.json(),
-            "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false},
-            "model": {
-                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                "ignore_merges": whole_words, "vocab": vocabulary, "merges": merges,
-            },
-        });
-        self.completed(parts, self.flag("add_bos_token", begins)?)
+        Ok(merges)
     }
 
-    /// SentencePiece BPE: pieces with scores, and byte tokens as a fallback.
+    /// SentencePiece BPE: pieces with scores, or with the merges themselves (Gemma 4), and byte tokens as a fallback.
     fn sentencepiece(&self) -> Result<Value> {
         let architecture = self.file.text("general.architecture")?.unwrap_or_default();
         let gemma = architecture.starts_with("gemma");
@@ -262,6 +268,10 @@ impl<'a> Vocabulary<'a> {
                 pieces.push(Piece { text, id, score });
             }
         }
+        let merges = match self.file.text("tokenizer.ggml.model")? {
+            Some("gemma4") => self.listed_merges(&vocabulary)?,
+            _ => merges::merges(&pieces),
+        };
         let unknown = self.named("unknown_token_id")?.or(self.kinds.iter().position(|kind| *kind == UNKNOWN));
         let bytes = self.kinds.contains(&BYTE);
         let replace = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE.to_string()});
@@ -288,7 +298,7 @@ impl<'a> Vocabulary<'a> {
                 "type": "BPE", "dropout": null, "unk_token": unknown.map(|id| self.tokens[id]),
                 "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": true,
                 "byte_fallback": bytes, "ignore_merges": false, "vocab": vocabulary,
-                "merges": merges::merges(&pieces),
+                "merges": merges,
             },
         });
         self.completed(parts, self.flag("add_bos_token", true)?)

@@ -255,6 +255,8 @@ pub struct DeltaNet {
     pub shape: DeltaShape,
     /// Whether two tensors hold all projections, key head by key head (Qwen3-Next); otherwise there are four (Qwen3.5).
     pub fused: bool,
+    /// Whether the output projection's columns are in the order of [`DeltaShape::tiled`] (GGUF).
+    pub tiled: bool,
 }
 
 /// The vocabulary head.
@@ -286,7 +288,9 @@ impl Architecture {
             Site::Block(block, Point::Router) => experts(block),
             Site::Block(block, Point::AttnWeights) => !self.blocks[block].delta,
             // Each token has its own experts: their hidden layers have no common width.
-            Site::Block(block, Point::MlpHidden) => !experts(block),
+            Site::Block(block, Point::MlpHidden) => {
+                !experts(block) || self.experts.is_some_and(|experts| experts.beside)
+            }
             Site::Block(..) | Site::Embed => true,
             Site::FinalNorm => self.names.norm.is_some(),
             Site::Logits => self.head != Head::None,

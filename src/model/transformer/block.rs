@@ -67,6 +67,16 @@ pub(crate) struct Norms {
 pub(crate) enum FeedForward {
     Mlp(Box<Mlp>),
     Experts(Box<Experts>),
+    Both(Box<Both>),
+}
+
+/// An MLP and experts that read the same stream, each behind norms of its own but for the MLP's input, which is the block's.
+pub(crate) struct Both {
+    pub mlp: Mlp,
+    pub mlp_output: Option<Norm>,
+    pub experts: Experts,
+    pub experts_input: Option<Norm>,
+    pub experts_output: Option<Norm>,
 }
 
 impl Block {
@@ -108,7 +118,7 @@ impl Block {
         };
         let wanted = hook.wants(site(Point::MlpHidden));
         let mut at = |point, activations| call_hook(hook, site(point), activations, &pass.tokens);
-        let added = normed(&self.attention_norms.output, self.mixer.output().forward(&heads)?)?;
+        let added = normed(&self.attention_norms.output, self.mixer.project(&heads)?)?;
         let added = self.scaled(at(Point::AttnOut, added)?)?;
         // The MLP reads the normed stream; the stream that its output is added to depends on the order.
         let (x, read) = match self.parallel {
@@ -118,8 +128,22 @@ impl Block {
                 (at(Point::ResidMid, normed(&self.attention_norms.after, sum)?)?, None)
             }
         };
-        let read = Input::normed(read.as_ref().unwrap_or(&x), &self.mlp_norms.before);
+        let stream = read.as_ref().unwrap_or(&x);
+        let read = Input::normed(stream, &self.mlp_norms.before);
         let added = match &self.feed {
+            FeedForward::Both(both) => {
+                let routes = at(Point::Router, both.experts.route(stream)?)?;
+                let given = match wanted {
+                    true => {
+                        let hidden = at(Point::MlpHidden, both.mlp.hidden(&read)?.input().tensor()?)?;
+                        both.mlp.down.forward(&hidden)?
+                    }
+                    false => both.mlp.forward(&read)?,
+                };
+                let of_experts =
+                    both.experts.forward(&Input::normed(stream, &both.experts_input).tensor()?, &routes)?;
+                add(&normed(&both.mlp_output, given)?, &normed(&both.experts_output, of_experts)?)?
+            }
             // The hidden layer is written to memory only if a hook reads it.
             FeedForward::Mlp(mlp) if wanted => {
                 mlp.down.forward(&at(Point::MlpHidden, mlp.hidden(&read)?.input().tensor()?)?)?
@@ -209,11 +233,11 @@ impl Mixer {
         Ok((heads, None))
     }
 
-    /// The projection of the head outputs to the stream.
-    fn output(&self) -> &Linear {
-        match self {
-            Mixer::Attention(attention) => &attention.output,
-            Mixer::DeltaNet(delta) => &delta.output,
-        }
+    /// The head outputs, projected to the stream.
+    fn project(&self, heads: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Mixer::Attention(attention) => attention.output.forward(heads)?,
+            Mixer::DeltaNet(delta) => delta.project(heads)?,
+        })
     }
 }

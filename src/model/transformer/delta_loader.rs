@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
+use candle_core::{Device, Tensor};
+
 use super::architecture;
 use super::delta_net::DeltaNet;
 use super::loader::{RowRanges, TensorSource, whole_tensor};
 use crate::error::Result;
+use crate::model::compute::backend::to_compute_device;
 use crate::model::compute::delta_rule::{DeltaShape, DeltaWeights};
 use crate::model::compute::linear::Linear;
 use crate::model::weights::TensorRef;
@@ -49,7 +52,14 @@ impl TensorSource<'_> {
         };
         let output =
             self.linear(&format!("{prefix}out_proj"), shape.values_width(), false, whole_tensor(a.width))?;
-        Ok(DeltaNet { shape, mixed, gate, rate, step, weights, output })
+        let order = match delta.tiled {
+            true => {
+                let order: Vec<u32> = shape.tiled().map(|column| column as u32).collect();
+                Some(to_compute_device(&Tensor::new(order, &Device::Cpu)?)?)
+            }
+            false => None,
+        };
+        Ok(DeltaNet { shape, mixed, gate, rate, step, weights, output, order })
     }
 
     /// Two tensors hold the projections, key head by key head: query, key, values and gates; rates and steps.

@@ -20,9 +20,19 @@ pub(crate) struct DeltaNet {
     pub step: Linear,
     pub weights: DeltaWeights,
     pub output: Linear,
+    /// The head output that each of the output projection's columns is of, where they stand in another order.
+    pub order: Option<Tensor>,
 }
 
 impl DeltaNet {
+    /// The gated head outputs, projected to the stream.
+    pub fn project(&self, heads: &Tensor) -> Result<Tensor> {
+        match &self.order {
+            Some(order) => self.output.forward(&heads.contiguous()?.index_select(order, 1)?),
+            None => self.output.forward(heads),
+        }
+    }
+
     /// The gated head outputs, `[tokens, value heads × value width]`. `rows`: each row's tokens, and its state, which becomes that after
     /// them.
     pub fn forward(&self, x: &Input, rows: Vec<(Range<usize>, &mut [f32])>) -> Result<Tensor> {

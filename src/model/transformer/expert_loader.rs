@@ -7,6 +7,7 @@ use super::mlp::Mlp;
 use super::moe::Experts;
 use crate::error::Result;
 use crate::model::compute::linear::Linear;
+use crate::model::compute::norm::Norm;
 use crate::model::weights::{Part, TensorRef, Weight};
 
 impl TensorSource<'_> {
@@ -15,6 +16,16 @@ impl TensorSource<'_> {
         let names = a.names;
         let router = format!("{prefix}{}", names.router);
         let router = self.linear(&router, a.width, shape.bias, whole_tensor(shape.count))?;
+        let (router_norm, factors) = match shape.beside {
+            true => {
+                let scale = self.floats(&TensorRef::whole(format!("{prefix}router.scale"), &[a.width]))?;
+                let scale = (scale * (a.width as f64).powf(-0.5))?;
+                let name = format!("{prefix}router.per_expert_scale");
+                let factors = (self.take)(&TensorRef::whole(name, &[shape.count]))?.floats()?.to_vec1()?;
+                (Some(Norm::new(scale, None, a.norm_epsilon)), Some(factors))
+            }
+            false => (None, None),
+        };
         let correction = match shape.router {
             Router::Sigmoid { .. } => {
                 let place = TensorRef::whole(format!("{prefix}{}", names.router_correction), &[shape.count]);
@@ -57,7 +68,7 @@ impl TensorSource<'_> {
             }
             None => None,
         };
-        Ok(Experts { shape, router, correction, experts, shared })
+        Ok(Experts { shape, router, router_norm, factors, correction, experts, shared })
     }
 
     /// One projection of one expert.

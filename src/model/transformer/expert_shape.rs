@@ -23,6 +23,9 @@ pub struct Experts {
     pub clamp: Option<Clamp>,
     /// Whether the router and the experts' projections have biases (gpt-oss).
     pub bias: bool,
+    /// Whether they stand beside the block's MLP, each behind norms of its own, rather than in its place. Their router then norms the
+    /// stream itself, and a factor per expert scales what it gives (Gemma 4).
+    pub beside: bool,
 }
 
 impl Experts {
@@ -39,6 +42,7 @@ impl Experts {
             layout: ExpertLayout::Separate,
             clamp: None,
             bias: false,
+            beside: false,
         }
     }
 }

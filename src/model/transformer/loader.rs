@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use super::architecture;
 use super::architecture::{Architecture, Fused, Head, Names, NormKind};
 use super::attention::Attention;
-use super::block::{Block, FeedForward, Mixer, Norms, PerLayer};
+use super::block::{Block, Both, FeedForward, Mixer, Norms, PerLayer};
 use super::mlp::Mlp;
 use super::per_layer::PerLayerEmbed;
 use super::streams::Streams;
@@ -245,6 +245,16 @@ impl TensorSource<'_> {
         };
         // Matrices before norms: the order in which training draws its random numbers.
         let feed = match a.experts.filter(|_| a.blocks[number].experts) {
+            Some(shape) if shape.beside => {
+                let mut norm = |name: &str| self.norm(Some(format!("{prefix}{name}")), a.width);
+                let (mlp_output, experts_input, experts_output) = (
+                    norm("post_feedforward_layernorm_1")?,
+                    norm("pre_feedforward_layernorm_2")?,
+                    norm("post_feedforward_layernorm_2")?,
+                );
+                let (mlp, experts) = (self.mlp(number, &prefix)?, self.experts(shape, &prefix)?);
+                FeedForward::Both(Box::new(Both { mlp, mlp_output, experts, experts_input, experts_output }))
+            }
             Some(shape) => FeedForward::Experts(Box::new(self.experts(shape, &prefix)?)),
             None => FeedForward::Mlp(Box::new(self.mlp(number, &prefix)?)),
         };

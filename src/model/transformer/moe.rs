@@ -7,12 +7,17 @@ use super::architecture;
 use super::architecture::Router;
 use super::mlp::Mlp;
 use crate::model::compute::linear::Linear;
+use crate::model::compute::norm::{Norm, normed};
 
 pub(crate) struct Experts {
     /// Number of experts, how many a token uses, and how they are chosen.
     pub shape: architecture::Experts,
     /// `[experts, width]`.
     pub router: Linear,
+    /// Of what the router reads, where it is not normed already.
+    pub router_norm: Option<Norm>,
+    /// Factor of what each expert gives.
+    pub factors: Option<Vec<f32>>,
     /// Sigmoid routing: added to the scores for the choice alone, one number an expert.
     pub correction: Option<Vec<f32>>,
     /// The experts, in the router's order.
@@ -24,7 +29,7 @@ pub(crate) struct Experts {
 impl Experts {
     /// Router probabilities, `[tokens, experts]`: each row sums to 1, or, of sigmoid routers, each number is from 0 to 1.
     pub fn route(&self, x: &Tensor) -> Result<Tensor> {
-        let scores = self.router.forward(x)?;
+        let scores = self.router.forward(&normed(&self.router_norm, x.clone())?)?;
         match self.shape.router {
             Router::Sigmoid { .. } | Router::ScaledInput => sigmoid(&scores),
             Router::Softmax | Router::GroupLimited { .. } | Router::SparseMixer { .. } => softmax(&scores, 1),
@@ -97,7 +102,13 @@ impl Experts {
             false => 1.0,
         };
         let scale = shape.scale as f32;
-        chosen.drain(..).map(|expert| (expert, probabilities[expert] / whole * scale)).collect()
+        let factor = |expert: usize| {
+            self.factors
+                .as_ref()
+                .and_then(|factors| factors.get(expert))
+                .map_or(scale, |factor| factor * scale)
+        };
+        chosen.drain(..).map(|expert| (expert, probabilities[expert] / whole * factor(expert))).collect()
     }
 }
 

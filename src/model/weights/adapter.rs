@@ -161,7 +161,7 @@ impl Adapter {
                     let rows: Vec<u32> = ranges.iter().cloned().flatten().map(|row| row as u32).collect();
                     Ok(whole.index_select(&Tensor::new(rows, &Device::Cpu)?, 0)?)
                 }
-                Part::Strided { .. } => Err(self.wrong(&change.a, "a change of a matrix")),
+                Part::Strided { .. } | Part::Transposed => Err(self.wrong(&change.a, "a change of a matrix")),
             }
         };
         let matrix = match (&change.base, &place.part) {

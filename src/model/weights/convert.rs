@@ -85,6 +85,22 @@ pub(super) fn read<T: Element>(
             done(bytes);
             fit
         }
+        Part::Transposed => {
+            let (outputs, inputs) = (place.row_width(), shape.get(1).copied().unwrap_or(0));
+            let size = outputs * inputs;
+            let fit = out.par_chunks_mut(size.max(1)).enumerate().try_for_each(|(matrix, out)| {
+                let begin = matrix * size;
+                let mut whole = T::zeros(size);
+                fill(stored, &bytes[stored.size(begin)..stored.size(begin + size)], &mut whole)
+                    .map_err(|non_finite| NonFinite { index: begin + non_finite.index, ..non_finite })?;
+                for (at, number) in whole.iter().enumerate() {
+                    out[at % outputs * inputs + at / outputs] = *number;
+                }
+                Ok(())
+            });
+            done(bytes);
+            fit
+        }
         part => {
             let width = place.row_width();
             let all = 0..out.len() / width.max(1);
@@ -261,4 +277,24 @@ fn transpose<T: Element>(
             Ok(())
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_blocks_are_the_columns_of_their_numbers() {
+        // Q8_0: a scale of 2, and numbers from 0 up.
+        let row = |row: u8| {
+            let numbers = (0..32).map(move |number| number + 32 * row);
+            f16::from_f32(2.0).to_le_bytes().into_iter().chain(numbers)
+        };
+        let bytes: Vec<u8> = (0..2).flat_map(row).collect();
+        let place = TensorRef { part: Part::Transposed, ..TensorRef::whole("keys", &[1, 2, 32]) };
+        let stored = StoredDtype::Quantized(QuantFormat::Q8_0);
+        let found = read::<f32>(&place, stored, &bytes, &|_| ()).unwrap().unwrap();
+        assert_eq!(found.dims(), [32, 2]);
+        assert_eq!(found.to_vec2::<f32>().unwrap()[5], [10.0, 74.0]);
+    }
 }

@@ -63,13 +63,25 @@ pub struct Weights {
 /// The translation of a tensor to the names and layout of a checkpoint.
 pub type Translate = dyn Fn(&TensorRef) -> Translated + Send + Sync;
 
-/// A tensor of the checkpoint, and a constant that is added to its values.
+/// A tensor of the checkpoint, and what happens to its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Translated {
     /// The tensor in the checkpoint.
     pub place: TensorRef,
-    /// A constant that is added to its values.
-    pub add: f64,
+    /// From the checkpoint's values to the model's.
+    pub change: Change,
+}
+
+/// From the values of a checkpoint to those that a model takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Change {
+    /// The same.
+    #[default]
+    None,
+    /// A constant is added.
+    Add(f64),
+    /// The logarithm of the value with its sign turned, which is below 0 in the checkpoint.
+    LogOfNegative,
 }
 
 /// A tensor of the checkpoint.
@@ -217,6 +229,9 @@ mod tests {
                 let rows = TensorRef::rows("experts", &[2, 3, 4], [4..6, 1..2]);
                 let expected = [110., 111., 112., 113., 120., 121., 122., 123., 10., 11., 12., 13.];
                 assert_eq!(numbers(&weights, &rows, dtype), (vec![3, 4], expected.to_vec()));
+                let turned = TensorRef { part: Part::Transposed, ..TensorRef::whole("experts", &[2, 3, 4]) };
+                let expected = experts.view().permuted_axes([0, 2, 1]).iter().copied().collect();
+                assert_eq!(numbers(&weights, &turned, dtype), (vec![8, 3], expected));
                 let some = TensorRef::rows("bias", &[4], [3..4, 0..2]);
                 assert_eq!(numbers(&weights, &some, dtype), (vec![3], vec![3.0, 0.0, 1.0]));
             }

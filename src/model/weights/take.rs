@@ -13,7 +13,7 @@ use super::huge_pages::PageBuffer;
 use super::quantized::QuantizedMatrix;
 use super::tensor_ref::{Part, TensorRef};
 use super::weight::{Dtype, Weight};
-use super::{TensorEntry, Translated, Weights};
+use super::{Change, TensorEntry, Translated, Weights};
 use crate::error::{Error, Result};
 
 impl Weights {
@@ -23,7 +23,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Input`] if the tensor is missing, has another shape, or holds a value that is not finite in the new type.
     pub fn take(&self, place: &TensorRef, dtype: impl Into<Option<Dtype>>) -> Result<Weight> {
-        let (place, add) = self.translated_place(place);
+        let (place, change) = self.translated_place(place);
         let dtype = dtype.into();
         if let Some(blocks) = self.mxfp4(&place)? {
             let weight = blocks.read(dtype.unwrap_or_default())?;
@@ -43,6 +43,9 @@ impl Weights {
             (None, StoredDtype::F16) if self.quantised => Some(Dtype::F16),
             (dtype, _) => dtype,
         };
+        // Blocks are of rows: columns are read from their numbers.
+        let transposed = matches!(place.part, Part::Transposed);
+        let dtype = if transposed { Some(dtype.unwrap_or_default()) } else { dtype };
         let done = |read: &[u8]| file.release(read);
         let kind = match (stored, &place.part) {
             (StoredDtype::Quantized(_), Part::Columns(_) | Part::Strided { .. }) => {
@@ -85,9 +88,20 @@ impl Weights {
             weight => weight,
         };
         self.count_kept(&weight);
-        match weight {
-            Weight::Tensor(tensor) if add != 0.0 => Ok(Weight::Tensor((tensor + add)?)),
-            weight => Ok(weight),
+        match (weight, change) {
+            (Weight::Tensor(tensor), Change::Add(add)) => Ok(Weight::Tensor((tensor + add)?)),
+            (Weight::Tensor(tensor), Change::LogOfNegative) => {
+                let logarithm = tensor.neg()?.log()?;
+                let finite =
+                    logarithm.flatten_all()?.to_vec1::<f32>()?.iter().all(|number| number.is_finite());
+                match finite {
+                    true => Ok(Weight::Tensor(logarithm)),
+                    false => {
+                        Err(file.wrong(format!("a number from 0 up in tensor {name}"), "numbers below 0"))
+                    }
+                }
+            }
+            (weight, _) => Ok(weight),
         }
     }
 
@@ -105,14 +119,41 @@ impl Weights {
         *kept.entry(weight.type_name()).or_default() += weight.dims().iter().product::<usize>();
     }
 
-    fn translated_place<'a>(&self, place: &'a TensorRef) -> (Cow<'a, TensorRef>, f64) {
+    fn translated_place<'a>(&self, place: &'a TensorRef) -> (Cow<'a, TensorRef>, Change) {
         match &self.translate {
             Some(translate) => {
-                let Translated { place, add } = translate(place);
-                (Cow::Owned(place), add)
+                let Translated { place, change } = translate(place);
+                (Cow::Owned(place), change)
             }
-            None => (Cow::Borrowed(place), 0.0),
+            None => match self.of_all_experts(place) {
+                Some(place) => (Cow::Owned(place), Change::None),
+                None => (Cow::Borrowed(place), Change::None),
+            },
         }
+    }
+
+    /// A matrix of one expert in a checkpoint that has those of all in one tensor: `experts.gate_up_proj` `[experts, 2 · hidden, width]`
+    /// and `experts.down_proj` `[experts, width, hidden]`.
+    fn of_all_experts(&self, place: &TensorRef) -> Option<TensorRef> {
+        let (head, rest) = place.name.split_once(".experts.")?;
+        let (number, name) = rest.split_once('.')?;
+        let (number, which) = (number.parse::<usize>().ok()?, name.strip_suffix("_proj.weight")?);
+        let (&[outputs, inputs], Part::Whole) = (place.shape.as_slice(), &place.part) else { return None };
+        let (all, rows, begin) = match which {
+            "gate" => ("gate_up_proj", 2 * outputs, 0),
+            "up" => ("gate_up_proj", 2 * outputs, outputs),
+            "down" => ("down_proj", outputs, 0),
+            _ => return None,
+        };
+        let name = format!("{head}.experts.{all}");
+        if self.has(&place.name) || !self.has(&name) {
+            return None;
+        }
+        let (found, entry) = self.find(&name)?;
+        // Another number or shape than the config's is an error that names the whole tensor.
+        let count = self.files[entry.file].shape(found).ok()?.first().copied()?.max(number + 1);
+        let begin = number * rows + begin;
+        Some(TensorRef::rows(name, &[count, rows, inputs], std::iter::once(begin..begin + outputs)))
     }
 
     /// A tensor's name in the checkpoint and its file, if it has the expected shape.

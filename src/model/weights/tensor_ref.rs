@@ -36,6 +36,8 @@ pub enum Part {
         /// Distance from one to the next.
         step: usize,
     },
+    /// Every matrix of a tensor `[matrices, in, out]`, transposed, on top of each other: `[matrices × out, in]`.
+    Transposed,
 }
 
 impl TensorRef {
@@ -71,6 +73,8 @@ impl TensorRef {
             (Part::Rows(rows), []) | (Part::Rows(rows), [_]) => vec![count(rows)],
             (Part::Rows(rows), [.., width]) => vec![count(rows), *width],
             (Part::Columns(columns), shape) => vec![columns.len(), shape.first().copied().unwrap_or(0)],
+            (Part::Transposed, &[matrices, inputs, outputs]) => vec![matrices * outputs, inputs],
+            (Part::Transposed, shape) => shape.to_vec(),
             (&Part::Strided { first, step, .. }, [_, inputs, all]) => {
                 vec![all.saturating_sub(first).div_ceil(step.max(1)), *inputs]
             }
@@ -111,6 +115,8 @@ impl TensorRef {
                 [_, end] if columns.start <= columns.end && columns.end <= *end => Ok(()),
                 shape => Err(wrong(columns, "columns", shape.get(1).copied().unwrap_or(0))),
             },
+            Part::Transposed if self.shape.len() == 3 => Ok(()),
+            Part::Transposed => Err(wrong(&(0..self.shape.len()), "sides", 3)),
             &Part::Strided { matrix, .. } => match self.shape.first() {
                 Some(&count) if matrix < count && (2..4).contains(&self.shape.len()) => Ok(()),
                 count => Err(wrong(&(matrix..matrix + 1), "matrices", count.copied().unwrap_or(0))),

@@ -109,7 +109,7 @@ impl Weights {
         let [outputs, inputs] = match &place.part {
             Part::Whole | Part::Rows(_) => [first, second],
             Part::Columns(_) => [second, first],
-            Part::Strided { .. } => return Ok(None),
+            Part::Strided { .. } | Part::Transposed => return Ok(None),
         };
         let found = match &quantisation.method {
             Method::Gptq { offset } => self.gptq(module, [outputs, inputs], *offset)?,
@@ -126,7 +126,7 @@ impl Weights {
         let rows = match &place.part {
             Part::Rows(ranges) => ranges.iter().cloned().flatten().collect(),
             Part::Columns(columns) => columns.clone().collect(),
-            Part::Whole | Part::Strided { .. } => (0..outputs).collect(),
+            Part::Whole | Part::Strided { .. } | Part::Transposed => (0..outputs).collect(),
         };
         Ok(Some(Quantised { main, layout, width: inputs, rows }))
     }
