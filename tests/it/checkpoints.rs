@@ -425,6 +425,17 @@ fn a_text_model_is_read_out_of_a_model_for_images_too() {
     }
 }
 
+/// Of Gemma 3 with a tower for images, transformers gives the product with the head, without the text model's cap.
+#[test]
+fn the_logits_of_a_model_for_images_have_no_cap_of_its_text_model() {
+    let name = "families/gemma3-wrapped";
+    let expected = expected(name);
+    let (_root, folder) =
+        changed(name, |config, _| config["text_config"]["final_logit_softcapping"] = json!(2.0));
+    let apart = error(&states(&folder, &expected.rows())[&Site::Logits], &expected.sites[&Site::Logits]);
+    assert!(apart <= 1e-4, "{apart}");
+}
+
 /// A checkpoint is checked before it is loaded: what is made then of each tensor is one zero in its shape.
 #[test]
 fn every_family_is_loaded_as_a_checkpoint() {

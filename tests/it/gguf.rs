@@ -361,13 +361,46 @@ fn what_metadata_says_wrong_is_an_error_that_names_it() {
 
 #[test]
 fn any_changed_byte_is_an_error_or_no_harm() {
-    let whole = std::fs::read(fixture("qwen3.q4_0.gguf")).unwrap();
-    let header = whole.len() - 20_000;
-    for at in (0..header).step_by(97).chain(0..200) {
-        for byte in [0, 0xFF, whole[at] ^ 0x10] {
-            let mut bytes = whole.clone();
-            bytes[at] = byte;
-            let _ = opened(&bytes);
+    for name in ["qwen3.q4_0", "deepseek_v3", "qwen3_5_moe", "gemma3n-plain", "gemma4-moe", "llama4-plain"] {
+        let whole = std::fs::read(fixture(&format!("{name}.gguf"))).unwrap();
+        let header = whole.len() - 20_000;
+        for at in (0..header).step_by(97).chain(0..200) {
+            for byte in [0, 0xFF, whole[at] ^ 0x10] {
+                let mut bytes = whole.clone();
+                bytes[at] = byte;
+                let _ = opened(&bytes);
+            }
         }
+    }
+}
+
+#[test]
+fn what_the_metadata_of_mixed_blocks_says_wrong_is_an_error_that_names_it() {
+    for (name, key, number, expected) in [
+        ("deepseek_v2-groups", "deepseek2.rope.scaling.yarn_log_multiplier", 0, "a number beside yarn"),
+        (
+            "deepseek_v3",
+            "deepseek2.rope.dimension_count",
+            99,
+            "deepseek2.rope.dimension_count: 99, of keys 10 wide",
+        ),
+        ("deepseek_v3", "deepseek2.attention.kv_lora_rank", 7, "shape"),
+        ("deepseek_v3", "deepseek2.expert_gating_func", 3, "deepseek2.expert_gating_func"),
+        ("qwen3_5", "qwen35.ssm.time_step_rank", 5, "heads of equal width"),
+        ("qwen3_5", "qwen35.ssm.group_count", 0, "heads of equal width"),
+        ("qwen3_5", "qwen35.block_count", u32::MAX, "qwen35.block_count"),
+        ("qwen3_next", "qwen3next.ssm.state_size", u32::MAX, "linear_key_head_dim"),
+        ("gemma3n-plain", "gemma3n.altup.num_inputs", 3, "shape"),
+        ("gemma3n-plain", "gemma3n.block_count", 4, "gemma3n.attention.sliding_window_pattern"),
+        ("gemma4-moe", "gemma4.attention.value_length_swa", 5, "values as wide as keys"),
+        ("gemma4-moe", "gemma4.expert_used_count", 9, "no more than there are experts"),
+        ("llama4-plain", "llama4.interleave_moe_layer_step", 1, "no tensor blk.0.ffn_gate_inp.weight"),
+    ] {
+        let mut bytes = std::fs::read(fixture(&format!("{name}.gguf"))).unwrap();
+        let place = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+        // The type of the value stands between.
+        bytes[place + key.len() + 4..][..4].copy_from_slice(&number.to_le_bytes());
+        let error = opened(&bytes).err().unwrap();
+        assert!(error.contains(expected), "{name}, {key}: {error}");
     }
 }

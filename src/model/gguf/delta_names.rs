@@ -32,7 +32,7 @@ pub(super) fn delta_tensor(
         true => permuted(place.clone(), |row| delta.tiled_row(row, begin, width)),
         false => place.clone(),
     };
-    let keys = 2 * delta.keys * delta.key_width;
+    let keys = delta.keys.saturating_mul(delta.key_width).saturating_mul(2);
     match leaf {
         "in_proj_qkvz.weight" => {
             // The hub has them key head by key head, the file one kind after another: queries, keys and values; gates.

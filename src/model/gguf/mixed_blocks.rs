@@ -32,6 +32,11 @@ impl Keys<'_> {
     pub(super) fn with_delta(&self, fields: &mut Map<String, Value>) -> Result<()> {
         let [keys, values, key_width, value_width, span] = self.delta()?;
         let blocks = self.predicting()?.start;
+        // A file can claim any number, and each block has a tensor at least.
+        if blocks > self.files.tensors().count() {
+            let key = self.key("block_count");
+            return Err(self.wrong(&key, &blocks.to_string(), "no more blocks than tensors"));
+        }
         let kind = |block: usize| match self.has(&format!("blk.{block}.ssm_a")) {
             true => "linear_attention",
             false => "full_attention",
@@ -183,8 +188,9 @@ impl Keys<'_> {
         }
         let hidden = self.per_block("feed_forward_length", blocks)?;
         let first = hidden.first().copied().unwrap_or(0);
-        let wide = hidden.last() == Some(&(2 * first));
-        let width_of = |block: usize| if wide && block >= own { 2 * first } else { first };
+        let double = first.saturating_mul(2);
+        let wide = hidden.last() == Some(&double);
+        let width_of = |block: usize| if wide && block >= own { double } else { first };
         if hidden.iter().enumerate().any(|(block, width)| *width != width_of(block)) {
             let expected = "one width, or twice as much in the blocks that share keys and values";
             return Err(self.wrong(&self.key("feed_forward_length"), "other widths", expected));
