@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::tensor_slice;
-use super::vector_math::{erf, exp, sigmoid, simd_dispatch, tanh};
+use super::vector_math::{erfc, exp, sigmoid, simd_dispatch};
 use crate::model::compute::activation::Activation;
 
 /// Elements that a thread takes at once.
@@ -40,12 +40,16 @@ impl Curve for Silu {
 impl Curve for Gelu {
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+        // Of values far below 0, `1 + erf(x)` would leave rounding alone, which a norm of them would make large.
+        let tail = 0.5 * x * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+        if x < 0.0 { tail } else { x - tail }
     }
     #[inline(always)]
     fn slope(x: f32) -> f32 {
         let density = exp(-0.5 * x * x) * 0.398_942_3;
-        0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * density
+        let tail = 0.5 * erfc(x.abs() * std::f32::consts::FRAC_1_SQRT_2);
+        let share = if x < 0.0 { tail } else { 1.0 - tail };
+        share + x * density
     }
 }
 
@@ -56,13 +60,14 @@ const CUBIC: f32 = 0.044_715;
 impl Curve for GeluTanh {
     #[inline(always)]
     fn value(x: f32) -> f32 {
-        0.5 * x * (1.0 + tanh(SPREAD * (x + CUBIC * x * x * x)))
+        // ½ (1 + tanh(y)) is the sigmoid of 2 y, which keeps its digits far below 0.
+        x * sigmoid(2.0 * SPREAD * (x + CUBIC * x * x * x))
     }
     #[inline(always)]
     fn slope(x: f32) -> f32 {
-        let turned = tanh(SPREAD * (x + CUBIC * x * x * x));
+        let share = sigmoid(2.0 * SPREAD * (x + CUBIC * x * x * x));
         let inner = SPREAD * (1.0 + 3.0 * CUBIC * x * x);
-        0.5 * (1.0 + turned) + 0.5 * x * (1.0 - turned * turned) * inner
+        share + 2.0 * x * share * (1.0 - share) * inner
     }
 }
 

@@ -47,16 +47,26 @@ pub(crate) fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (exp(2.0 * x) + 1.0)
 }
 
-/// The error function, to 1.5e-7 (Abramowitz & Stegun 7.1.26).
+/// `1 − erf(x)` for `x` from 0 up, to 1.2e-7 of its value (Chebyshev fit, Numerical Recipes, section 6.2): near 0 it keeps its digits, which
+/// `1 − erf(x)` would lose.
 #[inline(always)]
-pub(crate) fn erf(x: f32) -> f32 {
-    let far = x.abs();
-    let t = 1.0 / (1.0 + 0.327_591_1 * far);
-    let mut sum = 1.061_405_4;
-    for term in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+pub(crate) fn erfc(x: f32) -> f32 {
+    let t = 1.0 / (1.0 + 0.5 * x);
+    let mut sum = 0.170_872_76;
+    for term in [
+        -0.822_152_26,
+        1.488_515_9,
+        -1.135_204,
+        0.278_868_08,
+        -0.186_288_06,
+        0.096_784_18,
+        0.374_091_95,
+        1.000_023_7,
+        -1.265_512_2,
+    ] {
         sum = sum * t + term;
     }
-    (1.0 - sum * t * exp(-far * far)).copysign(x)
+    t * exp(sum - x * x)
 }
 
 /// `Σ term(i)` for `i` below `count`, in sixteen partial sums.
@@ -120,9 +130,17 @@ mod tests {
             assert!((found - expected).abs() < 3e-7, "{x}: {found} {expected}");
         }
         assert!(exp(-1e30) < 2e-38);
-        // erf(0.5), erf(1), erf(2)
-        for (x, expected) in [(0.5, 0.520_499_9), (1.0, 0.842_700_8), (2.0, 0.995_322_3)] {
-            assert!((erf(x) - expected).abs() < 3e-7 && erf(-x) == -erf(x), "{x}: {}", erf(x));
+        // scipy.special.erfc
+        for (x, expected) in [
+            (0.0, 1.0),
+            (0.5, 0.479_500_122_186_953_5),
+            (1.0, 0.157_299_207_050_285_16),
+            (2.0, 0.004_677_734_981_047_265_6),
+            (3.0, 2.209_049_699_858_544e-5),
+            (4.0, 1.541_725_790_028_002e-8),
+        ] {
+            let apart = (f64::from(erfc(x)) / expected - 1.0).abs();
+            assert!(apart < 2e-6, "{x}: {} {expected}", erfc(x));
         }
     }
 
