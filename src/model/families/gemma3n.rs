@@ -106,8 +106,8 @@ fn architecture(config: &Config) -> Result<Architecture> {
 /// distribution below.
 fn sparsity(config: &Config, count: usize) -> Result<Vec<Option<f64>>> {
     // A GGUF file has the deviations themselves, below all numbers for none.
-    if let Some(Value::Array(deviations)) =
-        config.field("activation_sparsity_scale").filter(|_| config.is_of_gguf())
+    if config.is_of_gguf()
+        && let Some(Value::Array(deviations)) = config.field("activation_sparsity_scale")
         && deviations.len() == count
     {
         return Ok(deviations.iter().map(Value::as_f64).collect());

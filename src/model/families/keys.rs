@@ -324,7 +324,8 @@ mod tests {
         for (family, config) in defaults() {
             let said = said(&config, json!({"partial_rotary_factor": 0.5, "rope_parameters": null}));
             match family.as_str() {
-                "phi3" | "glm" | "glm4" | "glm4_moe" | "stablelm" | "qwen3_next" | "qwen3_5_text" => {
+                "phi3" | "glm" | "glm4" | "glm4_moe" | "stablelm" | "qwen3_next" | "qwen3_5_text"
+                | "qwen3_5_moe_text" => {
                     assert_eq!(said, "fine", "{family}")
                 }
                 _ => assert!(said.contains("partial_rotary_factor"), "{family}: {said}"),
@@ -413,7 +414,7 @@ mod tests {
             ("gemma3n_text", json!({"activation_sparsity_pattern": 0.5})),
             ("gemma3n_text", json!({"intermediate_size": [8, 8, 8]})),
             ("gemma3n_text", json!({"num_kv_shared_layers": 2})),
-            ("gemma4_text", json!({"enable_moe_block": true})),
+            ("qwen3_5_moe_text", json!({"norm_topk_prob": false})),
             ("gemma4_text", json!({"num_kv_shared_layers": 1})),
             ("gemma4_text", json!({"use_bidirectional_attention": "all"})),
             ("gemma4_text", json!({"rope_scaling": {"rope_type": "linear", "factor": 2.0}})),
