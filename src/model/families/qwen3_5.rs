@@ -47,6 +47,7 @@ impl Family for Qwen35MoeText {
         architecture.blocks.iter_mut().for_each(|block| block.experts = true);
         let normalised = plain.flag_or("norm_topk_prob", true)?;
         plain.expect(normalised, "norm_topk_prob", "true, which transformers computes with")?;
+        // Without any, there would be no MLP at all.
         plain.count_or("num_experts", 256)?;
         let architecture = qwen3_next::with_experts(&plain, architecture, [256, 8], true);
         config.note_read(&plain);
