@@ -18,13 +18,13 @@ use crate::error::{Error, Result};
 use crate::model::{Cache, Chain, Model, Point, Pooling, Prefix, PromptCache, Selector, Site, Token};
 
 /// A dialogue as tokens, with those that are recorded.
-pub(super) struct TokenisedDialogue {
+pub struct TokenisedDialogue {
     /// Index of the dialogue.
-    pub example: usize,
+    pub(super) example: usize,
     /// Its id.
     id: String,
     /// Fingerprint of the dialogue.
-    pub fingerprint: i64,
+    pub(super) fingerprint: i64,
     /// Number of tokens of the whole dialogue.
     pub length: usize,
     /// All tokens, or in a causal model those up to the last picked one.
@@ -36,8 +36,20 @@ pub(super) struct TokenisedDialogue {
 }
 
 impl TokenisedDialogue {
+    /// A dialogue that [`extract_tokenised`](super::extract_tokenised) reads for a request, which nothing steers. `example`: its index in the
+    /// result; `tokens`: all tokens of row 0, as [`crate::model::Chat::tokens`] gives them.
+    pub fn new(
+        model: &Model,
+        request: &Request,
+        example: usize,
+        dialogue: &Dialogue,
+        tokens: Vec<Token>,
+    ) -> TokenisedDialogue {
+        Extractor::new(model, request, &[]).of_tokens(example, dialogue, tokens)
+    }
+
     /// Tokens that go through the model for it, shared prefixes apart.
-    pub fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.tokens.len()
     }
 }
@@ -111,12 +123,17 @@ impl<'a> Extractor<'a> {
     /// # Errors
     /// A dialogue that the template refuses, or with more tokens than the model's context.
     pub fn tokenise(&self, example: usize, dialogue: &Dialogue) -> Result<TokenisedDialogue> {
-        let mut tokens = self.model.chat.tokens(dialogue, 0, self.thinking)?;
-        let length = tokens.len();
+        let tokens = self.model.chat.tokens(dialogue, 0, self.thinking)?;
         let architecture = self.model.decoder.architecture();
-        if length > architecture.longest() {
-            return Err(architecture.too_long(dialogue, length));
+        if tokens.len() > architecture.longest() {
+            return Err(architecture.too_long(dialogue, tokens.len()));
         }
+        Ok(self.of_tokens(example, dialogue, tokens))
+    }
+
+    /// As [`Extractor::tokenise`], of tokens that are there already.
+    fn of_tokens(&self, example: usize, dialogue: &Dialogue, mut tokens: Vec<Token>) -> TokenisedDialogue {
+        let length = tokens.len();
         let picked: Vec<Vec<usize>> = self.selectors.iter().map(|selector| selector.pick(&tokens)).collect();
         if self.causal {
             let last = picked.iter().filter_map(|picked| picked.last()).max();
@@ -124,7 +141,7 @@ impl<'a> Extractor<'a> {
         }
         let (id, fingerprint) = (dialogue.id.clone(), dialogue.fingerprint());
         let dialogue = self.steering.map(|_| dialogue.clone());
-        Ok(TokenisedDialogue { example, id, fingerprint, length, tokens, picked, dialogue })
+        TokenisedDialogue { example, id, fingerprint, length, tokens, picked, dialogue }
     }
 
     /// Whether a dialogue has more tokens than the model's context.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::activations::Activations;
-use super::batching::Extractor;
+use super::batching::{Extractor, TokenisedDialogue};
 use super::request::Request;
 use super::steering::Steering;
 use crate::dialogue::Dialogue;
@@ -68,6 +68,19 @@ pub fn extract_after(
     prompts: &mut PromptCache,
 ) -> Result<Activations> {
     Ok(extract_with(Extractor::new(model, request, &[]).after(prompts), dialogues, &mut |_| true)?.remove(0))
+}
+
+/// As [`extract`], of dialogues that were cut into tokens before.
+///
+/// # Errors
+/// As [`extract`], but for dialogues that the template refuses.
+pub fn extract_tokenised(
+    model: &Model,
+    dialogues: &[TokenisedDialogue],
+    request: &Request,
+    on_progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Activations> {
+    Ok(Extractor::new(model, request, &[]).extract(dialogues, on_progress)?.remove(0))
 }
 
 fn extract_with(

@@ -25,8 +25,9 @@ mod verify;
 
 pub use crate::artifact::Part;
 pub use activations::Activations;
+pub use batching::TokenisedDialogue;
 pub use export::{ExportFormat, export};
-pub use extract::{extract, extract_after, extract_each, extract_steered};
+pub use extract::{extract, extract_after, extract_each, extract_steered, extract_tokenised};
 pub use extract_to_store::{
     ExtractProgress, StoreOptions, Summary, extract_steered_to_store, extract_to_store,
 };

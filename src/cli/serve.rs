@@ -70,6 +70,9 @@ struct LimitArguments {
     /// Largest body of a request, in KiB
     #[arg(long, default_value_t = Limits::default().body >> 10)]
     max_body: usize,
+    /// Largest size of all requests that are read, wait or are answered at a time, in MiB; with more, requests are refused (429)
+    #[arg(long, default_value_t = Limits::default().held >> 20)]
+    max_requests: usize,
     /// Open connections, at most
     #[arg(long, default_value_t = Limits::default().connections)]
     connections: usize,
@@ -95,6 +98,7 @@ impl From<LimitArguments> for Limits {
             pass_tokens: own.batch_tokens,
             cache_bytes: own.cache.saturating_mul(1 << 20),
             body: own.max_body.saturating_mul(1 << 10),
+            held: own.max_requests.saturating_mul(1 << 20),
             connections: own.connections,
             timeout: Duration::from_secs(own.timeout),
             read_timeout: Duration::from_secs(own.read_timeout),

@@ -18,17 +18,20 @@ use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::job::{Answer, AnswerJob, Event, Job, Step, What};
+use super::payload::Share;
 use super::readings::{ProbeReadings, Read};
 use super::request::Checked;
-use super::shared::Shared;
+use super::shared::{Shared, blocking_steering};
+use super::steered_row::SteeredRow;
+use super::steering::Steered;
 use crate::dialogue::Dialogue;
 use crate::generate::{Finish, GenerateOptions, TokenLogits};
-use crate::model::Token;
+use crate::model::{Model, Token};
 
 /// A prompt to answer.
 pub(super) struct Prompt {
     pub dialogue: Arc<Dialogue>,
-    pub tokens: Vec<Token>,
+    pub tokens: Arc<Vec<Token>>,
     pub options: Arc<GenerateOptions>,
 }
 
@@ -151,7 +154,7 @@ pub(super) struct Run {
     /// The prompt and the steering of each choice.
     choices: Vec<(usize, bool)>,
     /// Tokens of each prompt.
-    prompts: Vec<Vec<Token>>,
+    prompts: Vec<Arc<Vec<Token>>>,
     events: mpsc::UnboundedReceiver<Event>,
     deadline: Instant,
     cached: usize,
@@ -159,40 +162,42 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// Puts a request's answers into the queue. `prefix` begins its id.
-    pub fn begin(
+    /// Makes a request's answers ready, and puts them into the queue. `prefix` begins its id.
+    pub async fn begin(
         shared: Arc<Shared>,
         checked: Checked,
         form: Box<dyn Form>,
         prefix: &str,
-        prompts: Vec<Prompt>,
+        (prompts, mut share): (Vec<Prompt>, Share),
     ) -> Result<Run, ApiError> {
-        let (sender, events) = mpsc::unbounded_channel();
-        let (mut jobs, mut choices, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, prompt) in prompts.into_iter().enumerate() {
-            for (which, is_steered) in checked.kinds().into_iter().enumerate() {
-                jobs.push(Job::Answer(Box::new(AnswerJob {
-                    choice: choices.len(),
-                    dialogue: prompt.dialogue.clone(),
-                    prompt: prompt.tokens.clone(),
-                    options: prompt.options.clone(),
-                    random_stream: which % checked.n,
-                    plan: checked.steered.plan.clone().filter(|_| is_steered),
-                    policy: checked.steered.policy.clone().filter(|_| is_steered),
-                    readers: checked.readers.clone(),
-                    trace: checked.trace,
-                    stream: checked.stream,
-                    events: sender.clone(),
-                })));
-                choices.push((number, is_steered));
-            }
-            tokens.push(prompt.tokens);
-        }
-        if jobs.len() > shared.limits.request_rows {
+        let deadline = Instant::now() + shared.limits.timeout;
+        let kinds = checked.kinds();
+        let rows = prompts.len() * kinds.len();
+        if rows > shared.limits.request_rows {
             let expected = format!("at most {} in one request", shared.limits.request_rows);
-            return Err(ApiError::field("n", format_args!("{} answers", jobs.len()), expected));
+            return Err(ApiError::field("n", format_args!("{rows} answers"), expected));
         }
-        shared.submit(jobs)?;
+        // Its place in the queue is that of its arrival, however long its steering takes.
+        let places = shared.reserve(rows)?;
+        let tokens: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+        share
+            .grow(tokens.saturating_mul(size_of::<Token>()))
+            .inspect_err(|_| shared.metrics.refused.add(1))?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let choices: Vec<(usize, bool)> =
+            (0..prompts.len()).flat_map(|number| kinds.iter().map(move |kind| (number, *kind))).collect();
+        let (wanted, share) = (Wanted { checked, prompts, choices }, Arc::new(share));
+        let (wanted, jobs) = match wanted.checked.steered.is_some() {
+            false => wanted.ready(&shared.model, share, sender)?,
+            true => {
+                let model = shared.model.clone();
+                let ready = blocking_steering(move || wanted.ready(&model, share, sender));
+                timeout_at(deadline, ready).await.unwrap_or_else(|_| Err(late(&shared)))?
+            }
+        };
+        shared.fill(places, jobs)?;
+        let Wanted { checked, prompts, choices } = wanted;
+        let prompts = prompts.into_iter().map(|prompt| prompt.tokens).collect();
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let head = Head {
             id: format!("{prefix}{:032x}", rand::random::<u128>()),
@@ -200,9 +205,8 @@ impl Run {
             model: shared.id.clone(),
             fingerprint: shared.fingerprint.clone(),
         };
-        let deadline = Instant::now() + shared.limits.timeout;
         let (cached, generated) = (0, 0);
-        Ok(Run { shared, checked, form, head, choices, prompts: tokens, events, deadline, cached, generated })
+        Ok(Run { shared, checked, form, head, choices, prompts, events, deadline, cached, generated })
     }
 
     /// The next event.
@@ -212,15 +216,12 @@ impl Run {
             Ok(Some(event)) if Instant::now() < self.deadline => Ok(event),
             Ok(None) if self.shared.queue.is_closed() => Err(ApiError::stopping()),
             Ok(None) => Err(ApiError::server("a failure inside the server")),
-            Ok(Some(_)) | Err(_) => {
-                let seconds = self.shared.limits.timeout.as_secs();
-                Err(ApiError::timeout(format_args!("no answer within {seconds} s, the server's limit")))
-            }
+            Ok(Some(_)) | Err(_) => Err(late(&self.shared)),
         }
     }
 
     fn usage_of(&self) -> Usage {
-        let prompt_tokens = self.prompts.iter().map(Vec::len).sum();
+        let prompt_tokens = self.prompts.iter().map(|prompt| prompt.len()).sum();
         Usage {
             prompt_tokens,
             completion_tokens: self.generated,
@@ -390,6 +391,61 @@ impl Run {
         let pearl = has_readings.then_some(pearl);
         Ok(Some(Part { index, text: step.text, finish: None, logprobs, pearl }))
     }
+}
+
+/// A request whose answers are made ready.
+struct Wanted {
+    checked: Checked,
+    prompts: Vec<Prompt>,
+    /// The prompt and the steering of each choice.
+    choices: Vec<(usize, bool)>,
+}
+
+impl Wanted {
+    /// The answers with their steering ready, in the order of the choices.
+    fn ready(
+        self,
+        model: &Model,
+        share: Arc<Share>,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Result<(Wanted, Vec<Job>), ApiError> {
+        let (checked, unsteered) = (&self.checked, Steered::default());
+        let kinds = checked.kinds().len();
+        let mut jobs = Vec::with_capacity(self.choices.len());
+        for (choice, &(number, is_steered)) in self.choices.iter().enumerate() {
+            // The client hung up.
+            if events.is_closed() {
+                return Err(ApiError::stopping());
+            }
+            let Prompt { dialogue, tokens, options } = &self.prompts[number];
+            let random_stream = choice % kinds % checked.n;
+            let steered = if is_steered { &checked.steered } else { &unsteered };
+            let (readers, trace) = (&checked.readers, checked.trace);
+            let steered =
+                SteeredRow::new(model, steered, (dialogue, tokens), options, random_stream, readers, trace)
+                    .map_err(|error| ApiError::from(error).param("steering"))?;
+            jobs.push(Job::Answer(Box::new(AnswerJob {
+                choice,
+                dialogue: dialogue.clone(),
+                prompt: tokens.clone(),
+                options: options.clone(),
+                random_stream,
+                steered,
+                trace,
+                stream: checked.stream,
+                events: events.clone(),
+                _share: share.clone(),
+            })));
+        }
+        Ok((self, jobs))
+    }
+}
+
+fn late(shared: &Shared) -> ApiError {
+    ApiError::timeout(format_args!(
+        "no answer within {} s, the server's limit",
+        shared.limits.timeout.as_secs()
+    ))
 }
 
 /// Frames of a stream that wait for a client, at most.

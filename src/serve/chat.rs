@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 
 use super::answers::{Choice, Form, Head, Part, PearlChoice, Prompt, Run, Usage};
 use super::error::ApiError;
+use super::payload::Payload;
 use super::request::{self, Checked, Common};
-use super::shared::{Payload, Shared, blocking};
+use super::shared::{Shared, blocking};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::generate::TokenLogits;
 
@@ -47,9 +48,61 @@ pub struct ChatFields {
     /// Not supported, but for an empty list.
     #[schema(value_type = Option<Vec<Object>>)]
     pub functions: Option<Value>,
+    /// `none` or `auto`, which without tools are the same.
+    #[schema(value_type = Option<String>, pattern = "^(none|auto)$")]
+    pub tool_choice: Option<Value>,
+    /// `none` or `auto`, which without functions are the same.
+    #[schema(value_type = Option<String>, pattern = "^(none|auto)$")]
+    pub function_call: Option<Value>,
+    /// Only `["text"]` is supported.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub modalities: Option<Value>,
+    /// Not supported.
+    #[schema(schema_with = nothing, required = false)]
+    pub web_search_options: Option<Value>,
     /// Variables of the chat template: `enable_thinking`.
     #[schema(value_type = Option<Object>)]
     pub chat_template_kwargs: Option<Value>,
+}
+
+/// The schema of null.
+fn nothing() -> utoipa::openapi::schema::Object {
+    let builder = utoipa::openapi::schema::ObjectBuilder::new();
+    builder.schema_type(utoipa::openapi::schema::Type::Null).description(Some("Not supported.")).build()
+}
+
+impl ChatFields {
+    /// Refuses what would change the answer and isn't there.
+    fn refuse_unsupported(&self) -> Result<(), ApiError> {
+        let is_text = |list: &Vec<Value>| list.iter().all(|own| own == "text");
+        let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+        let is_free = |value: &Value| value == "none" || value == "auto";
+        let wrong = [
+            ("tools", self.tools.as_ref().filter(|own| !is_empty(own)), "none"),
+            ("functions", self.functions.as_ref().filter(|own| !is_empty(own)), "none"),
+            ("tool_choice", self.tool_choice.as_ref().filter(|own| !is_free(own)), "\"none\" or \"auto\""),
+            (
+                "function_call",
+                self.function_call.as_ref().filter(|own| !is_free(own)),
+                "\"none\" or \"auto\"",
+            ),
+            (
+                "modalities",
+                self.modalities.as_ref().filter(|own| !own.as_array().is_some_and(is_text)),
+                "[\"text\"]",
+            ),
+            ("web_search_options", self.web_search_options.as_ref(), "none"),
+        ];
+        match wrong.into_iter().find_map(|(name, found, expected)| {
+            found.filter(|found| !found.is_null()).map(|found| (name, super::steering::kind(found), expected))
+        }) {
+            None => Ok(()),
+            Some((name, kind, expected)) => {
+                let found = format!("{kind}, which this server doesn't support");
+                Err(ApiError::field(name, found, expected))
+            }
+        }
+    }
 }
 
 /// A message.
@@ -142,23 +195,22 @@ pub(super) fn thinking(variables: Option<&Value>, default: Option<bool>) -> Resu
 /// Answers the request.
 pub(super) async fn completions(
     State(shared): State<Arc<Shared>>,
-    Payload(body): Payload,
+    payload: Payload,
 ) -> Result<Response, ApiError> {
     let inner = shared.clone();
-    let (checked, prompt) = blocking(move || prepare(&inner, &body)).await?;
-    Run::begin(shared, checked, Box::new(ChatForm), "chatcmpl-", vec![prompt])?.respond().await
+    let (checked, prompt, share) = blocking(move || {
+        let (checked, prompt) = prepare(&inner, &payload.body)?;
+        Ok((checked, prompt, payload.share))
+    })
+    .await?;
+    let run = Run::begin(shared, checked, Box::new(ChatForm), "chatcmpl-", (vec![prompt], share));
+    run.await?.respond().await
 }
 
 fn prepare(shared: &Shared, body: &[u8]) -> Result<(Checked, Prompt), ApiError> {
     let common: Common = request::read(body)?;
     let own: ChatFields = request::read(body)?;
-    for (name, list) in [("tools", &own.tools), ("functions", &own.functions)] {
-        if !matches!(list, None | Some(Value::Null))
-            && list.as_ref().and_then(Value::as_array).is_none_or(|list| !list.is_empty())
-        {
-            return Err(ApiError::field(name, "a list, which this server doesn't support", "none"));
-        }
-    }
+    own.refuse_unsupported()?;
     let logprobs = match (own.logprobs.unwrap_or(false), own.top_logprobs) {
         (true, count) => Some(count.unwrap_or(0)),
         (false, None | Some(0)) => None,
@@ -178,7 +230,7 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<(Checked, Prompt), ApiError> 
     let tokens = shared.model.chat.tokens(&dialogue, 0, checked.options.thinking);
     let tokens = tokens.map_err(|error| ApiError::from(error).param("messages"))?;
     let options = Arc::new(request::fit(&tokens, &checked.options, shared)?);
-    Ok((checked, Prompt { dialogue: Arc::new(dialogue), tokens, options }))
+    Ok((checked, Prompt { dialogue: Arc::new(dialogue), tokens: Arc::new(tokens), options }))
 }
 
 /// An answer to a dialogue.

@@ -13,9 +13,10 @@ use utoipa::ToSchema;
 use super::answers::{Choice, Form, Head, Part, PearlChoice, Prompt, Run, Usage};
 use super::error::ApiError;
 use super::job::Job;
+use super::payload::Payload;
 use super::request::{self, Checked, Common};
-use super::score::{Progress, ScoreJob};
-use super::shared::{Payload, Shared, blocking};
+use super::score::ScoreJob;
+use super::shared::{Shared, blocking};
 use crate::dialogue::{Dialogue, Message, Role};
 use crate::generate::TokenLogits;
 use crate::model::{Chat, Model};
@@ -52,7 +53,7 @@ pub struct TextFields {
 
 /// The prompts of a request.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text, token ids, or a list of texts or of lists of token ids")]
 pub enum TextPrompt {
     /// A text.
     Text(String),
@@ -78,16 +79,17 @@ struct Echo {
 /// Answers the request.
 pub(super) async fn completions(
     State(shared): State<Arc<Shared>>,
-    Payload(body): Payload,
+    payload: Payload,
 ) -> Result<Response, ApiError> {
     let inner = shared.clone();
-    let (checked, prompts, echo, likeliest) = blocking(move || prepare(&inner, &body)).await?;
+    let ((checked, prompts, echo, likeliest), share) =
+        blocking(move || Ok((prepare(&inner, &payload.body)?, payload.share))).await?;
     let form = match echo {
         false => None,
         true => Some(echoed(&shared, &checked, &prompts, likeliest).await?),
     };
     let form = TextForm { model: shared.model.clone(), echo: form, offsets: Mutex::default() };
-    Run::begin(shared, checked, Box::new(form), "cmpl-", prompts)?.respond().await
+    Run::begin(shared, checked, Box::new(form), "cmpl-", (prompts, share)).await?.respond().await
 }
 
 type Prepared = (Checked, Vec<Prompt>, bool, Option<usize>);
@@ -149,7 +151,7 @@ fn prepare(shared: &Shared, body: &[u8]) -> Result<Prepared, ApiError> {
             request::fit(&tokens, &checked.options, shared).map_err(|error| error.param("prompt"))?;
         let message = Message::new(Role::User, chat.decode(ids, false)?);
         let dialogue = Arc::new(Dialogue::new(format!("request-{number}"), vec![message]));
-        prompts.push(Prompt { dialogue, tokens, options: Arc::new(fitted) });
+        prompts.push(Prompt { dialogue, tokens: Arc::new(tokens), options: Arc::new(fitted) });
     }
     Ok((checked, prompts, echo, own.logprobs))
 }
@@ -171,15 +173,12 @@ async fn echoed(
             continue;
         };
         let (reply, answer) = oneshot::channel();
-        let job = ScoreJob {
-            dialogue: prompt.dialogue.clone(),
-            tokens: prompt.tokens.clone(),
-            plan: checked.steered.plan.clone(),
-            likeliest,
-            reply: Some(reply),
-            progress: Progress::default(),
-        };
-        shared.submit(vec![Job::Aside(Box::new(job))])?;
+        let (inner, plan) = (shared.clone(), checked.steered.plan.clone());
+        let (dialogue, tokens) = (prompt.dialogue.clone(), prompt.tokens.to_vec());
+        let job = blocking(move || {
+            Ok(ScoreJob::new(&inner.model, plan.as_deref(), &dialogue, tokens, likeliest, reply)?)
+        });
+        shared.submit(Job::Aside(Box::new(shared.in_time(job).await??)))?;
         let scores = shared.in_time(answer).await?.map_err(|_| ApiError::stopping())??;
         let mut all = Vec::with_capacity(ids.len());
         let scores = std::iter::once(None).chain(scores.into_iter().map(Some));

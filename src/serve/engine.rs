@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::ApiError;
@@ -11,12 +10,11 @@ use super::job::{Answer, AnswerJob, Aside, Job, Step, What, send};
 use super::metrics::Metrics;
 use super::prefix_store::{PrefixStore, Steering};
 use super::queue::Queue;
-use super::row_hooks::{RowHook, RowHooks};
-use crate::constructive::Decision;
-use crate::error::{Error, Result};
+use super::row_hooks::RowHooks;
+use crate::error::Error;
 use crate::generate::{Batch, Decoded, Finish, Joining};
 use crate::model::{Model, SHORTEST_PART, same_tokens};
-use crate::steer::{Probes, SteerHook, TraceEntry};
+use crate::steer::TraceEntry;
 
 /// Bounds of the engine.
 #[derive(Clone, Copy, Debug)]
@@ -32,20 +30,10 @@ pub(super) struct Limits {
 /// A row in the batch.
 struct Live {
     job: AnswerJob,
-    steering: Steering,
     begun: Instant,
     /// When its last token was decoded.
     last: Option<Instant>,
     trace: Vec<TraceEntry>,
-    decision: Option<serde_json::Value>,
-}
-
-/// An answer whose steering is ready, before it joins.
-struct Ready {
-    job: AnswerJob,
-    hook: RowHook,
-    steering: Steering,
-    decision: Option<serde_json::Value>,
 }
 
 /// The engine's state.
@@ -59,12 +47,9 @@ pub(super) struct Engine<'a> {
     store: PrefixStore,
     live: BTreeMap<usize, Live>,
     /// The next answers, in the order of their arrival.
-    ready: VecDeque<Ready>,
+    ready: VecDeque<AnswerJob>,
     asides: VecDeque<Box<dyn Aside>>,
 }
-
-/// The row of answers that are made ready, before they have one.
-const NO_ROW: usize = 0;
 
 impl<'a> Engine<'a> {
     /// An engine with nothing to do.
@@ -137,59 +122,24 @@ impl<'a> Engine<'a> {
 
     fn report(&self) {
         self.metrics.rows.set(self.live.len());
-        self.metrics.waiting.set(self.queue.len() + self.ready.len());
+        self.metrics.waiting.set(self.queue.lengths().0 + self.ready.len());
         self.metrics.cache_bytes.set(self.store.bytes());
     }
 
-    /// Takes a piece of work, and makes its steering ready.
+    /// Takes a piece of work.
     fn take(&mut self, job: Job) {
         match job {
             Job::Aside(job) => self.asides.push_back(job),
             Job::Answer(job) if job.events.is_closed() => self.metrics.abandoned.add(1),
-            Job::Answer(job) => match unless_panics(|| {
-                self.prepare(&job).map_err(|error| ApiError::from(error).param("steering"))
-            }) {
-                Ok((hook, decision)) => {
-                    let reads = !job.readers.is_empty();
-                    let mut steering = hook.steering(NO_ROW, &job.prompt);
-                    // The states of every token are needed.
-                    if reads {
-                        (steering.untouched, steering.resumable) = (0, 0);
-                    }
-                    self.ready.push_back(Ready { job: *job, hook, steering, decision });
-                }
-                Err(error) => send(&job, What::Failed(error)),
-            },
+            Job::Answer(job) => self.ready.push_back(*job),
         }
-    }
-
-    /// The steering of an answer. Conditions on the prompt are evaluated here.
-    fn prepare(&self, job: &AnswerJob) -> Result<(RowHook, Option<serde_json::Value>)> {
-        let mut steer: Vec<SteerHook> = Vec::new();
-        let (mut plan, mut decision) = (job.plan.clone(), None);
-        let dialogue = std::slice::from_ref(job.dialogue.as_ref());
-        if let Some(policy) = &job.policy {
-            // Each of several answers has a draw of its own; the first has that of the seed.
-            let seed = job.options.seed.wrapping_add(job.random_stream as u64);
-            let decided = policy.decide(self.model, dialogue, &[], seed)?;
-            plan = Some(Arc::new(policy.plan(&decided, &[])?));
-            decision = decided.first().map(Decision::to_json).transpose()?;
-        }
-        if let Some(plan) = &plan {
-            let hooks = plan.hooks_with(Probes::default(), self.model, dialogue, job.options.thinking)?;
-            hooks.iter().try_for_each(|hook| hook.check_prompt(&job.prompt))?;
-            let changing = hooks.into_iter().enumerate().filter(|(_, hook)| hook.changes(NO_ROW));
-            steer.extend(changing.map(|(number, hook)| if job.trace { hook.traced(number) } else { hook }));
-            steer.iter_mut().for_each(|hook| hook.move_to(NO_ROW));
-        }
-        Ok((RowHook::new(steer, job.readers.clone(), self.model.decoder.architecture()), decision))
     }
 
     /// Lets answers join while there are free rows.
     fn admit(&mut self) {
         while self.live.len() < self.limits.rows {
             let Some(ready) = self.ready.pop_front() else { return };
-            if ready.job.events.is_closed() {
+            if ready.events.is_closed() {
                 self.metrics.abandoned.add(1);
                 continue;
             }
@@ -203,45 +153,45 @@ impl<'a> Engine<'a> {
     }
 
     /// How many tokens an answer may take of another row's or a kept prompt's, of which it shares `length`.
-    fn takes(&self, ready: &Ready, other: Steering, length: usize) -> usize {
-        let same = ready.steering.same(other, length);
-        match self.model.decoder.takes(ready.job.prompt.len(), same) {
+    fn takes(&self, ready: &AnswerJob, other: Steering, length: usize) -> usize {
+        let same = ready.steered.takes.same(other, length);
+        match self.model.decoder.takes(ready.prompt.len(), same) {
             few if few < SHORTEST_PART => 0,
             takes => takes,
         }
     }
 
     /// Whether a row whose prompt isn't read yet begins as this one, further than what is there already.
-    fn is_being_read(&mut self, ready: &Ready) -> bool {
+    fn is_being_read(&mut self, ready: &AnswerJob) -> bool {
         let most_unread = self.live.iter().filter_map(|(row, live)| {
             let (tokens, held) = self.batch.row(*row)?;
-            let length = same_tokens(&tokens[..live.job.prompt.len()], &ready.job.prompt);
-            let takes = self.takes(ready, live.steering, length);
+            let length = same_tokens(&tokens[..live.job.prompt.len()], &ready.prompt);
+            let takes = self.takes(ready, live.job.steered.takes, length);
             (held < takes).then_some(takes)
         });
         let Some(most_unread) = most_unread.max() else { return false };
-        let kept = self.store.find(&ready.job.prompt, ready.steering).map_or(0, |(_, length)| length);
-        most_unread > self.model.decoder.takes(ready.job.prompt.len(), kept)
+        let kept = self.store.find(&ready.prompt, ready.steered.takes).map_or(0, |(_, length)| length);
+        most_unread > self.model.decoder.takes(ready.prompt.len(), kept)
     }
 
-    fn join(&mut self, ready: Ready) {
-        self.keep_of_live(&ready);
-        let prompt_length = ready.job.prompt.len();
-        let Ready { mut job, hook, steering, decision } = ready;
+    fn join(&mut self, mut job: AnswerJob) {
+        self.keep_of_live(&job);
+        let prompt_length = job.prompt.len();
+        let (hook, takes) = (std::mem::take(&mut job.steered.hook), job.steered.takes);
         let Some(row) = (0..).find(|row| !self.live.contains_key(row)) else { return };
-        let mut prompt = std::mem::take(&mut job.prompt);
+        let mut prompt = job.prompt.to_vec();
         prompt.iter_mut().for_each(|token| token.row = row);
         let whole = !hook.is_local();
         let hook = hook.on_row(row);
         let found = self
             .store
-            .find(&prompt, steering)
+            .find(&job.prompt, takes)
             .map(|(prefix, length)| (prefix, self.model.decoder.takes(prompt_length, length)));
         let found = found.filter(|(_, takes)| *takes >= SHORTEST_PART);
         let cached = found.as_ref().map_or(0, |(_, takes)| *takes);
         let key = hook.key(row);
         let joining = Joining {
-            prompt: prompt.clone(),
+            prompt,
             beginning: Vec::new(),
             options: job.options.clone(),
             random_stream: job.random_stream,
@@ -252,12 +202,11 @@ impl<'a> Engine<'a> {
         if let Err(error) = self.batch.join(joining) {
             return send(&job, What::Failed(error.into()));
         }
-        job.prompt = prompt;
         self.metrics.prompt_tokens.add(prompt_length);
         self.metrics.cached_tokens.add(cached);
         send(&job, What::Begun { cached });
         self.hooks.insert(row, hook);
-        let live = Live { job, steering, begun: Instant::now(), last: None, trace: Vec::new(), decision };
+        let live = Live { job, begun: Instant::now(), last: None, trace: Vec::new() };
         let is_complete = live.job.options.max_tokens == 0;
         self.live.insert(row, live);
         // No pass tells of an answer without a token.
@@ -267,19 +216,19 @@ impl<'a> Engine<'a> {
     }
 
     /// Keeps the part of a live row's prompt that an answer takes, where that is more than what is kept.
-    fn keep_of_live(&mut self, ready: &Ready) {
-        let prompt = &ready.job.prompt;
+    fn keep_of_live(&mut self, ready: &AnswerJob) {
+        let prompt = &ready.prompt;
         let mut best: Option<(usize, usize)> = None;
         for (row, live) in &self.live {
             let Some((tokens, held)) = self.batch.row(*row) else { continue };
             let length = same_tokens(&tokens[..live.job.prompt.len()], prompt).min(held);
-            let takes = self.takes(ready, live.steering, length);
+            let takes = self.takes(ready, live.job.steered.takes, length);
             if takes > best.map_or(0, |(_, most)| most) {
                 best = Some((*row, takes));
             }
         }
         let Some((row, takes)) = best else { return };
-        let kept = self.store.find(prompt, ready.steering).map_or(0, |(_, length)| length);
+        let kept = self.store.find(prompt, ready.steered.takes).map_or(0, |(_, length)| length);
         if kept < takes {
             self.keep(row);
         }
@@ -296,19 +245,12 @@ impl<'a> Engine<'a> {
         {
             return;
         }
-        let steering = match live.job.readers.is_empty() {
-            true => live.steering,
-            // What was read may be taken by others, though it takes nothing of them.
-            false => match self.hooks.get(row) {
-                Some(hook) => hook.steering(row, &live.job.prompt),
-                None => return,
-            },
-        };
+        let steering = live.job.steered.steering;
         if !self.store.is_used() || self.store.holds(&live.job.prompt, steering) {
             return;
         }
         if let Ok(prefix) = self.batch.prefix(row, prompt) {
-            self.store.keep(live.job.prompt.clone(), steering, prefix);
+            self.store.keep(live.job.prompt.to_vec(), steering, prefix);
         }
     }
 
@@ -403,7 +345,7 @@ impl<'a> Engine<'a> {
     fn leave(&mut self, row: usize, is_complete: bool) {
         self.keep(row);
         let hook = self.hooks.remove(row);
-        let Some(live) = self.live.remove(&row) else { return };
+        let Some(mut live) = self.live.remove(&row) else { return };
         let tokens = self.batch.row(row).map(|(tokens, _)| tokens.to_vec()).unwrap_or_default();
         let rest = self.batch.flush_text(row);
         let left = self.batch.leave(row, &live.job.dialogue);
@@ -414,7 +356,7 @@ impl<'a> Engine<'a> {
         let what = match left {
             Ok(Some((transcript, _))) => {
                 let read = hook.map(|hook| hook.read).unwrap_or_default();
-                let (trace, decision) = (live.trace, live.decision);
+                let (trace, decision) = (live.trace, live.job.steered.decision.take());
                 What::Done(Box::new(Answer { transcript, tokens, read, trace, decision, rest }))
             }
             Ok(None) => What::Failed(Error::Stopped.into()),

@@ -79,6 +79,11 @@ impl ApiError {
         ApiError { retry_after: Some(seconds), ..error.code("rate_limit_exceeded") }
     }
 
+    /// Whether the client may try again soon.
+    pub fn is_busy(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
     /// A server that is going away.
     pub fn stopping() -> ApiError {
         let error =
@@ -94,6 +99,11 @@ impl ApiError {
     /// A body that is too large.
     pub fn too_large(message: impl std::fmt::Display) -> ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", message)
+    }
+
+    /// A body of a form that the server doesn't read.
+    pub fn unsupported(message: impl std::fmt::Display) -> ApiError {
+        ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message)
     }
 
     /// A method that an address doesn't take.

@@ -17,13 +17,13 @@ use utoipa::openapi::schema;
 use super::chat::{ChatMessage, dialogue};
 use super::error::ApiError;
 use super::job::{Aside, Job};
+use super::payload::{Payload, Share};
 use super::request;
-use super::shared::{Payload, Shared, blocking};
-use crate::activations::{Activations, BATCH_TOKENS, Request, extract};
+use super::shared::{Shared, blocking};
+use crate::activations::{Activations, BATCH_TOKENS, Request, TokenisedDialogue, extract_tokenised};
 use crate::artifact::Numbers;
-use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::model::{Model, Selector};
+use crate::model::{Model, Selector, Token};
 
 /// A request for hidden states.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
@@ -57,7 +57,7 @@ fn no_steering() -> schema::Object {
 
 /// A dialogue of the request.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a list of messages, each with a role and content")]
 pub enum OneDialogue {
     /// Its messages.
     Messages(Vec<ChatMessage>),
@@ -105,13 +105,15 @@ pub struct StatesResponse {
 
 /// Hidden states that are read between the tokens of answers.
 pub(super) struct StatesJob {
-    dialogues: Vec<Dialogue>,
+    dialogues: Vec<TokenisedDialogue>,
     request: Request,
     /// Dialogues that are read together, in order.
     slices: Vec<Range<usize>>,
     done: usize,
     read: Option<Activations>,
     reply: Option<oneshot::Sender<Result<Activations>>>,
+    /// The bytes that the request holds.
+    _share: Share,
 }
 
 impl Aside for StatesJob {
@@ -124,9 +126,8 @@ impl Aside for StatesJob {
         self.done += 1;
         let reply = &self.reply;
         let is_wanted = || reply.as_ref().is_some_and(|reply| !reply.is_closed());
-        let read = extract(model, &self.dialogues[slice.clone()], &self.request, &mut |_| is_wanted());
-        let joined = read.and_then(|mut part| {
-            part.example.iter_mut().for_each(|example| *example += slice.start);
+        let read = extract_tokenised(model, &self.dialogues[slice], &self.request, &mut |_| is_wanted());
+        let joined = read.and_then(|part| {
             match &mut self.read {
                 None => self.read = Some(part),
                 Some(read) => read.append(&part)?,
@@ -152,12 +153,12 @@ impl Aside for StatesJob {
 /// Answers the request.
 pub(super) async fn states(
     State(shared): State<Arc<Shared>>,
-    Payload(body): Payload,
+    payload: Payload,
 ) -> std::result::Result<Response, ApiError> {
     let (reply, answer) = oneshot::channel();
     let inner = shared.clone();
-    let (job, is_safetensors) = blocking(move || prepare(&inner, &body, reply)).await?;
-    shared.submit(vec![Job::Aside(Box::new(job))])?;
+    let (job, is_safetensors) = blocking(move || prepare(&inner, payload, reply)).await?;
+    shared.submit(Job::Aside(Box::new(job)))?;
     let read = shared.in_time(answer).await?.map_err(|_| ApiError::stopping())??;
     blocking(move || match is_safetensors {
         true => safetensors(&shared, &read),
@@ -168,10 +169,12 @@ pub(super) async fn states(
 
 fn prepare(
     shared: &Shared,
-    body: &[u8],
+    payload: Payload,
     reply: oneshot::Sender<Result<Activations>>,
 ) -> std::result::Result<(StatesJob, bool), ApiError> {
-    let asked: StatesRequest = request::read(body)?;
+    let Payload { body, mut share } = payload;
+    let asked: StatesRequest = request::read(&body)?;
+    drop(body);
     shared.check_model(asked.model.as_deref())?;
     let is_none =
         |steering: &Value| matches!(steering, Value::Null | Value::Bool(false)) || *steering == json!({});
@@ -212,6 +215,7 @@ fn prepare(
     let is_pooled = tokens.pooling() != crate::model::Pooling::Each;
     // Each dialogue has a row where tokens are pooled: known before one is read.
     check(if is_pooled { asked.dialogues.len() } else { 0 })?;
+    let request = Request::new(sites).tokens(tokens).thinking(thinking);
     let (mut picked, mut held) = (0, 0);
     for (number, one) in asked.dialogues.into_iter().enumerate() {
         let (OneDialogue::Messages(messages) | OneDialogue::Object { messages }) = one;
@@ -228,13 +232,14 @@ fn prepare(
             (begin, held) = (number, 0);
         }
         held += read.len();
-        picked += if is_pooled { 1 } else { tokens.pick(&read).len() };
+        picked += if is_pooled { 1 } else { request.tokens.pick(&read).len() };
         check(picked)?;
-        dialogues.push(dialogue);
+        share.grow(read.len() * size_of::<Token>()).inspect_err(|_| shared.metrics.refused.add(1))?;
+        dialogues.push(TokenisedDialogue::new(&shared.model, &request, number, &dialogue, read));
     }
     slices.push(begin..dialogues.len());
-    let request = Request::new(sites).tokens(tokens).thinking(thinking);
-    let job = StatesJob { dialogues, request, slices, done: 0, read: None, reply: Some(reply) };
+    let job =
+        StatesJob { dialogues, request, slices, done: 0, read: None, reply: Some(reply), _share: share };
     Ok((job, is_safetensors))
 }
 

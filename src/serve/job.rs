@@ -5,13 +5,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::error::ApiError;
+use super::payload::Share;
 use super::queue::Work;
-use super::readings::{Read, Reader};
-use crate::constructive::Policy;
+use super::readings::Read;
+use super::steered_row::SteeredRow;
 use crate::dialogue::Dialogue;
 use crate::generate::{GenerateOptions, TokenLogits, Transcript};
 use crate::model::{Model, Phase, Token};
-use crate::steer::{Plan, TraceEntry};
+use crate::steer::TraceEntry;
 
 /// Work for the engine.
 pub(super) enum Job {
@@ -30,30 +31,28 @@ pub(super) trait Aside: Send {
     fn advance(&mut self, model: &Model) -> bool;
 }
 
-/// One answer that is asked for.
+/// One answer that is asked for, with its steering ready.
 pub(super) struct AnswerJob {
     /// The number of the answer in its request, from 0.
     pub choice: usize,
-    /// The dialogue, for conditions on the prompt and for the transcript.
+    /// The dialogue, for the transcript.
     pub dialogue: Arc<Dialogue>,
-    /// The prompt's tokens; their row is set when the answer begins.
-    pub prompt: Vec<Token>,
+    /// The prompt's tokens, which the answers to it share.
+    pub prompt: Arc<Vec<Token>>,
     /// How it is answered.
     pub options: Arc<GenerateOptions>,
     /// The number of its stream of random numbers.
     pub random_stream: usize,
-    /// How it is steered, if it is.
-    pub plan: Option<Arc<Plan>>,
-    /// The policy that decides how it is steered, if one does.
-    pub policy: Option<Arc<Policy>>,
-    /// What is read.
-    pub readers: Vec<Arc<Reader>>,
+    /// How it is steered, and what is read in it.
+    pub steered: SteeredRow,
     /// Whether what was read and changed is kept.
     pub trace: bool,
     /// Whether the text is heard as it is decoded.
     pub stream: bool,
     /// Where the request listens.
     pub events: UnboundedSender<Event>,
+    /// The bytes that the request holds.
+    pub _share: Arc<Share>,
 }
 
 /// What happened to an answer.

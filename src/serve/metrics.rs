@@ -89,7 +89,7 @@ pub(super) struct Metrics {
     pub abandoned: Counter,
     /// Answers that failed inside the server.
     pub failed: Counter,
-    /// Requests that the full queue refused.
+    /// Requests that were refused since the queue or the memory for requests was full.
     pub refused: Counter,
     /// Tokens of prompts.
     pub prompt_tokens: Counter,
@@ -101,6 +101,10 @@ pub(super) struct Metrics {
     pub rows: Gauge,
     /// Answers that wait.
     pub waiting: Gauge,
+    /// Answers whose steering is made ready.
+    pub preparing: Gauge,
+    /// Bytes that requests hold.
+    pub held_bytes: Gauge,
     /// Bytes of kept prefixes.
     pub cache_bytes: Gauge,
     /// Seconds of a forward pass.
@@ -135,7 +139,11 @@ impl Metrics {
             ("pearl_answers_total", "Complete answers.", &self.answers),
             ("pearl_answers_abandoned_total", "Answers that nobody waited for any more.", &self.abandoned),
             ("pearl_answers_failed_total", "Answers that failed inside the server.", &self.failed),
-            ("pearl_requests_refused_total", "Requests that the full queue refused.", &self.refused),
+            (
+                "pearl_requests_refused_total",
+                "Requests refused by a full queue or full memory.",
+                &self.refused,
+            ),
             ("pearl_prompt_tokens_total", "Tokens of prompts.", &self.prompt_tokens),
             ("pearl_prompt_tokens_cached_total", "Tokens of prompts from the cache.", &self.cached_tokens),
             ("pearl_generated_tokens_total", "Tokens of answers.", &self.generated),
@@ -147,6 +155,8 @@ impl Metrics {
             ("pearl_connections", "Open connections.", &self.connections),
             ("pearl_rows", "Rows in the batch.", &self.rows),
             ("pearl_waiting", "Answers that wait for a row.", &self.waiting),
+            ("pearl_preparing", "Answers whose steering is made ready.", &self.preparing),
+            ("pearl_request_bytes", "Bytes that requests hold.", &self.held_bytes),
             ("pearl_cache_bytes", "Bytes of kept prefixes.", &self.cache_bytes),
         ] {
             let value = gauge.0.load(Ordering::Relaxed);

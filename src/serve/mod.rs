@@ -14,7 +14,9 @@ mod library;
 mod readings;
 mod steering;
 mod row_hooks;
+mod steered_row;
 mod session;
+mod payload;
 mod job;
 mod engine;
 mod shared;
@@ -156,11 +158,13 @@ impl Server {
                 env!("CARGO_PKG_VERSION"),
                 crate::artifact::short(&self.model.hash)
             ),
-            queue: queue::Queue::new(self.limits.queue),
+            queue: Arc::new(queue::Queue::new(self.limits.queue)),
+            budget: payload::Budget::new(self.limits.held),
             metrics: metrics::Metrics::default(),
             model: self.model,
             library: self.library,
-            limits: self.limits,
+            // A body that all memory for requests can't hold is too large.
+            limits: Limits { body: self.limits.body.min(self.limits.held), ..self.limits },
             thinking: self.thinking,
             key: self.key,
             origin: origin.transpose()?,

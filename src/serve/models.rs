@@ -160,6 +160,8 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Json<Health> {
 }
 
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    shared.metrics.preparing.set(shared.queue.lengths().1);
+    shared.metrics.held_bytes.set(shared.budget.held());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.metrics.text())
         .into_response()
 }

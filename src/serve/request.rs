@@ -17,7 +17,7 @@ use crate::model::Token;
 
 /// One text or several.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a text or a list of texts")]
 pub enum OneOrMany {
     /// One.
     One(String),
@@ -252,6 +252,13 @@ impl Common {
             None => Steered::default(),
             Some(field) => steering::steered(field, &shared.library)?,
         };
+        if self.stream_options.is_some() && !self.stream.unwrap_or(false) {
+            return Err(ApiError::field(
+                "stream_options",
+                "options of a stream",
+                "\"stream\": true beside them",
+            ));
+        }
         let include_usage = self.stream_options.and_then(|options| options.include_usage).unwrap_or(false);
         Ok(Checked {
             n,
@@ -268,12 +275,14 @@ impl Common {
 
     /// Refuses what would change the answer and isn't there.
     fn refuse_unsupported(&self) -> Result<(), ApiError> {
-        match self.response_format.as_ref().map(|format| format.get("type").unwrap_or(format)) {
-            None => {}
-            Some(Value::String(kind)) if kind == "text" => {}
-            Some(Value::Null) if self.response_format.as_ref().is_some_and(Value::is_null) => {}
-            Some(kind) => {
-                let found = format!("type {kind}, which this server doesn't support");
+        match &self.response_format {
+            None | Some(Value::Null) => {}
+            Some(format) if format["type"] == "text" => {}
+            Some(format) => {
+                let found = match format.get("type") {
+                    Some(kind) => format!("type {kind}, which this server doesn't support"),
+                    None => format.to_string(),
+                };
                 return Err(ApiError::field("response_format", found, "{\"type\": \"text\"}"));
             }
         }
@@ -310,21 +319,53 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         let path = error.path().to_string();
         let named = !matches!(path.as_str(), "." | "?" | "");
         let inner = error.into_inner();
-        match (inner.is_data(), named) {
-            (true, true) => ApiError::invalid(format_args!("{path}: {inner}")).param(&path),
-            (true, false) => {
-                let message = inner.to_string();
-                let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-                match missing {
-                    Some(name) => ApiError::field(name, "nothing", "a value").param(name),
-                    None => ApiError::invalid(message),
-                }
+        if !inner.is_data() {
+            return ApiError::invalid(format_args!("the body is no JSON: {inner}"));
+        }
+        let message = inner.to_string();
+        let quoted = |begin: &str| message.strip_prefix(begin).and_then(|rest| rest.split('`').next());
+        match (quoted("missing field `"), quoted("duplicate field `")) {
+            (Some(name), _) if named => ApiError::field(&format!("{path}.{name}"), "nothing", "a value"),
+            (Some(name), _) => ApiError::field(name, "nothing", "a value"),
+            (_, Some(name)) if named => {
+                ApiError::field(&format!("{path}.{name}"), "it is there twice", "one")
             }
-            (false, _) => ApiError::invalid(format_args!("the body is no JSON: {inner}")),
+            (_, Some(name)) => ApiError::field(name, "it is there twice", "one"),
+            _ if named => {
+                let (found, expected) = plain(&message);
+                ApiError::field(&path, found, expected)
+            }
+            _ => ApiError::invalid(message),
         }
     })?;
     reader.end().map_err(|error| ApiError::invalid(format_args!("the body is no JSON: {error}")))?;
     Ok(read)
+}
+
+/// What was found and what would be right, of serde's message about a value.
+fn plain(message: &str) -> (&str, &str) {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return ("another value", message);
+    };
+    let found =
+        found.strip_prefix("invalid type: ").or(found.strip_prefix("invalid value: ")).unwrap_or(found);
+    let found = match found {
+        "sequence" => "a list",
+        "map" => "an object",
+        other => other,
+    };
+    let expected = match expected {
+        "f32" | "f64" => "a number",
+        "usize" | "u32" | "u64" => "a whole number, 0 or more",
+        "i64" => "a whole number of 64 bits",
+        "a boolean" => "true or false",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    (found, expected)
 }
 
 /// Bytes of a prompt for each token of the context: tokens are shorter but for runs of spaces and unknown words.

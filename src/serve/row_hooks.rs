@@ -13,6 +13,7 @@ use crate::model::{Architecture, Hook, Site, Token};
 use crate::steer::{SteerHook, TraceEntry};
 
 /// What is done and read in one row.
+#[derive(Default)]
 pub(super) struct RowHook {
     /// Interventions, in the order of the plan; their row is this one.
     pub steer: Vec<SteerHook>,
@@ -97,11 +98,6 @@ impl RowHooks {
         let hook = self.rows.remove(&row);
         self.list();
         hook
-    }
-
-    /// The hook of a row.
-    pub fn get(&self, row: usize) -> Option<&RowHook> {
-        self.rows.get(&row)
     }
 
     /// The hook of a row.

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{FromRequest, Request};
 use axum::http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -15,7 +13,8 @@ use super::error::ApiError;
 use super::job::Job;
 use super::library::Library;
 use super::metrics::Metrics;
-use super::queue::{Queue, Refused};
+use super::payload::Budget;
+use super::queue::{Places, Queue, Refused};
 use crate::model::Model;
 
 /// Bounds of the server.
@@ -39,6 +38,8 @@ pub struct Limits {
     pub pass_tokens: usize,
     /// Bytes of a request's body.
     pub body: usize,
+    /// Bytes of all requests that are read, wait or are answered at a time: bodies, and the tokens of their prompts.
+    pub held: usize,
     /// Numbers of one request for hidden states.
     pub state_numbers: usize,
     /// Bytes of kept prefixes.
@@ -67,6 +68,8 @@ impl Default for Limits {
             // As many as take about as long as a few tokens of a full batch.
             pass_tokens: 512,
             body: 4 << 20,
+            // Several of the largest bodies and many of the usual ones.
+            held: 128 << 20,
             state_numbers: 1 << 24,
             cache_bytes: 256 << 20,
             connections: 1024,
@@ -85,7 +88,9 @@ pub(super) struct Shared {
     /// Changes with the weights and the program's version.
     pub fingerprint: String,
     pub library: Library,
-    pub queue: Queue<Job>,
+    pub queue: Arc<Queue<Job>>,
+    /// The bytes that requests hold.
+    pub budget: Arc<Budget>,
     pub metrics: Metrics,
     pub limits: Limits,
     /// The template's thinking mode, where a request doesn't say.
@@ -123,16 +128,30 @@ impl Shared {
         self.limits.context.map_or(own, |limit| limit.min(own))
     }
 
+    /// Takes places in the queue for answers that are made ready meanwhile.
+    pub fn reserve(&self, count: usize) -> std::result::Result<Places<Job>, ApiError> {
+        self.queue.reserve(count).map_err(|refused| self.refusal(refused))
+    }
+
+    /// Puts work into places that were taken for it.
+    pub fn fill(&self, places: Places<Job>, jobs: Vec<Job>) -> std::result::Result<(), ApiError> {
+        places.fill(jobs).map_err(|refused| self.refusal(refused))
+    }
+
     /// Puts work into the queue.
-    pub fn submit(&self, jobs: Vec<Job>) -> std::result::Result<(), ApiError> {
-        self.queue.push(jobs).map_err(|refused| match refused {
+    pub fn submit(&self, job: Job) -> std::result::Result<(), ApiError> {
+        self.fill(self.reserve(1)?, vec![job])
+    }
+
+    fn refusal(&self, refused: Refused) -> ApiError {
+        match refused {
             Refused::Closed => ApiError::stopping(),
             Refused::Full => {
                 self.metrics.refused.add(1);
                 let limit = self.limits.queue;
                 ApiError::busy(format_args!("the queue is full ({limit} answers wait); try again soon"), 1)
             }
-        })
+        }
     }
 
     /// What a future gives within the time that a request has.
@@ -145,14 +164,31 @@ impl Shared {
 }
 
 /// Requests that are read and written at once; a long one takes the processor and many times its size in memory.
-static PREPARED: Semaphore = Semaphore::const_new(4);
+static READ: Semaphore = Semaphore::const_new(4);
 
-/// Runs work that takes the processor for a while, away from the connections, a few at a time.
+/// Requests whose steering is made ready at once: the model reads their prompts, beside the engine's own passes.
+static STEERED: Semaphore = Semaphore::const_new(2);
+
+/// Runs work that takes the processor for a while, away from the connections and the engine, a few at a time.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::result::Result<T, ApiError> + Send + 'static,
 ) -> std::result::Result<T, ApiError> {
-    // The semaphore is never closed.
-    let permit = PREPARED.acquire().await.map_err(ApiError::server)?;
+    blocking_of(&READ, work).await
+}
+
+/// As [`blocking`], for steering, so that it doesn't keep requests waiting that have none.
+pub(super) async fn blocking_steering<T: Send + 'static>(
+    work: impl FnOnce() -> std::result::Result<T, ApiError> + Send + 'static,
+) -> std::result::Result<T, ApiError> {
+    blocking_of(&STEERED, work).await
+}
+
+async fn blocking_of<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> std::result::Result<T, ApiError> + Send + 'static,
+) -> std::result::Result<T, ApiError> {
+    // The semaphores are never closed.
+    let permit = places.acquire().await.map_err(ApiError::server)?;
     let work = move || {
         // Work that goes on after its client hung up still counts.
         let _permit = permit;
@@ -161,49 +197,5 @@ pub(super) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(ApiError::server("a failure inside the server")),
-    }
-}
-
-/// The body of a request, within its limits.
-pub(super) struct Payload(pub Bytes);
-
-/// Bytes of a body that is too large that are still read, so that the client can read why it is refused.
-const DRAINED: usize = 256 << 20;
-
-impl FromRequest<Arc<Shared>> for Payload {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, shared: &Arc<Shared>) -> std::result::Result<Payload, ApiError> {
-        let limit = shared.limits.body;
-        let seconds = shared.limits.read_timeout;
-        let read = timeout(seconds, read_body(request.into_body(), limit)).await;
-        read.unwrap_or_else(|_| {
-            Err(ApiError::timeout(format_args!("the body did not arrive within {} s", seconds.as_secs())))
-        })
-        .map(Payload)
-    }
-}
-
-async fn read_body(mut body: Body, limit: usize) -> std::result::Result<Bytes, ApiError> {
-    let (mut bytes, mut length) = (Vec::new(), 0usize);
-    while let Some(frame) =
-        std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context)).await
-    {
-        let frame = frame.map_err(|error| ApiError::invalid(format_args!("the body broke off: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        match length <= limit {
-            true => bytes.extend_from_slice(&data),
-            false => bytes = Vec::new(),
-        }
-        if length > DRAINED {
-            break;
-        }
-    }
-    match length <= limit {
-        true => Ok(bytes.into()),
-        false => {
-            Err(ApiError::too_large(format_args!("a body of more than {limit} bytes, the server's limit")))
-        }
     }
 }

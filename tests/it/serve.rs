@@ -3,7 +3,9 @@
 mod attacks;
 mod client;
 mod faults;
+mod odd_requests;
 mod steering;
+mod waiting;
 
 use std::collections::BTreeSet;
 
