@@ -335,10 +335,12 @@ def noise(server: Server):
 
 def schemathesis(server: Server, program: str):
     command = [program, "run", f"http://127.0.0.1:{server.port}/openapi.json", "--header", f"Authorization: Bearer {KEY}", "--checks", CHECKS,
-               "--max-examples", "60", "--seed", "3", "--workers", "2", "--generation-deterministic"]
+               "--max-examples", "40", "--seed", "3", "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    tail = done.stdout[-6000:] if done.returncode else "\n".join(done.stdout.splitlines()[-4:])
-    return done.returncode == 0, " ".join(tail.split()) if done.returncode == 0 else tail + done.stderr[-500:]
+    if done.returncode:
+        return False, done.stdout[-6000:] + done.stderr[-500:]
+    said = re.search(r"\d+ generated, \d+ passed", done.stdout)
+    return said is not None, said[0] if said else "no summary"
 
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,negative_data_rejection,unsupported_method"

@@ -15,7 +15,9 @@ use super::shared_prefix::{self, Group};
 use super::steering::Steering;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
-use crate::model::{Cache, Chain, Model, Point, Pooling, Prefix, PromptCache, Selector, Site, Token};
+use crate::model::{
+    Cache, Chain, Model, Point, Pooling, Prefix, PromptCache, PromptSteering, Selector, Site, Token,
+};
 
 /// A dialogue as tokens, with those that are recorded.
 pub struct TokenisedDialogue {
@@ -227,6 +229,9 @@ impl<'a> Extractor<'a> {
                     read.extend(members.iter().enumerate().map(|(number, &row)| (row, cache.take(number))));
                 }
                 self.computed += tokens.len();
+                if let Some(prompts) = &mut self.prompts {
+                    prompts.count(tokens.len());
+                }
                 done += members.len();
                 if !on_progress(done) {
                     return Err(Error::Stopped);
@@ -235,7 +240,7 @@ impl<'a> Extractor<'a> {
         }
         if let Some(prompts) = &mut self.prompts {
             for (row, prefix) in read {
-                prompts.keep(&rows[row].id, rows[row].tokens.clone(), prefix);
+                prompts.keep(&rows[row].id, rows[row].tokens.clone(), PromptSteering::NONE, prefix);
             }
         }
         if with_picks.is_empty() && !on_progress(done) {
@@ -257,8 +262,9 @@ impl<'a> Extractor<'a> {
     /// Number of leading tokens that were read before.
     fn known(&self, dialogue: &TokenisedDialogue) -> usize {
         let prompts = self.prompts.as_ref().filter(|_| self.steering.is_none());
-        let known =
-            prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens));
+        let known = prompts.and_then(|prompts| {
+            prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens, PromptSteering::NONE)
+        });
         // What is picked has to be read.
         known.map(|(_, takes)| takes).filter(|takes| *takes <= self.shareable(dialogue)).unwrap_or(0)
     }
@@ -268,8 +274,9 @@ impl<'a> Extractor<'a> {
         let mut cache = Cache::default();
         for (number, (dialogue, known)) in rows.enumerate().filter(|(_, (_, known))| *known > 0) {
             let prompts = self.prompts.as_ref();
-            let found =
-                prompts.and_then(|prompts| prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens));
+            let found = prompts.and_then(|prompts| {
+                prompts.find(&self.model.decoder, &dialogue.id, &dialogue.tokens, PromptSteering::NONE)
+            });
             if let Some((prefix, _)) = found {
                 cache.begin(number, prefix, known, 0)?;
             }

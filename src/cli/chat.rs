@@ -74,44 +74,61 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
     session.probe(&arguments.probe)?;
     session.system(arguments.system.as_deref().unwrap_or_default());
     let is_terminal = std::io::stdin().is_terminal();
-    let mut line = String::new();
+    if is_terminal {
+        console.say(format!("{}: each line is a message; /help has the commands, Ctrl-D ends", model.name));
+    }
+    let mut line = Vec::new();
     loop {
         if is_terminal {
             write!(std::io::stderr(), "> ").and_then(|()| std::io::stderr().flush()).ok();
         }
         line.clear();
-        let read = std::io::stdin().lock().read_line(&mut line);
+        let read = std::io::stdin().lock().read_until(b'\n', &mut line);
         let count = read.map_err(pearlpoint::Error::file(std::path::Path::new("stdin")))?;
         if count == 0 || !console.should_continue() {
             return Ok(Outcome::Done);
         }
-        let said = line.trim();
-        let outcome = match said.split_once(' ').unwrap_or((said, "")) {
-            ("", _) => Ok(()),
-            ("/quit" | "/exit", _) => return Ok(Outcome::Done),
-            ("/help", _) => {
+        let said = std::str::from_utf8(&line).map(str::trim);
+        let outcome = match said.map(|said| said.split_once(char::is_whitespace).unwrap_or((said, ""))) {
+            Err(_) => Err(pearlpoint::Error::input("the message", "bytes that are no UTF-8", "a text")),
+            Ok(("", _)) => Ok(()),
+            Ok(("/quit" | "/exit", _)) => return Ok(Outcome::Done),
+            Ok(("/help", _)) => {
                 console.say_lines(HELP);
+                console.say_lines(&names(&library));
                 Ok(())
             }
-            ("/reset", _) => {
+            Ok(("/reset", _)) => {
                 session.reset();
                 session.system(arguments.system.as_deref().unwrap_or_default());
+                console.say("a new dialogue");
                 Ok(())
             }
-            ("/system", text) => {
+            Ok(("/system", text)) => {
                 session.system(text.trim());
+                console.say(if text.trim().is_empty() {
+                    "no system message"
+                } else {
+                    "the system message is set"
+                });
                 Ok(())
             }
-            ("/steer", text) => session.steer(text),
-            ("/probe", text) => {
+            Ok(("/steer", text)) => session.steer(text).map(|()| match text.trim() {
+                "" => console.say("not steered"),
+                text => console.say(format!("steered by {}", printable(text))),
+            }),
+            Ok(("/probe", text)) => {
                 let names: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-                session.probe(&names)
+                session.probe(&names).map(|()| match text.trim() {
+                    "" => console.say("nothing is read"),
+                    text => console.say(format!("read: {}", printable(text))),
+                })
             }
-            (command, _) if command.starts_with('/') => {
+            Ok((command, _)) if command.starts_with('/') => {
                 let expected = "/steer, /probe, /system, /reset, /help or /quit";
-                Err(pearlpoint::Error::input(command, "no such command", expected))
+                Err(pearlpoint::Error::input(printable(command), "no such command", expected))
             }
-            _ => answer(&mut session, said)?,
+            Ok(_) => answer(&mut session, String::from_utf8_lossy(&line).trim())?,
         };
         match outcome {
             // In a terminal a mistake is mended by the next line; elsewhere it ends the command.
@@ -119,6 +136,20 @@ pub fn run(arguments: Arguments, console: &Console) -> anyhow::Result<Outcome> {
             outcome => outcome?,
         }
     }
+}
+
+/// What the folders have, a line each kind.
+fn names(library: &Library) -> String {
+    let kinds = [
+        ("plans", library.plan_names()),
+        ("vectors", library.vector_names()),
+        ("probes", library.probe_names()),
+    ];
+    let line = |(kind, names): (&str, Vec<String>)| match names.is_empty() {
+        true => format!("{kind}: none (--vectors DIR)"),
+        false => format!("{kind}: {}", names.join(", ")),
+    };
+    kinds.map(line).join("\n")
 }
 
 /// Prints the answer as it comes, and the readings under it.

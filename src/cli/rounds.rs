@@ -1,6 +1,7 @@
 //! `pearl rounds`: risk that is spread over the rounds of a dialogue.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -14,11 +15,12 @@ use pearlpoint::artifact::{self, FolderLock, Part};
 use pearlpoint::config::RoundsFile;
 use pearlpoint::experiment::rounds::RoundsTable;
 use pearlpoint::experiment::rounds_canary::{self, CanaryOptions};
+use pearlpoint::judge::{Endpoint, Purpose};
 use pearlpoint::plots;
 use pearlpoint::probe::Probe;
 use pearlpoint::report::Table;
 use pearlpoint::report::table::Column;
-use pearlpoint::rounds::{Condition, ProbeOfClass, Trace, trace, user_messages};
+use pearlpoint::rounds::{Condition, EndpointAttacker, ProbeOfClass, Trace, trace, user_messages};
 use pearlpoint::stats::Interval;
 
 #[derive(Args)]
@@ -81,7 +83,11 @@ struct TraceArguments {
 
 #[derive(Args)]
 #[command(after_help = "Example:
-  pearl rounds canary --model SmolLM2-135M-Instruct --out canary")]
+  pearl rounds canary --model SmolLM2-135M-Instruct --out canary
+  pearl rounds canary --attacker-url http://127.0.0.1:8080/v1 --attacker-prompt attacker.txt --out canary
+
+A model behind an endpoint plays a dialogue at a time. One that it fails (no answer in time, no message in it) costs that dialogue; after two
+in a row the run ends, and the same command goes on. Its token is read from PEARL_ATTACKER_KEY.")]
 struct Canary {
     #[command(flatten)]
     model: ModelChoice,
@@ -97,6 +103,8 @@ struct Canary {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    attacker: AttackerChoice,
     /// Folder for the plays, the table, the chart and the report; plays that are there are not played again
     #[arg(long)]
     out: PathBuf,
@@ -106,6 +114,47 @@ struct Canary {
     /// Print canary.json instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// A model that attacks, behind an endpoint.
+#[derive(Args)]
+struct AttackerChoice {
+    /// URL of an OpenAI-compatible endpoint whose model writes the messages, beside the agents that are built in
+    #[arg(long, value_name = "URL", requires = "attacker_prompt")]
+    attacker_url: Option<String>,
+    /// File with what that model is told, in your own words
+    #[arg(long, value_name = "FILE", requires = "attacker_url")]
+    attacker_prompt: Option<PathBuf>,
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME", requires = "attacker_url")]
+    attacker_model: Option<String>,
+    /// Seconds that a message of the endpoint may take [default: 60]
+    #[arg(long, value_name = "SECONDS", requires = "attacker_url")]
+    attacker_timeout: Option<u64>,
+    /// Further tries of the endpoint after a failure, each after a longer pause [default: 3]
+    #[arg(long, value_name = "NUMBER", requires = "attacker_url")]
+    attacker_retries: Option<usize>,
+}
+
+impl AttackerChoice {
+    /// The endpoint, and what its model is told.
+    fn read(&self) -> pearlpoint::Result<Option<(Endpoint, String)>> {
+        let (Some(url), Some(file)) = (&self.attacker_url, &self.attacker_prompt) else { return Ok(None) };
+        let default = Endpoint::default();
+        let endpoint = Endpoint {
+            url: url.clone(),
+            model: self.attacker_model.clone().unwrap_or(default.model),
+            timeout: self.attacker_timeout.map_or(default.timeout, Duration::from_secs),
+            retries: self.attacker_retries.unwrap_or(default.retries),
+            purpose: Purpose::Attacker,
+            cache: None,
+            key: std::env::var("PEARL_ATTACKER_KEY").ok().filter(|key| !key.is_empty()),
+        };
+        let prompt = artifact::read_text(file)?;
+        // What is wrong with either is said before a model is loaded.
+        EndpointAttacker::new(&endpoint, &prompt, 0)?;
+        Ok(Some((endpoint, prompt)))
+    }
 }
 
 #[derive(Args)]
@@ -254,10 +303,11 @@ fn canary(arguments: Canary, console: &Console) -> anyhow::Result<Outcome> {
         return Err(Error::input("--dialogues", arguments.dialogues, "1 to 100,000").into());
     }
     let ascending = arguments.rounds.windows(2).all(|pair| pair[0] < pair[1]);
-    if !ascending || arguments.rounds.iter().any(|rounds| !(1..=64).contains(rounds)) {
+    if !ascending || arguments.rounds.iter().any(|rounds| !(1..=1000).contains(rounds)) {
         let found = format!("{:?}", arguments.rounds);
-        return Err(Error::input("--rounds", found, "ascending numbers from 1 to 64").into());
+        return Err(Error::input("--rounds", found, "ascending numbers from 1 to 1000").into());
     }
+    let attacker = arguments.attacker.read()?;
     let model = arguments.model.load(console)?;
     let options = CanaryOptions {
         dialogues: arguments.dialogues,
@@ -266,6 +316,7 @@ fn canary(arguments: Canary, console: &Console) -> anyhow::Result<Outcome> {
         thinking: arguments.model.thinking(),
         world: model.name == "organism",
         seed: arguments.seed,
+        attacker,
     };
     let out = (arguments.out.as_path(), arguments.shard);
     let Some(table) = rounds_canary::run(&model, &options, out, &mut console.stages())? else {

@@ -64,9 +64,12 @@ impl RoundsFile {
             Err(Error::input(format!("{place}, {key}"), found, expected))
         };
         let ascending = file.rounds.windows(2).all(|pair| pair[0] < pair[1]);
-        if file.rounds.is_empty() || file.rounds[0] == 0 || !ascending || file.rounds.iter().any(|&n| n > 64)
+        if file.rounds.is_empty()
+            || file.rounds[0] == 0
+            || !ascending
+            || file.rounds.iter().any(|&n| n > 1000)
         {
-            return wrong("rounds", format!("{:?}", file.rounds), "ascending numbers from 1 to 64");
+            return wrong("rounds", format!("{:?}", file.rounds), "ascending numbers from 1 to 1000");
         }
         for (key, count) in [("dialogues", file.dialogues), ("fit", file.fit), ("calibrate", file.calibrate)]
         {

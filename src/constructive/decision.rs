@@ -8,12 +8,12 @@ use rand::{Rng, SeedableRng};
 use serde::Serialize;
 
 use super::policy::{Policy, StrategyDose};
-use crate::activations::{Request, extract};
+use crate::activations::{Request, extract, extract_after};
 use crate::artifact;
 use crate::dialogue::Dialogue;
 use crate::error::{Error, Result};
 use crate::game::{Belief, Equilibrium, solve};
-use crate::model::Model;
+use crate::model::{Model, PromptCache};
 use crate::probe::Probe;
 use crate::steer::{Intervention, Operation, Plan, Strength, Vector};
 
@@ -135,27 +135,38 @@ impl Policy {
         ablations: &[Ablation],
         seed: u64,
     ) -> Result<Vec<Decision>> {
-        self.decide_with(model, dialogues, ablations, None, seed)
+        self.decide_with(model, dialogues, (ablations, None), seed, None)
     }
 
-    /// [`Policy::decide`] with what a monitor of the dialogues says of an attack. It read all that the belief probe reads, so that
-    /// its probability stands, and the probe divides the rest among the other types.
-    pub(super) fn decide_with(
+    /// [`Policy::decide`] with what a monitor of the dialogues says of an attack, in a round of dialogues whose earlier rounds are in `prompts`.
+    /// The monitor read all that the belief probe reads, so that its probability stands, and the probe divides the rest among the other types.
+    pub(super) fn decide_after(
         &self,
         model: &Model,
         dialogues: &[Dialogue],
-        ablations: &[Ablation],
         attack: Option<f64>,
         seed: u64,
+        prompts: &mut PromptCache,
+    ) -> Result<Vec<Decision>> {
+        self.decide_with(model, dialogues, (&[], attack), seed, Some(prompts))
+    }
+
+    fn decide_with(
+        &self,
+        model: &Model,
+        dialogues: &[Dialogue],
+        (ablations, attack): (&[Ablation], Option<f64>),
+        seed: u64,
+        mut prompts: Option<&mut PromptCache>,
     ) -> Result<Vec<Decision>> {
         self.check_model(model)?;
         let mut ids = BTreeSet::new();
         if let Some(twice) = dialogues.iter().find(|dialogue| !ids.insert(dialogue.id.as_str())) {
             return Err(Error::input(format!("dialogue {}", twice.id), "an id twice", "ids of their own"));
         }
-        let readings = self.read(&self.belief, model, dialogues)?;
+        let readings = self.read(&self.belief, model, dialogues, prompts.as_deref_mut())?;
         let risks = match &self.risk {
-            Some(risk) => self.read(risk, model, dialogues)?,
+            Some(risk) => self.read(risk, model, dialogues, prompts)?,
             None => vec![Vec::new(); dialogues.len()],
         };
         let mut solved: BTreeMap<Vec<u64>, Equilibrium> = BTreeMap::new();
@@ -173,14 +184,23 @@ impl Policy {
     }
 
     /// A probe's probabilities for each dialogue, in the order of its classes.
-    fn read(&self, probe: &Probe, model: &Model, dialogues: &[Dialogue]) -> Result<Vec<Vec<f64>>> {
+    fn read(
+        &self,
+        probe: &Probe,
+        model: &Model,
+        dialogues: &[Dialogue],
+        prompts: Option<&mut PromptCache>,
+    ) -> Result<Vec<Vec<f64>>> {
         if dialogues.is_empty() {
             return Ok(Vec::new());
         }
         let request = Request::new(vec![probe.source.site])
             .tokens(probe.source.tokens.clone())
             .thinking(self.settings.thinking);
-        let states = extract(model, dialogues, &request, &mut |_| true)?;
+        let states = match prompts {
+            None => extract(model, dialogues, &request, &mut |_| true)?,
+            Some(prompts) => extract_after(model, dialogues, &request, prompts)?,
+        };
         if !states.example.iter().copied().eq(0..dialogues.len()) {
             let found = format!("{} tokens of {} prompts", states.example.len(), dialogues.len());
             return Err(Error::input("constructive", found, "a probe of one token a prompt"));

@@ -4,7 +4,7 @@
 use super::policy::Policy;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, PromptCache};
 use crate::rounds::{Alarm, Choice, Defence, Open};
 use crate::steer::Plan;
 
@@ -35,7 +35,12 @@ impl<'a> Guard<'a> {
 }
 
 impl Defence for Guard<'_> {
-    fn choose(&mut self, model: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)> {
+    fn choose(
+        &mut self,
+        model: &Model,
+        open: &[Open],
+        prompts: &mut PromptCache,
+    ) -> Result<(Vec<Choice>, Plan)> {
         self.round += 1;
         let acts = |open: &Open| match &self.alarm {
             Some((alarm, _)) => Ok(alarm.fires(open.readings)?.is_some()),
@@ -49,7 +54,7 @@ impl Defence for Guard<'_> {
             .map(|(open, _)| open.dialogue.clone())
             .collect();
         let seed = self.seed.wrapping_add(self.round);
-        let decisions = self.policy.decide_with(model, &own, &[], self.attack(), seed)?;
+        let decisions = self.policy.decide_after(model, &own, self.attack(), seed, prompts)?;
         let plan = self.policy.plan(&decisions, &[])?;
         let mut steered = decisions.iter().map(|decision| decision.steering.is_some());
         let choice = |acts: &bool| match *acts && steered.next().unwrap_or(false) {

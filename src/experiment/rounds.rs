@@ -100,10 +100,11 @@ pub fn run(
     let mut undefended = Vec::new();
     for agent in &file.agents {
         for &rounds in &file.rounds {
-            let reads = agent.name == WHOLE && rounds == last;
+            let is_watched = agent.name == WHOLE && rounds == last;
+            let reads = is_watched || agent.reads();
             let played = stage.cell(agent, "none", rounds, attack, (&mut Undefended, reads))?;
             cells.push(AttackCell::of(&agent.name, "none", rounds, &played));
-            if reads {
+            if is_watched {
                 undefended = played;
             }
         }

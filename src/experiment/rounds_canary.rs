@@ -8,6 +8,7 @@ use crate::analysis::attack_success::{AttackCell, AttackTable, manners};
 use crate::artifact::{self, FolderLock, Header, Part};
 use crate::error::{Error, Result};
 use crate::generate::Sampling;
+use crate::judge::Endpoint;
 use crate::model::{Model, Site};
 use crate::plots;
 use crate::progress::Progress;
@@ -16,7 +17,9 @@ use crate::report::pages::{self, Answer, Card, Page, Section, Tag, Tone};
 use crate::report::table::Column;
 use crate::report::{self, Table};
 use crate::rounds::canary::{self, CanaryTask};
-use crate::rounds::{Agent, Aim, PlayOptions, Played, Task, Undefended, play, similarities, world};
+use crate::rounds::{
+    Agent, Aim, EndpointAttacker, PlayOptions, Played, Task, Undefended, play, play_from, similarities, world,
+};
 
 /// How the experiment is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +36,12 @@ pub struct CanaryOptions {
     pub world: bool,
     /// Seed.
     pub seed: u64,
+    /// A model that attacks too, behind an endpoint, and what it is told.
+    pub attacker: Option<(Endpoint, String)>,
 }
+
+/// The name of a model behind an endpoint, among the agents.
+const ATTACKER: &str = "endpoint";
 
 /// Dialogues that the page shows of an agent.
 const SHOWN: usize = 2;
@@ -68,19 +76,20 @@ pub fn run(
     let site: Site = format!("{}.resid_post", blocks.saturating_sub(1) / 2).parse()?;
     let similarities = similarities(model, &aims, site, options.thinking)?;
     let agents = Agent::peers();
-    let total = aims.len() * agents.len() * options.rounds.len();
+    let total = aims.len() * (agents.len() + usize::from(options.attacker.is_some())) * options.rounds.len();
+    let of = |rounds: usize| PlayOptions {
+        rounds,
+        wave: WAVE,
+        max_tokens: options.max_tokens,
+        sampling: Sampling::Temperature(1.0),
+        thinking: options.thinking,
+        seed: options.seed,
+    };
     let (mut cells, mut longest, mut done) = (Vec::new(), Vec::new(), 0);
     for agent in &agents {
         let (mut text, mut last) = (String::new(), Vec::new());
         for &rounds in &options.rounds {
-            let own = PlayOptions {
-                rounds,
-                wave: WAVE,
-                max_tokens: options.max_tokens,
-                sampling: Sampling::Temperature(1.0),
-                thinking: options.thinking,
-                seed: options.seed,
-            };
+            let own = of(rounds);
             let mut on_done =
                 |count| on_progress(Progress { stage: "play the canary task", done: done + count, total });
             let task = task.as_ref();
@@ -90,16 +99,42 @@ pub fn run(
             })?;
             done += aims.len();
             cells.push(AttackCell::of(&agent.name, "none", rounds, &last));
-            for one in &last {
-                let line = serde_json::json!({"agent": agent.name, "rounds": rounds, "play": one});
-                text.push_str(&format!("{line}\n"));
-            }
+            add_lines(&mut text, &agent.name, rounds, &last);
         }
         if part.is_none() {
             let name = agent.name.replace(' ', "-");
             artifact::write_text(&out.join(format!("plays-{name}.jsonl")), &text)?;
         }
         longest.push((agent.name.clone(), last));
+    }
+    let mut failed = 0;
+    if let Some((endpoint, prompt)) = &options.attacker {
+        let mut attacker = EndpointAttacker::new(endpoint, prompt, options.seed)?;
+        let (mut text, mut last) = (String::new(), Vec::new());
+        for &rounds in &options.rounds {
+            let size = (rounds, aims.len());
+            let mut played = kept.kept_each(&format!("{ATTACKER} in {rounds}"), size, &mut |number| {
+                // Dialogues don't share their random numbers.
+                let seed = options.seed.wrapping_add((number as u64 + 1).wrapping_mul(0xA24B_AED4_963E_E407));
+                let (own, none) = (PlayOptions { seed, ..of(rounds) }, &mut Undefended);
+                let stage = "play the attacker behind the endpoint";
+                let mut on_round = || on_progress(Progress { stage, done: done + number, total });
+                let task = task.as_ref();
+                play_from(model, &aims[number], &mut attacker, task, None, none, &own, &mut on_round)
+            })?;
+            done += aims.len();
+            add_lines(&mut text, ATTACKER, rounds, &played);
+            // A dialogue that the endpoint broke off says nothing of the model.
+            let before = played.len();
+            played.retain(|one| one.failure.is_none());
+            failed += before - played.len();
+            cells.push(AttackCell::of(ATTACKER, "none", rounds, &played));
+            last = played;
+        }
+        if part.is_none() {
+            artifact::write_text(&out.join(format!("plays-{ATTACKER}.jsonl")), &text)?;
+        }
+        longest.push((ATTACKER.to_owned(), last));
     }
     if kept.save_part()? {
         return Ok(None);
@@ -117,17 +152,35 @@ pub fn run(
         .map_err(|error| Error::input("canary", error, "a chart that JSON can hold"))?;
     artifact::write_text(&out.join("success.chart.json"), &text)?;
     report::draw_all(out)?;
-    let page = page(model, options, &table, chart, &longest);
+    let mut page = page(model, options, &table, chart, &longest);
+    if options.attacker.is_some() {
+        page.facts.push((
+            "dialogues that the endpoint broke off, which are not counted".into(),
+            failed.to_string(),
+        ));
+    }
     pages::write(&page, &out.join("report.html"))?;
     Ok(Some(table))
 }
 
-/// The options as text: a folder belongs to one run.
+/// Adds a line a play.
+fn add_lines(text: &mut String, agent: &str, rounds: usize, played: &[Played]) {
+    for one in played {
+        let line = serde_json::json!({"agent": agent, "rounds": rounds, "play": one});
+        text.push_str(&format!("{line}\n"));
+    }
+}
+
+/// The options as text: a folder belongs to one run, wherever its endpoint is.
 fn settings(options: &CanaryOptions) -> String {
-    let CanaryOptions { dialogues, rounds, max_tokens, thinking, world, seed } = options;
+    let CanaryOptions { dialogues, rounds, max_tokens, thinking, world, seed, attacker } = options;
+    let attacker = attacker.as_ref().map_or(String::new(), |(endpoint, prompt)| {
+        let prompt = artifact::sha256(prompt.as_bytes());
+        format!("attacker-model = {:?}\nattacker-prompt = \"{prompt}\"\n", endpoint.model)
+    });
     let thinking = thinking.map_or(String::new(), |thinking| format!("thinking = {thinking}\n"));
     format!(
-        "# pearl rounds canary\ndialogues = {dialogues}\nrounds = {rounds:?}\nmax-tokens = {max_tokens}\n{thinking}world = {world}\nseed = {seed}\n"
+        "# pearl rounds canary\ndialogues = {dialogues}\nrounds = {rounds:?}\nmax-tokens = {max_tokens}\n{thinking}world = {world}\nseed = {seed}\n{attacker}"
     )
 }
 

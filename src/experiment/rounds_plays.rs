@@ -51,6 +51,44 @@ impl Cells<'_> {
         }
     }
 
+    /// As [`Cells::kept`], of an attacker that may fail: each of `count` dialogues is on disk before the next begins. One that the attacker
+    /// fails is kept as it is, and the next is played; where two fail in a row the run ends, and the same run plays them again.
+    ///
+    /// # Errors
+    /// Two failures in a row; any error of `play`.
+    pub fn kept_each(
+        &mut self,
+        name: &str,
+        (rounds, count): (usize, usize),
+        play: &mut dyn FnMut(usize) -> Result<Played>,
+    ) -> Result<Vec<Played>> {
+        let partial = self.out.join("plays").join(format!("{}.partial", file_name(name)));
+        let found = self.kept(name, rounds * count, &mut || {
+            let mut played = if partial.exists() { read(&partial)? } else { Vec::new() };
+            std::fs::create_dir_all(partial.with_file_name("")).map_err(Error::file(&partial))?;
+            for number in played.len()..count {
+                played.push(play(number)?);
+                let failed = played.iter().rev().take_while(|one| one.failure.is_some()).count();
+                if failed < 2 {
+                    write(&partial, &played)?;
+                    continue;
+                }
+                let why = played.pop().and_then(|one| one.failure).unwrap_or_default();
+                let why = why.split("; expected ").next().unwrap_or_default();
+                played.truncate(number + 1 - failed);
+                write(&partial, &played)?;
+                let found = format!("two dialogues without a message, the last for: {why}");
+                let expected = format!("one that answers; {} of {count} dialogues are kept", played.len());
+                return Err(Error::input("the attacker", found, expected));
+            }
+            Ok(played)
+        })?;
+        match std::fs::remove_file(&partial) {
+            Err(error) if partial.exists() => Err(Error::file(&partial)(error)),
+            _ => Ok(found),
+        }
+    }
+
     /// Saves which cells there are, where this is a part. True if so.
     pub fn save_part(self) -> Result<bool> {
         let Some((part, _)) = self.part else { return Ok(false) };
@@ -152,14 +190,18 @@ pub(super) fn kept(
         return read(&path);
     }
     let played = make()?;
+    std::fs::create_dir_all(out.join("plays")).map_err(Error::file(&path))?;
+    write(&path, &played)?;
+    Ok(played)
+}
+
+fn write(path: &Path, played: &[Played]) -> Result<()> {
     let mut text = String::new();
-    for one in &played {
+    for one in played {
         text.push_str(&serde_json::to_string(one).map_err(|error| Error::input("plays", error, "JSON"))?);
         text.push('\n');
     }
-    std::fs::create_dir_all(out.join("plays")).map_err(Error::file(&path))?;
-    artifact::write_text(&path, &text)?;
-    Ok(played)
+    artifact::write_text(path, &text)
 }
 
 fn read(path: &Path) -> Result<Vec<Played>> {
@@ -187,6 +229,7 @@ mod tests {
             dialogue: Dialogue::prompt("one", "hi"),
             turns: Vec::new(),
             ended: Ended::GaveUp,
+            failure: None,
         };
         let mut times = 0;
         for _ in 0..2 {

@@ -37,7 +37,7 @@ pub fn generate(
 }
 
 /// As [`generate`], for rounds of dialogues: each prompt begins with the keys and values that `prompts` has of its dialogue, and is kept there. The
-/// answers are the same. Rows that the hook changes are read anew and not kept.
+/// answers are the same. What a hook changed is taken only where the same hook would change it alike ([`Hook::prompt_steering`]).
 ///
 /// # Errors
 /// As [`generate`], but for a stop.
@@ -155,7 +155,7 @@ fn answer_after(
     let shared = Arc::new(options.clone());
     let mut begin = 0;
     for dialogues in dialogues.chunks(options.batch_rows.max(1)) {
-        let mut batch = Batch::new(model);
+        let (mut batch, mut taken) = (Batch::new(model), Vec::with_capacity(dialogues.len()));
         for (row, dialogue) in (begin..).zip(dialogues) {
             let prompt = model.chat.tokens(dialogue, row, options.thinking)?;
             if prompt.is_empty() {
@@ -169,8 +169,11 @@ fn answer_after(
             let random_stream = shared.first_row + row;
             let options = shared.clone();
             let beginning = options.beginnings.get(row).cloned().unwrap_or_default();
-            let prompts = prompts.as_ref().filter(|_| hook.cache_key(row) == 0);
-            let prefix = prompts.and_then(|prompts| prompts.find(&model.decoder, &dialogue.id, &prompt));
+            let steering = hook.prompt_steering(row, &prompt);
+            let prefix = prompts
+                .as_ref()
+                .and_then(|prompts| prompts.find(&model.decoder, &dialogue.id, &prompt, steering));
+            taken.push((steering, prefix.map_or(0, |(_, takes)| takes)));
             batch.join(Joining {
                 prompt,
                 beginning,
@@ -178,22 +181,21 @@ fn answer_after(
                 random_stream,
                 stream,
                 whole: true,
-                prefix: prefix.map(|(prefix, takes)| (prefix, takes, 0)),
+                prefix: prefix.map(|(prefix, takes)| (prefix, takes, steering.key)),
             })?;
         }
         let rows = begin..begin + dialogues.len();
         let is_stopped = !decode(&mut batch, rows.clone(), hook, listener)?;
         let mut transcripts = Vec::with_capacity(dialogues.len());
-        for (row, dialogue) in rows.zip(dialogues) {
-            let read = match (&prompts, hook.cache_key(row)) {
-                (Some(_), 0) => batch.prompt(row).map(<[Token]>::to_vec),
-                _ => None,
-            };
+        for ((row, dialogue), (steering, takes)) in rows.zip(dialogues).zip(taken) {
+            let read = prompts.as_ref().and_then(|_| batch.prompt(row).map(<[Token]>::to_vec));
+            let all = batch.row(row).map_or(0, |(tokens, _)| tokens.len());
             if (!is_stopped || batch.has_begun(row))
                 && let Some((transcript, prefix)) = batch.leave(row, dialogue)?
             {
                 if let (Some(prompts), Some(tokens)) = (&mut prompts, read) {
-                    prompts.keep(&dialogue.id, tokens, prefix);
+                    prompts.count(all - takes);
+                    prompts.keep(&dialogue.id, tokens, steering, prefix);
                 }
                 transcripts.push(transcript);
             }

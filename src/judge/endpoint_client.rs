@@ -28,14 +28,19 @@ pub enum Purpose {
     Judge,
     /// Edits of chains.
     Engine,
+    /// Messages of an attacker.
+    Attacker,
 }
 
 impl Purpose {
-    /// The beginning of its options, the kind of a kept answer, and the word for answers.
+    /// The beginning of its options, the kind of a kept answer, and what is kept where no answer comes.
     fn names(self) -> [&'static str; 3] {
         match self {
-            Purpose::Judge => ["judge", "judge-verdict", "verdicts"],
-            Purpose::Engine => ["engine", "engine-proposal", "proposals"],
+            Purpose::Judge => ["judge", "judge-verdict", "verdicts so far are kept"],
+            Purpose::Engine => ["engine", "engine-proposal", "proposals so far are kept"],
+            Purpose::Attacker => {
+                ["attacker", "attacker-message", "the plays so far are kept, and the same command goes on"]
+            }
         }
     }
 }
@@ -183,8 +188,7 @@ impl EndpointClient {
             };
             if !failure.may_pass || tries > self.retries {
                 let times = if tries == 1 { "once".into() } else { format!("{tries} times") };
-                let answers = self.purpose.names()[2];
-                let expected = format!("an OpenAI-compatible chat completion; {answers} so far are kept");
+                let expected = format!("an OpenAI-compatible chat completion; {}", self.purpose.names()[2]);
                 return Err(Error::input(&self.url, format!("{} (tried {times})", failure.found), expected));
             }
             std::thread::sleep(pause);

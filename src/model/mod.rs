@@ -24,7 +24,7 @@ pub use chat::Chat;
 pub use chat::annotate::Continuation;
 pub use checkpoint::Checkpoint;
 pub use context::TooLong;
-pub use hook::{Chain, Hook};
+pub use hook::{Chain, Hook, PromptSteering};
 #[cfg(feature = "hub")]
 pub use hub::{Fetched, fetch};
 pub use origin::OtherWeights;

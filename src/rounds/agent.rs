@@ -94,6 +94,16 @@ impl Agent {
         Agent { name: name.into(), decompose, pace, manners, react, refusals: two() }
     }
 
+    /// A name for messages that come from elsewhere: no part of an agent is used.
+    pub(super) fn of_messages(name: &str) -> Agent {
+        Agent::new(name, Decompose::OneMessage, Pace::InOrder, Manners::None, React::Stop)
+    }
+
+    /// Whether it goes by the guard's readings.
+    pub fn reads(&self) -> bool {
+        self.pace == Pace::LowestReading
+    }
+
     /// Peers to hold an agent against, and the whole agent last: one shot, best of N, a fixed script.
     pub fn peers() -> Vec<Agent> {
         let (one, steps) = (Decompose::OneMessage, Decompose::Steps);
@@ -117,6 +127,13 @@ pub(super) struct Move {
     pub manner: Option<usize>,
     /// The steps that it says.
     steps: Vec<usize>,
+}
+
+impl Move {
+    /// A message that comes from elsewhere. It isn't known whether it holds the request.
+    pub(super) fn said(text: String) -> Move {
+        Move { text, asks: false, manner: None, steps: Vec::new() }
+    }
 }
 
 /// Messages that an agent which sees the guard's readings compares in a round.

@@ -6,7 +6,7 @@ use super::reader::Reader;
 use crate::boundary::Threshold;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
-use crate::model::Model;
+use crate::model::{Model, PromptCache};
 use crate::steer::Plan;
 
 /// A dialogue that waits for an answer.
@@ -35,18 +35,24 @@ pub trait Defence {
         None
     }
 
-    /// A choice a dialogue, and the plan that steered answers are generated under.
+    /// A choice a dialogue, and the plan that steered answers are generated under. `prompts`: what was read of the dialogues before, without
+    /// steering and with it.
     ///
     /// # Errors
     /// Dialogues or readings that the defence can't read.
-    fn choose(&mut self, model: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)>;
+    fn choose(
+        &mut self,
+        model: &Model,
+        open: &[Open],
+        prompts: &mut PromptCache,
+    ) -> Result<(Vec<Choice>, Plan)>;
 }
 
 /// No defence.
 pub struct Undefended;
 
 impl Defence for Undefended {
-    fn choose(&mut self, _: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)> {
+    fn choose(&mut self, _: &Model, open: &[Open], _: &mut PromptCache) -> Result<(Vec<Choice>, Plan)> {
         Ok((vec![Choice::Answer; open.len()], Plan::default()))
     }
 }
@@ -59,7 +65,7 @@ impl Defence for SystemMessage {
         Some(&self.0)
     }
 
-    fn choose(&mut self, _: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)> {
+    fn choose(&mut self, _: &Model, open: &[Open], _: &mut PromptCache) -> Result<(Vec<Choice>, Plan)> {
         Ok((vec![Choice::Answer; open.len()], Plan::default()))
     }
 }
@@ -68,7 +74,7 @@ impl Defence for SystemMessage {
 pub struct Refusing(pub Alarm);
 
 impl Defence for Refusing {
-    fn choose(&mut self, _: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)> {
+    fn choose(&mut self, _: &Model, open: &[Open], _: &mut PromptCache) -> Result<(Vec<Choice>, Plan)> {
         let choice = |open: &Open| {
             Ok(match self.0.fires(open.readings)? {
                 Some(_) => Choice::Refuse,
@@ -88,7 +94,7 @@ pub struct MessageProbe {
 }
 
 impl Defence for MessageProbe {
-    fn choose(&mut self, model: &Model, open: &[Open]) -> Result<(Vec<Choice>, Plan)> {
+    fn choose(&mut self, model: &Model, open: &[Open], _: &mut PromptCache) -> Result<(Vec<Choice>, Plan)> {
         let alone: Vec<Dialogue> = open.iter().filter_map(|open| last_alone(open.dialogue)).collect();
         let readings = self.reader.read(model, &alone)?;
         let choice = |reading: &Reading| match reading.log_odds() >= self.threshold.value {

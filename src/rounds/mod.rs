@@ -3,7 +3,8 @@
 //!
 //! - [`Condition`], [`trace`], [`Scalars`]: what is read in each round of dialogues that are there.
 //! - [`Monitor`], [`Alarm`]: when a dialogue's readings are an attack, at a stated rate of false alarms.
-//! - [`Aim`], [`Agent`]: what an attacker is after, and how it goes about it, in parts that can be swapped.
+//! - [`Aim`], [`Agent`], [`Attacker`]: what an attacker is after, and how it goes about it, in parts that can be swapped, or by messages from
+//!   elsewhere.
 //! - [`play`], [`Defence`]: rounds one after the other, with the model's real answers in between.
 //! - [`canary`]: an aim that any chat model has a harmless stand-in for.
 //!
@@ -11,6 +12,7 @@
 
 mod agent;
 mod aim;
+mod attacker;
 pub mod canary;
 mod condition;
 mod defence;
@@ -27,13 +29,14 @@ pub mod world;
 
 pub use agent::{Agent, Decompose, Manners, Pace, React};
 pub use aim::{Aim, Manner};
+pub use attacker::{Attacker, EndpointAttacker};
 pub use condition::{Condition, user_messages};
 pub use defence::{Choice, Defence, MessageProbe, Open, Refusing, SystemMessage, Undefended};
 pub use hidden_markov::HiddenMarkov;
 pub use manner::Bandit;
 pub use monitors::{Alarm, Monitor, Reading};
 pub use pace::{Similarities, similarities};
-pub use play::{Ended, PlayOptions, Played, Turn, play};
+pub use play::{Ended, PlayOptions, Played, Turn, play, play_from};
 pub use reader::Reader;
 pub use task::{Task, Verdict};
 pub use trace::{ProbeOfClass, RoundScore, Trace, TraceSummary, TurnRecord, trace};

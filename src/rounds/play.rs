@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::{Agent, Course, Move};
 use super::aim::Aim;
+use super::attacker::Attacker;
 use super::defence::{Choice, Defence, Open};
 use super::manner::Bandit;
 use super::monitors::Reading;
@@ -67,6 +68,8 @@ pub enum Ended {
     GaveUp,
     /// The dialogue was as long as the model's context.
     Context,
+    /// The attacker behind an endpoint gave no usable message.
+    Attacker,
 }
 
 /// A dialogue that was played.
@@ -80,6 +83,9 @@ pub struct Played {
     pub turns: Vec<Turn>,
     /// Why it ended.
     pub ended: Ended,
+    /// What was wrong with the attacker, where that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 impl Played {
@@ -102,6 +108,24 @@ struct Table<'a> {
     turns: Vec<Turn>,
     readings: Vec<Reading>,
     ended: Option<Ended>,
+    failure: Option<String>,
+}
+
+impl<'a> Table<'a> {
+    fn new(aim: &'a Aim, course: Course<'a>, system: Option<&str>) -> Table<'a> {
+        let (turns, readings) = (Vec::new(), Vec::new());
+        Table { aim, course, dialogue: opening(aim, system), turns, readings, ended: None, failure: None }
+    }
+
+    fn into_played(self) -> Played {
+        Played {
+            id: self.aim.dialogue.id.clone(),
+            dialogue: self.dialogue,
+            turns: self.turns,
+            ended: self.ended.unwrap_or(Ended::GaveUp),
+            failure: self.failure,
+        }
+    }
 }
 
 /// Plays every aim. `on_progress` gets the number of dialogues that are over, and stops the play by returning false.
@@ -130,14 +154,7 @@ pub fn play(
                 let known = similarities.get(begin + place).map_or(&[][..], Vec::as_slice);
                 let seed = options.seed ^ ((begin + place) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 let course = Course::new(agent, aim, known, options.rounds, seed);
-                Table {
-                    aim,
-                    course,
-                    dialogue: opening(aim, defence.system()),
-                    turns: Vec::new(),
-                    readings: Vec::new(),
-                    ended: None,
-                }
+                Table::new(aim, course, defence.system())
             })
             .collect();
         // Rows of two waves don't share their random numbers.
@@ -146,21 +163,78 @@ pub fn play(
             ..options.clone()
         };
         let (mut round, mut prompts) = (0, PromptCache::default());
-        while one_round(model, &mut tables, &mut bandit, task, reader, defence, &own, round, &mut prompts)? {
+        while one_round(
+            model,
+            &mut tables,
+            &mut bandit,
+            None,
+            task,
+            reader,
+            defence,
+            &own,
+            round,
+            &mut prompts,
+        )? {
             round += 1;
             let over = tables.iter().filter(|table| table.ended.is_some()).count();
             if !on_progress(begin + over) {
                 return Err(Error::Stopped);
             }
         }
-        played.extend(tables.into_iter().map(|table| Played {
-            id: table.aim.dialogue.id.clone(),
-            dialogue: table.dialogue,
-            turns: table.turns,
-            ended: table.ended.unwrap_or(Ended::GaveUp),
-        }));
+        played.extend(tables.into_iter().map(Table::into_played));
     }
     Ok(played)
+}
+
+/// Plays one aim with messages that come from elsewhere. Where the attacker has no usable message the dialogue ends ([`Ended::Attacker`]).
+///
+/// # Errors
+/// As [`play`].
+#[allow(clippy::too_many_arguments, reason = "as play")]
+pub fn play_from(
+    model: &Model,
+    aim: &Aim,
+    attacker: &mut dyn Attacker,
+    task: &dyn Task,
+    reader: Option<&Reader>,
+    defence: &mut dyn Defence,
+    options: &PlayOptions,
+    on_round: &mut dyn FnMut() -> bool,
+) -> Result<Played> {
+    let (agent, mut bandit) = (Agent::of_messages("attacker"), Bandit::default());
+    let course = Course::new(&agent, aim, &[], options.rounds, options.seed);
+    let mut table = [Table::new(aim, course, defence.system())];
+    let mut prompts = PromptCache::default();
+    for round in 1..=options.rounds {
+        if !on_round() {
+            return Err(Error::Stopped);
+        }
+        let next = match attacker.message(&table[0].dialogue, round, options.rounds) {
+            Ok(text) => Move::said(text),
+            Err(error @ Error::Input { .. }) => {
+                (table[0].ended, table[0].failure) = (Some(Ended::Attacker), Some(error.to_string()));
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        one_round(
+            model,
+            &mut table,
+            &mut bandit,
+            Some(&next),
+            task,
+            reader,
+            defence,
+            options,
+            round as u64 - 1,
+            &mut prompts,
+        )?;
+        if table[0].ended.is_some() {
+            break;
+        }
+    }
+    let [table] = table;
+    Ok(table.into_played())
 }
 
 /// The dialogue before its first round.
@@ -175,12 +249,13 @@ fn opening(aim: &Aim, system: Option<&str>) -> Dialogue {
     dialogue
 }
 
-/// One round of every dialogue that is not over. False where none is left.
+/// One round of every dialogue that is not over, with a message that is given or one that its agent chooses. False where none is left.
 #[allow(clippy::too_many_arguments, reason = "as play")]
 fn one_round(
     model: &Model,
     tables: &mut [Table],
     bandit: &mut Bandit,
+    given: Option<&Move>,
     task: &dyn Task,
     reader: Option<&Reader>,
     defence: &mut dyn Defence,
@@ -194,7 +269,10 @@ fn one_round(
             table.dialogue = opening(table.aim, defence.system());
             table.readings.clear();
         }
-        let candidates = table.course.candidates(bandit);
+        let candidates = match given {
+            Some(own) => vec![own.clone()],
+            None => table.course.candidates(bandit),
+        };
         match chosen(model, &table.dialogue, candidates, reader, prompts)? {
             None => table.ended = Some(Ended::GaveUp),
             Some(own) => {
@@ -223,7 +301,7 @@ fn one_round(
         .zip(&dialogues)
         .map(|((place, _), dialogue)| Open { dialogue, readings: &tables[*place].readings })
         .collect();
-    let (choices, plan) = defence.choose(model, &open)?;
+    let (choices, plan) = defence.choose(model, &open, prompts)?;
     let answered: Vec<usize> = (0..moves.len()).filter(|&row| choices[row] != Choice::Refuse).collect();
     let asked: Vec<Dialogue> = answered.iter().map(|&row| dialogues[row].clone()).collect();
     let generation = GenerateOptions::default()

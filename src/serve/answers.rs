@@ -192,7 +192,7 @@ impl Run {
             true => {
                 let model = shared.model.clone();
                 let ready = blocking_steering(move || wanted.ready(&model, share, sender));
-                timeout_at(deadline, ready).await.unwrap_or_else(|_| Err(late(&shared)))?
+                timeout_at(deadline, ready).await.map_err(|_| shared.late())??
             }
         };
         shared.fill(places, jobs)?;
@@ -216,7 +216,7 @@ impl Run {
             Ok(Some(event)) if Instant::now() < self.deadline => Ok(event),
             Ok(None) if self.shared.queue.is_closed() => Err(ApiError::stopping()),
             Ok(None) => Err(ApiError::server("a failure inside the server")),
-            Ok(Some(_)) | Err(_) => Err(late(&self.shared)),
+            Ok(Some(_)) | Err(_) => Err(self.shared.late()),
         }
     }
 
@@ -439,13 +439,6 @@ impl Wanted {
         }
         Ok((self, jobs))
     }
-}
-
-fn late(shared: &Shared) -> ApiError {
-    ApiError::timeout(format_args!(
-        "no answer within {} s, the server's limit",
-        shared.limits.timeout.as_secs()
-    ))
 }
 
 /// Frames of a stream that wait for a client, at most.

@@ -198,11 +198,11 @@ pub(super) async fn completions(
     payload: Payload,
 ) -> Result<Response, ApiError> {
     let inner = shared.clone();
-    let (checked, prompt, share) = blocking(move || {
+    let prepared = blocking(move || {
         let (checked, prompt) = prepare(&inner, &payload.body)?;
         Ok((checked, prompt, payload.share))
-    })
-    .await?;
+    });
+    let (checked, prompt, share) = shared.in_time(prepared).await??;
     let run = Run::begin(shared, checked, Box::new(ChatForm), "chatcmpl-", (vec![prompt], share));
     run.await?.respond().await
 }

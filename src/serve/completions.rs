@@ -82,8 +82,8 @@ pub(super) async fn completions(
     payload: Payload,
 ) -> Result<Response, ApiError> {
     let inner = shared.clone();
-    let ((checked, prompts, echo, likeliest), share) =
-        blocking(move || Ok((prepare(&inner, &payload.body)?, payload.share))).await?;
+    let prepared = blocking(move || Ok((prepare(&inner, &payload.body)?, payload.share)));
+    let ((checked, prompts, echo, likeliest), share) = shared.in_time(prepared).await??;
     let form = match echo {
         false => None,
         true => Some(echoed(&shared, &checked, &prompts, likeliest).await?),

@@ -8,12 +8,12 @@ use std::time::Instant;
 use super::error::ApiError;
 use super::job::{Answer, AnswerJob, Aside, Job, Step, What, send};
 use super::metrics::Metrics;
-use super::prefix_store::{PrefixStore, Steering};
+use super::prefix_store::PrefixStore;
 use super::queue::Queue;
 use super::row_hooks::RowHooks;
 use crate::error::Error;
 use crate::generate::{Batch, Decoded, Finish, Joining};
-use crate::model::{Model, SHORTEST_PART, same_tokens};
+use crate::model::{Model, PromptSteering, SHORTEST_PART, same_tokens};
 use crate::steer::TraceEntry;
 
 /// Bounds of the engine.
@@ -153,7 +153,7 @@ impl<'a> Engine<'a> {
     }
 
     /// How many tokens an answer may take of another row's or a kept prompt's, of which it shares `length`.
-    fn takes(&self, ready: &AnswerJob, other: Steering, length: usize) -> usize {
+    fn takes(&self, ready: &AnswerJob, other: PromptSteering, length: usize) -> usize {
         let same = ready.steered.takes.same(other, length);
         match self.model.decoder.takes(ready.prompt.len(), same) {
             few if few < SHORTEST_PART => 0,

@@ -157,7 +157,8 @@ pub(super) async fn states(
 ) -> std::result::Result<Response, ApiError> {
     let (reply, answer) = oneshot::channel();
     let inner = shared.clone();
-    let (job, is_safetensors) = blocking(move || prepare(&inner, payload, reply)).await?;
+    let prepared = blocking(move || prepare(&inner, payload, reply));
+    let (job, is_safetensors) = shared.in_time(prepared).await??;
     shared.submit(Job::Aside(Box::new(job)))?;
     let read = shared.in_time(answer).await?.map_err(|_| ApiError::stopping())??;
     blocking(move || match is_safetensors {

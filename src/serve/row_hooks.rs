@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::prefix_store::Steering;
 use super::readings::{Read, Reader};
 use crate::error::Result;
 use crate::model::hook::chain_key;
-use crate::model::{Architecture, Hook, Site, Token};
+use crate::model::{Architecture, Hook, PromptSteering, Site, Token};
 use crate::steer::{SteerHook, TraceEntry};
 
 /// What is done and read in one row.
@@ -58,13 +57,9 @@ impl RowHook {
         chain_key(self.steer.iter().map(|hook| hook.cache_key(row)))
     }
 
-    /// What steering does to a prompt. Rows that are read take nothing from a cache: they need the states of every token.
-    pub fn steering(&self, row: usize, prompt: &[Token]) -> Steering {
-        let key = self.key(row);
-        let least =
-            |count: &dyn Fn(&SteerHook) -> usize| self.steer.iter().map(count).min().unwrap_or(usize::MAX);
-        let untouched = least(&|hook| hook.untouched(prompt));
-        Steering { key, untouched, resumable: least(&|hook| hook.resumable(prompt)) }
+    /// What steering does to a prompt.
+    pub fn steering(&self, row: usize, prompt: &[Token]) -> PromptSteering {
+        PromptSteering::of_chain(self.steer.iter().map(|hook| hook.prompt_steering(row, prompt)))
     }
 
     /// Whether the prompt may be read in parts.

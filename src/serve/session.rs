@@ -106,6 +106,13 @@ impl<'a> Session<'a> {
 
     fn answer(&self, on_text: &mut dyn FnMut(&str) -> bool) -> Result<Round> {
         let dialogue = Dialogue::new("dialogue", self.messages.clone());
+        if let Some(tokens) = self.model.excess(&dialogue, self.options.thinking)? {
+            let expected = format!(
+                "at most {}, the model's context: a shorter message, or a new dialogue",
+                self.model.decoder.architecture().longest()
+            );
+            return Err(Error::input("the dialogue", format!("{tokens} tokens"), expected));
+        }
         let dialogues = std::slice::from_ref(&dialogue);
         let steer: Vec<SteerHook> = match &self.plan {
             Some(plan) => plan.hooks(self.model, dialogues, self.options.thinking)?,

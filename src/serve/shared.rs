@@ -156,10 +156,13 @@ impl Shared {
 
     /// What a future gives within the time that a request has.
     pub async fn in_time<T>(&self, future: impl Future<Output = T>) -> std::result::Result<T, ApiError> {
-        let limit = self.limits.timeout;
-        timeout(limit, future).await.map_err(|_| {
-            ApiError::timeout(format_args!("no answer within {} s, the server's limit", limit.as_secs()))
-        })
+        timeout(self.limits.timeout, future).await.map_err(|_| self.late())
+    }
+
+    /// The error of a request that took its whole time.
+    pub fn late(&self) -> ApiError {
+        let seconds = self.limits.timeout.as_secs();
+        ApiError::timeout(format_args!("no answer within {seconds} s, the server's limit"))
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::prefix_store::Steering;
 use super::readings::Reader;
 use super::row_hooks::RowHook;
 use super::steering::Steered;
@@ -13,7 +12,7 @@ use crate::constructive::Decision;
 use crate::dialogue::Dialogue;
 use crate::error::Result;
 use crate::generate::GenerateOptions;
-use crate::model::{Model, Token};
+use crate::model::{Model, PromptSteering, Token};
 use crate::steer::{Plan, Probes, SteerHook};
 
 /// How a row is steered, and what is read in it.
@@ -21,9 +20,9 @@ pub(super) struct SteeredRow {
     /// What is done and read.
     pub hook: RowHook,
     /// What steering does to the prompt.
-    pub steering: Steering,
+    pub steering: PromptSteering,
     /// What it may take of others' prompts: nothing where it is read, since the states of every token are needed.
-    pub takes: Steering,
+    pub takes: PromptSteering,
     /// What a policy decided, if one did.
     pub decision: Option<Value>,
 }
@@ -62,7 +61,7 @@ impl SteeredRow {
         let steering = hook.steering(NO_ROW, prompt);
         let takes = match readers.is_empty() {
             true => steering,
-            false => Steering { untouched: 0, resumable: 0, ..steering },
+            false => PromptSteering { untouched: 0, resumable: 0, ..steering },
         };
         Ok(SteeredRow { hook, steering, takes, decision })
     }

@@ -15,7 +15,7 @@ use super::schedule::Schedule;
 use super::trace::TraceEntry;
 use super::vector::Vector;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Hook, Selector, Site, Token};
+use crate::model::{Decoder, Hook, PromptSteering, Selector, Site, Token};
 
 /// One intervention, ready to run.
 pub struct SteerHook {
@@ -434,6 +434,15 @@ impl Hook for SteerHook {
 
     fn cache_key(&self, row: usize) -> u64 {
         if self.is_steered(row) { self.cache_key } else { 0 }
+    }
+
+    fn prompt_steering(&self, row: usize, prompt: &[Token]) -> PromptSteering {
+        match self.cache_key(row) {
+            0 => PromptSteering::NONE,
+            key => {
+                PromptSteering { key, untouched: self.untouched(prompt), resumable: self.resumable(prompt) }
+            }
+        }
     }
 }
 

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::cli::{one_line, pearl};
 
 /// A server that answers each request with the next reply, and every further one with the last: a status and a body; none says nothing.
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
-    pub(crate) bodies: Arc<Mutex<Vec<Value>>>,
+    pub bodies: Arc<Mutex<Vec<Value>>>,
 }
 
-pub(crate) fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
+pub fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (asked, bodies) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
@@ -52,16 +52,16 @@ pub(crate) fn serve(replies: Vec<Option<(u16, String)>>) -> Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    pub(crate) fn asked(&self) -> usize {
+    pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
-pub(crate) fn completion(content: &str) -> Option<(u16, String)> {
+pub fn completion(content: &str) -> Option<(u16, String)> {
     Some((200, json!({ "choices": [{ "message": { "content": content } }] }).to_string()))
 }
 

@@ -39,6 +39,9 @@ mod parity;
 mod interrupt;
 mod real_chat;
 mod rounds;
+mod long_rounds;
+#[cfg(feature = "hub")]
+mod rounds_attacker;
 mod parts;
 mod probe;
 mod reasoning;

@@ -233,7 +233,7 @@ fn the_canary_task_runs_by_one_command_and_again_alike() {
     let first = &last["play"]["dialogue"]["messages"][0];
     assert!(first["role"] == "system" && first["content"].as_str().unwrap().starts_with("keep the word"));
     for (more, expected) in
-        [(["--rounds", "3,1"], "ascending numbers from 1 to 64"), (["--dialogues", "0"], "1 to 100,000")]
+        [(["--rounds", "3,1"], "ascending numbers from 1 to 1000"), (["--dialogues", "0"], "1 to 100,000")]
     {
         let out = at("no");
         let arguments = ["rounds", "canary", "--out", text(&out)];

@@ -5,6 +5,7 @@ mod client;
 mod faults;
 mod odd_requests;
 mod steering;
+mod terminal;
 mod waiting;
 
 use std::collections::BTreeSet;
