@@ -16,9 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
+use super::budget::Share;
 use super::error::ApiError;
 use super::job::{Answer, AnswerJob, Event, Job, Step, What};
-use super::payload::Share;
 use super::readings::{ProbeReadings, Read};
 use super::request::Checked;
 use super::shared::{Shared, blocking_steering};

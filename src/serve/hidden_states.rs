@@ -14,10 +14,11 @@ use tokio::sync::oneshot;
 use utoipa::ToSchema;
 use utoipa::openapi::schema;
 
+use super::budget::Share;
 use super::chat::{ChatMessage, dialogue};
 use super::error::ApiError;
 use super::job::{Aside, Job};
-use super::payload::{Payload, Share};
+use super::payload::Payload;
 use super::request;
 use super::shared::{Shared, blocking};
 use crate::activations::{Activations, BATCH_TOKENS, Request, TokenisedDialogue, extract_tokenised};

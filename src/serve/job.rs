@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::budget::Share;
 use super::error::ApiError;
-use super::payload::Share;
 use super::queue::Work;
 use super::readings::Read;
 use super::steered_row::SteeredRow;

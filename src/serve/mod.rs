@@ -16,6 +16,7 @@ mod steering;
 mod row_hooks;
 mod steered_row;
 mod session;
+mod budget;
 mod payload;
 mod job;
 mod engine;
@@ -159,7 +160,7 @@ impl Server {
                 crate::artifact::short(&self.model.hash)
             ),
             queue: Arc::new(queue::Queue::new(self.limits.queue)),
-            budget: payload::Budget::new(self.limits.held),
+            budget: budget::Budget::new(self.limits.held),
             metrics: metrics::Metrics::default(),
             model: self.model,
             library: self.library,

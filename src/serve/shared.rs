@@ -9,11 +9,11 @@ use axum::http::HeaderValue;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::budget::Budget;
 use super::error::ApiError;
 use super::job::Job;
 use super::library::Library;
 use super::metrics::Metrics;
-use super::payload::Budget;
 use super::queue::{Places, Queue, Refused};
 use crate::model::Model;
 
