@@ -66,11 +66,11 @@ impl From<Format> for ChainForm {
     }
 }
 
-/// The dialogues of a file up to their last answer, each with the place and the columns of its record.
-pub fn with_records(
-    path: &Path,
-    limit: Option<usize>,
-) -> pearlpoint::Result<Vec<(Dialogue, String, Map<String, Value>)>> {
+/// A dialogue up to its last answer, with the place and the columns of its record.
+pub type Recorded = (Dialogue, String, Map<String, Value>);
+
+/// The dialogues of a file up to their last answer, each with its record.
+pub fn with_records(path: &Path, limit: Option<usize>) -> pearlpoint::Result<Vec<Recorded>> {
     let read = dialogue::read(path, &ReadOptions::default().limit(limit))?;
     let columns = records(path)?.take(read.dialogues.len()).collect::<pearlpoint::Result<Vec<_>>>()?;
     if columns.len() < read.dialogues.len() || (limit.is_none() && records(path)?.count() > columns.len()) {

@@ -79,7 +79,7 @@ pub fn attention(
 ) -> Result<Tensor> {
     // The CPU kernel has no gradient of capped scores.
     let is_tracked = [queries, keys, values].iter().any(|tensor| tensor.track_op());
-    if !uses_candle(queries) && !(is_tracked && heads.cap.is_some()) {
+    if !(uses_candle(queries) || is_tracked && heads.cap.is_some()) {
         return cpu::attention::attention(queries, keys, values, heads, sinks, rows);
     }
     let part = |tensor: &Tensor, row: &Range<usize>| tensor.narrow(0, row.start, row.len());
