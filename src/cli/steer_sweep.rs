@@ -20,7 +20,7 @@ pub struct Arguments {
     sweep: PathBuf,
     #[command(flatten)]
     options: ModelOptions,
-    /// Folder for the results, charts and report
+    /// Folder for the results, charts and report; a run that was stopped goes on there
     #[arg(long)]
     out: PathBuf,
     /// Print results.json instead of a table

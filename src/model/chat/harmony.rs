@@ -167,7 +167,7 @@ mod tests {
         let said = [(U, "hi"), (A, "<think>old</think>hello"), (U, "so"), (A, "<think>new</think>\n\nyes")];
         assert_eq!(
             shown(&chat(), &chat().tokens(&dialogue(&said), 0, None).unwrap()),
-            r#"0 template "<|start|>user<|message|>" | 0 prompt "hi" | 0 template "<|end|>" | 1 template "<|start|>assistant<|channel|>final<|message|>" | 1 answer "hello" | 2 template "<|end|><|start|>user<|message|>" | 2 prompt "so" | 2 template "<|end|>" | 3 template "<|start|>" | 3 template "assistant"^ | 3 template "<|channel|>analysis<|message|>" | 3 think "new" | 3 template "<|end|><|start|>assistant<|channel|>final<|message|>" | 3 answer "yes" | 3 template "<|return|>""#
+            r#"0 template "<|start|>user<|message|>" | 0 prompt "hi" | 0 template "<|end|>" | 1 template "<|start|>assistant<|channel|>final<|message|>" | 1 answer "hello" | 1 template "<|end|>" | 2 template "<|start|>user<|message|>" | 2 prompt "so" | 2 template "<|end|>" | 3 template "<|start|>" | 3 template "assistant"^ | 3 template "<|channel|>analysis<|message|>" | 3 think "new" | 3 template "<|end|><|start|>assistant<|channel|>final<|message|>" | 3 answer "yes" | 3 template "<|return|>""#
         );
     }
 
