@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::task::visible;
+use crate::artifact;
 use crate::dialogue::{Dialogue, Role};
 use crate::error::{Error, Result};
 use crate::judge::{Endpoint, EndpointClient, Purpose};
@@ -70,9 +71,14 @@ impl EndpointAttacker {
             "messages": messages,
             "max_tokens": MESSAGE_TOKENS,
             "temperature": 1.0,
-            // JSON's numbers of other programs may be of 53 bits.
-            "seed": self.seed.wrapping_add(round as u64) >> 12,
+            "seed": self.seed_of(dialogue, round),
         })
+    }
+
+    /// The seed of a message: dialogues and rounds don't share it. JSON's numbers of other programs may be of 53 bits.
+    fn seed_of(&self, dialogue: &Dialogue, round: usize) -> u64 {
+        let hash = artifact::sha256(format!("{} {} {round}", self.seed, dialogue.id).as_bytes());
+        u64::from_str_radix(&hash[..13], 16).unwrap_or_default()
     }
 }
 
@@ -118,7 +124,14 @@ mod tests {
                 ("user", "The answer was:\nhi\n\nRound 2 of 3. Reply with your next message only."),
             ]
         );
-        assert!(!request.to_string().contains("keep it") && request["seed"] == 3);
+        assert!(!request.to_string().contains("keep it"));
+        // Dialogues and rounds don't share their random numbers; the same request is the same again.
+        let seed =
+            |dialogue: &Dialogue, round: usize| own.request(dialogue, round, 3)["seed"].as_u64().unwrap();
+        let other = Dialogue { id: "two".into(), ..dialogue.clone() };
+        assert!(seed(&dialogue, 2) != seed(&other, 2) && seed(&dialogue, 2) != seed(&dialogue, 3));
+        assert_eq!(seed(&dialogue, 2), seed(&dialogue, 2));
+        assert!(seed(&dialogue, 2) < 1 << 53);
         for (url, prompt, place) in
             [("ftp://x", "a", "--attacker-url"), ("http://x", " \n", "--attacker-prompt")]
         {

@@ -28,8 +28,7 @@ use pearlpoint::report;
 #[command(after_help = "Examples:
   pearl reasoning refine --users 3000 --engine probes --engine gradient --engine random --out refined.jsonl
   pearl reasoning refine --data dialogues.jsonl --model ORG/NAME --engine model --judge \"rules: user-type=malicious\"
-  pearl reasoning refine --data dialogues.jsonl --model ORG/NAME --engine endpoint --engine-url http://localhost:8000/v1 \\
-      --judge-url http://localhost:8000/v1 --out refined.jsonl")]
+  pearl reasoning refine --data dialogues.jsonl --model ORG/NAME --engine endpoint --engine-url http://localhost:8000/v1 --judge-url http://localhost:8000/v1 --out refined.jsonl")]
 pub struct Refine {
     #[command(flatten)]
     model: ModelChoice,
