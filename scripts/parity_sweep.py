@@ -311,6 +311,8 @@ def measured(name):
     return site, error, "equal" if given == said else f"differ {given} {said}"
 
 bad = 0
+if unknown := [family for family in a.families if family not in FAMILIES]:
+    sys.exit(f"unknown families {', '.join(unknown)}; expected some of {', '.join(FAMILIES)}")
 for family in a.families or FAMILIES:
     for number in range(a.shapes):
         name, config = drawn(family, number)

@@ -174,7 +174,12 @@ fn components(contrasts: &[&ContrastSet], count: usize) -> Result<Vec<Vec<Array1
             }
             let count = count.min(rows.nrows().saturating_sub(1));
             let found = principal_components(rows, count);
-            Ok(found.into_iter().map(|(axis, _)| axis.mapv(|value| value as f32)).collect())
+            // Where several sites are steered at once, their signs go together: the coordinates have a positive sum.
+            let signed = |axis: Array1<f64>| {
+                let sign = axis.sum().signum();
+                axis.mapv(|value| (value * sign) as f32)
+            };
+            Ok(found.into_iter().map(|(axis, _)| signed(axis)).collect())
         })
         .collect()
 }
